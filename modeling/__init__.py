@@ -1,0 +1,1 @@
+"""Tensors and modules: students, losses, heads, pooling and layer maps. Imports nothing of the other folders."""

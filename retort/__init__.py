@@ -1,0 +1,29 @@
+"""retort: distil any Hugging Face encoder into a student small enough to ship."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Public names and the folder each lives in. They are imported when first used: `import retort` must not pay the
+# five seconds that `transformers.Trainer` costs.
+_HOMES = {
+    "shrink": "retort.modeling",
+    "DistillationCollator": "retort.collators",
+    "tokenize": "retort.collators",
+    "read_dataset": "retort.collators",
+    "DistillTrainer": "retort.trainers",
+    "DistillTrainingArguments": "retort.trainers",
+    "cache_teacher": "retort.trainers",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'retort' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__():
+    return __all__
