@@ -40,7 +40,8 @@ def attention_projections(layer: nn.Module) -> dict[str, nn.Linear]:
     """The linear maps that make queries, keys and values in one encoder layer.
 
     Returns:
-        `{"query": ..., "key": ..., "value": ...}`, or `{"fused": ...}` for one matrix `[3 * heads * head_size, hidden]`.
+        `{"query": ..., "key": ..., "value": ...}`, or `{"fused": ...}` for one matrix
+        `[3 * heads * head_size, hidden]`.
     """
     linears = {
         name.rsplit(".", 1)[-1]: module for name, module in layer.named_modules() if isinstance(module, nn.Linear)

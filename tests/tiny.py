@@ -1,0 +1,131 @@
+"""Small models and tokenizers made on the spot: no download, no file."""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+WORDS = (
+    "the a cat dog bird sat ran flew on over under mat tree house red blue small big old new man woman child reads "
+    "writes book letter in at with river city walks sees finds lost old song light dark water stone wind"
+).split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+VOCAB_SIZE = 160
+
+AUTO_CLASSES = {
+    "encoder": AutoModel,
+    "masked_lm": AutoModelForMaskedLM,
+    "token": AutoModelForTokenClassification,
+    "sequence": AutoModelForSequenceClassification,
+}
+
+
+def sentences(count: int, seed: int = 0, longest: int = 12) -> list[str]:
+    """Distinct-looking sentences of 1 to `longest` words."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, longest + 1, (count,), generator=generator).tolist()
+    return [" ".join(WORDS[i] for i in torch.randint(len(WORDS), (n,), generator=generator)) for n in lengths]
+
+
+def tokenizer(kind: str = "wordpiece", vocab_size: int = VOCAB_SIZE) -> PreTrainedTokenizerFast:
+    """A trained tokenizer of one of the three kinds: wordpiece, bpe (byte level) or unigram."""
+    text = sentences(400, seed=7)
+    if kind == "wordpiece":
+        backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=SPECIAL, show_progress=False)
+    elif kind == "bpe":
+        backend = Tokenizer(models.BPE(unk_token="[UNK]"))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=SPECIAL, show_progress=False)
+    else:
+        backend = Tokenizer(models.Unigram())
+        backend.pre_tokenizer = pre_tokenizers.Metaspace()
+        backend.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=vocab_size, special_tokens=SPECIAL, unk_token="[UNK]", show_progress=False
+        )
+    backend.train_from_iterator(text, trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(t, backend.token_to_id(t)) for t in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    )
+
+
+def config(family: str, *, layers=2, hidden=32, heads=4, intermediate=48, vocab_size=VOCAB_SIZE, labels=3, **extra):
+    """A small configuration of one of the eight families. Token ids 0 to 4 are pad, unk, cls, sep and mask."""
+    common = {"vocab_size": vocab_size, "num_labels": labels, "pad_token_id": 0} | extra
+    if family == "distilbert":
+        sizes = {"dim": hidden, "n_layers": layers, "n_heads": heads, "hidden_dim": intermediate}
+        return DistilBertConfig(**sizes, max_position_embeddings=64, **common)
+    sizes = {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": intermediate,
+        "max_position_embeddings": 66,
+    }
+    common = sizes | common
+    if family == "bert":
+        return BertConfig(**common)
+    if family in ("roberta", "xlm-roberta"):
+        # These families count positions from pad_token_id + 1.
+        cls = RobertaConfig if family == "roberta" else XLMRobertaConfig
+        return cls(**{"type_vocab_size": 1, "bos_token_id": 2, "eos_token_id": 3} | common)
+    if family == "electra":
+        return ElectraConfig(**{"embedding_size": hidden // 2} | common)
+    if family == "mpnet":
+        return MPNetConfig(**{"bos_token_id": 2, "eos_token_id": 3} | common)
+    if family == "deberta-v2":
+        relative = {
+            "relative_attention": True,
+            "pos_att_type": ["c2p", "p2c"],
+            "position_buckets": 8,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+        }
+        return DebertaV2Config(**relative | common)
+    if family == "modernbert":
+        special = {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+        return ModernBertConfig(**special | {"local_attention": 8, "reference_compile": False} | common)
+    raise ValueError(f"No tiny configuration for {family}.")
+
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet", "deberta-v2", "modernbert")
+
+
+def model(family: str = "bert", task: str = "encoder", *, seed: int = 0, **sizes):
+    """A small model with random weights: task is encoder, masked_lm, token or sequence."""
+    torch.manual_seed(seed)
+    made = AUTO_CLASSES[task].from_config(config(family, **sizes)).eval()
+    # Fresh encoders have weights of 0.02, so small that every output looks alike and a wrong layer would pass.
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(6)
+    return made
