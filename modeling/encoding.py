@@ -1,0 +1,197 @@
+"""Running an encoder for exactly the outputs that are asked for.
+
+Student, live teacher and evaluation all come through `encode`, so an index, a pooler or a mask means the same thing on
+both sides of a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .anatomy import attention_projections, backbone, encoder_layers
+from .layout import TokenLayout
+from .pooling import pool, pooled_hidden_states
+
+
+@dataclass(frozen=True)
+class OutputRequest:
+    """What to take out of one forward pass.
+
+    Attributes:
+        logits: the task head's output.
+        hidden_states: indices as in transformers: 0 is the embedding layer's output, i the output of layer i - 1.
+        attentions: layers whose attention maps are wanted, from 0.
+        projections: layers whose queries, keys and values are wanted, from 0.
+        pooler: how to pool an embedding, or None for none (see `pooling.pool`).
+    """
+
+    logits: bool = False
+    hidden_states: frozenset[int] = frozenset()
+    attentions: frozenset[int] = frozenset()
+    projections: frozenset[int] = frozenset()
+    pooler: str | None = None
+
+    def __or__(self, other: OutputRequest) -> OutputRequest:
+        if self.pooler and other.pooler and self.pooler != other.pooler:
+            raise ValueError(f"One pass gives one embedding, but both {self.pooler!r} and {other.pooler!r} are asked.")
+        return OutputRequest(
+            self.logits or other.logits,
+            self.hidden_states | other.hidden_states,
+            self.attentions | other.attentions,
+            self.projections | other.projections,
+            self.pooler or other.pooler,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.logits or self.hidden_states or self.attentions or self.projections or self.pooler)
+
+    def layers_needed(self, depth: int) -> int:
+        """How many of an encoder's `depth` layers must run."""
+        states = self.hidden_states | set(pooled_hidden_states(self.pooler, depth) if self.pooler else ())
+        layers = {layer + 1 for layer in self.attentions | self.projections}
+        return depth if self.logits else max(states | layers, default=0)
+
+
+@dataclass
+class EncoderOutput:
+    """Outputs of one forward pass, without padding.
+
+    Attributes:
+        logits: `[rows, classes]` of a sequence head, `[tokens, classes]` of a token or masked-LM head.
+        hidden_states: index -> `[tokens, hidden]`.
+        attentions: layer -> `[rows, heads, width, width]`, softmax over the last dimension.
+        queries, keys, values: layer -> `[tokens, heads * head_size]`.
+        embedding: `[rows, hidden]`.
+        projected: name of a head -> what it made of one of the above (see `DistillationModel`).
+    """
+
+    logits: Tensor | None = None
+    hidden_states: dict[int, Tensor] = field(default_factory=dict)
+    attentions: dict[int, Tensor] = field(default_factory=dict)
+    queries: dict[int, Tensor] = field(default_factory=dict)
+    keys: dict[int, Tensor] = field(default_factory=dict)
+    values: dict[int, Tensor] = field(default_factory=dict)
+    embedding: Tensor | None = None
+    projected: dict[str, Tensor] = field(default_factory=dict)
+
+
+class _DeepEnough(Exception):
+    """Raised inside a forward pass once the deepest layer that anyone asked for has run."""
+
+
+def encode(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    layout: TokenLayout,
+    request: OutputRequest,
+    *,
+    stop_early: bool = False,
+) -> EncoderOutput:
+    """Run `model` on one batch and return what `request` names, flat.
+
+    The task head runs only if logits are asked for.
+
+    Args:
+        model: any encoder, with or without a head.
+        inputs: forward arguments; `[rows, width]` or `[1, tokens]`, as `layout` says.
+        layout: where the tokens lie.
+        request: what to return.
+        stop_early: leave the forward pass after the deepest layer needed. Only for plain modules: an engine that
+            wraps the modules (ZeRO-3) counts on every pass running to its end.
+
+    Raises:
+        ValueError: attention maps are asked of an implementation that makes none.
+    """
+    encoder = backbone(model)
+    layers = encoder_layers(model)
+    depth = model.config.num_hidden_layers
+    needed = request.layers_needed(depth)
+    output = EncoderOutput()
+    states: list[Tensor] = []
+    hooks = _hidden_state_hooks(layers, states, stop_after=needed if stop_early and needed < depth else None)
+    hooks += [hook for i in request.projections for hook in _projection_hooks(layers[i], i, layout, output)]
+    kwargs = {"output_attentions": True} if request.attentions else {}
+    # The top hidden state is what the backbone returns, after the final norm of pre-norm encoders.
+    top: list = []
+    hooks.append(encoder.register_forward_hook(lambda module, args, result: top.append(result)))
+    with _removing(hooks):
+        try:
+            result = (model if request.logits else encoder)(**inputs, **kwargs)
+        except _DeepEnough:
+            result = None
+    if top:
+        states[depth:] = [top[0][0]]
+    if request.logits:
+        output.logits = result.logits if result.logits.dim() == 2 else layout.flatten(result.logits)
+    output.hidden_states = {i: layout.flatten(states[i]) for i in sorted(request.hidden_states)}
+    if request.attentions:
+        output.attentions = _attention_maps(model, top[0], request.attentions)
+    if request.pooler:
+        pooled = {i: layout.flatten(states[i]) for i in pooled_hidden_states(request.pooler, depth)}
+        output.embedding = pool(request.pooler, layout, pooled, getattr(encoder, "pooler", None))
+    return output
+
+
+def _hidden_state_hooks(layers: nn.ModuleList, states: list[Tensor], stop_after: int | None) -> list:
+    """Record the first layer's input, then every layer's output in the order of the calls (layers may recur)."""
+
+    def before(module, args, kwargs):
+        if not states:
+            states.append(args[0] if args else kwargs["hidden_states"])
+        if stop_after == 0:
+            raise _DeepEnough
+
+    def after(module, args, result):
+        states.append(result[0] if isinstance(result, tuple) else result)
+        if stop_after is not None and len(states) > stop_after:
+            raise _DeepEnough
+
+    hooks = [layers[0].register_forward_pre_hook(before, with_kwargs=True)]
+    return hooks + [layer.register_forward_hook(after) for layer in layers]
+
+
+def _projection_hooks(layer: nn.Module, index: int, layout: TokenLayout, output: EncoderOutput) -> list:
+    homes = {"query": output.queries, "key": output.keys, "value": output.values}
+
+    def record(role: str):
+        def hook(module, args, result):
+            flat = layout.flatten(result)
+            parts = dict(zip(homes, flat.chunk(3, dim=-1), strict=True)) if role == "fused" else {role: flat}
+            for name, part in parts.items():
+                homes[name].setdefault(index, part)
+
+        return hook
+
+    return [module.register_forward_hook(record(role)) for role, module in attention_projections(layer).items()]
+
+
+def _attention_maps(model: PreTrainedModel, result, wanted: frozenset[int]) -> dict[int, Tensor]:
+    maps = result.attentions
+    # Under sdpa and flash attention transformers returns an empty tuple and one warning: a loss over it would be zero.
+    if not maps or any(a is None for a in maps):
+        raise ValueError(
+            f"{type(model).__name__} runs attn_implementation={model.config._attn_implementation!r}, which makes no "
+            "attention maps. Call model.set_attn_implementation('eager') on teacher and student, or distil relations "
+            "(--relation_weight), which need no maps."
+        )
+    return {i: maps[i] for i in sorted(wanted)}
+
+
+@contextmanager
+def _removing(hooks: list) -> Iterator[None]:
+    with ExitStack() as stack:
+        for hook in hooks:
+            stack.callback(hook.remove)
+        yield
+
+
+def embed(model: PreTrainedModel, inputs: dict[str, Tensor], layout: TokenLayout, pooler: str) -> Tensor:
+    """Embeddings of one batch, `[rows, hidden]`, in inference mode."""
+    with torch.inference_mode():
+        return encode(model, inputs, layout, OutputRequest(pooler=pooler)).embedding
