@@ -51,5 +51,6 @@ def pool(
                 "use 'cls_before_pooler' or 'mean'."
             )
         return pooler_module(layout.first(last)[:, None])
-    states = list(hidden_states.values())
+    # Sums of many bfloat16 vectors would lose what little precision they have.
+    states = [state.float() for state in hidden_states.values()]
     return layout.mean(sum(states[1:], start=states[0]) / len(states))

@@ -1,0 +1,159 @@
+"""Arguments of a distillation run. Each field is documented once, in its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from transformers import TrainingArguments
+
+from ..modeling.pooling import POOLERS
+
+
+@dataclass
+class DistillTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with what a distillation needs: the teacher, the objectives and their weights.
+
+    An objective takes part if its weight is above 0. Some defaults of `TrainingArguments` differ: rows are grouped by
+    length (an exact, resumable sampler), and a loss that is not finite stops the run instead of being hidden in the
+    log.
+    """
+
+    # The teacher
+    teacher_dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+        default="auto",
+        metadata={
+            "help": "Number format of a teacher that retort loads. 'auto': bfloat16 under --bf16, float16 under --fp16, "
+            "else float32."
+        },
+    )
+    teacher_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of teacher outputs. Written before training if it is not there yet (in parts, so that an "
+            "interrupted run goes on), then read instead of running the teacher at every step. Refused if it was made "
+            "by another teacher, tokenizer, pooler or text."
+        },
+    )
+    teacher_cache_dtype: Literal["float16", "float32"] = field(
+        default="float16", metadata={"help": "Number format of the outputs in --teacher_cache."}
+    )
+    teacher_weights: list[float] | None = field(
+        default=None, metadata={"help": "Weights of several teachers, in their order. Default: all equal."}
+    )
+    shard_teacher: bool = field(
+        default=False,
+        metadata={"help": "Under DeepSpeed ZeRO-3, shard the teacher over the ranks instead of one copy on each."},
+    )
+
+    # Objectives
+    embedding_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the pooled embeddings' distance to the teacher's."}
+    )
+    embedding_loss: Literal["cosine", "mse"] = field(
+        default="cosine",
+        metadata={
+            "help": "Distance of embeddings: 'cosine' (half the squared distance of unit vectors), or 'mse' (squared "
+            "difference of the bare vectors, averaged over their features)."
+        },
+    )
+    similarity_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the squared difference of the batch's cosine-similarity matrices."},
+    )
+    logits_weight: float = field(default=0.0, metadata={"help": "Weight of the distance to the teacher's logits."})
+    logits_loss: Literal["kl", "mse", "hard"] = field(
+        default="kl",
+        metadata={
+            "help": "'kl' (tau squared times the KL divergence), 'mse' (on the bare logits) or 'hard' (cross-entropy "
+            "against the teacher's most likely class)."
+        },
+    )
+    temperature: float = field(default=2.0, metadata={"help": "tau of --logits_loss kl; divides the logits."})
+    hidden_weight: float = field(default=0.0, metadata={"help": "Weight of the distance of hidden states."})
+    hidden_loss: Literal["mse", "cosine"] = field(default="mse", metadata={"help": "Distance of hidden states."})
+    layer_map: str = field(
+        default="top",
+        metadata={
+            "help": "Which of the teacher's layers each of the student's learns from, for hidden states and attention "
+            "maps: 'top' (aligned at the top), 'uniform', 'last', 'average' (over groups), or pairs such as "
+            "'1:2,2:4,3:6' (student:teacher, 0 is the embedding layer)."
+        },
+    )
+    attention_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the distance of attention maps. Needs attn_implementation='eager' on both sides."},
+    )
+    attention_loss: Literal["mse", "kl"] = field(default="mse", metadata={"help": "Distance of attention maps."})
+    relation_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of MiniLMv2's query-query, key-key and value-value relations; heads may differ."},
+    )
+    relation_heads: int = field(
+        default=12, metadata={"help": "Heads into which relations are cut; must divide both models' widths."}
+    )
+    relation_map: str = field(
+        default="last",
+        metadata={"help": "Layers whose relations are compared: 'last', or pairs such as '3:10', counted from 1."},
+    )
+    label_weight: float = field(default=0.0, metadata={"help": "Weight of the task's own loss on the labels."})
+
+    # How vectors are made and compared
+    pooler: Literal[POOLERS] = field(
+        default="mean",
+        metadata={
+            "help": "How token vectors become an embedding: 'mean', 'cls' (through the model's pooler), "
+            "'cls_before_pooler', 'mean_last_two', 'mean_first_last'."
+        },
+    )
+    teacher_pooler: Literal[POOLERS] | None = field(
+        default=None, metadata={"help": "The teacher's pooler. Default: the student's."}
+    )
+    projector: Literal["linear", "none"] = field(
+        default="linear",
+        metadata={
+            "help": "Where student and teacher differ in width: a trained linear map into the teacher's ('linear'), or "
+            "an error ('none')."
+        },
+    )
+    keep_projector: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep the embeddings' projector in the exported student (a Dense module of a SentenceTransformer), "
+            "whose embeddings then have the teacher's width. Default: it is dropped."
+        },
+    )
+    packing: bool = field(
+        default=True,
+        metadata={
+            "help": "Join each batch into one row without padding, where the architecture allows; exact, and much "
+            "faster. --no_packing pads."
+        },
+    )
+
+    # Defaults that differ from TrainingArguments
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={
+            "help": "'group_by_length' (rows of similar length meet in a step; seeded, resumes exactly), 'random' or "
+            "'sequential'."
+        },
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide losses that are not finite from the log. retort stops on them instead."}
+    )
+    logging_steps: float = field(
+        default=50, metadata={"help": "Log every so many steps; below 1, a share of all steps."}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.fsdp:
+            raise ValueError(
+                "retort does not run under FSDP. For models that one GPU can't hold, use --deepspeed (ZeRO-3)."
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature}: tau divides the logits and must be above 0.")
+        for name, value in vars(self).items():
+            if name.endswith("_weight") and value < 0:
+                raise ValueError(f"{name}={value}: an objective's weight must be 0 (off) or above.")
