@@ -1,0 +1,208 @@
+"""Writing to disk so that a full disk or a kill leaves the former files, or the new ones, and nothing in between.
+
+Files are written under a temporary name on the same file system and renamed when they are whole. Checkpoints, which
+`transformers.Trainer` writes file by file, carry a marker until the last rank has written its last file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+INCOMPLETE_MARKER = ".incomplete"
+# `Trainer.push_to_hub` leaves out names that begin with an underscore, so no push picks up what a kill left behind.
+_TEMPORARY_PREFIX = "_incomplete-"
+_SET_ASIDE_PREFIX = "_previous-"
+_CHECKPOINT_NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+
+
+@contextmanager
+def replace_files(folder: str | os.PathLike) -> Iterator[Path]:
+    """Collect files in a temporary directory and move all of them into `folder` once the block has succeeded.
+
+    Subdirectories are merged, files of the same name replaced, other files left alone. A new folder appears in one
+    rename; files of an existing one are renamed one by one, after the last of them is safely on the disk.
+
+    Args:
+        folder: where the files shall lie; made if it doesn't exist.
+
+    Yields:
+        The temporary directory to write into.
+
+    Raises:
+        IsADirectoryError: a file would take the place of a directory. Nothing has been moved then.
+    """
+    folder = Path(folder).resolve()
+    # Inside an existing folder, not beside it: a folder may be a mount point, and files aren't renamed across those.
+    staging = _temporary_name(folder if folder.is_dir() else folder.parent)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        files = sorted(path for path in staging.rglob("*") if path.is_file())
+        for path in files:
+            _flush_to_disk(path)
+        if not folder.exists():
+            os.rename(staging, folder)
+            return
+        targets = [folder / path.relative_to(staging) for path in files]
+        for target in targets:
+            if target.is_dir():
+                raise IsADirectoryError(f"Can't write the file {target}: a directory of that name is in the way.")
+            target.parent.mkdir(parents=True, exist_ok=True)
+        for path, target in zip(files, targets, strict=True):
+            os.replace(path, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all; its directory is made if need be."""
+    path = Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_name(path.parent)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, data: Any) -> None:
+    """Write `data` as indented JSON, whole or not at all.
+
+    Raises:
+        ValueError: a number is infinite or not a number; JSON has no such numbers.
+    """
+    try:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}. Replace it by None before it is written.") from error
+    write_text(path, text + "\n")
+
+
+@contextmanager
+def checkpoint_in_progress(
+    folder: str | os.PathLike, *, is_writer: bool = True, wait_for_everyone: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Mark a checkpoint as incomplete while the block writes it, and remove it if the block raises.
+
+    Every rank enters. The marker is there before any rank writes, and goes only after every rank has written: a rank
+    that fails never reaches the second barrier, so whatever becomes of the others, the checkpoint stays incomplete.
+    A checkpoint of that name from before is set aside, and put back should the block raise.
+
+    Leave uploads and the rotation of older checkpoints until after the block: a failed upload must not cost a good
+    checkpoint, and the one before must not go while this one isn't complete.
+
+    Args:
+        folder: the checkpoint, `<output_dir>/checkpoint-<step>`.
+        is_writer: whether this process makes and removes folders (`TrainingArguments.should_save`).
+        wait_for_everyone: a barrier over all ranks (`Accelerator.wait_for_everyone`).
+    """
+    folder = Path(folder)
+    set_aside = folder.with_name(_SET_ASIDE_PREFIX + folder.name)
+    if is_writer:
+        # Born with its marker: there is no moment at which a folder of this name is new and looks complete.
+        marked = _temporary_name(folder.parent)
+        marked.mkdir(parents=True)
+        (marked / INCOMPLETE_MARKER).touch()
+        if folder.exists():
+            shutil.rmtree(set_aside, ignore_errors=True)
+            os.rename(folder, set_aside)
+        os.rename(marked, folder)
+    wait_for_everyone()
+    try:
+        yield
+        wait_for_everyone()
+    except BaseException:
+        if is_writer:
+            _remove(folder)
+            _put_back(set_aside, folder)
+        raise
+    if is_writer:
+        (folder / INCOMPLETE_MARKER).unlink()
+        shutil.rmtree(set_aside, ignore_errors=True)
+
+
+def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
+    """The checkpoint of the highest step that was written to its end, or None.
+
+    Like `transformers.trainer_utils.get_last_checkpoint`, but it passes over checkpoints that carry the marker or have
+    no trainer state, and takes a folder that doesn't exist for an empty one.
+    """
+    complete = [path for path in _checkpoints(output_dir) if _is_complete(path)]
+    return str(max(complete, key=_step)) if complete else None
+
+
+def remove_incomplete_checkpoints(output_dir: str | os.PathLike) -> list[str]:
+    """Remove what a killed run left half-written, and put back the checkpoints that it was about to replace.
+
+    Call it on one process, before training writes. Only what bears this module's marks is removed: a folder that
+    merely lacks its trainer state may be somebody's own.
+
+    Returns:
+        The checkpoints removed.
+    """
+    output_dir = Path(output_dir)
+    for leftover in output_dir.glob(_TEMPORARY_PREFIX + "*"):
+        _remove(leftover)
+    removed = [path for path in _checkpoints(output_dir) if (path / INCOMPLETE_MARKER).exists()]
+    for checkpoint in removed:
+        _remove(checkpoint)
+    for set_aside in output_dir.glob(f"{_SET_ASIDE_PREFIX}{PREFIX_CHECKPOINT_DIR}-*"):
+        _put_back(set_aside, output_dir / set_aside.name.removeprefix(_SET_ASIDE_PREFIX))
+    return sorted(map(str, removed))
+
+
+def _checkpoints(output_dir: str | os.PathLike) -> list[Path]:
+    output_dir = Path(output_dir)
+    entries = output_dir.iterdir() if output_dir.is_dir() else ()
+    return [path for path in entries if path.is_dir() and _CHECKPOINT_NAME.fullmatch(path.name)]
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    return not (checkpoint / INCOMPLETE_MARKER).exists() and (checkpoint / TRAINER_STATE_NAME).is_file()
+
+
+def _step(checkpoint: Path) -> int:
+    return int(_CHECKPOINT_NAME.fullmatch(checkpoint.name)[1])
+
+
+def _temporary_name(parent: Path) -> Path:
+    # Not `tempfile`: its files are readable by their owner only, and would stay so after the rename.
+    return parent / f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}"
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder or file. A folder is renamed first, so that it never looks complete when half removed."""
+    if path.is_dir():
+        doomed = _temporary_name(path.parent)
+        os.rename(path, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _put_back(set_aside: Path, folder: Path) -> None:
+    """Give a checkpoint that was set aside its name back, unless a complete one has taken it."""
+    if set_aside.is_dir():
+        if folder.exists():
+            _remove(set_aside)
+        else:
+            os.rename(set_aside, folder)
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Without this a rename can outlive a power cut and the bytes behind it not."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
