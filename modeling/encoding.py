@@ -161,10 +161,12 @@ def _projection_hooks(layer: nn.Module, index: int, layout: TokenLayout, output:
 
     def record(role: str):
         def hook(module, args, result):
+            if index in homes["query" if role == "fused" else role]:
+                return  # DeBERTa sends its relative positions through the same maps, after the tokens
             flat = layout.flatten(result)
             parts = dict(zip(homes, flat.chunk(3, dim=-1), strict=True)) if role == "fused" else {role: flat}
             for name, part in parts.items():
-                homes[name].setdefault(index, part)
+                homes[name][index] = part
 
         return hook
 

@@ -1,23 +1,22 @@
 """What a student is trained towards.
 
-Each objective reads some outputs of both sides and gives one value per row or token. It has a name (its line in the log), a weight, the outputs that it needs, perhaps heads, and a count: of how
-many values its loss is the mean. The count is known from the batch alone, before any forward pass, because the mean is
-taken over a whole optimizer step.
+Each objective reads some outputs of both sides and gives one value per row or token. It has a name (its line in the
+log), a weight, the outputs that it needs, perhaps heads, and a count: of how many values its loss is the mean. The
+count is known from the batch alone, before any forward pass, because the mean is taken over a whole optimizer step.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from ..modeling import losses
 from ..modeling.distillation_model import hidden_state_head
 from ..modeling.encoding import EncoderOutput, OutputRequest
-
-Batch = dict[str, Any]
+from .batches import Batch
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def build_objectives(
 def _check_widths(args: DistillTrainingArguments, student: int, teacher: int) -> None:
     if args.projector == "none" and student != teacher:
         raise ValueError(
-            f"The student's vectors have {student} features and the teacher's {teacher}, and projector='none' allows no "
+            f"The student's vectors have {student} features, the teacher's {teacher}, and projector='none' allows no "
             "map between them. Set projector='linear', or use similarity_weight or relation_weight, which compare "
             "across widths."
         )

@@ -1,0 +1,314 @@
+"""Teacher outputs on disk: computed once, in shards of Arrow columns, and read as part of the dataset.
+
+A cache folder holds `cache.json` (what it was made from), and for each shard an Arrow file and a small JSON file with
+its checksum, written when the shard is complete. A run that is interrupted goes on at the next shard; ranks share the
+shards among them. What does not fit the teacher, the outputs or the text at hand is refused, never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset, Features, List, Value, concatenate_datasets
+from torch import Tensor
+from transformers.utils import logging
+
+from ..modeling.encoding import EncoderOutput, OutputRequest
+from ..modeling.layout import TokenLayout
+from .batches import Batch
+from .plan import Dimensions
+from .storage import write_json
+from .teacher import LiveTeacher, Teacher, is_row_wise
+
+logger = logging.get_logger(__name__)
+
+PREFIX = "teacher_"
+ROWS_PER_SHARD = 16_384
+_LAYERED = {
+    "hidden_state": "hidden_states",
+    "query": "queries",
+    "key": "keys",
+    "value": "values",
+    "attention": "attentions",
+}
+
+
+class StaleCacheError(ValueError):
+    """A teacher cache that was made from something else than what it is asked for."""
+
+
+class CorruptCacheError(ValueError):
+    """A teacher cache whose files are not what was written."""
+
+
+class CachedTeacher(Teacher):
+    """Reads what `cache_teacher` wrote, from the columns that came with the batch."""
+
+    def __init__(self, folder: str | Path):
+        self.dimensions = Dimensions(**_read_manifest(Path(folder))["dimensions"])
+
+    def outputs(self, batch: Batch) -> EncoderOutput:
+        return output_from_columns(batch["teacher_outputs"])
+
+
+def columns_of(output: EncoderOutput) -> dict[str, Tensor]:
+    """Name every tensor of an output as the cache's columns do (without the prefix)."""
+    columns = {name: tensor for name in ("embedding", "logits") if (tensor := getattr(output, name)) is not None}
+    for column, name in _LAYERED.items():
+        columns |= {f"{column}_{layer}": tensor for layer, tensor in getattr(output, name).items()}
+    return columns
+
+
+def output_from_columns(columns: dict[str, Tensor]) -> EncoderOutput:
+    """The inverse of `columns_of`."""
+    output = EncoderOutput(embedding=columns.get("embedding"), logits=columns.get("logits"))
+    for name, tensor in columns.items():
+        kind, _, layer = name.rpartition("_")
+        if kind in _LAYERED:
+            getattr(output, _LAYERED[kind])[int(layer)] = tensor
+    return output
+
+
+def cache_teacher(
+    teacher: LiveTeacher,
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    collator: Callable[[list[dict]], Batch],
+    device: torch.device | str = "cpu",
+    dtype: str = "float16",
+    batch_size: int = 64,
+    rows_per_shard: int = ROWS_PER_SHARD,
+) -> Dataset:
+    """Write a teacher's outputs for every row of a tokenised dataset, or go on where an earlier run stopped.
+
+    Args:
+        teacher: with the request of what to write.
+        dataset: tokenised; its teacher's (or only) token ids are what the outputs belong to.
+        folder: where to write. Must be new, or hold a cache of the same teacher, outputs and text.
+        collator: makes the teacher's batches.
+        device: where the teacher lies.
+        dtype: number format on disk, `"float16"` or `"float32"`.
+        batch_size: rows of a forward pass; rows of similar length are taken together.
+        rows_per_shard: rows of one file, and what an interruption can cost.
+
+    Returns:
+        The memory-mapped columns, row for row those of `dataset`.
+
+    Raises:
+        StaleCacheError: the folder holds something else.
+    """
+    folder = Path(folder)
+    state = PartialState()
+    manifest = _manifest(teacher, dataset, dtype, rows_per_shard)
+    if (folder / "cache.json").exists():
+        _check_manifest(folder, manifest)
+    elif state.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "cache.json", manifest)
+    state.wait_for_everyone()
+    shards = range(-(-len(dataset) // rows_per_shard))
+    for index in shards[state.process_index :: state.num_processes]:
+        if not _shard_note(folder, index).exists():
+            rows = dataset.select(range(index * rows_per_shard, min((index + 1) * rows_per_shard, len(dataset))))
+            logger.info(f"Teacher outputs: shard {index + 1} of {len(shards)}, {len(rows)} rows")
+            _write_shard(teacher, rows, folder, index, collator, device, dtype, batch_size, len(shards))
+    state.wait_for_everyone()
+    return open_cache(folder, teacher.request, dataset)
+
+
+def open_cache(folder: str | Path, request: OutputRequest, dataset: Dataset) -> Dataset:
+    """Open a complete cache for a dataset.
+
+    Raises:
+        FileNotFoundError: no cache there, or one that is not finished.
+        StaleCacheError: other rows, other outputs.
+        CorruptCacheError: a file is not what was written.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    wanted = {"text": fingerprint_rows(dataset), "rows": len(dataset), "outputs": _describe(request)}
+    _check_manifest(folder, wanted)
+    count = -(-manifest["rows"] // manifest["rows_per_shard"])
+    missing = [index for index in range(count) if not _shard_note(folder, index).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"The teacher cache {folder} is not finished: {len(missing)} of {count} shards are missing. Run the same "
+            "command again with the teacher to complete it."
+        )
+    return concatenate_datasets([_open_shard(folder, index) for index in range(count)])
+
+
+def with_teacher_outputs(dataset: Dataset, cached: Dataset) -> Dataset:
+    """Put the cached columns beside a dataset's own. Nothing is copied."""
+    stale = [name for name in cached.column_names if name in dataset.column_names]
+    return concatenate_datasets([dataset.remove_columns(stale), cached], axis=1)
+
+
+def fingerprint_model(model: torch.nn.Module) -> str:
+    """SHA-256 of a model's weights, their names, shapes and number format."""
+    digest = hashlib.sha256(type(model).__name__.encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def fingerprint_rows(dataset: Dataset) -> str:
+    """SHA-256 of the token ids that the teacher reads, row by row: it tells both another text and another tokenizer."""
+    digest = hashlib.sha256()
+    columns = [name for name in ("input_ids", "token_type_ids") if name in dataset.column_names]
+    if "teacher_input_ids" in dataset.column_names:
+        columns = [name for name in ("teacher_input_ids", "teacher_token_type_ids") if name in dataset.column_names]
+    for rows in dataset.select_columns(columns).with_format(None).iter(batch_size=10_000):
+        for column in columns:
+            lengths = np.fromiter(map(len, rows[column]), dtype=np.int64)
+            digest.update(lengths)
+            digest.update(np.concatenate([np.asarray(row, dtype=np.int64) for row in rows[column]]))
+    return digest.hexdigest()
+
+
+def _manifest(teacher: LiveTeacher, dataset: Dataset, dtype: str, rows_per_shard: int) -> dict:
+    return {
+        "teacher": [fingerprint_model(model) for model in teacher.models],
+        "weights": teacher.weights,
+        "outputs": _describe(teacher.request),
+        "text": fingerprint_rows(dataset),
+        "rows": len(dataset),
+        "rows_per_shard": rows_per_shard,
+        "dtype": dtype,
+        "dimensions": asdict(teacher.dimensions) | {"labels": list(teacher.dimensions.labels)},
+    }
+
+
+def _describe(request: OutputRequest) -> dict:
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(request).items()}
+
+
+def _read_manifest(folder: Path) -> dict:
+    try:
+        return json.loads((folder / "cache.json").read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} holds no teacher cache (no cache.json).") from None
+    except json.JSONDecodeError as error:
+        raise CorruptCacheError(
+            f"{folder / 'cache.json'} is not valid JSON ({error}). Delete {folder} and run again."
+        ) from None
+
+
+def _check_manifest(folder: Path, wanted: dict) -> None:
+    found = _read_manifest(folder)
+    differing = [name for name, value in wanted.items() if found.get(name) != value]
+    if differing:
+        names = {
+            "teacher": "the teacher's weights",
+            "outputs": "the outputs (layers, pooler)",
+            "text": "the text or its tokens",
+        }
+        what = ", ".join(names.get(name, name) for name in differing)
+        raise StaleCacheError(
+            f"The teacher cache {folder} was made from something else: {what} differ. Name another folder with "
+            "--teacher_cache, or delete this one."
+        )
+
+
+def _shard_file(folder: Path, index: int) -> Path:
+    return folder / f"shard-{index:05d}.arrow"
+
+
+def _shard_note(folder: Path, index: int) -> Path:
+    return folder / f"shard-{index:05d}.json"
+
+
+def _write_shard(teacher, rows, folder, index, collator, device, dtype, batch_size, shards) -> None:
+    final = _shard_file(folder, index)
+    temporary = final.with_suffix(".tmp")
+
+    def outputs(columns: dict[str, list]) -> dict[str, list]:
+        features = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return _outputs_of_rows(teacher, features, collator, device, dtype, batch_size)
+
+    first = outputs(rows[:1])
+    rows.map(
+        outputs,
+        batched=True,
+        batch_size=32 * batch_size,
+        remove_columns=rows.column_names,
+        features=Features({name: _feature(values[0], dtype) for name, values in first.items()}),
+        cache_file_name=str(temporary),
+        load_from_cache_file=False,
+        # Hashing `outputs` would mean hashing the teacher inside it.
+        new_fingerprint=hashlib.sha256(str(final).encode()).hexdigest()[:16],
+        desc=f"Teacher outputs, part {index + 1} of {shards}",
+    )
+    os.replace(temporary, final)
+    write_json(_shard_note(folder, index), {"rows": len(rows), "sha256": _sha256(final)})
+
+
+def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> dict[str, list[np.ndarray]]:
+    """The teacher's outputs for some rows, in their order; run in batches of similar length."""
+    order = sorted(
+        range(len(features)), key=lambda i: len(features[i].get("teacher_input_ids", features[i]["input_ids"]))
+    )
+    results: dict[str, list] = {}
+    row_wise = {"embedding", "logits"} if is_row_wise(teacher.models[0]) else {"embedding"}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = _on_device(collator([features[i] for i in chosen]), device)
+        layout = batch.get("teacher_layout", batch["layout"])
+        places = [chosen[i] for i in batch["order"].tolist()]
+        for name, tensor in columns_of(teacher.outputs(batch)).items():
+            column = results.setdefault(PREFIX + name, [None] * len(features))
+            for place, row in zip(places, _split_rows(tensor, layout, name, row_wise), strict=True):
+                column[place] = row.to(getattr(torch, dtype)).cpu().numpy()
+    return results
+
+
+def _split_rows(tensor: Tensor, layout: TokenLayout, name: str, row_wise: set[str]) -> Iterable[Tensor]:
+    if name in row_wise:
+        return tensor
+    if name.startswith("attention_"):
+        return [maps[:, :length, :length] for maps, length in zip(tensor, layout.lengths.tolist(), strict=True)]
+    return tensor.split(layout.lengths.tolist())
+
+
+def _feature(row: np.ndarray, dtype: str) -> List:
+    """Vectors have a fixed width on disk; the number of a row's tokens varies."""
+    value: List | Value = List(Value(dtype), length=row.shape[-1] if row.ndim < 3 else -1)
+    for _ in range(row.ndim - 1):
+        value = List(value)
+    return value
+
+
+def _on_device(batch: Batch, device) -> Batch:
+    def move(value):
+        if isinstance(value, dict):
+            return {key: move(item) for key, item in value.items()}
+        if isinstance(value, tuple):
+            return tuple(move(item) for item in value)
+        return value.to(device) if hasattr(value, "to") else value
+
+    return move(batch)
+
+
+def _open_shard(folder: Path, index: int) -> Dataset:
+    file, note = _shard_file(folder, index), json.loads(_shard_note(folder, index).read_text())
+    if not file.exists() or _sha256(file) != note["sha256"]:
+        raise CorruptCacheError(
+            f"{file} is missing or not what was written (its checksum differs). Delete {_shard_note(folder, index)} "
+            "and run again with the teacher: only this part is computed anew."
+        )
+    return Dataset.from_file(str(file)).with_format("numpy")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

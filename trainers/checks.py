@@ -1,0 +1,119 @@
+"""What would train in silence on wrong numbers is refused before the run starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import datasets
+import torch
+from transformers import PreTrainedModel
+
+from .arguments import DistillTrainingArguments
+from .objectives import AttentionObjective, EmbeddingObjective, Objective, RelationObjective, SimilarityObjective
+
+
+def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
+    """Refuse arguments and surroundings under which a run would not be what it looks like.
+
+    Raises:
+        TypeError: arguments that know no objectives.
+        ValueError: a student in half precision, DataParallel, ranks that do not know of each other, or ZeRO-3 that
+            would not gather the student's weights.
+    """
+    if not isinstance(args, DistillTrainingArguments):
+        raise TypeError(
+            f"args must be DistillTrainingArguments, which hold the objectives' weights, but got {type(args).__name__}."
+        )
+    halves = {p.dtype for p in student.parameters() if p.requires_grad} & {torch.float16, torch.bfloat16}
+    if halves:
+        raise ValueError(
+            f"The student's weights are in {halves.pop()}, in which small updates are lost. Load it with "
+            "dtype=torch.float32; --bf16 still computes in bfloat16."
+        )
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"{args.n_gpu} GPUs in one process would run under DataParallel. Start one process for each: torchrun "
+            f"--nproc_per_node {args.n_gpu} ..., or choose one with CUDA_VISIBLE_DEVICES=0."
+        )
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if launched > args.world_size:
+        raise ValueError(
+            f"The launcher started {launched} processes, but each would train alone. On a machine without a GPU, pass "
+            "--use_cpu True."
+        )
+    if args.hf_deepspeed_config is not None and args.hf_deepspeed_config.is_zero3():
+        key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
+        if not args.hf_deepspeed_config.is_true(key):
+            raise ValueError(
+                f"Under ZeRO-3 no student could be saved without {key}: set it to true in the DeepSpeed configuration."
+            )
+
+
+def check_attention(objectives: Sequence[Objective], models: Sequence[PreTrainedModel]) -> None:
+    """Refuse attention maps of models that make none.
+
+    Raises:
+        ValueError: an implementation other than eager, which returns an empty tuple.
+    """
+    if not any(isinstance(o, AttentionObjective) for o in objectives):
+        return
+    for model in models:
+        if (kind := model.config._attn_implementation) != "eager":
+            raise ValueError(
+                f"attention_weight needs attention maps, but {type(model).__name__} runs attn_implementation={kind!r}, "
+                "which makes none. Call model.set_attn_implementation('eager') on student and teacher, or distil "
+                "relations (relation_weight), which need no maps."
+            )
+
+
+def check_alignment(
+    objectives: Sequence[Objective],
+    student: PreTrainedModel,
+    teachers: Sequence[PreTrainedModel],
+    dataset: datasets.Dataset | None,
+    same_tokens: bool,
+) -> None:
+    """Refuse to compare tokens that are not the same.
+
+    Args:
+        objectives: of this run.
+        student: the student.
+        teachers: the live teachers.
+        dataset: the training rows, whose columns tell whether they were tokenised for both and aligned.
+        same_tokens: whether the two tokenizers given do the same.
+
+    Raises:
+        ValueError: two vocabularies without two tokenizers, rows without the teacher's tokens, an objective on tokens
+            without an alignment, or one that can't be aligned.
+    """
+    columns = getattr(dataset, "column_names", None) or []
+    own_tokens = "teacher_input_ids" in columns
+    sizes = {teacher.config.vocab_size for teacher in teachers} - {student.config.vocab_size}
+    if sizes and same_tokens and not own_tokens:
+        raise ValueError(
+            f"The student's vocabulary has {student.config.vocab_size} entries and the teacher's {sizes.pop()}: the "
+            "same ids would mean other tokens. Pass teacher_processing_class=... here, and teacher_tokenizer=... to "
+            "tokenize()."
+        )
+    if not same_tokens and columns and not own_tokens:
+        raise ValueError(
+            "Student and teacher have different tokenizers, but the rows hold no teacher_input_ids. Pass "
+            "teacher_tokenizer=... to tokenize()."
+        )
+    if not own_tokens:
+        return
+    for objective in objectives:
+        if isinstance(objective, AttentionObjective | RelationObjective):
+            raise ValueError(
+                f"The objective {objective.name!r} compares every pair of tokens, which two different tokenizers don't "
+                "share. Use hidden_weight with align=True in tokenize(), or embedding_weight."
+            )
+        row_wise = isinstance(objective, EmbeddingObjective | SimilarityObjective) or getattr(
+            objective, "row_wise", False
+        )
+        if not row_wise and objective.teacher_request() and "student_positions" not in columns:
+            raise ValueError(
+                f"The objective {objective.name!r} compares tokens, but student and teacher have different "
+                "tokenizers and the rows are not aligned. Pass align=True to tokenize(), or distil embeddings (embedding_weight)."
+            )

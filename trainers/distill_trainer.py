@@ -1,0 +1,318 @@
+"""A `transformers.Trainer` whose loss compares a student with its teachers."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from ..collators import DistillationCollator, View, same_tokenizer
+from ..modeling.distillation_model import DistillationModel
+from ..modeling.encoding import EncoderOutput
+from ..modeling.packing import enable_packing, supports_packing
+from .arguments import DistillTrainingArguments
+from .batches import Batch, as_batch
+from .cache import PREFIX, CachedTeacher, cache_teacher, open_cache, with_teacher_outputs
+from .checks import check_alignment, check_attention, check_run
+from .export import save_sentence_transformer
+from .objectives import AttentionObjective, Objective
+from .plan import Dimensions, build_objectives
+from .student_trainer import StudentTrainer
+from .teacher import (
+    LiveTeacher,
+    Teacher,
+    TeacherSource,
+    common_dimensions,
+    is_row_wise,
+    load_teacher,
+    shard_over_ranks,
+)
+
+
+class DistillTrainer(StudentTrainer):
+    """Distils one or several teachers into a student with any kind of head.
+
+    Args:
+        model: the student, in float32.
+        teacher: a model, a folder or hub id, a PEFT adapter, or a list of these, whose outputs are averaged with
+            `args.teacher_weights`. May be left out where `args.teacher_cache` holds all that the objectives need.
+        args: the objectives, and all that `TrainingArguments` knows.
+        data_collator: makes the batches. Default: `DistillationCollator`, packed where the architecture allows.
+        train_dataset: tokenised rows (see `retort.collators.tokenize`).
+        eval_dataset: likewise, or a dict of several.
+        processing_class: the student's tokenizer; it is saved beside the student.
+        teacher_processing_class: the teacher's tokenizer, where it differs.
+        trainer_arguments: any further argument of `transformers.Trainer`.
+
+    Raises:
+        ValueError: no objective; a teacher that does not fit the student in what an objective compares; a student in
+            half precision; rows whose tokens are not the teacher's and not aligned with them.
+    """
+
+    # `compute_loss` divides by counts taken over the whole optimizer step, so the Trainer must not divide again
+    # (https://github.com/huggingface/transformers/issues/47688).
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        teacher: TeacherSource | Sequence[TeacherSource] | None = None,
+        args: DistillTrainingArguments | None = None,
+        data_collator=None,
+        train_dataset: datasets.Dataset | None = None,
+        eval_dataset: datasets.Dataset | dict[str, datasets.Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        teacher_processing_class: PreTrainedTokenizerBase | None = None,
+        **trainer_arguments: Any,
+    ):
+        check_run(model, args)
+        sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
+        teachers = [load_teacher(source, model, args) for source in sources]
+        same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
+        self.objectives = self.build_objectives(args, model, _teacher_dimensions(teachers, args))
+        check_attention(self.objectives, [model, *teachers])
+        check_alignment(self.objectives, model, teachers, train_dataset, same_tokens)
+        if data_collator is None:
+            data_collator = self.build_collator(
+                args, model, teachers, processing_class, None if same_tokens else teacher_processing_class
+            )
+        set_seed(args.seed)  # the heads' weights must not depend on what drew numbers before
+        heads = reduce(or_, (objective.heads() for objective in self.objectives))
+        request = reduce(or_, (objective.student_request() for objective in self.objectives))
+        super().__init__(
+            DistillationModel(model, heads, request),
+            args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **trainer_arguments,
+        )
+        self.teacher = self._place_teacher(teachers)
+        if args.teacher_cache:
+            self._use_teacher_cache(Path(args.teacher_cache))
+        # Sum and count of each objective since the last log, kept on the device: to read them is to wait for it.
+        self._totals: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
+
+    # --- What a subclass may change -----------------------------------------------------------------------------------
+
+    def build_objectives(
+        self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
+    ) -> list[Objective]:
+        """The terms of the loss."""
+        return build_objectives(args, Dimensions.of(student.config), teacher, row_wise=is_row_wise(student))
+
+    def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
+        """The collator of a run that was given none: packed views where an architecture and the objectives allow."""
+        allowed = args.packing and not any(isinstance(o, AttentionObjective) for o in self.objectives)
+        view = View.of(student, tokenizer, packed=allowed and packs(student))
+        if view.packed:
+            enable_packing(student)
+        if not teachers:
+            return DistillationCollator(view)
+        theirs = {
+            View.of(t, teacher_tokenizer or tokenizer, packed=allowed and all(map(packs, teachers))) for t in teachers
+        }
+        if len(theirs) > 1:  # positions are counted differently; padded rows leave that to each model
+            theirs = {View.of(teachers[0], teacher_tokenizer or tokenizer, packed=False)}
+        teacher_view = theirs.pop()
+        if teacher_view.packed:
+            for model in teachers:
+                enable_packing(model)
+        same = teacher_view == view and teacher_tokenizer is None
+        return DistillationCollator(view, None if same else teacher_view)
+
+    # --- The loss -----------------------------------------------------------------------------------------------------
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Fetch the micro-batches of one optimizer step, and count what each objective's mean goes over.
+
+        The counts take the place of `num_items_in_batch`: they are summed over micro-batches and ranks, so that a step
+        of 1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has the same gradient.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = [as_batch(batch) for batch in batches]
+        counts = torch.zeros(len(self.objectives), device=device)
+        for batch in batches:
+            counts += torch.stack([torch.as_tensor(o.count(batch), device=device) for o in self.objectives])
+        if self.args.world_size > 1:
+            counts = self.accelerator.reduce(counts, reduction="sum")
+        return batches, counts
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, EncoderOutput]:
+        """The weighted sum of all objectives.
+
+        Args:
+            model: the prepared `DistillationModel`.
+            inputs: a batch.
+            return_outputs: also return the student's outputs.
+            num_items_in_batch: `[objectives]`, counts over the whole optimizer step and all ranks; None in evaluation,
+                where each batch is averaged by itself.
+        """
+        theirs = self.teacher.outputs(inputs) if self.teacher else EncoderOutput()
+        ours = model(inputs["student"], inputs["layout"])
+        loss = torch.zeros((), device=self.args.device)
+        for index, objective in enumerate(self.objectives):
+            values = objective(ours, theirs, inputs)
+            total = values.sum()
+            self._record(objective.name, total, len(values))
+            if num_items_in_batch is None:
+                loss = loss + objective.weight * total / max(len(values), 1)
+            else:
+                # DDP and ZeRO average gradients over the ranks, but this is a rank's share of one sum.
+                share = self.args.world_size / num_items_in_batch[index].clamp_min(1)
+                loss = loss + objective.weight * total * share
+        return (loss, ours) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Loss, logits and labels of one evaluation batch, in the order of its rows; tokens padded with -100."""
+        batch = self._prepare_inputs(as_batch(inputs))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(model, batch, return_outputs=True)
+        labels = batch.get("labels")
+        if prediction_loss_only or outputs.logits is None:
+            return loss, None, labels
+        logits = outputs.logits.float()
+        if len(logits) == batch["layout"].tokens and not is_row_wise(self.student):
+            logits = batch["layout"].pad(logits, -100)
+        return loss, _in_order(logits, batch), _in_order(labels, batch)
+
+    # --- The log ------------------------------------------------------------------------------------------------------
+
+    def _record(self, name: str, total: Tensor, count: int) -> None:
+        totals = self._totals[self.model.training]
+        entry = torch.stack([total.detach(), total.new_tensor(count)])
+        totals[name] = totals[name] + entry if name in totals else entry
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, and beside the loss the mean of each objective since the last log, before its weight.
+
+        Raises:
+            FloatingPointError: an objective that is not finite. Nothing good can come of further steps.
+        """
+        training = self.model.training
+        totals = self._totals[training]
+        prefix = next((key[: -len("loss")] for key in logs if key == "loss" or key.endswith("_loss")), None)
+        if totals and prefix is not None:
+            # Every rank logs at the same step, so all of them come here.
+            sums = self.accelerator.reduce(torch.stack(list(totals.values())), reduction="sum")
+            means = dict(zip(totals, (sums[:, 0] / sums[:, 1].clamp_min(1)).tolist(), strict=True))
+            self._totals[training] = {}
+            bad = [name for name, mean in means.items() if not math.isfinite(mean)]
+            if bad:
+                raise FloatingPointError(
+                    f"The objective {bad[0]!r} is {means[bad[0]]} at step {self.state.global_step}. Lower the learning "
+                    "rate, use --bf16 rather than --fp16, or look for rows that make the teacher's outputs infinite."
+                )
+            logs |= {f"{prefix}loss_{name}": mean for name, mean in means.items()}
+        super().log(logs, start_time)
+
+    # --- The teacher --------------------------------------------------------------------------------------------------
+
+    def _place_teacher(self, teachers: list[PreTrainedModel]) -> Teacher | None:
+        if not teachers:
+            return None
+        if self.args.shard_teacher:
+            teachers = [shard_over_ranks(model, self.accelerator) for model in teachers]
+        else:
+            teachers = [model.to(self.args.device) for model in teachers]
+        return LiveTeacher(
+            teachers,
+            reduce(or_, (objective.teacher_request() for objective in self.objectives)),
+            weights=self.args.teacher_weights,
+            autocast=torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else None,
+            stop_early=not self.args.shard_teacher,
+        )
+
+    def _use_teacher_cache(self, folder: Path) -> None:
+        """Put the cached outputs beside the rows of every dataset, computing first what is not there yet."""
+        request = reduce(or_, (objective.teacher_request() for objective in self.objectives))
+
+        def joined(dataset: datasets.Dataset, name: str) -> datasets.Dataset:
+            if self.teacher is None:
+                return with_teacher_outputs(dataset, open_cache(folder / name, request, dataset))
+            cached = cache_teacher(
+                self.teacher,
+                dataset,
+                folder / name,
+                collator=self.data_collator,
+                device=self.args.device,
+                dtype=self.args.teacher_cache_dtype,
+                batch_size=self.args.per_device_eval_batch_size,
+            )
+            return with_teacher_outputs(dataset, cached)
+
+        if self.train_dataset is not None:
+            self.train_dataset = joined(self.train_dataset, "train")
+        if isinstance(self.eval_dataset, dict):
+            self.eval_dataset = {key: joined(dataset, f"eval-{key}") for key, dataset in self.eval_dataset.items()}
+        elif self.eval_dataset is not None:
+            self.eval_dataset = joined(self.eval_dataset, "eval")
+        self.teacher = CachedTeacher(next(path.parent for path in sorted(folder.glob("*/cache.json"))))
+
+    # --- Columns and exports ------------------------------------------------------------------------------------------
+
+    def _set_signature_columns_if_needed(self) -> None:
+        # The Trainer drops the columns that the model's forward does not name; ours takes whole batches.
+        if self._signature_columns is None:
+            sets = [self.train_dataset, *_values(self.eval_dataset)]
+            cached = {
+                name for rows in sets for name in getattr(rows, "column_names", None) or () if name.startswith(PREFIX)
+            }
+            forward = inspect.signature(self.student.forward).parameters
+            self._signature_columns = [*forward, "labels", "label", "length", "student_positions", *sorted(cached)]
+
+    def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
+        """Make a sentence encoder a SentenceTransformer, too."""
+        if self.model.request.pooler is None or self.processing_class is None:
+            return
+        projector = None
+        if self.args.keep_projector and "embedding" in self.model.heads:
+            projector = nn.Linear(*reversed(heads["embedding.weight"].shape))
+            projector.load_state_dict({name: heads[f"embedding.{name}"] for name in ("weight", "bias")})
+        save_sentence_transformer(
+            folder,
+            pooler=self.args.pooler,
+            max_length=min(self.processing_class.model_max_length, self.student.config.max_position_embeddings),
+            normalize=self.args.embedding_loss == "cosine",
+            projector=projector,
+        )
+
+
+def packs(model: PreTrainedModel) -> bool:
+    """Whether a model is fed packed batches: its architecture takes them, and its head does not read whole rows."""
+    return supports_packing(model) and not is_row_wise(model)
+
+
+def _teacher_dimensions(teachers: list[PreTrainedModel], args: DistillTrainingArguments) -> Dimensions:
+    if teachers:
+        return common_dimensions(teachers)
+    if args.teacher_cache:
+        return CachedTeacher(Path(args.teacher_cache) / "train").dimensions
+    raise ValueError(
+        "No teacher: pass a model, folder or hub id as teacher=..., or teacher_cache=... with outputs written before."
+    )
+
+
+def _in_order(tensor: Tensor | None, batch: Batch) -> Tensor | None:
+    """Undo the sorting of a packed batch's rows."""
+    return tensor if tensor is None or "order" not in batch else tensor[batch["order"].argsort()]
+
+
+def _values(dataset) -> list:
+    return list(dataset.values()) if isinstance(dataset, dict) else [dataset]

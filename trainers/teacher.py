@@ -1,0 +1,220 @@
+"""The teacher: frozen, in eval, outside the student's modules, run without gradients, and no further than asked."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from peft import PeftConfig, PeftModel
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
+from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
+
+from ..modeling.encoding import EncoderOutput, OutputRequest, encode
+from .arguments import DistillTrainingArguments
+from .batches import Batch
+from .plan import Dimensions
+
+AUTO_CLASSES = {
+    "ForTokenClassification": AutoModelForTokenClassification,
+    "ForSequenceClassification": AutoModelForSequenceClassification,
+    "ForMaskedLM": AutoModelForMaskedLM,
+}
+
+TeacherSource = PreTrainedModel | PeftModel | str | Path
+
+
+class Teacher(ABC):
+    """Gives the outputs that the objectives compare with; they can't tell a live teacher from a cached one."""
+
+    dimensions: Dimensions
+
+    @abstractmethod
+    def outputs(self, batch: Batch) -> EncoderOutput:
+        """The teacher's outputs for one batch, on the batch's device, without gradients."""
+
+
+class LiveTeacher(Teacher):
+    """Runs one model, or several whose outputs are averaged.
+
+    Args:
+        models: the teachers. They are frozen and put in eval; nothing else about them changes.
+        request: what to return. No layer above the deepest one asked for is run, nor a head that no one asked for.
+        weights: of each teacher in the average; scaled to sum to 1. Default: equal.
+        autocast: number format to which float32 teachers are cast for a forward pass, as the student is under bf16.
+        stop_early: False for engines that count on a forward pass running to its end (ZeRO-3 shards).
+    """
+
+    def __init__(
+        self,
+        models: Sequence[PreTrainedModel],
+        request: OutputRequest,
+        *,
+        weights: Sequence[float] | None = None,
+        autocast: torch.dtype | None = None,
+        stop_early: bool = True,
+    ):
+        weights = [1.0] * len(models) if weights is None else list(weights)
+        if len(weights) != len(models) or min(weights) < 0 or sum(weights) == 0:
+            raise ValueError(
+                f"{len(models)} teachers need as many weights, none below 0, not all 0, but teacher_weights={weights}."
+            )
+        self.models = [model.requires_grad_(False).eval() for model in models]
+        self.weights = [weight / sum(weights) for weight in weights]
+        self.request = request
+        self.autocast = autocast
+        self.stop_early = stop_early
+        self.dimensions = common_dimensions(models)
+
+    @torch.no_grad()
+    def outputs(self, batch: Batch) -> EncoderOutput:
+        view = batch.get("teacher", batch["student"])
+        layout = batch.get("teacher_layout", batch["layout"])
+        results = []
+        for model in self.models:
+            model.eval()  # whoever shares the model may have called train() since
+            cast = self.autocast is not None and model.dtype == torch.float32
+            with torch.autocast(layout.lengths.device.type, dtype=self.autocast, enabled=cast):
+                results.append(encode(model, view, layout, self.request, stop_early=self.stop_early))
+        return results[0] if len(results) == 1 else weighted_mean(results, self.weights)
+
+
+def common_dimensions(models: Sequence[PreTrainedModel]) -> Dimensions:
+    """The dimensions of several teachers, which must agree for their outputs to be averaged."""
+    found = {Dimensions.of(model.config) for model in models}
+    if len(found) > 1:
+        raise ValueError(
+            "Outputs of several teachers are averaged, so the teachers must agree in depth, width, heads, labels and "
+            "vocabulary, but they are: " + "; ".join(map(str, found))
+        )
+    return found.pop()
+
+
+def weighted_mean(results: list[EncoderOutput], weights: list[float]) -> EncoderOutput:
+    """Average every output of several passes."""
+
+    def mean(parts):
+        if parts[0] is None:
+            return None
+        if isinstance(parts[0], dict):
+            return {key: mean([part[key] for part in parts]) for key in parts[0]}
+        return sum(weight * part.float() for weight, part in zip(weights, parts, strict=True))
+
+    return EncoderOutput(**{f.name: mean([getattr(r, f.name) for r in results]) for f in fields(EncoderOutput)})
+
+
+def load_teacher(source: TeacherSource, student: PreTrainedModel, args: DistillTrainingArguments) -> PreTrainedModel:
+    """Turn what the user named as a teacher into a model with the student's kind of head.
+
+    Args:
+        source: a model; a PEFT model or the folder of an adapter, merged into a copy for the run; a folder or hub id.
+        student: decides which head the teacher needs.
+        args: number format.
+
+    Raises:
+        ValueError: the student itself, or weights that lack the head (which would be random numbers).
+        FileNotFoundError: a folder without weights.
+    """
+    if source is student:
+        raise ValueError(
+            "The teacher is the student itself. Pass a copy, or build the student with shrink(teacher, ...)."
+        )
+    if isinstance(source, PeftModel):
+        return copy.deepcopy(source).merge_and_unload()
+    if isinstance(source, PreTrainedModel):
+        return source
+    folder = Path(source)
+    if (folder / "adapter_config.json").is_file():
+        base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+        model = _load_pretrained(base, student, args, head_may_be_new=True)
+        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    return _load_pretrained(str(source), student, args)
+
+
+def is_row_wise(model: PreTrainedModel) -> bool:
+    """Whether the head gives one output per row rather than per token."""
+    return type(model).__name__.endswith("ForSequenceClassification")
+
+
+def auto_class_for(model: PreTrainedModel):
+    """The Auto class that loads a model with the same kind of head."""
+    name = type(model).__name__
+    return next((auto for suffix, auto in AUTO_CLASSES.items() if name.endswith(suffix)), AutoModel)
+
+
+def _load_pretrained(source, student, args, head_may_be_new: bool = False) -> PreTrainedModel:
+    with _unsharded(args):
+        try:
+            model, report = auto_class_for(student).from_pretrained(
+                source, dtype=_dtype(args), output_loading_info=True
+            )
+        except OSError as error:
+            if Path(source).is_dir():
+                raise FileNotFoundError(
+                    f"The teacher's folder {source} can't be loaded: {error} It must hold config.json and "
+                    "model.safetensors, as save_pretrained() writes them."
+                ) from error
+            raise
+    # A bare encoder may lack its pooler: sentence encoders that average tokens are saved without one.
+    new = [key for key in report["missing_keys"] if not key.startswith("pooler.") and ".pooler." not in key]
+    if new and not head_may_be_new:
+        raise ValueError(
+            f"The teacher {source} holds no weights for {', '.join(sorted(new)[:4])}{' …' if len(new) > 4 else ''}: "
+            f"they would be random. A teacher for {type(student).__name__} must have been trained with that head; "
+            "fine-tune it first."
+        )
+    return model
+
+
+def _dtype(args: DistillTrainingArguments) -> torch.dtype:
+    if args.teacher_dtype != "auto":
+        return getattr(torch, args.teacher_dtype)
+    return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+
+
+@contextmanager
+def _unsharded(args: DistillTrainingArguments) -> Iterator[None]:
+    """Load whole weights although ZeRO-3 is on, where `from_pretrained` would hand out empty shards."""
+    config = getattr(args, "hf_deepspeed_config", None)
+    if config is None:
+        yield
+        return
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        set_hf_deepspeed_config(config)
+
+
+def shard_over_ranks(model: PreTrainedModel, accelerator) -> torch.nn.Module:
+    """Shard a frozen teacher under ZeRO-3, one slice on each rank.
+
+    After TRL's `prepare_deepspeed`: the student's configuration without what only training needs (an offloaded
+    optimizer crashes here, https://github.com/huggingface/trl/pull/5916), and with bucket sizes as plain integers,
+    since "auto" has not been resolved at this point.
+    """
+    import deepspeed
+
+    config = copy.deepcopy(accelerator.state.deepspeed_plugin.deepspeed_config)
+    for training_only in ("optimizer", "scheduler"):
+        config.pop(training_only, None)
+    zero = config["zero_optimization"]
+    zero.pop("offload_optimizer", None)
+    width = model.config.hidden_size
+    zero |= {
+        "reduce_bucket_size": width * width,
+        "stage3_param_persistence_threshold": 10 * width,
+        "stage3_prefetch_bucket_size": width * width,
+    }
+    engine, *_ = deepspeed.initialize(model=model, config=config)
+    return engine.module
