@@ -264,7 +264,7 @@ def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> 
         chosen = order[start : start + batch_size]
         batch = _on_device(collator([features[i] for i in chosen]), device)
         layout = batch.get("teacher_layout", batch["layout"])
-        places = [chosen[i] for i in batch["order"].tolist()]
+        places = [chosen[i] for i in batch["order"].tolist()] if "order" in batch else chosen
         for name, tensor in columns_of(teacher.outputs(batch)).items():
             column = results.setdefault(PREFIX + name, [None] * len(features))
             for place, row in zip(places, _split_rows(tensor, layout, name, row_wise), strict=True):

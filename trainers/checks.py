@@ -42,7 +42,7 @@ def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
             f"The launcher started {launched} processes, but each would train alone. On a machine without a GPU, pass "
             "--use_cpu True."
         )
-    if args.hf_deepspeed_config is not None and args.hf_deepspeed_config.is_zero3():
+    if args.deepspeed and args.hf_deepspeed_config.is_zero3():
         key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
         if not args.hf_deepspeed_config.is_true(key):
             raise ValueError(

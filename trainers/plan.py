@@ -57,7 +57,7 @@ def build_objectives(
         row_wise: whether the student's head gives one output per row (sequence classification).
 
     Raises:
-        ValueError: the two models do not fit each other in what an objective compares.
+        ValueError: every weight is 0, or the two models do not fit each other in what an objective compares.
     """
     teacher_pooler = args.teacher_pooler or args.pooler
     sizes = student.hidden_size, teacher.hidden_size
@@ -81,6 +81,9 @@ def build_objectives(
         made.append(_relation_objective(args, student, teacher))
     if args.label_weight:
         made.append(LabelObjective(args.label_weight, row_wise))
+    if not made:
+        weights = [name for name in vars(args) if name.endswith("_weight")]
+        raise ValueError(f"No objective: every weight is 0. Set at least one of {', '.join(weights)}, e.g. to 1.0.")
     return made
 
 

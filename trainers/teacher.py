@@ -185,15 +185,14 @@ def _dtype(args: DistillTrainingArguments) -> torch.dtype:
 @contextmanager
 def _unsharded(args: DistillTrainingArguments) -> Iterator[None]:
     """Load whole weights although ZeRO-3 is on, where `from_pretrained` would hand out empty shards."""
-    config = getattr(args, "hf_deepspeed_config", None)
-    if config is None:
+    if not args.deepspeed:
         yield
         return
     unset_hf_deepspeed_config()
     try:
         yield
     finally:
-        set_hf_deepspeed_config(config)
+        set_hf_deepspeed_config(args.hf_deepspeed_config)
 
 
 def shard_over_ranks(model: PreTrainedModel, accelerator) -> torch.nn.Module:

@@ -1,0 +1,97 @@
+"""Flags, or a YAML file with flags on top; and a --help that a person can read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+# Of the more than a hundred fields of TrainingArguments, those that most runs set. --help_all shows the rest.
+COMMON = {
+    "output_dir",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "num_train_epochs",
+    "max_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "bf16",
+    "use_cpu",
+    "seed",
+    "eval_strategy",
+    "eval_steps",
+    "save_strategy",
+    "save_steps",
+    "save_total_limit",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "report_to",
+    "deepspeed",
+    "push_to_hub",
+    "hub_model_id",
+}
+
+
+def parse(*dataclass_types: type, description: str, arguments: list[str] | None = None) -> tuple:
+    """Parse `script.py [settings.yaml] [--flag value ...]` into one object of each dataclass; flags win.
+
+    Raises:
+        SystemExit: as argparse does, with a message: an unknown flag or YAML key, a missing or ill-typed value.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = HfArgumentParser(
+        dataclass_types,
+        description=description,
+        usage="%(prog)s [settings.yaml] [--flag value ...]",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--help_all", action="help", help="show every flag of transformers.TrainingArguments, too")
+    if "--help_all" not in arguments:
+        _hide(parser, {field.name for field in fields(TrainingArguments)} - COMMON - _redefined(dataclass_types))
+    if arguments and arguments[0].endswith((".yaml", ".yml")):
+        settings = read_yaml(arguments[0])
+        known = {action.dest: action for action in parser._actions}
+        if unknown := sorted(settings.keys() - known.keys()):
+            parser.error(f"{arguments[0]}: unknown settings {', '.join(unknown)} (see --help_all)")
+        flags = [part for name, value in settings.items() for part in _as_flag(name, value)]
+        arguments = flags + arguments[1:]
+    return parser.parse_args_into_dataclasses(arguments)
+
+
+def read_yaml(path: str) -> dict:
+    """A YAML file as a dict.
+
+    Raises:
+        SystemExit: the file is missing, is not YAML or holds something other than names and values.
+    """
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise SystemExit(f"{path}: {error}") from error
+    if not isinstance(settings, dict):
+        raise SystemExit(f"{path}: expected names and values (name: value), but found {type(settings).__name__}.")
+    return settings
+
+
+def _as_flag(name: str, value) -> list[str]:
+    # As flags, values of a YAML file go through the same conversions and checks as those of the command line.
+    if isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
+    return [] if value is None else [f"--{name}", str(value)]
+
+
+def _hide(parser: argparse.ArgumentParser, names: set[str]) -> None:
+    for action in parser._actions:
+        if action.dest in names:
+            action.help = argparse.SUPPRESS
+
+
+def _redefined(dataclass_types: tuple[type, ...]) -> set[str]:
+    """Fields of TrainingArguments to which our arguments give another default."""
+    return {name for cls in dataclass_types for name in vars(cls).get("__annotations__", {})}

@@ -1,0 +1,116 @@
+"""What the scripts for sentence encoders share: loading a teacher, and setting models side by side in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from retort.evaluation import ModelRow, Report, Role, compare_speed, describe_machine, embed, footprint, loss_history
+from retort.evaluation import similarity_agreement as agreement
+from retort.trainers.teacher_pooling import TeacherPooling, read_teacher_pooling
+
+
+@dataclass
+class SentenceModel:
+    """An encoder together with what makes embeddings of its outputs."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    pooling: TeacherPooling
+
+    def embed(self, texts: Sequence[str], progress: bool = False) -> torch.Tensor:
+        """`[texts, hidden]`, of unit length if the teacher's are."""
+        return embed(
+            self.model,
+            self.tokenizer,
+            texts,
+            pooler=self.pooling.pooler,
+            normalize=self.pooling.normalize,
+            max_length=self.pooling.max_length,
+            progress=progress,
+        )
+
+    def with_model(self, model: PreTrainedModel) -> SentenceModel:
+        """Another encoder, used in the same way."""
+        return SentenceModel(model, self.tokenizer, self.pooling)
+
+
+def load_sentence_teacher(source: str | Path, max_length: int, pooler: str | None = None) -> SentenceModel:
+    """Load a SentenceTransformer's encoder, or any encoder with a pooler named.
+
+    Args:
+        source: folder or hub id.
+        max_length: texts are cut to so many tokens, or to fewer if the teacher's own limit is lower.
+        pooler: for teachers that don't say how they pool; default mean.
+
+    Raises:
+        SystemExit: the teacher has layers after its pooler, which an encoder alone does not run.
+    """
+    pooling = read_teacher_pooling(source) or TeacherPooling(pooler or "mean", normalize=True, max_length=max_length)
+    if pooling.dense is not None:
+        raise SystemExit(f"{source} has Dense layers after its pooler. Its encoder alone would teach something else.")
+    if pooler not in (None, pooling.pooler):
+        raise SystemExit(f"{source} pools by {pooling.pooler!r}, but --teacher_pooler {pooler!r} was asked for.")
+    pooling = TeacherPooling(pooling.pooler, pooling.normalize, min(max_length, pooling.max_length))
+    model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+    return SentenceModel(model, AutoTokenizer.from_pretrained(source), pooling)
+
+
+def side_by_side(
+    models: dict[str, tuple[Role, SentenceModel]],
+    quality: Callable[[Callable[[Sequence[str]], torch.Tensor]], dict[str, float]],
+    texts: Sequence[str],
+    log_history: list[dict],
+    measured: str,
+) -> Report:
+    """Judge teacher, untrained and trained student in one run.
+
+    Args:
+        models: name -> role and model; the teacher first.
+        quality: takes a model's `embed`, returns named scores; the first is the report's.
+        texts: unseen texts, for speed and for how far similarities agree with the teacher's.
+        log_history: of the trainer.
+        measured: what the scores were measured on.
+    """
+    scores = {name: quality(model.embed) for name, (_, model) in models.items()}
+    embeddings = {name: model.embed(texts[:1000]) for name, (_, model) in models.items()}
+    teacher = next(iter(embeddings.values()))
+    speeds = compare_speed({name: model.embed for name, (_, model) in models.items()}, texts)
+    rows = [
+        ModelRow(
+            name=name,
+            role=role,
+            quality=scores[name] | {"agreement with the teacher": agreement(teacher, embeddings[name])},
+            footprint=footprint(model.model),
+            speed=speeds[name],
+            layers=model.model.config.num_hidden_layers,
+        )
+        for name, (role, model) in models.items()
+    ]
+    return Report(
+        rows=tuple(rows),
+        metric=next(iter(rows[0].quality)),
+        losses=loss_history(log_history),
+        measured=f"{measured} Speed: float32, padded batches of 32 and of 1, medians of interleaved rounds on "
+        f"{describe_machine()}.",
+    )
+
+
+def supports_bf16() -> bool:
+    """Whether bfloat16 is computed by the hardware, and so worth having."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def how_to_use(folder: str | Path) -> str:
+    """The two lines of Python that use a finished student."""
+    return (
+        "from sentence_transformers import SentenceTransformer\n"
+        f'embeddings = SentenceTransformer("{folder}").encode(["A vessel to distil in.", "A glass retort."])'
+    )

@@ -1,0 +1,113 @@
+"""Training jobs that the tests of ranks, kills and ZeRO run in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from contextlib import nullcontext
+from pathlib import Path
+
+import tiny
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+
+from retort.collators import tokenize
+from retort.modeling.shrink import shrink
+from retort.trainers import DistillTrainer, DistillTrainingArguments
+from retort.trainers.storage import last_complete_checkpoint
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+class KillAt(TrainerCallback):
+    """Ends the process without warning after a step."""
+
+    def __init__(self, step: int | None):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def distil(
+    folder: str,
+    name: str,
+    *,
+    zero: int = 0,
+    cached: bool = False,
+    shard_teacher: bool = False,
+    kill_at: int | None = None,
+    resume: bool = False,
+    dropout: float = 0.1,
+    evaluate: bool = False,
+    **settings,
+) -> None:
+    """Distil a token tagger with projectors, and leave its weights and loss curve in `folder`.
+
+    Dropout is on unless a test compares runs whose random numbers must differ: a resumed run has to restore them.
+    """
+    folder = Path(folder)
+    tokenizer = tiny.tokenizer()
+    data = tokenize(Dataset.from_dict({"text": tiny.sentences(96)}), tokenizer)
+    data = data.map(lambda row: {"labels": [-100] + [i % 3 for i in row["input_ids"][1:-1]] + [-100]})
+    settings = {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 4,
+        "num_train_epochs": 3,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "logging_steps": 1,
+        "learning_rate": 3e-3,
+        "hidden_weight": 1.0,
+        "logits_weight": 1.0,
+        "relation_weight": 1.0,
+        "label_weight": 1.0,
+        "embedding_weight": 1.0,
+        "relation_heads": 4,
+    } | settings
+    args = DistillTrainingArguments(
+        output_dir=str(folder / name),
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+        deepspeed=str(REPOSITORY / f"examples/deepspeed/zero{zero}.json") if zero else None,
+        teacher_cache=str(folder / "cache") if cached else None,
+        shard_teacher=shard_teacher,
+        **settings,
+    )
+    teacher = tiny.model("bert", "token", layers=4)
+    # A resumed process must get everything from the checkpoint: it starts from another student.
+    student = shrink(tiny.model("bert", "token", layers=4, seed=9 if resume else 0), layers=2, hidden_size=16)
+    for module in student.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    trainer = DistillTrainer(
+        student,
+        teacher,
+        args,
+        train_dataset=data,
+        eval_dataset=data.select(range(10)) if evaluate else None,
+        processing_class=tokenizer,
+        callbacks=[KillAt(kill_at)],
+    )
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir) if resume else None)
+    if evaluate:
+        trainer.evaluate()
+    trainer.save_model(str(folder / name / "student"))
+    parameters = list(trainer.model.parameters())
+    if zero == 3:
+        import deepspeed
+
+        gathered = deepspeed.zero.GatheredParameters(parameters)
+    else:
+        gathered = nullcontext()
+    with gathered:
+        state = {key: value.detach().clone() for key, value in trainer.model.state_dict().items()}
+    if trainer.is_world_process_zero():
+        torch.save(state, folder / f"{name}.pt")
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        (folder / f"{name}.json").write_text(json.dumps(losses))
+    trainer.end()

@@ -1,0 +1,313 @@
+"""The trainer: promises 1, 3, 4 on one process, its log, its evaluation, its errors."""
+
+import math
+
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+
+from retort.collators import tokenize
+from retort.modeling.shrink import shrink
+from retort.trainers import DistillTrainer, DistillTrainingArguments
+
+
+def rows(tokenizer, count=64, **columns):
+    return tokenize(Dataset.from_dict({"text": tiny.sentences(count), **columns}), tokenizer, labels="labels" if columns else None)
+
+
+def arguments(tmp_path, **changes):
+    settings = {
+        "output_dir": str(tmp_path),
+        "per_device_train_batch_size": 8,
+        "max_steps": 4,
+        "learning_rate": 1e-3,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "report_to": [],
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "relation_heads": 4,
+    }
+    return DistillTrainingArguments(**settings | changes)
+
+
+ALL = {
+    "logits_weight": 1.0,
+    "hidden_weight": 1.0,
+    "relation_weight": 1.0,
+    "label_weight": 1.0,
+    "embedding_weight": 1.0,
+    "similarity_weight": 1.0,
+}
+
+
+def labelled(tokenizer, count=64):
+    """Rows with a label on the first token after [CLS], and a sentence of few or many words."""
+    data = rows(tokenizer, count)
+    return data.map(lambda row: {"labels": [-100] + [row["input_ids"][1] % 3] * (len(row["input_ids"]) - 2) + [-100]})
+
+
+def teacher_and_student(family="bert", task="token", **sizes):
+    teacher = tiny.model(family, task, layers=4)
+    student = shrink(teacher, layers=2, **sizes)
+    student.config.update({name: 0.0 for name in vars(student.config) if "dropout" in name})
+    for module in student.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return teacher, student
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+
+
+def test_every_objective_is_trained_and_logged_under_its_own_name(tokenizer, tmp_path):
+    teacher, student = teacher_and_student(hidden_size=16)
+    before = weights(student)
+    args = arguments(tmp_path, **ALL, max_steps=30, learning_rate=3e-3, per_device_train_batch_size=64)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=labelled(tokenizer), processing_class=tokenizer)
+    trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for name in ("logits", "hidden", "relations", "labels", "embedding", "similarity"):
+        assert steps[-1][f"loss_{name}"] < steps[0][f"loss_{name}"], name
+    assert not torch.equal(before, weights(student))
+
+
+def test_the_logged_loss_is_the_weighted_sum_of_the_logged_parts(tokenizer, tmp_path):
+    teacher, student = teacher_and_student()
+    args = arguments(tmp_path, logits_weight=0.5, hidden_weight=2.0, label_weight=3.0, gradient_accumulation_steps=2)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=labelled(tokenizer), processing_class=tokenizer)
+    trainer.train()
+    for entry in trainer.state.log_history[:-1]:
+        total = 0.5 * entry["loss_logits"] + 2 * entry["loss_hidden"] + 3 * entry["loss_labels"]
+        assert entry["loss"] == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.promise(1)
+def test_a_teacher_in_train_mode_changes_nothing_and_is_not_changed(tokenizer, tmp_path):
+    results = []
+    for mode in (True, False):
+        teacher, student = teacher_and_student()
+        teacher.train(mode)
+        before = weights(teacher)
+        args = arguments(tmp_path, hidden_weight=1.0, logits_weight=1.0)
+        trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+        trainer.train()
+        results.append(weights(student))
+        assert torch.equal(before, weights(teacher))
+        assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+        assert not any(module is teacher for module in trainer.model.modules())
+    assert torch.equal(*results)
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("task", ["token", "sequence"])
+def test_accumulation_does_not_change_the_loss_curve(task, tokenizer, tmp_path):
+    curves = []
+    for batch_size, accumulation in ((64, 1), (16, 4)):
+        teacher, student = teacher_and_student(task=task)
+        data = labelled(tokenizer, 256) if task == "token" else rows(tokenizer, 256, labels=[i % 3 for i in range(256)])
+        weights_ = ALL | {"similarity_weight": 0.0}  # not additive: it compares the rows of one batch
+        args = arguments(
+            tmp_path,
+            **weights_,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            max_steps=8,
+        )
+        trainer = DistillTrainer(student, teacher, args, train_dataset=data, processing_class=tokenizer)
+        trainer.train()
+        curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+
+
+@pytest.mark.promise(4)
+@pytest.mark.parametrize("family", ["bert", "modernbert", "roberta"])
+def test_packed_and_padded_batches_train_alike(family, tokenizer, tmp_path):
+    curves = []
+    for packing in (True, False):
+        teacher, student = teacher_and_student(family)
+        args = arguments(tmp_path, **ALL, packing=packing)
+        trainer = DistillTrainer(student, teacher, args, train_dataset=labelled(tokenizer), processing_class=tokenizer)
+        assert trainer.data_collator.student.packed is packing
+        trainer.train()
+        curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+
+
+@pytest.mark.promise(4)
+def test_more_padding_gives_the_same_loss_and_gradient(tokenizer, tmp_path):
+    teacher, student = teacher_and_student(hidden_size=16)
+    for model in (teacher, student):
+        model.set_attn_implementation("eager")
+    args = arguments(tmp_path, **ALL, attention_weight=1.0, packing=False)
+    data = labelled(tokenizer, 8)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=data, processing_class=tokenizer)
+    results = []
+    for extra in (0, 7):
+        longest = max(map(len, data["input_ids"])) + extra
+        padded = {"input_ids": [], "attention_mask": [], "labels": []}
+        for row in data:
+            gap = longest - len(row["input_ids"])
+            padded["input_ids"].append(row["input_ids"] + [0] * gap)
+            padded["attention_mask"].append([1] * len(row["input_ids"]) + [0] * gap)
+            padded["labels"].append(row["labels"] + [-100] * gap)
+        stock_batch = {name: torch.tensor(value) for name, value in padded.items()}
+        batches, counts = trainer.get_batch_samples(iter([stock_batch]), 1, torch.device("cpu"))
+        trainer.model.zero_grad()
+        loss = trainer.compute_loss(trainer.model, batches[0], num_items_in_batch=counts)
+        loss.backward()
+        gradient = torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+        results.append((loss.detach(), gradient))
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
+
+
+def test_two_teachers_are_averaged_with_their_weights(tokenizer, tmp_path):
+    teachers = [tiny.model("bert", "token", layers=4, seed=seed) for seed in (0, 1)]
+    student = shrink(teachers[0], layers=2)
+    args = arguments(tmp_path, logits_weight=1.0, teacher_weights=[3.0, 1.0])
+    trainer = DistillTrainer(student, teachers, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+    joint = trainer.teacher.outputs(batch).logits
+    single = [teacher(**batch["student"]).logits[0] for teacher in teachers]
+    torch.testing.assert_close(joint, 0.75 * single[0] + 0.25 * single[1])
+
+
+def test_evaluation_reports_every_objective_and_gives_logits_in_the_order_of_the_rows(tokenizer, tmp_path):
+    teacher, student = teacher_and_student()
+    data = labelled(tokenizer, 20)
+    seen = {}
+
+    def compute_metrics(prediction):
+        seen["labels"] = prediction.label_ids
+        return {"rows": len(prediction.predictions)}
+
+    args = arguments(tmp_path, logits_weight=1.0, label_weight=1.0)
+    trainer = DistillTrainer(
+        student, teacher, args, eval_dataset=data, processing_class=tokenizer, compute_metrics=compute_metrics
+    )
+    metrics = trainer.evaluate()
+    assert metrics["eval_rows"] == 20
+    assert math.isfinite(metrics["eval_loss_logits"])
+    assert math.isfinite(metrics["eval_loss_labels"])
+    for row, labels in zip(data, seen["labels"], strict=True):
+        assert [label for label in labels if label != -100] == [label for label in row["labels"] if label != -100]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tokenizer, tmp_path):
+    teacher, student = teacher_and_student()
+    with torch.no_grad():
+        next(teacher.parameters()).fill_(math.nan)
+    args = arguments(tmp_path, logits_weight=1.0)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+    with pytest.raises(FloatingPointError, match="'logits' is nan at step 1"):
+        trainer.train()
+
+
+def test_the_heads_are_trained_but_never_exported(tokenizer, tmp_path):
+    teacher, student = teacher_and_student(hidden_size=16)
+    args = arguments(tmp_path, hidden_weight=1.0)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+    before = weights(trainer.model.heads)
+    trainer.train()
+    assert not torch.equal(before, weights(trainer.model.heads))
+    trainer.save_model(tmp_path / "student")
+    reloaded = type(student).from_pretrained(tmp_path / "student")
+    assert set(reloaded.state_dict()) == set(student.state_dict())
+    assert torch.equal(weights(reloaded), weights(student))
+
+
+def test_stock_collators_work(tokenizer, tmp_path):
+    from transformers import DataCollatorForLanguageModeling
+
+    teacher = tiny.model("bert", "masked_lm", layers=4)
+    args = arguments(tmp_path, logits_weight=1.0, label_weight=1.0)
+    trainer = DistillTrainer(
+        shrink(teacher, layers=2),
+        teacher,
+        args,
+        train_dataset=rows(tokenizer),
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.3),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert math.isfinite(trainer.state.log_history[0]["loss_labels"])
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "No objective"),
+        ({"attention_weight": 1.0}, "set_attn_implementation\\('eager'\\)"),
+        ({"hidden_weight": 1.0, "projector": "none"}, "projector='none' allows no map"),
+        ({"relation_weight": 1.0, "relation_heads": 5}, "does not divide the student's width of 16"),
+        ({"hidden_weight": -1.0}, "must be 0 \\(off\\) or above"),
+        ({"logits_weight": 1.0, "temperature": 0.0}, "must be above 0"),
+        ({"embedding_weight": 1.0, "teacher_weights": [1.0, 2.0]}, "1 teachers need as many weights"),
+    ],
+)
+def test_what_would_not_train_as_asked_is_refused(changes, message, tokenizer, tmp_path):
+    teacher, student = teacher_and_student(hidden_size=16)
+    with pytest.raises(ValueError, match=message):
+        DistillTrainer(student, teacher, arguments(tmp_path, **changes), processing_class=tokenizer)
+
+
+def test_a_student_in_half_precision_is_refused(tokenizer, tmp_path):
+    teacher, student = teacher_and_student()
+    with pytest.raises(ValueError, match="dtype=torch.float32"):
+        DistillTrainer(student.half(), teacher, arguments(tmp_path, logits_weight=1.0), processing_class=tokenizer)
+
+
+def test_the_student_as_its_own_teacher_is_refused(tmp_path):
+    _, student = teacher_and_student()
+    with pytest.raises(ValueError, match="is the student itself"):
+        DistillTrainer(student, student, arguments(tmp_path, logits_weight=1.0))
+
+
+def test_labels_in_another_order_are_refused(tmp_path):
+    teacher, student = teacher_and_student()
+    teacher.config.id2label = {0: "O", 1: "B", 2: "I"}
+    student.config.id2label = {0: "B", 1: "O", 2: "I"}
+    with pytest.raises(ValueError, match="the student's labels are B, O, I \\(3\\), the teacher's O, B, I"):
+        DistillTrainer(student, teacher, arguments(tmp_path, logits_weight=1.0))
+
+
+def test_another_vocabulary_without_its_tokenizer_is_refused(tokenizer, tmp_path):
+    teacher, student = teacher_and_student()
+    other = tiny.model("bert", "token", layers=4, vocab_size=200)
+    with pytest.raises(ValueError, match="teacher_processing_class"):
+        DistillTrainer(student, other, arguments(tmp_path, logits_weight=1.0), processing_class=tokenizer)
+
+
+def test_tokens_of_two_tokenizers_without_alignment_are_refused(tokenizer, tmp_path):
+    teacher, student = teacher_and_student()
+    other = tiny.tokenizer("bpe")
+    data = tokenize(Dataset.from_dict({"text": tiny.sentences(8)}), tokenizer, teacher_tokenizer=other)
+    with pytest.raises(ValueError, match="align=True"):
+        DistillTrainer(
+            student,
+            teacher,
+            arguments(tmp_path, hidden_weight=1.0),
+            train_dataset=data,
+            processing_class=tokenizer,
+            teacher_processing_class=other,
+        )
+
+
+def test_a_teacher_folder_without_weights_is_refused(tmp_path):
+    teacher, student = teacher_and_student()
+    teacher.config.save_pretrained(tmp_path / "teacher")
+    with pytest.raises(FileNotFoundError, match="must hold config.json and model.safetensors"):
+        DistillTrainer(student, tmp_path / "teacher", arguments(tmp_path, logits_weight=1.0))
+
+
+def test_a_teacher_whose_head_would_be_random_is_refused(tmp_path):
+    teacher, student = teacher_and_student()
+    teacher.base_model.save_pretrained(tmp_path / "teacher")
+    with pytest.raises(ValueError, match="holds no weights for classifier"):
+        DistillTrainer(student, tmp_path / "teacher", arguments(tmp_path, logits_weight=1.0))

@@ -1,0 +1,44 @@
+"""Promise 3 across processes, and a teacher sharded over the ranks."""
+
+import json
+
+import jobs
+import pytest
+from ranks import run_on_ranks
+
+SMALL = {"max_steps": 6, "save_strategy": "no", "dropout": 0.0}
+
+
+def curve(folder, name, world=1, **settings):
+    assert run_on_ranks(jobs.distil, world, folder=str(folder), name=name, **SMALL | settings) == [0] * world
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+@pytest.mark.promise(3)
+def test_one_batch_of_32_is_four_of_8_is_two_ranks_of_16(tmp_path):
+    reference = curve(tmp_path, "one", per_device_train_batch_size=32, gradient_accumulation_steps=1)
+    four = curve(tmp_path, "four", per_device_train_batch_size=8, gradient_accumulation_steps=4)
+    two = curve(tmp_path, "two", world=2, per_device_train_batch_size=16, gradient_accumulation_steps=1)
+    both = curve(tmp_path, "both", world=2, per_device_train_batch_size=4, gradient_accumulation_steps=4)
+    assert len(reference) == 6
+    for other in (four, two, both):
+        assert other == pytest.approx(reference, abs=1e-5)
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_zero_has_the_loss_curve_of_one_process(zero, tmp_path):
+    reference = curve(tmp_path, "one", per_device_train_batch_size=32, gradient_accumulation_steps=1)
+    sharded = curve(tmp_path, "zero", world=2, zero=zero, per_device_train_batch_size=4, gradient_accumulation_steps=4)
+    assert sharded == pytest.approx(reference, abs=1e-5)
+
+
+def test_a_teacher_sharded_over_the_ranks_teaches_the_same(tmp_path):
+    common = {"world": 2, "zero": 3, "per_device_train_batch_size": 4}
+    whole = curve(tmp_path, "whole", **common)
+    sharded = curve(tmp_path, "sharded", shard_teacher=True, **common)
+    assert sharded == pytest.approx(whole, abs=1e-5)
+
+
+def test_evaluation_runs_on_two_ranks(tmp_path):
+    assert len(curve(tmp_path, "evaluated", world=2, evaluate=True)) == 6

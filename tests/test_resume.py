@@ -1,0 +1,32 @@
+"""Promise 2: a run that was killed and resumed ends with bitwise the weights of one that was not."""
+
+import random
+
+import jobs
+import pytest
+import torch
+from ranks import KILLED, run_on_ranks
+from safetensors.torch import load_file
+
+SETUPS = {"one process": (1, 0), "DDP x 2": (2, 0), "ZeRO-2 x 2": (2, 2), "ZeRO-3 x 2": (2, 3)}
+
+
+@pytest.mark.promise(2)
+@pytest.mark.parametrize("cached", [False, True], ids=["live teacher", "cached teacher"])
+@pytest.mark.parametrize(("world", "zero"), SETUPS.values(), ids=SETUPS)
+def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(world, zero, cached, tmp_path):
+    # 96 rows in steps of 16 or 32: 18 or 9 steps over 3 epochs, saved every 2.
+    kill_at = random.randint(3, 17 if world == 1 else 8)
+    print(f"killed at step {kill_at}")
+    common = {"folder": str(tmp_path), "zero": zero, "cached": cached}
+    assert run_on_ranks(jobs.distil, world, name="whole", **common) == [0] * world
+    assert KILLED in run_on_ranks(jobs.distil, world, name="killed", kill_at=kill_at, **common)
+    assert run_on_ranks(jobs.distil, world, name="killed", resume=True, **common) == [0] * world
+    whole, resumed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert any(key.startswith("heads.") for key in whole)
+    differing = [key for key in whole if not torch.equal(whole[key], resumed[key])]
+    assert differing == []
+    exported = load_file(tmp_path / "killed/student/model.safetensors")
+    assert not any("head" in key and "attention" not in key for key in exported)
+    assert torch.equal(exported["classifier.weight"], whole["student.classifier.weight"])
