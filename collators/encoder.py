@@ -1,0 +1,162 @@
+"""One model's tokenizer: what it does, its limits, and where it puts words."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Encoding
+from transformers import PreTrainedTokenizerBase
+
+from .alignment import Span, Word, first_pieces, spans_of_text, spans_of_words
+
+
+def same_tokenizer(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers turn every text into the same tokens.
+
+    Compares what they do (vocabulary, normalisation, splitting, special tokens), not what they are called.
+    """
+    return one is other or behaviour(one) == behaviour(other)
+
+
+def behaviour(tokenizer: PreTrainedTokenizerBase) -> str:
+    """All that a tokenizer's output depends on, as JSON, without the truncation and padding of its last call.
+
+    Raises:
+        ValueError: a slow tokenizer.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{type(tokenizer).__name__} is a slow tokenizer, which gives no character offsets. Load a fast one: "
+            "AutoTokenizer.from_pretrained(folder), where the folder holds a tokenizer.json."
+        )
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    del backend["truncation"], backend["padding"]
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return json.dumps([backend, special], sort_keys=True)
+
+
+def makes_token_types(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer's model tells the two texts of a pair by `token_type_ids`."""
+    return "token_type_ids" in tokenizer.model_input_names
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """A row's tokens.
+
+    Attributes:
+        ids: token ids, special ones included.
+        type_ids: the text that each token belongs to, as the tokenizer numbers them.
+        was_cut: whether tokens were cut off at the encoder's `max_length`.
+        has_text: whether any token stands for text, rather than being added by the tokenizer.
+        words: number of words in the row, whether cut off or not; 0 if words weren't looked for.
+        first_pieces: place in the row of each word's first token; words that were cut off are missing.
+        unknown_words: words that the tokenizer had dropped, and that stand as its unknown token.
+    """
+
+    ids: list[int]
+    type_ids: list[int]
+    was_cut: bool
+    has_text: bool
+    words: int
+    first_pieces: dict[Word, int]
+    unknown_words: int
+
+    @classmethod
+    def of(cls, encoding: Encoding, spans: Sequence[Sequence[Span]] = (), unknown_words: int = 0) -> EncodedRow:
+        """Read off a row's encoding, with the spans of the words of its texts if they are to be found."""
+        return cls(
+            ids=encoding.ids,
+            type_ids=encoding.type_ids,
+            was_cut=bool(encoding.overflowing),
+            has_text=any(text is not None for text in encoding.sequence_ids),
+            words=sum(map(len, spans)),
+            first_pieces=first_pieces(encoding, spans) if spans else {},
+            unknown_words=unknown_words,
+        )
+
+
+class Encoder:
+    """Encodes rows with one tokenizer.
+
+    Args:
+        tokenizer: a fast one. It is copied, since a call with truncation changes what it saves to tokenizer.json.
+        max_length: tokens of a row at most, special ones included; lowered to the tokenizer's `model_max_length`.
+        pairs: whether rows are two texts.
+
+    Attributes:
+        description: all that the encoding depends on, as plain values.
+
+    Raises:
+        ValueError: a slow tokenizer, or a `max_length` that special tokens fill.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, *, pairs: bool = False):
+        self.max_length = min(max_length, tokenizer.model_max_length)
+        special = tokenizer.num_special_tokens_to_add(pair=pairs)
+        if self.max_length <= special:
+            raise ValueError(
+                f"max_length={self.max_length} leaves no room for text: {type(tokenizer).__name__} adds {special} "
+                "special tokens to each row."
+            )
+        self.description = [behaviour(tokenizer), self.max_length, tokenizer.truncation_side]
+        self.tokenizer = copy.deepcopy(tokenizer)
+
+    def encode_texts(
+        self, texts: list[str], pairs: list[str] | None = None, *, find_words: bool = False
+    ) -> list[EncodedRow]:
+        """Encode one text per row, or two; `find_words` also finds the words that whitespace separates."""
+        encodings = self._encode(texts, pairs)
+        if not find_words:
+            return [EncodedRow.of(encoding) for encoding in encodings]
+        rows = zip(texts, strict=True) if pairs is None else zip(texts, pairs, strict=True)
+        return [
+            EncodedRow.of(encoding, [spans_of_text(text) for text in row])
+            for encoding, row in zip(encodings, rows, strict=True)
+        ]
+
+    def encode_words(self, rows: list[list[str]]) -> list[EncodedRow]:
+        """Encode rows of words as the texts that they make with a space between them.
+
+        So the tokens are those of running text, which is what the model will be given when it is used; with words
+        encoded one by one, byte-level tokenizers would lose the spaces.
+
+        A word of which the tokenizer leaves nothing is encoded as its unknown token: every word keeps its place.
+
+        Raises:
+            ValueError: the tokenizer drops a word, and has no unknown token.
+        """
+        encoded = []
+        for words, encoding in zip(rows, self._encode([" ".join(words) for words in rows]), strict=True):
+            spans = spans_of_words(words)
+            row = EncodedRow.of(encoding, [spans])
+            if len(row.first_pieces) < len(words) and (dropped := _dropped(encoding, spans)):
+                row = self._with_unknown(words, dropped)
+            encoded.append(row)
+        return encoded
+
+    def _encode(self, texts: list[str], pairs: list[str] | None = None) -> list[Encoding]:
+        if not texts:
+            return []
+        return self.tokenizer(texts, pairs, truncation=True, max_length=self.max_length).encodings
+
+    def _with_unknown(self, words: list[str], dropped: set[int]) -> EncodedRow:
+        unknown = self.tokenizer.unk_token
+        words = [unknown if index in dropped else word for index, word in enumerate(words)] if unknown else words
+        encoding = self._encode([" ".join(words)])[0]
+        spans = spans_of_words(words)
+        if still_dropped := _dropped(encoding, spans):
+            raise ValueError(
+                f"{type(self.tokenizer).__name__} makes no token of the word {words[min(still_dropped)]!r}, and has no "
+                f"unknown token that could stand for it (unk_token={unknown!r}). Replace such words in the data."
+            )
+        return EncodedRow.of(encoding, [spans], unknown_words=len(dropped))
+
+
+def _dropped(encoding: Encoding, spans: list[Span]) -> set[int]:
+    """Words without a token, neither in the row nor among what was cut off."""
+    seen = {word for part in (encoding, *encoding.overflowing) for _, word in first_pieces(part, [spans])}
+    return set(range(len(spans))) - seen
