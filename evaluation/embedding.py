@@ -1,0 +1,85 @@
+"""Texts to embeddings, for judging a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..modeling.encoding import OutputRequest, encode
+from ..modeling.layout import TokenLayout
+
+
+def embed(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    pooler: str = "mean",
+    normalize: bool = False,
+    batch_size: int = 32,
+    max_length: int = 128,
+    progress: bool = False,
+) -> Tensor:
+    """Embed `texts` in the model's own dtype, on its own device.
+
+    Batches hold texts of similar length, longest first, whatever the order of `texts`. The model runs in eval mode
+    and is left in the mode that it was in.
+
+    Args:
+        model: an encoder, with or without a head.
+        tokenizer: the tokenizer that it was trained with.
+        texts: `rows` strings.
+        pooler: see `modeling.pooling.pool`.
+        normalize: scale each embedding to unit length.
+        batch_size: texts per forward pass.
+        max_length: tokens per text, special tokens included; what is longer than this, or than the tokenizer's
+            `model_max_length`, is cut.
+        progress: show a bar.
+
+    Returns:
+        `[rows, hidden]`, float32, on the CPU.
+
+    Raises:
+        ValueError: no texts, or one string instead of a list of them.
+    """
+    if isinstance(texts, str) or not len(texts):
+        raise ValueError(f"embed takes a list of at least one text, but got {texts!r}.")
+    encoded = tokenizer(list(texts), truncation=True, max_length=min(max_length, tokenizer.model_max_length))
+    rows = [{name: column[row] for name, column in encoded.items()} for row in range(len(texts))]
+    order = sorted(range(len(rows)), key=lambda row: -len(rows[row]["input_ids"]))
+    made = []
+    with evaluating(model), tqdm(total=len(rows), desc="Embedding", unit="text", disable=not progress) as bar:
+        for start in range(0, len(rows), batch_size):
+            chosen = [rows[row] for row in order[start : start + batch_size]]
+            made.append(_embed_batch(model, tokenizer, chosen, pooler))
+            bar.update(len(chosen))
+    embeddings = torch.cat(made)[torch.argsort(torch.tensor(order))]
+    return F.normalize(embeddings, dim=-1) if normalize else embeddings
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode, and each of its modules back into its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _embed_batch(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, list[int]]], pooler: str
+) -> Tensor:
+    inputs = tokenizer.pad(rows, padding_side="right", return_tensors="pt")
+    layout = TokenLayout.from_lengths([len(row["input_ids"]) for row in rows], packed=False).to(model.device)
+    with torch.inference_mode():
+        output = encode(model, dict(inputs.to(model.device)), layout, OutputRequest(pooler=pooler))
+    return output.embedding.float().cpu()

@@ -1,0 +1,127 @@
+"""What a model costs in time, compared with others on a machine that has other things to do."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Speed of one model among those compared, medians over the rounds.
+
+    Attributes:
+        sentences_per_second: texts per second in full batches.
+        milliseconds: time of one text alone.
+        speedup: sentences per second relative to the first model compared, median of the ratios within a round.
+        latency_speedup: milliseconds of the first model relative to this one's, likewise.
+    """
+
+    sentences_per_second: float
+    milliseconds: float
+    speedup: float
+    latency_speedup: float
+
+
+def compare_speed(
+    encoders: Mapping[str, Callable[[list[str]], object]],
+    texts: Sequence[str],
+    *,
+    batch_size: int = 32,
+    batches: int = 4,
+    singles: int = 16,
+    rounds: int = 7,
+) -> dict[str, Speed]:
+    """Time several models side by side.
+
+    On a busy machine two runs differ more than two models do. So every round times each model on the same texts, each
+    round begins with another model, and models are compared within a round. One untimed round comes first.
+
+    Args:
+        encoders: name -> function that embeds a list of texts, from strings to vectors. The first is the reference.
+        texts: at least `batch_size`; taken from the beginning, over again if they are few.
+        batch_size: texts per call for `sentences_per_second`.
+        batches: such calls per round.
+        singles: calls with one text per round, for `milliseconds`.
+        rounds: timed rounds.
+
+    Returns:
+        name -> speed, in the order of `encoders`.
+
+    Raises:
+        ValueError: no encoders, or fewer texts than a batch.
+    """
+    if not encoders or len(texts) < batch_size:
+        raise ValueError(
+            f"Comparing speed takes at least one encoder and {batch_size} texts (one batch), but got {len(encoders)} "
+            f"and {len(texts)}."
+        )
+    full = [[texts[(b * batch_size + i) % len(texts)] for i in range(batch_size)] for b in range(batches)]
+    alone = [[texts[i % len(texts)]] for i in range(singles)]
+    names = list(encoders)
+    batch_seconds: dict[str, list[float]] = {name: [] for name in names}
+    single_seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds + 1):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            measured = _seconds(encoders[name], full), _seconds(encoders[name], alone)
+            if turn > 0:
+                batch_seconds[name].append(measured[0] / (batch_size * batches))
+                single_seconds[name].append(measured[1] / singles)
+    return {
+        name: Speed(
+            sentences_per_second=1 / statistics.median(batch_seconds[name]),
+            milliseconds=1000 * statistics.median(single_seconds[name]),
+            speedup=_median_ratio(batch_seconds[names[0]], batch_seconds[name]),
+            latency_speedup=_median_ratio(single_seconds[names[0]], single_seconds[name]),
+        )
+        for name in names
+    }
+
+
+def describe_machine(device: torch.device | str = "cpu") -> str:
+    """What a speed was measured on: the GPU, or the processor and the threads; torch, Python and the system."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        processor = torch.cuda.get_device_name(device)
+    elif device.type == "cpu":
+        threads = torch.get_num_threads()
+        processor = f"{_cpu_name()}, {threads} thread{'' if threads == 1 else 's'}"
+    else:
+        processor = device.type
+    return f"{processor}, torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
+
+
+def _seconds(encoder: Callable[[list[str]], object], calls: list[list[str]]) -> float:
+    _synchronize()
+    start = time.perf_counter()
+    for texts in calls:
+        encoder(texts)
+    _synchronize()
+    return time.perf_counter() - start
+
+
+def _synchronize() -> None:
+    """Wait for the GPU, if there is one: its kernels run on after the call that started them has returned."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def _median_ratio(reference: list[float], other: list[float]) -> float:
+    return statistics.median(r / o for r, o in zip(reference, other, strict=True))
+
+
+def _cpu_name() -> str:
+    """The processor's marketing name; `platform.processor()` is empty or just the architecture on Linux."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,101 @@
+"""Agreement, spread and STS against scipy, scikit-learn and cases done by hand."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
+from sklearn.metrics.pairwise import cosine_similarity
+
+from retort.evaluation import mean_pairwise_cosine, similarity_agreement, sts_spearman
+
+
+@pytest.fixture
+def vectors():
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(30, 6, generator=generator), torch.randn(30, 4, generator=generator)
+
+
+def off_diagonal(vectors):
+    return cosine_similarity(vectors)[~np.eye(len(vectors), dtype=bool)]
+
+
+def test_agreement_is_spearman_over_pairs_of_different_rows(vectors):
+    expected = spearmanr(off_diagonal(vectors[0]), off_diagonal(vectors[1])).statistic
+    assert similarity_agreement(*vectors) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_scaled_and_rotated_student_agrees_fully(vectors):
+    rotation = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(4))).Q
+    assert similarity_agreement(vectors[0].double(), 3 * vectors[0].double() @ rotation.double()) == pytest.approx(1)
+
+
+def test_agreement_takes_what_sentence_transformers_returns(vectors):
+    teacher, student = vectors
+    assert similarity_agreement(teacher.numpy(), student.numpy()) == similarity_agreement(teacher, student)
+
+
+def test_mean_pairwise_cosine_is_the_mean_off_the_diagonal(vectors):
+    assert mean_pairwise_cosine(vectors[0]) == pytest.approx(off_diagonal(vectors[0]).mean(), abs=1e-12)
+
+
+def test_a_collapsed_space_has_mean_cosine_one_and_opposite_vectors_minus_one():
+    assert mean_pairwise_cosine(torch.full((9, 3), 0.1)) == pytest.approx(1)
+    assert mean_pairwise_cosine(torch.tensor([[1.0, 2.0], [-2.0, -4.0]])) == pytest.approx(-1)
+
+
+def test_sts_is_spearman_of_cosine_and_gold(vectors):
+    first, second = vectors[0], vectors[0].flip(1)
+    gold = torch.randint(0, 6, (30,), generator=torch.Generator().manual_seed(5)).tolist()
+    cosines = [cosine_similarity(a[None], b[None]).item() for a, b in zip(first, second, strict=True)]
+    assert sts_spearman(first, second, gold) == pytest.approx(spearmanr(cosines, gold).statistic, abs=1e-12)
+
+
+def test_sts_agrees_with_sentence_transformers(vectors):
+    prepared = {f"{side}{i}": vector for side in (0, 1) for i, vector in enumerate((vectors[0], vectors[0] ** 2)[side])}
+
+    class Model:
+        """Answers with the prepared vectors."""
+
+        similarity_fn_name = "cosine"
+        model_card_data = type("Card", (), {"set_evaluation_metrics": lambda *args: None})()
+
+        def encode(self, texts, **kwargs):
+            return torch.stack([prepared[text] for text in texts])
+
+    gold = torch.rand(30, generator=torch.Generator().manual_seed(6)).tolist()
+    evaluator = EmbeddingSimilarityEvaluator(
+        [f"0{i}" for i in range(30)], [f"1{i}" for i in range(30)], gold, main_similarity="cosine", write_csv=False
+    )
+    theirs = evaluator(Model())["spearman_cosine"]
+    assert sts_spearman(vectors[0], vectors[0] ** 2, gold) == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("gold", "message"),
+    [
+        ([1.0, float("nan"), 2.0], "second values to correlate hold NaN"),
+        ([2.0, 2.0, 2.0], "second values to correlate are all 2: a constant has no order"),
+        ([1.0, 2.0], "there are 3, 3 and 2"),
+    ],
+)
+def test_gold_scores_without_order_are_errors(gold, message):
+    with pytest.raises(ValueError, match=message):
+        sts_spearman(torch.eye(3), torch.eye(3) + torch.rand(3, 3, generator=torch.Generator().manual_seed(0)), gold)
+
+
+def test_a_collapsed_model_has_no_sts_score():
+    alike = torch.tensor([[0.1], [0.3], [0.7]]) * torch.tensor([[1.0, 2.0, 3.0]])
+    with pytest.raises(ValueError, match="first values to correlate are all 1"):
+        sts_spearman(alike, alike, [1, 2, 3])
+
+
+def test_agreement_needs_the_same_texts_on_both_sides(vectors):
+    with pytest.raises(ValueError, match="teacher has 30 rows and student 29"):
+        similarity_agreement(vectors[0], vectors[1][1:])
+
+
+def test_a_single_row_has_no_pairs():
+    with pytest.raises(ValueError, match="makes no pair"):
+        mean_pairwise_cosine(torch.ones(1, 3))
