@@ -1,0 +1,284 @@
+"""The report: the title's arithmetic, the tables, the files, and that the picture covers none of its own words."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from retort.evaluation import (
+    Footprint,
+    ModelRow,
+    Report,
+    Role,
+    Speed,
+    draw,
+    loss_history,
+    markdown_table,
+    text_table,
+    write_report,
+)
+from retort.evaluation.label_placement import Label, spread, write_labels
+from retort.evaluation.report import percent
+
+TEACHER = ModelRow(
+    "all-MiniLM-L6-v2",
+    Role.TEACHER,
+    {"MRR@10": 0.5, "recall@1": 0.4},
+    Footprint(22_713_216, 10_795_776, 90.85),
+    Speed(222.2, 9.1, 1.0, 1.0),
+    layers=6,
+)
+SMALL, FAST = Footprint(17_389_824, 5_472_384, 69.6), Speed(1417.4, 5.0, 1.88, 1.82)
+UNTRAINED = ModelRow("untrained", Role.UNTRAINED, {"MRR@10": 0.4, "recall@1": 0.3}, SMALL, FAST, layers=3)
+STUDENT = ModelRow("student", Role.STUDENT, {"MRR@10": 0.49, "agreement": 0.95}, SMALL, FAST, layers=3)
+LOG = [
+    {"loss": 0.5, "loss_embedding": 0.004, "loss_hidden_states": 0.2, "grad_norm": 1.0, "step": 10, "epoch": 0.5},
+    {"eval_loss": 0.3, "eval_loss_embedding": 0.01, "step": 10, "epoch": 0.5},
+    {"loss": 0.3, "loss_embedding": 0.002, "loss_hidden_states": 0.1, "learning_rate": 1e-4, "step": 20, "epoch": 1.0},
+    {"loss": 0.2, "loss_embedding": 0.001, "loss_hidden_states": math.nan, "step": 30, "epoch": 1.5},
+    {"train_loss": 0.33, "train_runtime": 9.0, "step": 30, "epoch": 1.5},
+]
+
+
+def report(*rows, losses=(), measured="On 250 queries."):
+    return Report(rows or (TEACHER, UNTRAINED, STUDENT), "MRR@10", losses, measured)
+
+
+def quality(row, value, **changes):
+    values = {name: getattr(row, name) for name in ("name", "role", "footprint", "speed", "layers")}
+    return ModelRow(quality={"MRR@10": value}, **values | changes)
+
+
+def test_the_title_is_the_result_in_words():
+    assert report().title == "3 of 6 layers: 98 % of the teacher's MRR@10 at 1.9x its speed"
+
+
+def test_the_title_names_the_share_of_parameters_where_layers_do_not_tell():
+    wide = quality(STUDENT, 0.49, layers=6)
+    assert report(TEACHER, wide).title == "77 % of the parameters: 98 % of the teacher's MRR@10 at 1.9x its speed"
+
+
+def test_the_title_leaves_out_what_was_not_measured():
+    assert report(TEACHER, quality(STUDENT, 0.49, speed=None)).title == "3 of 6 layers: 98 % of the teacher's MRR@10"
+    assert report(STUDENT).title == "student: MRR@10 0.490, 17.4 M parameters"
+    assert report(TEACHER).title == "all-MiniLM-L6-v2: MRR@10 0.500, 22.7 M parameters"
+
+
+def test_a_share_of_a_negative_score_is_never_printed():
+    odd = report(quality(TEACHER, -0.02), STUDENT)
+    assert odd.title == "3 of 6 layers: MRR@10 0.490 (teacher -0.020) at 1.9x its speed"
+    assert "% of teacher" not in text_table(odd)
+
+
+def test_the_title_is_about_the_last_student():
+    better = quality(STUDENT, 0.495, name="second stage")
+    assert "99 %" in report(TEACHER, STUDENT, better, UNTRAINED).title
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.984, "98 %"), (0.996, "99.6 %"), (0.9996, "100 %"), (1.0, "100 %"), (1.021, "102 %")]
+)
+def test_what_falls_short_of_the_teacher_is_not_rounded_up_to_it(share, words):
+    assert percent(share) == words
+
+
+def test_losses_come_from_the_log_of_a_trainer():
+    first, second, third = loss_history(LOG)
+    assert first == {"loss": 0.5, "loss_embedding": 0.004, "loss_hidden_states": 0.2, "step": 10, "epoch": 0.5}
+    assert second["step"] == 20
+    assert "learning_rate" not in second
+    assert third["loss_hidden_states"] is None
+
+
+def test_the_terminal_table_is_aligned_and_complete():
+    expected = """
+        3 of 6 layers: 98 % of the teacher's MRR@10 at 1.9x its speed
+
+                                 all-MiniLM-L6-v2   untrained   student
+        ---------------------------------------------------------------
+        layers                                  6           3         3
+        MRR@10                              0.500       0.400     0.490
+        MRR@10, % of teacher                100.0        80.0      98.0
+        recall@1                            0.400       0.300         -
+        agreement                               -           -     0.950
+        parameters                         22.7 M      17.4 M    17.4 M
+        outside embeddings                 10.8 M       5.5 M     5.5 M
+        megabytes, float32                   90.8        69.6      69.6
+        sentences/s                           222       1,417     1,417
+        speed-up                            1.00x       1.88x     1.88x
+        ms for one sentence                   9.1         5.0       5.0
+        speed-up, one sentence              1.00x       1.82x     1.82x
+
+        On 250 queries."""
+    assert text_table(report()).splitlines() == [line[8:] for line in expected.splitlines()[1:]]
+
+
+def test_lines_that_no_model_has_are_left_out():
+    table = text_table(report(quality(STUDENT, 0.49, speed=None, layers=None), measured=""))
+    assert [line.split("  ")[0] for line in table.splitlines()[4:]] == [
+        "MRR@10",
+        "parameters",
+        "outside embeddings",
+        "megabytes, float32",
+    ]
+
+
+def test_the_markdown_table_holds_the_same_cells_and_escapes_pipes():
+    lines = markdown_table(report(TEACHER, quality(STUDENT, 0.49, name="a|b"))).splitlines()
+    assert lines[:4] == [
+        "|  | all-MiniLM-L6-v2 | a\\|b |",
+        "| :--- | ---: | ---: |",
+        "| layers | 6 | 3 |",
+        "| MRR@10 | 0.500 | 0.490 |",
+    ]
+
+
+@pytest.mark.promise(9)
+def test_a_metric_that_is_not_a_number_or_was_not_measured_is_an_error():
+    with pytest.raises(ValueError, match=r"'student' cannot be made of \{'MRR@10': nan\}"):
+        quality(STUDENT, math.nan)
+    with pytest.raises(ValueError, match="about 'recall@1', which was not measured for student"):
+        Report((TEACHER, STUDENT), "recall@1")
+    with pytest.raises(ValueError, match="at least one model"):
+        Report((), "MRR@10")
+
+
+def test_the_files_hold_all_numbers_and_a_picture_of_1800_pixels(tmp_path):
+    write_report(report(losses=loss_history(LOG)), tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["report.json", "report.png"]
+    content = json.loads((tmp_path / "new" / "report.json").read_text(), parse_constant=pytest.fail)
+    assert content["title"] == report().title
+    assert content["rows"][0]["quality"] == {"MRR@10": 0.5, "recall@1": 0.4}
+    assert content["rows"][2]["speed"]["speedup"] == 1.88
+    assert content["rows"][2]["role"] == "student"
+    assert content["losses"][2] == {"loss": 0.2, "loss_embedding": 0.001, "loss_hidden_states": None} | {
+        "step": 30,
+        "epoch": 1.5,
+    }
+    with Image.open(tmp_path / "new" / "report.png") as image:
+        assert image.width == 1800
+        assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_a_failure_while_writing_leaves_the_old_report_and_nothing_else(tmp_path, monkeypatch):
+    write_report(report(), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fill_the_disk(figure, path, **kwargs):
+        path.write_bytes(b"half a picture")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(report(), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def words(figure):
+    """Boxes in pixels of everything written in a picture, by what it says."""
+    figure.canvas.draw()
+    texts = list(figure.texts)
+    for axes in figure.axes:
+        texts += [*axes.texts, axes._left_title, axes.xaxis.label]
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = axis.get_view_interval()
+            texts += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    return [(text.get_text(), extent(text)) for text in texts if text.get_text() and text.get_visible()]
+
+
+def extent(text):
+    """The box of the words alone; that of an annotation takes in its line, but has to be asked first."""
+    text.get_window_extent()
+    return Text.get_window_extent(text)
+
+
+def assert_legible(figure):
+    boxes = words(figure)
+    width, height = figure.get_size_inches() * figure.dpi
+    for i, (text, box) in enumerate(boxes):
+        assert box.x0 >= 0, text
+        assert box.y0 >= 0, text
+        assert box.x1 <= width, text
+        assert box.y1 <= height, text
+        for other, other_box in boxes[:i]:
+            assert not box.overlaps(other_box), (text, other)
+
+
+CASES = {
+    "usual": report(losses=loss_history(LOG)),
+    "one model": report(STUDENT),
+    "no loss": report(),
+    "no speed": report(*(quality(row, 0.4, speed=None) for row in (TEACHER, UNTRAINED, STUDENT))),
+    "students at one point": report(*(quality(STUDENT, 0.45, name=f"student number {i}") for i in range(5)), TEACHER),
+    "nothing learned": report(TEACHER, quality(UNTRAINED, 0.4), quality(STUDENT, 0.4)),
+    "one step": report(losses=loss_history(LOG[:1])),
+    "never finite": report(losses=loss_history([{"loss": math.nan, "step": 1}])),
+    "negative loss": report(losses=loss_history([{"loss": v, "step": s} for s, v in enumerate((1.0, 0.0, -1.0))])),
+    "many objectives": report(
+        losses=loss_history(
+            {"loss": 4.0, "step": s, "epoch": s / 2} | {f"loss_part_{i}": 1 + 0.01 * i / s for i in range(5)}
+            for s in (1, 2, 3, 4)
+        )
+    ),
+    "long title": report(TEACHER, quality(STUDENT, 0.49, layers=None), measured="Measured on many things. " * 12),
+    "dollar signs": report(TEACHER, quality(STUDENT, 0.49, name="$x^2$")),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_words_of_the_picture_overlap_or_leave_the_page(case):
+    assert_legible(draw(CASES[case]))
+
+
+def test_every_model_and_every_objective_is_named_in_the_picture():
+    said = " ".join(text for text, _ in words(draw(CASES["usual"])))
+    for wanted in ("all-MiniLM-L6-v2\n0.500", "untrained\n0.400 (80 %)", "student\n0.490 (98 %)"):
+        assert said.count(wanted) == 2
+    assert "embedding  0.001" in said
+    assert "hidden states  0.1" in said
+    assert "weighted sum  0.2" in said
+    assert "vertical lines end an epoch" in said
+
+
+def test_one_objective_is_one_line_without_a_sum():
+    log = [{"loss": 0.5 / s, "loss_embedding": 0.5 / s, "step": s} for s in (1, 2, 3)]
+    losses = draw(report(losses=loss_history(log))).axes[-1]
+    assert [list(line.get_ydata()) for line in losses.lines] == [[0.5, 0.25, 0.5 / 3]]
+    assert losses.get_yscale() == "log"
+
+
+def test_the_picture_does_not_depend_on_the_users_matplotlib_settings():
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "text.usetex": True}):
+        assert_legible(draw(CASES["usual"]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.1, 0.9), st.floats(0.2, 0.8)), min_size=1, max_size=5))
+def test_labels_of_a_few_points_anywhere_never_overlap(points):
+    axes = Figure(figsize=(6, 4), dpi=100).add_axes((0, 0, 1, 1))
+    write_labels(axes, [Label(x, y, f"model {i}\n0.123", "black") for i, (x, y) in enumerate(points)])
+    boxes = [extent(text) for text in axes.texts]
+    assert len(boxes) == len(points)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@given(st.lists(st.floats(-100, 100), max_size=8), st.floats(0.1, 50))
+def test_spread_keeps_the_order_the_mean_and_the_gap(positions, gap):
+    moved = spread(positions, gap)
+    assert len(moved) == len(positions)
+    if positions:
+        ordered = moved[np.argsort(positions, kind="stable")]
+        assert np.all(np.diff(ordered) >= gap - 1e-9)
+        assert moved.mean() == pytest.approx(np.mean(positions), abs=1e-6)
+
+
+def test_spread_leaves_alone_what_is_far_enough_apart():
+    assert spread([5.0, 1.0, 3.0], 2.0).tolist() == [5.0, 1.0, 3.0]
