@@ -1,7 +1,7 @@
 """A small English corpus that every machine with Python has: the docstrings of its own standard library.
 
 Source files are read with `ast`; no module is imported and nothing is downloaded. Python 3.11 gives about 16,000
-distinct sentences and 2,200 pairs of a summary and the paragraph below it, in three seconds.
+distinct sentences and 2,200 pairs of a summary and the prose below it, in three seconds.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def summary_and_details(text: str) -> tuple[str, str] | None:
-    """A docstring's summary and its next paragraph of prose (PEP 257).
+    """A docstring's summary and the prose below it, its "more elaborate description" (PEP 257).
 
     Returns:
         `(summary, details)`, or None if the first paragraph is not one sentence or none follows it.
@@ -134,7 +134,7 @@ def summary_and_details(text: str) -> tuple[str, str] | None:
     prose = [paragraph for paragraph in _paragraphs(text) if _is_prose(paragraph) and not paragraph.endswith(":")]
     if len(prose) < 2 or split_sentences(prose[0]) != prose[:1]:
         return None
-    return prose[0], prose[1]
+    return prose[0], " ".join(prose[1:])
 
 
 def _parse(path: Path) -> ast.Module:

@@ -137,7 +137,7 @@ def test_a_word_that_begins_with_a_bullet_like_letter_is_left_alone():
     assert split_sentences("o to go to the river is to go far.") == ["o to go to the river is to go far."]
 
 
-def test_a_pair_is_the_summary_and_the_next_paragraph_of_prose():
+def test_a_pair_is_the_summary_and_the_prose_below_it():
     text = doc("""
         Return the depth
         of a river.
@@ -152,11 +152,11 @@ def test_a_pair_is_the_summary_and_the_next_paragraph_of_prose():
         The depth is given in meters.
         It is never negative.
 
-        A third paragraph is not wanted.
+        - It is rounded to a centimeter.
         """)
     assert summary_and_details(text) == (
         "Return the depth of a river.",
-        "The depth is given in meters. It is never negative.",
+        "The depth is given in meters. It is never negative. It is rounded to a centimeter.",
     )
 
 
