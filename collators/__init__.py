@@ -2,6 +2,7 @@
 
 from .collator import DistillationCollator, View
 from .encoder import same_tokenizer
+from .readers import read_dataset, read_texts
 from .tokenization import tokenize
 
-__all__ = ["DistillationCollator", "View", "same_tokenizer", "tokenize"]
+__all__ = ["DistillationCollator", "View", "read_dataset", "read_texts", "same_tokenizer", "tokenize"]

@@ -1,0 +1,214 @@
+"""Files and datasets -> `datasets.Dataset`, kept in Arrow on disk and read from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from pyarrow import ArrowInvalid
+
+from . import text_files
+
+logger = logging.getLogger(__name__)
+
+_TABLES = (".tsv", ".csv")
+_FORMATS = (".txt", *_TABLES, ".jsonl", ".parquet", ".arrow")
+
+
+def read_dataset(source: str | Path, *, split: str | None = None, columns: Sequence[str] | None = None) -> Dataset:
+    """Read a file, a folder or a dataset of the Hub.
+
+    Text files are UTF-8, with or without gzip (`.gz`). They are converted once; a file that has changed since is
+    converted anew. Values of TSV and CSV files are text; `dataset.cast_column("score", Value("float64"))` makes
+    numbers of them.
+
+    Args:
+        source: one of
+
+            - `.txt`: one text per line, in a column `text`;
+            - `.tsv` (no quoting) or `.csv` (standard quoting), with a header row unless `columns` is given;
+            - `.jsonl`: one object per line; `.parquet`; `.arrow`;
+            - a folder that `Dataset.save_to_disk` wrote;
+            - the name of a dataset for `datasets.load_dataset`, if nothing of that name lies on disk. With
+              `HF_HUB_OFFLINE=1` only what was downloaded before.
+        split: of a dataset that has several. Default: its only one, or `train`.
+        columns: names of the columns of a TSV or CSV file without a header row.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: a file that is empty, binary, not UTF-8 or not of its format, with the line; an unknown format; a
+            split or `columns` where there are none.
+    """
+    path = Path(source).expanduser()
+    if columns is not None and _format_of(path) not in _TABLES:
+        raise ValueError(f"columns= names the columns of a TSV or CSV file without a header row, but got {source}.")
+    if path.is_file():
+        if split is not None:
+            raise ValueError(f"{source} is a file and has no split {split!r}. Pass split=None.")
+        with _named_errors(path):
+            return _read_file(path, columns)
+    if not path.exists() and _looks_like_path(str(source)):
+        raise FileNotFoundError(f"There is no file or folder {source} (in {Path.cwd()}).")
+    found = load_from_disk(str(path)) if path.exists() else _load_by_name(str(source))
+    return _choose_split(found, split, source)
+
+
+def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ()) -> Dataset:
+    """Gather texts from files and datasets, each text once.
+
+    Args:
+        sources: as `read_dataset` takes them (of several splits, `train` is read), each followed by the columns that
+            hold text where it has more than a column `text`: `pairs.tsv:source,target` by name, `pairs.tsv:0,1` by
+            number, from 0, for a TSV or CSV file without a header row.
+        exclude: texts to leave out (or a dataset with a column `text`), such as a test set's. Compared without regard
+            to case and spacing; repeated texts are found by their exact wording.
+
+    Returns:
+        A column `text`, in the order of sources, columns and rows. What was left out is counted and logged.
+
+    Raises:
+        ValueError: a column that isn't there or holds no text; nothing left. And what `read_dataset` raises.
+    """
+    texts = concatenate_datasets([column for source in sources for column in _text_columns(source)])
+    excluded = exclude["text"] if isinstance(exclude, Dataset) else exclude
+    excluded = {_folded(text) for text in excluded}
+    seen: set[bytes] = set()
+    kept: list[int] = []
+    counts = dict.fromkeys(("empty", "excluded", "repeated"), 0)
+    for index, text in enumerate(_stream(texts)):
+        # 16 bytes stand for a text, however long it is.
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        if not text.strip():
+            counts["empty"] += 1
+        elif _folded(text) in excluded:
+            counts["excluded"] += 1
+        elif digest in seen:
+            counts["repeated"] += 1
+        else:
+            seen.add(digest)
+            kept.append(index)
+    left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+    if left_out:
+        logger.warning("Of %d texts read, left out: %s.", len(texts), left_out)
+    if not kept:
+        raise ValueError(f"No text is left of {', '.join(sources)}; left out: {left_out}.")
+    return texts.select(kept)
+
+
+def _format_of(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+
+
+def _looks_like_path(source: str) -> bool:
+    known = _format_of(Path(source)) in _FORMATS
+    return known or source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
+
+
+def _read_file(path: Path, columns: Sequence[str] | None) -> Dataset:
+    kind = _format_of(path)
+    if kind == ".txt":
+        return _convert(path, text_files.text_rows)
+    if kind in _TABLES:
+        return _convert(path, text_files.table_rows, columns=None if columns is None else list(columns))
+    if kind == ".jsonl":
+        return _convert(path, text_files.json_rows)
+    if kind == ".parquet":
+        return Dataset.from_parquet(str(path))
+    if kind == ".arrow":
+        return Dataset.from_file(str(path))
+    raise ValueError(
+        f"{path} has none of the formats that can be read: {', '.join(_FORMATS)}, of which text files may also be "
+        "compressed (.gz)."
+    )
+
+
+def _convert(path: Path, rows: Callable, **arguments) -> Dataset:
+    """Stream the rows of a text file into Arrow, or take what an earlier call made of the same bytes."""
+    # By default the cache goes by the arguments, and a file that has changed would give the rows it had before.
+    contents = [_sha256(file) for file in (path, Path(text_files.__file__))]
+    key = json.dumps([contents, rows.__name__, _format_of(path), path.suffix, arguments])
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return Dataset.from_generator(partial(rows, path, **arguments), fingerprint=fingerprint)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Take off the wrapping that datasets puts around what went wrong, and see that the file is named."""
+    try:
+        yield
+    except (DatasetGenerationError, ArrowInvalid) as error:
+        cause = error.__cause__ or error
+        if str(path) in str(cause):
+            raise cause from None
+        raise ValueError(f"{path} can't be read as {_format_of(path)}: {cause}") from error
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _load_by_name(name: str) -> Dataset | DatasetDict:
+    try:
+        return load_dataset(name)
+    except (DatasetNotFoundError, ConnectionError) as error:
+        raise FileNotFoundError(
+            f"{name} is no file or folder (in {Path.cwd()}), and no dataset of that name can be loaded: {error}"
+        ) from error
+
+
+def _choose_split(found: Dataset | DatasetDict, split: str | None, source: str | Path) -> Dataset:
+    if isinstance(found, Dataset):
+        if split is not None:
+            raise ValueError(f"{source} is one dataset and has no split {split!r}. Pass split=None.")
+        return found
+    wanted = split or ("train" if len(found) > 1 else next(iter(found)))
+    if wanted not in found:
+        raise ValueError(f"{source} has no split {wanted!r}, only {', '.join(found)}.")
+    return found[wanted]
+
+
+def _text_columns(source: str) -> list[Dataset]:
+    """The text columns of one source, each as a dataset with the column `text`."""
+    name, wanted = _split_off_columns(source)
+    names = None
+    if all(column.isdecimal() for column in wanted):
+        path = Path(name).expanduser()
+        if not path.is_file() or _format_of(path) not in _TABLES:
+            raise ValueError(f"{source}: columns go by number only in TSV and CSV files without a header row.")
+        names = [str(number) for number in range(text_files.count_columns(path))]
+    dataset = read_dataset(name, columns=names)
+    for column in wanted:
+        if column not in dataset.column_names:
+            raise ValueError(
+                f"{name} has no column {column!r}, only {', '.join(dataset.column_names)}. Name the columns that hold "
+                f"text behind a colon: {name}:{dataset.column_names[0]}"
+            )
+        if getattr(dataset.features[column], "dtype", None) not in ("string", "large_string"):
+            raise ValueError(f"{name}: the column {column!r} holds {dataset.features[column]}, no text.")
+    columns = [dataset.select_columns(column).rename_columns({column: "text"}) for column in wanted]
+    return [c if c.features["text"].dtype == "string" else c.cast_column("text", Value("string")) for c in columns]
+
+
+def _split_off_columns(source: str) -> tuple[str, list[str]]:
+    """`"pairs.tsv:en,de"` -> `("pairs.tsv", ["en", "de"])`; a colon in the name of a file that exists is its own."""
+    name, colon, columns = source.rpartition(":")
+    if not colon or Path(source).expanduser().exists():
+        return source, ["text"]
+    return name, columns.split(",")
+
+
+def _stream(texts: Dataset) -> Iterable[str]:
+    for batch in texts.with_format(None).iter(batch_size=10_000):
+        yield from (text or "" for text in batch["text"])
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
