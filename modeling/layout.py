@@ -97,9 +97,10 @@ class TokenLayout:
         return flat[self.starts]
 
     def mean(self, flat: Tensor) -> Tensor:
-        """Each row's mean over its tokens: `[tokens, hidden]` -> `[rows, hidden]`."""
-        total = flat.new_zeros(self.rows, flat.shape[-1]).index_add(0, self.row_ids, flat)
-        return total / self.lengths[:, None].to(flat.dtype)
+        """Each row's mean over its tokens: `[tokens, hidden]` -> `[rows, hidden]`. Half precision is summed in float32."""
+        exact = flat.to(torch.promote_types(flat.dtype, torch.float32))
+        total = exact.new_zeros(self.rows, flat.shape[-1]).index_add(0, self.row_ids, exact)
+        return (total / self.lengths[:, None]).to(flat.dtype)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenLayout:
         """Move all index tensors to `device`."""
