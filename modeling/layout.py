@@ -97,7 +97,7 @@ class TokenLayout:
         return flat[self.starts]
 
     def mean(self, flat: Tensor) -> Tensor:
-        """Each row's mean over its tokens: `[tokens, hidden]` -> `[rows, hidden]`. Half precision is summed in float32."""
+        """Each row's mean over its tokens, summed in float32: `[tokens, hidden]` -> `[rows, hidden]`."""
         exact = flat.to(torch.promote_types(flat.dtype, torch.float32))
         total = exact.new_zeros(self.rows, flat.shape[-1]).index_add(0, self.row_ids, exact)
         return (total / self.lengths[:, None]).to(flat.dtype)
