@@ -35,7 +35,7 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
             - `.txt`: one text per line, in a column `text`;
             - `.tsv` (no quoting) or `.csv` (standard quoting), with a header row unless `columns` is given;
             - `.jsonl`: one object per line; `.parquet`; `.arrow`;
-            - a folder that `Dataset.save_to_disk` wrote;
+            - a folder that `save_to_disk` wrote, or one of data files that `datasets.load_dataset` understands;
             - the name of a dataset for `datasets.load_dataset`, if nothing of that name lies on disk. With
               `HF_HUB_OFFLINE=1` only what was downloaded before.
         split: of a dataset that has several. Default: its only one, or `train`.
@@ -56,8 +56,7 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
             return _read_file(path, columns)
     if not path.exists() and _looks_like_path(str(source)):
         raise FileNotFoundError(f"There is no file or folder {source} (in {Path.cwd()}).")
-    found = load_from_disk(str(path)) if path.exists() else _load_by_name(str(source))
-    return _choose_split(found, split, source)
+    return _choose_split(_load_folder(path) if path.exists() else _load_by_name(str(source)), split, source)
 
 
 def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ()) -> Dataset:
@@ -153,6 +152,11 @@ def _named_errors(path: Path) -> Iterator[None]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _load_folder(folder: Path) -> Dataset | DatasetDict:
+    is_saved = (folder / "state.json").exists() or (folder / "dataset_dict.json").exists()
+    return load_from_disk(str(folder)) if is_saved else load_dataset(str(folder))
 
 
 def _load_by_name(name: str) -> Dataset | DatasetDict:

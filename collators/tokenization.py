@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 # What became of each row, in columns until it is counted: a counter would miss rows that come from the cache or from
 # another process.
-_NOTES = ("was_cut", "words", "words_cut", "words_unknown", "words_paired")
+_NOTES = ("was_cut", "words", "words_without", "words_unknown", "words_paired")
 
 
 def tokenize(
@@ -121,7 +121,8 @@ class _Source:
         if not isinstance(feature, Value | ClassLabel) or feature.dtype in ("string", "large_string"):
             raise ValueError(
                 f"Labels of texts must be one number per row, but the column {self.labels!r} holds {feature}. Turn "
-                "names into numbers with dataset.class_encode_column(...); pass words= for labels of words."
+                "names into numbers with dataset.class_encode_column(...), digits with dataset.cast_column(...); pass "
+                "words= for labels of words."
             )
 
     def has_text(self, row: dict[str, Any], index: int) -> bool:
@@ -218,7 +219,7 @@ class _Tokenization:
             "teacher_positions": [yours.first_pieces[word] for word in shared],
             "was_cut": mine.was_cut or yours.was_cut,
             "words": mine.words,
-            "words_cut": mine.words - len(mine.first_pieces),
+            "words_without": mine.words - len(set(mine.first_pieces.values())),
             "words_unknown": mine.unknown_words,
             "words_paired": len(shared),
         }
@@ -230,7 +231,8 @@ class _Tokenization:
         if not self.source.is_words:
             return labels
         placed = [IGNORED_LABEL] * len(encoded.ids)
-        for (_, word), position in encoded.first_pieces.items():
+        # Backwards, so that of two words in one token the first gives it its label.
+        for (_, word), position in reversed(encoded.first_pieces.items()):
             placed[position] = labels[word]
         return placed
 
@@ -241,11 +243,13 @@ def _report(dataset: Dataset, result: Dataset, job: _Tokenization) -> None:
         raise ValueError(f"None of the {len(dataset)} rows holds any text in the column {job.source.text!r}.")
     if skipped := len(dataset) - len(result):
         logger.warning("%d of %d rows hold no text and were left out.", skipped, len(dataset))
-    cut, words, words_cut, unknown, paired = (pc.sum(result.data.column(name)).as_py() for name in _NOTES)
+    cut, words, without, unknown, paired = (pc.sum(result.data.column(name)).as_py() for name in _NOTES)
     if cut:
-        logger.warning("%d of %d rows were cut at %d tokens.", cut, len(result), job.student.max_length)
-    if words_cut and job.source.is_words:
-        logger.warning("%d of %d words were cut off, and their labels with them.", words_cut, words)
+        limits = ", ".join(str(encoder.max_length) for encoder in (job.student, job.teacher) if encoder)
+        logger.warning("%d of %d rows were cut at %s tokens.", cut, len(result), limits)
+    if without and job.source.is_words:
+        reason = "cut off, or in one token with the word before"
+        logger.warning("%d of %d words have no token of their own (%s), and lose their labels.", without, words, reason)
     if unknown:
         logger.warning("%d of %d words are dropped by the tokenizer and stand as unknown tokens.", unknown, words)
     if job.align and paired < words:

@@ -73,6 +73,13 @@ def test_parquet_arrow_and_saved_folders(tmp_path):
         assert read_dataset(source)[:] == rows[:]
 
 
+def test_a_folder_of_data_files_is_read_as_datasets_reads_it(tmp_path):
+    for split in ("train", "test"):
+        Dataset.from_dict({"text": [split]}).to_parquet(str(tmp_path / "data" / f"{split}.parquet"))
+    assert read_dataset(tmp_path / "data")["text"][0] == "train"
+    assert read_dataset(tmp_path / "data", split="test")["text"][0] == "test"
+
+
 def test_a_folder_of_several_splits_gives_train_unless_told_otherwise(tmp_path):
     splits = {name: Dataset.from_dict({"text": [name]}) for name in ("dev", "train")}
     DatasetDict(splits).save_to_disk(str(tmp_path / "both"))
@@ -172,7 +179,7 @@ def test_sources_that_are_not_there_are_errors(tmp_path, monkeypatch):
     for source in ("missing.tsv", "./missing", "/missing/folder", "some/long/path", "missing.txt.gz"):
         with pytest.raises(FileNotFoundError, match=f"no file or folder {source}"):
             read_dataset(source)
-    with pytest.raises(FileNotFoundError, match="neither a `Dataset` directory"):
+    with pytest.raises(FileNotFoundError, match="doesn't contain any data files"):
         read_dataset(tmp_path)
 
 

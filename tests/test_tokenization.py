@@ -8,8 +8,8 @@ import tiny
 from datasets import ClassLabel, Dataset, load_from_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import normalizers
-from transformers import AutoTokenizer, CanineTokenizer
+from tokenizers import Tokenizer, models, normalizers
+from transformers import AutoTokenizer, CanineTokenizer, PreTrainedTokenizerFast
 
 from retort.collators import same_tokenizer, tokenization, tokenize
 
@@ -132,8 +132,21 @@ def test_words_that_are_cut_off_are_counted_and_no_label_moves(tokenizer, caplog
     with caplog.at_level(logging.WARNING, logger="retort"):
         rows = tokenize(data, uncased(), words="words", labels="tags", max_length=6)
     assert rows[0]["labels"] == [-100, 0, 1, 2, 3, -100]
-    assert "6 of 12 words were cut off, and their labels with them" in caplog.text
+    assert "6 of 12 words have no token of their own" in caplog.text
     assert "1 of 12 words are dropped by the tokenizer" in caplog.text
+
+
+def test_of_two_words_in_one_token_the_first_gives_its_label(caplog):
+    pieces = [("[UNK]", 0.0), ("[PAD]", 0.0), ("the cat", -1.0), (" ", -2.0), ("sat", -2.0)]
+    spanning = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.Unigram(pieces, unk_id=0)), unk_token="[UNK]", pad_token="[PAD]"
+    )
+    data = Dataset.from_dict({"words": [["the", "cat", "sat"]], "tags": [[1, 2, 3]]})
+    with caplog.at_level(logging.WARNING, logger="retort"):
+        row = tokenize(data, spanning, words="words", labels="tags")[0]
+    assert row["input_ids"] == [2, 3, 4]
+    assert row["labels"] == [1, -100, 3]
+    assert "1 of 3 words have no token of their own" in caplog.text
 
 
 # --- Two tokenizers --------------------------------------------------------------------------------------------------
