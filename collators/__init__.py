@@ -1,8 +1,18 @@
 """From files to tensors: readers of text formats, tokenisation and alignment, and batches."""
 
 from .collator import DistillationCollator, View
+from .docstrings import DocstringCorpus, docstring_corpus
 from .encoder import same_tokenizer
 from .readers import read_dataset, read_texts
 from .tokenization import tokenize
 
-__all__ = ["DistillationCollator", "View", "read_dataset", "read_texts", "same_tokenizer", "tokenize"]
+__all__ = [
+    "DistillationCollator",
+    "DocstringCorpus",
+    "View",
+    "docstring_corpus",
+    "read_dataset",
+    "read_texts",
+    "same_tokenizer",
+    "tokenize",
+]
