@@ -13,6 +13,8 @@ PROJECTION_NAMES = {
     "value": ("value", "v_lin", "v", "value_proj", "v_proj"),
 }
 FUSED_PROJECTION_NAMES = ("Wqkv", "qkv", "qkv_proj")
+# DeBERTa projects its relative positions as well, where they don't share the maps of the content.
+POSITION_PROJECTION_NAMES = ("pos_key_proj", "pos_query_proj")
 
 
 def backbone(model: PreTrainedModel) -> PreTrainedModel:
@@ -36,6 +38,20 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     )
 
 
+def layers_name(model: PreTrainedModel) -> str:
+    """Dotted name of the list of layers: layer 3's weights are called `<layers_name>.3.…` in `model.state_dict()`."""
+    layers = encoder_layers(model)
+    return next(name for name, module in model.named_modules() if module is layers)
+
+
+def split_layer_name(name: str, layers_name: str) -> tuple[int | None, str]:
+    """Take a weight's name apart: `(3, "attention.self.query.weight")`, or `(None, name)` outside the layers."""
+    if not name.startswith(f"{layers_name}."):
+        return None, name
+    position, _, part = name.removeprefix(f"{layers_name}.").partition(".")
+    return int(position), part
+
+
 def attention_projections(layer: nn.Module) -> dict[str, nn.Linear]:
     """The linear maps that make queries, keys and values in one encoder layer.
 
@@ -56,6 +72,28 @@ def attention_projections(layer: nn.Module) -> dict[str, nn.Linear]:
             f"{', '.join(linears) or 'none'}."
         )
     return found
+
+
+def position_projections(layer: nn.Module) -> list[nn.Linear]:
+    """The linear maps that make queries and keys of relative positions in one encoder layer; often none."""
+    return [module for name, module in layer.named_modules() if name.rsplit(".", 1)[-1] in POSITION_PROJECTION_NAMES]
+
+
+def attention_output(layer: nn.Module) -> nn.Linear:
+    """The linear map that mixes the heads of one encoder layer: `[hidden, heads * head_size]`.
+
+    It is the first linear map after those that make queries, keys and values: encoders register their modules in the
+    order in which they are used, and call this one `output.dense`, `out_lin`, `o`, `Wo`...
+
+    Raises:
+        ValueError: the layer's projections are not known by name, or nothing follows them.
+    """
+    projections = [*attention_projections(layer).values(), *position_projections(layer)]
+    linears = [module for module in layer.modules() if isinstance(module, nn.Linear)]
+    last = max(linears.index(projection) for projection in projections)
+    if last + 1 == len(linears):
+        raise ValueError(f"{type(layer).__name__} has no linear map after its queries, keys and values.")
+    return linears[last + 1]
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,0 +1,106 @@
+"""Students: smaller models of the teacher's architecture that start from the teacher's weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+import transformers
+from transformers import AutoConfig, PreTrainedModel
+
+from .embeddings import EMBEDDING_INITS
+from .shrink_depth import LAYER_INITS, with_layers
+from .shrink_draft import Draft
+from .shrink_width import with_widths
+
+
+@torch.no_grad()
+def shrink(
+    teacher: PreTrainedModel | str | os.PathLike,
+    *,
+    layers: int | Sequence[int] | None = None,
+    layer_init: Literal["select", "average"] = "select",
+    hidden_size: int | None = None,
+    intermediate_size: int | None = None,
+    num_attention_heads: int | None = None,
+    embedding_init: Literal["svd", "pca", "cut"] = "svd",
+    freeze_embeddings: bool = False,
+) -> PreTrainedModel:
+    """Build a student from a teacher: fewer layers, narrower ones, or both.
+
+    Works on any encoder whose layers lie in one list, with any task head. A student as deep and as wide as its
+    teacher computes exactly the same. `shrink_width` tells what a narrower student keeps, and
+    `embeddings.narrow_embeddings` what becomes of its word vectors.
+
+    Args:
+        teacher: a model, or a folder or hub id to load one from, with the task head that it was saved with. It stays
+            as it is and shares no memory with the student. One that DeepSpeed has sharded is gathered.
+        layers: how many of the teacher's layers to keep, evenly spaced with the first and the last among them
+            (3 of 6: 0, 2, 5); or which, in this order: `[0, 2, 4]`, `range(3)` for the first three, `range(-3, 0)`
+            for the last three. None keeps all.
+        layer_init: `"select"`, or `"average"` to cut the teacher's layers into `layers` runs of neighbours, as equal
+            as can be, and to make a layer of the mean of each. Where layers attend in different ways (ModernBERT),
+            an averaged one attends as the first of its run.
+        hidden_size: width of the hidden states, at most the teacher's. Factorised word embeddings (ELECTRA) keep
+            theirs.
+        intermediate_size: width of the feed-forward layers, at most the teacher's.
+        num_attention_heads: number of heads. By default heads keep the teacher's size if that divides
+            `hidden_size`, else their number if that does. Each head is cut from inside one of the teacher's.
+        embedding_init: how narrower word embeddings come from the teacher's: by truncated `"svd"`, by centred
+            `"pca"`, or `"cut"` to the channels that all else is cut to. No effect at full width.
+        freeze_embeddings: don't train the word embeddings (nor an output layer tied to them).
+
+    Returns:
+        A model of the teacher's class, in float32 on the CPU, all of it trainable but frozen embeddings; in
+        evaluation mode as from `from_pretrained` (a trainer switches modes itself).
+
+    Raises:
+        ValueError: a student that can't be built; the message says what could be.
+        TypeError: a teacher that is neither a `PreTrainedModel` nor the name of one.
+    """
+    for name, given, known in (
+        ("layer_init", layer_init, LAYER_INITS),
+        ("embedding_init", embedding_init, EMBEDDING_INITS),
+    ):
+        if given not in known:
+            raise ValueError(f"Unknown {name}={given!r}. Choose one of {', '.join(known)}.")
+    if not isinstance(teacher, PreTrainedModel):
+        teacher = _load(teacher)
+    with _gathered(teacher):
+        draft = Draft.of(teacher)
+        draft = with_layers(draft, layers, layer_init)
+        draft = with_widths(draft, hidden_size, intermediate_size, num_attention_heads, embedding_init)
+        student = draft.build()
+    if freeze_embeddings:
+        student.get_input_embeddings().weight.requires_grad_(False)
+    return student
+
+
+def _load(name: str | os.PathLike) -> PreTrainedModel:
+    """Load a teacher in float32 with the task head that it was saved with."""
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(
+            f"The teacher is a {type(name).__name__}, but shrink needs a transformers PreTrainedModel, a folder or a "
+            "hub id. Unwrap the model first, and merge adapters into it."
+        )
+    architectures = AutoConfig.from_pretrained(name).architectures or ["none"]
+    architecture = getattr(transformers, architectures[0], None)
+    if architecture is None:
+        raise ValueError(
+            f"The configuration of {name} names {architectures[0]} as its architecture, which transformers doesn't "
+            "have. Load the teacher yourself and hand the model to shrink."
+        )
+    return architecture.from_pretrained(name, dtype=torch.float32)
+
+
+def _gathered(model: PreTrainedModel) -> AbstractContextManager:
+    """Hold the whole of those parameters that DeepSpeed's ZeRO-3 has sharded, on every rank."""
+    sharded = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if not sharded:
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(sharded)

@@ -1,0 +1,160 @@
+"""What the axes of an encoder's weights count, found by building the encoder at other sizes.
+
+The axes of a weight that follow a size of the configuration are those that change with it. Encoders are built on the
+`meta` device, where a weight is a shape and nothing else, so no family has to be known by name.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from .anatomy import attention_output, attention_projections, encoder_layers, position_projections
+from .shrink_draft import skeleton
+
+# What configurations call the width of the feed-forward layers.
+INTERMEDIATE_SIZE_NAMES = ("intermediate_size", "hidden_dim")
+# Entries that follow another where both are equal: ELECTRA's and DeBERTa's word embeddings are as wide as the hidden
+# states unless factorised, DeBERTa's pooler likewise; as many keys and values as queries unless these are grouped.
+FOLLOWERS = {
+    "hidden_size": ("embedding_size", "pooler_hidden_size"),
+    "num_attention_heads": ("num_key_value_heads",),
+}
+# Entries that spell out hidden_size / num_attention_heads.
+HEAD_SIZE_NAMES = ("head_dim", "attention_head_size")
+
+
+class Axis(StrEnum):
+    """What an axis counts."""
+
+    HIDDEN = "channels of the hidden states"
+    INTERMEDIATE = "units of the feed-forward layers"
+    ATTENTION = "heads times head size"
+    HEADS = "heads"
+
+
+@dataclass(frozen=True)
+class AxisLabel:
+    """What one axis of one weight counts, `parts` times over.
+
+    A fused projection holds queries, keys and values in three parts, a fused gated unit input and gate in two. All
+    parts of an axis are cut alike.
+    """
+
+    axis: Axis
+    parts: int = 1
+
+
+# For each weight by its name in the state dict, one label per axis; None where an axis counts what narrowing leaves
+# alone (words, positions, classes).
+Labels = dict[str, tuple[AxisLabel | None, ...]]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The sizes of an encoder that narrowing changes."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_attention_heads: int
+
+    @property
+    def head_size(self) -> int:
+        """Channels of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> Widths:
+        """Read the sizes out of a configuration.
+
+        Raises:
+            ValueError: it gives no width of feed-forward layers.
+        """
+        return cls(config.hidden_size, getattr(config, _intermediate_name(config)), config.num_attention_heads)
+
+    def applied_to(self, config: PreTrainedConfig) -> PreTrainedConfig:
+        """A copy of `config` with these sizes, and with all that follows them."""
+        teacher, config = config, copy.deepcopy(config)
+        setattr(config, _intermediate_name(config), self.intermediate_size)
+        for size in ("hidden_size", "num_attention_heads"):
+            setattr(config, size, getattr(self, size))
+            for follower in FOLLOWERS[size]:
+                if getattr(teacher, follower, None) == getattr(teacher, size):
+                    setattr(config, follower, getattr(self, size))
+        for name in HEAD_SIZE_NAMES:
+            if getattr(teacher, name, None) is not None:
+                setattr(config, name, self.head_size)
+        return config
+
+
+def _intermediate_name(config: PreTrainedConfig) -> str:
+    for name in INTERMEDIATE_SIZE_NAMES:
+        if hasattr(config, name):
+            return name
+    raise ValueError(
+        f"{type(config).__name__} gives no width of feed-forward layers as {' or '.join(INTERMEDIATE_SIZE_NAMES)}."
+    )
+
+
+def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> Labels:
+    """Say what every axis of every weight counts.
+
+    Args:
+        architecture: the model's class.
+        config: its configuration.
+
+    Raises:
+        ValueError: an axis follows a size without being a multiple of it, e.g. grouped keys and values; or the
+            heads together are not as wide as the hidden states.
+    """
+    widths = Widths.of(config)
+    # Factorised embeddings lose their projection where both widths are equal: keep clear of that.
+    factor = 3 if getattr(config, "embedding_size", None) == 2 * widths.hidden_size else 2
+    wider = replace(widths, hidden_size=factor * widths.hidden_size)
+    more_heads = replace(wider, num_attention_heads=2 * widths.num_attention_heads)
+    taller = replace(widths, intermediate_size=2 * widths.intermediate_size)
+
+    model = skeleton(architecture, config)
+    shapes = _shapes(model)
+    wider, more_heads, taller = (
+        _shapes(skeleton(architecture, changed.applied_to(config))) for changed in (wider, more_heads, taller)
+    )
+    attention = _attention_axes(model)
+
+    def label(name: str, axis: int, size: int) -> AxisLabel | None:
+        grown = wider[name][axis] == factor * size, taller[name][axis] == 2 * size
+        changed = wider[name][axis] != size, taller[name][axis] != size
+        if changed == (False, False) and (name, axis) not in attention:
+            # One axis in all encoders counts heads themselves: MPNet's bias for relative positions.
+            return AxisLabel(Axis.HEADS) if more_heads[name][axis] != wider[name][axis] else None
+        kind, unit = (Axis.HIDDEN, widths.hidden_size) if changed[0] else (Axis.INTERMEDIATE, widths.intermediate_size)
+        if changed != grown or sum(changed) != 1 or size % unit:
+            raise ValueError(
+                f"Can't narrow {architecture.__name__}: axis {axis} of {name} {list(shapes[name])} is no multiple of "
+                f"hidden_size={widths.hidden_size} or of intermediate_size={widths.intermediate_size} (grouped keys "
+                "and values, or heads of a size of their own?). Its layers can still be chosen or averaged."
+            )
+        return AxisLabel(Axis.ATTENTION if (name, axis) in attention else kind, size // unit)
+
+    return {name: tuple(label(name, axis, size) for axis, size in enumerate(shape)) for name, shape in shapes.items()}
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _attention_axes(model: PreTrainedModel) -> set[tuple[str, int]]:
+    """`(name, axis)` of the weights whose axis runs over heads times head size: as wide as the hidden states, but
+    not made of their channels."""
+    names = {module: name for name, module in model.named_modules()}
+    axes = set()
+    for layer in encoder_layers(model):
+        for projection in [*attention_projections(layer).values(), *position_projections(layer)]:
+            axes |= {(f"{names[projection]}.weight", 0), (f"{names[projection]}.bias", 0)}
+        axes.add((f"{names[attention_output(layer)]}.weight", 1))
+    return axes

@@ -1,0 +1,200 @@
+"""Narrower layers: which channels, heads and units of the teacher's become the student's.
+
+One rule decides: what carries the most weight stays, in the teacher's order.
+
+- Channels of the hidden states: those with the largest gains in the norms. A norm's output has the variance `gain^2`
+  in every channel, so these are the channels that vary most. One set for the whole network, or it would add up
+  channels that are not the same.
+- Heads: those with the largest weights in query, key, value and output maps. One set for all layers, since they may
+  share a bias for each head (MPNet).
+- Units of a feed-forward layer: those with the largest weights into and out of them, layer by layer.
+- Channels inside a head: evenly spaced. Rotary positions turn channels i and i + size / 2 by an angle that falls with
+  i, so even spacing keeps the pairs together, and at their angles where the sizes divide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .anatomy import split_layer_name
+from .embeddings import narrow_embeddings
+from .shrink_axes import Axis, AxisLabel, Labels, Widths, label_axes
+from .shrink_draft import Draft
+
+
+def plan_widths(
+    teacher: Widths,
+    hidden_size: int | None = None,
+    intermediate_size: int | None = None,
+    num_attention_heads: int | None = None,
+) -> Widths:
+    """Settle the student's sizes; what is None stays as the teacher's.
+
+    Heads that are not asked for keep the teacher's size if that divides `hidden_size`, else their number if that does.
+
+    Raises:
+        ValueError: a size below 1 or above the teacher's, or heads that `hidden_size` can't hold, or that can't each
+            be taken from inside one of the teacher's.
+    """
+    sizes = {"hidden_size": hidden_size, "intermediate_size": intermediate_size}
+    for name, size in sizes.items():
+        limit = getattr(teacher, name)
+        sizes[name] = limit if size is None else size
+        if not 1 <= sizes[name] <= limit:
+            raise ValueError(f"{name}={size}, but a student of this teacher has 1 to {limit}.")
+    heads = num_attention_heads
+    if heads is None:
+        heads = _default_heads(teacher, sizes["hidden_size"])
+    elif not _heads_fit(teacher, sizes["hidden_size"], heads):
+        fitting = [n for n in range(1, sizes["hidden_size"] + 1) if _heads_fit(teacher, sizes["hidden_size"], n)]
+        raise ValueError(
+            f"num_attention_heads={heads} doesn't fit hidden_size={sizes['hidden_size']}: heads must divide it, and "
+            f"each is cut from inside one of the teacher's {teacher.num_attention_heads} heads of size "
+            f"{teacher.head_size}. Possible: {', '.join(map(str, fitting)) or 'none'}."
+        )
+    return Widths(**sizes, num_attention_heads=heads)
+
+
+def _heads_fit(teacher: Widths, hidden_size: int, heads: int) -> bool:
+    """Whether `heads` heads fill `hidden_size`, and the teacher's heads can be cut into as many of their size."""
+    if heads < 1 or hidden_size % heads:
+        return False
+    return heads <= teacher.num_attention_heads * (teacher.head_size // (hidden_size // heads))
+
+
+def _default_heads(teacher: Widths, hidden_size: int) -> int:
+    if hidden_size % teacher.head_size == 0:
+        return hidden_size // teacher.head_size
+    if hidden_size % teacher.num_attention_heads == 0:
+        return teacher.num_attention_heads
+    below = hidden_size // teacher.head_size * teacher.head_size
+    raise ValueError(
+        f"hidden_size={hidden_size} can be divided neither into heads of the teacher's size ({teacher.head_size}) nor "
+        f"into as many heads ({teacher.num_attention_heads}). Name num_attention_heads, or take a multiple of either, "
+        f"such as {' or '.join(str(size) for size in (below, below + teacher.head_size) if size)}."
+    )
+
+
+def with_widths(
+    draft: Draft,
+    hidden_size: int | None,
+    intermediate_size: int | None,
+    num_attention_heads: int | None,
+    embedding_init: str,
+) -> Draft:
+    """The same student with narrower layers; `plan_widths` says which sizes can be had.
+
+    Factorised word embeddings have a width of their own, and stay as they are.
+    """
+    if (hidden_size, intermediate_size, num_attention_heads) == (None, None, None):
+        return draft
+    teacher = Widths.of(draft.config)
+    student = plan_widths(teacher, hidden_size, intermediate_size, num_attention_heads)
+    labels = label_axes(draft.architecture, draft.config)
+    kept = _choose(draft.tensors, labels, teacher, student, draft.layers_name)
+    tensors = {
+        name: _cut(tensor, labels[name], kept.along(split_layer_name(name, draft.layers_name)[0]))
+        for name, tensor in draft.tensors.items()
+    }
+    words = draft.words_name
+    if student.hidden_size < teacher.hidden_size and labels[words][1] is not None:
+        tensors[words] = narrow_embeddings(draft.tensors[words], kept.channels, embedding_init)
+    narrower = replace(draft, config=student.applied_to(draft.config), tensors=tensors)
+    narrower.check()
+    return narrower
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the student keeps of the teacher, as ascending indices.
+
+    Attributes:
+        channels: `[student hidden]`, channels of the hidden states.
+        heads: `[student heads]`, the teacher's head that each head is cut from; repeated where one is divided.
+        rows: `[student hidden]`, rows of the teacher's query, key and value maps that make up the student's heads.
+        units: for each layer `[student intermediate]`, units of its feed-forward part.
+    """
+
+    channels: Tensor
+    heads: Tensor
+    rows: Tensor
+    units: dict[int | None, Tensor]
+
+    def along(self, layer: int | None) -> dict[Axis, Tensor | None]:
+        """Indices to keep along each kind of axis in one layer (None: outside the layers)."""
+        return {
+            Axis.HIDDEN: self.channels,
+            Axis.HEADS: self.heads,
+            Axis.ATTENTION: self.rows,
+            Axis.INTERMEDIATE: self.units.get(layer),
+        }
+
+
+def _choose(tensors: dict[str, Tensor], labels: Labels, teacher: Widths, student: Widths, layers_name: str) -> Kept:
+    norms = {name: tensor for name, tensor in tensors.items() if _is_gain(name, labels)}
+    matrices = {name: tensor for name, tensor in tensors.items() if tensor.dim() > 1}
+    layers: dict[int | None, dict[str, Tensor]] = {}
+    for name, tensor in matrices.items():
+        layers.setdefault(split_layer_name(name, layers_name)[0], {})[name] = tensor
+
+    if student.num_attention_heads > teacher.num_attention_heads:
+        heads = torch.arange(student.num_attention_heads) * teacher.num_attention_heads // student.num_attention_heads
+    else:
+        weight = _weight_along(Axis.ATTENTION, teacher.num_attention_heads, matrices, labels)
+        heads = _heaviest(weight, student.num_attention_heads)
+    return Kept(
+        channels=_heaviest(_weight_along(Axis.HIDDEN, teacher.hidden_size, norms, labels), student.hidden_size),
+        heads=heads,
+        rows=_rows_of_heads(heads, teacher, student),
+        units={
+            layer: _heaviest(
+                _weight_along(Axis.INTERMEDIATE, teacher.intermediate_size, members, labels), student.intermediate_size
+            )
+            for layer, members in layers.items()
+        },
+    )
+
+
+def _is_gain(name: str, labels: Labels) -> bool:
+    """Whether this is the gain of a norm over hidden states: the only vectors of that length not called bias."""
+    return labels[name] == (AxisLabel(Axis.HIDDEN),) and name.endswith("weight")
+
+
+def _rows_of_heads(heads: Tensor, teacher: Widths, student: Widths) -> Tensor:
+    spaced = torch.arange(student.head_size) * teacher.head_size // student.head_size
+    # Heads cut from the same head of the teacher take turns: 0, 1, ... channels further on.
+    turns = torch.arange(len(heads)) - torch.searchsorted(heads, heads)
+    return (heads[:, None] * teacher.head_size + turns[:, None] + spaced).flatten()
+
+
+def _cut(tensor: Tensor, labels: tuple[AxisLabel | None, ...], kept: dict[Axis, Tensor]) -> Tensor:
+    """Keep these indices along every labelled axis, in each of its parts."""
+    for axis, label in enumerate(labels):
+        if label is not None:
+            part = tensor.shape[axis] // label.parts
+            index = torch.cat([kept[label.axis] + i * part for i in range(label.parts)])
+            tensor = tensor.index_select(axis, index.to(tensor.device))
+    return tensor
+
+
+def _weight_along(axis: Axis, count: int, tensors: dict[str, Tensor], labels: Labels) -> Tensor:
+    """`[count]`: how much the members of an axis (channels, heads, units) weigh.
+
+    A member's weight is its share in a tensor's sum of squares, added up over all `tensors` that have the axis.
+    """
+    total = torch.zeros(count, dtype=torch.float64)
+    for name, tensor in tensors.items():
+        for dimension, label in enumerate(labels[name]):
+            if label is not None and label.axis is axis:
+                squares = tensor.detach().cpu().double().square().movedim(dimension, 0)
+                squares = squares.reshape(label.parts, count, -1).sum((0, 2))
+                total += squares / squares.sum().clamp_min(torch.finfo(torch.float64).tiny)
+    return total
+
+
+def _heaviest(weight: Tensor, count: int) -> Tensor:
+    """Indices of the `count` largest, ascending; the first ones among equals."""
+    return torch.argsort(weight, descending=True, stable=True)[:count].sort().values
