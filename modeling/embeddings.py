@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 EMBEDDING_INITS = ("svd", "pca", "cut")
-# Words projected at a time: a vocabulary of 250,000 in float64 would be gigabytes.
+# Words taken at a time in float64: all 250,000 of a vocabulary would be gigabytes.
 CHUNK = 16384
 
 
@@ -29,16 +29,16 @@ def narrow_embeddings(words: Tensor, channels: Tensor, embedding_init: str) -> T
 
     Returns:
         `[vocabulary, k]`, float32.
-
     """
     channels = channels.to(words.device)
     if embedding_init == "cut":
         return words.index_select(1, channels).float()
     mean = words.mean(0, dtype=torch.float64) * (embedding_init == "pca")
-    chunks = words.split(CHUNK)
-    gram = sum((chunk.double() - mean).T @ (chunk.double() - mean) for chunk in chunks)
-    projection = _principal_projection(gram, channels)
-    return torch.cat([((chunk.double() - mean) @ projection).float() for chunk in chunks])
+    gram = torch.zeros(words.shape[1], words.shape[1], dtype=torch.float64, device=words.device)
+    for chunk in words.split(CHUNK):
+        centred = chunk.double() - mean
+        gram.addmm_(centred.T, centred)
+    return (words.float() - mean.float()) @ _principal_projection(gram, channels).float()
 
 
 def _principal_projection(gram: Tensor, channels: Tensor) -> Tensor:

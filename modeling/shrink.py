@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -13,7 +12,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from .embeddings import EMBEDDING_INITS
 from .shrink_depth import LAYER_INITS, with_layers
-from .shrink_draft import Draft
+from .shrink_draft import Draft, gathered
 from .shrink_width import with_widths
 
 
@@ -69,7 +68,7 @@ def shrink(
             raise ValueError(f"Unknown {name}={given!r}. Choose one of {', '.join(known)}.")
     if not isinstance(teacher, PreTrainedModel):
         teacher = _load(teacher)
-    with _gathered(teacher):
+    with gathered(teacher):
         draft = Draft.of(teacher)
         draft = with_layers(draft, layers, layer_init)
         draft = with_widths(draft, hidden_size, intermediate_size, num_attention_heads, embedding_init)
@@ -94,13 +93,3 @@ def _load(name: str | os.PathLike) -> PreTrainedModel:
             "have. Load the teacher yourself and hand the model to shrink."
         )
     return architecture.from_pretrained(name, dtype=torch.float32)
-
-
-def _gathered(model: PreTrainedModel) -> AbstractContextManager:
-    """Hold the whole of those parameters that DeepSpeed's ZeRO-3 has sharded, on every rank."""
-    sharded = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
-    if not sharded:
-        return nullcontext()
-    import deepspeed
-
-    return deepspeed.zero.GatheredParameters(sharded)

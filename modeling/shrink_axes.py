@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum
 
 import torch
 from torch import nn
@@ -29,7 +29,7 @@ FOLLOWERS = {
 HEAD_SIZE_NAMES = ("head_dim", "attention_head_size")
 
 
-class Axis(StrEnum):
+class Axis(Enum):
     """What an axis counts."""
 
     HIDDEN = "channels of the hidden states"
@@ -116,32 +116,43 @@ def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) ->
     # Factorised embeddings lose their projection where both widths are equal: keep clear of that.
     factor = 3 if getattr(config, "embedding_size", None) == 2 * widths.hidden_size else 2
     wider = replace(widths, hidden_size=factor * widths.hidden_size)
-    more_heads = replace(wider, num_attention_heads=2 * widths.num_attention_heads)
     taller = replace(widths, intermediate_size=2 * widths.intermediate_size)
+    more_heads = replace(wider, num_attention_heads=2 * widths.num_attention_heads)
 
     model = skeleton(architecture, config)
-    shapes = _shapes(model)
-    wider, more_heads, taller = (
-        _shapes(skeleton(architecture, changed.applied_to(config))) for changed in (wider, more_heads, taller)
-    )
     attention = _attention_axes(model)
+    shapes = _shapes(model)
+    when_wider, when_taller, with_more_heads = (
+        _shapes(skeleton(architecture, changed.applied_to(config))) for changed in (wider, taller, more_heads)
+    )
 
-    def label(name: str, axis: int, size: int) -> AxisLabel | None:
-        grown = wider[name][axis] == factor * size, taller[name][axis] == 2 * size
-        changed = wider[name][axis] != size, taller[name][axis] != size
-        if changed == (False, False) and (name, axis) not in attention:
-            # One axis in all encoders counts heads themselves: MPNet's bias for relative positions.
-            return AxisLabel(Axis.HEADS) if more_heads[name][axis] != wider[name][axis] else None
-        kind, unit = (Axis.HIDDEN, widths.hidden_size) if changed[0] else (Axis.INTERMEDIATE, widths.intermediate_size)
-        if changed != grown or sum(changed) != 1 or size % unit:
-            raise ValueError(
-                f"Can't narrow {architecture.__name__}: axis {axis} of {name} {list(shapes[name])} is no multiple of "
-                f"hidden_size={widths.hidden_size} or of intermediate_size={widths.intermediate_size} (grouped keys "
-                "and values, or heads of a size of their own?). Its layers can still be chosen or averaged."
-            )
-        return AxisLabel(Axis.ATTENTION if (name, axis) in attention else kind, size // unit)
+    def label(name: str, axis: int) -> AxisLabel | None:
+        size = shapes[name][axis]
+        in_hidden = _times(widths.hidden_size, size, when_wider[name][axis], factor)
+        in_intermediate = _times(widths.intermediate_size, size, when_taller[name][axis], 2)
+        of_heads = (name, axis) in attention
+        if in_hidden and in_intermediate == 0:
+            return AxisLabel(Axis.ATTENTION if of_heads else Axis.HIDDEN, in_hidden)
+        if in_intermediate and in_hidden == 0 and not of_heads:
+            return AxisLabel(Axis.INTERMEDIATE, in_intermediate)
+        if in_hidden == in_intermediate == 0 and not of_heads:
+            # In one weight of all encoders an axis counts heads themselves: MPNet's bias for relative positions.
+            return AxisLabel(Axis.HEADS) if with_more_heads[name][axis] != when_wider[name][axis] else None
+        raise ValueError(
+            f"Can't narrow {architecture.__name__}: axis {axis} of {name} {list(shapes[name])} is no multiple of "
+            f"hidden_size={widths.hidden_size} or of intermediate_size={widths.intermediate_size} (grouped keys and "
+            "values, or heads of a size of their own?). Its layers can still be chosen or averaged."
+        )
 
-    return {name: tuple(label(name, axis, size) for axis, size in enumerate(shape)) for name, shape in shapes.items()}
+    return {name: tuple(label(name, axis) for axis in range(len(shape))) for name, shape in shapes.items()}
+
+
+def _times(unit: int, before: int, after: int, factor: int) -> int | None:
+    """How many times an axis holds a size that was multiplied by `factor`; 0 if it doesn't follow that size, None if
+    it does but holds no whole number of it."""
+    if after == before:
+        return 0
+    return before // unit if before % unit == 0 and after == factor * before else None
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

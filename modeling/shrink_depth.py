@@ -26,6 +26,8 @@ def with_layers(draft: Draft, layers: int | Sequence[int] | None, layer_init: st
     A weight that only some layers of an averaged run have is the mean over those, and one that has no place where
     its layer has moved to is left out with a warning: ModernBERT's first layer has no norm before its attention.
     """
+    if layers is None:
+        return draft
     groups = layer_groups(layers, layer_init, draft.config.num_hidden_layers)
     config = copy.deepcopy(draft.config)
     config.num_hidden_layers = len(groups)
@@ -45,7 +47,7 @@ def with_layers(draft: Draft, layers: int | Sequence[int] | None, layer_init: st
     return replace(shallower, tensors={name: tensor for name, tensor in tensors.items() if name in homes})
 
 
-def layer_groups(layers: int | Sequence[int] | None, layer_init: str, depth: int) -> list[tuple[int, ...]]:
+def layer_groups(layers: int | Sequence[int], layer_init: str, depth: int) -> list[tuple[int, ...]]:
     """The teacher's layers that each of the student's is made of.
 
     A number k selects layers `i * (depth - 1) // (k - 1)` for i from 0 to k - 1: evenly spaced, the first and the last
@@ -53,7 +55,7 @@ def layer_groups(layers: int | Sequence[int] | None, layer_init: str, depth: int
     instead, from `i * depth // k` on: their lengths differ by one at most (4 of 6: 0, 1 and 2, 3, 4 and 5).
 
     Args:
-        layers: how many; or which, in the student's order, counted from the end where negative; None: all of them.
+        layers: how many; or which, in the student's order, counted from the end where negative.
         layer_init: `"select"` or `"average"`.
         depth: number of the teacher's layers.
 
@@ -64,8 +66,6 @@ def layer_groups(layers: int | Sequence[int] | None, layer_init: str, depth: int
         ValueError: more layers than the teacher has, none at all, one that doesn't exist or comes twice, or an
             average of named layers.
     """
-    if layers is None:
-        return [(i,) for i in range(depth)]
     if isinstance(layers, Sequence) and not isinstance(layers, str):
         if layer_init == "average":
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +18,16 @@ def skeleton(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> P
     """The model that `config` describes, on the `meta` device: shapes without values."""
     with torch.device("meta"):
         return architecture(copy.deepcopy(config))
+
+
+def gathered(model: PreTrainedModel) -> AbstractContextManager:
+    """Hold the whole of those parameters that DeepSpeed's ZeRO-3 has sharded, on every rank."""
+    sharded = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if not sharded:
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(sharded)
 
 
 @dataclass(frozen=True)
@@ -109,11 +120,9 @@ class Draft:
 
     def _try_out(self, student: PreTrainedModel) -> None:
         """Run two tokens: some architectures reject sizes no sooner (rotary positions need heads of even size)."""
-        if any(hasattr(parameter, "ds_id") for parameter in student.parameters()):
-            return  # Shards can't run before DeepSpeed's engine holds them.
         tokens = torch.zeros(1, 2, dtype=torch.long)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), gathered(student):
                 student(input_ids=tokens, attention_mask=torch.ones_like(tokens))
         except RuntimeError as error:
             hint = f"{error}. Heads of another size may do: rotary positions, for one, need an even size"

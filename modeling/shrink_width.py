@@ -4,7 +4,8 @@ One rule decides: what carries the most weight stays, in the teacher's order.
 
 - Channels of the hidden states: those with the largest gains in the norms. A norm's output has the variance `gain^2`
   in every channel, so these are the channels that vary most. One set for the whole network, or it would add up
-  channels that are not the same.
+  channels that are not the same. (all-MiniLM-L6-v2 cut from 384 to 192 channels, untrained: its sentence similarities
+  correlate with the teacher's at 0.6; with the first, evenly spaced or random channels at 0.36 to 0.47.)
 - Heads: those with the largest weights in query, key, value and output maps. One set for all layers, since they may
   share a bias for each head (MPNet).
 - Units of a feed-forward layer: those with the largest weights into and out of them, layer by layer.

@@ -41,6 +41,7 @@ def test_a_student_as_deep_and_wide_as_its_teacher_computes_the_same(family, tas
         assert torch.equal(outputs(student), expected)
 
 
+@pytest.mark.promise(5)
 @pytest.mark.parametrize("task", tiny.AUTO_CLASSES)
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_student_is_described_by_its_configuration(family, task, tmp_path):
@@ -63,6 +64,7 @@ def test_every_parameter_of_a_narrow_student_learns(family):
     assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in student.parameters())
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize("asked", [{}, {"layers": 2}, {"layers": 2, "layer_init": "average", "hidden_size": 16}])
 def test_training_the_student_never_moves_the_teacher(asked):
     teacher = tiny.model("bert", "masked_lm", layers=4).train()

@@ -46,7 +46,6 @@ def test_chosen_layers_compute_as_the_teacher_without_the_others(family, task):
 @pytest.mark.parametrize(
     ("layers", "depth", "kept"),
     [
-        (None, 3, [0, 1, 2]),
         (3, 6, [0, 2, 5]),
         (6, 12, [0, 2, 4, 6, 8, 11]),
         (2, 12, [0, 11]),
@@ -121,6 +120,7 @@ def test_a_norm_that_the_first_layer_has_no_place_for_is_left_out_and_named(monk
     assert torch.equal(student.layers[0].mlp.Wi.weight, teacher.layers[2].mlp.Wi.weight)
 
 
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

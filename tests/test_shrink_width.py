@@ -256,6 +256,7 @@ def test_heads_keep_the_teachers_size_else_their_number(asked, heads):
     assert plan_widths(TEACHER, **asked).num_attention_heads == heads
 
 
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -279,6 +280,7 @@ def test_sizes_that_cannot_be_had_are_an_error_that_says_which_can(asked, messag
         plan_widths(TEACHER, **asked)
 
 
+@pytest.mark.promise(9)
 def test_a_width_that_the_architecture_rejects_is_an_error_with_its_reason():
     with pytest.raises(
         ValueError, match=r"ModernBertModel rejects .*hidden_size=12, num_attention_heads=4.*even size"
@@ -287,6 +289,7 @@ def test_a_width_that_the_architecture_rejects_is_an_error_with_its_reason():
     assert isinstance(error.value.__cause__, RuntimeError)
 
 
+@pytest.mark.promise(9)
 def test_losing_the_projection_of_factorised_embeddings_is_an_error():
     with pytest.raises(ValueError, match=r"embeddings_project.weight would be \[16, 16\].*choose another hidden_size"):
         shrink(tiny.model("electra"), hidden_size=16)
