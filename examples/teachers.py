@@ -28,5 +28,7 @@ def packaged_model(package: str, folder: str, sha256: str) -> Path:
     with (path / "model.safetensors").open("rb") as weights:
         found = hashlib.file_digest(weights, "sha256").hexdigest()
     if found != sha256:
-        raise SystemExit(f"{path}/model.safetensors has SHA-256 {found}, not the expected {sha256}: refusing to load it.")
+        raise SystemExit(
+            f"{path}/model.safetensors has SHA-256 {found}, not the expected {sha256}: refusing to load it."
+        )
     return path

@@ -11,14 +11,17 @@ import socket
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import wait
+from pathlib import Path
 
+# The forkserver of Python 3.11 looks for the modules to preload on its own path, not on this process's.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["warm"])
 
 KILLED = -9
 
 
-def run_on_ranks(function: Callable, world: int, timeout: float = 240, **arguments) -> list[int]:
+def run_on_ranks(function: Callable, world: int, timeout: float = 90, **arguments) -> list[int]:
     """Call `function(**arguments)` on `world` ranks under gloo and return their exit codes.
 
     As a launcher would, it ends the other ranks as soon as one has died.
@@ -56,4 +59,6 @@ def _rank(rank: int, world: int, port: int, function: Callable, arguments: dict,
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )
+    # Two ranks on two cores: more threads would wait for each other.
+    sys.modules["torch"].set_num_threads(1)
     function(**arguments)

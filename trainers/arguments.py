@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from transformers import TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.trainer_utils import HubStrategy
 
 from ..modeling.pooling import POOLERS
 
@@ -23,8 +25,8 @@ class DistillTrainingArguments(TrainingArguments):
     teacher_dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
         default="auto",
         metadata={
-            "help": "Number format of a teacher that retort loads. 'auto': bfloat16 under --bf16, float16 under --fp16, "
-            "else float32."
+            "help": "Number format of a teacher given as a folder or hub id. 'auto': bfloat16 under --bf16, float16 "
+            "under --fp16, else float32."
         },
     )
     teacher_cache: str | None = field(
@@ -148,9 +150,18 @@ class DistillTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.deepspeed:
+            # Otherwise every model that is loaded from here on would come as empty shards under ZeRO-3, and no student
+            # can be cut from those. Encoders are small enough to be loaded whole; the engine shards them afterwards.
+            unset_hf_deepspeed_config()
         if self.fsdp:
             raise ValueError(
                 "retort does not run under FSDP. For models that one GPU can't hold, use --deepspeed (ZeRO-3)."
+            )
+        if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            raise ValueError(
+                f"hub_strategy={self.hub_strategy.value!r} would publish optimizer states, which are pickles. Use 'end' "
+                "or 'every_save'."
             )
         if self.temperature <= 0:
             raise ValueError(f"temperature={self.temperature}: tau divides the logits and must be above 0.")

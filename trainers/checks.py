@@ -115,5 +115,6 @@ def check_alignment(
         if not row_wise and objective.teacher_request() and "student_positions" not in columns:
             raise ValueError(
                 f"The objective {objective.name!r} compares tokens, but student and teacher have different "
-                "tokenizers and the rows are not aligned. Pass align=True to tokenize(), or distil embeddings (embedding_weight)."
+                "tokenizers and the rows are not aligned. Pass align=True to tokenize(), or distil embeddings "
+                "(embedding_weight)."
             )

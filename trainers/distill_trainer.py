@@ -18,12 +18,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from ..collators import DistillationCollator, View, same_tokenizer
 from ..modeling.distillation_model import DistillationModel
 from ..modeling.encoding import EncoderOutput
-from ..modeling.packing import enable_packing, supports_packing
+from ..modeling.packing import enable_packing, position_offset, supports_packing
 from .arguments import DistillTrainingArguments
 from .batches import Batch, as_batch
 from .cache import PREFIX, CachedTeacher, cache_teacher, open_cache, with_teacher_outputs
+from .card_facts import describe_run
 from .checks import check_alignment, check_attention, check_run
 from .export import save_sentence_transformer
+from .model_card import CardFacts
 from .objectives import AttentionObjective, Objective
 from .plan import Dimensions, build_objectives
 from .student_trainer import StudentTrainer
@@ -77,6 +79,7 @@ class DistillTrainer(StudentTrainer):
         check_run(model, args)
         sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         teachers = [load_teacher(source, model, args) for source in sources]
+        self._sources = sources
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
         self.objectives = self.build_objectives(args, model, _teacher_dimensions(teachers, args))
         check_attention(self.objectives, [model, *teachers])
@@ -277,6 +280,12 @@ class DistillTrainer(StudentTrainer):
             forward = inspect.signature(self.student.forward).parameters
             self._signature_columns = [*forward, "labels", "label", "length", "student_positions", *sorted(cached)]
 
+    def card_facts(self) -> CardFacts:
+        """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""
+        return CardFacts(
+            **describe_run(self.student, self._sources, self.objectives, self.args, self.train_dataset) | self._told
+        )
+
     def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
         """Make a sentence encoder a SentenceTransformer, too."""
         if self.model.request.pooler is None or self.processing_class is None:
@@ -288,7 +297,11 @@ class DistillTrainer(StudentTrainer):
         save_sentence_transformer(
             folder,
             pooler=self.args.pooler,
-            max_length=min(self.processing_class.model_max_length, self.student.config.max_position_embeddings),
+            # RoBERTa-likes have positions that no token ever takes.
+            max_length=min(
+                self.processing_class.model_max_length,
+                self.student.config.max_position_embeddings - position_offset(self.student),
+            ),
             normalize=self.args.embedding_loss == "cosine",
             projector=projector,
         )

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from pathlib import Path
 
 import datasets
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
+from transformers.utils import PushInProgress
 
 from ..modeling.distillation_model import DistillationModel
+from .model_card import CardFacts, render_card
 from .sampler import LengthGroupedSampler
-from .storage import checkpoint_in_progress, replace_files, write_text
+from .storage import (
+    checkpoint_in_progress,
+    last_complete_checkpoint,
+    remove_incomplete_checkpoints,
+    replace_files,
+    write_text,
+)
 
 HEADS_FILE = "heads.safetensors"
-ARGUMENTS_FILE = "training_args.json"
+CARD_FILE = "README.md"
+# What a checkpoint holds beside the student: of no use to others, some of it pickled.
+PRIVATE_FILES = [
+    "*.pt",
+    "*.pth",
+    "*.bin",
+    HEADS_FILE,
+    "trainer_state.json",
+    "global_step*",
+    "latest",
+    "zero_to_fp32.py",
+]
 
 
 class StudentTrainer(Trainer):
@@ -27,6 +48,12 @@ class StudentTrainer(Trainer):
     """
 
     model: DistillationModel
+    # Facts for the model card that only the caller knows.
+    _told: dict[str, object]
+
+    def __init__(self, *arguments, **named):
+        self._told = {}
+        super().__init__(*arguments, **named)
 
     @property
     def student(self) -> PreTrainedModel:
@@ -35,6 +62,38 @@ class StudentTrainer(Trainer):
 
     def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
         """Add to an exported student what others need to load it. `heads` are the heads' weights by name."""
+
+    @abstractmethod
+    def card_facts(self) -> CardFacts:
+        """What the model card says; it is written with every export."""
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **arguments):
+        """Train, and remove first what a killed run left half-written.
+
+        Args:
+            resume_from_checkpoint: True for the last complete checkpoint of `output_dir`, or one by its path.
+            arguments: see `Trainer.train`.
+
+        Raises:
+            ValueError: there is no complete checkpoint.
+        """
+        if self.args.should_save:
+            remove_incomplete_checkpoints(self.args.output_dir)
+        self.accelerator.wait_for_everyone()
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"{self.args.output_dir} holds no complete checkpoint to resume from.")
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
+
+    def end(self) -> None:
+        """Leave the process group; call it last (see `Trainer.end`).
+
+        The ranks meet first. A group that is torn down while one of gloo's threads still holds a finished collective
+        waits for that thread, which waits for the interpreter, for ever.
+        """
+        self.accelerator.wait_for_everyone()
+        super().end()
 
     # --- Saving -------------------------------------------------------------------------------------------------------
 
@@ -47,9 +106,9 @@ class StudentTrainer(Trainer):
             self.student.save_pretrained(folder, state_dict=_below(state, "student."))
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(folder)
-            # Trainer pickles the arguments here. JSON tells the same and is safe to publish.
-            write_text(folder / ARGUMENTS_FILE, self.args.to_json_string() + "\n")
+            # Trainer would pickle the arguments here. The card tells those that matter.
             self.export_extras(folder, _below(state, "heads."))
+            write_text(folder / CARD_FILE, render_card(self.card_facts()))
 
     def _save_checkpoint(self, model, trial) -> None:
         run = self._get_output_dir(trial)
@@ -75,6 +134,37 @@ class StudentTrainer(Trainer):
         # A DeepSpeed engine's checkpoint holds the heads already.
         if self.model.heads and self.args.should_save and not self.is_deepspeed_enabled:
             save_file(self.model.heads.state_dict(), os.path.join(output_dir, HEADS_FILE))
+
+    # --- Publishing ---------------------------------------------------------------------------------------------------
+
+    def create_model_card(self, model_name: str | None = None, **facts) -> None:
+        """Write the model card into `output_dir`, with more facts than the trainer knows by itself.
+
+        Args:
+            model_name: title.
+            facts: fields of `CardFacts`, such as `results` and `measured`; they are kept for later exports.
+        """
+        self._told |= facts | ({"name": model_name} if model_name else {})
+        if self.is_world_process_zero():
+            write_text(Path(self.args.output_dir) / CARD_FILE, render_card(self.card_facts()))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # Trainer copies a fixed list of files into output_dir and uploads that, pickled arguments included, while the
+        # next save may be changing them. A checkpoint of ours is a whole student: it is uploaded as it is.
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        if self.push_in_progress is not None and not self.push_in_progress.is_done() and not self.args.hub_always_push:
+            return
+        job = HfApi().upload_folder(
+            repo_id=self.hub_model_id,
+            folder_path=checkpoint_folder,
+            commit_message=f"Training in progress, step {self.state.global_step}",
+            token=self.args.hub_token,
+            revision=self.args.hub_revision,
+            ignore_patterns=PRIVATE_FILES,
+            run_as_future=True,
+        )
+        self.push_in_progress = PushInProgress([job])
 
     # --- Loading ------------------------------------------------------------------------------------------------------
 
@@ -109,9 +199,24 @@ class StudentTrainer(Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthGroupedSampler(list(lengths), step, seed=seed)
 
+    def _run_epoch(self, *, epoch: int, train_dataloader, **arguments) -> None:
+        # accelerate's set_epoch looks two samplers deep. A run resumed within an epoch on several ranks has three
+        # (skip, shard, batch), so the epoch would not reach the one that draws the order.
+        sampler = _innermost_sampler(train_dataloader)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **arguments)
+
     def _get_eval_sampler(self, eval_dataset: datasets.Dataset) -> Sampler | None:
         # Predictions come back in the order of the rows, whatever the order of training.
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
+
+def _innermost_sampler(dataloader):
+    sampler = dataloader.batch_sampler
+    while hasattr(sampler, "batch_sampler"):
+        sampler = sampler.batch_sampler
+    return sampler.sampler
 
 
 def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedModel,
 )
-from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 
 from ..modeling.encoding import EncoderOutput, OutputRequest, encode
 from .arguments import DistillTrainingArguments
@@ -153,18 +151,15 @@ def auto_class_for(model: PreTrainedModel):
 
 
 def _load_pretrained(source, student, args, head_may_be_new: bool = False) -> PreTrainedModel:
-    with _unsharded(args):
-        try:
-            model, report = auto_class_for(student).from_pretrained(
-                source, dtype=_dtype(args), output_loading_info=True
-            )
-        except OSError as error:
-            if Path(source).is_dir():
-                raise FileNotFoundError(
-                    f"The teacher's folder {source} can't be loaded: {error} It must hold config.json and "
-                    "model.safetensors, as save_pretrained() writes them."
-                ) from error
+    try:
+        model, report = auto_class_for(student).from_pretrained(source, dtype=_dtype(args), output_loading_info=True)
+    except OSError as error:
+        if not Path(source).is_dir():
             raise
+        raise FileNotFoundError(
+            f"The teacher's folder {source} can't be loaded: {error} It must hold config.json and model.safetensors, "
+            "as save_pretrained() writes them."
+        ) from error
     # A bare encoder may lack its pooler: sentence encoders that average tokens are saved without one.
     new = [key for key in report["missing_keys"] if not key.startswith("pooler.") and ".pooler." not in key]
     if new and not head_may_be_new:
@@ -180,19 +175,6 @@ def _dtype(args: DistillTrainingArguments) -> torch.dtype:
     if args.teacher_dtype != "auto":
         return getattr(torch, args.teacher_dtype)
     return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
-
-
-@contextmanager
-def _unsharded(args: DistillTrainingArguments) -> Iterator[None]:
-    """Load whole weights although ZeRO-3 is on, where `from_pretrained` would hand out empty shards."""
-    if not args.deepspeed:
-        yield
-        return
-    unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        set_hf_deepspeed_config(args.hf_deepspeed_config)
 
 
 def shard_over_ranks(model: PreTrainedModel, accelerator) -> torch.nn.Module:
