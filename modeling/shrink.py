@@ -79,7 +79,7 @@ def shrink(
 
 
 def _load(name: str | os.PathLike) -> PreTrainedModel:
-    """Load a teacher in float32 with the task head that it was saved with."""
+    """Load a teacher with the task head that it was saved with."""
     if not isinstance(name, str | os.PathLike):
         raise TypeError(
             f"The teacher is a {type(name).__name__}, but shrink needs a transformers PreTrainedModel, a folder or a "
@@ -92,4 +92,4 @@ def _load(name: str | os.PathLike) -> PreTrainedModel:
             f"The configuration of {name} names {architectures[0]} as its architecture, which transformers doesn't "
             "have. Load the teacher yourself and hand the model to shrink."
         )
-    return architecture.from_pretrained(name, dtype=torch.float32)
+    return architecture.from_pretrained(name)
