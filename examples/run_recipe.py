@@ -13,13 +13,13 @@ from pathlib import Path
 
 import transformers
 from command_line import read_yaml
-from sentence_students import SentenceModel, how_to_use, load_sentence_teacher, side_by_side, supports_bf16
+from sentence_students import SentenceModel, how_to_use, load_sentence_teacher, resume, side_by_side, supports_bf16
 from teachers import packaged_model
 
 from retort import DistillTrainer, DistillTrainingArguments, shrink, tokenize
 from retort.collators import DocstringCorpus, docstring_corpus
-from retort.evaluation import Report, Role, retrieval_scores, save_report, text_table
-from retort.trainers.storage import last_complete_checkpoint, remove_incomplete_checkpoints
+from retort.evaluation import Report, Role, markdown_table, retrieval_scores, text_table, write_report
+from retort.trainers.card_facts import is_hub_id
 
 SECTIONS = {"teacher", "student", "data", "stages", "evaluation", "output_dir"}
 
@@ -89,7 +89,7 @@ def train(
     source: str,
     teacher: SentenceModel,
     corpus: DocstringCorpus,
-    push_to: str | None,
+    push_to: str | None = None,
 ) -> DistillTrainer:
     """Train the recipe's stage, from its last checkpoint if there is one."""
     settings = dict(recipe["stages"][0]["arguments"])
@@ -110,11 +110,7 @@ def train(
         eval_dataset=rows["dev"],
         processing_class=teacher.tokenizer,
     )
-    remove_incomplete_checkpoints(output_dir)
-    checkpoint = last_complete_checkpoint(output_dir)
-    if checkpoint:
-        print(f"Going on from {checkpoint}. To start anew, delete {output_dir}.")
-    trainer.train(resume_from_checkpoint=checkpoint)
+    resume(trainer)
     return trainer
 
 
@@ -129,10 +125,11 @@ def judge(
     """Set the models side by side on modules that no one was trained on."""
     pairs, sentences = corpus.pairs["test"], corpus.sentences["test"]["text"]
 
-    def retrieval(embed) -> dict[str, float]:
-        return retrieval_scores(embed(pairs["summary"]), embed(pairs["details"]))
+    def retrieval(model: SentenceModel) -> dict[str, float]:
+        scores = retrieval_scores(model.embed(pairs["summary"]), model.embed(pairs["details"]))
+        return {"MRR@10": scores["mrr@10"], "recall@1": scores["recall@1"], "recall@10": scores["recall@10"]}
 
-    print("\nMeasuring quality and speed of teacher, untrained and trained student ...")
+    print("\nMeasuring quality and speed of teacher, untrained and trained student ...", flush=True)
     return side_by_side(
         {
             name.rsplit("/", 1)[-1]: (Role.TEACHER, teacher),
@@ -142,16 +139,25 @@ def judge(
         retrieval,
         sentences,
         log_history,
-        measured=f"Retrieval of a docstring's details by its summary, among {len(pairs)} of modules of Python's standard "
-        f"library that were not trained on; agreement: Spearman correlation of the cosines of {min(len(sentences), 1000)} "
-        "test sentences.",
+        measured=f"Retrieval: a docstring's details by its summary, among the {len(pairs)} of modules of Python's "
+        "standard library that were not trained on. Agreement: Spearman correlation of the cosines of "
+        f"{min(len(sentences), 1000):,} sentences of those modules.",
     )
 
 
 def finish(trainer: DistillTrainer, report: Report, recipe: dict, name: str, output_dir: Path) -> None:
     """Write student, card and report, and say how to use them."""
+    trainer.create_model_card(
+        output_dir.name,
+        teachers=(name,),
+        base_models=(name,) if is_hub_id(name) else (),
+        summary=report.title,
+        results=markdown_table(report),
+        measured=report.measured,
+        data={"sentences from the docstrings of Python's standard library": len(trainer.train_dataset)},
+    )
     trainer.save_model()
-    save_report(report, output_dir)
+    write_report(report, output_dir)
     if trainer.args.hub_model_id:
         trainer.push_to_hub()
     print(f"\n{text_table(report)}\n\nStudent, model card, report.json and report.png: {output_dir}/")

@@ -9,8 +9,19 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from retort.evaluation import ModelRow, Report, Role, compare_speed, describe_machine, embed, footprint, loss_history
-from retort.evaluation import similarity_agreement as agreement
+from retort.evaluation import (
+    Footprint,
+    ModelRow,
+    Report,
+    Role,
+    compare_speed,
+    describe_machine,
+    embed,
+    loss_history,
+    similarity_agreement,
+)
+from retort.trainers import DistillTrainer
+from retort.trainers.storage import last_complete_checkpoint
 from retort.trainers.teacher_pooling import TeacherPooling, read_teacher_pooling
 
 
@@ -62,7 +73,7 @@ def load_sentence_teacher(source: str | Path, max_length: int, pooler: str | Non
 
 def side_by_side(
     models: dict[str, tuple[Role, SentenceModel]],
-    quality: Callable[[Callable[[Sequence[str]], torch.Tensor]], dict[str, float]],
+    quality: Callable[[SentenceModel], dict[str, float]],
     texts: Sequence[str],
     log_history: list[dict],
     measured: str,
@@ -71,12 +82,12 @@ def side_by_side(
 
     Args:
         models: name -> role and model; the teacher first.
-        quality: takes a model's `embed`, returns named scores; the first is the report's.
+        quality: names scores of a model; the first is the report's.
         texts: unseen texts, for speed and for how far similarities agree with the teacher's.
         log_history: of the trainer.
         measured: what the scores were measured on.
     """
-    scores = {name: quality(model.embed) for name, (_, model) in models.items()}
+    scores = {name: quality(model) for name, (_, model) in models.items()}
     embeddings = {name: model.embed(texts[:1000]) for name, (_, model) in models.items()}
     teacher = next(iter(embeddings.values()))
     speeds = compare_speed({name: model.embed for name, (_, model) in models.items()}, texts)
@@ -84,8 +95,8 @@ def side_by_side(
         ModelRow(
             name=name,
             role=role,
-            quality=scores[name] | {"agreement with the teacher": agreement(teacher, embeddings[name])},
-            footprint=footprint(model.model),
+            quality=scores[name] | {"agreement with the teacher": similarity_agreement(teacher, embeddings[name])},
+            footprint=Footprint.of(model.model),
             speed=speeds[name],
             layers=model.model.config.num_hidden_layers,
         )
@@ -98,6 +109,14 @@ def side_by_side(
         measured=f"{measured} Speed: float32, padded batches of 32 and of 1, medians of interleaved rounds on "
         f"{describe_machine()}.",
     )
+
+
+def resume(trainer: DistillTrainer) -> None:
+    """Train, from the last complete checkpoint if there is one, and say so."""
+    checkpoint = last_complete_checkpoint(trainer.args.output_dir)
+    if checkpoint and trainer.is_world_process_zero():
+        print(f"Going on from {checkpoint}. To start anew, delete {trainer.args.output_dir}.")
+    trainer.train(resume_from_checkpoint=checkpoint)
 
 
 def supports_bf16() -> bool:

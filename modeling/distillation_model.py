@@ -21,16 +21,27 @@ class DistillationModel(nn.Module):
         heads: name -> module. A head `hidden_state_<i>` is applied to that hidden state, `[tokens, hidden]`; a head
             `embedding` to the pooled embedding, `[rows, hidden]`.
         request: what every forward pass returns.
+        dropout: whether the student's dropout is on in train mode. Off, the student stays in eval mode; encoders have
+            nothing else that depends on the mode.
     """
 
     # `Trainer` reads it when it reports missing keys.
     _keys_to_ignore_on_save = None
 
-    def __init__(self, student: PreTrainedModel, heads: dict[str, nn.Module], request: OutputRequest):
+    def __init__(
+        self, student: PreTrainedModel, heads: dict[str, nn.Module], request: OutputRequest, *, dropout: bool = True
+    ):
         super().__init__()
         self.student = student
         self.heads = nn.ModuleDict(heads)
         self.request = request
+        self.dropout = dropout
+
+    def train(self, mode: bool = True) -> DistillationModel:
+        """Switch modes; without dropout the student stays in eval."""
+        super().train(mode)
+        self.student.train(mode and self.dropout)
+        return self
 
     @property
     def config(self) -> PreTrainedConfig:

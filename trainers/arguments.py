@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
@@ -125,6 +126,13 @@ class DistillTrainingArguments(TrainingArguments):
             "whose embeddings then have the teacher's width. Default: it is dropped."
         },
     )
+    disable_dropout: bool = field(
+        default=False,
+        metadata={
+            "help": "Train the student without dropout: where text is plenty, the teacher's outputs regularise enough, "
+            "and attention without dropout is faster."
+        },
+    )
     packing: bool = field(
         default=True,
         metadata={
@@ -149,6 +157,10 @@ class DistillTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        if not torch.accelerator.is_available():
+            # Without it, ranks of a machine that has no GPU would each train alone and never say so, and bf16 would be
+            # refused.
+            self.use_cpu = True
         super().__post_init__()
         if self.deepspeed:
             # Otherwise every model that is loaded from here on would come as empty shards under ZeRO-3, and no student
@@ -160,8 +172,13 @@ class DistillTrainingArguments(TrainingArguments):
             )
         if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             raise ValueError(
-                f"hub_strategy={self.hub_strategy.value!r} would publish optimizer states, which are pickles. Use 'end' "
-                "or 'every_save'."
+                f"hub_strategy={self.hub_strategy.value!r} would publish optimizer states, which are pickles. Use "
+                "'end' or 'every_save'."
+            )
+        if self.disable_dropout and self.activation_checkpointing:
+            raise ValueError(
+                "disable_dropout keeps the student in eval mode, in which transformers checkpoints no activations. "
+                "Choose one, or set the dropout probabilities of the student's configuration to 0."
             )
         if self.temperature <= 0:
             raise ValueError(f"temperature={self.temperature}: tau divides the logits and must be above 0.")

@@ -59,7 +59,7 @@ def describe_run(
         "architecture": f"{config.model_type} encoder, {config.num_hidden_layers} layers of width {config.hidden_size}",
         "pipeline_tag": pipeline_tag(student),
         "teachers": tuple(names),
-        "base_models": tuple(filter(is_on_the_hub, names)),
+        "base_models": tuple(filter(is_hub_id, names)),
         "objectives": {IN_WORDS.get(o.name, o.name): o.weight for o in objectives},
         "data": {"training rows": len(train_dataset)} if train_dataset is not None else {},
         "size": size_of(student),
@@ -85,7 +85,7 @@ def teacher_name(source: TeacherSource) -> str:
     return Path(name).name if Path(name).exists() else name
 
 
-def is_on_the_hub(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
     """Whether a name has the form of a hub id with an owner."""
     try:
         validate_repo_id(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import datasets
@@ -18,8 +17,7 @@ def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
 
     Raises:
         TypeError: arguments that know no objectives.
-        ValueError: a student in half precision, DataParallel, ranks that do not know of each other, or ZeRO-3 that
-            would not gather the student's weights.
+        ValueError: a student in half precision, DataParallel, or ZeRO-3 that would not gather the student's weights.
     """
     if not isinstance(args, DistillTrainingArguments):
         raise TypeError(
@@ -35,12 +33,6 @@ def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
         raise ValueError(
             f"{args.n_gpu} GPUs in one process would run under DataParallel. Start one process for each: torchrun "
             f"--nproc_per_node {args.n_gpu} ..., or choose one with CUDA_VISIBLE_DEVICES=0."
-        )
-    launched = int(os.environ.get("WORLD_SIZE", 1))
-    if launched > args.world_size:
-        raise ValueError(
-            f"The launcher started {launched} processes, but each would train alone. On a machine without a GPU, pass "
-            "--use_cpu True."
         )
     if args.deepspeed and args.hf_deepspeed_config.is_zero3():
         key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"

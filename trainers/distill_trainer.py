@@ -92,7 +92,7 @@ class DistillTrainer(StudentTrainer):
         heads = reduce(or_, (objective.heads() for objective in self.objectives))
         request = reduce(or_, (objective.student_request() for objective in self.objectives))
         super().__init__(
-            DistillationModel(model, heads, request),
+            DistillationModel(model, heads, request, dropout=not args.disable_dropout),
             args,
             data_collator=data_collator,
             train_dataset=train_dataset,

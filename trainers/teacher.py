@@ -81,10 +81,14 @@ class LiveTeacher(Teacher):
         results = []
         for model in self.models:
             model.eval()  # whoever shares the model may have called train() since
-            cast = self.autocast is not None and model.dtype == torch.float32
-            with torch.autocast(layout.lengths.device.type, dtype=self.autocast, enabled=cast):
+            precision = self.precision_of(model)
+            with torch.autocast(layout.lengths.device.type, dtype=precision, enabled=precision != model.dtype):
                 results.append(encode(model, view, layout, self.request, stop_early=self.stop_early))
         return results[0] if len(results) == 1 else weighted_mean(results, self.weights)
+
+    def precision_of(self, model: PreTrainedModel) -> torch.dtype:
+        """The number format in which one of the models computes."""
+        return self.autocast if self.autocast is not None and model.dtype == torch.float32 else model.dtype
 
 
 def common_dimensions(models: Sequence[PreTrainedModel]) -> Dimensions:

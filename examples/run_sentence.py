@@ -1,0 +1,152 @@
+"""Distil a sentence encoder on your own text.
+
+python examples/run_sentence.py --teacher sentence-transformers/all-MiniLM-L6-v2 --layers 0 2 5 \\
+    --train_files corpus.txt pairs.tsv:question,answer --output_dir runs/mine --num_train_epochs 2
+
+Runs as it is, or under torchrun or deepspeed on several GPUs. Killed and started again, it goes on from its last
+checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import transformers
+from command_line import parse
+from datasets import Dataset, Value
+from sentence_students import SentenceModel, how_to_use, load_sentence_teacher, resume, side_by_side
+from transformers import PreTrainedModel, TrainerCallback
+
+from retort import DistillTrainer, DistillTrainingArguments, shrink, tokenize
+from retort.collators import read_dataset, read_texts
+from retort.evaluation import Role, markdown_table, sts_spearman, text_table, write_report
+
+
+@dataclass
+class SentenceArguments:
+    """Teacher, text, student, and what to judge it on."""
+
+    teacher: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
+    train_files: list[str] = field(
+        metadata={
+            "help": "Text to distil on: .txt (one per line), .tsv, .csv, .jsonl, .parquet (also .gz), folders or names "
+            "of datasets; with the columns that hold text where there are several, as in pairs.tsv:question,answer or, "
+            "without a header, pairs.tsv:0,1."
+        }
+    )
+    exclude_files: list[str] = field(
+        default_factory=list, metadata={"help": "Texts to leave out, such as a test set's; named as train_files are."}
+    )
+    layers: list[int] | None = field(
+        default=None, metadata={"help": "The teacher's layers to keep, from 0. Default: every second, first and last."}
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "Width of the student. Default: the teacher's."})
+    max_length: int = field(default=128, metadata={"help": "Tokens to which texts are cut."})
+    sts_dev: str | None = field(
+        default=None,
+        metadata={
+            "help": "TSV with columns sentence1, sentence2, score: with --eval_strategy, its Spearman correlation is "
+            "reported as eval_sts, by which --load_best_model_at_end may select."
+        },
+    )
+    sts_test: str | None = field(
+        default=None, metadata={"help": "Likewise; scored once, at the end. Never selected on."}
+    )
+
+
+class StsOnDev(TrainerCallback):
+    """Adds the Spearman correlation on development pairs to every evaluation."""
+
+    def __init__(self, teacher: SentenceModel, pairs: Dataset):
+        self.teacher, self.pairs = teacher, pairs
+
+    def on_evaluate(self, args, state, control, metrics, model, **kwargs):
+        """Score the student as it stands."""
+        metrics["eval_sts"] = sts(self.teacher.with_model(model.student), self.pairs)
+        if state.is_world_process_zero:
+            print(f"Step {state.global_step}: eval_sts {metrics['eval_sts']:.4f}")
+
+
+def main() -> None:
+    """Parse, distil, judge, save."""
+    options, args = parse(SentenceArguments, DistillTrainingArguments, description=__doc__)
+    teacher, texts, rows = prepare(options, args)
+    dev = read_sts(options.sts_dev) if options.sts_dev else None
+    trainer = DistillTrainer(
+        new_student(options, teacher),
+        options.teacher,
+        args,
+        train_dataset=rows,
+        eval_dataset=dev and tokenize(dev, teacher.tokenizer, text="sentence1", max_length=options.max_length),
+        processing_class=teacher.tokenizer,
+        callbacks=[StsOnDev(teacher, dev)] if dev else [],
+    )
+    resume(trainer)
+    if trainer.is_world_process_zero() and options.sts_test:
+        judge(trainer, options, teacher, texts)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        print(f"\n{how_to_use(args.output_dir)}\n")
+    trainer.end()
+
+
+def prepare(options: SentenceArguments, args: DistillTrainingArguments) -> tuple[SentenceModel, Dataset, Dataset]:
+    """The teacher, the texts, and their tokens; sets the run's poolers to the teacher's."""
+    with args.main_process_first(desc="reading text"):
+        teacher = load_sentence_teacher(options.teacher, options.max_length, args.teacher_pooler)
+        excluded = read_texts(options.exclude_files) if options.exclude_files else ()
+        texts = read_texts(options.train_files, exclude=excluded)
+        rows = tokenize(texts, teacher.tokenizer, max_length=teacher.pooling.max_length)
+    args.pooler = args.teacher_pooler = teacher.pooling.pooler
+    return teacher, texts, rows
+
+
+def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTrainedModel:
+    """The student before training."""
+    layers = options.layers or -(-teacher.model.config.num_hidden_layers // 2)
+    return shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
+
+
+def read_sts(path: str) -> Dataset:
+    """Pairs with gold scores."""
+    return read_dataset(path).cast_column("score", Value("float64"))
+
+
+def sts(model: SentenceModel, pairs: Dataset) -> float:
+    """Spearman correlation of cosines with the gold scores."""
+    return sts_spearman(model.embed(pairs["sentence1"]), model.embed(pairs["sentence2"]), pairs["score"])
+
+
+def judge(
+    trainer: DistillTrainer,
+    options: SentenceArguments,
+    teacher: SentenceModel,
+    texts: Dataset,
+) -> None:
+    """Set teacher, untrained and trained student side by side, and put the table into the model card."""
+    pairs = read_sts(options.sts_test)
+    report = side_by_side(
+        {
+            Path(options.teacher).name: (Role.TEACHER, teacher),
+            "student, untrained": (Role.UNTRAINED, teacher.with_model(new_student(options, teacher))),
+            "student": (Role.STUDENT, teacher.with_model(trainer.student)),
+        },
+        lambda model: {"STS Spearman": sts(model, pairs)},
+        pairs["sentence1"],
+        trainer.state.log_history,
+        measured=f"Spearman correlation on the {len(pairs):,} pairs of {options.sts_test}.",
+    )
+    write_report(report, trainer.args.output_dir)
+    trainer.create_model_card(
+        summary=report.title,
+        results=markdown_table(report),
+        measured=report.measured,
+        data={", ".join(Path(name).name for name in options.train_files): len(texts)},
+    )
+    print(f"\n{text_table(report)}\n\nreport.json, report.png and the student: {trainer.args.output_dir}/")
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_warning()
+    main()
