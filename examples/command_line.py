@@ -49,11 +49,11 @@ def parse(*dataclass_types: type, description: str, arguments: list[str] | None 
         dataclass_types,
         description=description,
         usage="%(prog)s [settings.yaml] [--flag value ...]",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--help_all", action="help", help="show every flag of transformers.TrainingArguments, too")
-    if "--help_all" not in arguments:
-        _hide(parser, {field.name for field in fields(TrainingArguments)} - COMMON - _redefined(dataclass_types))
+    hidden = {field.name for field in fields(TrainingArguments)} - COMMON - _redefined(dataclass_types)
+    _tidy_help(parser, hidden if "--help_all" not in arguments else set())
     if arguments and arguments[0].endswith((".yaml", ".yml")):
         settings = read_yaml(arguments[0])
         known = {action.dest: action for action in parser._actions}
@@ -86,10 +86,27 @@ def _as_flag(name: str, value) -> list[str]:
     return [] if value is None else [f"--{name}", str(value)]
 
 
-def _hide(parser: argparse.ArgumentParser, names: set[str]) -> None:
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's lines, and tells a default where there is one."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=32, width=110)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        told = action.help or ""
+        silent = action.default in (None, [], argparse.SUPPRESS) or "efault" in told
+        return told if silent else f"{told} (default: %(default)s)"
+
+
+def _tidy_help(parser: argparse.ArgumentParser, hidden: set[str]) -> None:
+    """Leave out some flags, and the second spelling (--with-dashes) and long metavars of others; all still parse."""
     for action in parser._actions:
-        if action.dest in names:
+        if action.dest in hidden:
             action.help = argparse.SUPPRESS
+        if action.dest != "help":
+            action.option_strings = action.option_strings[:1]
+        if action.choices is None and action.nargs != 0:
+            action.metavar = {int: "N", float: "X"}.get(action.type, "VALUE")
 
 
 def _redefined(dataclass_types: tuple[type, ...]) -> set[str]:

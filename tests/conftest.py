@@ -6,6 +6,9 @@ from collections import defaultdict
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+# Tests run on all cores at once, and OpenMP's threads wait for each other by spinning: with two, a test may take ten
+# times as long. accelerate, too, goes by this.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import tiny

@@ -58,7 +58,7 @@ def _rank(rank: int, world: int, port: int, function: Callable, arguments: dict,
         LOCAL_WORLD_SIZE=str(world),
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
+        # accelerate sets torch's threads by this, and else to all cores, where they would wait for each other.
+        OMP_NUM_THREADS="1",
     )
-    # Two ranks on two cores: more threads would wait for each other.
-    sys.modules["torch"].set_num_threads(1)
     function(**arguments)
