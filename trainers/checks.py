@@ -8,8 +8,10 @@ import datasets
 import torch
 from transformers import PreTrainedModel
 
+from ..modeling.anatomy import backbone
 from .arguments import DistillTrainingArguments
 from .objectives import AttentionObjective, EmbeddingObjective, Objective, RelationObjective, SimilarityObjective
+from .teacher import is_row_wise
 
 
 def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
@@ -56,6 +58,24 @@ def check_attention(objectives: Sequence[Objective], models: Sequence[PreTrained
                 f"attention_weight needs attention maps, but {type(model).__name__} runs attn_implementation={kind!r}, "
                 "which makes none. Call model.set_attn_implementation('eager') on student and teacher, or distil "
                 "relations (relation_weight), which need no maps."
+            )
+
+
+def check_heads(objectives: Sequence[Objective], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]) -> None:
+    """Refuse logits of models that make none, or make one for each row where the other makes one for each token.
+
+    Raises:
+        ValueError: a model without a task head, or heads of two kinds.
+    """
+    if not any(objective.student_request().logits for objective in objectives):
+        return
+    compared = [student, *(teachers if any(objective.teacher_request().logits for objective in objectives) else ())]
+    for model in compared:
+        if backbone(model) is model or is_row_wise(model) != is_row_wise(student):
+            raise ValueError(
+                "logits_weight and label_weight need a task head on the student, and logits_weight the same kind of "
+                f"head on the teacher, but the student is a {type(student).__name__} and this model a "
+                f"{type(model).__name__}. Load both with the same AutoModelFor... class."
             )
 
 

@@ -23,7 +23,7 @@ from .arguments import DistillTrainingArguments
 from .batches import Batch, as_batch
 from .cache import PREFIX, CachedTeacher, cache_teacher, open_cache, with_teacher_outputs
 from .card_facts import describe_run
-from .checks import check_alignment, check_attention, check_run
+from .checks import check_alignment, check_attention, check_heads, check_run
 from .export import save_sentence_transformer
 from .model_card import CardFacts
 from .objectives import AttentionObjective, Objective
@@ -82,6 +82,7 @@ class DistillTrainer(StudentTrainer):
         self._sources = sources
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
         self.objectives = self.build_objectives(args, model, _teacher_dimensions(teachers, args))
+        check_heads(self.objectives, model, teachers)
         check_attention(self.objectives, [model, *teachers])
         check_alignment(self.objectives, model, teachers, train_dataset, same_tokens)
         if data_collator is None:
@@ -278,7 +279,9 @@ class DistillTrainer(StudentTrainer):
                 name for rows in sets for name in getattr(rows, "column_names", None) or () if name.startswith(PREFIX)
             }
             forward = inspect.signature(self.student.forward).parameters
-            self._signature_columns = [*forward, "labels", "label", "length", "student_positions", *sorted(cached)]
+            # A teacher may read token types where its student (DistilBERT) doesn't.
+            others = ("token_type_ids", "labels", "label", "length", "student_positions")
+            self._signature_columns = [*forward, *others, *sorted(cached)]
 
     def card_facts(self) -> CardFacts:
         """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from peft import PeftConfig, PeftModel
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
@@ -137,9 +138,7 @@ def load_teacher(source: TeacherSource, student: PreTrainedModel, args: DistillT
         return source
     folder = Path(source)
     if (folder / "adapter_config.json").is_file():
-        base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-        model = _load_pretrained(base, student, args, head_may_be_new=True)
-        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        return _load_adapter(folder, student, args)
     return _load_pretrained(str(source), student, args)
 
 
@@ -150,13 +149,33 @@ def is_row_wise(model: PreTrainedModel) -> bool:
 
 def auto_class_for(model: PreTrainedModel):
     """The Auto class that loads a model with the same kind of head."""
-    name = type(model).__name__
-    return next((auto for suffix, auto in AUTO_CLASSES.items() if name.endswith(suffix)), AutoModel)
+    return AUTO_CLASSES.get(_head(type(model).__name__), AutoModel)
 
 
-def _load_pretrained(source, student, args, head_may_be_new: bool = False) -> PreTrainedModel:
+def _head(architecture: str) -> str | None:
+    """The part of a model's class name that says which head it has."""
+    return next((suffix for suffix in AUTO_CLASSES if architecture.endswith(suffix)), None)
+
+
+def _load_adapter(folder: Path, student: PreTrainedModel, args: DistillTrainingArguments) -> PreTrainedModel:
+    adapter = PeftConfig.from_pretrained(folder)
+    base, brought = adapter.base_model_name_or_path, getattr(adapter, "modules_to_save", None) or ()
+    labels = {}
+    if brought and _head(type(student).__name__) not in map(
+        _head, AutoConfig.from_pretrained(base).architectures or ()
+    ):
+        # The folder does not say how many classes its head has, and its base is an encoder without one.
+        labels = {"id2label": student.config.id2label, "label2id": student.config.label2id}
+    model = _load_pretrained(base, student, args, brought, **labels)
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+
+
+def _load_pretrained(source, student, args, brought: Sequence[str] = (), **config) -> PreTrainedModel:
+    """Load a teacher. `brought` are modules whose weights an adapter holds, `config` what to change in its settings."""
     try:
-        model, report = auto_class_for(student).from_pretrained(source, dtype=_dtype(args), output_loading_info=True)
+        model, report = auto_class_for(student).from_pretrained(
+            source, dtype=_dtype(args), output_loading_info=True, **config
+        )
     except OSError as error:
         if not Path(source).is_dir():
             raise
@@ -164,9 +183,10 @@ def _load_pretrained(source, student, args, head_may_be_new: bool = False) -> Pr
             f"The teacher's folder {source} can't be loaded: {error} It must hold config.json and model.safetensors, "
             "as save_pretrained() writes them."
         ) from error
-    # A bare encoder may lack its pooler: sentence encoders that average tokens are saved without one.
-    new = [key for key in report["missing_keys"] if not key.startswith("pooler.") and ".pooler." not in key]
-    if new and not head_may_be_new:
+    # Sentence encoders that average tokens are saved without a pooler, which is no harm unless it is asked for.
+    known = brought if (args.teacher_pooler or args.pooler) == "cls" else ("pooler", *brought)
+    new = [key for key in report["missing_keys"] if not any(f".{name}." in f".{key}" for name in known)]
+    if new:
         raise ValueError(
             f"The teacher {source} holds no weights for {', '.join(sorted(new)[:4])}{' …' if len(new) > 4 else ''}: "
             f"they would be random. A teacher for {type(student).__name__} must have been trained with that head; "
