@@ -13,7 +13,9 @@ from retort.trainers import DistillTrainer, DistillTrainingArguments
 
 
 def rows(tokenizer, count=64, **columns):
-    return tokenize(Dataset.from_dict({"text": tiny.sentences(count), **columns}), tokenizer, labels="labels" if columns else None)
+    return tokenize(
+        Dataset.from_dict({"text": tiny.sentences(count), **columns}), tokenizer, labels="labels" if columns else None
+    )
 
 
 def arguments(tmp_path, **changes):
