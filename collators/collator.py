@@ -40,8 +40,10 @@ class View:
         """The view of a model and the tokenizer of its rows.
 
         Raises:
-            ValueError: the tokenizer has no padding token.
+            ValueError: there is no tokenizer, or it has no padding token.
         """
+        if tokenizer is None:
+            raise ValueError("Batches are padded as a tokenizer says. Pass the student's as processing_class=...")
         if tokenizer.pad_token_id is None:
             raise ValueError(
                 f"{type(tokenizer).__name__} has no padding token, which batches need. Set tokenizer.pad_token to one "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..modeling.encoding import EncoderOutput, OutputRequest
 from ..modeling.layout import TokenLayout
 from .batches import Batch
 from .plan import Dimensions
-from .storage import write_json
+from .storage import replace_files, write_json
 from .teacher import LiveTeacher, Teacher, is_row_wise
 
 logger = logging.get_logger(__name__)
@@ -253,28 +252,26 @@ def _shard_note(folder: Path, index: int) -> Path:
 
 
 def _write_shard(teacher, rows, folder, index, collator, device, dtype, batch_size, shards) -> None:
-    final = _shard_file(folder, index)
-    temporary = final.with_suffix(".tmp")
-
     def outputs(columns: dict[str, list]) -> dict[str, list]:
         features = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         return _outputs_of_rows(teacher, features, collator, device, dtype, batch_size)
 
     first = outputs(rows[:1])
-    rows.map(
-        outputs,
-        batched=True,
-        batch_size=32 * batch_size,
-        remove_columns=rows.column_names,
-        features=Features({name: _feature(values[0], dtype) for name, values in first.items()}),
-        cache_file_name=str(temporary),
-        load_from_cache_file=False,
-        # Hashing `outputs` would mean hashing the teacher inside it.
-        new_fingerprint=hashlib.sha256(str(final).encode()).hexdigest()[:16],
-        desc=f"Teacher outputs, part {index + 1} of {shards}",
-    )
-    os.replace(temporary, final)
-    write_json(_shard_note(folder, index), {"rows": len(rows), "sha256": _sha256(final)})
+    with replace_files(folder) as staging:
+        file = staging / _shard_file(folder, index).name
+        rows.map(
+            outputs,
+            batched=True,
+            batch_size=32 * batch_size,
+            remove_columns=rows.column_names,
+            features=Features({name: _feature(values[0], dtype) for name, values in first.items()}),
+            cache_file_name=str(file),
+            load_from_cache_file=False,
+            # Hashing `outputs` would mean hashing the teacher inside it.
+            new_fingerprint=hashlib.sha256(file.name.encode()).hexdigest()[:16],
+            desc=f"Teacher outputs, part {index + 1} of {shards}",
+        )
+        write_json(staging / _shard_note(folder, index).name, {"rows": len(rows), "sha256": _sha256(file)})
 
 
 def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> dict[str, list[np.ndarray]]:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedModel
 
 from ..modeling.anatomy import backbone
+from ..modeling.losses import IGNORED_LABEL
 from .arguments import DistillTrainingArguments
-from .objectives import AttentionObjective, EmbeddingObjective, Objective, RelationObjective, SimilarityObjective
+from .objectives import (
+    AttentionObjective,
+    EmbeddingObjective,
+    LabelObjective,
+    Objective,
+    RelationObjective,
+    SimilarityObjective,
+)
 from .teacher import is_row_wise
 
 
@@ -77,6 +87,37 @@ def check_heads(objectives: Sequence[Objective], student: PreTrainedModel, teach
                 f"head on the teacher, but the student is a {type(student).__name__} and this model a "
                 f"{type(model).__name__}. Load both with the same AutoModelFor... class."
             )
+
+
+def check_labels(objectives: Sequence[Objective], student: PreTrainedModel, dataset: datasets.Dataset | None) -> None:
+    """Refuse labels that the student's head can't learn.
+
+    Raises:
+        ValueError: labels of tokens for a head on rows or the other way round, numbers for a head of several classes
+            or classes for a head of one number, a class that the head doesn't have, or no label at all.
+    """
+    asked = any(isinstance(objective, LabelObjective) for objective in objectives)
+    if not asked or not isinstance(dataset, datasets.Dataset) or "labels" not in dataset.column_names:
+        return
+    labels = dataset.select_columns("labels").with_format("arrow")[:]["labels"]
+    name, of_tokens = type(student).__name__, pa.types.is_nested(labels.type)
+    if of_tokens == is_row_wise(student):
+        raise ValueError(
+            f"There is one label for each {'token' if of_tokens else 'row'} (a {labels.type}), but the head of "
+            f"{name} learns one for each {'row' if of_tokens else 'token'}."
+        )
+    if of_tokens:
+        labels = pc.list_flatten(labels)
+        labels = labels.filter(pc.not_equal(labels, IGNORED_LABEL))
+    classes = student.config.num_labels if student.get_output_embeddings() is None else student.config.vocab_size
+    if pa.types.is_floating(labels.type) != (classes == 1):
+        raise ValueError(
+            f"The labels are of type {labels.type}, but the head of {name} has {classes} outputs. Classes are integers "
+            "for a head with an output for each; values are floats for a head with one (num_labels=1)."
+        )
+    if classes > 1 and (len(labels) == 0 or pc.min(labels).as_py() < 0 or pc.max(labels).as_py() >= classes):
+        found = f"{pc.min(labels)} to {pc.max(labels)}" if len(labels) else "none"
+        raise ValueError(f"{name} has the classes 0 to {classes - 1}, but the labels are {found}.")
 
 
 def check_alignment(

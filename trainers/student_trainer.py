@@ -121,6 +121,9 @@ class StudentTrainer(Trainer):
                 folder, is_writer=self.args.should_save, wait_for_everyone=self.accelerator.wait_for_everyone
             ):
                 super()._save_checkpoint(model, trial)
+                # A DeepSpeed engine's checkpoint holds the heads already.
+                if self.model.heads and self.args.should_save and not self.is_deepspeed_enabled:
+                    save_file(self.model.heads.state_dict(), folder / HEADS_FILE)
         finally:
             self.args.save_total_limit, self.args.push_to_hub = limit, push
         if push:
@@ -128,12 +131,6 @@ class StudentTrainer(Trainer):
         if self.args.should_save:
             best = self.state.best_model_checkpoint
             rotate_checkpoints(output_dir=run, save_total_limit=limit, best_model_checkpoint=best, use_mtime=True)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        # A DeepSpeed engine's checkpoint holds the heads already.
-        if self.model.heads and self.args.should_save and not self.is_deepspeed_enabled:
-            save_file(self.model.heads.state_dict(), os.path.join(output_dir, HEADS_FILE))
 
     # --- Publishing ---------------------------------------------------------------------------------------------------
 
@@ -175,8 +172,8 @@ class StudentTrainer(Trainer):
             if not os.path.exists(file):
                 raise FileNotFoundError(
                     f"{resume_from_checkpoint} holds no {HEADS_FILE}, without which this run's heads "
-                    f"({', '.join(self.model.heads)}) would start anew. It was written with save_only_model=True, or "
-                    "by a run with other objectives: start without resume_from_checkpoint."
+                    f"({', '.join(self.model.heads)}) would start anew. It was written by a run with other objectives: "
+                    "start without resume_from_checkpoint."
                 )
             self.model.heads.load_state_dict(load_file(file))
 
@@ -184,7 +181,8 @@ class StudentTrainer(Trainer):
         if self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
-            super()._load_from_checkpoint(self.state.best_model_checkpoint, model=self.student)
+            # With its heads: one of them may be exported beside the student (keep_projector).
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     # --- The order of the rows ----------------------------------------------------------------------------------------
 

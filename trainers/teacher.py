@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftConfig, PeftModel
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -125,8 +126,9 @@ def load_teacher(source: TeacherSource, student: PreTrainedModel, args: DistillT
         args: number format.
 
     Raises:
-        ValueError: the student itself, or weights that lack the head (which would be random numbers).
+        ValueError: the student itself, damaged files, or weights that lack the head (which would be random numbers).
         FileNotFoundError: a folder without weights.
+        OSError: no such folder, and no such model on the Hub.
     """
     if source is student:
         raise ValueError(
@@ -176,12 +178,15 @@ def _load_pretrained(source, student, args, brought: Sequence[str] = (), **confi
         model, report = auto_class_for(student).from_pretrained(
             source, dtype=_dtype(args), output_loading_info=True, **config
         )
-    except OSError as error:
+    except (OSError, ValueError, SafetensorError) as error:
         if not Path(source).is_dir():
-            raise
-        raise FileNotFoundError(
-            f"The teacher's folder {source} can't be loaded: {error} It must hold config.json and model.safetensors, "
-            "as save_pretrained() writes them."
+            raise OSError(
+                f"The teacher {source} is no folder (in {Path.cwd()}), and can't be loaded by that name: {error}"
+            ) from error
+        reason, kind = str(error).rstrip("."), FileNotFoundError if isinstance(error, OSError) else ValueError
+        raise kind(
+            f"The teacher's folder {source} can't be loaded: {reason}. It must hold config.json and model.safetensors "
+            "as save_pretrained() writes them, both whole (not a pointer of git-lfs)."
         ) from error
     # Sentence encoders that average tokens are saved without a pooler, which is no harm unless it is asked for.
     known = brought if (args.teacher_pooler or args.pooler) == "cls" else ("pooler", *brought)
