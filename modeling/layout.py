@@ -81,7 +81,7 @@ class TokenLayout:
 
     def flatten(self, output: Tensor) -> Tensor:
         """Take the real tokens out of a model's output: padded or packed -> `[tokens, ...]`."""
-        return output[0] if self.packed else self.unpad(output)
+        return output.squeeze(0) if self.packed else self.unpad(output)
 
     def unpad(self, padded: Tensor) -> Tensor:
         """`[rows, width, ...]` -> `[tokens, ...]`."""

@@ -155,9 +155,9 @@ def _attend_by_run(
     module: nn.Module, states: list[Tensor], packing: Packing, sliding_window: int | None, kwargs: dict
 ) -> Tensor:
     """Attend in each run of equally long rows: three `[1, heads, tokens, head_size]` -> `[1, tokens, heads, ...]`."""
-    # torch.split, not slices: the gradient of many slices of a tensor is a sum of tensors of its full size.
+    # torch.split, not slices, and squeeze(0), not [0]: the gradient of a slice is a tensor of the full size, zeroed.
     sizes = [rows * length for rows, length in packing.runs]
-    parts = zip(*(state[0].transpose(0, 1).split(sizes) for state in states), strict=True)
+    parts = zip(*(state.squeeze(0).transpose(0, 1).split(sizes) for state in states), strict=True)
     outputs = []
     for (_, length), tokens in zip(packing.runs, parts, strict=True):
         query, key, value = (part.unflatten(0, (-1, length)).transpose(1, 2) for part in tokens)
