@@ -162,6 +162,16 @@ def test_a_packed_teacher_and_a_padded_one_read_the_same_cache(tokenizer, tmp_pa
     assert padded.evaluate()["eval_loss"] == pytest.approx(packed.evaluate()["eval_loss"], rel=1e-5)
 
 
+def test_shuffled_and_chosen_rows_keep_their_outputs(tokenizer, tmp_path):
+    data = rows(tokenizer, 40).train_test_split(16, seed=0)["train"].shuffle(seed=1)
+    settings = {"data": data, "tokenizer": tokenizer} | TOKENS | {"embedding_weight": 1.0}
+    live = trained(trainer_of(tmp_path, teacher_cache=False, **settings))
+    for live_teacher in (True, False):
+        curve, weights = trained(trainer_of(tmp_path, live=live_teacher, **settings))
+        assert curve == pytest.approx(live[0], abs=1e-6)
+        torch.testing.assert_close(weights, live[1], rtol=0, atol=1e-6)
+
+
 def test_evaluation_sets_are_cached_too(tokenizer, tmp_path, teacher_calls):
     settings = {"data": rows(tokenizer), "tokenizer": tokenizer, "logits_weight": 1.0}
     settings["eval_dataset"] = {"dev": rows(tokenizer, seed=1), "other": rows(tokenizer, seed=2)}

@@ -40,6 +40,7 @@ def describe_run(
     objectives: Sequence[Objective],
     args: DistillTrainingArguments,
     train_dataset: Any,
+    load_as: str,
 ) -> dict[str, Any]:
     """The fields of `CardFacts` that follow from a run.
 
@@ -49,10 +50,10 @@ def describe_run(
         objectives: the terms of the loss.
         args: the run's arguments.
         train_dataset: its rows.
+        load_as: hub id or folder that the student is loaded from.
     """
     config = student.config
     names = [teacher_name(source) for source in sources] or ["a teacher whose outputs were cached"]
-    load_as = args.hub_model_id or args.output_dir
     facts = {
         "name": Path(load_as).name,
         "load_as": load_as,
@@ -73,7 +74,8 @@ def describe_run(
     if any(o.name in ("embedding", "similarity") for o in objectives):
         facts["sentence_transformer"] = True
         facts["pipeline_tag"] = "sentence-similarity"
-        facts["embeddings"] = f"{config.hidden_size} numbers, pooled by {args.pooler}"
+        kept = [o.teacher_size for o in objectives if o.name == "embedding" and args.keep_projector]
+        facts["embeddings"] = f"{next(iter(kept), config.hidden_size)} numbers, pooled by {args.pooler}"
     if len(sources) == 1 and isinstance(sources[0], str | os.PathLike):
         facts |= teacher_license(sources[0])
     return facts

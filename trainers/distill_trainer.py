@@ -286,9 +286,9 @@ class DistillTrainer(StudentTrainer):
 
     def card_facts(self) -> CardFacts:
         """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""
-        return CardFacts(
-            **describe_run(self.student, self._sources, self.objectives, self.args, self.train_dataset) | self._told
-        )
+        load_as = self.hub_model_id or self.args.hub_model_id or self.args.output_dir
+        known = describe_run(self.student, self._sources, self.objectives, self.args, self.train_dataset, load_as)
+        return CardFacts(**known | self._told)
 
     def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
         """Make a sentence encoder a SentenceTransformer, too."""

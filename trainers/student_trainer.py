@@ -126,11 +126,13 @@ class StudentTrainer(Trainer):
                     save_file(self.model.heads.state_dict(), folder / HEADS_FILE)
         finally:
             self.args.save_total_limit, self.args.push_to_hub = limit, push
-        if push:
-            self._push_from_checkpoint(str(folder))
-        if self.args.should_save:
+        # What is still being uploaded must not be deleted: older checkpoints stay until the next save, then.
+        pushing = getattr(self, "push_in_progress", None)
+        if self.args.should_save and (pushing is None or pushing.is_done()):
             best = self.state.best_model_checkpoint
             rotate_checkpoints(output_dir=run, save_total_limit=limit, best_model_checkpoint=best, use_mtime=True)
+        if push:
+            self._push_from_checkpoint(str(folder))
 
     # --- Publishing ---------------------------------------------------------------------------------------------------
 
@@ -150,7 +152,8 @@ class StudentTrainer(Trainer):
         # next save may be changing them. A checkpoint of ours is a whole student: it is uploaded as it is.
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
-        if self.push_in_progress is not None and not self.push_in_progress.is_done() and not self.args.hub_always_push:
+        unfinished = [job for job in self.push_in_progress.jobs if not job.done()] if self.push_in_progress else []
+        if unfinished and not self.args.hub_always_push:
             return
         job = HfApi().upload_folder(
             repo_id=self.hub_model_id,
@@ -161,7 +164,7 @@ class StudentTrainer(Trainer):
             ignore_patterns=PRIVATE_FILES,
             run_as_future=True,
         )
-        self.push_in_progress = PushInProgress([job])
+        self.push_in_progress = PushInProgress([*unfinished, job])
 
     # --- Loading ------------------------------------------------------------------------------------------------------
 
