@@ -54,6 +54,14 @@ def sentence_trainer(folder, teacher, **settings):
     )
 
 
+def run_in_a_process(function: str, folder: Path, environment: dict[str, str]) -> None:
+    """Call a function of this module where the environment is in force before anything is imported."""
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import test_publish; test_publish.{function}(sys.argv[2])"
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # --- Pushed, and loaded without retort --------------------------------------------------------------------------------
 
 
@@ -105,12 +113,7 @@ def published(tmp_path_factory):
     """The Hub, and the folder in which the students were trained."""
     folder = tmp_path_factory.mktemp("published")
     with LocalHub() as hub:
-        code = "import sys, test_publish; test_publish.publish(sys.argv[1])"
-        environment = hub.environment(folder / "mine") | {"PYTHONPATH": str(Path(__file__).parent)}
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(folder)], env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        run_in_a_process("publish", folder, hub.environment(folder / "mine"))
         loads = ";".join(
             f"sys.argv[1:] = {[name, json.dumps(SENTENCES), str(folder / file)]!r}; exec(USE)"
             for name, file in ((AT_THE_END, "theirs-0"), (WHILE_TRAINING, "theirs-1"), (UNNAMED, "theirs-2"))
@@ -294,12 +297,7 @@ def test_a_run_offline_unpickles_nothing_and_calls_nobody(tmp_path):
 @pytest.mark.promise(8)
 def test_a_run_calls_nobody_though_it_might(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
-    environment |= {"PYTHONPATH": str(Path(__file__).parent), "HF_HOME": str(tmp_path / "home")}
-    code = "import sys, test_publish; test_publish.whole_run(sys.argv[1])"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_in_a_process("whole_run", tmp_path, environment | {"HF_HOME": str(tmp_path / "home")})
     check_whole_run(tmp_path)
 
 
