@@ -6,14 +6,17 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import tiny
 import torch
 from datasets import Dataset
 from hub_server import USER, LocalHub
+from huggingface_hub import HfApi
 from ranks import run_on_ranks
 from safetensors.torch import load_file, save_file
 from test_hub import USE
@@ -71,8 +74,6 @@ def publish(folder: str) -> None:
     tiny.model("bert", layers=4).save_pretrained(folder / "teacher")
     tiny.tokenizer().save_pretrained(folder / "teacher")
     (folder / "teacher" / "README.md").write_text("---\nlicense: mit\n---\n")
-    from huggingface_hub import HfApi
-
     HfApi().create_repo(TEACHER)
     HfApi().upload_folder(repo_id=TEACHER, folder_path=folder / "teacher")
 
@@ -271,9 +272,6 @@ def whole_run(folder: str) -> None:
     seen = {"unpickled": unpickled.copy(), "called": called.copy()}
     # That the hook would have noticed:
     torch.load(folder / "run" / "checkpoint-6" / "optimizer.pt", weights_only=False)
-    import urllib.request
-    from urllib.error import URLError
-
     try:
         urllib.request.urlopen("http://127.0.0.1:9")
     except URLError:
