@@ -261,7 +261,7 @@ def test_what_would_not_train_as_asked_is_refused(changes, message, tokenizer, t
 
 def test_a_student_in_half_precision_is_refused(tokenizer, tmp_path):
     teacher, student = teacher_and_student()
-    with pytest.raises(ValueError, match="dtype=torch.float32"):
+    with pytest.raises(ValueError, match=r"dtype=torch\.float32"):
         DistillTrainer(student.half(), teacher, arguments(tmp_path, logits_weight=1.0), processing_class=tokenizer)
 
 
@@ -280,7 +280,7 @@ def test_labels_in_another_order_are_refused(tmp_path):
 
 
 def test_another_vocabulary_without_its_tokenizer_is_refused(tokenizer, tmp_path):
-    teacher, student = teacher_and_student()
+    _, student = teacher_and_student()
     other = tiny.model("bert", "token", layers=4, vocab_size=200)
     with pytest.raises(ValueError, match="teacher_processing_class"):
         DistillTrainer(student, other, arguments(tmp_path, logits_weight=1.0), processing_class=tokenizer)
@@ -304,7 +304,7 @@ def test_tokens_of_two_tokenizers_without_alignment_are_refused(tokenizer, tmp_p
 def test_a_teacher_folder_without_weights_is_refused(tmp_path):
     teacher, student = teacher_and_student()
     teacher.config.save_pretrained(tmp_path / "teacher")
-    with pytest.raises(FileNotFoundError, match="must hold config.json and model.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"must hold config\.json and model\.safetensors"):
         DistillTrainer(student, tmp_path / "teacher", arguments(tmp_path, logits_weight=1.0))
 
 
