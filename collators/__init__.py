@@ -3,6 +3,7 @@
 from .collator import DistillationCollator, View
 from .docstrings import DocstringCorpus, docstring_corpus
 from .encoder import same_tokenizer
+from .passages import passages
 from .readers import read_dataset, read_texts
 from .tokenization import tokenize
 
@@ -11,6 +12,7 @@ __all__ = [
     "DocstringCorpus",
     "View",
     "docstring_corpus",
+    "passages",
     "read_dataset",
     "read_texts",
     "same_tokenizer",

@@ -32,4 +32,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
     main()

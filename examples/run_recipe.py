@@ -17,7 +17,7 @@ from sentence_students import SentenceModel, how_to_use, load_sentence_teacher, 
 from teachers import packaged_model
 
 from retort import DistillTrainer, DistillTrainingArguments, shrink, tokenize
-from retort.collators import DocstringCorpus, docstring_corpus
+from retort.collators import DocstringCorpus, docstring_corpus, passages
 from retort.evaluation import Report, Role, markdown_table, retrieval_scores, text_table, write_report
 from retort.trainers.card_facts import is_hub_id
 
@@ -28,8 +28,8 @@ def main() -> None:
     """Run the recipe named on the command line."""
     options = parse_options()
     recipe = read_recipe(options.recipe)
-    output_dir = Path(options.output_dir or recipe["output_dir"])
     source, name = teacher_source(recipe, options.teacher)
+    output_dir = Path(options.output_dir or default_output_dir(recipe, options.teacher))
     teacher = load_sentence_teacher(source, recipe["data"]["max_length"])
     corpus = docstring_corpus()
     print(
@@ -83,6 +83,12 @@ def teacher_source(recipe: dict, override: str | None) -> tuple[str, str]:
     return str(packaged_model(named["package"], named["folder"], named["sha256"])), named["name"]
 
 
+def default_output_dir(recipe: dict, teacher: str | None) -> str:
+    """The recipe's, or one beside it for another teacher, whose run must not go on from the first one's checkpoints."""
+    name = Path(teacher).name if teacher else None
+    return f"{recipe['output_dir']}-{name}" if name else recipe["output_dir"]
+
+
 def train(
     recipe: dict,
     output_dir: Path,
@@ -95,19 +101,17 @@ def train(
     settings = dict(recipe["stages"][0]["arguments"])
     if settings.get("bf16") == "auto":
         settings["bf16"] = supports_bf16()
+    if "teacher_cache" in settings:
+        settings["teacher_cache"] = str(output_dir / settings["teacher_cache"])
     args = DistillTrainingArguments(
         output_dir=str(output_dir), pooler=teacher.pooling.pooler, hub_model_id=push_to, report_to=[], **settings
     )
-    rows = {
-        side: tokenize(corpus.sentences[side], teacher.tokenizer, max_length=teacher.pooling.max_length)
-        for side in ("train", "dev")
-    }
+    texts = passages(corpus.sentences["train"], source="module")
     trainer = DistillTrainer(
         shrink(teacher.model, **recipe["student"]),
         source,
         args,
-        train_dataset=rows["train"],
-        eval_dataset=rows["dev"],
+        train_dataset=tokenize(texts, teacher.tokenizer, max_length=teacher.pooling.max_length),
         processing_class=teacher.tokenizer,
     )
     resume(trainer)
@@ -154,7 +158,7 @@ def finish(trainer: DistillTrainer, report: Report, recipe: dict, name: str, out
         summary=report.title,
         results=markdown_table(report),
         measured=report.measured,
-        data={"sentences from the docstrings of Python's standard library": len(trainer.train_dataset)},
+        data={"passages from the docstrings of Python's standard library": len(trainer.train_dataset)},
     )
     trainer.save_model()
     write_report(report, output_dir)
@@ -166,4 +170,5 @@ def finish(trainer: DistillTrainer, report: Report, recipe: dict, name: str, out
 
 if __name__ == "__main__":
     transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
     main()

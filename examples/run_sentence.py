@@ -72,7 +72,8 @@ def main() -> None:
     """Parse, distil, judge, save."""
     options, args = parse(SentenceArguments, DistillTrainingArguments, description=__doc__)
     teacher, texts, rows = prepare(options, args)
-    dev = read_sts(options.sts_dev) if options.sts_dev else None
+    # Both are read now: a mistake in a file should not show after hours of training.
+    dev, test = (read_sts(path) if path else None for path in (options.sts_dev, options.sts_test))
     trainer = DistillTrainer(
         new_student(options, teacher),
         options.teacher,
@@ -83,8 +84,8 @@ def main() -> None:
         callbacks=[StsOnDev(teacher, dev)] if dev else [],
     )
     resume(trainer)
-    if trainer.is_world_process_zero() and options.sts_test:
-        judge(trainer, options, teacher, texts)
+    if trainer.is_world_process_zero() and test:
+        judge(trainer, options, teacher, texts, test)
     trainer.save_model()
     if trainer.is_world_process_zero():
         print(f"\n{how_to_use(args.output_dir)}\n")
@@ -123,9 +124,9 @@ def judge(
     options: SentenceArguments,
     teacher: SentenceModel,
     texts: Dataset,
+    pairs: Dataset,
 ) -> None:
     """Set teacher, untrained and trained student side by side, and put the table into the model card."""
-    pairs = read_sts(options.sts_test)
     report = side_by_side(
         {
             Path(options.teacher).name: (Role.TEACHER, teacher),
@@ -149,4 +150,5 @@ def judge(
 
 if __name__ == "__main__":
     transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
     main()

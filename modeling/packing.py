@@ -25,6 +25,7 @@ from transformers.masking_utils import sdpa_mask
 
 from .anatomy import backbone
 from .layout import TokenLayout
+from .sharding import gathered
 
 IMPLEMENTATION = "retort_packed"
 
@@ -93,7 +94,7 @@ def supports_packing(model: PreTrainedModel) -> bool:
     can_swap_attention = model._supports_attention_backend and model._can_set_attn_implementation()
     if not (takes_any_argument and is_encoder and can_swap_attention):
         return False
-    with torch.no_grad(), _gathered(model), _evaluating(model), _attending(model, IMPLEMENTATION):
+    with torch.no_grad(), gathered(model), _evaluating(model), _attending(model, IMPLEMENTATION):
         return _packs_like_padded(backbone(model))
 
 
@@ -218,13 +219,3 @@ def _attending(model: PreTrainedModel, implementation: str) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
-
-
-def _gathered(model: nn.Module):
-    """The whole parameters of a model that DeepSpeed ZeRO-3 has split over the ranks."""
-    parameters = list(model.parameters())
-    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
-        return nullcontext()
-    import deepspeed
-
-    return deepspeed.zero.GatheredParameters(parameters)

@@ -11,8 +11,9 @@ import transformers
 from transformers import AutoConfig, PreTrainedModel
 
 from .embeddings import EMBEDDING_INITS
+from .sharding import gathered
 from .shrink_depth import LAYER_INITS, with_layers
-from .shrink_draft import Draft, gathered
+from .shrink_draft import Draft
 from .shrink_width import with_widths
 
 

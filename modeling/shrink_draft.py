@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,22 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .anatomy import layers_name
+from .sharding import gathered
 
 
 def skeleton(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
     """The model that `config` describes, on the `meta` device: shapes without values."""
     with torch.device("meta"):
         return architecture(copy.deepcopy(config))
-
-
-def gathered(model: PreTrainedModel) -> AbstractContextManager:
-    """Hold the whole of those parameters that DeepSpeed's ZeRO-3 has sharded, on every rank."""
-    sharded = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
-    if not sharded:
-        return nullcontext()
-    import deepspeed
-
-    return deepspeed.zero.GatheredParameters(sharded)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,157 @@
+"""The scripts as a user starts them: plainly, under the deepspeed launcher, killed and started again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import yaml
+from safetensors.torch import load_file
+from without_retort import run_without_retort
+
+from retort.trainers.export import save_sentence_transformer
+from retort.trainers.storage import last_complete_checkpoint
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+# Three whole steps of 16: of an incomplete one, several ranks would repeat rows.
+SENTENCES = list(dict.fromkeys(tiny.sentences(80, seed=3)))[:48]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A sentence-transformers teacher, text to learn from, and scored pairs."""
+    folder = tmp_path_factory.mktemp("examples")
+    teacher = tiny.model("bert", layers=4)
+    teacher.save_pretrained(folder / "teacher")
+    tiny.tokenizer().save_pretrained(folder / "teacher")
+    save_sentence_transformer(folder / "teacher", pooler="mean", max_length=32, normalize=True, projector=None)
+    (folder / "corpus.txt").write_text("\n".join(SENTENCES))
+    pairs = zip(tiny.sentences(20, seed=4), tiny.sentences(20, seed=5), strict=True)
+    table = [f"{first}\t{second}\t{score / 4}" for score, (first, second) in enumerate(pairs)]
+    (folder / "sts.tsv").write_text("\n".join(["sentence1\tsentence2\tscore", *table]))
+    return folder
+
+
+def flags_of(folder: Path, name: str, *more: str) -> list[str]:
+    """A run of three steps of 16 sentences."""
+    flags = {
+        "teacher": folder / "teacher",
+        "train_files": folder / "corpus.txt",
+        "layers": 2,
+        "embedding_weight": 1,
+        "disable_dropout": True,
+        "max_steps": 3,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "output_dir": folder / name,
+    }
+    return [part for flag, value in flags.items() for part in (f"--{flag}", str(value))] + list(more)
+
+
+def launch(*command: str | Path) -> str:
+    """Run to the end, as the only thing that happens on this machine; return what was printed."""
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=300, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    # deepspeed compiles its helpers once for each environment, and ninja, which it needs, lies beside this Python.
+    scripts = os.path.dirname(sys.executable)
+    return os.environ | {"PATH": os.pathsep.join([scripts, os.environ["PATH"]])}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=1e-4, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.fixture(scope="module")
+def plain(folder):
+    """The student of a plain run."""
+    flags = flags_of(folder, "plain", "--per_device_train_batch_size", "16", "--sts_test", str(folder / "sts.tsv"))
+    printed = launch(sys.executable, EXAMPLES / "run_sentence.py", *flags)
+    assert "STS Spearman" in printed
+    return folder / "plain"
+
+
+def test_a_plain_run_leaves_a_student_its_report_and_its_card(plain, folder):
+    report = json.loads((plain / "report.json").read_text())
+    assert [row["role"] for row in report["rows"]] == ["teacher", "untrained", "student"]
+    assert (plain / "report.png").stat().st_size > 10_000
+    assert "STS Spearman" in (plain / "README.md").read_text()
+    use = "from sentence_transformers import SentenceTransformer as S; print(S(sys.argv[1]).encode('a cat').shape)"
+    assert run_without_retort(use, plain) == "(32,)\n"
+    untrained = tiny.model("bert", layers=4).state_dict()
+    trained = weights(plain)["encoder.layer.0.output.dense.weight"]
+    assert not torch.allclose(trained, untrained["encoder.layer.0.output.dense.weight"])
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_deepspeed_launcher_trains_the_same_student_on_two_ranks(stage, plain, folder):
+    name = f"zero{stage}"
+    launch(
+        Path(sys.executable).with_name("deepspeed"),
+        "--num_accelerators=2",
+        f"--master_port={29600 + stage + os.getpid() % 1000}",
+        EXAMPLES / "run_sentence.py",
+        *flags_of(folder, name, "--per_device_train_batch_size", "8"),
+        "--deepspeed",
+        EXAMPLES / f"deepspeed/{name}.json",
+    )
+    assert_close(weights(folder / name), weights(plain))
+
+
+def test_a_run_from_the_written_cache_trains_the_same_student(plain, folder):
+    flags = flags_of(folder, "cached", "--per_device_train_batch_size", "16")
+    flags += ["--teacher_cache", str(folder / "cache"), "--teacher_cache_dtype", "float32"]
+    assert "48 rows of teacher outputs" in launch(sys.executable, EXAMPLES / "cache_teacher.py", *flags)
+    written = {path: path.stat().st_mtime_ns for path in (folder / "cache").rglob("*.arrow")}
+    assert written
+    launch(sys.executable, EXAMPLES / "run_sentence.py", *flags)
+    assert written == {path: path.stat().st_mtime_ns for path in (folder / "cache").rglob("*.arrow")}
+    assert_close(weights(folder / "cached"), weights(plain))
+
+
+@pytest.mark.promise(2)
+def test_the_quickstart_killed_and_started_again_goes_on_and_says_so(folder):
+    recipe = yaml.safe_load((EXAMPLES / "recipes/quickstart.yaml").read_text())
+    assert recipe["student"].pop("layers") == [0, 2, 5]
+    recipe["student"]["layers"] = 2
+    recipe["data"]["max_length"] = 16
+    recipe["stages"][0]["arguments"] |= {"max_steps": 40, "save_steps": 2, "bf16": False}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    output = folder / "recipe"
+    teacher = ["--teacher", folder / "teacher", "--output_dir", output]
+    command = list(map(str, [sys.executable, EXAMPLES / "run_recipe.py", folder / "recipe.yaml", *teacher]))
+
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    while not last_complete_checkpoint(output):
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    printed = launch(*command)
+    assert re.search(r"Going on from \S*checkpoint-\d+", printed)
+    assert "MRR@10, % of teacher" in printed
+    assert re.search(r'SentenceTransformer\(".*recipe"\)', printed)
+    steps = [entry["step"] for entry in json.loads((output / "report.json").read_text())["losses"]]
+    assert steps[-1] == 40
