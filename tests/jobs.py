@@ -51,7 +51,7 @@ def distil(
     """
     folder = Path(folder)
     tokenizer = tiny.tokenizer()
-    data = tokenize(Dataset.from_dict({"text": tiny.sentences(96)}), tokenizer)
+    data = tokenize(Dataset.from_dict({"text": tiny.sentences(128)}), tokenizer)
     data = data.map(lambda row: {"labels": [-100] + [i % 3 for i in row["input_ids"][1:-1]] + [-100]})
     settings = {
         "per_device_train_batch_size": 4,

@@ -15,11 +15,11 @@ def curve(folder, name, world=1, **settings):
 
 
 @pytest.mark.promise(3)
-def test_one_batch_of_32_is_four_of_8_is_two_ranks_of_16(tmp_path):
-    reference = curve(tmp_path, "one", per_device_train_batch_size=32, gradient_accumulation_steps=1)
-    four = curve(tmp_path, "four", per_device_train_batch_size=8, gradient_accumulation_steps=4)
-    two = curve(tmp_path, "two", world=2, per_device_train_batch_size=16, gradient_accumulation_steps=1)
-    both = curve(tmp_path, "both", world=2, per_device_train_batch_size=4, gradient_accumulation_steps=4)
+def test_one_batch_of_64_is_four_of_16_is_two_ranks_of_32(tmp_path):
+    reference = curve(tmp_path, "one", per_device_train_batch_size=64, gradient_accumulation_steps=1)
+    four = curve(tmp_path, "four", per_device_train_batch_size=16, gradient_accumulation_steps=4)
+    two = curve(tmp_path, "two", world=2, per_device_train_batch_size=32, gradient_accumulation_steps=1)
+    both = curve(tmp_path, "both", world=2, per_device_train_batch_size=8, gradient_accumulation_steps=4)
     assert len(reference) == 6
     for other in (four, two, both):
         assert other == pytest.approx(reference, abs=1e-5)
@@ -28,8 +28,8 @@ def test_one_batch_of_32_is_four_of_8_is_two_ranks_of_16(tmp_path):
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("zero", [1, 2, 3])
 def test_zero_has_the_loss_curve_of_one_process(zero, tmp_path):
-    reference = curve(tmp_path, "one", per_device_train_batch_size=32, gradient_accumulation_steps=1)
-    sharded = curve(tmp_path, "zero", world=2, zero=zero, per_device_train_batch_size=4, gradient_accumulation_steps=4)
+    reference = curve(tmp_path, "one", per_device_train_batch_size=64, gradient_accumulation_steps=1)
+    sharded = curve(tmp_path, "zero", world=2, zero=zero, per_device_train_batch_size=8, gradient_accumulation_steps=4)
     assert sharded == pytest.approx(reference, abs=1e-5)
 
 

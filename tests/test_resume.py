@@ -15,8 +15,8 @@ SETUPS = {"one process": (1, 0), "DDP x 2": (2, 0), "ZeRO-2 x 2": (2, 2), "ZeRO-
 @pytest.mark.parametrize("cached", [False, True], ids=["live teacher", "cached teacher"])
 @pytest.mark.parametrize(("world", "zero"), SETUPS.values(), ids=SETUPS)
 def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(world, zero, cached, tmp_path):
-    # 96 rows in steps of 16 or 32: 18 or 9 steps over 3 epochs, saved every 2.
-    kill_at = random.randint(3, 17 if world == 1 else 8)
+    # 128 rows in steps of 16 or 32: 24 or 12 steps over 3 epochs, saved every 2.
+    kill_at = random.randint(3, 23 if world == 1 else 11)
     print(f"killed at step {kill_at}")
     common = {"folder": str(tmp_path), "zero": zero, "cached": cached}
     assert run_on_ranks(jobs.distil, world, name="whole", **common) == [0] * world
