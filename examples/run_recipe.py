@@ -85,8 +85,7 @@ def teacher_source(recipe: dict, override: str | None) -> tuple[str, str]:
 
 def default_output_dir(recipe: dict, teacher: str | None) -> str:
     """The recipe's, or one beside it for another teacher, whose run must not go on from the first one's checkpoints."""
-    name = Path(teacher).name if teacher else None
-    return f"{recipe['output_dir']}-{name}" if name else recipe["output_dir"]
+    return f"{recipe['output_dir']}-{Path(teacher).resolve().name}" if teacher else recipe["output_dir"]
 
 
 def train(
