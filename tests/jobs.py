@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from retort.collators import tokenize
 from retort.modeling.shrink import shrink
-from retort.trainers import DistillTrainer, DistillTrainingArguments
+from retort.trainers import DistillTrainer
 from retort.trainers.storage import last_complete_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
@@ -59,7 +59,6 @@ def distil(
         "num_train_epochs": 3,
         "save_strategy": "steps",
         "save_steps": 2,
-        "logging_steps": 1,
         "learning_rate": 3e-3,
         "hidden_weight": 1.0,
         "logits_weight": 1.0,
@@ -68,11 +67,8 @@ def distil(
         "embedding_weight": 1.0,
         "relation_heads": 4,
     } | settings
-    args = DistillTrainingArguments(
-        output_dir=str(folder / name),
-        use_cpu=True,
-        report_to=[],
-        disable_tqdm=True,
+    args = tiny.arguments(
+        folder / name,
         deepspeed=str(REPOSITORY / f"examples/deepspeed/zero{zero}.json") if zero else None,
         teacher_cache=str(folder / "cache") if cached else None,
         shard_teacher=shard_teacher,

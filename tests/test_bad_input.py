@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from retort.collators import tokenize
 from retort.modeling.shrink import shrink
-from retort.trainers import DistillTrainer, DistillTrainingArguments
+from retort.trainers import DistillTrainer
 
 # torch.save writes small files when it closes them, and then has other words for it.
 DISK_IS_FULL = f"{WRITE_FAILED}|iostream error"
@@ -28,16 +28,8 @@ def rows(tokenizer):
 
 
 def arguments(folder, **settings):
-    defaults = {"max_steps": 6, "save_steps": 2, "save_total_limit": 1, "logging_steps": 1}
-    return DistillTrainingArguments(
-        output_dir=str(folder / "run"),
-        per_device_train_batch_size=8,
-        learning_rate=1e-2,
-        use_cpu=True,
-        disable_tqdm=True,
-        report_to=[],
-        **defaults | settings,
-    )
+    defaults = {"max_steps": 6, "save_steps": 2, "save_total_limit": 1, "learning_rate": 1e-2}
+    return tiny.arguments(folder / "run", **defaults | settings)
 
 
 # --- What does not fit is refused before the first step ---------------------------------------------------------------

@@ -15,7 +15,7 @@ from ranks import run_on_ranks
 from retort.collators import DistillationCollator, View, tokenize
 from retort.modeling.encoding import OutputRequest
 from retort.modeling.shrink import shrink
-from retort.trainers import DistillTrainer, DistillTrainingArguments, cache_teacher
+from retort.trainers import DistillTrainer, cache_teacher
 from retort.trainers.cache import CorruptCacheError, StaleCacheError, open_cache
 from retort.trainers.teacher import LiveTeacher
 
@@ -49,17 +49,12 @@ def trainer_of(folder, data, tokenizer, *, task="token", live=True, teacher_seed
     other_tokenizer = settings.pop("teacher_processing_class", None)
     eval_dataset = settings.pop("eval_dataset", None)
     use_cache = settings.pop("teacher_cache", True)
-    args = DistillTrainingArguments(
-        output_dir=str(folder / "run"),
-        per_device_train_batch_size=8,
+    args = tiny.arguments(
+        folder / "run",
         max_steps=5,
         # Adam would blow differences of 1e-9 in gradients near zero up to whole steps.
         optim="sgd",
         learning_rate=0.1,
-        use_cpu=True,
-        disable_tqdm=True,
-        report_to=[],
-        logging_steps=1,
         save_strategy="no",
         relation_heads=4,
         teacher_cache=str(folder / "cache") if use_cache else None,

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from retort.collators import tokenize
 from retort.modeling.shrink import shrink
-from retort.trainers import DistillTrainer, DistillTrainingArguments
+from retort.trainers import DistillTrainer
 
 
 def rows(tokenizer, count=64, **columns):
@@ -19,19 +19,8 @@ def rows(tokenizer, count=64, **columns):
 
 
 def arguments(tmp_path, **changes):
-    settings = {
-        "output_dir": str(tmp_path),
-        "per_device_train_batch_size": 8,
-        "max_steps": 4,
-        "learning_rate": 1e-3,
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "report_to": [],
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "relation_heads": 4,
-    }
-    return DistillTrainingArguments(**settings | changes)
+    settings = {"max_steps": 4, "learning_rate": 1e-3, "save_strategy": "no", "relation_heads": 4}
+    return tiny.arguments(tmp_path, **settings | changes)
 
 
 ALL = {

@@ -12,7 +12,7 @@ from without_retort import run_without_retort
 
 from retort.collators import tokenize
 from retort.modeling.shrink import shrink
-from retort.trainers import DistillTrainer, DistillTrainingArguments
+from retort.trainers import DistillTrainer
 
 PACKING_FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "modernbert")
 WEIGHTS = {"logits_weight": 1.0, "hidden_weight": 1.0, "relation_weight": 1.0, "label_weight": 1.0}
@@ -54,19 +54,14 @@ def trainer_of(family, task, tokenizer, folder, **changes):
     # Not 16: that is the width of ELECTRA's word embeddings, at which it would lose their projection.
     student = shrink(teacher, layers=2, hidden_size=24)
     settings = {
-        "output_dir": str(folder),
         "per_device_train_batch_size": 32,
         "max_steps": 5,
         "learning_rate": 3e-3,
         "lr_scheduler_type": "constant",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "report_to": [],
-        "logging_steps": 1,
         "save_strategy": "no",
         "relation_heads": 4,
     }
-    args = DistillTrainingArguments(**settings | WEIGHTS | changes)
+    args = tiny.arguments(folder, **settings | WEIGHTS | changes)
     return DistillTrainer(student, teacher, args, train_dataset=labelled(tokenizer, task), processing_class=tokenizer)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import urllib.request
 
@@ -10,6 +9,7 @@ import pytest
 import tiny
 import torch
 from hub_server import USER, LocalHub, Repository, local_hub  # noqa: F401
+from processes import run
 from safetensors.torch import load_file
 from without_retort import run_without_retort
 
@@ -124,7 +124,7 @@ assert read_teacher_pooling(plain) is None
 assert teacher_license(plain) == {}
 """
     environment = hub.environment(tmp_path / "theirs")
-    subprocess.run([sys.executable, "-c", code, REPOSITORY, plain], env=environment, check=True)
+    run([sys.executable, "-c", code, REPOSITORY, plain], environment)
 
 
 # --- The stand-in itself: it must refuse what the Hub refuses ---------------------------------------------------------

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import urllib.request
@@ -17,6 +16,7 @@ import torch
 from datasets import Dataset
 from hub_server import USER, LocalHub
 from huggingface_hub import HfApi
+from processes import run
 from ranks import run_on_ranks
 from safetensors.torch import load_file, save_file
 from test_hub import USE
@@ -26,7 +26,7 @@ from without_retort import run_without_retort
 from retort.collators import read_texts, tokenize
 from retort.modeling.encoding import embed
 from retort.modeling.shrink import shrink
-from retort.trainers import DistillTrainer, DistillTrainingArguments
+from retort.trainers import DistillTrainer
 
 SENTENCES = tiny.sentences(9, seed=2)
 TEACHER, AT_THE_END, WHILE_TRAINING = f"{USER}/teacher", f"{USER}/at-the-end", f"{USER}/while-training"
@@ -34,15 +34,7 @@ UNNAMED = f"{USER}/run-without-a-name"
 
 
 def arguments(folder, **settings):
-    defaults = {"max_steps": 4, "save_steps": 2, "logging_steps": 1, "learning_rate": 1e-2}
-    return DistillTrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=8,
-        use_cpu=True,
-        disable_tqdm=True,
-        report_to=[],
-        **defaults | settings,
-    )
+    return tiny.arguments(folder, **{"max_steps": 4, "save_steps": 2, "learning_rate": 1e-2} | settings)
 
 
 def sentence_trainer(folder, teacher, **settings):
@@ -60,9 +52,7 @@ def sentence_trainer(folder, teacher, **settings):
 def run_in_a_process(function: str, folder: Path, environment: dict[str, str]) -> None:
     """Call a function of this module where the environment is in force before anything is imported."""
     code = f"import sys; sys.path.insert(0, sys.argv[1]); import test_publish; test_publish.{function}(sys.argv[2])"
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run([sys.executable, "-c", code, Path(__file__).parent, folder], environment)
 
 
 # --- Pushed, and loaded without retort --------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 import gzip
 import json
 import logging
-import subprocess
 import sys
 
 import datasets
 import pytest
 from datasets import Dataset, DatasetDict
+from processes import run
 
 from retort.collators import read_dataset, read_texts
 
@@ -193,9 +193,7 @@ def test_a_name_asks_no_network_while_offline():
         "try: read_dataset('some-owner/some-data')\n"
         "except FileNotFoundError as error: print(error)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
-    assert "some-owner/some-data is no file or folder" in ran.stdout
+    assert "some-owner/some-data is no file or folder" in run([sys.executable, "-c", code])
 
 
 @pytest.mark.promise(9)

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from retort.collators import tokenize
 from retort.modeling.shrink import shrink
-from retort.trainers import DistillTrainer, DistillTrainingArguments
+from retort.trainers import DistillTrainer
 
 WEIGHTS = {"logits_weight": 1.0, "hidden_weight": 1.0, "relation_weight": 1.0}
 
@@ -21,15 +21,10 @@ def rows(tokenizer, count=16, **options):
 
 
 def trainer_of(folder, teacher, data, tokenizer, *, student=None, teacher_processing_class=None, **settings):
-    args = DistillTrainingArguments(
-        output_dir=str(folder / "run"),
-        per_device_train_batch_size=8,
+    args = tiny.arguments(
+        folder / "run",
         max_steps=2,
-        use_cpu=True,
-        disable_tqdm=True,
         disable_dropout=True,
-        report_to=[],
-        logging_steps=1,
         save_strategy="no",
         relation_heads=4,
         **settings,

@@ -1,4 +1,4 @@
-"""Small models and tokenizers made on the spot: no download, no file."""
+"""Small models, tokenizers and runs made on the spot: no download, no file."""
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -17,6 +17,8 @@ from transformers import (
     RobertaConfig,
     XLMRobertaConfig,
 )
+
+from retort.trainers import DistillTrainingArguments
 
 WORDS = (
     "the a cat dog bird sat ran flew on over under mat tree house red blue small big old new man woman child reads "
@@ -138,3 +140,15 @@ def model(family: str = "bert", task: str = "encoder", *, seed: int = 0, **sizes
             if parameter.dim() > 1:
                 parameter.mul_(6)
     return made
+
+
+def arguments(folder, **settings) -> DistillTrainingArguments:
+    """Of a quiet run on the CPU, in steps of 8 rows, each of them logged; `settings` win."""
+    defaults = {
+        "per_device_train_batch_size": 8,
+        "logging_steps": 1,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "report_to": [],
+    }
+    return DistillTrainingArguments(output_dir=str(folder), **defaults | settings)

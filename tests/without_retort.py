@@ -1,9 +1,9 @@
 """Python as the user of a student has it: retort can't be imported."""
 
-import os
-import subprocess
 import sys
 import tempfile
+
+from processes import run
 
 # None in sys.modules makes `import retort` fail, installed or not.
 PREAMBLE = "import sys; sys.modules['retort'] = None\n"
@@ -21,13 +21,5 @@ def run_without_retort(code: str, *arguments: object, environment: dict[str, str
         What it wrote to stdout.
     """
     with tempfile.TemporaryDirectory() as empty:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", PREAMBLE + code, *map(str, arguments)],
-            cwd=empty,
-            env=dict(os.environ) if environment is None else environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+        command = [sys.executable, "-I", "-c", PREAMBLE + code, *arguments]
+        return run(command, environment, folder=empty)

@@ -1,0 +1,20 @@
+"""Running a command in a process of its own."""
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def run(command: Sequence[object], environment: dict[str, str] | None = None, folder: str | Path | None = None) -> str:
+    """Run `command` to its end and return what it wrote to stdout; a failure shows all that it wrote.
+
+    Args:
+        command: made into strings.
+        environment: all of the process's environment; default: this process's.
+        folder: to run in; default: this process's.
+    """
+    done = subprocess.run(
+        list(map(str, command)), env=environment, cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
