@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..modeling.layout import TokenLayout
+from ..modeling.losses import IGNORED_LABEL
 from ..modeling.packing import Packing, position_offset
 
 Row = dict[str, Any]
 
-IGNORED_LABEL = -100
 _TEACHER = "teacher_"
 _TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids", "teacher_positions")
 

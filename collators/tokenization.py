@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from .collator import IGNORED_LABEL
+from ..modeling.losses import IGNORED_LABEL
 from .encoder import EncodedRow, Encoder, makes_token_types, same_tokenizer
 
 logger = logging.getLogger(__name__)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..modeling.encoding import OutputRequest, encode
 from ..modeling.layout import TokenLayout
+from ..modeling.modes import evaluating
 
 
 def embed(
@@ -61,18 +61,6 @@ def embed(
             bar.update(len(chosen))
     embeddings = torch.cat(made)[torch.argsort(torch.tensor(order))]
     return F.normalize(embeddings, dim=-1) if normalize else embeddings
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and each of its modules back into its own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _embed_batch(

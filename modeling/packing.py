@@ -25,6 +25,7 @@ from transformers.masking_utils import sdpa_mask
 
 from .anatomy import backbone
 from .layout import TokenLayout
+from .modes import evaluating
 from .sharding import gathered
 
 IMPLEMENTATION = "retort_packed"
@@ -94,7 +95,7 @@ def supports_packing(model: PreTrainedModel) -> bool:
     can_swap_attention = model._supports_attention_backend and model._can_set_attn_implementation()
     if not (takes_any_argument and is_encoder and can_swap_attention):
         return False
-    with torch.no_grad(), gathered(model), _evaluating(model), _attending(model, IMPLEMENTATION):
+    with torch.no_grad(), gathered(model), evaluating(model), _attending(model, IMPLEMENTATION):
         return _packs_like_padded(backbone(model))
 
 
@@ -196,18 +197,6 @@ def _packs_like_padded(encoder: PreTrainedModel) -> bool:
     difference = (packed[0] - layout.unpad(padded)).abs().max()
     tolerance = 1e-5 if padded.dtype in (torch.float32, torch.float64) else 0.05
     return bool(difference <= tolerance * padded.abs().max())
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off for a while, then give each module back the mode that it had."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager
