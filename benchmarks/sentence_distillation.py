@@ -26,7 +26,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,16 +36,18 @@ from pathlib import Path
 
 import torch
 import transformers
-import yaml
 from datasets import Dataset, disable_progress_bars, load_from_disk
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 
 from retort import DistillTrainer, DistillTrainingArguments, shrink, tokenize
 from retort.collators import docstring_corpus, read_dataset, read_texts
-from retort.evaluation import describe_machine, embed, sts_spearman
+from retort.evaluation import describe_machine
+from retort.evaluation.report_table import aligned
+from retort.evaluation.speed import now
 from retort.trainers.storage import write_json
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+sys.path.append(str(EXAMPLES))  # scripts, not a package: what is imported from them, functions import
 PACKAGES = ("retort", "sentence-transformers", "transformers", "accelerate", "datasets", "torch")
 STEPS_PER_TURN = 16
 
@@ -180,18 +181,11 @@ def work(contender: Contender, options: Namespace, folder: Path, seed: int, pare
 
 def sts_score(options: Namespace, student: PreTrainedModel) -> float:
     """Spearman correlation of the student's cosines with what people said, in float32 whoever trained it."""
-    pairs = read_dataset(options.sts_test)
-    first, second, scores = (pairs[name][:] for name in ("sentence1", "sentence2", "score"))
-    tokenizer = AutoTokenizer.from_pretrained(options.teacher)
-    vectors = embed(student, tokenizer, [*first, *second], max_length=options.max_length)
-    return sts_spearman(*vectors.split(len(first)), [float(score) for score in scores])
+    from run_sentence import read_sts, sts
+    from sentence_students import load_sentence_teacher
 
-
-def now() -> float:
-    """Seconds on a clock, once the accelerator, if there is one, has done what it was given."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-    return time.perf_counter()
+    teacher = load_sentence_teacher(options.teacher, options.max_length)
+    return sts(teacher.with_model(student), read_sts(options.sts_test))
 
 
 # --- The rounds -------------------------------------------------------------------------------------------------------
@@ -251,11 +245,7 @@ def table(summary: dict[str, dict]) -> str:
         ratios = [f"{median:.2f} ({low:.2f}-{high:.2f})" for median, low, high in row["speedup_over"].values()]
         score = "-" if row["sts_spearman"] is None else f"{row['sts_spearman']:.4f}"
         lines.append([name, f"{row['sentences_per_second']:.0f}", *ratios, f"{row['prepare_seconds']:.1f}", score])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = [[cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *cells[1:]]) for line, cells in zip(lines, aligned, strict=True)
-    )
+    return "\n".join(aligned(lines, gap=2))
 
 
 # --- The command line -------------------------------------------------------------------------------------------------
@@ -285,6 +275,8 @@ def main() -> None:
 
 def parse_options() -> Namespace:
     """The command line; the teacher's place is filled in."""
+    from run_recipe import read_recipe, teacher_source
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender trains (default: 3)")
     parser.add_argument("--rows", type=int, default=4096, help="texts, drawn at random; 0 for all (default: 4096)")
@@ -299,17 +291,8 @@ def parse_options() -> Namespace:
     parser.add_argument("--seed", type=int, default=42, help="of the first round; the next has the next (default: 42)")
     parser.add_argument("--output", default="runs/benchmarks/sentence_distillation.json", help="(default: %(default)s)")
     options = parser.parse_args()
-    options.teacher = options.teacher or packaged_teacher()
+    options.teacher, _ = teacher_source(read_recipe(str(EXAMPLES / "recipes" / "quickstart.yaml")), options.teacher)
     return options
-
-
-def packaged_teacher() -> str:
-    """The quickstart's teacher, its weights checked by the quickstart's own loader."""
-    sys.path.append(str(EXAMPLES))
-    from teachers import packaged_model
-
-    named = yaml.safe_load((EXAMPLES / "recipes" / "quickstart.yaml").read_text())["teacher"]
-    return str(packaged_model(named["package"], named["folder"], named["sha256"]))
 
 
 def choose_texts(options: Namespace) -> Dataset:

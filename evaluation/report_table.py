@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .report import ModelRow, Report, millions, number
 
@@ -12,9 +12,7 @@ MISSING = "-"
 
 def text_table(report: Report) -> str:
     """The title, an aligned table and how it was measured, as plain text."""
-    table = _cells(report)
-    first, *others = [max(map(len, column)) for column in zip(*table, strict=True)]
-    head, *body = ["   ".join([cells[0].ljust(first), *map(str.rjust, cells[1:], others)]) for cells in table]
+    head, *body = aligned(_cells(report), gap=3)
     measured = textwrap.fill(report.measured, max(len(head), 72))
     return "\n".join([report.title, "", head, "-" * len(head), *body, "", measured]).rstrip()
 
@@ -25,6 +23,12 @@ def markdown_table(report: Report) -> str:
     head, *body = [[cell.replace("|", r"\|") for cell in cells] for cells in _cells(report)]
     alignment = [":---", *["---:"] * len(report.rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, alignment, *body))
+
+
+def aligned(table: Sequence[Sequence[str]], gap: int) -> list[str]:
+    """The lines of a table: its first column aligned at the left, the others at the right, `gap` spaces apart."""
+    first, *others = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [(" " * gap).join([cells[0].ljust(first), *map(str.rjust, cells[1:], others)]) for cells in table]
 
 
 def _cells(report: Report) -> list[list[str]]:

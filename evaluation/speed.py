@@ -98,19 +98,18 @@ def describe_machine(device: torch.device | str = "cpu") -> str:
     return f"{processor}, torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
 
 
-def _seconds(encoder: Callable[[list[str]], object], calls: list[list[str]]) -> float:
-    _synchronize()
-    start = time.perf_counter()
-    for texts in calls:
-        encoder(texts)
-    _synchronize()
-    return time.perf_counter() - start
-
-
-def _synchronize() -> None:
-    """Wait for the GPU, if there is one: its kernels run on after the call that started them has returned."""
+def now() -> float:
+    """Seconds on a clock, once the GPU, if there is one, is done: its kernels outlast the calls that started them."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
+def _seconds(encoder: Callable[[list[str]], object], calls: list[list[str]]) -> float:
+    start = now()
+    for texts in calls:
+        encoder(texts)
+    return now() - start
 
 
 def _median_ratio(reference: list[float], other: list[float]) -> float:
