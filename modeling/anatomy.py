@@ -96,6 +96,28 @@ def attention_output(layer: nn.Module) -> nn.Linear:
     return linears[last + 1]
 
 
+def classifier(model: PreTrainedModel) -> tuple[str, nn.Linear]:
+    """The linear map of a classification head that gives the logits, and its dotted name.
+
+    It is the last one outside the encoder with an output for each class.
+
+    Raises:
+        ValueError: the model has no such head.
+    """
+    inside, classes = set(backbone(model).modules()), model.config.num_labels
+    found = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == classes and module not in inside
+    ]
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no linear map to {classes} classes after its encoder. Load it with "
+            "AutoModelForTokenClassification or AutoModelForSequenceClassification."
+        )
+    return found[-1]
+
+
 def parameter_count(module: nn.Module) -> int:
     """Parameters of a module, shared ones counted once."""
     return sum(p.numel() for p in module.parameters())

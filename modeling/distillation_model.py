@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .encoding import EncoderOutput, OutputRequest, encode
 from .layout import TokenLayout
+from .projected_classifier import folded, projected_classifier
 
 
 class DistillationModel(nn.Module):
@@ -19,10 +20,11 @@ class DistillationModel(nn.Module):
     Args:
         student: the encoder to be trained.
         heads: name -> module. A head `hidden_state_<i>` is applied to that hidden state, `[tokens, hidden]`; a head
-            `embedding` to the pooled embedding, `[rows, hidden]`.
+            `embedding` to the pooled embedding, `[rows, hidden]`; a head `features` to what the classifier reads.
         request: what every forward pass returns.
         dropout: whether the student's dropout is on in train mode. Off, the student stays in eval mode; encoders have
-            nothing else that depends on the mode.
+            nothing else that depends on the mode. Parts of the student that are frozen stay in eval mode either way:
+            what is not trained computes what it will compute when it is used.
     """
 
     # `Trainer` reads it when it reports missing keys.
@@ -38,9 +40,13 @@ class DistillationModel(nn.Module):
         self.dropout = dropout
 
     def train(self, mode: bool = True) -> DistillationModel:
-        """Switch modes; without dropout the student stays in eval."""
+        """Switch modes; without dropout the student stays in eval, and so do its frozen parts."""
         super().train(mode)
         self.student.train(mode and self.dropout)
+        for module in self.student.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
         return self
 
     @property
@@ -56,9 +62,41 @@ class DistillationModel(nn.Module):
         """Run the student on its view of a batch, and the heads on what it gives."""
         output = encode(self.student, inputs, layout, self.request)
         for name, head in self.heads.items():
-            source = output.embedding if name == "embedding" else output.hidden_states[_state_index(name)]
+            source = getattr(output, name, None)
+            if source is None:
+                source = output.hidden_states[_state_index(name)]
             output.projected[name] = head(source.to(next(head.parameters()).dtype))
         return output
+
+
+    # --- What is kept of it -------------------------------------------------------------------------------------------
+
+    def student_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of the student as a stock model, its projector folded into its classifier.
+
+        Args:
+            state: this module's `state_dict`, whole.
+        """
+        weights = _below(state, "student.")
+        found = projected_classifier(self.student)
+        return folded(weights, found[0]) if found else weights
+
+    def side_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights that a stock student lacks: those of the heads, and of a projected classifier in its two parts.
+
+        Args:
+            state: this module's `state_dict`, whole.
+        """
+        found = projected_classifier(self.student)
+        return {
+            name: tensor
+            for name, tensor in state.items()
+            if name.startswith("heads.") or (found and name.startswith(f"student.{found[0]}."))
+        }
+
+
+def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def hidden_state_head(index: int) -> str:

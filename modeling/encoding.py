@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .anatomy import attention_projections, backbone, encoder_layers
+from .anatomy import attention_projections, backbone, classifier, encoder_layers
 from .layout import TokenLayout
 from .pooling import pool, pooled_hidden_states
 
@@ -25,6 +25,7 @@ class OutputRequest:
 
     Attributes:
         logits: the task head's output.
+        features: what the task head's classifier reads.
         hidden_states: indices as in transformers: 0 is the embedding layer's output, i the output of layer i - 1.
         attentions: layers whose attention maps are wanted, from 0.
         projections: layers whose queries, keys and values are wanted, from 0.
@@ -32,6 +33,7 @@ class OutputRequest:
     """
 
     logits: bool = False
+    features: bool = False
     hidden_states: frozenset[int] = frozenset()
     attentions: frozenset[int] = frozenset()
     projections: frozenset[int] = frozenset()
@@ -42,6 +44,7 @@ class OutputRequest:
             raise ValueError(f"One pass gives one embedding, but both {self.pooler!r} and {other.pooler!r} are asked.")
         return OutputRequest(
             self.logits or other.logits,
+            self.features or other.features,
             self.hidden_states | other.hidden_states,
             self.attentions | other.attentions,
             self.projections | other.projections,
@@ -49,13 +52,18 @@ class OutputRequest:
         )
 
     def __bool__(self) -> bool:
-        return bool(self.logits or self.hidden_states or self.attentions or self.projections or self.pooler)
+        return bool(self.runs_head or self.hidden_states or self.attentions or self.projections or self.pooler)
+
+    @property
+    def runs_head(self) -> bool:
+        """Whether the task head must run."""
+        return self.logits or self.features
 
     def layers_needed(self, depth: int) -> int:
         """How many of an encoder's `depth` layers must run."""
         states = self.hidden_states | set(pooled_hidden_states(self.pooler, depth) if self.pooler else ())
         layers = {layer + 1 for layer in self.attentions | self.projections}
-        return depth if self.logits else max(states | layers, default=0)
+        return depth if self.runs_head else max(states | layers, default=0)
 
 
 @dataclass
@@ -64,6 +72,7 @@ class EncoderOutput:
 
     Attributes:
         logits: `[rows, classes]` of a sequence head, `[tokens, classes]` of a token or masked-LM head.
+        features: `[rows, features]` or `[tokens, features]`, likewise; in train mode after the head's dropout.
         hidden_states: index -> `[tokens, hidden]`.
         attentions: layer -> `[rows, heads, width, width]`, softmax over the last dimension.
         queries, keys, values: layer -> `[tokens, heads * head_size]`.
@@ -72,6 +81,7 @@ class EncoderOutput:
     """
 
     logits: Tensor | None = None
+    features: Tensor | None = None
     hidden_states: dict[int, Tensor] = field(default_factory=dict)
     attentions: dict[int, Tensor] = field(default_factory=dict)
     queries: dict[int, Tensor] = field(default_factory=dict)
@@ -95,7 +105,7 @@ def encode(
 ) -> EncoderOutput:
     """Run `model` on one batch and return what `request` names, flat.
 
-    The task head runs only if logits are asked for.
+    The task head runs only if logits or features are asked for.
 
     Args:
         model: any encoder, with or without a head.
@@ -120,15 +130,20 @@ def encode(
     # The top hidden state is what the backbone returns, after the final norm of pre-norm encoders.
     top: list = []
     hooks.append(encoder.register_forward_hook(lambda module, args, result: top.append(result)))
+    read: list[Tensor] = []
+    if request.features:
+        hooks.append(classifier(model)[1].register_forward_pre_hook(lambda module, args: read.append(args[0])))
     with _removing(hooks):
         try:
-            result = (model if request.logits else encoder)(**inputs, **kwargs)
+            result = (model if request.runs_head else encoder)(**inputs, **kwargs)
         except _DeepEnough:
             result = None
     if top:
         states[depth:] = [top[0][0]]
     if request.logits:
         output.logits = result.logits if result.logits.dim() == 2 else layout.flatten(result.logits)
+    if request.features:
+        output.features = read[0] if read[0].dim() == 2 else layout.flatten(read[0])
     output.hidden_states = {i: layout.flatten(states[i]) for i in sorted(request.hidden_states)}
     if request.attentions:
         output.attentions = _attention_maps(model, top[0], request.attentions)
