@@ -13,6 +13,8 @@ _HOMES = {
     "read_dataset": "retort.collators",
     "DistillTrainer": "retort.trainers",
     "DistillTrainingArguments": "retort.trainers",
+    "Stage": "retort.trainers",
+    "StagedRun": "retort.trainers",
     "cache_teacher": "retort.trainers",
 }
 

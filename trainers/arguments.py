@@ -74,7 +74,19 @@ class DistillTrainingArguments(TrainingArguments):
     )
     temperature: float = field(default=2.0, metadata={"help": "tau of --logits_loss kl; divides the logits."})
     hidden_weight: float = field(default=0.0, metadata={"help": "Weight of the distance of hidden states."})
-    hidden_loss: Literal["mse", "cosine"] = field(default="mse", metadata={"help": "Distance of hidden states."})
+    hidden_tokens: Literal["all", "first"] = field(
+        default="all", metadata={"help": "Compare hidden states at all tokens, or at the first of each row ([CLS])."}
+    )
+    hidden_loss: Literal["mse", "cosine"] = field(
+        default="mse", metadata={"help": "Distance of hidden states, and of the features of --features_weight."}
+    )
+    features_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the distance of what the two classifiers read: a tagger's top hidden states, a sequence "
+            "classifier's pooled vector; behind the student's projector, where it has one."
+        },
+    )
     layer_map: str = field(
         default="top",
         metadata={
@@ -151,6 +163,10 @@ class DistillTrainingArguments(TrainingArguments):
     )
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Hide losses that are not finite from the log. retort stops on them instead."}
+    )
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True,
+        metadata={"help": "Resume callbacks, too: early stopping goes on counting where it was."},
     )
     logging_steps: float = field(
         default=50, metadata={"help": "Log every so many steps; below 1, a share of all steps."}

@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from datasets import Dataset, Features, List, Value, concatenate_datasets
@@ -31,6 +33,7 @@ logger = logging.get_logger(__name__)
 
 PREFIX = "teacher_"
 ROWS_PER_SHARD = 16_384
+_SINGLE = ("embedding", "logits", "features")
 _LAYERED = {
     "hidden_state": "hidden_states",
     "query": "queries",
@@ -66,7 +69,7 @@ class CachedTeacher(Teacher):
 
 def columns_of(output: EncoderOutput) -> dict[str, Tensor]:
     """Name every tensor of an output as the cache's columns do (without the prefix)."""
-    columns = {name: tensor for name in ("embedding", "logits") if (tensor := getattr(output, name)) is not None}
+    columns = {name: tensor for name in _SINGLE if (tensor := getattr(output, name)) is not None}
     for column, name in _LAYERED.items():
         columns |= {f"{column}_{layer}": tensor for layer, tensor in getattr(output, name).items()}
     return columns
@@ -74,7 +77,7 @@ def columns_of(output: EncoderOutput) -> dict[str, Tensor]:
 
 def output_from_columns(columns: dict[str, Tensor]) -> EncoderOutput:
     """The inverse of `columns_of`."""
-    output = EncoderOutput(embedding=columns.get("embedding"), logits=columns.get("logits"))
+    output = EncoderOutput(**{name: columns.get(name) for name in _SINGLE})
     for name, tensor in columns.items():
         kind, _, layer = name.rpartition("_")
         if kind in _LAYERED:
@@ -173,17 +176,26 @@ def fingerprint_model(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_rows(dataset: Dataset) -> str:
-    """SHA-256 of the token ids that the teacher reads, row by row: it tells both another text and another tokenizer."""
+def fingerprint_rows(dataset: Dataset, *further: str) -> str:
+    """SHA-256 of the token ids that the teacher reads, row by row: it tells both another text and another tokenizer.
+
+    Args:
+        dataset: tokenised rows.
+        further: other columns that count, where there are such.
+    """
     digest = hashlib.sha256()
-    columns = [name for name in ("input_ids", "token_type_ids") if name in dataset.column_names]
+    columns = ["input_ids", "token_type_ids"]
     if "teacher_input_ids" in dataset.column_names:
-        columns = [name for name in ("teacher_input_ids", "teacher_token_type_ids") if name in dataset.column_names]
-    for rows in dataset.select_columns(columns).with_format(None).iter(batch_size=10_000):
+        columns = ["teacher_input_ids", "teacher_token_type_ids"]
+    columns = [name for name in dict.fromkeys([*columns, *further]) if name in dataset.column_names]
+    for rows in dataset.select_columns(columns).with_format("arrow").iter(batch_size=10_000):
         for column in columns:
-            lengths = np.fromiter(map(len, rows[column]), dtype=np.int64)
-            digest.update(lengths)
-            digest.update(np.concatenate([np.asarray(row, dtype=np.int64) for row in rows[column]]))
+            values = rows[column]
+            if pa.types.is_nested(values.type):
+                digest.update(pc.list_value_length(values).cast("int64").to_numpy())
+                values = pc.list_flatten(values)
+            kind = "float64" if pa.types.is_floating(values.type) else "int64"
+            digest.update(np.ascontiguousarray(values.cast(kind).to_numpy()))
     return digest.hexdigest()
 
 
@@ -283,7 +295,7 @@ def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> 
         range(len(features)), key=lambda i: len(features[i].get("teacher_input_ids", features[i]["input_ids"]))
     )
     results: dict[str, list] = {}
-    row_wise = {"embedding", "logits"} if is_row_wise(teacher.models[0]) else {"embedding"}
+    row_wise = {"embedding", "logits", "features"} if is_row_wise(teacher.models[0]) else {"embedding"}
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         batch = _on_device(collator([features[i] for i in chosen]), device)

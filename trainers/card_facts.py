@@ -28,6 +28,7 @@ IN_WORDS = {
     "similarity": "difference of similarity matrices",
     "logits": "distance of logits",
     "hidden": "distance of hidden states",
+    "features": "distance of what the classifiers read",
     "attention": "difference of attention maps",
     "relations": "divergence of self-attention relations",
     "labels": "task labels",

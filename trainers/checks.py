@@ -77,14 +77,14 @@ def check_heads(objectives: Sequence[Objective], student: PreTrainedModel, teach
     Raises:
         ValueError: a model without a task head, or heads of two kinds.
     """
-    if not any(objective.student_request().logits for objective in objectives):
+    if not any(objective.student_request().runs_head for objective in objectives):
         return
-    compared = [student, *(teachers if any(objective.teacher_request().logits for objective in objectives) else ())]
+    compared = [student, *(teachers if any(o.teacher_request().runs_head for o in objectives) else ())]
     for model in compared:
         if backbone(model) is model or is_row_wise(model) != is_row_wise(student):
             raise ValueError(
-                "logits_weight and label_weight need a task head on the student, and logits_weight the same kind of "
-                f"head on the teacher, but the student is a {type(student).__name__} and this model a "
+                "logits_weight, features_weight and label_weight need a task head on the student, and the first two "
+                f"the same kind of head on the teacher, but the student is a {type(student).__name__} and this model a "
                 f"{type(model).__name__}. Load both with the same AutoModelFor... class."
             )
 

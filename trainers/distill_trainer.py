@@ -17,8 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..collators import DistillationCollator, View, same_tokenizer
 from ..modeling.distillation_model import DistillationModel
-from ..modeling.encoding import EncoderOutput
+from ..modeling.encoding import EncoderOutput, OutputRequest
 from ..modeling.packing import enable_packing, position_offset, supports_packing
+from ..modeling.projected_classifier import projected_classifier
 from .arguments import DistillTrainingArguments
 from .batches import Batch, as_batch
 from .cache import PREFIX, CachedTeacher, cache_teacher, open_cache, with_teacher_outputs
@@ -46,7 +47,8 @@ class DistillTrainer(StudentTrainer):
     Args:
         model: the student, in float32.
         teacher: a model, a folder or hub id, a PEFT adapter, or a list of these, whose outputs are averaged with
-            `args.teacher_weights`. May be left out where `args.teacher_cache` holds all that the objectives need.
+            `args.teacher_weights`. May be left out where `args.teacher_cache` holds all that the objectives need, and
+            where only labels are learnt from (a teacher's own fine-tuning, say).
         args: the objectives, and all that `TrainingArguments` knows.
         data_collator: makes the batches. Default: `DistillationCollator`, packed where the architecture allows.
         train_dataset: tokenised rows (see `retort.collators.tokenize`).
@@ -63,6 +65,8 @@ class DistillTrainer(StudentTrainer):
     # `compute_loss` divides by counts taken over the whole optimizer step, so the Trainer must not divide again
     # (https://github.com/huggingface/transformers/issues/47688).
     loss_is_scaled_for_ga = True
+
+    arguments_class = DistillTrainingArguments
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class DistillTrainer(StudentTrainer):
             **trainer_arguments,
         )
         self.teacher = self._place_teacher(teachers)
-        if args.teacher_cache:
+        if args.teacher_cache and self._teacher_request():
             self._use_teacher_cache(Path(args.teacher_cache))
         # Sum and count of each objective since the last log, kept on the device: to read them is to wait for it.
         self._totals: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
@@ -111,10 +115,17 @@ class DistillTrainer(StudentTrainer):
     # --- What a subclass may change -----------------------------------------------------------------------------------
 
     def build_objectives(
-        self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
+        self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions | None
     ) -> list[Objective]:
         """The terms of the loss."""
-        return build_objectives(args, Dimensions.of(student.config), teacher, row_wise=is_row_wise(student))
+        projected = projected_classifier(student)
+        return build_objectives(
+            args,
+            Dimensions.of(student.config),
+            teacher,
+            row_wise=is_row_wise(student),
+            features=projected[1].classifier.in_features if projected else None,
+        )
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
         """The collator of a run that was given none: packed views where an architecture and the objectives allow."""
@@ -230,7 +241,8 @@ class DistillTrainer(StudentTrainer):
     # --- The teacher --------------------------------------------------------------------------------------------------
 
     def _place_teacher(self, teachers: list[PreTrainedModel]) -> Teacher | None:
-        if not teachers:
+        request = self._teacher_request()
+        if not teachers or not request:
             return None
         if self.args.shard_teacher:
             teachers = [shard_over_ranks(model, self.accelerator) for model in teachers]
@@ -238,15 +250,18 @@ class DistillTrainer(StudentTrainer):
             teachers = [model.to(self.args.device) for model in teachers]
         return LiveTeacher(
             teachers,
-            reduce(or_, (objective.teacher_request() for objective in self.objectives)),
+            request,
             weights=self.args.teacher_weights,
             autocast=torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else None,
             stop_early=not self.args.shard_teacher,
         )
 
+    def _teacher_request(self) -> OutputRequest:
+        return reduce(or_, (objective.teacher_request() for objective in self.objectives))
+
     def _use_teacher_cache(self, folder: Path) -> None:
         """Put the cached outputs beside the rows of every dataset, computing first what is not there yet."""
-        request = reduce(or_, (objective.teacher_request() for objective in self.objectives))
+        request = self._teacher_request()
 
         def joined(dataset: datasets.Dataset, name: str) -> datasets.Dataset:
             if self.teacher is None:
@@ -296,8 +311,8 @@ class DistillTrainer(StudentTrainer):
             return
         projector = None
         if self.args.keep_projector and "embedding" in self.model.heads:
-            projector = nn.Linear(*reversed(heads["embedding.weight"].shape))
-            projector.load_state_dict({name: heads[f"embedding.{name}"] for name in ("weight", "bias")})
+            projector = nn.Linear(*reversed(heads["heads.embedding.weight"].shape))
+            projector.load_state_dict({name: heads[f"heads.embedding.{name}"] for name in ("weight", "bias")})
         save_sentence_transformer(
             folder,
             pooler=self.args.pooler,
@@ -316,14 +331,11 @@ def packs(model: PreTrainedModel) -> bool:
     return supports_packing(model) and not is_row_wise(model)
 
 
-def _teacher_dimensions(teachers: list[PreTrainedModel], args: DistillTrainingArguments) -> Dimensions:
+def _teacher_dimensions(teachers: list[PreTrainedModel], args: DistillTrainingArguments) -> Dimensions | None:
     if teachers:
         return common_dimensions(teachers)
-    if args.teacher_cache:
-        return CachedTeacher(Path(args.teacher_cache) / "train").dimensions
-    raise ValueError(
-        "No teacher: pass a model, folder or hub id as teacher=..., or teacher_cache=... with outputs written before."
-    )
+    cache = args.teacher_cache and Path(args.teacher_cache) / "train"
+    return CachedTeacher(cache).dimensions if cache else None
 
 
 def _in_order(tensor: Tensor | None, batch: Batch) -> Tensor | None:

@@ -8,6 +8,7 @@ count is known from the batch alone, before any forward pass, because the mean i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,8 +77,7 @@ class EmbeddingObjective(Objective):
         return batch["layout"].rows
 
     def __call__(self, student, teacher, batch):
-        distance = losses.cosine_distance if self.loss == "cosine" else losses.mean_squared_error
-        return distance(student.projected.get("embedding", student.embedding), teacher.embedding)
+        return _distance(self.loss)(student.projected.get("embedding", student.embedding), teacher.embedding)
 
 
 @dataclass(frozen=True)
@@ -163,16 +163,48 @@ class LabelObjective(Objective):
         return batch["labels"] if self.row_wise else batch["layout"].unpad(batch["labels"])
 
 
+@dataclass(frozen=True)
+class FeatureObjective(Objective):
+    """Distance of what the two classifiers read: top hidden states of a tagger, pooled vectors of a sequence head.
+
+    A student with a `ProjectedClassifier` is compared behind its projector, which so learns where the classifier will
+    read (XtremeDistil, arXiv:2004.05686, eq. 4, without its activation); others, where widths differ, through a head.
+    """
+
+    name = "features"
+    loss: str
+    row_wise: bool
+    student_size: int
+    teacher_size: int
+
+    def student_request(self):
+        return OutputRequest(features=True)
+
+    def heads(self):
+        if self.student_size == self.teacher_size:
+            return {}
+        return {"features": nn.Linear(self.student_size, self.teacher_size)}
+
+    def count(self, batch):
+        return batch["layout"].rows if self.row_wise else _pair_count(batch)
+
+    def __call__(self, student, teacher, batch):
+        ours = student.projected.get("features", student.features)
+        sides = (ours, teacher.features) if self.row_wise else _aligned(ours, teacher.features, batch)
+        return _distance(self.loss)(*sides)
+
+
 # --- Hidden states, attention maps and relations: one value per token -------------------------------------------------
 
 
 @dataclass(frozen=True)
 class HiddenStateObjective(Objective):
-    """Distance of hidden states over a layer map, averaged over its pairs."""
+    """Distance of hidden states over a layer map, averaged over its pairs; at all tokens, or at each row's first."""
 
     name = "hidden"
     loss: str
     pairs: tuple[tuple[int, tuple[int, ...]], ...]
+    first_only: bool
     student_size: int
     teacher_size: int
 
@@ -188,15 +220,15 @@ class HiddenStateObjective(Objective):
         return {hidden_state_head(i): nn.Linear(self.student_size, self.teacher_size) for i, _ in self.pairs}
 
     def count(self, batch):
-        return _pair_count(batch)
+        return batch["layout"].rows if self.first_only else _pair_count(batch)
 
     def __call__(self, student, teacher, batch):
-        distance = losses.cosine_distance if self.loss == "cosine" else losses.mean_squared_error
         total = 0
         for index, group in self.pairs:
             ours = student.projected.get(hidden_state_head(index), student.hidden_states[index])
             theirs = sum(teacher.hidden_states[layer] for layer in group) / len(group)
-            total = total + distance(*_aligned(ours, theirs, batch))
+            sides = _first_tokens(ours, theirs, batch) if self.first_only else _aligned(ours, theirs, batch)
+            total = total + _distance(self.loss)(*sides)
         return total / len(self.pairs)
 
 
@@ -251,7 +283,15 @@ class RelationObjective(Objective):
         return total / len(self.pairs)
 
 
+def _distance(loss: str) -> Callable[[Tensor, Tensor], Tensor]:
+    return losses.cosine_distance if loss == "cosine" else losses.mean_squared_error
+
+
 # --- Which student token goes with which of the teacher's -------------------------------------------------------------
+
+
+def _first_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    return batch["layout"].first(student), batch.get("teacher_layout", batch["layout"]).first(teacher)
 
 
 def _aligned(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

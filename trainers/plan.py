@@ -11,6 +11,7 @@ from .arguments import DistillTrainingArguments
 from .objectives import (
     AttentionObjective,
     EmbeddingObjective,
+    FeatureObjective,
     HiddenStateObjective,
     LabelObjective,
     LogitsObjective,
@@ -46,19 +47,34 @@ class Dimensions:
 
 
 def build_objectives(
-    args: DistillTrainingArguments, student: Dimensions, teacher: Dimensions, *, row_wise: bool
+    args: DistillTrainingArguments,
+    student: Dimensions,
+    teacher: Dimensions | None,
+    *,
+    row_wise: bool,
+    features: int | None = None,
 ) -> list[Objective]:
     """The objectives whose weight is above 0, checked against both models.
 
     Args:
         args: weights, losses and layer maps.
         student: the student's dimensions.
-        teacher: the teacher's.
+        teacher: the teacher's; None if there is none, which leaves the task's labels to learn from.
+        features: width of what the student's classifier reads, where that is not its hidden size.
         row_wise: whether the student's head gives one output per row (sequence classification).
 
     Raises:
-        ValueError: every weight is 0, or the two models do not fit each other in what an objective compares.
+        ValueError: every weight is 0, an objective has no teacher to compare with, or the two models do not fit each
+            other in what it compares.
     """
+    weights = [name for name in vars(args) if name.endswith("_weight")]
+    if teacher is None:
+        if asked := [name for name in weights if getattr(args, name) and name != "label_weight"]:
+            raise ValueError(
+                f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., or "
+                "teacher_cache=... with outputs written before. Without a teacher only label_weight can be set."
+            )
+        teacher = student
     teacher_pooler = args.teacher_pooler or args.pooler
     sizes = student.hidden_size, teacher.hidden_size
     pairs = tuple(layer_pairs(args.layer_map, student.depth, teacher.depth))
@@ -73,7 +89,12 @@ def build_objectives(
         made.append(LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise))
     if args.hidden_weight:
         _check_widths(args, *sizes)
-        made.append(HiddenStateObjective(args.hidden_weight, args.hidden_loss, pairs, *sizes))
+        first = args.hidden_tokens == "first"
+        made.append(HiddenStateObjective(args.hidden_weight, args.hidden_loss, pairs, first, *sizes))
+    if args.features_weight:
+        sizes = features or student.hidden_size, teacher.hidden_size
+        _check_widths(args, *sizes)
+        made.append(FeatureObjective(args.features_weight, args.hidden_loss, row_wise, *sizes))
     if args.attention_weight:
         maps = tuple((s - 1, tuple(t - 1 for t in group)) for s, group in pairs if s > 0 and min(group) > 0)
         made.append(AttentionObjective(args.attention_weight, args.attention_loss, maps))
@@ -82,7 +103,6 @@ def build_objectives(
     if args.label_weight:
         made.append(LabelObjective(args.label_weight, row_wise))
     if not made:
-        weights = [name for name in vars(args) if name.endswith("_weight")]
         raise ValueError(f"No objective: every weight is 0. Set at least one of {', '.join(weights)}, e.g. to 1.0.")
     return made
 

@@ -144,6 +144,13 @@ def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
     return str(max(complete, key=_step)) if complete else None
 
 
+def was_stopped_early(checkpoint: str | os.PathLike) -> bool:
+    """Whether a callback (early stopping) had ended the run before its last step when the checkpoint was written."""
+    state = json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    control = state["stateful_callbacks"].get("TrainerControl", {}).get("args", {})
+    return bool(control.get("should_training_stop")) and state["global_step"] < state["max_steps"]
+
+
 def remove_incomplete_checkpoints(output_dir: str | os.PathLike) -> list[str]:
     """Remove what a killed run left half-written, and put back the checkpoints that it was about to replace.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotat
 from transformers.utils import PushInProgress
 
 from ..modeling.distillation_model import DistillationModel
+from ..modeling.projected_classifier import stock_classifier
+from ..modeling.sharding import gathered
 from .model_card import CardFacts, render_card
 from .sampler import LengthGroupedSampler
 from .storage import (
@@ -23,6 +24,7 @@ from .storage import (
     last_complete_checkpoint,
     remove_incomplete_checkpoints,
     replace_files,
+    was_stopped_early,
     write_text,
 )
 
@@ -61,7 +63,7 @@ class StudentTrainer(Trainer):
         return self.model.student
 
     def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
-        """Add to an exported student what others need to load it. `heads` are the heads' weights by name."""
+        """Add to an exported student what others need to load it. `heads` is what `side_weights` returns."""
 
     @abstractmethod
     def card_facts(self) -> CardFacts:
@@ -84,6 +86,7 @@ class StudentTrainer(Trainer):
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"{self.args.output_dir} holds no complete checkpoint to resume from.")
+        self._was_stopped = was_stopped_early(resume_from_checkpoint) if resume_from_checkpoint else False
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
 
     def end(self) -> None:
@@ -102,13 +105,22 @@ class StudentTrainer(Trainer):
             return
         # Under DeepSpeed the whole state comes gathered from the ranks; otherwise the modules have it.
         state = self.model.state_dict() if state_dict is None else state_dict
+        weights = self.model.student_weights(state)
         with replace_files(output_dir or self.args.output_dir) as folder:
-            self.student.save_pretrained(folder, state_dict=_below(state, "student."))
+            with stock_classifier(self.student):
+                self.student.save_pretrained(folder, state_dict=weights)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(folder)
             # Trainer would pickle the arguments here. The card tells those that matter.
-            self.export_extras(folder, _below(state, "heads."))
+            self.export_extras(folder, self.model.side_weights(state))
             write_text(folder / CARD_FILE, render_card(self.card_facts()))
+
+    def save_heads(self, folder: Path) -> None:
+        """Write what an exported student lacks, and further training needs: heads, and an unfolded projector."""
+        with gathered(self.model):
+            weights = self.model.side_weights(self.model.state_dict())
+            if weights and self.args.should_save:
+                save_file({name: tensor.detach().cpu() for name, tensor in weights.items()}, folder / HEADS_FILE)
 
     def _save_checkpoint(self, model, trial) -> None:
         run = self._get_output_dir(trial)
@@ -122,8 +134,8 @@ class StudentTrainer(Trainer):
             ):
                 super()._save_checkpoint(model, trial)
                 # A DeepSpeed engine's checkpoint holds the heads already.
-                if self.model.heads and self.args.should_save and not self.is_deepspeed_enabled:
-                    save_file(self.model.heads.state_dict(), folder / HEADS_FILE)
+                if not self.is_deepspeed_enabled:
+                    self.save_heads(folder)
         finally:
             self.args.save_total_limit, self.args.push_to_hub = limit, push
         # What is still being uploaded must not be deleted: older checkpoints stay until the next save, then.
@@ -169,16 +181,26 @@ class StudentTrainer(Trainer):
     # --- Loading ------------------------------------------------------------------------------------------------------
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model=self.student)
-        if self.model.heads:
-            file = os.path.join(resume_from_checkpoint, HEADS_FILE)
-            if not os.path.exists(file):
-                raise FileNotFoundError(
-                    f"{resume_from_checkpoint} holds no {HEADS_FILE}, without which this run's heads "
-                    f"({', '.join(self.model.heads)}) would start anew. It was written by a run with other objectives: "
-                    "start without resume_from_checkpoint."
-                )
-            self.model.heads.load_state_dict(load_file(file))
+        with stock_classifier(self.student):
+            super()._load_from_checkpoint(resume_from_checkpoint, model=self.student)
+        self.load_heads(Path(resume_from_checkpoint))
+
+    def load_heads(self, folder: Path) -> None:
+        """Read what `save_heads` wrote.
+
+        Raises:
+            FileNotFoundError: it wasn't written, or for other heads.
+        """
+        names = self.model.side_weights(self.model.state_dict()).keys()
+        file = folder / HEADS_FILE
+        saved = load_file(file) if file.exists() else {}
+        if saved.keys() != names:
+            raise FileNotFoundError(
+                f"{folder} holds no {HEADS_FILE} with the weights of this run's heads ({', '.join(sorted(names))}), "
+                "which would start anew. It was written by a run with other objectives: start without "
+                "resume_from_checkpoint."
+            )
+        self.model.load_state_dict(saved, strict=False)
 
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled:
@@ -201,6 +223,9 @@ class StudentTrainer(Trainer):
         return LengthGroupedSampler(list(lengths), step, seed=seed)
 
     def _run_epoch(self, *, epoch: int, train_dataloader, **arguments) -> None:
+        if self._was_stopped:  # a callback ended the run that is resumed, which was killed before it was saved
+            self.control.should_training_stop = True
+            return
         # accelerate's set_epoch looks two samplers deep. A run resumed within an epoch on several ranks has three
         # (skip, shard, batch), so the epoch would not reach the one that draws the order.
         sampler = _innermost_sampler(train_dataloader)
@@ -218,7 +243,3 @@ def _innermost_sampler(dataloader):
     while hasattr(sampler, "batch_sampler"):
         sampler = sampler.batch_sampler
     return sampler.sampler
-
-
-def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -175,6 +175,8 @@ def _load_adapter(folder: Path, student: PreTrainedModel, args: DistillTrainingA
 def _load_pretrained(source, student, args, brought: Sequence[str] = (), **config) -> PreTrainedModel:
     """Load a teacher. `brought` are modules whose weights an adapter holds, `config` what to change in its settings."""
     try:
+        if args.attention_weight:
+            config["attn_implementation"] = "eager"  # others make no attention maps
         model, report = auto_class_for(student).from_pretrained(
             source, dtype=_dtype(args), output_loading_info=True, **config
         )

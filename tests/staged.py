@@ -1,0 +1,84 @@
+"""A staged run of a tiny tagger, which tests interrupt, edit and compare."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import tiny
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+
+from retort.collators import tokenize
+from retort.modeling.projected_classifier import add_projector
+from retort.modeling.shrink import shrink
+from retort.trainers import Stage, StagedRun
+
+ARGUMENTS = {
+    "per_device_train_batch_size": 8,
+    "max_steps": 4,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "learning_rate": 3e-3,
+    "logging_steps": 1,
+    "use_cpu": True,
+    "disable_tqdm": True,
+}
+EARLY_STOPPING = {
+    "eval_strategy": "steps",
+    "eval_steps": 2,
+    "max_steps": 12,
+    "load_best_model_at_end": True,
+    # The loss falls, so the first evaluation stays the best and early stopping ends the run.
+    "metric_for_best_model": "eval_loss",
+    "greater_is_better": True,
+    "save_total_limit": 1,
+}
+STAGES = [
+    Stage("features", {"features_weight": 1.0}, data="transfer", trainable=("projector", "encoder"), chunk_rows=24),
+    Stage("logits", {"logits_weight": 1.0}, data="transfer", gradual_unfreezing="encoder", cache_teacher=True),
+    Stage("labels", {"label_weight": 1.0} | EARLY_STOPPING, trainable=("head",), patience=2),
+]
+
+
+class KillIn(TrainerCallback):
+    """Ends the process without warning after a step of the stage whose folder has this name."""
+
+    def __init__(self, stage: str | None, step: int):
+        self.stage, self.step = stage, step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.stage and Path(args.output_dir).name[3:-9] == self.stage and state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def rows(tokenizer, count: int, seed: int, labelled: bool) -> Dataset:
+    sentences = tiny.sentences(count, seed=seed)
+    words = [sentence.split() for sentence in sentences]
+    labels = [[len(word) % 3 for word in row] for row in words]
+    if not labelled:
+        return tokenize(Dataset.from_dict({"text": sentences}), tokenizer)
+    return tokenize(Dataset.from_dict({"words": words, "labels": labels}), tokenizer, words="words", labels="labels")
+
+
+def staged_run(folder: str | Path, stages=STAGES, *, callbacks=(), **changes) -> StagedRun:
+    tokenizer = tiny.tokenizer()
+    teacher = tiny.model("bert", "token", layers=4)
+    student = shrink(teacher, layers=2, hidden_size=16)
+    torch.manual_seed(1)
+    add_projector(student, teacher.config.hidden_size)
+    settings = {
+        "data": {"train": rows(tokenizer, 32, 0, True), "transfer": rows(tokenizer, 40, 1, False)},
+        "eval_dataset": rows(tokenizer, 16, 2, True),
+        "arguments": ARGUMENTS,
+    }
+    return StagedRun(
+        stages, student, teacher, folder=folder, processing_class=tokenizer, callbacks=callbacks, **settings | changes
+    )
+
+
+def run_staged(folder: str, kill_in: str | None = None, step: int = 0) -> None:
+    """For a process of its own."""
+    staged_run(folder, callbacks=[KillIn(kill_in, step)]).run()

@@ -1,0 +1,316 @@
+"""Stages: what they unfold into, what a plan says, and that kills and edits cost no more than they must."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import staged
+import tiny
+import torch
+from ranks import KILLED, run_on_ranks
+from safetensors.torch import load_file
+from transformers import AutoModelForTokenClassification, TrainerCallback
+
+from retort.trainers import Stage, StagedRun, plan_table
+from retort.trainers.stages import unfold
+
+NAMES = [
+    "features-rows-0-24",
+    "features-rows-24-40",
+    "logits-head",
+    "logits-projector",
+    "logits-encoder",
+    "labels",
+]
+GROUPS = ("head", "projector", "layer.1", "layer.0", "embeddings")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("finished")
+    results = staged.staged_run(folder).run()
+    return folder, results
+
+
+# --- Unfolding and planning -------------------------------------------------------------------------------------------
+
+
+def test_as_published_two_groups_and_a_classifier_make_seven_stages():
+    declared = [
+        Stage("features", {}),
+        Stage("logits", {}, gradual_unfreezing="encoder"),
+        Stage("labels", {}, gradual_unfreezing="encoder"),
+    ]
+    assert len([each for stage in declared for each in unfold(stage, GROUPS, 10)]) == 2 * 2 + 3
+
+
+def test_every_chunk_comes_before_the_next_group():
+    stage = Stage("logits", {}, gradual_unfreezing="layers", chunk_rows=4)
+    unfolded = unfold(stage, ("head", "layer.0", "embeddings"), 10)
+    assert [(each.trainable[-1], each.chunk) for each in unfolded] == [
+        (group, chunk) for group in ("head", "layer.0", "embeddings") for chunk in ((0, 4), (4, 8), (8, 10))
+    ]
+    # The teacher's outputs for a chunk are the same whichever group learns from them.
+    assert len({each.cache_name for each in unfolded}) == 3
+
+
+def test_the_plan_tells_rows_and_parameters(tmp_path):
+    run = staged.staged_run(tmp_path)
+    assert [planned.stage.name for planned in run.plan] == NAMES
+    assert [planned.rows for planned in run.plan] == [24, 16, 40, 40, 40, 32]
+    student = run.materials.student
+    head = 32 * 3 + 3
+    projector = 16 * 32 + 32
+    total = sum(parameter.numel() for parameter in student.parameters())
+    assert [planned.trainable for planned in run.plan] == [
+        total - head,
+        total - head,
+        head,
+        head + projector,
+        total,
+        head,
+    ]
+    assert {planned.parameters for planned in run.plan} == {total}
+    table = plan_table(run.plan)
+    assert table[3][:6] == ["logits-head", "to do", "transfer", "40", f"{head:,}", f"{total - head:,}"]
+
+
+def test_frozen_words_are_not_counted_as_trainable(tmp_path):
+    words = tiny.VOCAB_SIZE * 16
+    free, frozen = (staged.staged_run(tmp_path, freeze_words=freeze).plan for freeze in (False, True))
+    assert [a.trainable - b.trainable for a, b in zip(free, frozen, strict=True)] == [words, words, 0, 0, words, 0]
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([], "at least one stage"),
+        ([Stage("a", {}), Stage("a", {})], r"name of its own, but the names are \['a', 'a'\]"),
+        ([Stage("a", {}, data="dev")], "trains on 'dev', but there are only train, transfer"),
+        ([Stage("a", {}, trainable=("pooler",))], "no group of parameters called 'pooler'"),
+    ],
+)
+def test_a_plan_that_can_not_be_run_is_refused(stages, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        _ = staged.staged_run(tmp_path, stages).plan
+
+
+@pytest.mark.promise(9)
+def test_a_stage_that_contradicts_itself_is_refused():
+    with pytest.raises(ValueError, match="leave out trainable and lora"):
+        Stage("a", {}, trainable=("head",), gradual_unfreezing="encoder")
+    with pytest.raises(ValueError, match="chunk_rows=0: at least 1"):
+        Stage("a", {}, chunk_rows=0)
+
+
+# --- What a run leaves behind -----------------------------------------------------------------------------------------
+
+
+def weights(result):
+    return load_file(result.folder / "model.safetensors")
+
+
+def test_each_stage_changes_what_it_trains_and_nothing_else(finished):
+    _, results = finished
+    states = [load_file(result.folder / "heads.safetensors") | weights(result) for result in results]
+    for name, before, after in zip(NAMES[1:], states, states[1:], strict=False):
+        changed = {key for key in after if key in before and not torch.equal(before[key], after[key])}
+        if name in ("logits-head", "labels"):
+            assert {key.removeprefix("student.").rpartition(".")[0] for key in changed} <= {
+                "classifier",
+                "classifier.classifier",
+            }
+        if name == "logits-projector":
+            assert not any(key.startswith("bert.") for key in changed)
+        if name in ("features-rows-24-40", "logits-encoder"):
+            assert any(key.startswith("bert.embeddings.word") for key in changed)
+        assert changed, name
+
+
+def test_early_stopping_ends_a_stage_and_the_best_model_stays(finished):
+    _, results = finished
+    assert results[-1].steps == 6
+    losses = {entry["step"]: entry["eval_loss"] for entry in results[-1].log_history if "eval_loss" in entry}
+    assert max(losses, key=losses.get) == 2
+    found = evaluate_labels(results[-1].folder)
+    assert found == pytest.approx(losses[2], rel=1e-4)
+    assert found != pytest.approx(losses[6], rel=1e-3)
+
+
+def evaluate_labels(folder):
+    """The mean of the batches' losses, as the trainer has it."""
+    student = AutoModelForTokenClassification.from_pretrained(folder)
+    rows = staged.rows(tiny.tokenizer(), 16, 2, True)
+    losses = []
+    for start in (0, 8):
+        batch = [rows[start + index] for index in range(8)]
+        width = max(row["length"] for row in batch)
+        ids, labels = (
+            torch.tensor([row[name] + [fill] * (width - row["length"]) for row in batch])
+            for name, fill in (("input_ids", 0), ("labels", -100))
+        )
+        with torch.no_grad():
+            losses.append(student(input_ids=ids, attention_mask=(ids != 0).long(), labels=labels).loss)
+    return torch.stack(losses).mean().item()
+
+
+@pytest.mark.promise(5)
+def test_every_stage_leaves_a_stock_folder_with_the_folded_classifier(finished):
+    for result in finished[1]:
+        student, report = AutoModelForTokenClassification.from_pretrained(result.folder, output_loading_info=True)
+        assert not report["missing_keys"]
+        assert not report["unexpected_keys"]
+        assert student.classifier.weight.shape == (3, 16)
+
+
+def test_caches_and_checkpoints_of_finished_stages_are_gone(finished):
+    folder, _ = finished
+    assert not list(folder.rglob("*.arrow"))
+    assert not list(folder.rglob("checkpoint-*"))
+
+
+def test_a_finished_run_does_nothing_more(finished):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert {planned.state for planned in staged.staged_run(folder).plan} == {"finished"}
+    staged.staged_run(folder).run()
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+# --- Kills and edits --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.promise(2)
+@pytest.mark.parametrize(
+    ("stage", "step"),
+    [
+        ("features-rows-0-24", 3),
+        ("features-rows-24-40", 1),
+        ("logits-head", 4),
+        ("logits-projector", 3),
+        ("logits-encoder", 3),
+        ("labels", 3),
+        ("labels", 5),
+    ],
+)
+def test_killed_in_a_stage_and_run_again_ends_with_the_same_weights(stage, step, finished, tmp_path):
+    assert run_on_ranks(staged.run_staged, 1, folder=str(tmp_path), kill_in=stage, step=step) == [KILLED]
+    states = [planned.state for planned in staged.staged_run(tmp_path).plan]
+    assert states[: NAMES.index(stage)] == ["finished"] * NAMES.index(stage)
+    assert states[NAMES.index(stage)] == ("interrupted" if step > 2 else "to do")
+    assert run_on_ranks(staged.run_staged, 1, folder=str(tmp_path)) == [0]
+    _assert_equal(tmp_path, finished[1])
+
+
+@pytest.mark.promise(2)
+def test_killed_between_a_stage_s_end_and_its_result_ends_with_the_same_weights(finished, tmp_path):
+    # As if it had been killed while the last file was written: no result, and the checkpoints still there.
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    run = staged.staged_run(tmp_path)
+    for planned in run.plan[-2:]:
+        (planned.folder / "stage.json").unlink()
+    run.run()
+    _assert_equal(tmp_path, finished[1])
+
+
+@pytest.mark.promise(2)
+def test_early_stopping_that_was_killed_before_it_was_saved_stays_stopped(tmp_path):
+    class Interrupt(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            if state.global_step == 6:
+                raise KeyboardInterrupt
+
+    labels = staged.STAGES[-1:]
+    with pytest.raises(KeyboardInterrupt):
+        staged.staged_run(tmp_path / "killed", labels, callbacks=[Interrupt()]).run()
+    assert list((tmp_path / "killed").rglob("checkpoint-6"))
+    (resumed,) = staged.staged_run(tmp_path / "killed", labels).run()
+    (whole,) = staged.staged_run(tmp_path / "whole", labels).run()
+    assert resumed.steps == whole.steps == 6
+    assert _equal(weights(resumed), weights(whole))
+
+
+def test_editing_a_stage_runs_it_and_its_successors_anew(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    stages = list(staged.STAGES)
+    stages[1] = replace(stages[1], arguments={"logits_weight": 1.0, "learning_rate": 1e-3})
+    run = staged.staged_run(tmp_path, stages)
+    assert [planned.state for planned in run.plan] == ["finished"] * 2 + ["to do"] * 4
+    kept = [planned.folder for planned in run.plan[:2]]
+    before = [(folder / "stage.json").stat().st_mtime_ns for folder in kept]
+    results = run.run()
+    assert [(folder / "stage.json").stat().st_mtime_ns for folder in kept] == before
+    assert not _equal(weights(results[-1]), weights(finished[1][-1]))
+    assert {planned.state for planned in staged.staged_run(tmp_path).plan} == {"finished"}
+
+
+@pytest.mark.parametrize("changed", ["data", "eval_dataset", "arguments"])
+def test_other_data_or_arguments_make_another_plan(changed, finished):
+    tokenizer = tiny.tokenizer()
+    other = {
+        "data": {
+            "train": staged.rows(tokenizer, 32, 9, True),
+            "transfer": staged.rows(tokenizer, 40, 1, False),
+        },
+        "eval_dataset": staged.rows(tokenizer, 16, 9, True),
+        "arguments": staged.ARGUMENTS | {"seed": 7},
+    }
+    states = [planned.state for planned in staged.staged_run(finished[0], **{changed: other[changed]}).plan]
+    untouched = 5 if changed == "data" else 0  # only the last stage reads what was changed there
+    assert states == ["finished"] * untouched + ["to do"] * (6 - untouched)
+
+
+# --- The teacher's own fine-tuning ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8}], ids=["whole", "LoRA"])
+def test_labels_are_learnt_without_a_teacher_whole_or_by_adapters(lora, tmp_path):
+    tokenizer = tiny.tokenizer()
+    model = tiny.model("bert", "token")
+    arguments = staged.ARGUMENTS | {"max_steps": 30, "label_weight": 1.0, "learning_rate": 1e-2}
+    run = StagedRun(
+        [Stage("fine-tuning", arguments, lora=lora)],
+        model,
+        folder=tmp_path,
+        data={"train": staged.rows(tokenizer, 32, 0, True)},
+        processing_class=tokenizer,
+    )
+    (result,) = run.run()
+    losses = [entry["loss"] for entry in result.log_history if "loss" in entry]
+    assert losses[-1] < 0.8 * losses[0]
+    tuned, report = AutoModelForTokenClassification.from_pretrained(result.folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    before, after = model.state_dict(), tuned.state_dict()
+    key, query = (f"bert.encoder.layer.0.attention.self.{name}.weight" for name in ("key", "query"))
+    assert torch.equal(before[key], after[key]) == (lora is not None)
+    assert not torch.equal(before[query], after[query])
+    assert not torch.equal(before["classifier.weight"], after["classifier.weight"])
+
+
+@pytest.mark.promise(2)
+def test_adapters_that_were_interrupted_end_with_the_same_weights(tmp_path):
+    stages = [Stage("fine-tuning", {"label_weight": 1.0}, lora={"r": 2})]
+    (whole,) = staged.staged_run(tmp_path / "whole", stages).run()
+
+    class Interrupt(staged.KillIn):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == self.step:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        staged.staged_run(tmp_path / "killed", stages, callbacks=[Interrupt(None, 3)]).run()
+    (resumed,) = staged.staged_run(tmp_path / "killed", stages).run()
+    assert _equal(weights(whole), weights(resumed))
+
+
+def _assert_equal(folder, expected):
+    results = [planned.folder for planned in staged.staged_run(folder).plan]
+    for found, result in zip(results, expected, strict=True):
+        assert _equal(load_file(found / "model.safetensors"), weights(result)), result.name
+
+
+def _equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

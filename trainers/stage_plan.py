@@ -1,0 +1,181 @@
+"""What a list of stages comes to: which runs, on what, in which folders, and which of them are done already.
+
+A folder is named by a key: a hash of all that a stage's result depends on, the key of the stage before among it. A
+stage that was changed, and all that follow it, so get new folders, and nothing stale is ever gone on from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import cached_file
+
+from ..modeling.groups import parameter_groups, resolve_groups
+from .cache import fingerprint_model, fingerprint_rows
+from .stages import Stage, unfold
+from .storage import last_complete_checkpoint
+from .teacher import TeacherSource
+
+RESULT_FILE = "stage.json"
+# Beside the tokens that the teacher reads.
+_COLUMNS = ("input_ids", "labels", "student_positions")
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage in its place.
+
+    Attributes:
+        stage: what is run.
+        key: names all that the result depends on.
+        folder: where it is kept.
+        rows: that it trains on.
+        trainable: number of the student's parameters that learn; None where adapters do.
+        parameters: number of all of the student's.
+    """
+
+    stage: Stage
+    key: str
+    folder: Path
+    rows: int
+    trainable: int | None
+    parameters: int
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its result is there."""
+        return (self.folder / RESULT_FILE).exists()
+
+    @property
+    def state(self) -> str:
+        """`"finished"`, `"interrupted"` or `"to do"`."""
+        if self.is_finished:
+            return "finished"
+        return "interrupted" if last_complete_checkpoint(self.folder) else "to do"
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What all stages work with.
+
+    Attributes:
+        student: before the first stage.
+        teacher: as `DistillTrainer` takes it; None where there are only labels to learn from.
+        data: name -> tokenised rows.
+        eval_dataset: tokenised development rows.
+        arguments: of every stage's trainer; a stage's own win.
+        freeze_words: whether the table of word embeddings never learns.
+    """
+
+    student: PreTrainedModel
+    teacher: TeacherSource | Sequence[TeacherSource] | None
+    data: Mapping[str, Dataset]
+    eval_dataset: Dataset | None
+    arguments: Mapping[str, Any]
+    freeze_words: bool
+
+
+def plan_stages(stages: Sequence[Stage], materials: Materials, folder: Path) -> list[PlannedStage]:
+    """Unfold stages, and give each its key and folder.
+
+    Raises:
+        ValueError: no stages, two of one name, data that isn't there, or groups of parameters that the student lacks.
+    """
+    _check(stages, materials.data)
+    groups = parameter_groups(materials.student)
+    prints = {name: fingerprint_rows(dataset, *_COLUMNS) for name, dataset in materials.data.items()}
+    key, planned = _root_key(materials), []
+    for declared in stages:
+        rows = len(materials.data[declared.data])
+        for stage in unfold(declared, tuple(groups), rows):
+            key = _hash(key, _describe(stage, materials), prints[stage.data])
+            place = folder / f"{len(planned) + 1:02d}-{stage.name}-{key[:8]}"
+            count = stage.chunk[1] - stage.chunk[0] if stage.chunk else rows
+            learning = None if stage.lora else _learning(stage, groups, materials)
+            planned.append(PlannedStage(stage, key, place, count, learning, sum(map(_size, groups.values()))))
+    return planned
+
+
+def plan_table(planned: Sequence[PlannedStage]) -> list[list[str]]:
+    """A plan as rows of a table, head first."""
+    head = ["stage", "state", "data", "rows", "trainable", "frozen", "folder"]
+    body = [
+        [
+            each.stage.name,
+            each.state,
+            each.stage.data,
+            f"{each.rows:,}",
+            "adapters" if each.trainable is None else f"{each.trainable:,}",
+            "-" if each.trainable is None else f"{each.parameters - each.trainable:,}",
+            each.folder.name,
+        ]
+        for each in planned
+    ]
+    return [head, *body]
+
+
+def _check(stages: Sequence[Stage], data: Mapping[str, Dataset]) -> None:
+    names = [stage.name for stage in stages]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"A run needs at least one stage, each with a name of its own, but the names are {names}.")
+    for stage in stages:
+        if stage.data not in data:
+            raise ValueError(
+                f"The stage {stage.name!r} trains on {stage.data!r}, but there are only {', '.join(data)}."
+            )
+
+
+def _root_key(materials: Materials) -> str:
+    """Of what all stages depend on."""
+    teacher = materials.teacher
+    sources = teacher if isinstance(teacher, list | tuple) else [teacher]
+    dev = materials.eval_dataset and fingerprint_rows(materials.eval_dataset, *_COLUMNS)
+    return _hash(fingerprint_model(materials.student), [_fingerprint_source(source) for source in sources], dev)
+
+
+def _describe(stage: Stage, materials: Materials) -> dict[str, Any]:
+    told = {f.name: getattr(stage, f.name) for f in fields(Stage) if f.name != "unfolded_from"}
+    return told | {
+        "trainer": stage.trainer.__name__,
+        "arguments": {**materials.arguments, **stage.arguments},
+        "freeze_words": materials.freeze_words,
+    }
+
+
+def _learning(stage: Stage, groups: Mapping[str, list[nn.Parameter]], materials: Materials) -> int:
+    chosen = groups if stage.trainable is None else resolve_groups(stage.trainable, groups)
+    words = materials.student.get_input_embeddings().weight
+    frozen = words.numel() if materials.freeze_words and any(words is p for n in chosen for p in groups[n]) else 0
+    return sum(_size(groups[name]) for name in chosen) - frozen
+
+
+def _size(parameters: Sequence[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _fingerprint_source(source: TeacherSource | None) -> str | None:
+    """A name of a teacher's weights: of a model, its own; of a folder, those of its files; of a hub id, its commit."""
+    if source is None:
+        return None
+    if isinstance(source, nn.Module):
+        return fingerprint_model(source)
+    if Path(source).is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(Path(source).glob("*.safetensors")):
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+    # <cache>/snapshots/<commit>/config.json
+    return f"{source}@{Path(cached_file(str(source), 'config.json')).parent.name}"
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
