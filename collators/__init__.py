@@ -5,15 +5,18 @@ from .docstrings import DocstringCorpus, docstring_corpus
 from .encoder import same_tokenizer
 from .passages import passages
 from .readers import read_dataset, read_texts
+from .tasks import Task, read_task
 from .tokenization import tokenize
 
 __all__ = [
     "DistillationCollator",
     "DocstringCorpus",
+    "Task",
     "View",
     "docstring_corpus",
     "passages",
     "read_dataset",
+    "read_task",
     "read_texts",
     "same_tokenizer",
     "tokenize",

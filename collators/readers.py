@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from pyarrow import ArrowInvalid
@@ -20,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 _TABLES = (".tsv", ".csv")
 _FORMATS = (".txt", *_TABLES, ".jsonl", ".parquet", ".arrow")
+
+# What rows are made by: a conversion is made anew when one of these has changed.
+_CODE = [Path(__file__).with_name(f"{name}.py") for name in ("labelled_files", "labelled_part", "tags", "text_files")]
 
 
 def read_dataset(source: str | Path, *, split: str | None = None, columns: Sequence[str] | None = None) -> Dataset:
@@ -36,7 +41,8 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
             - `.tsv` (no quoting) or `.csv` (standard quoting), with a header row unless `columns` is given;
             - `.jsonl`: one object per line; `.parquet`; `.arrow`;
             - a folder that `save_to_disk` wrote, or one of data files that `datasets.load_dataset` understands;
-            - the name of a dataset for `datasets.load_dataset`, if nothing of that name lies on disk. With
+            - the name of a dataset for `datasets.load_dataset`, if nothing of that name lies on disk; of one that has
+              several configurations, with the one wanted (`nyu-mll/glue:mrpc`). With
               `HF_HUB_OFFLINE=1` only what was downloaded before.
         split: of a dataset that has several. Default: its only one, or `train`.
         columns: names of the columns of a TSV or CSV file without a header row.
@@ -47,16 +53,14 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
             split or `columns` where there are none.
     """
     path = Path(source).expanduser()
-    if columns is not None and _format_of(path) not in _TABLES:
+    if columns is not None and format_of(path) not in _TABLES:
         raise ValueError(f"columns= names the columns of a TSV or CSV file without a header row, but got {source}.")
     if path.is_file():
         if split is not None:
             raise ValueError(f"{source} is a file and has no split {split!r}. Pass split=None.")
-        with _named_errors(path):
+        with named_errors(path):
             return _read_file(path, columns)
-    if not path.exists() and _looks_like_path(str(source)):
-        raise FileNotFoundError(f"There is no file or folder {source} (in {Path.cwd()}).")
-    return _choose_split(_load_folder(path) if path.exists() else _load_by_name(str(source)), split, source)
+    return _choose_split(load_splits(source), split, source)
 
 
 def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ()) -> Dataset:
@@ -77,47 +81,76 @@ def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ())
     """
     texts = concatenate_datasets([column for source in sources for column in _text_columns(source)])
     excluded = exclude["text"] if isinstance(exclude, Dataset) else exclude
-    excluded = {_folded(text) for text in excluded}
-    seen: set[bytes] = set()
-    kept: list[int] = []
-    counts = dict.fromkeys(("empty", "excluded", "repeated"), 0)
-    for index, text in enumerate(_stream(texts)):
-        # 16 bytes stand for a text, however long it is.
-        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        if not text.strip():
-            counts["empty"] += 1
-        elif _folded(text) in excluded:
-            counts["excluded"] += 1
-        elif digest in seen:
-            counts["repeated"] += 1
-        else:
-            seen.add(digest)
-            kept.append(index)
+    kept, counts = _chosen(texts, {folded(text) for text in excluded})
     left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
     if left_out:
         logger.warning("Of %d texts read, left out: %s.", len(texts), left_out)
-    if not kept:
+    if not len(kept):
         raise ValueError(f"No text is left of {', '.join(sources)}; left out: {left_out}.")
-    return texts.select(kept)
+    # By default datasets pickles all indices to name the result.
+    fingerprint = hashlib.sha256(texts._fingerprint.encode() + kept.tobytes()).hexdigest()[:32]
+    return texts.select(kept, new_fingerprint=fingerprint)
 
 
-def _format_of(path: Path) -> str:
+def load_splits(source: str | Path) -> Dataset | DatasetDict:
+    """Load a folder, or a dataset by its name, with all its splits.
+
+    Raises:
+        FileNotFoundError: nothing there.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return _load_folder(path)
+    if _looks_like_path(str(source)):
+        raise FileNotFoundError(f"There is no file or folder {source} (in {Path.cwd()}).")
+    return _load_by_name(str(source))
+
+
+def convert(path: Path, rows: Callable, **arguments) -> Dataset:
+    """Stream the rows of a text file into Arrow, or take what an earlier call made of the same bytes.
+
+    Args:
+        path: the file.
+        rows: function of this package that yields the file's rows, given its path and the arguments.
+        arguments: what JSON can hold.
+    """
+    # By default the cache goes by the arguments, and a file that has changed would give the rows it had before.
+    contents = [_sha256(file) for file in (path, *_CODE)]
+    key = json.dumps([contents, rows.__name__, format_of(path), path.suffix, arguments])
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return Dataset.from_generator(partial(rows, path, **arguments), fingerprint=fingerprint)
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Take off the wrapping that datasets puts around what went wrong, and see that the file is named."""
+    try:
+        yield
+    except (DatasetGenerationError, ArrowInvalid) as error:
+        cause = error.__cause__ or error
+        if str(path) in str(cause):
+            raise cause from None
+        raise ValueError(f"{path} can't be read as {format_of(path)}: {cause}") from error
+
+
+def format_of(path: Path) -> str:
+    """The ending of a file's name, `.gz` aside."""
     return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
 
 
 def _looks_like_path(source: str) -> bool:
-    known = _format_of(Path(source)) in _FORMATS
+    known = format_of(Path(source)) in _FORMATS
     return known or source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
 
 
 def _read_file(path: Path, columns: Sequence[str] | None) -> Dataset:
-    kind = _format_of(path)
+    kind = format_of(path)
     if kind == ".txt":
-        return _convert(path, text_files.text_rows)
+        return convert(path, text_files.text_rows)
     if kind in _TABLES:
-        return _convert(path, text_files.table_rows, columns=None if columns is None else list(columns))
+        return convert(path, text_files.table_rows, columns=None if columns is None else list(columns))
     if kind == ".jsonl":
-        return _convert(path, text_files.json_rows)
+        return convert(path, text_files.json_rows)
     if kind == ".parquet":
         return Dataset.from_parquet(str(path))
     if kind == ".arrow":
@@ -126,27 +159,6 @@ def _read_file(path: Path, columns: Sequence[str] | None) -> Dataset:
         f"{path} has none of the formats that can be read: {', '.join(_FORMATS)}, of which text files may also be "
         "compressed (.gz)."
     )
-
-
-def _convert(path: Path, rows: Callable, **arguments) -> Dataset:
-    """Stream the rows of a text file into Arrow, or take what an earlier call made of the same bytes."""
-    # By default the cache goes by the arguments, and a file that has changed would give the rows it had before.
-    contents = [_sha256(file) for file in (path, Path(text_files.__file__))]
-    key = json.dumps([contents, rows.__name__, _format_of(path), path.suffix, arguments])
-    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
-    return Dataset.from_generator(partial(rows, path, **arguments), fingerprint=fingerprint)
-
-
-@contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
-    """Take off the wrapping that datasets puts around what went wrong, and see that the file is named."""
-    try:
-        yield
-    except (DatasetGenerationError, ArrowInvalid) as error:
-        cause = error.__cause__ or error
-        if str(path) in str(cause):
-            raise cause from None
-        raise ValueError(f"{path} can't be read as {_format_of(path)}: {cause}") from error
 
 
 def _sha256(file: Path) -> str:
@@ -161,7 +173,7 @@ def _load_folder(folder: Path) -> Dataset | DatasetDict:
 
 def _load_by_name(name: str) -> Dataset | DatasetDict:
     try:
-        return load_dataset(name)
+        return load_dataset(*name.split(":", maxsplit=1))
     except (DatasetNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(
             f"{name} is no file or folder (in {Path.cwd()}), and no dataset of that name can be loaded: {error}"
@@ -185,7 +197,7 @@ def _text_columns(source: str) -> list[Dataset]:
     names = None
     if all(column.isdecimal() for column in wanted):
         path = Path(name).expanduser()
-        if not path.is_file() or _format_of(path) not in _TABLES:
+        if not path.is_file() or format_of(path) not in _TABLES:
             raise ValueError(f"{source}: columns go by number only in TSV and CSV files without a header row.")
         names = [str(number) for number in range(text_files.count_columns(path))]
     dataset = read_dataset(name, columns=names)
@@ -209,10 +221,34 @@ def _split_off_columns(source: str) -> tuple[str, list[str]]:
     return name, columns.split(",")
 
 
+def _chosen(texts: Dataset, excluded: set[str]) -> tuple[np.ndarray, dict[str, int]]:
+    """Indices of the texts to keep, in order, and how many were left out for which reason."""
+    # Arrays of numbers, not lists and sets of objects: 16 bytes for a text, however many millions there are.
+    candidates, digests = array("q"), array("Q")
+    counts = dict.fromkeys(("empty", "excluded", "repeated"), 0)
+    for index, text in enumerate(_stream(texts)):
+        if not text.strip():
+            counts["empty"] += 1
+        elif excluded and folded(text) in excluded:
+            counts["excluded"] += 1
+        else:
+            candidates.append(index)
+            digests.append(digest(text))
+    _, firsts = np.unique(np.asarray(digests), return_index=True)
+    counts["repeated"] = len(candidates) - len(firsts)
+    return np.asarray(candidates)[np.sort(firsts)], counts
+
+
 def _stream(texts: Dataset) -> Iterable[str]:
     for batch in texts.with_format(None).iter(batch_size=10_000):
         yield from (text or "" for text in batch["text"])
 
 
-def _folded(text: str) -> str:
+def digest(text: str) -> int:
+    """Eight bytes that stand for a text: among ten million texts two share theirs with a probability of 3e-6."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def folded(text: str) -> str:
+    """A text without regard to case and spacing."""
     return " ".join(text.split()).casefold()

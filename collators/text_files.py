@@ -13,6 +13,9 @@ from typing import Any
 
 NumberedFields = Iterator[tuple[int, list[str]]]
 
+# What a header row calls the last column of labelled data.
+_LABEL_COLUMNS = frozenset(("label", "labels", "score", "tags"))
+
 _JSON_KINDS = {
     type(None): "null",
     bool: "boolean",
@@ -74,6 +77,71 @@ def json_rows(file: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
+def labelled_rows(
+    file: Path, columns: Sequence[str], *, more: bool = False, hint: str = ""
+) -> Iterator[dict[str, Any]]:
+    """Rows of a TSV file as tasks are published: without quoting, without a header row, perhaps with blank lines.
+
+    Blank lines are skipped. A first row whose last column is called `label`, `labels`, `tags` or `score` is a header,
+    and skipped as well.
+
+    Args:
+        file: the TSV file.
+        columns: names for its columns.
+        more: whether further columns may follow. They are ignored.
+        hint: the way out, for the message about a row with other than these columns.
+
+    Yields:
+        The columns, and `line`, the row's number in the file, from 1.
+    """
+    filled = ((number, fields) for number, fields in _tsv_fields(file) if len(fields) > 1 or fields[0].strip())
+    empty = True
+    for number, fields in _without_header(filled):
+        if len(fields) < len(columns) or (len(fields) > len(columns) and not more):
+            raise ValueError(
+                f"{file}:{number}: this row has {len(fields)} columns, expected {len(columns)} ({', '.join(columns)}), "
+                f"with a tab between them.{hint}"
+            )
+        empty = False
+        yield dict(zip(columns, fields, strict=False)) | {"line": number}
+    if empty:
+        raise ValueError(f"{file} holds no rows.")
+
+
+def conll_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Sentences of a file with one word per line: the word first, its tag last, blank lines between sentences.
+
+    Columns are separated by tabs or, in a file whose first row has none, by spaces. Lines of `-DOCSTART-` are skipped.
+
+    Yields:
+        `words`, `labels`, and `line`, the number of the sentence's first line, from 1.
+    """
+    sentence: dict[str, Any] = {}
+    width, separator = 0, None
+    for number, line in enumerate(_lines(file), 1):
+        line = _without_line_end(line)
+        if not line.strip() or line.startswith("-DOCSTART-"):
+            if sentence:
+                yield sentence
+            sentence = {}
+            continue
+        separator = separator or ("\t" if "\t" in line else " ")
+        fields = line.split("\t") if separator == "\t" else [field for field in line.split(" ") if field]
+        width = width or len(fields)
+        if len(fields) != width or width < 2 or not (fields[0] and fields[-1].strip()):
+            raise ValueError(
+                f"{file}:{number}: expected {max(width, 2)} columns with a {'space' if separator == ' ' else 'tab'} "
+                f"between them, the word first and its tag last, but this line is {line[:60]!r}."
+            )
+        sentence = sentence or {"words": [], "labels": [], "line": number}
+        sentence["words"].append(fields[0])
+        sentence["labels"].append(fields[-1].strip())
+    if sentence:
+        yield sentence
+    if width == 0:
+        raise ValueError(f"{file} holds no sentences.")
+
+
 def count_columns(file: Path) -> int:
     """Number of columns in the first row of a TSV or CSV file."""
     return len(next(_fields(file))[1])
@@ -86,6 +154,13 @@ def _header(file: Path, number: int, names: list[str]) -> list[str]:
             "has no header row, pass the names of its columns."
         )
     return names
+
+
+def _without_header(rows: NumberedFields) -> NumberedFields:
+    number, fields = next(rows, (0, []))
+    if number and (len(fields) == 1 or fields[-1].strip().lower() not in _LABEL_COLUMNS):
+        yield number, fields
+    yield from rows
 
 
 def _fields(file: Path) -> NumberedFields:
