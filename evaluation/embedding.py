@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..modeling.encoding import OutputRequest, encode
 from ..modeling.layout import TokenLayout
-from ..modeling.modes import evaluating
+from .batching import map_batches
 
 
 def embed(
@@ -52,22 +51,12 @@ def embed(
         raise ValueError(f"embed takes a list of at least one text, but got {texts!r}.")
     encoded = tokenizer(list(texts), truncation=True, max_length=min(max_length, tokenizer.model_max_length))
     rows = [{name: column[row] for name, column in encoded.items()} for row in range(len(texts))]
-    order = sorted(range(len(rows)), key=lambda row: -len(rows[row]["input_ids"]))
-    made = []
-    with evaluating(model), tqdm(total=len(rows), desc="Embedding", unit="text", disable=not progress) as bar:
-        for start in range(0, len(rows), batch_size):
-            chosen = [rows[row] for row in order[start : start + batch_size]]
-            made.append(_embed_batch(model, tokenizer, chosen, pooler))
-            bar.update(len(chosen))
-    embeddings = torch.cat(made)[torch.argsort(torch.tensor(order))]
+
+    def embed_batch(chosen: list[int], inputs: dict[str, Tensor]) -> Tensor:
+        lengths = [len(rows[row]["input_ids"]) for row in chosen]
+        layout = TokenLayout.from_lengths(lengths, packed=False).to(model.device)
+        return encode(model, inputs, layout, OutputRequest(pooler=pooler)).embedding.float().cpu()
+
+    label = "Embedding" if progress else None
+    embeddings = torch.stack(map_batches(embed_batch, rows, model, tokenizer, batch_size=batch_size, progress=label))
     return F.normalize(embeddings, dim=-1) if normalize else embeddings
-
-
-def _embed_batch(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, list[int]]], pooler: str
-) -> Tensor:
-    inputs = tokenizer.pad(rows, padding_side="right", return_tensors="pt")
-    layout = TokenLayout.from_lengths([len(row["input_ids"]) for row in rows], packed=False).to(model.device)
-    with torch.inference_mode():
-        output = encode(model, dict(inputs.to(model.device)), layout, OutputRequest(pooler=pooler))
-    return output.embedding.float().cpu()

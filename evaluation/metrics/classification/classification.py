@@ -1,0 +1,31 @@
+"""Accuracy, F1 and Matthews correlation as a metric for `evaluate`.
+
+`evaluate.load` reads a script's imports line by line: none may go over several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import datasets
+import evaluate
+
+from retort.evaluation.classification import classification_scores
+
+
+class Classification(evaluate.Metric):
+    """`compute(predictions=classes, references=classes)`: see `classification_scores`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        # Not integers, which `datasets` would make of probabilities by cutting them off.
+        number = datasets.Value("float64")
+        return evaluate.MetricInfo(
+            description="Accuracy, macro F1 and Matthews correlation coefficient.",
+            citation="",
+            inputs_description="The number of one class per row on each side.",
+            features=datasets.Features({"predictions": number, "references": number}),
+        )
+
+    def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
+        scores = classification_scores(references, predictions)
+        return {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1, "matthews_correlation": scores.mcc}

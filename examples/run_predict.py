@@ -1,0 +1,198 @@
+"""Tag words or classify texts with a finished model, file by file, however large.
+
+python examples/run_predict.py --model runs/tagger --input sentences.txt --output tags.tsv
+zcat pairs.tsv.gz | python examples/run_predict.py --model runs/nli --pairs --format jsonl
+
+The model's architecture says whether it tags or classifies. The input is UTF-8, one row per line (.gz is read, too):
+words separated by spaces to tag; a text, or two with a tab between them and --pairs, to classify. Each line gives one
+line of output: words, tags and probabilities, or text, label and probability; an empty line, an empty one (in jsonl, an
+object without words, or with null for what was predicted).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+import transformers
+from tqdm.auto import tqdm
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
+
+from retort.collators.text_files import text_rows
+from retort.evaluation import Classifier, Tagger, entity_spans
+from retort.trainers.storage import replace_files
+
+# Enough to fill batches with rows of like length, and few enough to hold.
+LINES_AT_ONCE = 4096
+
+HEADS = {
+    "ForTokenClassification": (AutoModelForTokenClassification, Tagger),
+    "ForSequenceClassification": (AutoModelForSequenceClassification, Classifier),
+}
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Parse, load, predict, write."""
+    options = parse_arguments()
+    predictor = load(options.model, max_length=options.max_length, batch_size=options.batch_size)
+    if isinstance(predictor, Tagger):
+        if options.pairs:
+            raise SystemExit(f"--pairs is for models that classify texts, but {options.model} tags words.")
+        parse, predict = split_words, tag
+    else:
+        parse, predict = partial(split_texts, pairs=options.pairs), classify
+    show = {"tsv": tsv_line, "jsonl": partial(json.dumps, ensure_ascii=False)}[options.format]
+    source = Path("/dev/stdin" if options.input == "-" else options.input)
+    rows = (parse(row["text"], f"{source}:{number}") for number, row in enumerate(text_rows(source), 1))
+    with opened(options.output) as output, tqdm(desc="Predicting", unit=" lines") as bar:
+        while chunk := list(islice(rows, LINES_AT_ONCE)):
+            output.writelines(f"{show(row)}\n" for row in predict(predictor, chunk))
+            output.flush()
+            bar.update(len(chunk))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder or hub id of a model for token or text classification")
+    parser.add_argument("--input", default="-", metavar="FILE", help="default: -, standard input")
+    parser.add_argument(
+        "--output", default="-", metavar="FILE", help="appears whole, at the end; default: -, standard output"
+    )
+    parser.add_argument("--format", choices=("tsv", "jsonl"), default="tsv", help="of the output; default: tsv")
+    parser.add_argument("--pairs", action="store_true", help="classify pairs: text1<TAB>text2")
+    parser.add_argument("--max_length", type=int, default=128, help="tokens to which rows are cut; default: 128")
+    parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass; default: 32")
+    return parser.parse_args()
+
+
+def load(model: str, **settings: int) -> Tagger | Classifier:
+    """Load a model for the task that its configuration names, onto the GPU if there is one.
+
+    Raises:
+        SystemExit: it neither tags nor classifies.
+    """
+    architecture = (AutoConfig.from_pretrained(model).architectures or ["none"])[0]
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    for ending, (auto_class, predictor) in HEADS.items():
+        if architecture.endswith(ending):
+            loaded = auto_class.from_pretrained(model).to(device)
+            return predictor(loaded, AutoTokenizer.from_pretrained(model), **settings)
+    raise SystemExit(
+        f"The configuration of {model} names {architecture} as its architecture, but a model that predicts ends in "
+        f"{' or '.join(HEADS)}. Name one that was trained for its task."
+    )
+
+
+def split_words(line: str, where: str) -> list[str]:
+    """The words of a line, which spaces separate.
+
+    Raises:
+        ValueError: a tab; what stands behind it is no word.
+    """
+    if "\t" in line:
+        raise ValueError(f"{where}: holds a tab, but a line to tag is words separated by spaces. Cut the columns off.")
+    return [word for word in line.split(" ") if word]
+
+
+def split_texts(line: str, where: str, *, pairs: bool) -> list[str]:
+    """The one text of a line, or its two.
+
+    Raises:
+        ValueError: another number of columns.
+    """
+    expected = 2 if pairs else 1
+    texts = line.split("\t") if line else [""] * expected
+    if len(texts) != expected:
+        wanted = "text1<TAB>text2" if pairs else "one text (two, with a tab between them, need --pairs)"
+        raise ValueError(f"{where}: this line has {len(texts)} columns, expected {wanted}.")
+    return texts
+
+
+def tag(tagger: Tagger, rows: list[list[str]]) -> Iterator[Row]:
+    """Words, tags, the tags' probabilities, and the entities that they make."""
+    for words, predictions in zip(rows, tagger(rows), strict=True):
+        yield {
+            "words": words,
+            "tags": [prediction.tag for prediction in predictions],
+            "probabilities": [rounded(prediction.probability) for prediction in predictions],
+            "entities": [
+                {
+                    "type": entity.type,
+                    "text": " ".join(words[entity.first : entity.end]),
+                    "first": entity.first,
+                    "end": entity.end,
+                    "probability": rounded(entity.probability),
+                }
+                for entity in entity_spans(predictions)
+            ],
+        }
+
+
+def classify(classifier: Classifier, rows: list[list[str]]) -> Iterator[Row]:
+    """Text or texts, label, probability and the whole distribution; a value alone, of a model with one output."""
+    filled = [row for row in rows if any(row)]
+    found = iter(classifier(*zip(*filled, strict=True)).tolist() if filled else ())
+    for row in rows:
+        texts = dict(zip(("text", "text_pair"), row, strict=False))
+        scores = next(found) if any(row) else [None] * len(classifier.labels)
+        if classifier.is_regression:
+            yield texts | {"value": rounded(scores[0])}
+            continue
+        best = scores.index(max(scores)) if any(row) else None
+        yield texts | {
+            "label": None if best is None else classifier.labels[best],
+            "probability": None if best is None else rounded(scores[best]),
+            "distribution": dict(zip(classifier.labels, map(rounded, scores), strict=True)),
+        }
+
+
+def tsv_line(row: Row) -> str:
+    """The input and what was predicted, with tabs between them; nothing for a row that was empty."""
+    if not any(row.get(name) for name in ("words", "text", "text_pair")):
+        return ""
+    columns = [value for name, value in row.items() if name not in ("entities", "distribution")]
+    return "\t".join(" ".join(map(cell, value)) if isinstance(value, list) else cell(value) for value in columns)
+
+
+def cell(value: str | float | None) -> str:
+    """One value of a table; a hyphen for a probability that there is not."""
+    return "-" if value is None else str(value)
+
+
+def rounded(value: float | None) -> float | None:
+    """Six decimal places: float32 has no more."""
+    return None if value is None else round(value, 6)
+
+
+@contextmanager
+def opened(output: str) -> Iterator[TextIO]:
+    """A file that takes its name once the block has ended well, or standard output."""
+    if output == "-":
+        sys.stdout.reconfigure(encoding="utf-8")
+        yield sys.stdout
+        return
+    path = Path(output)
+    with replace_files(path.parent) as staging, (staging / path.name).open("w", encoding="utf-8", newline="\n") as file:
+        yield file
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of loading: gone before one can read it
+    main()
