@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-EMBEDDING_INITS = ("svd", "pca", "cut")
+PRINCIPAL_INITS = ("svd", "pca")
+EMBEDDING_INITS = (*PRINCIPAL_INITS, "cut")
 # Words taken at a time in float64: all 250,000 of a vocabulary would be gigabytes.
 CHUNK = 16384
 
@@ -33,18 +34,48 @@ def narrow_embeddings(words: Tensor, channels: Tensor, embedding_init: str) -> T
     channels = channels.to(words.device)
     if embedding_init == "cut":
         return words.index_select(1, channels).float()
+    mean, gram = _gram(words, embedding_init)
+    return (words.float() - mean.float()) @ _principal_projection(gram, channels).float()
+
+
+def project_embeddings(words: Tensor, size: int, embedding_init: str) -> Tensor:
+    """Narrow a teacher's word vectors for a student whose layers don't come from the teacher.
+
+    Its channels have no place to keep: the columns of `E V_k` come by their weight, the heaviest first. Otherwise as
+    `narrow_embeddings`, whose truncated SVD and PCA they are.
+
+    Args:
+        words: `[vocabulary, hidden]`, any floating dtype.
+        size: k, at most `hidden`.
+        embedding_init: one of `PRINCIPAL_INITS`.
+
+    Returns:
+        `[vocabulary, k]`, float32.
+    """
+    mean, gram = _gram(words, embedding_init)
+    _, vectors = _principal_axes(gram, size)
+    return (words.float() - mean.float()) @ vectors.flip(1).float()
+
+
+def _gram(words: Tensor, embedding_init: str) -> tuple[Tensor, Tensor]:
+    """The mean `[hidden]` that is taken off the word vectors (0 for SVD), and `E^T E` `[hidden, hidden]` without it."""
     mean = words.mean(0, dtype=torch.float64) * (embedding_init == "pca")
     gram = torch.zeros(words.shape[1], words.shape[1], dtype=torch.float64, device=words.device)
     for chunk in words.split(CHUNK):
         centred = chunk.double() - mean
         gram.addmm_(centred.T, centred)
-    return (words.float() - mean.float()) @ _principal_projection(gram, channels).float()
+    return mean, gram
+
+
+def _principal_axes(gram: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest eigenvalues, ascending, and their eigenvectors `[hidden, count]`."""
+    eigenvalues, eigenvectors = torch.linalg.eigh(gram)
+    return eigenvalues[-count:], eigenvectors[:, -count:]
 
 
 def _principal_projection(gram: Tensor, channels: Tensor) -> Tensor:
     """`V_k R`, `[hidden, k]`, from `E^T E`: the eigenvectors of its k largest eigenvalues, turned onto `channels`."""
-    eigenvalues, eigenvectors = torch.linalg.eigh(gram)  # ascending
-    values, vectors = eigenvalues[-len(channels) :], eigenvectors[:, -len(channels) :]
+    values, vectors = _principal_axes(gram, len(channels))
     # (E V_k)^T E[:, channels] = S_k^2 V_k^T[:, channels]: the orthogonal Procrustes problem needs no word vector.
     left, _, right = torch.linalg.svd(values[:, None] * vectors[channels].T)
     return vectors @ (left @ right)

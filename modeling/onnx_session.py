@@ -1,0 +1,69 @@
+"""Running an ONNX file with ONNX Runtime, on PyTorch's tensors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+def onnx_library(name: str) -> ModuleType:
+    """Import a library that only those need who use ONNX files.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"ONNX files need {name}, which is not installed: pip install 'retort[onnx]'.") from error
+
+
+def open_session(path: str | os.PathLike, threads: int | None = None) -> InferenceSession:
+    """Load an ONNX file for the CPU.
+
+    Args:
+        path: the file.
+        threads: for one operator; as many as PyTorch uses now if None, so that speeds can be compared.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: onnxruntime is not installed.
+    """
+    onnxruntime = onnx_library("onnxruntime")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}. Export the model first: examples/export_onnx.py.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: InferenceSession, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The first output of a session.
+
+    Args:
+        session: what `open_session` gave.
+        inputs: name -> `[rows, width]`, int64; those that the file does not take are left out. Without
+            `token_type_ids`, all tokens belong to the first text, as in transformers.
+
+    Returns:
+        On the CPU, in float32.
+
+    Raises:
+        ValueError: an input that the file takes is missing.
+    """
+    wanted = [node.name for node in session.get_inputs()]
+    given = {"token_type_ids": torch.zeros_like(inputs["input_ids"])} | dict(inputs)
+    if missing := [name for name in wanted if name not in given]:
+        raise ValueError(f"The ONNX file takes {', '.join(wanted)}, but {', '.join(missing)} was not given.")
+    (output,) = session.run(None, {name: given[name].cpu().numpy() for name in wanted})
+    return torch.from_numpy(output)
