@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import nn
 
@@ -18,7 +20,8 @@ class Footprint:
     Attributes:
         parameters: all, those that modules share counted once.
         parameters_without_embeddings: those outside the embedding tables (words, positions, token types).
-        megabytes: 10^6 bytes of its tensors in float32, as in `model.safetensors` (whose header adds some kB).
+        megabytes: 10^6 bytes, of its tensors in float32, as in `model.safetensors` (whose header adds some kB), or of
+            the file that it was exported to.
     """
 
     parameters: int
@@ -35,6 +38,15 @@ class Footprint:
         parameters = parameter_count(model)
         size = BYTES_PER_FLOAT32 * parameters + _buffer_bytes(model)
         return cls(parameters, parameters - embeddings, size / 1e6)
+
+    @classmethod
+    def of_file(cls, path: str | os.PathLike, model: nn.Module) -> Footprint:
+        """Measure a file that holds `model` in another format, such as ONNX: its bytes, and the model's parameters.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        return replace(cls.of(model), megabytes=Path(path).stat().st_size / 1e6)
 
 
 def _buffer_bytes(model: nn.Module) -> int:

@@ -13,11 +13,12 @@ from .speed import Speed
 
 
 class Role(StrEnum):
-    """What a model is in a report."""
+    """What a model is in a report; one that is exported is a student in another format, such as ONNX in int8."""
 
     TEACHER = "teacher"
     UNTRAINED = "untrained"
     STUDENT = "student"
+    EXPORTED = "exported"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ModelRow:
 
     Attributes:
         name: what tables and pictures call it.
-        role: teacher, student, or student before training.
+        role: teacher, student, student before training, or exported student.
         quality: name of a metric, as it is to be printed -> value; more is better.
         footprint: its size.
         speed: its speed, compared with the teacher's in one run; None if it was not measured.
@@ -74,7 +75,7 @@ class Report:
 
     @property
     def student(self) -> ModelRow:
-        """The model that the report is about: the last student, or the last model if there is none."""
+        """The model that the report is about: the last student (in PyTorch), or the last model if there is none."""
         return next((row for row in reversed(self.rows) if row.role == Role.STUDENT), self.rows[-1])
 
     def kept(self, row: ModelRow) -> float | None:

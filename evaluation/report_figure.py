@@ -1,13 +1,12 @@
 """A report as a picture: quality against size and against speed, and the losses over time.
 
-Every point and line is labelled where it is: there is no legend to look up, and colour tells nothing that words do not.
+Every point and line is labelled where it is, by a number if there are many, and colour tells nothing that words do not.
 """
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable
 
 import numpy as np
 from matplotlib import style
@@ -16,13 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
-from .label_placement import Label, spread, write_labels
-from .report import ModelRow, Report, Role, number, percent
+from .label_placement import spread
+from .report import Report
+from .report_points import draw_models, key_height, megabytes, sentences_per_second, write_key
+from .report_style import DPI, FAINT, HAIRLINE, INK, PALETTE
 
-INK, FAINT, HAIRLINE = "#2b2b2b", "#6e6e6e", "#dcdcdc"
-# Okabe and Ito's blue and vermillion, then four of Paul Tol's muted colours: told apart with any kind of colour vision,
-# and dark enough for words on white.
-PALETTE = ("#0072B2", "#D55E00", "#117733", "#AA4499", "#332288", "#882255")
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 12,
@@ -40,7 +37,7 @@ STYLE = {
 }
 
 # The page, in inches.
-WIDTH, DPI = 12.0, 150
+WIDTH = 12.0
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_BOTTOM = 0.95, 0.35, 0.75
 HEADING, HEADING_LINE = 1.25, 0.25
 POINTS_HEIGHT, BETWEEN, LOSS_HEIGHT = 3.9, 1.25, 2.1
@@ -53,23 +50,25 @@ def draw(report: Report) -> Figure:
     with style.context(["default", STYLE]):
         measured = textwrap.wrap(report.measured, 132)
         heading = HEADING + HEADING_LINE * len(measured)
-        height = heading + POINTS_HEIGHT + (BETWEEN + LOSS_HEIGHT) * bool(report.losses) + MARGIN_BOTTOM
+        models = POINTS_HEIGHT + key_height(report, WIDTH)
+        height = heading + models + (BETWEEN + LOSS_HEIGHT) * bool(report.losses) + MARGIN_BOTTOM
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
         _write_heading(figure, report.title, measured)
-        panels = [(_megabytes, "←  megabytes, float32")]
+        panels = [(megabytes, "←  megabytes")]
         if any(row.speed for row in report.rows):
-            panels.append((_sentences_per_second, "sentences per second  →"))
+            panels.append((sentences_per_second, "sentences per second  →"))
         width = (WIDTH - MARGIN_LEFT - MARGIN_RIGHT + GUTTER) / len(panels) - GUTTER
         for column, (measure, name) in enumerate(panels):
             axes = _add_axes(figure, MARGIN_LEFT + column * (width + GUTTER), heading, width, POINTS_HEIGHT)
-            _draw_models(axes, report, measure)
+            draw_models(axes, report, measure)
             axes.set_xlabel(name)
             axes.tick_params(labelleft=column == 0)
             axes.set_title(f"↑  {report.metric}" if column == 0 else "", loc="left", fontsize=12)
+        write_key(figure, report, left=MARGIN_LEFT, top=heading + POINTS_HEIGHT + MARGIN_BOTTOM)
         if report.losses:
             width = WIDTH - MARGIN_LEFT - MARGIN_RIGHT - LOSS_LABELS
-            axes = _add_axes(figure, MARGIN_LEFT, heading + POINTS_HEIGHT + BETWEEN, width, LOSS_HEIGHT)
+            axes = _add_axes(figure, MARGIN_LEFT, heading + models + BETWEEN, width, LOSS_HEIGHT)
             _draw_losses(axes, report)
     return figure
 
@@ -85,71 +84,10 @@ def _add_axes(figure: Figure, left: float, top: float, width: float, height: flo
 def _write_heading(figure: Figure, title: str, measured: list[str]) -> None:
     height = figure.get_size_inches()[1]
     left = 0.35 / WIDTH
-    # The page is 75 characters wide at this size.
-    size = 20 * min(1, 75 / len(title))
-    figure.text(left, 1 - 0.35 / height, title, fontsize=size, fontweight="bold", va="top")
+    words = figure.text(left, 1 - 0.35 / height, title, fontsize=20, fontweight="bold", va="top")
+    room = (1 - 2 * left) * WIDTH * DPI
+    words.set_fontsize(20 * min(1, room / words.get_window_extent().width))
     figure.text(left, 1 - 0.83 / height, "\n".join(measured), color=FAINT, fontsize=11, va="top", linespacing=1.4)
-
-
-def _megabytes(row: ModelRow) -> float:
-    return row.footprint.megabytes
-
-
-def _sentences_per_second(row: ModelRow) -> float | None:
-    return row.speed and row.speed.sentences_per_second
-
-
-def _draw_models(axes: Axes, report: Report, measure: Callable[[ModelRow], float | None]) -> None:
-    """One point per model: `measure` to the right, the report's metric upwards."""
-    points = {
-        index: (measure(row), row.quality[report.metric]) for index, row in enumerate(report.rows) if measure(row)
-    }
-    axes.set_xlim(0, 1.3 * max(x for x, _ in points.values()))
-    axes.set_ylim(*_padded([row.quality[report.metric] for row in report.rows]))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.grid(axis="y", color=HAIRLINE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    if report.teacher:
-        axes.axhline(report.teacher.quality[report.metric], color=INK, linewidth=0.8, linestyle=(0, (1, 4)))
-    labels, before, after = [], None, None
-    for index, point in points.items():
-        row = report.rows[index]
-        color = _color(row, report)
-        fill = "white" if row.role == Role.UNTRAINED else color
-        axes.plot(*point, "o", markersize=11, markeredgewidth=2, markeredgecolor=color, markerfacecolor=fill, zorder=3)
-        labels.append(Label(*point, _describe(row, report), color))
-        before = point if row.role == Role.UNTRAINED else before
-        after = point if row is report.student else after
-    write_labels(axes, labels, avoid=_draw_arrow(axes, before, after) if before and after else ())
-
-
-def _draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
-    """Show what training did. Returns points along the arrow; none if it would be shorter than its head."""
-    if np.linalg.norm(np.subtract(*axes.transData.transform([start, end]))) < 40 * DPI / 72:
-        return []
-    arrow = {"arrowstyle": "-|>", "color": PALETTE[0], "linewidth": 1.6, "shrinkA": 8, "shrinkB": 8}
-    axes.annotate("", xy=end, xytext=start, arrowprops=arrow | {"mutation_scale": 14})
-    return list(zip(np.linspace(start[0], end[0], 15), np.linspace(start[1], end[1], 15), strict=True))
-
-
-def _describe(row: ModelRow, report: Report) -> str:
-    share = report.kept(row)
-    compared = "" if share is None or row is report.teacher else f" ({percent(share)})"
-    return f"{row.name}\n{number(row.quality[report.metric])}{compared}"
-
-
-def _color(row: ModelRow, report: Report) -> str:
-    """The report's student stands out; the teacher is dark, all others grey."""
-    return PALETTE[0] if row is report.student else INK if row.role == Role.TEACHER else FAINT
-
-
-def _padded(values: list[float]) -> tuple[float, float]:
-    """Limits with room for labels above and below; at least a tenth of the values apart."""
-    low, high = min(values), max(values)
-    reach = max(high - low, 0.1 * max(abs(low), abs(high)), 1e-3)
-    middle = (low + high) / 2
-    return middle - 0.85 * reach, middle + 0.85 * reach
 
 
 def _draw_losses(axes: Axes, report: Report) -> None:

@@ -1,5 +1,7 @@
 """Sizes against files and hand counts."""
 
+import dataclasses
+
 import pytest
 import tiny
 import torch
@@ -48,3 +50,15 @@ def test_a_sentence_transformer_has_the_footprint_of_its_encoder(tokenizer, tmp_
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     assert Footprint.of(SentenceTransformer(str(tmp_path), device="cpu")) == Footprint.of(model)
+
+
+def test_a_file_has_the_parameters_of_its_model_and_the_megabytes_of_its_bytes(tmp_path):
+    model = tiny.model()
+    (tmp_path / "model.onnx").write_bytes(bytes(12_345))
+    found = Footprint.of_file(tmp_path / "model.onnx", model)
+    assert found == dataclasses.replace(Footprint.of(model), megabytes=0.012345)
+
+
+def test_a_file_that_is_missing_has_no_size(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"model\.onnx"):
+        Footprint.of_file(tmp_path / "model.onnx", tiny.model())

@@ -37,6 +37,10 @@ TEACHER = ModelRow(
 SMALL, FAST = Footprint(17_389_824, 5_472_384, 69.6), Speed(1417.4, 5.0, 1.88, 1.82)
 UNTRAINED = ModelRow("untrained", Role.UNTRAINED, {"MRR@10": 0.4, "recall@1": 0.3}, SMALL, FAST, layers=3)
 STUDENT = ModelRow("student", Role.STUDENT, {"MRR@10": 0.49, "agreement": 0.95}, SMALL, FAST, layers=3)
+INT8 = Footprint(SMALL.parameters, SMALL.parameters_without_embeddings, 17.6)
+EXPORTED = ModelRow(
+    "student, ONNX int8", Role.EXPORTED, {"MRR@10": 0.485}, INT8, Speed(2500.0, 2.0, 3.3, 4.5), layers=3
+)
 LOG = [
     {"loss": 0.5, "loss_embedding": 0.004, "loss_hidden_states": 0.2, "grad_norm": 1.0, "step": 10, "epoch": 0.5},
     {"eval_loss": 0.3, "eval_loss_embedding": 0.01, "step": 10, "epoch": 0.5},
@@ -81,6 +85,10 @@ def test_the_title_is_about_the_last_student():
     assert "99 %" in report(TEACHER, STUDENT, better, UNTRAINED).title
 
 
+def test_the_title_is_about_the_student_and_not_about_what_it_was_exported_to():
+    assert report(TEACHER, STUDENT, EXPORTED).title == report(TEACHER, STUDENT).title
+
+
 @pytest.mark.parametrize(
     ("share", "words"), [(0.984, "98 %"), (0.996, "99.6 %"), (0.9996, "100 %"), (1.0, "100 %"), (1.021, "102 %")]
 )
@@ -109,7 +117,8 @@ def test_the_terminal_table_is_aligned_and_complete():
         agreement                               -           -     0.950
         parameters                         22.7 M      17.4 M    17.4 M
         outside embeddings                 10.8 M       5.5 M     5.5 M
-        megabytes, float32                   90.8        69.6      69.6
+        fewer parameters                     1.0x        1.3x      1.3x
+        megabytes                            90.8        69.6      69.6
         sentences/s                           222       1,417     1,417
         speed-up                            1.00x       1.88x     1.88x
         ms for one sentence                   9.1         5.0       5.0
@@ -119,13 +128,55 @@ def test_the_terminal_table_is_aligned_and_complete():
     assert text_table(report()).splitlines() == [line[8:] for line in expected.splitlines()[1:]]
 
 
+def many_models():
+    """A teacher, three students, and two files of each."""
+    rows = [TEACHER]
+    for depth, speed in ((1, 3000.0), (2, 2000.0), (3, 1417.0)):
+        for back_end, role, size, gain in (
+            ("", Role.STUDENT, SMALL, 1.0),
+            (", ONNX", Role.EXPORTED, SMALL, 1.3),
+            (", ONNX int8", Role.EXPORTED, INT8, 2.5),
+        ):
+            fast = Speed(speed * gain, 5 / gain, speed * gain / 222, 1.8 * gain)
+            value = 0.4 + 0.03 * depth - 0.002 * gain
+            rows.append(ModelRow(f"{depth} layers{back_end}", role, {"MRR@10": value}, size, fast, layers=depth))
+    return tuple(rows)
+
+
+def test_the_table_of_many_models_has_a_line_for_each():
+    rows = many_models()
+    title, blank, *lines = text_table(report(*rows)).splitlines()
+    head, body = lines[:2], lines[3:13]
+    assert (title, blank) == (report(*rows).title, "")
+    assert head[0].split() == "% of outside fewer speed ms for speed".split()
+    assert head[1].split() == "layers MRR@10 teacher recall@1 params embed. params MB sent./s up one up, one".split()
+    assert set(lines[2]) == {"-"}
+    assert body[0].split() == "all-MiniLM-L6-v2 6 0.500 100.0 0.400 22.7 M 10.8 M 1.0x 90.8 222 1.00x 9.1 1.00x".split()
+    int8 = "3 layers, ONNX int8 3 0.485 97.0 - 17.4 M 5.5 M 1.3x 17.6 3,542 15.96x 2.0 4.50x"
+    assert body[-1].split() == int8.split()
+    assert len(set(map(len, [*head, lines[2], *body]))) == 1
+    assert max(map(len, lines)) <= 120
+
+
+def test_the_markdown_table_of_many_models_has_a_line_for_each():
+    head, alignment, *body = markdown_table(report(*many_models())).splitlines()
+    assert head.startswith("|  | layers | MRR@10 | MRR@10, % of teacher | recall@1 | parameters | outside embeddings |")
+    assert alignment.count("---:") == head.count("|") - 2
+    assert body[-1].startswith("| 3 layers, ONNX int8 | 3 | 0.485 | 97.0 | - | 17.4 M | 5.5 M | 1.3x | 17.6 |")
+    assert len(body) == 10
+
+
+def test_without_a_teacher_nothing_is_said_of_compression():
+    assert "fewer parameters" not in text_table(report(STUDENT))
+
+
 def test_lines_that_no_model_has_are_left_out():
     table = text_table(report(quality(STUDENT, 0.49, speed=None, layers=None), measured=""))
     assert [line.split("  ")[0] for line in table.splitlines()[4:]] == [
         "MRR@10",
         "parameters",
         "outside embeddings",
-        "megabytes, float32",
+        "megabytes",
     ]
 
 
@@ -227,6 +278,11 @@ CASES = {
         )
     ),
     "long title": report(TEACHER, quality(STUDENT, 0.49, layers=None), measured="Measured on many things. " * 12),
+    "many models": report(*many_models(), losses=loss_history(LOG)),
+    "many models of one speed and size": report(TEACHER, *(quality(STUDENT, 0.4 + i / 100) for i in range(9))),
+    "many long names": report(
+        *(quality(STUDENT, 0.3 + i / 30, name=f"{i} layers of 264, in three stages, unfrozen") for i in range(7))
+    ),
     "dollar signs": report(TEACHER, quality(STUDENT, 0.49, name="$x^2$")),
 }
 
@@ -244,6 +300,17 @@ def test_every_model_and_every_objective_is_named_in_the_picture():
     assert "hidden states  0.1" in said
     assert "weighted sum  0.2" in said
     assert "vertical lines end an epoch" in said
+
+
+def test_many_models_are_numbered_at_their_points_and_named_below():
+    figure = draw(report(*many_models()))
+    left, right = ([text.get_text() for text in axes.texts] for axes in figure.axes)
+    # Of one size and nearly one quality, as a student and its float32 file are: one point to the eye.
+    assert left == ["1", "2, 3", "4", "5, 6", "7", "8, 9", "10"]
+    assert right == [str(number) for number in range(1, 11)]
+    key = [text.get_text() for text in figure.texts]
+    assert key[2:4] == ["1", "all-MiniLM-L6-v2  0.500"]
+    assert key[-2:] == ["10", "3 layers, ONNX int8  0.485 (97 %)"]
 
 
 def test_one_objective_is_one_line_without_a_sum():

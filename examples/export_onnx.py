@@ -1,0 +1,139 @@
+"""Export a finished model to ONNX, check it against PyTorch, and measure what it gains.
+
+python examples/export_onnx.py --model runs/tagger --int8
+
+Writes model.onnx and, with --int8, model-int8.onnx beside the model, or into --output_dir with its configuration and
+tokenizer. Differences and speed are measured on sentences of the docstrings of Python's standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.tokenization_utils_base import BatchEncoding
+
+from retort.collators.docstrings import docstring_corpus
+from retort.evaluation import Footprint, compare_speed, describe_machine
+from retort.evaluation.onnx_model import OnnxModel
+from retort.evaluation.report_table import aligned
+from retort.modeling import bilstm  # noqa: F401  (the Auto classes know it from here on)
+from retort.modeling.onnx_export import FLOAT32_FILE, INT8_FILE, export_onnx, onnx_agreement, quantize_int8
+from retort.trainers.storage import replace_files
+
+HEADS = {
+    "ForTokenClassification": AutoModelForTokenClassification,
+    "ForSequenceClassification": AutoModelForSequenceClassification,
+    "Model": AutoModel,
+}
+SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
+
+
+def main() -> None:
+    """Parse, export, compare, print."""
+    options = parse_arguments()
+    model, tokenizer = load(options.model)
+    output_dir = Path(options.output_dir or options.model)
+    write(model, tokenizer, output_dir, beside_model=output_dir.resolve() == Path(options.model).resolve())
+    files = [FLOAT32_FILE]
+    if options.int8:
+        quantize_int8(output_dir)
+        files.append(INT8_FILE)
+    print(f"{comparison(model, tokenizer, output_dir, files)}\n\n{output_dir}/: {', '.join(files)}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="a finished model with its tokenizer")
+    parser.add_argument("--output_dir", metavar="FOLDER", help="where to write; default: beside the model")
+    parser.add_argument("--int8", action="store_true", help="write a quantised file, too")
+    return parser.parse_args()
+
+
+def load(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model with the head that its configuration names, in float32 on the CPU.
+
+    Raises:
+        SystemExit: it is no folder of a model, or has another head.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise SystemExit(f"{folder} has no config.json: --model takes the folder of a finished model.")
+    architecture = (AutoConfig.from_pretrained(folder).architectures or ["none"])[0]
+    for ending, auto_class in HEADS.items():
+        if architecture.endswith(ending):
+            model = auto_class.from_pretrained(folder, dtype=torch.float32).eval()
+            return model, AutoTokenizer.from_pretrained(folder)
+    raise SystemExit(
+        f"The configuration of {folder} names {architecture} as its architecture, but only those that end in "
+        f"{', '.join(HEADS)} can be exported."
+    )
+
+
+def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, beside_model: bool) -> None:
+    """Export the model, with what belongs to it if it is to lie elsewhere; all files or none."""
+    with replace_files(folder) as staging:
+        if not beside_model:
+            model.config.save_pretrained(staging)
+            tokenizer.save_pretrained(staging)
+        export_onnx(model, tokenizer, staging)
+
+
+def comparison(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, files: list[str]) -> str:
+    """A table of the model in PyTorch and of its files: size, agreement with PyTorch, speed."""
+    texts = docstring_corpus().sentences["test"]["text"][:SENTENCES]
+    longest = min(MAX_LENGTH, tokenizer.model_max_length)
+    encode = partial(tokenizer, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+    batches = [encode(texts[start : start + BATCH_SIZE]) for start in range(0, len(texts), BATCH_SIZE)]
+    found = {file: onnx_agreement(model, folder / file, batches) for file in files}
+    models = {"PyTorch": model} | {file: OnnxModel(folder, file) for file in files}
+    speeds = compare_speed({name: forward(made, encode) for name, made in models.items()}, texts)
+    lines = [["", "MB", "max difference", "same class", "ms, 1 sentence", f"sentences/s, {BATCH_SIZE}", "speed-up"]]
+    for name, speed in speeds.items():
+        size = Footprint.of(model) if name == "PyTorch" else Footprint.of_file(folder / name, model)
+        agreement = found.get(name)
+        same = agreement and agreement.same_class
+        lines.append(
+            [
+                name,
+                f"{size.megabytes:.1f}",
+                f"{agreement.max_difference:.1e}" if agreement else "-",
+                "-" if same is None else f"{100 * same:.2f} %",
+                f"{speed.milliseconds:.1f} ({speed.latency_speedup:.2f}x)",
+                f"{speed.sentences_per_second:,.0f}",
+                f"{speed.speedup:.2f}x",
+            ]
+        )
+    note = f"Max difference: share of the largest output. Speed: medians of interleaved rounds on {describe_machine()}."
+    return "\n".join([*aligned(lines, gap=3), "", note])
+
+
+def forward(
+    model: PreTrainedModel | OnnxModel, encode: Callable[[list[str]], BatchEncoding]
+) -> Callable[[list[str]], object]:
+    """From texts to outputs."""
+
+    def run(texts: list[str]) -> object:
+        with torch.inference_mode():
+            return model(**encode(texts))
+
+    return run
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of loading: gone before one can read it
+    main()
