@@ -16,11 +16,12 @@ import transformers
 from command_line import parse
 from datasets import Dataset, Value
 from sentence_students import SentenceModel, how_to_use, load_sentence_teacher, resume, side_by_side
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel
 
 from retort import DistillTrainer, DistillTrainingArguments, shrink, tokenize
 from retort.collators import read_dataset, read_texts
 from retort.evaluation import Role, markdown_table, sts_spearman, text_table, write_report
+from retort.trainers import ScoreOnDev
 
 
 @dataclass
@@ -55,19 +56,6 @@ class SentenceArguments:
     )
 
 
-class StsOnDev(TrainerCallback):
-    """Adds the Spearman correlation on development pairs to every evaluation."""
-
-    def __init__(self, teacher: SentenceModel, pairs: Dataset):
-        self.teacher, self.pairs = teacher, pairs
-
-    def on_evaluate(self, args, state, control, metrics, model, **kwargs):
-        """Score the student as it stands."""
-        metrics["eval_sts"] = sts(self.teacher.with_model(model.student), self.pairs)
-        if state.is_world_process_zero:
-            print(f"Step {state.global_step}: eval_sts {metrics['eval_sts']:.4f}")
-
-
 def main() -> None:
     """Parse, distil, judge, save."""
     options, args = parse(SentenceArguments, DistillTrainingArguments, description=__doc__)
@@ -81,7 +69,7 @@ def main() -> None:
         train_dataset=rows,
         eval_dataset=dev and tokenize(dev, teacher.tokenizer, text="sentence1", max_length=options.max_length),
         processing_class=teacher.tokenizer,
-        callbacks=[StsOnDev(teacher, dev)] if dev else [],
+        callbacks=[ScoreOnDev(lambda student: {"sts": sts(teacher.with_model(student), dev)})] if dev else [],
     )
     resume(trainer)
     if trainer.is_world_process_zero() and test:

@@ -122,14 +122,6 @@ def resume(trainer: DistillTrainer) -> None:
     trainer.train(resume_from_checkpoint=checkpoint)
 
 
-def supports_bf16() -> bool:
-    """Whether bfloat16 is computed by the hardware, and so worth having."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-
-
 def how_to_use(folder: str | Path) -> str:
     """The two lines of Python that use a finished student."""
     return (

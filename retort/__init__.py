@@ -7,10 +7,12 @@ __version__ = "0.1.0"
 # Public names and the folder each lives in. They are imported when first used: `import retort` must not pay the
 # five seconds that `transformers.Trainer` costs.
 _HOMES = {
+    "bilstm_student": "retort.modeling",
     "shrink": "retort.modeling",
     "DistillationCollator": "retort.collators",
     "tokenize": "retort.collators",
     "read_dataset": "retort.collators",
+    "read_task": "retort.collators",
     "DistillTrainer": "retort.trainers",
     "DistillTrainingArguments": "retort.trainers",
     "Stage": "retort.trainers",

@@ -220,3 +220,19 @@ def test_the_exported_folder_carries_the_code_and_gives_the_same(tokenizer, tmp_
     with torch.no_grad():
         loaded = AutoModelForTokenClassification.from_pretrained(tmp_path)(**inputs).logits
         assert torch.equal(loaded, trainer.student.eval()(**inputs).logits)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"hidden_weight": 1.0}, "layer_map='top' compares states below the top.*'1:4'"),
+        ({"attention_weight": 1.0}, "attention_weight compares attention, which this student doesn't have"),
+        ({"relation_weight": 1.0}, "relation_weight compares attention"),
+    ],
+)
+def test_what_a_bilstm_does_not_have_can_not_be_compared(weights, message, tmp_path):
+    teacher = tiny.model("bert", "token", layers=4)
+    student = bilstm_student(teacher, embedding_size=8, lstm_hidden_size=6)
+    with pytest.raises(ValueError, match=message):
+        DistillTrainer(student, teacher, tiny.arguments(tmp_path, **weights), processing_class=tiny.tokenizer())

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 
 from retort.collators import tokenize
+from retort.modeling.projected_classifier import add_projector
 from retort.modeling.shrink import shrink
 from retort.trainers import DistillTrainer
 
@@ -30,6 +31,7 @@ ALL = {
     "label_weight": 1.0,
     "embedding_weight": 1.0,
     "similarity_weight": 1.0,
+    "features_weight": 1.0,
 }
 
 
@@ -60,7 +62,7 @@ def test_every_objective_is_trained_and_logged_under_its_own_name(tokenizer, tmp
     trainer = DistillTrainer(student, teacher, args, train_dataset=labelled(tokenizer), processing_class=tokenizer)
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
-    for name in ("logits", "hidden", "relations", "labels", "embedding", "similarity"):
+    for name in ("logits", "hidden", "relations", "labels", "embedding", "similarity", "features"):
         assert steps[-1][f"loss_{name}"] < steps[0][f"loss_{name}"], name
     assert not torch.equal(before, weights(student))
 
@@ -73,6 +75,47 @@ def test_the_logged_loss_is_the_weighted_sum_of_the_logged_parts(tokenizer, tmp_
     for entry in trainer.state.log_history[:-1]:
         total = 0.5 * entry["loss_logits"] + 2 * entry["loss_hidden"] + 3 * entry["loss_labels"]
         assert entry["loss"] == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("task", ["token", "sequence"])
+def test_features_are_compared_behind_the_projector_that_the_classifier_reads(task, tokenizer, tmp_path):
+    teacher, student = teacher_and_student(task=task, hidden_size=16)
+    add_projector(student, 32)
+    before = {name: parameter.detach().clone() for name, parameter in student.named_parameters()}
+    args = arguments(tmp_path, features_weight=1.0)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+    assert not trainer.model.heads
+    batch = trainer.data_collator([trainer.train_dataset[index] for index in range(8)])
+    view = {name: tensor for name, tensor in batch["student"].items() if name != "packing"}
+    with torch.no_grad():
+        if task == "token":
+            row = {"input_ids": torch.tensor([trainer.train_dataset[0]["input_ids"]])}
+            ours = student.classifier.projector(student.bert(**row).last_hidden_state[0])
+            theirs = teacher.bert(**row).last_hidden_state[0]
+            loss = trainer.compute_loss(trainer.model, trainer.data_collator([trainer.train_dataset[0]]))
+        else:
+            ours, theirs = student.bert(**view).pooler_output, teacher.bert(**view).pooler_output
+            ours = student.classifier.projector(ours)
+            loss = trainer.compute_loss(trainer.model, batch)
+    torch.testing.assert_close(loss, (ours - theirs).square().mean())
+    trainer.train()
+    changed = {name for name, parameter in student.named_parameters() if not torch.equal(before[name], parameter)}
+    assert "classifier.projector.weight" in changed
+    assert "classifier.classifier.weight" not in changed
+
+
+def test_first_tokens_only_are_compared_where_that_is_asked(tokenizer, tmp_path):
+    teacher, student = teacher_and_student()
+    args = arguments(tmp_path, hidden_weight=1.0, hidden_tokens="first", layer_map="last")
+    trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+    chosen = [trainer.train_dataset[index] for index in range(3)]
+    with torch.no_grad():
+        tops = [
+            [model.bert(torch.tensor([row["input_ids"]])).last_hidden_state[0, 0] for model in (student, teacher)]
+            for row in chosen
+        ]
+        loss = trainer.compute_loss(trainer.model, trainer.data_collator(chosen))
+    torch.testing.assert_close(loss, torch.stack([(a - b).square().mean() for a, b in tops]).mean())
 
 
 @pytest.mark.promise(1)

@@ -2,7 +2,9 @@
 
 from .arguments import DistillTrainingArguments
 from .cache import cache_teacher
+from .callbacks import ScoreOnDev
 from .distill_trainer import DistillTrainer
+from .publish import best_stage, publish, push_student
 from .stage_plan import plan_table
 from .staged_run import StagedRun, StageResult
 from .stages import Stage
@@ -10,9 +12,13 @@ from .stages import Stage
 __all__ = [
     "DistillTrainer",
     "DistillTrainingArguments",
+    "ScoreOnDev",
     "Stage",
     "StageResult",
     "StagedRun",
+    "best_stage",
     "cache_teacher",
     "plan_table",
+    "publish",
+    "push_student",
 ]

@@ -316,11 +316,7 @@ class DistillTrainer(StudentTrainer):
         save_sentence_transformer(
             folder,
             pooler=self.args.pooler,
-            # RoBERTa-likes have positions that no token ever takes.
-            max_length=min(
-                self.processing_class.model_max_length,
-                self.student.config.max_position_embeddings - position_offset(self.student),
-            ),
+            max_length=min(self.processing_class.model_max_length, _most_tokens(self.student)),
             normalize=self.args.embedding_loss == "cosine",
             projector=projector,
         )
@@ -329,6 +325,12 @@ class DistillTrainer(StudentTrainer):
 def packs(model: PreTrainedModel) -> bool:
     """Whether a model is fed packed batches: its architecture takes them, and its head does not read whole rows."""
     return supports_packing(model) and not is_row_wise(model)
+
+
+def _most_tokens(model: PreTrainedModel) -> float:
+    """How many tokens a row may have; RoBERTa-likes have positions that no token ever takes, LSTMs have none."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return math.inf if positions is None else positions - position_offset(model)
 
 
 def _teacher_dimensions(teachers: list[PreTrainedModel], args: DistillTrainingArguments) -> Dimensions | None:

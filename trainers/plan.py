@@ -87,6 +87,8 @@ def build_objectives(
     if args.logits_weight:
         _check_labels(student, teacher)
         made.append(LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise))
+    if not student.attention_heads:
+        _check_without_attention(args, student, pairs)
     if args.hidden_weight:
         _check_widths(args, *sizes)
         first = args.hidden_tokens == "first"
@@ -113,6 +115,22 @@ def _check_widths(args: DistillTrainingArguments, student: int, teacher: int) ->
             f"The student's vectors have {student} features, the teacher's {teacher}, and projector='none' allows no "
             "map between them. Set projector='linear', or use similarity_weight or relation_weight, which compare "
             "across widths."
+        )
+
+
+def _check_without_attention(
+    args: DistillTrainingArguments, student: Dimensions, pairs: tuple[tuple[int, tuple[int, ...]], ...]
+) -> None:
+    """Refuse what a student of LSTMs doesn't have."""
+    if asked := [name for name in ("attention_weight", "relation_weight") if getattr(args, name)]:
+        raise ValueError(
+            f"{asked[0]} compares attention, which this student doesn't have. Use hidden_weight with "
+            "layer_map='last', or logits_weight."
+        )
+    if args.hidden_weight and any(state != student.depth for state, _ in pairs):
+        raise ValueError(
+            f"layer_map={args.layer_map!r} compares states below the top, but a student of LSTMs is as wide as its "
+            f"config.hidden_size only there. Use layer_map='last', or name a layer of the teacher: '{student.depth}:4'."
         )
 
 

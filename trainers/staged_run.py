@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from accelerate import PartialState
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
@@ -118,12 +119,19 @@ class StagedRun:
         before: Path | None = None
         for index, planned in enumerate(self.plan):
             if not planned.is_finished:
+                self._announce(index, planned)
                 self._run_stage(planned, before)
             before = planned.folder
             later = {self._cache(each.stage) for each in self.plan[index + 1 :]}
             if self._cache(planned.stage) not in later:
                 shutil.rmtree(self._cache(planned.stage), ignore_errors=True)
         return [StageResult.read(planned.folder) for planned in self.plan]
+
+    def _announce(self, index: int, planned: PlannedStage) -> None:
+        checkpoint = last_complete_checkpoint(planned.folder)
+        going_on = f" Going on from {checkpoint}." if checkpoint else ""
+        if PartialState().is_main_process:
+            print(f"\nStage {index + 1} of {len(self.plan)}: {planned.stage.name}.{going_on}", flush=True)
 
     def _run_stage(self, planned: PlannedStage, before: Path | None) -> None:
         student = self._student_after(before)

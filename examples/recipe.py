@@ -1,0 +1,132 @@
+"""A recipe: a YAML file that names a teacher, a student, data, stages, and where to write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from command_line import read_yaml
+from teachers import packaged_model
+
+import retort.trainers
+from retort import DistillTrainer, Stage
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a recipe says.
+
+    Attributes:
+        teacher: hub id or folder.
+        teacher_name: what to call it.
+        fine_tuning: the stage that gives the teacher its head; None if it has one.
+        student: how the student is made of the teacher.
+        data: what it learns from.
+        stages: in their order.
+        arguments: of every stage's trainer.
+        evaluation: what it is judged by.
+        output_dir: where to write.
+    """
+
+    teacher: str
+    teacher_name: str
+    student: Mapping[str, Any]
+    data: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+    output_dir: str
+    fine_tuning: Stage | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_teacher(self, teacher: str) -> Recipe:
+        """Another teacher, whose student is written beside this one's."""
+        folder = f"{self.output_dir}-{Path(teacher).resolve().name}"
+        return replace(self, teacher=teacher, teacher_name=teacher, output_dir=folder)
+
+    def with_seed(self, seed: int) -> Recipe:
+        """Another seed for every stage of the student; the teacher's own fine-tuning keeps its own."""
+        return replace(self, arguments={**self.arguments, "seed": seed})
+
+
+_REQUIRED = ("teacher", "student", "data", "stages", "output_dir")
+_OPTIONAL = ("arguments", "evaluation")
+
+
+def read_recipe(path: str) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        SystemExit: unknown or missing sections or settings.
+    """
+    found = read_yaml(path)
+    missing = [name for name in _REQUIRED if name not in found]
+    unknown = [name for name in found if name not in (*_REQUIRED, *_OPTIONAL)]
+    if missing or unknown:
+        raise SystemExit(
+            f"{path}: a recipe has the sections {', '.join(_REQUIRED)} and, if need be, {', '.join(_OPTIONAL)}; here, "
+            f"{', '.join(missing) or 'none'} are missing and {', '.join(unknown) or 'none'} unknown."
+        )
+    if not isinstance(found["stages"], list) or not all(isinstance(stage, dict) for stage in found["stages"]):
+        raise SystemExit(f"{path}: stages must be a list (- name: ...).")
+    source, name, fine_tuning = _teacher(found["teacher"], path)
+    return Recipe(
+        teacher=source,
+        teacher_name=name,
+        student=found["student"],
+        data=found["data"],
+        stages=tuple(stage_of(stage, path) for stage in found["stages"]),
+        output_dir=found["output_dir"],
+        fine_tuning=fine_tuning,
+        arguments=_resolved(found.get("arguments", {})),
+        evaluation=found.get("evaluation", {}),
+    )
+
+
+def stage_of(settings: Mapping[str, Any], path: str) -> Stage:
+    """A stage as a recipe writes it.
+
+    Raises:
+        SystemExit: a setting that stages don't have, or no trainer of that name.
+    """
+    known = [each.name for each in fields(Stage) if not each.kw_only]
+    if unknown := [name for name in settings if name not in known]:
+        raise SystemExit(f"{path}: a stage has {', '.join(known)}, but not {', '.join(unknown)}.")
+    settings = {"arguments": {}} | dict(settings)
+    if "name" not in settings:
+        raise SystemExit(f"{path}: every stage needs a name.")
+    if "trainer" in settings:
+        trainer = getattr(retort.trainers, settings["trainer"], None)
+        if not (isinstance(trainer, type) and issubclass(trainer, DistillTrainer)):
+            raise SystemExit(f"{path}: retort has no trainer called {settings['trainer']!r}.")
+        settings["trainer"] = trainer
+    return Stage(**settings | {"arguments": _resolved(settings["arguments"])})
+
+
+def _teacher(named: str | Mapping[str, Any], path: str) -> tuple[str, str, Stage | None]:
+    """Where the teacher lies, what to call it, and how it gets its head."""
+    if isinstance(named, str):
+        return named, named, None
+    fine_tuning = named.get("fine_tuning")
+    stage = fine_tuning and stage_of({"name": "fine-tuning"} | fine_tuning, path)
+    if "package" in named:
+        folder = packaged_model(named["package"], named["folder"], named["sha256"])
+        return str(folder), named["name"], stage
+    if "model" not in named:
+        raise SystemExit(f"{path}: teacher needs a model (hub id or folder), or a package, folder, sha256 and name.")
+    return named["model"], named["model"], stage
+
+
+def _resolved(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a trainer; `bf16: auto` is decided for this machine."""
+    return {name: supports_bf16() if (name, value) == ("bf16", "auto") else value for name, value in arguments.items()}
+
+
+def supports_bf16() -> bool:
+    """Whether bfloat16 is computed by the hardware, and so worth having."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

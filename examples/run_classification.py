@@ -1,0 +1,65 @@
+"""Distil a classifier of texts or pairs of texts in XtremeDistil's stages: representations, logits, labels.
+
+python examples/run_classification.py --teacher bert-base-cased --task_folder agnews --layers 3 --output_dir runs/topics
+python examples/run_classification.py --teacher bert-base-cased --task_name mrpc --layers 3 --output_dir runs/mrpc
+
+--task_name takes a GLUE task from the Hub, with its published metric; its test labels are secret, so dev is reported.
+As with run_ner.py, a teacher without a head is fine-tuned first, and what was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import transformers
+from command_line import parse
+from run_task import run_task
+from task_flags import ScheduleArguments, StudentArguments, TaskArguments, recipe_of
+from task_recipe import TaskRecipe
+
+from retort import DistillTrainingArguments
+from retort.evaluation.metrics.glue.glue import MEASURES
+
+# GLUE's tasks on single texts; all others are on pairs.
+SINGLE_TEXTS = ("cola", "sst2")
+
+
+@dataclass
+class ClassificationArguments:
+    """What only classification has."""
+
+    do_pairwise: bool = field(default=False, metadata={"help": "Rows are text1, text2, label."})
+    task_name: str | None = field(
+        default=None, metadata={"help": f"A GLUE task, from the Hub: {', '.join(MEASURES)}. Brings data and metric."}
+    )
+    metric: str | None = field(
+        default=None,
+        metadata={"help": "A GLUE task whose metric to take, or the folder of an evaluate module. Default: accuracy."},
+    )
+
+
+def main() -> None:
+    """Parse, fine-tune, distil, judge, save."""
+    flags, task, student, schedule, args = parse(
+        ClassificationArguments,
+        TaskArguments,
+        StudentArguments,
+        ScheduleArguments,
+        DistillTrainingArguments,
+        description=__doc__,
+    )
+    pairs = flags.do_pairwise
+    if flags.task_name:
+        if flags.task_name not in MEASURES:
+            raise SystemExit(f"GLUE has the tasks {', '.join(MEASURES)}, but not {flags.task_name}.")
+        task.task_folder = [f"nyu-mll/glue:{flags.task_name}"]
+        pairs = flags.task_name not in SINGLE_TEXTS
+    metric = flags.metric or flags.task_name
+    recipe = recipe_of("classification", task, student, schedule, args, metric=metric, pairs=pairs)
+    run_task(TaskRecipe(recipe), dry_run=task.dry_run)
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
+    main()

@@ -1,0 +1,114 @@
+"""A recipe for tagging or classification: the teacher is fine-tuned, the student goes through its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from recipe import Recipe
+from task_students import TaskData, build_student, head_labels, with_head
+from transformers import AutoTokenizer, PreTrainedModel
+
+from retort import StagedRun
+from retort.collators import Task, read_task
+from retort.trainers import StageResult
+
+TASKS = ("tagging", "classification")
+
+
+@dataclass(frozen=True)
+class TaskRecipe:
+    """A recipe whose `data` names a task."""
+
+    recipe: Recipe
+
+    @cached_property
+    def task(self) -> Task:
+        """The rows. A teacher that has its head already says what the labels are, and in which order."""
+        settings = {name: value for name, value in self.recipe.data.items() if name not in ("task", "max_length")}
+        known = head_labels(self.recipe.teacher, self._kind)
+        if known and not self.needs_fine_tuning:
+            settings = {"labels": known} | settings
+        return read_task(self._kind, **settings)
+
+    @cached_property
+    def data(self) -> TaskData:
+        """The same, for the teacher's tokenizer."""
+        return TaskData(
+            self.task,
+            AutoTokenizer.from_pretrained(self.recipe.teacher),
+            self.recipe.data.get("max_length", 128),
+            self.recipe.evaluation.get("metric"),
+        )
+
+    @property
+    def needs_fine_tuning(self) -> bool:
+        """Whether the teacher has no head for this task yet."""
+        return head_labels(self.recipe.teacher, self._kind) is None
+
+    @property
+    def _kind(self) -> str:
+        return self.recipe.data["task"]
+
+    def fine_tuning(self) -> StagedRun | None:
+        """The run that gives the teacher its head; None if it has one.
+
+        Raises:
+            SystemExit: it has none, and the recipe doesn't say how to give it one.
+        """
+        if not self.needs_fine_tuning:
+            return None
+        if self.recipe.fine_tuning is None:
+            raise SystemExit(
+                f"{self.recipe.teacher_name} has no head for {self._kind}, and its logits would be random: give the "
+                "recipe's teacher a section fine_tuning, or name a teacher that was trained for the task."
+            )
+        stage = self.recipe.fine_tuning
+        return StagedRun(
+            [replace(stage, arguments={"label_weight": 1.0} | dict(stage.arguments))],
+            with_head(self.recipe.teacher, self.task),
+            folder=Path(self.recipe.output_dir) / "teacher",
+            data={"train": self.data.rows("train")},
+            eval_dataset=self.data.rows("dev"),
+            processing_class=self.data.tokenizer,
+            score=self.data.dev_score,
+        )
+
+    def teacher(self) -> str:
+        """The fine-tuned teacher's folder; it is fine-tuned first if need be, and kept."""
+        run = self.fine_tuning()
+        return str(run.run()[-1].folder) if run else self.recipe.teacher
+
+    def student(self, teacher: PreTrainedModel) -> tuple[PreTrainedModel, bool]:
+        """The student before its first stage, and whether its word embeddings are frozen."""
+        return build_student(self.recipe.student, teacher, self.task, self.recipe.arguments.get("seed", 42))
+
+    def staged_run(self, teacher: str) -> StagedRun:
+        """The student's stages. `teacher` is what `teacher()` returns; or any of its shape, to look at the plan."""
+        student, freeze = self.student(with_head(teacher, self.task))
+        return StagedRun(
+            self.recipe.stages,
+            student,
+            teacher,
+            folder=Path(self.recipe.output_dir) / "stages",
+            data=self._rows(),
+            eval_dataset=self.data.rows("dev"),
+            processing_class=self.data.tokenizer,
+            arguments=self.recipe.arguments,
+            score=self.data.dev_score,
+            freeze_words=freeze,
+        )
+
+    def _rows(self) -> Mapping[str, Dataset]:
+        return {name: self.data.rows(name) for name in {stage.data for stage in self.recipe.stages}}
+
+
+def stage_scores(results: list[StageResult]) -> list[list[str]]:
+    """Scores on development data after each stage, as rows of a table."""
+    names = list(results[-1].scores)
+    head: list[Any] = ["stage", *(f"dev {name}" for name in names), "steps"]
+    return [head, *([r.name, *(f"{r.scores[name]:.4f}" for name in names), f"{r.steps:,}"] for r in results)]

@@ -1,0 +1,92 @@
+"""Teacher, untrained and trained student side by side on a task's test split, in PyTorch and as ONNX files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from export_onnx import write
+from task_recipe import TaskRecipe
+from task_students import AUTO_CLASSES, TaskData
+from transformers import PreTrainedModel
+
+from retort.evaluation import Footprint, ModelRow, Report, Role, compare_speed, describe_machine, loss_history
+from retort.evaluation.onnx_model import OnnxModel
+from retort.modeling.onnx_export import FLOAT32_FILE, INT8_FILE, quantize_int8
+from retort.trainers import StageResult
+
+# Enough for full batches, and so for speed.
+TEXTS = 256
+
+
+def task_report(work: TaskRecipe, teacher: str, best: StageResult) -> Report:
+    """Judge all of them in one run.
+
+    Args:
+        work: the recipe.
+        teacher: the fine-tuned teacher's folder.
+        best: the student's best stage.
+    """
+    data, split = work.data, "test" if "test" in work.task.splits else "dev"
+    load = AUTO_CLASSES[work.task.kind].from_pretrained
+    models = {work.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, load(teacher))}
+    student = type(work.staged_run(teacher).materials.student).from_pretrained(best.folder)
+    untrained, _ = work.student(load(teacher))
+    models |= {"student, untrained": (Role.UNTRAINED, untrained), "student": (Role.STUDENT, student)}
+    rows = {name: (role, model, Footprint.of(model)) for name, (role, model) in models.items()}
+    if work.recipe.evaluation.get("onnx"):
+        rows |= exported(student, data, Path(work.recipe.output_dir) / "onnx")
+    speeds = compare_speed({name: on_texts(data, model) for name, (_, model, _) in rows.items()}, sample(data, split))
+    made = [
+        ModelRow(name, role, data.quality(model, split), footprint, speeds[name], layers=depth(model))
+        for name, (role, model, footprint) in rows.items()
+    ]
+    count = len(work.task.splits[split])
+    return Report(
+        rows=tuple(made),
+        metric=next(iter(made[0].quality)),
+        losses=loss_history(best.log_history),
+        measured=f"Scores: {count:,} rows of the {split} split. Speed: from words to predictions, float32 but where "
+        f"named otherwise, padded batches of 32 and of 1, medians of interleaved rounds on {describe_machine()}.",
+    )
+
+
+def exported(student: PreTrainedModel, data: TaskData, folder: Path) -> dict[str, tuple[Role, OnnxModel, Footprint]]:
+    """The student as ONNX files, in float32 and in int8, in a folder of their own."""
+    write(student, data.tokenizer, folder, beside_model=False)
+    quantize_int8(folder)
+    return {
+        name: (Role.EXPORTED, OnnxModel(folder, file), Footprint.of_file(folder / file, student))
+        for name, file in (("student, ONNX", FLOAT32_FILE), ("student, ONNX int8", INT8_FILE))
+    }
+
+
+def on_texts(data: TaskData, model: Any) -> Callable[[list[str]], object]:
+    """A model as a function of texts; of taggers, words with spaces between them."""
+    predict = data.predictor(model)
+    if data.task.kind == "tagging":
+        return lambda texts: predict([text.split(" ") for text in texts])
+    if data.task.pairs:
+        return lambda texts: predict(*zip(*(text.split("\t") for text in texts), strict=True))
+    return predict
+
+
+def sample(data: TaskData, split: str) -> list[str]:
+    """Texts of a split, in the form that `on_texts` takes."""
+
+    def texts() -> Iterator[str]:
+        for row in data.task.splits[split]:
+            if data.task.kind == "tagging":
+                yield " ".join(row["words"])
+            else:
+                yield f"{row['text']}\t{row['text_pair']}" if data.task.pairs else row["text"]
+
+    return list(islice(cycle(texts()), TEXTS))
+
+
+def depth(model: Any) -> int | None:
+    """Transformer layers; of other encoders they say nothing beside the teacher's."""
+    config = model.config
+    return config.num_hidden_layers if config.num_attention_heads else None

@@ -1,0 +1,192 @@
+"""What the scripts for tagging and classification share: teachers with heads, students of all kinds, and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from retort import shrink, tokenize
+from retort.collators import Task
+from retort.evaluation import (
+    Classifier,
+    EntityScores,
+    Tagger,
+    entity_scores,
+    expected_calibration_error,
+)
+from retort.evaluation.metrics import Classification, Glue
+from retort.evaluation.metrics.glue.glue import MEASURES
+from retort.modeling.bilstm_student import bilstm_student
+from retort.modeling.embeddings import project_embeddings
+from retort.modeling.projected_classifier import add_projector
+
+AUTO_CLASSES = {"tagging": AutoModelForTokenClassification, "classification": AutoModelForSequenceClassification}
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task, tokenised for one tokenizer, and how a model of it is judged.
+
+    Attributes:
+        task: its rows and labels.
+        tokenizer: the student's, and the teacher's.
+        max_length: tokens to which rows are cut.
+        metric_name: of classification: a GLUE task, whose metric is taken, or the folder of an `evaluate` module.
+    """
+
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    metric_name: str | None = None
+
+    def rows(self, split: str) -> Dataset:
+        """The tokenised rows of a split, or of `transfer`, which have no labels."""
+        second = "text_pair" if self.task.pairs else None
+        if split == "transfer":
+            return tokenize(self.task.transfer, self.tokenizer, text_pair=second, max_length=self.max_length)
+        source = {"words": "words"} if self.task.kind == "tagging" else {"text": "text", "text_pair": second}
+        rows = self.task.splits[split]
+        return tokenize(rows, self.tokenizer, **source, labels="labels", max_length=self.max_length)
+
+    def predictor(self, model: Any) -> Tagger | Classifier:
+        """What predicts with a model, or with an ONNX file in its place."""
+        kind = Tagger if self.task.kind == "tagging" else Classifier
+        return kind(model, self.tokenizer, max_length=self.max_length)
+
+    def dev_score(self, model: PreTrainedModel) -> dict[str, float]:
+        """The number by which a student is selected: F1 of all entities, or the metric's first."""
+        if self.task.kind == "tagging":
+            return {"score": self._tagged(model, "dev")[0].micro.f1}
+        return {"score": next(iter(self._classified(model, "dev").values()))}
+
+    def quality(self, model: Any, split: str = "test") -> dict[str, float]:
+        """Scores as a report prints them, the most important first."""
+        if self.task.kind == "classification":
+            return self._classified(model, split)
+        scores, calibration = self._tagged(model, split)
+        by_language = scores.by_language if len(scores.by_language) > 1 else {}
+        mean = {"F1, mean of languages": scores.language_mean.f1} if by_language else {}
+        named = {f"F1 {language}": score.f1 for language, score in by_language.items()}
+        return mean | {"F1": scores.micro.f1} | named | {"ECE": calibration}
+
+    def entity_table(self, model: Any, split: str = "test") -> str:
+        """All that there is to say of a tagger: by type, by language, and what it takes for what."""
+        return self._tagged(model, split)[0].table()
+
+    def _tagged(self, model: Any, split: str) -> tuple[EntityScores, float]:
+        rows, names = self.task.splits[split], self.task.labels
+        gold = [[names[label] for label in labels] for labels in rows["labels"]]
+        found = self.predictor(model)(rows["words"])
+        pairs = [
+            (word.probability, word.tag == tag)
+            for words, tags in zip(found, gold, strict=True)
+            for word, tag in zip(words, tags, strict=True)
+            if word.probability is not None
+        ]
+        calibration = expected_calibration_error(*zip(*pairs, strict=True))
+        tags = [[word.tag for word in words] for words in found]
+        return entity_scores(gold, tags, rows["language"]), calibration.error
+
+    def _classified(self, model: Any, split: str) -> dict[str, float]:
+        rows = self.task.splits[split]
+        found = self.predictor(model)(rows["text"], rows["text_pair"] if self.task.pairs else None)
+        confidences, classes = found.max(-1)
+        predictions, gold = (classes if self.task.labels else confidences).numpy(), np.asarray(rows["labels"])
+        scores = self.metric.compute(predictions=predictions, references=gold)
+        first, languages = next(iter(scores)), np.asarray(rows["language"])
+        for language in sorted(set(languages)) if len(set(languages)) > 1 else ():
+            own = languages == language
+            found_there = self.metric.compute(predictions=predictions[own], references=gold[own])
+            scores[f"{first} {language}"] = found_there[first]
+        if self.task.labels:
+            right = (predictions == gold).tolist()
+            scores["ECE"] = expected_calibration_error(confidences.tolist(), right).error
+        return scores
+
+    @cached_property
+    def metric(self) -> evaluate.Metric:
+        """Of classification: that of a GLUE task, of an `evaluate` module, or accuracy, macro F1 and MCC."""
+        if self.metric_name in MEASURES or not self.task.labels:
+            return Glue(self.metric_name or "stsb", keep_in_memory=True)
+        return evaluate.load(self.metric_name) if self.metric_name else Classification(keep_in_memory=True)
+
+
+def head_labels(source: str | Path, kind: str) -> tuple[str, ...] | None:
+    """The labels of a teacher that has a head for this kind of task; None if it has none."""
+    config = AutoConfig.from_pretrained(source)
+    ending = AUTO_CLASSES[kind].__name__.removeprefix("AutoModel")
+    if not any(name.endswith(ending) for name in config.architectures or ()):
+        return None
+    return tuple(config.id2label[index] for index in range(config.num_labels))
+
+
+def with_head(source: str | Path, task: Task, seed: int = 42) -> PreTrainedModel:
+    """A model with a head for a task, as it was saved or, where it wasn't, new."""
+    set_seed(seed)
+    names = dict(enumerate(task.labels)) or {0: "score"}
+    return AUTO_CLASSES[task.kind].from_pretrained(
+        source,
+        dtype=torch.float32,
+        id2label=names,
+        label2id={name: index for index, name in names.items()},
+    )
+
+
+def build_student(
+    settings: Mapping[str, Any], teacher: PreTrainedModel, task: Task, seed: int = 42
+) -> tuple[PreTrainedModel, bool]:
+    """A student for a teacher with a head.
+
+    Args:
+        settings: `bilstm` with arguments of `bilstm_student`; or `model`, a checkpoint to start from, and perhaps
+            `embedding_init` (`svd` or `pca`) to give it the teacher's vocabulary and word embeddings, narrowed; or
+            arguments of `shrink`. Besides, `projector: true` puts a projector into the teacher's width before the
+            classifier, and `freeze_embeddings: true` keeps word embeddings as they are.
+        teacher: fine-tuned.
+        task: what it does.
+        seed: of what starts at random.
+
+    Returns:
+        The student, and whether its word embeddings are to stay frozen.
+    """
+    settings = dict(settings)
+    project, freeze = settings.pop("projector", False), settings.pop("freeze_embeddings", False)
+    if "bilstm" in settings:
+        student = bilstm_student(teacher, **settings["bilstm"], seed=seed)
+    elif "model" in settings:
+        student = with_head(settings["model"], task, seed)
+        if "embedding_init" in settings:
+            adopt_words(student, teacher, settings["embedding_init"])
+    else:
+        student = shrink(teacher, **settings)
+    set_seed(seed)
+    if project:
+        add_projector(student, teacher.config.hidden_size)
+    return student, freeze
+
+
+@torch.no_grad()
+def adopt_words(student: PreTrainedModel, teacher: PreTrainedModel, embedding_init: str) -> None:
+    """Give a student the teacher's vocabulary, with the teacher's word embeddings brought to the student's width."""
+    words = teacher.get_input_embeddings().weight
+    width = student.get_input_embeddings().embedding_dim
+    student.resize_token_embeddings(len(words), mean_resizing=False)
+    student.config.pad_token_id = teacher.config.pad_token_id
+    projected = words if width == words.shape[1] else project_embeddings(words, width, embedding_init)
+    student.get_input_embeddings().weight.copy_(projected)

@@ -1,0 +1,234 @@
+"""The scripts for tagging and classification as a user starts them: from a bare encoder to a student in a folder."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+from processes import run
+from safetensors.torch import load_file
+from without_retort import run_without_retort
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+COMMON = (
+    "--per_device_train_batch_size 16 --learning_rate 3e-3 --teacher_learning_rate 3e-3 --teacher_epochs 8 "
+    "--distil_epochs 2 --ft_epochs 2 --patience 2 --use_cpu True --report_to none"
+).split()
+
+
+def launch(script: str, *flags: object) -> str:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    return run([sys.executable, EXAMPLES / script, *flags], environment)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A bare encoder as teacher, and two languages of sentences in which a word is a name if it is `house`-like."""
+    folder = tmp_path_factory.mktemp("tasks")
+    tiny.model("bert", layers=4).save_pretrained(folder / "teacher")
+    tiny.tokenizer().save_pretrained(folder / "teacher")
+    for language, seed in (("xx", 0), ("yy", 10)):
+        home = folder / language
+        home.mkdir()
+        for split, count in (("train", 64), ("dev", 16), ("test", 16)):
+            seed += 1
+            sentences = [sentence.split() for sentence in tiny.sentences(count, seed=seed)]
+            lines = ["".join(f"{word}\t{tag_of(word)}\n" for word in words) for words in sentences]
+            (home / f"{split}.conll").write_text("\n".join(lines))
+            rows = [f"{' '.join(words)}\t{'long' if len(words) > 6 else 'short'}\n" for words in sentences]
+            (folder / f"{language}-classes").mkdir(exist_ok=True)
+            (folder / f"{language}-classes/{split}.tsv").write_text("".join(rows))
+    return folder
+
+
+def tag_of(word: str) -> str:
+    return {"cat": "B-PER", "dog": "B-PER", "house": "B-LOC", "river": "B-LOC"}.get(word, "O")
+
+
+@pytest.fixture(scope="module")
+def tagger(folder):
+    """What run_ner.py printed, and where it wrote."""
+    output = folder / "tagger"
+    tasks = [f"xx={folder}/xx", f"yy={folder}/yy"]
+    flags = ["--teacher", folder / "teacher", "--task_folder", *tasks, "--layers", "2", "--hidden_size", "16"]
+    flags += ["--projector", "True", "--onnx", "True", "--output_dir", output, *COMMON]
+    return launch("run_ner.py", *flags), output, flags
+
+
+def test_a_bare_encoder_is_fine_tuned_and_distilled_in_seven_stages(tagger):
+    printed, output, _ = tagger
+    stages = [path.name[:2] for path in sorted((output / "stages").iterdir())]
+    assert stages == [f"0{index}" for index in range(1, 8)]
+    assert len(list((output / "teacher").iterdir())) == 1
+    for heading in ("Fine-tuning of", "Stages of the student", "dev score", "by language", "F1, mean of languages"):
+        assert heading in printed
+    report = json.loads((output / "report.json").read_text())
+    names = [row["name"] for row in report["rows"]]
+    assert names == ["teacher", "student, untrained", "student", "student, ONNX", "student, ONNX int8"]
+    assert (output / "report.png").stat().st_size > 10_000
+
+
+def test_the_student_learnt_something_that_the_untrained_one_does_not_know(tagger):
+    rows = {row["name"]: row["quality"] for row in json.loads((tagger[1] / "report.json").read_text())["rows"]}
+    metric = "F1, mean of languages"
+    assert rows["teacher"][metric] > 0.8
+    assert rows["student"][metric] > rows["student, untrained"][metric] + 0.3
+    assert rows["student, ONNX"][metric] == pytest.approx(rows["student"][metric])
+
+
+def test_started_again_nothing_is_trained(tagger):
+    printed, output, flags = tagger
+    before = {path: path.stat().st_mtime_ns for path in (output / "stages").rglob("*")}
+    again = launch("run_ner.py", *flags)
+    assert before == {path: path.stat().st_mtime_ns for path in (output / "stages").rglob("*")}
+    assert "'loss'" in printed
+    assert "'loss'" not in again
+
+
+def test_a_dry_run_shows_the_stages_and_writes_nothing(folder):
+    output = folder / "dry"
+    printed = launch(
+        "run_ner.py",
+        *("--teacher", folder / "teacher", "--task_folder", folder / "xx", "--bilstm", "8", "12"),
+        *("--gradual_unfreezing", "layers", "--distil_chunk_size", "40", "--dry_run", "True", "--output_dir", output),
+    )
+    assert not output.exists()
+    for name in ("fine-tuning", "representations-rows-0-40", "logits-layer.0-rows-40-64", "labels-embeddings"):
+        assert name in printed
+
+
+@pytest.mark.promise(5)
+def test_the_pipeline_finds_what_run_predict_finds(tagger, folder):
+    _, student, _ = tagger
+    sentences = [sentence for sentence in tiny.sentences(40, seed=77) if " " in sentence]
+    (folder / "sentences.txt").write_text("\n".join(sentences) + "\n")
+    output = folder / "predicted.jsonl"
+    launch(
+        "run_predict.py",
+        "--model",
+        student,
+        "--input",
+        folder / "sentences.txt",
+        "--output",
+        output,
+        "--format",
+        "jsonl",
+    )
+    ours = [json.loads(line)["entities"] for line in output.read_text().splitlines()]
+    code = """
+import json, sys
+from transformers import pipeline
+tag = pipeline("token-classification", model=sys.argv[1], aggregation_strategy="first", device="cpu")
+lines = [line.split() for line in open(sys.argv[2], encoding="utf-8")]
+found = [[(e["entity_group"], e["word"]) for e in tag(words, is_split_into_words=True)] for words in lines]
+json.dump(found, open(sys.argv[3], "w"))
+"""
+    run_without_retort(code, student, folder / "sentences.txt", folder / "theirs.json")
+    theirs = json.loads((folder / "theirs.json").read_text())
+    assert [[[e["type"], e["text"]] for e in row] for row in ours] == theirs
+    assert sum(map(len, theirs)) > 5
+
+
+def test_a_classifier_is_distilled_by_a_recipe_with_a_bilstm(folder):
+    recipe = {
+        "teacher": {
+            "model": str(folder / "teacher"),
+            "fine_tuning": {"arguments": {"max_steps": 40, "learning_rate": 3e-3}},
+        },
+        "student": {"bilstm": {"embedding_size": 8, "lstm_hidden_size": 12}},
+        "data": {"task": "classification", "folders": [f"xx={folder}/xx-classes", f"yy={folder}/yy-classes"]},
+        "arguments": {"learning_rate": 1e-2, "max_steps": 20, "use_cpu": True, "disable_tqdm": True},
+        "stages": [
+            {"name": "logits", "data": "transfer", "arguments": {"logits_weight": 1.0}},
+            {"name": "labels", "arguments": {"label_weight": 1.0}},
+        ],
+        "output_dir": str(folder / "classifier"),
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    printed = launch("run_recipe.py", folder / "recipe.yaml", "--seed", "3")
+    assert "accuracy xx" in printed
+    assert "macro_f1" in printed
+    student = folder / "classifier"
+    assert "bilstm.projector.weight" in load_file(student / "model.safetensors")
+    assert (student / "modeling_bilstm.py").exists()
+    (folder / "texts.txt").write_text("the cat sat\n\nthe dog ran over the old blue house by a river in the wind\n")
+    lines = launch("run_predict.py", "--model", student, "--input", folder / "texts.txt").splitlines()
+    assert len(lines) == 3
+    assert {lines[0].split("\t")[1], lines[2].split("\t")[1]} <= {"short", "long"}
+
+
+def test_run_classification_takes_pairs(folder):
+    for split in ("train", "dev", "test"):
+        (folder / "pairs").mkdir(exist_ok=True)
+        lines = (folder / "xx-classes" / f"{split}.tsv").read_text().splitlines()
+        rows = [
+            "\t".join([one.split("\t")[0], other.split("\t")[0], one.split("\t")[1]])
+            for one, other in zip(lines, lines[::-1], strict=True)
+        ]
+        (folder / "pairs" / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    flags = [
+        "--teacher",
+        folder / "teacher",
+        "--task_folder",
+        folder / "pairs",
+        "--do_pairwise",
+        "True",
+        "--layers",
+        "2",
+    ]
+    flags += ["--gradual_unfreezing", "none", "--metric", "mrpc", "--output_dir", folder / "pairwise", *COMMON]
+    printed = launch("run_classification.py", *flags)
+    assert "f1, % of teacher" not in printed
+    assert "accuracy, % of teacher" in printed
+    assert "\nf1 " in printed
+
+
+@pytest.mark.promise(9)
+def test_a_teacher_without_a_head_and_no_fine_tuning_is_refused(folder):
+    recipe = {
+        "teacher": str(folder / "teacher"),
+        "student": {"layers": 2},
+        "data": {"task": "tagging", "folders": str(folder / "xx")},
+        "stages": [{"name": "labels", "arguments": {"label_weight": 1.0}}],
+        "output_dir": str(folder / "nothing"),
+    }
+    (folder / "headless.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(AssertionError, match=r"has no head for tagging.*fine_tuning"):
+        launch("run_recipe.py", folder / "headless.yaml")
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages": [{"name": "a", "epochs": 3}]}, "a stage has name, arguments, data.*but not epochs"),
+        ({"stages": [{"arguments": {}}]}, "every stage needs a name"),
+        ({"stages": [{"name": "a", "trainer": "Trainer"}]}, "no trainer called 'Trainer'"),
+        ({"stages": {"name": "a"}}, "stages must be a list"),
+        ({"studnet": {}}, "studnet unknown"),
+        ({"teacher": {"fine_tuning": {}}}, "teacher needs a model"),
+    ],
+)
+def test_a_recipe_with_a_slip_in_it_is_refused(change, message, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from recipe import read_recipe
+
+    plain = {"teacher": "x", "student": {}, "data": {}, "stages": [], "output_dir": "y"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain | change))
+    with pytest.raises(SystemExit, match=message):
+        read_recipe(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_can_be_read_and_every_argument_in_it_exists(path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from recipe import read_recipe
+
+    recipe = read_recipe(path)
+    stages = [*recipe.stages, *([recipe.fine_tuning] if recipe.fine_tuning else [])]
+    assert stages
+    for stage in stages:
+        stage.trainer.arguments_class(output_dir="unused", **{**recipe.arguments, **stage.arguments, "use_cpu": True})
