@@ -15,37 +15,26 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from finished_models import load_finished
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import BatchEncoding
 
 from retort.collators.docstrings import docstring_corpus
 from retort.evaluation import Footprint, compare_speed, describe_machine
 from retort.evaluation.onnx_model import OnnxModel
 from retort.evaluation.report_table import aligned
-from retort.modeling import bilstm  # noqa: F401  (the Auto classes know it from here on)
 from retort.modeling.onnx_export import FLOAT32_FILE, INT8_FILE, export_onnx, onnx_agreement, quantize_int8
 from retort.trainers.storage import replace_files
 
-HEADS = {
-    "ForTokenClassification": AutoModelForTokenClassification,
-    "ForSequenceClassification": AutoModelForSequenceClassification,
-    "Model": AutoModel,
-}
 SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 
 
 def main() -> None:
     """Parse, export, compare, print."""
     options = parse_arguments()
-    model, tokenizer = load(options.model)
+    if not (Path(options.model) / "config.json").is_file():
+        raise SystemExit(f"{options.model} has no config.json: --model takes the folder of a finished model.")
+    model, tokenizer = load_finished(options.model)
     output_dir = Path(options.output_dir or options.model)
     write(model, tokenizer, output_dir, beside_model=output_dir.resolve() == Path(options.model).resolve())
     files = [FLOAT32_FILE]
@@ -62,25 +51,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output_dir", metavar="FOLDER", help="where to write; default: beside the model")
     parser.add_argument("--int8", action="store_true", help="write a quantised file, too")
     return parser.parse_args()
-
-
-def load(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model with the head that its configuration names, in float32 on the CPU.
-
-    Raises:
-        SystemExit: it is no folder of a model, or has another head.
-    """
-    if not (Path(folder) / "config.json").is_file():
-        raise SystemExit(f"{folder} has no config.json: --model takes the folder of a finished model.")
-    architecture = (AutoConfig.from_pretrained(folder).architectures or ["none"])[0]
-    for ending, auto_class in HEADS.items():
-        if architecture.endswith(ending):
-            model = auto_class.from_pretrained(folder, dtype=torch.float32).eval()
-            return model, AutoTokenizer.from_pretrained(folder)
-    raise SystemExit(
-        f"The configuration of {folder} names {architecture} as its architecture, but only those that end in "
-        f"{', '.join(HEADS)} can be exported."
-    )
 
 
 def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, beside_model: bool) -> None:

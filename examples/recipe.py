@@ -29,6 +29,7 @@ class Recipe:
         arguments: of every stage's trainer.
         evaluation: what it is judged by.
         output_dir: where to write.
+        push_to_hub: hub id that the finished student is pushed to; None to keep it here.
     """
 
     teacher: str
@@ -40,6 +41,7 @@ class Recipe:
     fine_tuning: Stage | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    push_to_hub: str | None = None
 
     def with_teacher(self, teacher: str) -> Recipe:
         """Another teacher, whose student is written beside this one's."""
@@ -52,7 +54,7 @@ class Recipe:
 
 
 _REQUIRED = ("teacher", "student", "data", "stages", "output_dir")
-_OPTIONAL = ("arguments", "evaluation")
+_OPTIONAL = ("arguments", "evaluation", "push_to_hub")
 
 
 def read_recipe(path: str) -> Recipe:
@@ -82,6 +84,7 @@ def read_recipe(path: str) -> Recipe:
         fine_tuning=fine_tuning,
         arguments=_resolved(found.get("arguments", {})),
         evaluation=found.get("evaluation", {}),
+        push_to_hub=found.get("push_to_hub"),
     )
 
 

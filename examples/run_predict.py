@@ -23,13 +23,8 @@ from typing import Any, TextIO
 
 import torch
 import transformers
+from finished_models import load_finished
 from tqdm.auto import tqdm
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-)
 
 from retort.collators.text_files import text_rows
 from retort.evaluation import Classifier, Tagger, entity_spans
@@ -38,10 +33,7 @@ from retort.trainers.storage import replace_files
 # Enough to fill batches with rows of like length, and few enough to hold.
 LINES_AT_ONCE = 4096
 
-HEADS = {
-    "ForTokenClassification": (AutoModelForTokenClassification, Tagger),
-    "ForSequenceClassification": (AutoModelForSequenceClassification, Classifier),
-}
+PREDICTORS = {"ForTokenClassification": Tagger, "ForSequenceClassification": Classifier}
 
 Row = dict[str, Any]
 
@@ -81,21 +73,20 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load(model: str, **settings: int) -> Tagger | Classifier:
+def load(source: str, **settings: int) -> Tagger | Classifier:
     """Load a model for the task that its configuration names, onto the GPU if there is one.
 
     Raises:
         SystemExit: it neither tags nor classifies.
     """
-    architecture = (AutoConfig.from_pretrained(model).architectures or ["none"])[0]
+    model, tokenizer = load_finished(source)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    for ending, (auto_class, predictor) in HEADS.items():
-        if architecture.endswith(ending):
-            loaded = auto_class.from_pretrained(model).to(device)
-            return predictor(loaded, AutoTokenizer.from_pretrained(model), **settings)
+    for ending, predictor in PREDICTORS.items():
+        if type(model).__name__.endswith(ending):
+            return predictor(model.to(device), tokenizer, **settings)
     raise SystemExit(
-        f"The configuration of {model} names {architecture} as its architecture, but a model that predicts ends in "
-        f"{' or '.join(HEADS)}. Name one that was trained for its task."
+        f"{source} holds a {type(model).__name__}, but a model that predicts ends in {' or '.join(PREDICTORS)}. Name "
+        "one that was trained for its task."
     )
 
 

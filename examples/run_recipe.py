@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import transformers
 from recipe import Recipe, read_recipe
+from recipe_output import finish
 from run_task import run_task
 from sentence_recipe import SentenceRecipe
 from sentence_students import how_to_use
 from task_recipe import TaskRecipe
 from transformers import AutoModel
 
-from retort.evaluation import markdown_table, text_table, write_report
 from retort.evaluation.report_table import aligned
-from retort.trainers import best_stage, plan_table, publish, push_student
-from retort.trainers.card_facts import is_hub_id
+from retort.trainers import best_stage, plan_table, push_student
 
 
 def main() -> None:
@@ -34,8 +32,8 @@ def main() -> None:
         run_task(TaskRecipe(recipe), dry_run=options.dry_run)
     else:
         run_sentences(SentenceRecipe(recipe), dry_run=options.dry_run)
-    if options.push_to_hub and not options.dry_run:
-        print(f"Pushed: {push_student(recipe.output_dir, options.push_to_hub)}")
+    if recipe.push_to_hub and not options.dry_run:
+        print(f"Pushed: {push_student(recipe.output_dir, recipe.push_to_hub)}")
 
 
 def parse_options() -> argparse.Namespace:
@@ -56,6 +54,8 @@ def changed(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         recipe = recipe.with_teacher(options.teacher)
     if options.output_dir:
         recipe = replace(recipe, output_dir=options.output_dir)
+    if options.push_to_hub:
+        recipe = replace(recipe, push_to_hub=options.push_to_hub)
     return recipe if options.seed is None else recipe.with_seed(options.seed)
 
 
@@ -69,18 +69,8 @@ def run_sentences(work: SentenceRecipe, *, dry_run: bool) -> None:
     print("\nMeasuring quality and speed of teacher, untrained and trained student ...", flush=True)
     best = best_stage(results)
     report = work.report(AutoModel.from_pretrained(best.folder), list(best.log_history))
-    publish(
-        results,
-        recipe.output_dir,
-        teachers=(recipe.teacher_name,),
-        base_models=(recipe.teacher_name,) if is_hub_id(recipe.teacher_name) else (),
-        summary=report.title,
-        results=markdown_table(report),
-        measured=report.measured,
-        data={"passages from the docstrings of Python's standard library": run.plan[-1].rows},
-    )
-    write_report(report, recipe.output_dir)
-    print(f"\n{text_table(report)}\n\nStudent, model card, report.json and report.png: {Path(recipe.output_dir)}/")
+    text = "passages from the docstrings of Python's standard library"
+    finish(recipe, results, report, data={text: run.plan[-1].rows})
     print(f"\n{how_to_use(recipe.output_dir)}\n")
 
 

@@ -55,7 +55,7 @@ class StudentArguments:
         metadata={"help": "How narrower word embeddings are made of the fine-tuned teacher's; the paper: pca."},
     )
     freeze_embeddings: bool = field(default=False, metadata={"help": "Don't train the word embeddings."})
-    projector: bool = field(
+    classifier_projector: bool = field(
         default=False,
         metadata={"help": "Put a projector into the teacher's width before the classifier; it folds away on export."},
     )
@@ -161,7 +161,7 @@ def _fine_tuning(schedule: ScheduleArguments, args: DistillTrainingArguments) ->
 
 
 def _student(flags: StudentArguments) -> dict[str, Any]:
-    shared = {"freeze_embeddings": flags.freeze_embeddings, "projector": flags.projector}
+    shared = {"freeze_embeddings": flags.freeze_embeddings, "projector": flags.classifier_projector}
     if flags.bilstm:
         if len(flags.bilstm) != 2:
             raise SystemExit(f"--bilstm takes two widths, of word embeddings and of the state, not {flags.bilstm}.")
@@ -181,7 +181,7 @@ def _stages(schedule: ScheduleArguments, student: StudentArguments) -> list[Stag
     representations = {"attention_weight": 1.0} if schedule.distil_attention else {}
     if schedule.distil_multi_hidden_states or schedule.distil_attention:
         representations |= {"hidden_weight": 1.0, "layer_map": "top"}
-    elif student.projector:
+    elif student.classifier_projector:
         representations |= {"features_weight": 1.0}
     else:
         representations |= {"hidden_weight": 1.0, "layer_map": "last"}

@@ -17,8 +17,6 @@ from retort import StagedRun
 from retort.collators import Task, read_task
 from retort.trainers import StageResult
 
-TASKS = ("tagging", "classification")
-
 
 @dataclass(frozen=True)
 class TaskRecipe:
@@ -28,12 +26,16 @@ class TaskRecipe:
 
     @cached_property
     def task(self) -> Task:
-        """The rows. A teacher that has its head already says what the labels are, and in which order."""
+        """The rows. Unless the recipe lists the labels, a teacher that knows them all says in which order."""
         settings = {name: value for name, value in self.recipe.data.items() if name not in ("task", "max_length")}
-        known = head_labels(self.recipe.teacher, self._kind)
-        if known and not self.needs_fine_tuning:
-            settings = {"labels": known} | settings
-        return read_task(self._kind, **settings)
+        task = read_task(self._kind, **settings)
+        if self._head and "labels" not in settings and set(task.labels) <= set(self._head):
+            return read_task(self._kind, **settings, labels=self._head)
+        return task
+
+    @cached_property
+    def _head(self) -> tuple[str, ...] | None:
+        return head_labels(self.recipe.teacher, self._kind)
 
     @cached_property
     def data(self) -> TaskData:
@@ -47,26 +49,30 @@ class TaskRecipe:
 
     @property
     def needs_fine_tuning(self) -> bool:
-        """Whether the teacher has no head for this task yet."""
-        return head_labels(self.recipe.teacher, self._kind) is None
+        """Whether the teacher has no head for these labels yet.
+
+        Raises:
+            SystemExit: so it is, and the recipe doesn't say how to give it one.
+        """
+        if self._head is not None and _mean_the_same(self._head, self.task.labels):
+            return False
+        if self.recipe.fine_tuning is None:
+            has = f"a head for {', '.join(self._head)}" if self._head else f"no head for {self._kind}"
+            raise SystemExit(
+                f"{self.recipe.teacher_name} has {has}, but the labels are {', '.join(self.task.labels)}, in this "
+                "order. Give the recipe's teacher a section fine_tuning, name a teacher that was trained for these "
+                "labels, or list them in its order (data: labels)."
+            )
+        return True
 
     @property
     def _kind(self) -> str:
         return self.recipe.data["task"]
 
     def fine_tuning(self) -> StagedRun | None:
-        """The run that gives the teacher its head; None if it has one.
-
-        Raises:
-            SystemExit: it has none, and the recipe doesn't say how to give it one.
-        """
+        """The run that gives the teacher its head; None if it has one."""
         if not self.needs_fine_tuning:
             return None
-        if self.recipe.fine_tuning is None:
-            raise SystemExit(
-                f"{self.recipe.teacher_name} has no head for {self._kind}, and its logits would be random: give the "
-                "recipe's teacher a section fine_tuning, or name a teacher that was trained for the task."
-            )
         stage = self.recipe.fine_tuning
         return StagedRun(
             [replace(stage, arguments={"label_weight": 1.0} | dict(stage.arguments))],
@@ -78,17 +84,12 @@ class TaskRecipe:
             score=self.data.dev_score,
         )
 
-    def teacher(self) -> str:
-        """The fine-tuned teacher's folder; it is fine-tuned first if need be, and kept."""
-        run = self.fine_tuning()
-        return str(run.run()[-1].folder) if run else self.recipe.teacher
-
     def student(self, teacher: PreTrainedModel) -> tuple[PreTrainedModel, bool]:
         """The student before its first stage, and whether its word embeddings are frozen."""
         return build_student(self.recipe.student, teacher, self.task, self.recipe.arguments.get("seed", 42))
 
     def staged_run(self, teacher: str) -> StagedRun:
-        """The student's stages. `teacher` is what `teacher()` returns; or any of its shape, to look at the plan."""
+        """The student's stages. `teacher` is the fine-tuned one; or any of its shape, to look at the plan."""
         student, freeze = self.student(with_head(teacher, self.task))
         return StagedRun(
             self.recipe.stages,
@@ -105,6 +106,12 @@ class TaskRecipe:
 
     def _rows(self) -> Mapping[str, Dataset]:
         return {name: self.data.rows(name) for name in {stage.data for stage in self.recipe.stages}}
+
+
+def _mean_the_same(head: tuple[str, ...], labels: tuple[str, ...]) -> bool:
+    """Whether a head's classes are these labels; those that nobody named (LABEL_0) go by their number."""
+    unnamed = tuple(f"LABEL_{index}" for index in range(len(labels) or 1))
+    return head in (labels, unnamed)
 
 
 def stage_scores(results: list[StageResult]) -> list[list[str]]:

@@ -32,8 +32,8 @@ def task_report(work: TaskRecipe, teacher: str, best: StageResult) -> Report:
     data, split = work.data, "test" if "test" in work.task.splits else "dev"
     load = AUTO_CLASSES[work.task.kind].from_pretrained
     models = {work.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, load(teacher))}
-    student = type(work.staged_run(teacher).materials.student).from_pretrained(best.folder)
     untrained, _ = work.student(load(teacher))
+    student = type(untrained).from_pretrained(best.folder)
     models |= {"student, untrained": (Role.UNTRAINED, untrained), "student": (Role.STUDENT, student)}
     rows = {name: (role, model, Footprint.of(model)) for name, (role, model) in models.items()}
     if work.recipe.evaluation.get("onnx"):

@@ -137,12 +137,13 @@ def head_labels(source: str | Path, kind: str) -> tuple[str, ...] | None:
 
 
 def with_head(source: str | Path, task: Task, seed: int = 42) -> PreTrainedModel:
-    """A model with a head for a task, as it was saved or, where it wasn't, new."""
+    """A model with a head for a task, as it was saved or, where it wasn't or for other classes, new."""
     set_seed(seed)
-    names = dict(enumerate(task.labels)) or {0: "score"}
+    names = dict(enumerate(task.labels)) or {0: "LABEL_0"}
     return AUTO_CLASSES[task.kind].from_pretrained(
         source,
         dtype=torch.float32,
+        ignore_mismatched_sizes=True,
         id2label=names,
         label2id={name: index for index, name in names.items()},
     )

@@ -208,7 +208,7 @@ def test_an_older_output_stays_until_the_new_one_is_whole(models, predict, tmp_p
 
 @pytest.mark.promise(9)
 def test_a_model_without_a_head_is_refused(models, predict):
-    with pytest.raises(SystemExit, match=r"names BertModel as its architecture, but a model that predicts ends in"):
+    with pytest.raises(SystemExit, match=r"holds a BertModel, but a model that predicts ends in"):
         predict(models["encoder"], "the cat")
 
 

@@ -22,17 +22,17 @@ def best_stage(results: Sequence[StageResult]) -> StageResult:
     return max(reversed(results), key=lambda result: next(iter(result.scores.values()), 0.0))
 
 
-def publish(results: Sequence[StageResult], folder: str | Path, **facts: Any) -> None:
+def publish(stages: Sequence[StageResult], folder: str | Path, **facts: Any) -> None:
     """Put the best stage's student into a folder of its own, as a stock model with a card that tells of all stages.
 
     Args:
-        results: of all stages, in order.
+        stages: the results of all of them, in order.
         folder: where to; files of other names stay.
         facts: fields of `CardFacts` that the stages don't know, such as `results` and `measured`.
     """
-    best = best_stage(results)
+    best = best_stage(stages)
     private = shutil.ignore_patterns(*PRIVATE_FILES, RESULT_FILE, "checkpoint-*", "_*")
-    told = staged_facts(results[: results.index(best) + 1], str(folder)) | facts
+    told = staged_facts(stages[: stages.index(best) + 1], str(folder)) | facts
     with replace_files(folder) as staging:
         shutil.copytree(best.folder, staging, ignore=private, dirs_exist_ok=True)
         write_text(staging / CARD_FILE, render_card(CardFacts(**told)))

@@ -122,9 +122,7 @@ class StagedRun:
                 self._announce(index, planned)
                 self._run_stage(planned, before)
             before = planned.folder
-            later = {self._cache(each.stage) for each in self.plan[index + 1 :]}
-            if self._cache(planned.stage) not in later:
-                shutil.rmtree(self._cache(planned.stage), ignore_errors=True)
+            self._drop_caches(keep={each.stage.cache_name for each in self.plan[index + 1 :]})
         return [StageResult.read(planned.folder) for planned in self.plan]
 
     def _announce(self, index: int, planned: PlannedStage) -> None:
@@ -158,7 +156,7 @@ class StagedRun:
         if settings.get("attention_weight"):
             student.set_attn_implementation("eager")
         if stage.cache_teacher:
-            settings["teacher_cache"] = str(self._cache(stage))
+            settings["teacher_cache"] = str(self._caches / stage.cache_name)
         args = stage.trainer.arguments_class(output_dir=str(planned.folder), **settings)
         rows = self.materials.data[stage.data]
         return stage.trainer(
@@ -201,5 +199,15 @@ class StagedRun:
             student.get_submodule(name).load_state_dict(parts)
         return student
 
-    def _cache(self, stage: Stage) -> Path:
-        return self.folder / "_teacher" / stage.cache_name
+    def _drop_caches(self, keep: set[str]) -> None:
+        """Remove what was kept of the teacher's outputs and no later stage reads."""
+        if PartialState().is_main_process and self._caches.is_dir():
+            for folder in self._caches.iterdir():
+                if folder.name not in keep:
+                    shutil.rmtree(folder)
+            if not keep:
+                self._caches.rmdir()
+
+    @property
+    def _caches(self) -> Path:
+        return self.folder / "_teacher"

@@ -1,0 +1,42 @@
+"""Finished models, each with the head that its configuration names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+HEADS = {
+    "ForTokenClassification": AutoModelForTokenClassification,
+    "ForSequenceClassification": AutoModelForSequenceClassification,
+    "Model": AutoModel,
+}
+
+
+def load_finished(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model in float32 and in eval mode, and its tokenizer.
+
+    Args:
+        source: folder or hub id.
+
+    Raises:
+        SystemExit: an architecture that neither tags, nor classifies, nor is an encoder without a head.
+    """
+    architecture = (AutoConfig.from_pretrained(source).architectures or ["none"])[0]
+    for ending, auto_class in HEADS.items():
+        if architecture.endswith(ending):
+            model = auto_class.from_pretrained(source, dtype=torch.float32).eval()
+            return model, AutoTokenizer.from_pretrained(source)
+    raise SystemExit(
+        f"The configuration of {source} names {architecture} as its architecture, but expected is one that ends in "
+        f"{', '.join(HEADS)}."
+    )
