@@ -26,7 +26,7 @@ class Recipe:
         student: how the student is made of the teacher.
         data: what it learns from.
         stages: in their order.
-        arguments: of every stage's trainer.
+        arguments: of every stage's trainer, the fine-tuning's among them; a stage's own win.
         evaluation: what it is judged by.
         output_dir: where to write.
         push_to_hub: hub id that the finished student is pushed to; None to keep it here.
@@ -50,7 +50,7 @@ class Recipe:
 
     def with_seed(self, seed: int) -> Recipe:
         """Another seed for every stage of the student; the teacher's own fine-tuning keeps its own."""
-        return replace(self, arguments={**self.arguments, "seed": seed})
+        return replace(self, stages=tuple(replace(s, arguments={**s.arguments, "seed": seed}) for s in self.stages))
 
 
 _REQUIRED = ("teacher", "student", "data", "stages", "output_dir")

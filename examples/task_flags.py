@@ -119,7 +119,7 @@ def recipe_of(
     return Recipe(
         teacher=task.teacher,
         teacher_name=task.teacher,
-        fine_tuning=_fine_tuning(schedule, args),
+        fine_tuning=_fine_tuning(schedule),
         student=_student(student),
         data={"task": kind, "max_length": task.max_length, "pairs": pairs} | {k: v for k, v in files.items() if v},
         stages=tuple(_stages(schedule, student)),
@@ -130,9 +130,9 @@ def recipe_of(
 
 
 def given(args: DistillTrainingArguments) -> dict[str, Any]:
-    """The arguments that are not at their defaults."""
+    """The arguments that are not at their defaults, but for a launcher's --local_rank: all ranks go by one plan."""
     plain = DistillTrainingArguments(output_dir=args.output_dir)
-    values = {each.name: getattr(args, each.name) for each in fields(args) if each.init}
+    values = {each.name: getattr(args, each.name) for each in fields(args) if each.init and each.name != "local_rank"}
     return {name: value for name, value in values.items() if value != getattr(plain, name)}
 
 
@@ -148,13 +148,11 @@ def _selecting(metric: str, greater_is_better: bool = True) -> dict[str, Any]:
     }
 
 
-def _fine_tuning(schedule: ScheduleArguments, args: DistillTrainingArguments) -> Stage:
+def _fine_tuning(schedule: ScheduleArguments) -> Stage:
     arguments = {
         "num_train_epochs": schedule.teacher_epochs,
         "learning_rate": schedule.teacher_learning_rate,
-        "per_device_train_batch_size": args.per_device_train_batch_size,
         "warmup_steps": 0.1,
-        "bf16": args.bf16,
     }
     lora = schedule.lora_rank and {"r": schedule.lora_rank, "lora_alpha": 2 * schedule.lora_rank}
     return Stage("fine-tuning", arguments | _selecting("eval_score"), patience=schedule.patience, lora=lora or None)

@@ -29,9 +29,9 @@ class TaskRecipe:
         """The rows. Unless the recipe lists the labels, a teacher that knows them all says in which order."""
         settings = {name: value for name, value in self.recipe.data.items() if name not in ("task", "max_length")}
         task = read_task(self._kind, **settings)
-        if self._head and "labels" not in settings and set(task.labels) <= set(self._head):
-            return read_task(self._kind, **settings, labels=self._head)
-        return task
+        if self._head in (None, task.labels) or "labels" in settings or not set(task.labels) <= set(self._head):
+            return task
+        return read_task(self._kind, **settings, labels=self._head)
 
     @cached_property
     def _head(self) -> tuple[str, ...] | None:
@@ -81,12 +81,13 @@ class TaskRecipe:
             data={"train": self.data.rows("train")},
             eval_dataset=self.data.rows("dev"),
             processing_class=self.data.tokenizer,
+            arguments=self.recipe.arguments,
             score=self.data.dev_score,
         )
 
     def student(self, teacher: PreTrainedModel) -> tuple[PreTrainedModel, bool]:
         """The student before its first stage, and whether its word embeddings are frozen."""
-        return build_student(self.recipe.student, teacher, self.task, self.recipe.arguments.get("seed", 42))
+        return build_student(self.recipe.student, teacher, self.task, self.recipe.stages[0].arguments.get("seed", 42))
 
     def staged_run(self, teacher: str) -> StagedRun:
         """The student's stages. `teacher` is the fine-tuned one; or any of its shape, to look at the plan."""

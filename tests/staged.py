@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import tiny
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import TrainerCallback
 
@@ -16,6 +18,7 @@ from retort.modeling.projected_classifier import add_projector
 from retort.modeling.shrink import shrink
 from retort.trainers import Stage, StagedRun
 
+REPOSITORY = Path(__file__).parents[1]
 ARGUMENTS = {
     "per_device_train_batch_size": 8,
     "max_steps": 4,
@@ -82,3 +85,13 @@ def staged_run(folder: str | Path, stages=STAGES, *, callbacks=(), **changes) ->
 def run_staged(folder: str, kill_in: str | None = None, step: int = 0) -> None:
     """For a process of its own."""
     staged_run(folder, callbacks=[KillIn(kill_in, step)]).run()
+
+
+def run_on_this_rank(folder: str, zero: int = 0, **arguments) -> None:
+    """For several processes, each of which trains; gradients are followed as they are, without Adam's division."""
+    deepspeed = {"deepspeed": str(REPOSITORY / f"examples/deepspeed/zero{zero}.json")} if zero else {}
+    settings = ARGUMENTS | {"optim": "sgd", "learning_rate": 0.05, "disable_dropout": True} | deepspeed | arguments
+    features = replace(STAGES[0], arguments={"features_weight": 1.0, "logits_weight": 0.1})
+    staged_run(folder, [features, *STAGES[1:]], arguments=settings).run()
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()

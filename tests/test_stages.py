@@ -262,6 +262,34 @@ def test_other_data_or_arguments_make_another_plan(changed, finished):
     assert states == ["finished"] * untouched + ["to do"] * (6 - untouched)
 
 
+# --- Several ranks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def on_one_rank(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one_rank")
+    assert run_on_ranks(staged.run_on_this_rank, 1, folder=str(folder)) == [0]
+    return stages_of(folder)
+
+
+def stages_of(folder):
+    """Stage's number -> its student's weights."""
+    return {path.parent.name[:2]: load_file(path) for path in sorted(folder.glob("*/model.safetensors"))}
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("zero", [0, 2, 3], ids=["DDP", "ZeRO-2", "ZeRO-3"])
+def test_two_ranks_go_through_the_stages_as_one_does(zero, on_one_rank, tmp_path):
+    # ZeRO-3 can't train features alone (see `check_sharding`), so every run here has logits beside them.
+    common = {"folder": str(tmp_path), "zero": zero, "per_device_train_batch_size": 4}
+    assert run_on_ranks(staged.run_on_this_rank, 2, **common) == [0, 0]
+    found = stages_of(tmp_path)
+    assert found.keys() == on_one_rank.keys() == {f"0{index}" for index in range(1, 7)}
+    for stage, state in on_one_rank.items():
+        for name, tensor in state.items():
+            torch.testing.assert_close(found[stage][name], tensor, rtol=1e-3, atol=1e-4, msg=f"{stage}: {name}")
+
+
 # --- The teacher's own fine-tuning ------------------------------------------------------------------------------------
 
 

@@ -54,6 +54,21 @@ def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
             )
 
 
+def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
+    """Refuse what DeepSpeed can't differentiate: it counts on the output of every module that ran being used.
+
+    Raises:
+        ValueError: features without logits under ZeRO-3. The classifier that reads them runs for nothing.
+    """
+    requests = [objective.student_request() for objective in objectives]
+    sharded = args.deepspeed and args.hf_deepspeed_config.is_zero3()
+    if sharded and any(r.features for r in requests) and not any(r.logits for r in requests):
+        raise ValueError(
+            "features_weight needs logits_weight or label_weight beside it under ZeRO-3. Compare hidden states instead "
+            "(hidden_weight with layer_map='last'), or run under ZeRO-2."
+        )
+
+
 def check_attention(objectives: Sequence[Objective], models: Sequence[PreTrainedModel]) -> None:
     """Refuse attention maps of models that make none.
 

@@ -24,7 +24,7 @@ from .arguments import DistillTrainingArguments
 from .batches import Batch, as_batch
 from .cache import PREFIX, CachedTeacher, cache_teacher, open_cache, with_teacher_outputs
 from .card_facts import describe_run
-from .checks import check_alignment, check_attention, check_heads, check_labels, check_run
+from .checks import check_alignment, check_attention, check_heads, check_labels, check_run, check_sharding
 from .export import save_sentence_transformer
 from .model_card import CardFacts
 from .objectives import AttentionObjective, Objective
@@ -86,6 +86,7 @@ class DistillTrainer(StudentTrainer):
         self._sources = sources
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
         self.objectives = self.build_objectives(args, model, _teacher_dimensions(teachers, args))
+        check_sharding(self.objectives, args)
         check_heads(self.objectives, model, teachers)
         check_labels(self.objectives, model, train_dataset)
         check_attention(self.objectives, [model, *teachers])

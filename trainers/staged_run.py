@@ -141,6 +141,7 @@ class StagedRun:
         trainer.save_model()
         trainer.save_heads(planned.folder)
         scores = dict(self.score(student)) if self.score else {}
+        trainer.accelerator.wait_for_everyone()  # a rank may still be reading the best checkpoint
         if trainer.is_world_process_zero():
             facts, state = asdict(trainer.card_facts()), trainer.state
             StageResult(planned.stage.name, planned.folder, scores, state.global_step, state.log_history, facts).write(

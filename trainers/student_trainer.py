@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
 from transformers.utils import PushInProgress
 
@@ -87,7 +88,12 @@ class StudentTrainer(Trainer):
             if resume_from_checkpoint is None:
                 raise ValueError(f"{self.args.output_dir} holds no complete checkpoint to resume from.")
         self._was_stopped = was_stopped_early(resume_from_checkpoint) if resume_from_checkpoint else False
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
+        finally:
+            # Training under ZeRO-3 leaves a setting behind by which every model that is loaded later would come in
+            # shards, on whatever ranks load it.
+            unset_hf_deepspeed_config()
 
     def end(self) -> None:
         """Leave the process group; call it last (see `Trainer.end`).
