@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from accelerate import PartialState
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
@@ -119,23 +118,20 @@ class StagedRun:
         before: Path | None = None
         for index, planned in enumerate(self.plan):
             if not planned.is_finished:
-                self._announce(index, planned)
-                self._run_stage(planned, before)
+                self._run_stage(index, before)
             before = planned.folder
-            self._drop_caches(keep={each.stage.cache_name for each in self.plan[index + 1 :]})
         return [StageResult.read(planned.folder) for planned in self.plan]
 
-    def _announce(self, index: int, planned: PlannedStage) -> None:
-        checkpoint = last_complete_checkpoint(planned.folder)
-        going_on = f" Going on from {checkpoint}." if checkpoint else ""
-        if PartialState().is_main_process:
-            print(f"\nStage {index + 1} of {len(self.plan)}: {planned.stage.name}.{going_on}", flush=True)
-
-    def _run_stage(self, planned: PlannedStage, before: Path | None) -> None:
+    def _run_stage(self, index: int, before: Path | None) -> None:
+        planned = self.plan[index]
         student = self._student_after(before)
         adapted = self._freeze(student, planned.stage)
         trainer = self._trainer(planned, student)
-        trainer.train(resume_from_checkpoint=last_complete_checkpoint(planned.folder))
+        checkpoint = last_complete_checkpoint(planned.folder)
+        if trainer.is_world_process_zero():
+            going_on = f" Going on from {checkpoint}." if checkpoint else ""
+            print(f"\nStage {index + 1} of {len(self.plan)}: {planned.stage.name}.{going_on}", flush=True)
+        trainer.train(resume_from_checkpoint=checkpoint)
         if adapted is not None:
             adapted.merge_and_unload()
         trainer.save_model()
@@ -143,13 +139,21 @@ class StagedRun:
         scores = dict(self.score(student)) if self.score else {}
         trainer.accelerator.wait_for_everyone()  # a rank may still be reading the best checkpoint
         if trainer.is_world_process_zero():
-            facts, state = asdict(trainer.card_facts()), trainer.state
-            StageResult(planned.stage.name, planned.folder, scores, state.global_step, state.log_history, facts).write(
-                planned.key
-            )
-            for checkpoint in planned.folder.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint, ignore_errors=True)
+            name, folder, state, facts = planned.stage.name, planned.folder, trainer.state, asdict(trainer.card_facts())
+            StageResult(name, folder, scores, state.global_step, state.log_history, facts).write(planned.key)
+            self._tidy_up(index)
         trainer.accelerator.wait_for_everyone()
+
+    def _tidy_up(self, index: int) -> None:
+        """Remove a finished stage's checkpoints, and cached outputs of the teacher that no later stage reads."""
+        for checkpoint in self.plan[index].folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        still_read = {planned.stage.cache_name for planned in self.plan[index + 1 :]}
+        for cache in self._caches.glob("*"):
+            if cache.name not in still_read:
+                shutil.rmtree(cache)
+        if self._caches.is_dir() and not any(self._caches.iterdir()):
+            self._caches.rmdir()
 
     def _trainer(self, planned: PlannedStage, student: PreTrainedModel) -> DistillTrainer:
         stage = planned.stage
@@ -199,15 +203,6 @@ class StagedRun:
             parts = {key.removeprefix(prefix): value for key, value in saved.items() if key.startswith(prefix)}
             student.get_submodule(name).load_state_dict(parts)
         return student
-
-    def _drop_caches(self, keep: set[str]) -> None:
-        """Remove what was kept of the teacher's outputs and no later stage reads."""
-        if PartialState().is_main_process and self._caches.is_dir():
-            for folder in self._caches.iterdir():
-                if folder.name not in keep:
-                    shutil.rmtree(folder)
-            if not keep:
-                self._caches.rmdir()
 
     @property
     def _caches(self) -> Path:
