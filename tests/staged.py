@@ -66,19 +66,25 @@ def rows(tokenizer, count: int, seed: int, labelled: bool) -> Dataset:
     return tokenize(Dataset.from_dict({"words": words, "labels": labels}), tokenizer, words="words", labels="labels")
 
 
-def staged_run(folder: str | Path, stages=STAGES, *, callbacks=(), **changes) -> StagedRun:
+def staged_run(folder: str | Path, stages=STAGES, *, teacher=None, callbacks=(), **changes) -> StagedRun:
     tokenizer = tiny.tokenizer()
-    teacher = tiny.model("bert", "token", layers=4)
-    student = shrink(teacher, layers=2, hidden_size=16)
+    model = tiny.model("bert", "token", layers=4)
+    student = shrink(model, layers=2, hidden_size=16)
     torch.manual_seed(1)
-    add_projector(student, teacher.config.hidden_size)
+    add_projector(student, model.config.hidden_size)
     settings = {
         "data": {"train": rows(tokenizer, 32, 0, True), "transfer": rows(tokenizer, 40, 1, False)},
         "eval_dataset": rows(tokenizer, 16, 2, True),
         "arguments": ARGUMENTS,
     }
     return StagedRun(
-        stages, student, teacher, folder=folder, processing_class=tokenizer, callbacks=callbacks, **settings | changes
+        stages,
+        student,
+        teacher or model,
+        folder=folder,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        **settings | changes,
     )
 
 
