@@ -28,7 +28,7 @@ class ModelRow:
     Attributes:
         name: what tables and pictures call it.
         role: teacher, student, student before training, or exported student.
-        quality: name of a metric, as it is to be printed -> value; more is better.
+        quality: name of a metric, as it is to be printed -> value; of the one that a report is about, more is better.
         footprint: its size.
         speed: its speed, compared with the teacher's in one run; None if it was not measured.
         layers: its transformer layers; None if that says nothing about it.

@@ -6,7 +6,6 @@ from accelerate import PartialState
 from recipe_output import finish
 from task_recipe import TaskRecipe, stage_scores
 from task_report import task_report
-from task_students import AUTO_CLASSES
 
 from retort import DistillTrainingArguments, StagedRun
 from retort.evaluation.report_table import aligned
@@ -53,9 +52,8 @@ def judge(work: TaskRecipe, teacher: str, results: list[StageResult]) -> None:
     """Measure the best stage's student beside its teacher, and publish it."""
     best = best_stage(results)
     print("\n" + "\n".join(aligned(stage_scores(results), gap=2)) + f"\n\nBest on dev: {best.name}. Measuring ...\n")
-    report = task_report(work, teacher, best)
-    if work.task.kind == "tagging" and "test" in work.task.splits:
-        print(work.data.entity_table(AUTO_CLASSES["tagging"].from_pretrained(best.folder)))
+    report, details = task_report(work, teacher, best)
+    print(details)
     finish(work.recipe, results, report)
     print(f"Predict with it: python examples/run_predict.py --model {work.recipe.output_dir} --input texts.txt\n")
 

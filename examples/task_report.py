@@ -21,13 +21,16 @@ from retort.trainers import StageResult
 TEXTS = 256
 
 
-def task_report(work: TaskRecipe, teacher: str, best: StageResult) -> Report:
+def task_report(work: TaskRecipe, teacher: str, best: StageResult) -> tuple[Report, str]:
     """Judge all of them in one run.
 
     Args:
         work: the recipe.
         teacher: the fine-tuned teacher's folder.
         best: the student's best stage.
+
+    Returns:
+        The report, and details of the student's scores as plain text.
     """
     data, split = work.data, "test" if "test" in work.task.splits else "dev"
     load = AUTO_CLASSES[work.task.kind].from_pretrained
@@ -39,18 +42,20 @@ def task_report(work: TaskRecipe, teacher: str, best: StageResult) -> Report:
     if work.recipe.evaluation.get("onnx"):
         rows |= exported(student, data, Path(work.recipe.output_dir) / "onnx")
     speeds = compare_speed({name: on_texts(data, model) for name, (_, model, _) in rows.items()}, sample(data, split))
+    judged = {name: data.judge(model, split) for name, (_, model, _) in rows.items()}
     made = [
-        ModelRow(name, role, data.quality(model, split), footprint, speeds[name], layers=depth(model))
+        ModelRow(name, role, judged[name].quality, footprint, speeds[name], layers=depth(model))
         for name, (role, model, footprint) in rows.items()
     ]
     count = len(work.task.splits[split])
-    return Report(
+    report = Report(
         rows=tuple(made),
         metric=next(iter(made[0].quality)),
         losses=loss_history(best.log_history),
         measured=f"Scores: {count:,} rows of the {split} split. Speed: from words to predictions, float32 but where "
         f"named otherwise, padded batches of 32 and of 1, medians of interleaved rounds on {describe_machine()}.",
     )
+    return report, judged["student"].details
 
 
 def exported(student: PreTrainedModel, data: TaskData, folder: Path) -> dict[str, tuple[Role, OnnxModel, Footprint]]:

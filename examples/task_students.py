@@ -40,6 +40,19 @@ AUTO_CLASSES = {"tagging": AutoModelForTokenClassification, "classification": Au
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What a model is worth.
+
+    Attributes:
+        quality: scores as a report prints them, the most important first.
+        details: of a tagger, scores by type and language, and what it takes for what, as plain text.
+    """
+
+    quality: dict[str, float]
+    details: str = ""
+
+
+@dataclass(frozen=True)
 class TaskData:
     """A task, tokenised for one tokenizer, and how a model of it is judged.
 
@@ -75,19 +88,15 @@ class TaskData:
             return {"score": self._tagged(model, "dev")[0].micro.f1}
         return {"score": next(iter(self._classified(model, "dev").values()))}
 
-    def quality(self, model: Any, split: str = "test") -> dict[str, float]:
-        """Scores as a report prints them, the most important first."""
+    def judge(self, model: Any, split: str = "test") -> Judgement:
+        """All that is to be said of a model's predictions."""
         if self.task.kind == "classification":
-            return self._classified(model, split)
+            return Judgement(self._classified(model, split))
         scores, calibration = self._tagged(model, split)
         by_language = scores.by_language if len(scores.by_language) > 1 else {}
         mean = {"F1, mean of languages": scores.language_mean.f1} if by_language else {}
         named = {f"F1 {language}": score.f1 for language, score in by_language.items()}
-        return mean | {"F1": scores.micro.f1} | named | {"ECE": calibration}
-
-    def entity_table(self, model: Any, split: str = "test") -> str:
-        """All that there is to say of a tagger: by type, by language, and what it takes for what."""
-        return self._tagged(model, split)[0].table()
+        return Judgement(mean | {"F1": scores.micro.f1} | named | {"ECE": calibration}, scores.table())
 
     def _tagged(self, model: Any, split: str) -> tuple[EntityScores, float]:
         rows, names = self.task.splits[split], self.task.labels

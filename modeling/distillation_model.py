@@ -68,7 +68,6 @@ class DistillationModel(nn.Module):
             output.projected[name] = head(source.to(next(head.parameters()).dtype))
         return output
 
-
     # --- What is kept of it -------------------------------------------------------------------------------------------
 
     def student_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,8 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from datasets import Dataset, Features, List, Value, concatenate_datasets
@@ -25,6 +23,7 @@ from transformers.utils import logging
 from ..modeling.encoding import EncoderOutput, OutputRequest
 from ..modeling.layout import TokenLayout
 from .batches import Batch
+from .fingerprints import fingerprint_model, fingerprint_rows, sha256_of
 from .plan import Dimensions
 from .storage import replace_files, write_json
 from .teacher import LiveTeacher, Teacher, is_row_wise
@@ -167,38 +166,6 @@ def with_teacher_outputs(dataset: Dataset, cached: Dataset) -> Dataset:
     return joined.with_format("numpy")
 
 
-def fingerprint_model(model: torch.nn.Module) -> str:
-    """SHA-256 of a model's weights, their names, shapes and number format."""
-    digest = hashlib.sha256(type(model).__name__.encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def fingerprint_rows(dataset: Dataset, *further: str) -> str:
-    """SHA-256 of the token ids that the teacher reads, row by row: it tells both another text and another tokenizer.
-
-    Args:
-        dataset: tokenised rows.
-        further: other columns that count, where there are such.
-    """
-    digest = hashlib.sha256()
-    columns = ["input_ids", "token_type_ids"]
-    if "teacher_input_ids" in dataset.column_names:
-        columns = ["teacher_input_ids", "teacher_token_type_ids"]
-    columns = [name for name in dict.fromkeys([*columns, *further]) if name in dataset.column_names]
-    for rows in dataset.select_columns(columns).with_format("arrow").iter(batch_size=10_000):
-        for column in columns:
-            values = rows[column]
-            if pa.types.is_nested(values.type):
-                digest.update(pc.list_value_length(values).cast("int64").to_numpy())
-                values = pc.list_flatten(values)
-            kind = "float64" if pa.types.is_floating(values.type) else "int64"
-            digest.update(np.ascontiguousarray(values.cast(kind).to_numpy()))
-    return digest.hexdigest()
-
-
 def _manifest(teacher: LiveTeacher, dataset: Dataset, dtype: str, rows_per_shard: int) -> dict:
     return {
         "teacher": [fingerprint_model(model) for model in teacher.models],
@@ -286,7 +253,7 @@ def _write_shard(teacher, rows, folder, index, collator, device, dtype, batch_si
             new_fingerprint=hashlib.sha256(file.name.encode()).hexdigest()[:16],
             desc=f"Teacher outputs, part {index + 1} of {shards}",
         )
-        write_json(staging / _shard_note(folder, index).name, {"rows": len(rows), "sha256": _sha256(file)})
+        write_json(staging / _shard_note(folder, index).name, {"rows": len(rows), "sha256": sha256_of(file)})
 
 
 def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> dict[str, list[np.ndarray]]:
@@ -339,11 +306,6 @@ def _open_shard(folder: Path, index: int) -> Dataset:
     file, note = _shard_file(folder, index), _shard_note(folder, index)
     way_out = f"Delete {note} and run again with the teacher: only this part is computed anew"
     checksum = _read_object(note, {"sha256"}, way_out)["sha256"]
-    if not file.exists() or _sha256(file) != checksum:
+    if not file.exists() or sha256_of(file) != checksum:
         raise CorruptCacheError(f"{file} is missing or not what was written (its checksum differs). {way_out}.")
     return Dataset.from_file(str(file)).with_format("numpy")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -16,10 +16,9 @@ from typing import Any
 from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.utils import cached_file
 
 from ..modeling.groups import parameter_groups, resolve_groups
-from .cache import fingerprint_model, fingerprint_rows
+from .fingerprints import fingerprint_model, fingerprint_rows, fingerprint_source
 from .stages import Stage, unfold
 from .storage import last_complete_checkpoint
 from .teacher import TeacherSource
@@ -138,7 +137,7 @@ def _root_key(materials: Materials) -> str:
     teacher = materials.teacher
     sources = teacher if isinstance(teacher, list | tuple) else [teacher]
     dev = materials.eval_dataset and fingerprint_rows(materials.eval_dataset, *_COLUMNS)
-    return _hash(fingerprint_model(materials.student), [_fingerprint_source(source) for source in sources], dev)
+    return _hash(fingerprint_model(materials.student), [fingerprint_source(source) for source in sources], dev)
 
 
 def _describe(stage: Stage, materials: Materials) -> dict[str, Any]:
@@ -159,22 +158,6 @@ def _learning(stage: Stage, groups: Mapping[str, list[nn.Parameter]], materials:
 
 def _size(parameters: Sequence[nn.Parameter]) -> int:
     return sum(parameter.numel() for parameter in parameters)
-
-
-def _fingerprint_source(source: TeacherSource | None) -> str | None:
-    """A name of a teacher's weights: of a model, its own; of a folder, those of its files; of a hub id, its commit."""
-    if source is None:
-        return None
-    if isinstance(source, nn.Module):
-        return fingerprint_model(source)
-    if Path(source).is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(Path(source).glob("*.safetensors")):
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        return digest.hexdigest()
-    # <cache>/snapshots/<commit>/config.json
-    return f"{source}@{Path(cached_file(str(source), 'config.json')).parent.name}"
 
 
 def _hash(*parts: Any) -> str:
