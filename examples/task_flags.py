@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from recipe import Recipe
+from transformers import AutoConfig
 
 from retort import DistillTrainingArguments, Stage
 
@@ -120,7 +121,7 @@ def recipe_of(
         teacher=task.teacher,
         teacher_name=task.teacher,
         fine_tuning=_fine_tuning(schedule),
-        student=_student(student),
+        student=_student(student, task.teacher),
         data={"task": kind, "max_length": task.max_length, "pairs": pairs} | {k: v for k, v in files.items() if v},
         stages=tuple(_stages(schedule, student)),
         arguments=given(args),
@@ -158,7 +159,7 @@ def _fine_tuning(schedule: ScheduleArguments) -> Stage:
     return Stage("fine-tuning", arguments | _selecting("eval_score"), patience=schedule.patience, lora=lora or None)
 
 
-def _student(flags: StudentArguments) -> dict[str, Any]:
+def _student(flags: StudentArguments, teacher: str) -> dict[str, Any]:
     shared = {"freeze_embeddings": flags.freeze_embeddings, "projector": flags.classifier_projector}
     if flags.bilstm:
         if len(flags.bilstm) != 2:
@@ -168,6 +169,7 @@ def _student(flags: StudentArguments) -> dict[str, Any]:
     if flags.student:
         return {"model": flags.student, "embedding_init": flags.embedding_init} | shared
     layers = flags.layers[0] if flags.layers and len(flags.layers) == 1 else flags.layers
+    layers = layers or -(-AutoConfig.from_pretrained(teacher).num_hidden_layers // 2)
     sizes = {"layers": layers, "hidden_size": flags.hidden_size, "num_attention_heads": flags.num_attention_heads}
     return {name: size for name, size in sizes.items() if size} | {"embedding_init": flags.embedding_init} | shared
 

@@ -23,9 +23,9 @@ from transformers import (
 
 from retort import shrink, tokenize
 from retort.collators import Task
+from retort.collators.tags import are_spans
 from retort.evaluation import (
     Classifier,
-    EntityScores,
     Tagger,
     entity_scores,
     expected_calibration_error,
@@ -83,22 +83,35 @@ class TaskData:
         return kind(model, self.tokenizer, max_length=self.max_length)
 
     def dev_score(self, model: PreTrainedModel) -> dict[str, float]:
-        """The number by which a student is selected: F1 of all entities, or the metric's first."""
-        if self.task.kind == "tagging":
-            return {"score": self._tagged(model, "dev")[0].micro.f1}
-        return {"score": next(iter(self._classified(model, "dev").values()))}
+        """The number by which a student is selected: F1 of all entities (a language may have few), or the first."""
+        quality = self.judge(model, "dev").quality
+        return {"score": quality.get("F1", next(iter(quality.values())))}
 
     def judge(self, model: Any, split: str = "test") -> Judgement:
         """All that is to be said of a model's predictions."""
         if self.task.kind == "classification":
             return Judgement(self._classified(model, split))
-        scores, calibration = self._tagged(model, split)
+        gold, tags, calibration = self._tagged(model, split)
+        if not self._has_entities:
+            return Judgement(self._words(gold, tags) | {"ECE": calibration})
+        scores = entity_scores(gold, tags, self.task.splits[split]["language"])
         by_language = scores.by_language if len(scores.by_language) > 1 else {}
         mean = {"F1, mean of languages": scores.language_mean.f1} if by_language else {}
         named = {f"F1 {language}": score.f1 for language, score in by_language.items()}
         return Judgement(mean | {"F1": scores.micro.f1} | named | {"ECE": calibration}, scores.table())
 
-    def _tagged(self, model: Any, split: str) -> tuple[EntityScores, float]:
+    @property
+    def _has_entities(self) -> bool:
+        """Whether tags make entities; of others (parts of speech) every word is scored by itself."""
+        return are_spans(self.task.labels)
+
+    def _words(self, gold: list[list[str]], tags: list[list[str]]) -> dict[str, float]:
+        numbers = {name: index for index, name in enumerate(self.task.labels)}
+        sides = ([numbers[tag] for words in side for tag in words] for side in (tags, gold))
+        return self.metric.compute(**dict(zip(("predictions", "references"), sides, strict=True)))
+
+    def _tagged(self, model: Any, split: str) -> tuple[list[list[str]], list[list[str]], float]:
+        """Gold tags, predicted ones, and the calibration error of those that the model has seen."""
         rows, names = self.task.splits[split], self.task.labels
         gold = [[names[label] for label in labels] for labels in rows["labels"]]
         found = self.predictor(model)(rows["words"])
@@ -109,8 +122,7 @@ class TaskData:
             if word.probability is not None
         ]
         calibration = expected_calibration_error(*zip(*pairs, strict=True))
-        tags = [[word.tag for word in words] for words in found]
-        return entity_scores(gold, tags, rows["language"]), calibration.error
+        return gold, [[word.tag for word in words] for words in found], calibration.error
 
     def _classified(self, model: Any, split: str) -> dict[str, float]:
         rows = self.task.splits[split]

@@ -257,3 +257,23 @@ def test_every_recipe_can_be_read_and_every_argument_in_it_exists(path, monkeypa
     assert stages
     for stage in stages:
         stage.trainer.arguments_class(output_dir="unused", **{**recipe.arguments, **stage.arguments, "use_cpu": True})
+
+
+def test_tags_that_are_no_entities_are_scored_word_by_word(folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from task_students import TaskData, with_head
+
+    from retort.collators import read_task
+
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.tsv").write_text("the cat sat\tDET NOUN VERB\na dog ran\tDET NOUN VERB\n")
+    data = TaskData(read_task("tagging", folders=str(tmp_path)), tiny.tokenizer(), 16)
+    model = with_head(folder / "teacher", data.task)
+    judged = data.judge(model, "dev")
+    expected = sum(
+        prediction.tag == tag
+        for words in data.predictor(model)([["the", "cat", "sat"], ["a", "dog", "ran"]])
+        for prediction, tag in zip(words, ("DET", "NOUN", "VERB"), strict=True)
+    )
+    assert judged.quality["accuracy"] == pytest.approx(expected / 6)
+    assert data.dev_score(model) == {"score": judged.quality["accuracy"]}
