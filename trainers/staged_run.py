@@ -21,6 +21,7 @@ from ..modeling.groups import parameter_groups, train_only
 from ..modeling.projected_classifier import add_projector, projected_classifier
 from .callbacks import Score, ScoreOnDev
 from .distill_trainer import DistillTrainer
+from .memory import release_memory
 from .stage_plan import RESULT_FILE, Materials, PlannedStage, plan_stages
 from .stages import Stage
 from .storage import last_complete_checkpoint, write_json
@@ -119,6 +120,7 @@ class StagedRun:
         for index, planned in enumerate(self.plan):
             if not planned.is_finished:
                 self._run_stage(index, before)
+                release_memory()
             before = planned.folder
         return [StageResult.read(planned.folder) for planned in self.plan]
 

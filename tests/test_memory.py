@@ -1,0 +1,42 @@
+"""What a run has freed goes back to the system."""
+
+import gc
+import platform
+import weakref
+from pathlib import Path
+
+import pytest
+
+from retort.trainers.memory import release_memory
+
+
+def resident() -> int:
+    """Megabytes of this process that no file stands behind."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024
+
+
+def test_what_refers_to_itself_is_collected():
+    class Circle:
+        pass
+
+    circle = Circle()
+    circle.itself, seen = circle, weakref.ref(circle)
+    gc.disable()
+    try:
+        del circle
+        release_memory()
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what was freed")
+def test_a_heap_that_was_torn_to_pieces_shrinks_again():
+    pieces = [bytes(8_000 + index % 1_000) for index in range(20_000)]
+    keep = pieces[::200]  # a few of them pin the heap's end
+    full = resident()
+    del pieces
+    release_memory()
+    assert resident() < full - 100
+    assert len(keep) == 100
