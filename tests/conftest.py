@@ -15,6 +15,8 @@ import tiny
 import torch
 import transformers
 
+pytest_plugins = ["task_folders"]
+
 PROMISES = {
     1: "The teacher is frozen, in eval, outside the student, run without gradients",
     2: "Resume is exact: killed at any step, the weights end bitwise the same",

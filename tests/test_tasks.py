@@ -1,59 +1,23 @@
 """Rows of labelled tasks, from every format and place they come from."""
 
-import gzip
 import json
-import logging
 import os
 import sys
 
-import datasets
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from processes import run
+from task_folders import CLASSIFIED, TAGGED, named
 
 from retort.collators import read_task
 
-TAGGED = {
-    "train.tsv": "Anna lives in Bonn\tB-PER O O B-LOC\nno one\tO O\n",
-    "dev.tsv": "Bonn\tB-LOC\nin Bonn\tO B-LOC\n",
-}
-CLASSIFIED = {"train.tsv": "good film\tpos\nbad film\tneg\n", "dev.tsv": "bad\tneg\n"}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def folder(tmp_path):
-    def write_files(files, name="task"):
-        place = tmp_path / name
-        place.mkdir(exist_ok=True)
-        for file, contents in files.items():
-            data = contents.encode()
-            (place / file).write_bytes(gzip.compress(data) if file.endswith(".gz") else data)
-        return place
-
-    return write_files
-
-
-@pytest.fixture
-def log(caplog):
-    caplog.set_level(logging.WARNING, logger="retort")
-    return caplog
-
-
-def named(task, split):
-    """The tags of a split by their names."""
-    return [[task.labels[label] for label in row] for row in task.splits[split]["labels"]]
-
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 # --- Formats ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_for_tagging(folder):
-    task = read_task("tagging", folders=f"de={folder(TAGGED)}")
+def test_a_folder_for_tagging(task_folder):
+    task = read_task("tagging", folders=f"de={task_folder(TAGGED)}")
     assert task.labels == ("O", "B-LOC", "B-PER")
     assert task.kind == "tagging"
     assert not task.pairs
@@ -69,9 +33,9 @@ def test_a_folder_for_tagging(folder):
     assert task.transfer[:] == {"text": ["Anna lives in Bonn", "no one"]}
 
 
-def test_a_folder_for_classification(folder):
+def test_a_folder_for_classification(task_folder):
     files = CLASSIFIED | {"test.tsv": "fine\tpos\n"}
-    task = read_task("classification", folders=[folder(files)])
+    task = read_task("classification", folders=[task_folder(files)])
     assert task.labels == ("neg", "pos")
     assert task.splits["train"].features == Features(
         {"text": Value("string"), "labels": Value("int32"), "language": Value("string")}
@@ -81,9 +45,9 @@ def test_a_folder_for_classification(folder):
     assert task.transfer[:] == {"text": ["good film", "bad film"]}
 
 
-def test_pairs_of_texts(folder):
+def test_pairs_of_texts(task_folder):
     files = {"train.tsv": "a b\tc\t1\nd\te\t0\n", "dev.tsv": "x\ty\t1\n", "transfer.tsv": "f\tg\th\ti\nj\tk\n"}
-    task = read_task("classification", folders=folder(files), pairs=True)
+    task = read_task("classification", folders=task_folder(files), pairs=True)
     assert task.pairs
     assert task.splits["train"].column_names == ["text", "text_pair", "labels", "language"]
     assert task.splits["train"][0] == {"text": "a b", "text_pair": "c", "labels": 1, "language": ""}
@@ -91,27 +55,27 @@ def test_pairs_of_texts(folder):
 
 
 @pytest.mark.parametrize("name", ["train.conll", "train.bio", "train.iob2", "train.txt", "train.conll.gz"])
-def test_conll_files_have_a_word_per_line(folder, name):
+def test_conll_files_have_a_word_per_line(task_folder, name):
     lines = "-DOCSTART-\tO\n\nAnna\tB-PER\nlives\tO\n \n\n10 000\tO\r\n-DOCSTART-\tO\nBonn\tB-LOC"
-    task = read_task("tagging", folders=folder({name: lines, "dev.tsv": TAGGED["dev.tsv"]}))
+    task = read_task("tagging", folders=task_folder({name: lines, "dev.tsv": TAGGED["dev.tsv"]}))
     assert list(task.splits["train"]["words"]) == [["Anna", "lives"], ["10 000"], ["Bonn"]]
     assert named(task, "train") == [["B-PER", "O"], ["O"], ["B-LOC"]]
 
 
-def test_conll_files_may_have_spaces_and_further_columns(folder):
+def test_conll_files_may_have_spaces_and_further_columns(task_folder):
     lines = "-DOCSTART- -X- -X- O\n\nAnna NNP  I-NP B-PER\nlives VBZ I-VP O\n"
-    place = folder({"train.conll": lines})
+    place = task_folder({"train.conll": lines})
     task = read_task("tagging", folders=place, dev=place / "train.conll")
     assert list(task.splits["train"]["words"]) == [["Anna", "lives"]]
     assert named(task, "train") == [["B-PER", "O"]]
 
 
-def test_quotes_are_characters_blank_lines_are_skipped_and_headers_known(folder, log):
+def test_quotes_are_characters_blank_lines_are_skipped_and_headers_known(task_folder, log):
     files = {
         "train.tsv": 'text\tlabel\n"open\tpos\n\n \nsay "so"\tneg\n',
         "dev.tsv": "text\tclass\nx\tpos\n",
     }
-    place = folder(files)
+    place = task_folder(files)
     task = read_task("classification", folders=place, dev=place / "train.tsv")
     assert list(task.splits["train"]["text"]) == ['"open', 'say "so"']
     assert f"{place / 'train.tsv'}: 2 blank lines between rows were skipped." in log.text
@@ -119,14 +83,14 @@ def test_quotes_are_characters_blank_lines_are_skipped_and_headers_known(folder,
         read_task("classification", folders=place)
 
 
-def test_a_text_alone_in_its_row_is_no_header(folder):
-    place = folder(CLASSIFIED | {"transfer.tsv": "label\nscore\n"})
+def test_a_text_alone_in_its_row_is_no_header(task_folder):
+    place = task_folder(CLASSIFIED | {"transfer.tsv": "label\nscore\n"})
     assert list(read_task("classification", folders=place).transfer["text"]) == ["label", "score"]
 
 
-def test_json_lines_and_parquet(folder):
+def test_json_lines_and_parquet(task_folder):
     rows = [{"tokens": ["Anna"], "ner_tags": ["B-PER"]}, {"tokens": ["in", "Bonn"], "ner_tags": ["O", "B-LOC"]}]
-    place = folder({"train.jsonl": "\n".join(map(json.dumps, rows))})
+    place = task_folder({"train.jsonl": "\n".join(map(json.dumps, rows))})
     Dataset.from_list(rows[1:]).to_parquet(place / "validation.parquet")
     task = read_task("tagging", folders=place)
     assert named(task, "train") == [["B-PER"], ["O", "B-LOC"]]
@@ -169,11 +133,30 @@ def test_one_dataset_is_training_rows_in_a_folder_and_any_split_by_name(tmp_path
     assert [len(rows) for rows in task.splits.values()] == [2, 2]
 
 
+def test_a_configuration_of_a_dataset_is_named_behind_a_colon(monkeypatch):
+    rows = {"sentence1": ["a b", "c"], "sentence2": ["d", "e f"]}
+    labelled = Dataset.from_dict(rows | {"label": [0, 1]}).cast_column("label", ClassLabel(names=["no", "yes"]))
+    secret = Dataset.from_dict(rows | {"label": [-1, -1]}).cast_column("label", ClassLabel(names=["no", "yes"]))
+    asked = []
+
+    def load_dataset(*name):
+        asked.append(name)
+        return DatasetDict(train=labelled, validation_matched=labelled, test_matched=secret)
+
+    monkeypatch.setattr("retort.collators.readers.load_dataset", load_dataset)
+    task = read_task("classification", folders="nyu-mll/glue:mnli", pairs=True)
+    assert set(asked) == {("nyu-mll/glue", "mnli")}
+    assert task.labels == ("no", "yes")
+    assert set(task.splits) == {"train", "dev"}  # the labels of the test split are secret
+
+
 # --- Splits and places ------------------------------------------------------------------------------------------------
 
 
-def test_files_named_for_a_split_take_the_place_of_the_folders(folder):
-    place = folder(TAGGED | {"transfer.txt": "from the folder\n", "new.tsv": "in Bonn\tO B-LOC\n", "new.txt": "a\nb\n"})
+def test_files_named_for_a_split_take_the_place_of_the_folders(task_folder):
+    place = task_folder(
+        TAGGED | {"transfer.txt": "from the folder\n", "new.tsv": "in Bonn\tO B-LOC\n", "new.txt": "a\nb\n"}
+    )
     task = read_task(
         "tagging", folders=place, train=f"de={place / 'new.tsv'}", transfer=place / "new.txt", labels=("O", "B-LOC")
     )
@@ -183,22 +166,22 @@ def test_files_named_for_a_split_take_the_place_of_the_folders(folder):
     assert list(read_task("tagging", folders=place).transfer["text"]) == ["from the folder"]
 
 
-def test_several_folders_go_together_each_in_its_language(folder, log):
-    one, other = folder(CLASSIFIED, "a"), folder({"train.tsv": "gut\tgood\n"}, "b")
+def test_several_folders_go_together_each_in_its_language(task_folder, log):
+    one, other = task_folder(CLASSIFIED, "a"), task_folder({"train.tsv": "gut\tgood\n"}, "b")
     task = read_task("classification", folders=[f"aa={one}", f"bb={other}"])
     assert task.labels == ("good", "neg", "pos")
     assert list(task.splits["train"]["language"]) == ["aa", "aa", "bb"]
     assert "1 of 2 folders have no dev" in log.text
 
 
-def test_an_equals_sign_in_the_name_of_what_exists_is_its_own(folder, monkeypatch):
-    monkeypatch.chdir(folder(CLASSIFIED, "de=x").parent)
+def test_an_equals_sign_in_the_name_of_what_exists_is_its_own(task_folder, monkeypatch):
+    monkeypatch.chdir(task_folder(CLASSIFIED, "de=x").parent)
     task = read_task("classification", folders="de=x")
     assert set(task.splits["train"]["language"]) == {""}
 
 
-def test_languages_before_tags_win_over_those_of_entries(folder):
-    place = folder({"train.tsv": "Anna in\tfr:B-PER fr:O\nno one\tO O\n", "dev.tsv": "Anna\tde:B-PER\nx y\tO O\n"})
+def test_languages_before_tags_win_over_those_of_entries(task_folder):
+    place = task_folder({"train.tsv": "Anna in\tfr:B-PER fr:O\nno one\tO O\n", "dev.tsv": "Anna\tde:B-PER\nx y\tO O\n"})
     task = read_task("tagging", folders=f"en={place}")
     assert task.labels == ("O", "B-PER")
     assert list(task.splits["train"]["language"]) == ["fr", "en"]
@@ -206,8 +189,8 @@ def test_languages_before_tags_win_over_those_of_entries(folder):
 
 
 @pytest.mark.promise(6)
-def test_without_dev_the_same_tenth_of_train_is_held_out(folder, log):
-    place = folder({"train.tsv": "".join(f"text {i}\t{i % 2}\n" for i in range(50)), "test.tsv": "test\t1\n"})
+def test_without_dev_the_same_tenth_of_train_is_held_out(task_folder, log):
+    place = task_folder({"train.tsv": "".join(f"text {i}\t{i % 2}\n" for i in range(50)), "test.tsv": "test\t1\n"})
     task = read_task("classification", folders=place)
     assert "There is no dev split: 5 of 50 training rows are held out" in log.text
     train, dev = (set(task.splits[split]["text"]) for split in ("train", "dev"))
@@ -219,26 +202,28 @@ def test_without_dev_the_same_tenth_of_train_is_held_out(folder, log):
 
 
 @pytest.mark.promise(6)
-def test_rows_of_test_that_occur_in_train_are_counted(folder, log):
-    read_task("classification", folders=folder(CLASSIFIED | {"test.tsv": "Good  film\tpos\nbad film\tneg\nx\tneg\n"}))
+def test_rows_of_test_that_occur_in_train_are_counted(task_folder, log):
+    read_task(
+        "classification", folders=task_folder(CLASSIFIED | {"test.tsv": "Good  film\tpos\nbad film\tneg\nx\tneg\n"})
+    )
     assert "2 of 3 rows of test have a text of train" in log.text
     assert "rows of dev" not in log.text
     log.clear()
-    read_task("tagging", folders=folder(TAGGED | {"test.tsv": "no one\tO O\none no\tO O\n"}))
+    read_task("tagging", folders=task_folder(TAGGED | {"test.tsv": "no one\tO O\none no\tO O\n"}))
     assert "1 of 2 rows of test have a text of train" in log.text
 
 
-def test_transfer_text_is_not_held_in_memory_nor_thinned_out(folder):
-    place = folder(TAGGED | {"transfer.txt": "same\nsame\n"})
+def test_transfer_text_is_not_held_in_memory_nor_thinned_out(task_folder):
+    place = task_folder(TAGGED | {"transfer.txt": "same\nsame\n"})
     transfer = read_task("tagging", folders=place).transfer
     assert list(transfer["text"]) == ["same", "same"]
     assert transfer.cache_files
 
 
 @pytest.mark.parametrize("name", ["more.conll", "train.tsv", "more.jsonl"])
-def test_labelled_files_serve_as_transfer_sets_for_tagging(folder, name):
+def test_labelled_files_serve_as_transfer_sets_for_tagging(task_folder, name):
     files = {"more.conll": "no\tO\none\tB-X\n", "more.jsonl": '{"tokens": ["no", "one"]}\n'}
-    place = folder(TAGGED | files)
+    place = task_folder(TAGGED | files)
     task = read_task("tagging", folders=place, transfer=[place / name])
     assert "no one" in task.transfer["text"]
     assert task.transfer.column_names == ["text"]
@@ -257,21 +242,21 @@ def test_labelled_files_serve_as_transfer_sets_for_tagging(folder, name):
         ("tagging", "a b c\t2 10 1\n", ("1", "2", "10")),
     ],
 )
-def test_labels_come_from_train_in_order(folder, kind, rows, labels):
-    place = folder({"train.tsv": rows})
+def test_labels_come_from_train_in_order(task_folder, kind, rows, labels):
+    place = task_folder({"train.tsv": rows})
     assert read_task(kind, folders=place, dev=place / "train.tsv").labels == labels
 
 
-def test_a_list_of_labels_gives_the_order(folder):
-    place = folder(TAGGED | {"labels.tsv": "B-LOC\nB-PER\nO\nI-PER\n", "mine.txt": "B-PER\nB-LOC\nO"})
+def test_a_list_of_labels_gives_the_order(task_folder):
+    place = task_folder(TAGGED | {"labels.tsv": "B-LOC\nB-PER\nO\nI-PER\n", "mine.txt": "B-PER\nB-LOC\nO"})
     assert read_task("tagging", folders=place).labels == ("B-LOC", "B-PER", "O", "I-PER")
     assert read_task("tagging", folders=place).splits["train"][0]["labels"] == [1, 2, 2, 0]
     assert read_task("tagging", folders=place, labels=place / "mine.txt").labels == ("B-PER", "B-LOC", "O")
     assert read_task("tagging", folders=place, labels=["O", "B-LOC", "B-PER"]).labels == ("O", "B-LOC", "B-PER")
 
 
-def test_real_numbers_make_a_regression(folder, log):
-    place = folder({"train.tsv": "a\tb\tscore\nc\td\t5\ne\tf\t3.25\ng\th\t-1e-1\n", "dev.tsv": "i\tj\t4\n"})
+def test_real_numbers_make_a_regression(task_folder, log):
+    place = task_folder({"train.tsv": "a\tb\tscore\nc\td\t5\ne\tf\t3.25\ng\th\t-1e-1\n", "dev.tsv": "i\tj\t4\n"})
     task = read_task("classification", folders=place, pairs=True)
     assert task.labels == ()
     assert task.splits["train"].features["labels"] == Value("float64")
@@ -283,16 +268,16 @@ def test_real_numbers_make_a_regression(folder, log):
 # --- Tag schemes ------------------------------------------------------------------------------------------------------
 
 
-def test_iob1_is_converted(folder, log):
-    place = folder({"train.tsv": "a b c d\tI-PER I-PER B-PER O\n", "dev.tsv": "a b\tI-PER I-PER\n"})
+def test_iob1_is_converted(task_folder, log):
+    place = task_folder({"train.tsv": "a b c d\tI-PER I-PER B-PER O\n", "dev.tsv": "a b\tI-PER I-PER\n"})
     task = read_task("tagging", folders=place)
     assert named(task, "train") == [["B-PER", "I-PER", "B-PER", "O"]]
     assert named(task, "dev") == [["B-PER", "I-PER"]]
     assert "train.tsv is in IOB1 and was converted to IOB2: 1 tags I- became B-." in log.text
 
 
-def test_an_i_that_continues_nothing_becomes_b(folder, log):
-    place = folder(
+def test_an_i_that_continues_nothing_becomes_b(task_folder, log):
+    place = task_folder(
         {"train.conll": "a\tB-LOC\nb\tI-PER\nc\tI-PER\n\nd\tO\ne\tI-LOC\n\nf\tB-PER\n", "dev.tsv": "a b\tB-PER I-PER\n"}
     )
     task = read_task("tagging", folders=place)
@@ -304,9 +289,9 @@ def test_an_i_that_continues_nothing_becomes_b(folder, log):
 # --- The cache --------------------------------------------------------------------------------------------------------
 
 
-def test_rows_have_the_same_fingerprints_in_every_process(folder, tmp_path):
+def test_rows_have_the_same_fingerprints_in_every_process(task_folder, tmp_path):
     rows = [{"tokens": ["Anna", "in"], "ner_tags": ["B-PER", "O"]}] * 3
-    place = folder({"train.jsonl": "\n".join(map(json.dumps, rows)), "more.conll": "Anna\tB-PER\nin\tO\n" * 9})
+    place = task_folder({"train.jsonl": "\n".join(map(json.dumps, rows)), "more.conll": "Anna\tB-PER\nin\tO\n" * 9})
     code = (
         "from retort.collators import read_task\n"
         f"task = read_task('tagging', train=['{place}/train.jsonl', 'xx={place}/more.conll'])\n"
@@ -320,189 +305,13 @@ def test_rows_have_the_same_fingerprints_in_every_process(folder, tmp_path):
     assert lines[0] == lines[1]
 
 
-def test_rows_change_with_the_file_and_with_the_labels(folder):
-    first = read_task("classification", folders=folder(CLASSIFIED))
-    same = read_task("classification", folders=folder(CLASSIFIED))
+def test_rows_change_with_the_file_and_with_the_labels(task_folder):
+    first = read_task("classification", folders=task_folder(CLASSIFIED))
+    same = read_task("classification", folders=task_folder(CLASSIFIED))
     assert same.splits["train"].cache_files == first.splits["train"].cache_files
-    turned = read_task("classification", folders=folder(CLASSIFIED), labels=["pos", "neg"])
+    turned = read_task("classification", folders=task_folder(CLASSIFIED), labels=["pos", "neg"])
     assert list(turned.splits["train"]["labels"]) == [0, 1]
-    changed = read_task("classification", folders=folder({"train.tsv": "good film\tpos\nfilm\tneg\n"}))
+    changed = read_task("classification", folders=task_folder({"train.tsv": "good film\tpos\nfilm\tneg\n"}))
     assert list(changed.splits["train"]["text"]) == ["good film", "film"]
     fingerprints = {task.splits["train"]._fingerprint for task in (first, same, turned, changed)}
     assert len(fingerprints) == 3
-
-
-# --- Bad data ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.promise(9)
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"train.tsv": "a b\tO B-X\na b c\tO O O B-X\n"}, r"train\.tsv:2: 3 words, but 4 tags, expected one tag for"),
-        ({"train.tsv": "a b\tO O\tB-X\n"}, r"train\.tsv:1: this row has 3 columns, expected 2 \(words, tags\), with a"),
-        ({"train.tsv": "a b\n"}, r"train\.tsv:1: this row has 1 columns, expected 2"),
-        ({"train.tsv": "a  b\tO O B-X\n"}, r"train\.tsv:1: expected words and tags with single spaces"),
-        ({"train.tsv": "a\tO\nb\tB-X\n\nc\tO\n"}, r"train\.tsv: .* every row has a single word.* the ending \.conll"),
-        ({"train.tsv": ""}, r"train\.tsv is empty"),
-        ({"train.tsv": "\n\n"}, r"train\.tsv holds no rows"),
-        ({"train.conll": "\n\n"}, r"train\.conll holds no sentences"),
-        ({"train.conll": "a\tO\nb B-X\n"}, r"train\.conll:2: expected 2 columns with a tab between them.*'b B-X'"),
-        ({"train.conll": "a N O\n\nb O\n"}, r"train\.conll:3: expected 3 columns with a space between them"),
-        ({"train.conll": "a\n"}, r"train\.conll:1: expected 2 columns"),
-        ({"train.conll": "\tO\n"}, r"train\.conll:1: expected 2 columns"),
-        ({"train.conll": "a\t\n"}, r"train\.conll:1: expected 2 columns"),
-        ({"train.tsv": "a b\tfr:B-X de:O\n"}, r"train\.tsv:1: tags of several languages in one sentence: de, fr"),
-        ({"train.tsv": "a b\tB-X E-X\n"}, r"train\.tsv: the tags E-X are those of IOBES or BILOU.* Write S- and U-"),
-        ({"train.tsv": "a b\tB-X X\n"}, r"train\.tsv: some tags have the prefix B- or I-, others haven't \(X\)"),
-        (
-            {"dev.tsv": "a b\tO O\na Bonn\tO B-ORG\n"},
-            r"dev\.tsv:2: unknown label 'B-ORG', .* O, B-LOC, B-PER .*labels=",
-        ),
-        ({"test.conll": "a\tO\n\nBonn\tB-LOC\nx\tI-LOC\n"}, r"test\.conll:3: unknown label 'I-LOC'"),
-        (
-            {"dev.tsv": "a b\tO O\n"},
-            r"All tags of the dev split \(1 rows\) are O.* Name files with tagged spans by dev=",
-        ),
-        ({"train.tsv": "a b\tO O\n"}, "expected at least two labels, but found O"),
-        (
-            {"labels.tsv": "O\nB-PER\n"},
-            r"train\.tsv:1: unknown label 'B-LOC', expected one of O, B-PER \(.*labels\.tsv",
-        ),
-        ({"labels.tsv": "O\nB-PER\nB-LOC\nO\n"}, r"labels\.tsv:4: the label 'O' stands in line 1 already"),
-        ({"labels.tsv": "O\n\nB-PER\n"}, r"labels\.tsv:2: expected one label per line"),
-        ({"labels.tsv": "0\tO\n1\tB-PER\n"}, r"labels\.tsv:1: expected one label per line"),
-        ({"labels.tsv": "O\nB-PER\nB-LOC\nI-ORG\n"}, r"labels\.tsv: spans begin with B- .* lack B-ORG"),
-        ({"transfer.txt": ""}, r"transfer\.txt is empty"),
-        ({"train.conll": "a\tO\n"}, r"several files for the split train: train\.tsv, train\.conll. Leave one, or name"),
-        (
-            {"train.jsonl": '{"tokens": ["a"], "tags": ["O", "O"]}\n', "train.tsv": None},
-            r"train\.jsonl:1: 1 words, but 2",
-        ),
-        (
-            {"train.jsonl": '{"tokens": ["a"], "tags": "O"}\n', "train.tsv": None},
-            "expected a list of tags in the column",
-        ),
-        ({"train.jsonl": '{"tokens": "a", "tags": ["O"]}\n', "train.tsv": None}, "expected lists of words in a column"),
-        (
-            {"train.jsonl": '{"tokens": ["a"]}\n', "train.tsv": None},
-            "has no column tags or ner_tags or labels or label",
-        ),
-    ],
-)
-def test_bad_rows_for_tagging_are_errors_that_name_file_and_line(folder, files, message):
-    files = TAGGED | files
-    if "train.conll" in files and "several" not in message:
-        files["train.tsv"] = None
-    place = folder({name: contents for name, contents in files.items() if contents is not None})
-    with pytest.raises(ValueError, match=message):
-        read_task("tagging", folders=place)
-
-
-@pytest.mark.promise(9)
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"train.tsv": "a\tpos\nb\tc\tneg\n"}, r"train\.tsv:2: this row has 3 columns, expected 2 .*take pairs=True"),
-        ({"train.tsv": "a\tpos\nb\t\n"}, r"train\.tsv:2: expected a label behind the last tab"),
-        ({"train.tsv": "text\tlabel\n"}, r"train\.tsv holds no rows"),
-        (
-            {"train.tsv": "a\t1\nb\t2\nc\tx\n"},
-            r"train\.tsv:3: some labels are numbers, others are words \(x\).*labels=",
-        ),
-        ({"train.tsv": "a\tpos\nb\tpos\n"}, "expected at least two labels, but found pos"),
-        ({"train.tsv": "a\t1.5\nb\t2\n"}, r"dev\.tsv:1: unknown label 'neg', expected a number, as in the training"),
-        ({"dev.tsv": "a\tneg\n\nb\tneutral\n"}, r"dev\.tsv:3: unknown label 'neutral', expected one of neg, pos"),
-        (
-            {"train.conll": "a\tO\n", "train.tsv": None},
-            "for classification are read from files of .tsv, .jsonl, .parqu",
-        ),
-        ({"train.tsv": None}, "There are no labelled training rows. Name files by train="),
-        ({"train.tsv": None, "dev.tsv": None}, "holds neither files of splits, such as train.tsv .* nor a dataset"),
-        ({"transfer.txt": ""}, r"transfer\.txt is empty"),
-        (
-            {"train.jsonl": '{"text": "a", "label": "b"}\n{"text": null, "label": "c"}\n', "train.tsv": None},
-            r"train\.jsonl:2: this row has a label, but no text",
-        ),
-        ({"train.jsonl": '{"premise": "a", "hypothesis": "b", "label": "c"}\n', "train.tsv": None}, "Pass pairs=True"),
-        (
-            {"train.jsonl": '{"text": 1, "label": "c"}\n', "train.tsv": None},
-            r"expected columns of text .* text \(int64\)",
-        ),
-    ],
-)
-def test_bad_rows_for_classification_are_errors_that_name_file_and_line(folder, files, message):
-    place = folder({name: contents for name, contents in (CLASSIFIED | files).items() if contents is not None})
-    with pytest.raises(ValueError, match=message):
-        read_task("classification", folders=place)
-
-
-@pytest.mark.promise(9)
-def test_arguments_that_fit_nothing_are_errors(folder):
-    place = folder(CLASSIFIED)
-    with pytest.raises(ValueError, match="A task is tagging or classification, but got kind='ner'"):
-        read_task("ner", folders=place)
-    with pytest.raises(ValueError, match="Tagging has one text per row, but got pairs=True"):
-        read_task("tagging", folders=place, pairs=True)
-    with pytest.raises(ValueError, match="There are no labelled training rows"):
-        read_task("classification")
-    with pytest.raises(FileNotFoundError, match=r"no file or folder \./missing"):
-        read_task("classification", folders="./missing")
-    with pytest.raises(FileNotFoundError, match=r"no file or folder missing\.tsv"):
-        read_task("classification", train="de=missing.tsv")
-    with pytest.raises(ValueError, match=r"train\.tsv is a file, expected a folder"):
-        read_task("classification", folders=place / "train.tsv")
-    with pytest.raises(ValueError, match="has no split test, only train, dev"):
-        read_task("classification", folders=place, test=place)
-    for labels, message in [
-        (["pos", "neg", "pos"], "every label once, but got pos, neg, pos"),
-        (["pos"], "expected at least two labels, but found pos"),
-        ([], "expected at least two labels, but found none"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            read_task("classification", folders=place, labels=labels)
-    pairs = folder({"train.tsv": "a\tb\t0\nc\td\t1\n", "transfer.txt": "a\n"}, "pairs")
-    with pytest.raises(ValueError, match=r"a \.txt file holds one text per line, expected pairs"):
-        read_task("classification", folders=pairs, pairs=True)
-    with pytest.raises(ValueError, match="a single training row can't be divided"):
-        read_task("classification", folders=folder({"train.tsv": "a\tx\n"}, "single"), labels=["x", "y"])
-
-
-@pytest.mark.promise(9)
-def test_lists_of_labels_that_differ_are_errors(folder):
-    one, other = (
-        folder(CLASSIFIED | {"labels.tsv": "pos\nneg\n"}, "a"),
-        folder({"labels.tsv": "neg\npos\n", "test.tsv": "a\tpos\n"}, "b"),
-    )
-    with pytest.raises(ValueError, match=r"a/labels\.tsv and .*b/labels\.tsv list other labels.*Pass labels="):
-        read_task("classification", folders=[one, other])
-    assert read_task("classification", folders=[one, other], labels=["neg", "pos"]).labels == ("neg", "pos")
-
-
-@pytest.mark.promise(9)
-def test_a_number_that_names_no_class_is_an_unknown_label(tmp_path):
-    features = Features({"text": Value("string"), "label": ClassLabel(names=["n", "y"])})
-    rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}, features=features)
-    wrong = rows.map(lambda label: {"label": label * -2}, input_columns="label")
-    wrong.save_to_disk(str(tmp_path / "wrong"))
-    with pytest.raises(
-        ValueError, match=r"wrong \(train\), row 1 \(from 1\): unknown label '-2', expected one of n, y"
-    ):
-        read_task("classification", folders=str(tmp_path / "wrong"))
-
-
-def test_a_configuration_of_a_dataset_is_named_behind_a_colon(monkeypatch):
-    rows = {"sentence1": ["a b", "c"], "sentence2": ["d", "e f"]}
-    labelled = Dataset.from_dict(rows | {"label": [0, 1]}).cast_column("label", ClassLabel(names=["no", "yes"]))
-    secret = Dataset.from_dict(rows | {"label": [-1, -1]}).cast_column("label", ClassLabel(names=["no", "yes"]))
-    asked = []
-
-    def load_dataset(*name):
-        asked.append(name)
-        return DatasetDict(train=labelled, validation_matched=labelled, test_matched=secret)
-
-    monkeypatch.setattr("retort.collators.readers.load_dataset", load_dataset)
-    task = read_task("classification", folders="nyu-mll/glue:mnli", pairs=True)
-    assert set(asked) == {("nyu-mll/glue", "mnli")}
-    assert task.labels == ("no", "yes")
-    assert set(task.splits) == {"train", "dev"}  # the labels of the test split are secret
