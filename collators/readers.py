@@ -115,7 +115,7 @@ def convert(path: Path, rows: Callable, **arguments) -> Dataset:
         arguments: what JSON can hold.
     """
     # By default the cache goes by the arguments, and a file that has changed would give the rows it had before.
-    contents = [_sha256(file) for file in (path, *_CODE)]
+    contents = [sha256_of(file) for file in (path, *_CODE)]
     key = json.dumps([contents, rows.__name__, format_of(path), path.suffix, arguments])
     fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
     return Dataset.from_generator(partial(rows, path, **arguments), fingerprint=fingerprint)
@@ -161,7 +161,8 @@ def _read_file(path: Path, columns: Sequence[str] | None) -> Dataset:
     )
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -5,20 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-HEADS = {
-    "ForTokenClassification": AutoModelForTokenClassification,
-    "ForSequenceClassification": AutoModelForSequenceClassification,
-    "Model": AutoModel,
+from retort.trainers.teacher import AUTO_CLASSES
+
+HEADS = {ending: AUTO_CLASSES[ending] for ending in ("ForTokenClassification", "ForSequenceClassification")} | {
+    "Model": AutoModel
 }
 
 

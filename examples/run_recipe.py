@@ -14,14 +14,13 @@ from dataclasses import replace
 import transformers
 from recipe import Recipe, read_recipe
 from recipe_output import finish
-from run_task import run_task
+from run_task import run_task, show
 from sentence_recipe import SentenceRecipe
 from sentence_students import how_to_use
 from task_recipe import TaskRecipe
 from transformers import AutoModel
 
-from retort.evaluation.report_table import aligned
-from retort.trainers import best_stage, plan_table, push_student
+from retort.trainers import best_stage, push_student
 
 
 def main() -> None:
@@ -62,13 +61,14 @@ def changed(recipe: Recipe, options: argparse.Namespace) -> Recipe:
 def run_sentences(work: SentenceRecipe, *, dry_run: bool) -> None:
     """Distil a sentence encoder and report."""
     recipe, run = work.recipe, work.staged_run()
-    print(f"{work.introduction}\n\n" + "\n".join(aligned(plan_table(run.plan), gap=2)) + "\n")
+    print(work.introduction)
+    show(run, "Stages of the student")
     if dry_run:
         return
     results = run.run()
     print("\nMeasuring quality and speed of teacher, untrained and trained student ...", flush=True)
     best = best_stage(results)
-    report = work.report(AutoModel.from_pretrained(best.folder), list(best.log_history))
+    report = work.report(run.materials.student, AutoModel.from_pretrained(best.folder), list(best.log_history))
     text = "passages from the docstrings of Python's standard library"
     finish(recipe, results, report, data={text: run.plan[-1].rows})
     print(f"\n{how_to_use(recipe.output_dir)}\n")

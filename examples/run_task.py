@@ -9,6 +9,7 @@ from task_report import task_report
 
 from retort import DistillTrainingArguments, StagedRun
 from retort.evaluation.report_table import aligned
+from retort.modeling.onnx_session import onnx_library
 from retort.trainers import StageResult, best_stage, plan_table
 
 
@@ -18,6 +19,8 @@ def run_task(work: TaskRecipe, *, dry_run: bool) -> None:
     On several ranks all of them train; the first one reads and judges for all.
     """
     recipe = work.recipe
+    for library in ("onnx", "onnxruntime") if recipe.evaluation.get("onnx") else ():
+        onnx_library(library)  # that it isn't installed should not show after hours of training
     args = DistillTrainingArguments(output_dir=recipe.output_dir, **recipe.arguments)
     is_first = args.process_index == 0
     with args.main_process_first(desc="reading the task"):
@@ -36,7 +39,7 @@ def run_task(work: TaskRecipe, *, dry_run: bool) -> None:
     if not dry_run:
         results = run.run()
         if is_first:
-            judge(work, teacher, results)
+            judge(work, teacher, run, results)
     PartialState().wait_for_everyone()
     PartialState().destroy_process_group()
 
@@ -48,12 +51,13 @@ def introduce(work: TaskRecipe) -> None:
     print(f"{task.kind}: {len(task.labels) or 1} labels; rows: {rows}, {len(task.transfer):,} transfer")
 
 
-def judge(work: TaskRecipe, teacher: str, results: list[StageResult]) -> None:
+def judge(work: TaskRecipe, teacher: str, run: StagedRun, results: list[StageResult]) -> None:
     """Measure the best stage's student beside its teacher, and publish it."""
     best = best_stage(results)
     print("\n" + "\n".join(aligned(stage_scores(results), gap=2)) + f"\n\nBest on dev: {best.name}. Measuring ...\n")
-    report, details = task_report(work, teacher, best)
-    print(details)
+    report, entities = task_report(work, teacher, run.materials.student, best)
+    if entities:
+        print(entities.table())
     finish(work.recipe, results, report)
     print(f"Predict with it: python examples/run_predict.py --model {work.recipe.output_dir} --input texts.txt\n")
 

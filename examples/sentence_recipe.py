@@ -64,7 +64,7 @@ class SentenceRecipe:
             freeze_words=self.recipe.student.get("freeze_embeddings", False),
         )
 
-    def report(self, student: PreTrainedModel, log_history: list[dict]) -> Report:
+    def report(self, untrained: PreTrainedModel, student: PreTrainedModel, log_history: list[dict]) -> Report:
         """Set teacher, untrained and trained student side by side on modules that no one was trained on."""
         pairs, sentences = self.corpus.pairs["test"], self.corpus.sentences["test"]["text"]
 
@@ -75,7 +75,7 @@ class SentenceRecipe:
         return side_by_side(
             {
                 self.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, self.teacher_model),
-                "student, untrained": (Role.UNTRAINED, self.teacher_model.with_model(self.student())),
+                "student, untrained": (Role.UNTRAINED, self.teacher_model.with_model(untrained)),
                 "student": (Role.STUDENT, self.teacher_model.with_model(student)),
             },
             retrieval,

@@ -9,10 +9,19 @@ from typing import Any
 
 from export_onnx import write
 from task_recipe import TaskRecipe
-from task_students import AUTO_CLASSES, TaskData
+from task_students import TaskData, with_head
 from transformers import PreTrainedModel
 
-from retort.evaluation import Footprint, ModelRow, Report, Role, compare_speed, describe_machine, loss_history
+from retort.evaluation import (
+    EntityScores,
+    Footprint,
+    ModelRow,
+    Report,
+    Role,
+    compare_speed,
+    describe_machine,
+    loss_history,
+)
 from retort.evaluation.onnx_model import OnnxModel
 from retort.modeling.onnx_export import FLOAT32_FILE, INT8_FILE, quantize_int8
 from retort.trainers import StageResult
@@ -21,21 +30,22 @@ from retort.trainers import StageResult
 TEXTS = 256
 
 
-def task_report(work: TaskRecipe, teacher: str, best: StageResult) -> tuple[Report, str]:
+def task_report(
+    work: TaskRecipe, teacher: str, untrained: PreTrainedModel, best: StageResult
+) -> tuple[Report, EntityScores | None]:
     """Judge all of them in one run.
 
     Args:
         work: the recipe.
         teacher: the fine-tuned teacher's folder.
+        untrained: the student before its first stage.
         best: the student's best stage.
 
     Returns:
-        The report, and details of the student's scores as plain text.
+        The report, and all that there is to say of a tagger's entities.
     """
     data, split = work.data, "test" if "test" in work.task.splits else "dev"
-    load = AUTO_CLASSES[work.task.kind].from_pretrained
-    models = {work.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, load(teacher))}
-    untrained, _ = work.student(load(teacher))
+    models = {work.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, with_head(teacher, work.task))}
     student = type(untrained).from_pretrained(best.folder)
     models |= {"student, untrained": (Role.UNTRAINED, untrained), "student": (Role.STUDENT, student)}
     rows = {name: (role, model, Footprint.of(model)) for name, (role, model) in models.items()}
@@ -55,7 +65,7 @@ def task_report(work: TaskRecipe, teacher: str, best: StageResult) -> tuple[Repo
         measured=f"Scores: {count:,} rows of the {split} split. Speed: from words to predictions, float32 but where "
         f"named otherwise, padded batches of 32 and of 1, medians of interleaved rounds on {describe_machine()}.",
     )
-    return report, judged["student"].details
+    return report, judged["student"].entities
 
 
 def exported(student: PreTrainedModel, data: TaskData, folder: Path) -> dict[str, tuple[Role, OnnxModel, Footprint]]:

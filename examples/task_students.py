@@ -14,8 +14,6 @@ import torch
 from datasets import Dataset
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
@@ -26,6 +24,7 @@ from retort.collators import Task
 from retort.collators.tags import are_spans
 from retort.evaluation import (
     Classifier,
+    EntityScores,
     Tagger,
     entity_scores,
     expected_calibration_error,
@@ -35,8 +34,9 @@ from retort.evaluation.metrics.glue.glue import MEASURES
 from retort.modeling.bilstm_student import bilstm_student
 from retort.modeling.embeddings import project_embeddings
 from retort.modeling.projected_classifier import add_projector
+from retort.trainers.teacher import AUTO_CLASSES
 
-AUTO_CLASSES = {"tagging": AutoModelForTokenClassification, "classification": AutoModelForSequenceClassification}
+HEADS = {"tagging": "ForTokenClassification", "classification": "ForSequenceClassification"}
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Judgement:
 
     Attributes:
         quality: scores as a report prints them, the most important first.
-        details: of a tagger, scores by type and language, and what it takes for what, as plain text.
+        entities: of a tagger, scores by type and language, and what it takes for what.
     """
 
     quality: dict[str, float]
-    details: str = ""
+    entities: EntityScores | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class TaskData:
         by_language = scores.by_language if len(scores.by_language) > 1 else {}
         mean = {"F1, mean of languages": scores.language_mean.f1} if by_language else {}
         named = {f"F1 {language}": score.f1 for language, score in by_language.items()}
-        return Judgement(mean | {"F1": scores.micro.f1} | named | {"ECE": calibration}, scores.table())
+        return Judgement(mean | {"F1": scores.micro.f1} | named | {"ECE": calibration}, scores)
 
     @property
     def _has_entities(self) -> bool:
@@ -151,8 +151,7 @@ class TaskData:
 def head_labels(source: str | Path, kind: str) -> tuple[str, ...] | None:
     """The labels of a teacher that has a head for this kind of task; None if it has none."""
     config = AutoConfig.from_pretrained(source)
-    ending = AUTO_CLASSES[kind].__name__.removeprefix("AutoModel")
-    if not any(name.endswith(ending) for name in config.architectures or ()):
+    if not any(name.endswith(HEADS[kind]) for name in config.architectures or ()):
         return None
     return tuple(config.id2label[index] for index in range(config.num_labels))
 
@@ -161,7 +160,7 @@ def with_head(source: str | Path, task: Task, seed: int = 42) -> PreTrainedModel
     """A model with a head for a task, as it was saved or, where it wasn't or for other classes, new."""
     set_seed(seed)
     names = dict(enumerate(task.labels)) or {0: "LABEL_0"}
-    return AUTO_CLASSES[task.kind].from_pretrained(
+    return AUTO_CLASSES[HEADS[task.kind]].from_pretrained(
         source,
         dtype=torch.float32,
         ignore_mismatched_sizes=True,

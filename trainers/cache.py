@@ -20,10 +20,11 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from torch import Tensor
 from transformers.utils import logging
 
+from ..collators.readers import sha256_of
 from ..modeling.encoding import EncoderOutput, OutputRequest
 from ..modeling.layout import TokenLayout
 from .batches import Batch
-from .fingerprints import fingerprint_model, fingerprint_rows, sha256_of
+from .fingerprints import fingerprint_model, fingerprint_rows
 from .plan import Dimensions
 from .storage import replace_files, write_json
 from .teacher import LiveTeacher, Teacher, is_row_wise

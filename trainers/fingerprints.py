@@ -1,4 +1,4 @@
-"""Names of weights, rows and files that change when they do."""
+"""Names of weights and rows that change when they do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import torch
 from datasets import Dataset
 from torch import nn
 from transformers.utils import cached_file
+
+from ..collators.readers import sha256_of
 
 
 def fingerprint_model(model: torch.nn.Module) -> str:
@@ -58,9 +60,3 @@ def fingerprint_source(source: nn.Module | str | os.PathLike | None) -> str | No
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
     # <cache>/snapshots/<commit>/config.json
     return f"{source}@{Path(cached_file(str(source), 'config.json')).parent.name}"
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -71,33 +71,19 @@ def unfold(stage: Stage, groups: Sequence[str], rows: int) -> list[Stage]:
         groups: the student's groups of parameters, from the top down.
         rows: of the stage's data.
     """
-    unfrozen = [stage]
-    if stage.gradual_unfreezing:
-        steps = unfreezing_order(groups, stage.gradual_unfreezing)
-        unfrozen = [
-            replace(
-                stage,
-                name=f"{stage.name}-{_newest(step, stage.gradual_unfreezing)}",
-                trainable=step,
-                gradual_unfreezing=None,
-                unfolded_from=stage.name,
-            )
-            for step in steps
-        ]
+    by, unfrozen = stage.gradual_unfreezing, [stage]
+    if by:
+        steps = unfreezing_order(groups, by)
+        unfrozen = [_part(stage, f"-{_newest(step, by)}", trainable=step, gradual_unfreezing=None) for step in steps]
     if stage.chunk_rows is None:
         return unfrozen
     chunks = [(start, min(start + stage.chunk_rows, rows)) for start in range(0, rows, stage.chunk_rows)]
-    return [
-        replace(
-            each,
-            name=f"{each.name}{_chunk_suffix(chunk)}",
-            chunk_rows=None,
-            chunk=chunk,
-            unfolded_from=stage.name,
-        )
-        for each in unfrozen
-        for chunk in chunks
-    ]
+    return [_part(each, _chunk_suffix(chunk), chunk=chunk, chunk_rows=None) for each in unfrozen for chunk in chunks]
+
+
+def _part(stage: Stage, suffix: str, **changes: Any) -> Stage:
+    """One of the stages that another stands for."""
+    return replace(stage, name=f"{stage.name}{suffix}", unfolded_from=stage.unfolded_from or stage.name, **changes)
 
 
 def _newest(step: tuple[str, ...], by: str) -> str:

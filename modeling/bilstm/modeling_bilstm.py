@@ -164,8 +164,8 @@ class BiLstmModel(BiLstmPreTrainedModel):
         )
 
 
-class BiLstmForTokenClassification(BiLstmPreTrainedModel):
-    """A `BiLstmModel` with a classifier on every token, e.g. for named-entity recognition."""
+class BiLstmClassifier(BiLstmPreTrainedModel):
+    """A `BiLstmModel` with dropout and a classifier, which its subclasses apply to tokens or to rows."""
 
     def __init__(self, config: BiLstmConfig):
         super().__init__(config)
@@ -174,6 +174,10 @@ class BiLstmForTokenClassification(BiLstmPreTrainedModel):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
+
+
+class BiLstmForTokenClassification(BiLstmClassifier):
+    """A `BiLstmModel` with a classifier on every token, e.g. for named-entity recognition."""
 
     @can_return_tuple
     def forward(
@@ -199,16 +203,8 @@ class BiLstmForTokenClassification(BiLstmPreTrainedModel):
         return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 
-class BiLstmForSequenceClassification(BiLstmPreTrainedModel):
+class BiLstmForSequenceClassification(BiLstmClassifier):
     """A `BiLstmModel` with a classifier on the last state of both directions, one output for each row."""
-
-    def __init__(self, config: BiLstmConfig):
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.bilstm = BiLstmModel(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
 
     @can_return_tuple
     def forward(
