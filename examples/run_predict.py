@@ -4,9 +4,11 @@ python examples/run_predict.py --model runs/tagger --input sentences.txt --outpu
 zcat pairs.tsv.gz | python examples/run_predict.py --model runs/nli --pairs --format jsonl
 
 The model's architecture says whether it tags or classifies. The input is UTF-8, one row per line (.gz is read, too):
-words separated by spaces to tag; a text, or two with a tab between them and --pairs, to classify. Each line gives one
-line of output: words, tags and probabilities, or text, label and probability; an empty line, an empty one (in jsonl, an
-object without words, or with null for what was predicted).
+running text to tag, or with --is_split_into_words words that spaces separate, as data sets have them; a text, or two
+with a tab between them and --pairs, to classify. Each line gives one line of output: words, tags and probabilities, or
+text, label and probability; an empty line, an empty one (in jsonl, an object without words, or with null for what was
+predicted). In jsonl, entities come with their places in the line, and on running text are those that
+transformers.pipeline("token-classification", model, aggregation_strategy="first") finds.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ import transformers
 from finished_models import load_finished
 from tqdm.auto import tqdm
 
+from retort.collators.alignment import Span
+from retort.collators.running_text import spans_between_spaces, split_running_text
 from retort.collators.text_files import text_rows
-from retort.evaluation import Classifier, Tagger, entity_spans
+from retort.evaluation import Classifier, EntitySpan, Tagger, entity_spans
 from retort.trainers.storage import replace_files
 
 # Enough to fill batches with rows of like length, and few enough to hold.
@@ -45,8 +49,10 @@ def main() -> None:
     if isinstance(predictor, Tagger):
         if options.pairs:
             raise SystemExit(f"--pairs is for models that classify texts, but {options.model} tags words.")
-        parse, predict = split_words, tag
+        parse, predict = text_to_tag, partial(tag, is_split_into_words=options.is_split_into_words)
     else:
+        if options.is_split_into_words:
+            raise SystemExit(f"--is_split_into_words is for models that tag words, but {options.model} classifies.")
         parse, predict = partial(split_texts, pairs=options.pairs), classify
     show = {"tsv": tsv_line, "jsonl": partial(json.dumps, ensure_ascii=False)}[options.format]
     source = Path("/dev/stdin" if options.input == "-" else options.input)
@@ -68,7 +74,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--format", choices=("tsv", "jsonl"), default="tsv", help="of the output; default: tsv")
     parser.add_argument("--pairs", action="store_true", help="classify pairs: text1<TAB>text2")
-    parser.add_argument("--max_length", type=int, default=128, help="tokens to which rows are cut; default: 128")
+    parser.add_argument("--is_split_into_words", action="store_true", help="tag what spaces separate, nothing less")
+    parser.add_argument("--max_length", type=int, default=512, help="tokens to which rows are cut; default: 512")
     parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass; default: 32")
     return parser.parse_args()
 
@@ -90,15 +97,15 @@ def load(source: str, **settings: int) -> Tagger | Classifier:
     )
 
 
-def split_words(line: str, where: str) -> list[str]:
-    """The words of a line, which spaces separate.
+def text_to_tag(line: str, where: str) -> str:
+    """A line that holds text only.
 
     Raises:
-        ValueError: a tab; what stands behind it is no word.
+        ValueError: a tab; what stands behind it is no text to tag.
     """
     if "\t" in line:
-        raise ValueError(f"{where}: holds a tab, but a line to tag is words separated by spaces. Cut the columns off.")
-    return [word for word in line.split(" ") if word]
+        raise ValueError(f"{where}: holds a tab, but a line to tag is text and no more. Cut the other columns off.")
+    return line
 
 
 def split_texts(line: str, where: str, *, pairs: bool) -> list[str]:
@@ -115,24 +122,32 @@ def split_texts(line: str, where: str, *, pairs: bool) -> list[str]:
     return texts
 
 
-def tag(tagger: Tagger, rows: list[list[str]]) -> Iterator[Row]:
+def tag(tagger: Tagger, texts: list[str], *, is_split_into_words: bool) -> Iterator[Row]:
     """Words, tags, the tags' probabilities, and the entities that they make."""
-    for words, predictions in zip(rows, tagger(rows), strict=True):
+    if is_split_into_words:
+        spans = list(map(spans_between_spaces, texts))
+    else:
+        spans = split_running_text(texts, tagger.tokenizer)
+    words = [[text[start:end] for start, end in found] for text, found in zip(texts, spans, strict=True)]
+    for text, row, places, predictions in zip(texts, words, spans, tagger(words), strict=True):
         yield {
-            "words": words,
+            "words": row,
             "tags": [prediction.tag for prediction in predictions],
             "probabilities": [rounded(prediction.probability) for prediction in predictions],
-            "entities": [
-                {
-                    "type": entity.type,
-                    "text": " ".join(words[entity.first : entity.end]),
-                    "first": entity.first,
-                    "end": entity.end,
-                    "probability": rounded(entity.probability),
-                }
-                for entity in entity_spans(predictions)
-            ],
+            "entities": [entity_in(text, entity, places) for entity in entity_spans(predictions)],
         }
+
+
+def entity_in(text: str, entity: EntitySpan, words: list[Span]) -> Row:
+    """An entity with its characters, and the first of them and one past the last."""
+    start, end = words[entity.first][0], words[entity.end - 1][1]
+    return {
+        "type": entity.type,
+        "text": text[start:end],
+        "start": start,
+        "end": end,
+        "probability": rounded(entity.probability),
+    }
 
 
 def classify(classifier: Classifier, rows: list[list[str]]) -> Iterator[Row]:

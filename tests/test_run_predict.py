@@ -77,18 +77,22 @@ def test_json_holds_the_entities_too(models, predict):
         assert row["words"] == words
         assert row["tags"] == [prediction.tag for prediction in predictions]
         spans = entity_spans(predictions)
-        assert row["entities"] == [
-            {
-                "type": span.type,
-                "text": " ".join(words[span.first : span.end]),
-                "first": span.first,
-                "end": span.end,
-                "probability": pytest.approx(span.probability, abs=1e-5),
-            }
+        assert [(found["type"], found["text"], found["probability"]) for found in row["entities"]] == [
+            (span.type, " ".join(words[span.first : span.end]), pytest.approx(span.probability, abs=1e-5))
             for span in spans
         ]
+        for found in row["entities"]:
+            assert sentence[found["start"] : found["end"]] == found["text"]
         entities += len(spans)
     assert entities > 10
+
+
+def test_running_text_is_cut_where_the_tokenizer_cuts_it_and_split_text_is_not(models, predict):
+    text = "the cat-house,  the dog."
+    (line,) = predict(models["tagger"], text)
+    assert line.split("\t")[0] == "the cat - house , the dog ."
+    (line,) = predict(models["tagger"], text, "--is_split_into_words")
+    assert line.split("\t")[0] == "the cat-house, the dog."
 
 
 def test_texts_are_classified_line_by_line(models, predict):
@@ -161,7 +165,7 @@ def test_words_that_were_cut_off_are_O_with_a_hyphen(models, predict):
 
 
 def test_several_spaces_are_one_and_other_scripts_stay_as_they_are(models, predict):
-    (line,) = predict(models["tagger"], "  das  Haus\u00a0steht 東京 ")
+    (line,) = predict(models["tagger"], "  das  Haus\u00a0steht 東京 ", "--is_split_into_words")
     assert line.split("\t")[0] == "das Haus\u00a0steht 東京"
 
 
@@ -216,3 +220,9 @@ def test_a_model_without_a_head_is_refused(models, predict):
 def test_pairs_are_refused_by_a_tagger(models, predict):
     with pytest.raises(SystemExit, match=r"--pairs is for models that classify texts, but .* tags words"):
         predict(models["tagger"], "the\tcat", "--pairs")
+
+
+@pytest.mark.promise(9)
+def test_split_words_are_refused_by_a_classifier(models, predict):
+    with pytest.raises(SystemExit, match=r"--is_split_into_words is for models that tag words, but .* classifies"):
+        predict(models["classifier"], "the cat", "--is_split_into_words")
