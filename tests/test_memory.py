@@ -1,13 +1,14 @@
-"""What a run has freed goes back to the system."""
+"""What a run has freed goes back to the system, and kernels don't pile up."""
 
 import gc
+import os
 import platform
 import weakref
 from pathlib import Path
 
 import pytest
 
-from retort.trainers.memory import release_memory
+from retort.trainers.memory import bound_kernel_cache, release_memory
 
 
 def resident() -> int:
@@ -40,3 +41,13 @@ def test_a_heap_that_was_torn_to_pieces_shrinks_again():
     release_memory()
     assert resident() < full - 100
     assert len(keep) == 100
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "64"), ("7", "7")])
+def test_few_kernels_are_kept_unless_the_user_says_how_many(monkeypatch, before, after):
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, before or "")
+    if before is None:
+        monkeypatch.delenv(name)
+    bound_kernel_cache()
+    assert os.environ[name] == after
