@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoConfig
 from transformers.utils import ModelOutput
 
-from ..modeling.onnx_session import open_session, run_session
+from ..modeling.onnx.session import open_session, run_session
 
 
 class OnnxModel:

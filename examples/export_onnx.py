@@ -23,7 +23,7 @@ from retort.collators.docstrings import docstring_corpus
 from retort.evaluation import Footprint, compare_speed, describe_machine
 from retort.evaluation.onnx_model import OnnxModel
 from retort.evaluation.report_table import aligned
-from retort.modeling.onnx_export import FLOAT32_FILE, INT8_FILE, export_onnx, onnx_agreement, quantize_int8
+from retort.modeling.onnx.export import FLOAT32_FILE, INT8_FILE, export_onnx, onnx_agreement, quantize_int8
 from retort.trainers.storage import replace_files
 
 SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128

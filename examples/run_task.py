@@ -9,8 +9,8 @@ from task_report import task_report
 
 from retort import DistillTrainingArguments, StagedRun
 from retort.evaluation.report_table import aligned
-from retort.modeling.onnx_session import onnx_library
-from retort.trainers import StageResult, best_stage, plan_table
+from retort.modeling.onnx.session import onnx_library
+from retort.trainers import StageResult, best_stage, bound_kernel_cache, plan_table
 
 
 def run_task(work: TaskRecipe, *, dry_run: bool) -> None:
@@ -19,6 +19,8 @@ def run_task(work: TaskRecipe, *, dry_run: bool) -> None:
     On several ranks all of them train; the first one reads and judges for all.
     """
     recipe = work.recipe
+    if any(stage.chunk_rows for stage in recipe.stages):
+        bound_kernel_cache()
     for library in ("onnx", "onnxruntime") if recipe.evaluation.get("onnx") else ():
         onnx_library(library)  # that it isn't installed should not show after hours of training
     args = DistillTrainingArguments(output_dir=recipe.output_dir, **recipe.arguments)

@@ -23,7 +23,7 @@ from retort.evaluation import (
     loss_history,
 )
 from retort.evaluation.onnx_model import OnnxModel
-from retort.modeling.onnx_export import FLOAT32_FILE, INT8_FILE, quantize_int8
+from retort.modeling.onnx.export import FLOAT32_FILE, INT8_FILE, quantize_int8
 from retort.trainers import StageResult
 
 # Enough for full batches, and so for speed.

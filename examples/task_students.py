@@ -31,7 +31,7 @@ from retort.evaluation import (
 )
 from retort.evaluation.metrics import Classification, Glue
 from retort.evaluation.metrics.glue.glue import MEASURES
-from retort.modeling.bilstm_student import bilstm_student
+from retort.modeling.bilstm.student import bilstm_student
 from retort.modeling.embeddings import project_embeddings
 from retort.modeling.projected_classifier import add_projector
 from retort.trainers.teacher import AUTO_CLASSES

@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from retort.collators import tokenize
-from retort.modeling.shrink import shrink
+from retort.modeling.shrinking import shrink
 from retort.trainers import DistillTrainer
 from retort.trainers.storage import last_complete_checkpoint
 

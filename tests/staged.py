@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from retort.collators import tokenize
 from retort.modeling.projected_classifier import add_projector
-from retort.modeling.shrink import shrink
+from retort.modeling.shrinking import shrink
 from retort.trainers import Stage, StagedRun
 
 REPOSITORY = Path(__file__).parents[1]

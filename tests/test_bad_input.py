@@ -15,7 +15,7 @@ from test_storage import WRITE_FAILED, contents, disk_that_fills_up
 from transformers import TrainerCallback, TrainingArguments
 
 from retort.collators import tokenize
-from retort.modeling.shrink import shrink
+from retort.modeling.shrinking import shrink
 from retort.trainers import DistillTrainer
 
 # torch.save writes small files when it closes them, and then has other words for it.

@@ -11,7 +11,7 @@ from transformers import AutoModelForTokenClassification, TrainerCallback
 
 from retort.collators import tokenize
 from retort.modeling.bilstm import BiLstmForSequenceClassification, BiLstmForTokenClassification
-from retort.modeling.bilstm_student import bilstm_student
+from retort.modeling.bilstm.student import bilstm_student
 from retort.modeling.embeddings import project_embeddings
 from retort.modeling.groups import parameter_groups
 from retort.trainers import DistillTrainer

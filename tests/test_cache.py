@@ -14,7 +14,7 @@ from ranks import run_on_ranks
 
 from retort.collators import DistillationCollator, View, tokenize
 from retort.modeling.encoding import OutputRequest
-from retort.modeling.shrink import shrink
+from retort.modeling.shrinking import shrink
 from retort.trainers import DistillTrainer, cache_teacher
 from retort.trainers.cache import CorruptCacheError, StaleCacheError, open_cache
 from retort.trainers.teacher import LiveTeacher

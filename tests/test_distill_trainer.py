@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from retort.collators import tokenize
 from retort.modeling.projected_classifier import add_projector
-from retort.modeling.shrink import shrink
+from retort.modeling.shrinking import shrink
 from retort.trainers import DistillTrainer
 
 

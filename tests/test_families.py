@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from without_retort import run_without_retort
 
 from retort.collators import tokenize
-from retort.modeling.shrink import shrink
+from retort.modeling.shrinking import shrink
 from retort.trainers import DistillTrainer
 
 PACKING_FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "modernbert")

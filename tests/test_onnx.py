@@ -18,8 +18,8 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from retort.evaluation import Footprint, Tagger
 from retort.evaluation.onnx_model import OnnxModel
 from retort.modeling.bilstm import BiLstmConfig, BiLstmForSequenceClassification, BiLstmForTokenClassification
-from retort.modeling.onnx_export import TOLERANCE, export_onnx, onnx_agreement, quantize_int8
-from retort.modeling.onnx_session import open_session
+from retort.modeling.onnx.export import TOLERANCE, export_onnx, onnx_agreement, quantize_int8
+from retort.modeling.onnx.session import open_session
 
 FLOAT = onnx.TensorProto.FLOAT
 # Above the number of rows and the width that files are traced at, and below.

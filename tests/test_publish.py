@@ -25,7 +25,7 @@ from without_retort import run_without_retort
 
 from retort.collators import read_texts, tokenize
 from retort.modeling.encoding import embed
-from retort.modeling.shrink import shrink
+from retort.modeling.shrinking import shrink
 from retort.trainers import DistillTrainer
 
 SENTENCES = tiny.sentences(9, seed=2)

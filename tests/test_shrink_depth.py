@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from retort.modeling.anatomy import encoder_layers, layers_name, split_layer_name
-from retort.modeling.shrink import shrink
-from retort.modeling.shrink_depth import layer_groups
+from retort.modeling.shrinking import shrink
+from retort.modeling.shrinking.depth import layer_groups
 
 INPUTS = {
     "input_ids": torch.arange(5, 35).reshape(2, 15),
@@ -110,7 +110,9 @@ def test_a_norm_that_the_first_layer_has_no_place_for_is_left_out_and_named(monk
         for layer in teacher.layers[1:]:
             layer.attn_norm.weight.fill_(7.0)
     messages = []
-    monkeypatch.setattr("retort.modeling.shrink_depth.logger.warning", lambda text, *args: messages.append(text % args))
+    monkeypatch.setattr(
+        "retort.modeling.shrinking.depth.logger.warning", lambda text, *args: messages.append(text % args)
+    )
     student = shrink(teacher, layers=[2, 0])
     (message,) = messages
     assert "no place for 1 of the teacher's weights" in message

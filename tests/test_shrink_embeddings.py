@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 
 from retort.modeling import embeddings
 from retort.modeling.embeddings import narrow_embeddings
-from retort.modeling.shrink import shrink
+from retort.modeling.shrinking import shrink
 
 CHANNELS = torch.tensor([0, 3, 4, 7, 10, 11])
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retort.modeling.anatomy import attention_output, attention_projections, encoder_layers, position_projections
-from retort.modeling.shrink import shrink
-from retort.modeling.shrink_axes import Axis, AxisLabel, Widths, label_axes
-from retort.modeling.shrink_width import plan_widths
+from retort.modeling.shrinking import shrink
+from retort.modeling.shrinking.axes import Axis, AxisLabel, Widths, label_axes
+from retort.modeling.shrinking.width import plan_widths
 
 INPUTS = {
     "input_ids": torch.arange(5, 35).reshape(2, 15),

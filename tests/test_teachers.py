@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 
 from retort.collators import tokenize
-from retort.modeling.shrink import shrink
+from retort.modeling.shrinking import shrink
 from retort.trainers import DistillTrainer
 
 WEIGHTS = {"logits_weight": 1.0, "hidden_weight": 1.0, "relation_weight": 1.0}

@@ -4,6 +4,7 @@ from .arguments import DistillTrainingArguments
 from .cache import cache_teacher
 from .callbacks import ScoreOnDev
 from .distill_trainer import DistillTrainer
+from .memory import bound_kernel_cache
 from .publish import best_stage, publish, push_student
 from .stage_plan import plan_table
 from .staged_run import StagedRun, StageResult
@@ -17,6 +18,7 @@ __all__ = [
     "StageResult",
     "StagedRun",
     "best_stage",
+    "bound_kernel_cache",
     "cache_teacher",
     "plan_table",
     "publish",

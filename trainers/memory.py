@@ -9,11 +9,12 @@ import platform
 
 
 def bound_kernel_cache() -> None:
-    """Let oneDNN keep 64 kernels instead of 1,024, if it hasn't computed yet and the user hasn't said otherwise.
+    """Let oneDNN keep 64 kernels instead of 1,024, unless the user has said how many.
 
-    Nearly every batch brings shapes of its own, and so kernels, some 10 kB apiece, which age in the midst of the heap
-    and tear it to pieces: a process that trains on chunk after chunk grows by 60 MB with every 200 batches. One step
-    needs fewer than 64. The price is that kernels are made anew where shapes do come back: 5 % of a run in bfloat16,
+    For long runs on the CPU; to be called before the first computation, since the number is read only once. Nearly
+    every batch brings shapes of its own, and so kernels, some 10 kB apiece, which age in the midst of the heap and
+    tear it to pieces: a process that trains on chunk after chunk grows by 60 MB with every 200 batches. One step needs
+    fewer than 64. The price is that kernels are made anew where shapes do come back: up to 5 % of a run in bfloat16,
     nothing in float32. There is no call for it:
     https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
     """

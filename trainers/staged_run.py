@@ -21,7 +21,7 @@ from ..modeling.groups import parameter_groups, train_only
 from ..modeling.projected_classifier import add_projector, projected_classifier
 from .callbacks import Score, ScoreOnDev
 from .distill_trainer import DistillTrainer
-from .memory import bound_kernel_cache, release_memory
+from .memory import release_memory
 from .stage_plan import RESULT_FILE, Materials, PlannedStage, plan_stages
 from .stages import Stage
 from .storage import last_complete_checkpoint, write_json
@@ -100,7 +100,6 @@ class StagedRun:
         freeze_words: bool = False,
         callbacks: Sequence[TrainerCallback] = (),
     ):
-        bound_kernel_cache()
         self.materials = Materials(student, teacher, data, eval_dataset, arguments or {}, freeze_words)
         self.stages, self.folder = list(stages), Path(folder)
         self.tokenizers = {"processing_class": processing_class, "teacher_processing_class": teacher_processing_class}

@@ -24,7 +24,7 @@ class Stage:
             with the encoder's layers and embeddings as one group (`"encoder"`, as XtremeDistilTransformers), or one by
             one (`"layers"`).
         chunk_rows: make one stage of this one for each so many rows, so that what is kept of the teacher's outputs
-            on disk is a chunk's. None for all rows at once.
+            on disk is a chunk's. None for all rows at once. On the CPU, many chunks call for `bound_kernel_cache`.
         cache_teacher: run the teacher once, before training, and read its outputs from disk; they are removed when no
             stage needs them any more.
         patience: end after so many evaluations without a better one; needs `load_best_model_at_end` in `arguments`.

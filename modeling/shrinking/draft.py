@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from .anatomy import layers_name
-from .sharding import gathered
+from ..anatomy import layers_name
+from ..sharding import gathered
 
 
 def skeleton(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:

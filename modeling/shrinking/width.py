@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .anatomy import split_layer_name
-from .embeddings import narrow_embeddings
-from .shrink_axes import Axis, AxisLabel, Labels, Widths, label_axes
-from .shrink_draft import Draft
+from ..anatomy import split_layer_name
+from ..embeddings import narrow_embeddings
+from .axes import Axis, AxisLabel, Labels, Widths, label_axes
+from .draft import Draft
 
 
 def plan_widths(

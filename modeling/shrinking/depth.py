@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from .anatomy import split_layer_name
-from .shrink_draft import Draft
+from ..anatomy import split_layer_name
+from .draft import Draft
 
 logger = logging.get_logger(__name__)
 

@@ -10,11 +10,11 @@ import torch
 import transformers
 from transformers import AutoConfig, PreTrainedModel
 
-from .embeddings import EMBEDDING_INITS
-from .sharding import gathered
-from .shrink_depth import LAYER_INITS, with_layers
-from .shrink_draft import Draft
-from .shrink_width import with_widths
+from ..embeddings import EMBEDDING_INITS
+from ..sharding import gathered
+from .depth import LAYER_INITS, with_layers
+from .draft import Draft
+from .width import with_widths
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def shrink(
     """Build a student from a teacher: fewer layers, narrower ones, or both.
 
     Works on any encoder whose layers lie in one list, with any task head. A student as deep and as wide as its
-    teacher computes exactly the same. `shrink_width` tells what a narrower student keeps, and
+    teacher computes exactly the same. `shrinking.width` tells what a narrower student keeps, and
     `embeddings.narrow_embeddings` what becomes of its word vectors.
 
     Args:

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from .anatomy import attention_output, attention_projections, encoder_layers, position_projections
-from .shrink_draft import skeleton
+from ..anatomy import attention_output, attention_projections, encoder_layers, position_projections
+from .draft import skeleton
 
 # What configurations call the width of the feed-forward layers.
 INTERMEDIATE_SIZE_NAMES = ("intermediate_size", "hidden_dim")

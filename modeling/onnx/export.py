@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .modes import evaluating
-from .onnx_session import onnx_library, open_session, run_session
+from ..modes import evaluating
+from .session import onnx_library, open_session, run_session
 
 FLOAT32_FILE = "model.onnx"
 INT8_FILE = "model-int8.onnx"

@@ -7,14 +7,10 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
-from .bilstm import (
-    BiLstmConfig,
-    BiLstmForSequenceClassification,
-    BiLstmForTokenClassification,
-    BiLstmPreTrainedModel,
-)
-from .embeddings import PRINCIPAL_INITS, project_embeddings
-from .sharding import gathered
+from ..embeddings import PRINCIPAL_INITS, project_embeddings
+from ..sharding import gathered
+from .configuration_bilstm import BiLstmConfig
+from .modeling_bilstm import BiLstmForSequenceClassification, BiLstmForTokenClassification, BiLstmPreTrainedModel
 
 HEADS = {
     "ForTokenClassification": BiLstmForTokenClassification,
