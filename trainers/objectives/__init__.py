@@ -1,0 +1,23 @@
+"""What a student is trained towards.
+
+Each objective reads some outputs of both sides and gives one value per row or token. It has a name (its line in the
+log), a weight, the outputs that it needs, perhaps heads, and a count: of how many values its loss is the mean. The
+count is known from the batch alone, before any forward pass, because the mean is taken over a whole optimizer step.
+"""
+
+from .base import Objective
+from .classes import FeatureObjective, LabelObjective, LogitsObjective
+from .embeddings import EmbeddingObjective, SimilarityObjective
+from .layers import AttentionObjective, HiddenStateObjective, RelationObjective
+
+__all__ = [
+    "AttentionObjective",
+    "EmbeddingObjective",
+    "FeatureObjective",
+    "HiddenStateObjective",
+    "LabelObjective",
+    "LogitsObjective",
+    "Objective",
+    "RelationObjective",
+    "SimilarityObjective",
+]

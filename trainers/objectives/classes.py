@@ -1,0 +1,103 @@
+"""Objectives on logits, labels and what a classifier reads: per row, or per token that has a label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ...modeling import losses
+from ...modeling.encoding import OutputRequest
+from ..batches import Batch
+from .base import Objective, distance
+from .pairing import aligned_tokens, pair_count, paired_tokens, token_count
+
+
+@dataclass(frozen=True)
+class LogitsObjective(Objective):
+    """Distance to the teacher's logits: at every row of a sequence head, at every labelled or aligned token of others.
+
+    Without labels (a transfer set) a token head learns from every token.
+    """
+
+    name = "logits"
+    loss: str
+    temperature: float
+    row_wise: bool
+
+    def student_request(self):
+        return OutputRequest(logits=True)
+
+    def count(self, batch):
+        return batch["layout"].rows if self.row_wise else token_count(batch)
+
+    def __call__(self, student, teacher, batch):
+        sides = student.logits, teacher.logits
+        if not self.row_wise:
+            sides = paired_tokens(*sides, batch)
+        if self.loss == "kl":
+            return losses.soft_cross_entropy(*sides, self.temperature)
+        return losses.mean_squared_error(*sides) if self.loss == "mse" else losses.hard_cross_entropy(*sides)
+
+
+@dataclass(frozen=True)
+class LabelObjective(Objective):
+    """The task's own loss on labelled rows or tokens."""
+
+    name = "labels"
+    row_wise: bool
+
+    def student_request(self):
+        return OutputRequest(logits=True)
+
+    def teacher_request(self):
+        return OutputRequest()
+
+    def count(self, batch):
+        return len(self._labels(batch)) if self.row_wise else (self._labels(batch) != losses.IGNORED_LABEL).sum()
+
+    def __call__(self, student, teacher, batch):
+        labels = self._labels(batch)
+        if self.row_wise:
+            return losses.task_loss(student.logits, labels)
+        known = labels != losses.IGNORED_LABEL
+        return losses.task_loss(student.logits[known], labels[known])
+
+    def _labels(self, batch: Batch) -> Tensor:
+        if "labels" not in batch:
+            raise ValueError(
+                "label_weight is above 0, but the data has no 'labels' column. Pass labels=... to tokenize(), or set "
+                "label_weight=0."
+            )
+        return batch["labels"] if self.row_wise else batch["layout"].unpad(batch["labels"])
+
+
+@dataclass(frozen=True)
+class FeatureObjective(Objective):
+    """Distance of what the two classifiers read: top hidden states of a tagger, pooled vectors of a sequence head.
+
+    A student with a `ProjectedClassifier` is compared behind its projector, which so learns where the classifier will
+    read (XtremeDistil, arXiv:2004.05686, eq. 4, without its activation); others, where widths differ, through a head.
+    """
+
+    name = "features"
+    loss: str
+    row_wise: bool
+    student_size: int
+    teacher_size: int
+
+    def student_request(self):
+        return OutputRequest(features=True)
+
+    def heads(self):
+        if self.student_size == self.teacher_size:
+            return {}
+        return {"features": nn.Linear(self.student_size, self.teacher_size)}
+
+    def count(self, batch):
+        return batch["layout"].rows if self.row_wise else pair_count(batch)
+
+    def __call__(self, student, teacher, batch):
+        ours = student.projected.get("features", student.features)
+        sides = (ours, teacher.features) if self.row_wise else aligned_tokens(ours, teacher.features, batch)
+        return distance(self.loss)(*sides)

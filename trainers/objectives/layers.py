@@ -1,0 +1,99 @@
+"""Objectives inside the encoder: hidden states, attention maps and relations, one value per token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from ...modeling import losses
+from ...modeling.distillation_model import hidden_state_head
+from ...modeling.encoding import OutputRequest
+from .base import Objective, distance
+from .pairing import aligned_tokens, first_tokens, pair_count
+
+
+@dataclass(frozen=True)
+class HiddenStateObjective(Objective):
+    """Distance of hidden states over a layer map, averaged over its pairs; at all tokens, or at each row's first."""
+
+    name = "hidden"
+    loss: str
+    pairs: tuple[tuple[int, tuple[int, ...]], ...]
+    first_only: bool
+    student_size: int
+    teacher_size: int
+
+    def student_request(self):
+        return OutputRequest(hidden_states=frozenset(student for student, _ in self.pairs))
+
+    def teacher_request(self):
+        return OutputRequest(hidden_states=frozenset(layer for _, group in self.pairs for layer in group))
+
+    def heads(self):
+        if self.student_size == self.teacher_size:
+            return {}
+        return {hidden_state_head(i): nn.Linear(self.student_size, self.teacher_size) for i, _ in self.pairs}
+
+    def count(self, batch):
+        return batch["layout"].rows if self.first_only else pair_count(batch)
+
+    def __call__(self, student, teacher, batch):
+        total = 0
+        for index, group in self.pairs:
+            ours = student.projected.get(hidden_state_head(index), student.hidden_states[index])
+            theirs = sum(teacher.hidden_states[layer] for layer in group) / len(group)
+            sides = first_tokens(ours, theirs, batch) if self.first_only else aligned_tokens(ours, theirs, batch)
+            total = total + distance(self.loss)(*sides)
+        return total / len(self.pairs)
+
+
+@dataclass(frozen=True)
+class AttentionObjective(Objective):
+    """Difference of attention maps over a layer map, averaged over its pairs (TinyBERT, arXiv:1909.10351, eq. 7)."""
+
+    name = "attention"
+    loss: str
+    pairs: tuple[tuple[int, tuple[int, ...]], ...]
+
+    def student_request(self):
+        return OutputRequest(attentions=frozenset(student for student, _ in self.pairs))
+
+    def teacher_request(self):
+        return OutputRequest(attentions=frozenset(layer for _, group in self.pairs for layer in group))
+
+    def count(self, batch):
+        return batch["layout"].tokens
+
+    def __call__(self, student, teacher, batch):
+        total = 0
+        for index, group in self.pairs:
+            theirs = sum(teacher.attentions[layer] for layer in group) / len(group)
+            total = total + losses.attention_error(student.attentions[index], theirs, batch["layout"], self.loss)
+        return total / len(self.pairs)
+
+
+@dataclass(frozen=True)
+class RelationObjective(Objective):
+    """MiniLMv2's self-attention relations (arXiv:2012.15828): query-query, key-key and value-value, summed."""
+
+    name = "relations"
+    pairs: tuple[tuple[int, int], ...]
+    relation_heads: int
+
+    def student_request(self):
+        return OutputRequest(projections=frozenset(student for student, _ in self.pairs))
+
+    def teacher_request(self):
+        return OutputRequest(projections=frozenset(teacher for _, teacher in self.pairs))
+
+    def count(self, batch):
+        return batch["layout"].tokens
+
+    def __call__(self, student, teacher, batch):
+        total = 0
+        for ours, theirs in self.pairs:
+            for role in ("queries", "keys", "values"):
+                sides = getattr(student, role)[ours], getattr(teacher, role)[theirs]
+                total = total + losses.relation_divergence(*sides, batch["layout"], self.relation_heads)
+        return total / len(self.pairs)

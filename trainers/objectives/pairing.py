@@ -1,0 +1,46 @@
+"""Which token of the student goes with which of the teacher's."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...modeling.losses import IGNORED_LABEL
+from ..batches import Batch
+
+
+def first_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The states of each row's first token on both sides, `[rows, size]` each."""
+    return batch["layout"].first(student), batch.get("teacher_layout", batch["layout"]).first(teacher)
+
+
+def aligned_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Pair token vectors: the same tokens, or the first pieces of the same words under two tokenizers."""
+    if "alignment" not in batch:
+        return student, teacher
+    student_index, teacher_index = batch["alignment"]
+    return student[student_index], teacher[teacher_index]
+
+
+def pair_count(batch: Batch) -> int:
+    """How many pairs `aligned_tokens` gives."""
+    return len(batch["alignment"][0]) if "alignment" in batch else batch["layout"].tokens
+
+
+def _labelled(batch: Batch) -> Tensor | None:
+    """Which of the student's tokens carry a label; None where all take part."""
+    if "labels" not in batch or "alignment" in batch or batch["labels"].dim() == 1:
+        return None
+    return batch["layout"].unpad(batch["labels"]) != IGNORED_LABEL
+
+
+def paired_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """As `aligned_tokens`, but those tokens alone that carry a label, where the batch has labels for tokens."""
+    student, teacher = aligned_tokens(student, teacher, batch)
+    known = _labelled(batch)
+    return (student, teacher) if known is None else (student[known], teacher[known])
+
+
+def token_count(batch: Batch) -> int | Tensor:
+    """How many pairs `paired_tokens` gives."""
+    known = _labelled(batch)
+    return pair_count(batch) if known is None else known.sum()
