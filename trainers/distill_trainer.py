@@ -29,6 +29,7 @@ from .export import save_sentence_transformer
 from .model_card import CardFacts
 from .objectives import AttentionObjective, Objective
 from .plan import Dimensions, build_objectives
+from .running_means import RunningMeans
 from .student_trainer import StudentTrainer
 from .teacher import (
     LiveTeacher,
@@ -110,8 +111,8 @@ class DistillTrainer(StudentTrainer):
         self.teacher = self._place_teacher(teachers)
         if args.teacher_cache and self._teacher_request():
             self._use_teacher_cache(Path(args.teacher_cache))
-        # Sum and count of each objective since the last log, kept on the device: to read them is to wait for it.
-        self._totals: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
+        # Of the objectives, by whether the student is in training.
+        self._means = {True: RunningMeans(), False: RunningMeans()}
 
     # --- What a subclass may change -----------------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class DistillTrainer(StudentTrainer):
         for index, objective in enumerate(self.objectives):
             values = objective(ours, theirs, inputs)
             total = values.sum()
-            self._record(objective.name, total, len(values))
+            self._means[self.model.training].add(objective.name, total, len(values))
             if num_items_in_batch is None:
                 loss = loss + objective.weight * total / max(len(values), 1)
             else:
@@ -211,32 +212,23 @@ class DistillTrainer(StudentTrainer):
 
     # --- The log ------------------------------------------------------------------------------------------------------
 
-    def _record(self, name: str, total: Tensor, count: int) -> None:
-        totals = self._totals[self.model.training]
-        entry = torch.stack([total.detach(), total.new_tensor(count)])
-        totals[name] = totals[name] + entry if name in totals else entry
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and beside the loss the mean of each objective since the last log, before its weight.
 
         Raises:
             FloatingPointError: an objective that is not finite. Nothing good can come of further steps.
         """
-        training = self.model.training
-        totals = self._totals[training]
+        means = self._means[self.model.training]
         prefix = next((key[: -len("loss")] for key in logs if key == "loss" or key.endswith("_loss")), None)
-        if totals and prefix is not None:
-            # Every rank logs at the same step, so all of them come here.
-            sums = self.accelerator.reduce(torch.stack(list(totals.values())), reduction="sum")
-            means = dict(zip(totals, (sums[:, 0] / sums[:, 1].clamp_min(1)).tolist(), strict=True))
-            self._totals[training] = {}
-            bad = [name for name, mean in means.items() if not math.isfinite(mean)]
+        if means and prefix is not None:
+            found = means.take(self.accelerator)  # every rank logs at the same step
+            bad = [name for name, mean in found.items() if not math.isfinite(mean)]
             if bad:
                 raise FloatingPointError(
-                    f"The objective {bad[0]!r} is {means[bad[0]]} at step {self.state.global_step}. Lower the learning "
+                    f"The objective {bad[0]!r} is {found[bad[0]]} at step {self.state.global_step}. Lower the learning "
                     "rate, use --bf16 rather than --fp16, or look for rows that make the teacher's outputs infinite."
                 )
-            logs |= {f"{prefix}loss_{name}": mean for name, mean in means.items()}
+            logs |= {f"{prefix}loss_{name}": mean for name, mean in found.items()}
         super().log(logs, start_time)
 
     # --- The teacher --------------------------------------------------------------------------------------------------

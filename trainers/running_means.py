@@ -1,0 +1,32 @@
+"""The means that a trainer logs."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+class RunningMeans:
+    """Means of named values since they were last taken.
+
+    Sums and counts stay on the device, since to read them is to wait for it.
+    """
+
+    def __init__(self):
+        self._totals: dict[str, Tensor] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._totals)
+
+    def add(self, name: str, total: Tensor, count: int) -> None:
+        """Add `count` values whose sum, a scalar, is `total`."""
+        entry = torch.stack([total.detach(), total.new_tensor(count)])
+        self._totals[name] = self._totals[name] + entry if name in self._totals else entry
+
+    def take(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over all ranks, each of which must come here; and begin anew."""
+        sums = accelerator.reduce(torch.stack(list(self._totals.values())), reduction="sum")
+        means = (sums[:, 0] / sums[:, 1].clamp_min(1)).tolist()
+        names, self._totals = list(self._totals), {}
+        return dict(zip(names, means, strict=True))
