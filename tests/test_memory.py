@@ -43,7 +43,7 @@ def test_a_heap_that_was_torn_to_pieces_shrinks_again():
     assert len(keep) == 100
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, "64"), ("7", "7")])
+@pytest.mark.parametrize(("before", "after"), [(None, "16"), ("7", "7")])
 def test_few_kernels_are_kept_unless_the_user_says_how_many(monkeypatch, before, after):
     name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
     monkeypatch.setenv(name, before or "")
