@@ -124,7 +124,7 @@ def test_the_pipeline_finds_what_run_predict_finds(tagger, folder):
 import json, sys
 from transformers import pipeline
 tag = pipeline("token-classification", model=sys.argv[1], aggregation_strategy="first", device="cpu")
-found = [tag(line.rstrip("\n")) for line in open(sys.argv[2], encoding="utf-8")]
+found = [tag(line) for line in open(sys.argv[2], encoding="utf-8").read().splitlines()]
 json.dump([[(e["entity_group"], e["start"], e["end"]) for e in row] for row in found], open(sys.argv[3], "w"))
 """
     run_without_retort(code, student, folder / "sentences.txt", folder / "theirs.json")
