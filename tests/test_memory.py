@@ -46,7 +46,7 @@ def test_a_heap_that_was_torn_to_pieces_shrinks_again():
 @pytest.mark.parametrize(("before", "after"), [(None, "16"), ("7", "7")])
 def test_few_kernels_are_kept_unless_the_user_says_how_many(monkeypatch, before, after):
     name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-    monkeypatch.setenv(name, before or "")
+    monkeypatch.setenv(name, before or "")  # so that what the function sets is undone, too
     if before is None:
         monkeypatch.delenv(name)
     bound_kernel_cache()

@@ -15,11 +15,10 @@ from ..modeling.losses import IGNORED_LABEL
 from .arguments import DistillTrainingArguments
 from .objectives import (
     AttentionObjective,
-    EmbeddingObjective,
     LabelObjective,
     Objective,
+    PooledObjective,
     RelationObjective,
-    SimilarityObjective,
 )
 from .teacher import is_row_wise
 
@@ -177,9 +176,7 @@ def check_alignment(
                 f"The objective {objective.name!r} compares every pair of tokens, which two different tokenizers don't "
                 "share. Use hidden_weight with align=True in tokenize(), or embedding_weight."
             )
-        row_wise = isinstance(objective, EmbeddingObjective | SimilarityObjective) or getattr(
-            objective, "row_wise", False
-        )
+        row_wise = isinstance(objective, PooledObjective) or getattr(objective, "row_wise", False)
         if not row_wise and objective.teacher_request() and "student_positions" not in columns:
             raise ValueError(
                 f"The objective {objective.name!r} compares tokens, but student and teacher have different "

@@ -81,7 +81,7 @@ def build_objectives(
     made: list[Objective] = []
     if args.embedding_weight:
         _check_widths(args, *sizes)
-        made.append(EmbeddingObjective(args.embedding_weight, args.embedding_loss, args.pooler, teacher_pooler, *sizes))
+        made.append(EmbeddingObjective(args.embedding_weight, args.pooler, teacher_pooler, args.embedding_loss, *sizes))
     if args.similarity_weight:
         made.append(SimilarityObjective(args.similarity_weight, args.pooler, teacher_pooler))
     if args.logits_weight:

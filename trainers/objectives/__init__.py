@@ -7,7 +7,7 @@ count is known from the batch alone, before any forward pass, because the mean i
 
 from .base import Objective
 from .classes import FeatureObjective, LabelObjective, LogitsObjective
-from .embeddings import EmbeddingObjective, SimilarityObjective
+from .embeddings import EmbeddingObjective, PooledObjective, SimilarityObjective
 from .layers import AttentionObjective, HiddenStateObjective, RelationObjective
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "LabelObjective",
     "LogitsObjective",
     "Objective",
+    "PooledObjective",
     "RelationObjective",
     "SimilarityObjective",
 ]

@@ -12,50 +12,45 @@ from .base import Objective, distance
 
 
 @dataclass(frozen=True)
-class EmbeddingObjective(Objective):
-    """Distance of pooled embeddings (Reimers & Gurevych 2020, arXiv:2004.09813, for `"mse"`)."""
+class PooledObjective(Objective):
+    """What reads one vector per row of either side."""
 
-    name = "embedding"
-    loss: str
     pooler: str
     teacher_pooler: str
-    student_size: int
-    teacher_size: int
 
     def student_request(self):
         return OutputRequest(pooler=self.pooler)
 
     def teacher_request(self):
         return OutputRequest(pooler=self.teacher_pooler)
+
+    def count(self, batch):
+        return batch["layout"].rows
+
+
+@dataclass(frozen=True)
+class EmbeddingObjective(PooledObjective):
+    """Distance of pooled embeddings (Reimers & Gurevych 2020, arXiv:2004.09813, for `"mse"`)."""
+
+    name = "embedding"
+    loss: str
+    student_size: int
+    teacher_size: int
 
     def heads(self):
         if self.student_size == self.teacher_size:
             return {}
         return {"embedding": nn.Linear(self.student_size, self.teacher_size)}
 
-    def count(self, batch):
-        return batch["layout"].rows
-
     def __call__(self, student, teacher, batch):
         return distance(self.loss)(student.projected.get("embedding", student.embedding), teacher.embedding)
 
 
 @dataclass(frozen=True)
-class SimilarityObjective(Objective):
+class SimilarityObjective(PooledObjective):
     """Difference of the batch's similarity matrices. Widths may differ; no projector is used."""
 
     name = "similarity"
-    pooler: str
-    teacher_pooler: str
-
-    def student_request(self):
-        return OutputRequest(pooler=self.pooler)
-
-    def teacher_request(self):
-        return OutputRequest(pooler=self.teacher_pooler)
-
-    def count(self, batch):
-        return batch["layout"].rows
 
     def __call__(self, student, teacher, batch):
         return losses.similarity_matrix_error(student.embedding, teacher.embedding)
