@@ -11,7 +11,7 @@ from typing import Any
 import evaluate
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features, Value, concatenate_datasets
 from transformers import (
     AutoConfig,
     PreTrainedModel,
@@ -33,6 +33,7 @@ from retort.evaluation.metrics import Classification, Glue
 from retort.evaluation.metrics.glue.glue import MEASURES
 from retort.modeling.bilstm.student import bilstm_student
 from retort.modeling.embeddings import project_embeddings
+from retort.modeling.losses import IGNORED_LABEL
 from retort.modeling.projected_classifier import add_projector
 from retort.trainers.teacher import AUTO_CLASSES
 
@@ -68,8 +69,21 @@ class TaskData:
     max_length: int
     metric_name: str | None = None
 
-    def rows(self, split: str) -> Dataset:
-        """The tokenised rows of a split, or of `transfer`, which have no labels."""
+    def rows(self, name: str) -> Dataset:
+        """The tokenised rows of a split; of `transfer`, which have no labels; or of both, as `train+transfer`.
+
+        Raises:
+            SystemExit: both, of a regression. Its labels are numbers, and no number says that there is none.
+        """
+        if "+" not in name:
+            return self._rows(name)
+        if not self.task.labels:
+            raise SystemExit(f"The data {name} is for tasks with classes. Of a regression, train on each by itself.")
+        parts = [self._rows(part) for part in name.split("+")]
+        features = parts[0].features
+        return concatenate_datasets([_with_labels(part, features) for part in parts])
+
+    def _rows(self, split: str) -> Dataset:
         second = "text_pair" if self.task.pairs else None
         if split == "transfer":
             return tokenize(self.task.transfer, self.tokenizer, text_pair=second, max_length=self.max_length)
@@ -146,6 +160,18 @@ class TaskData:
         if self.metric_name in MEASURES or not self.task.labels:
             return Glue(self.metric_name or "stsb", keep_in_memory=True)
         return evaluate.load(self.metric_name) if self.metric_name else Classification(keep_in_memory=True)
+
+
+def _with_labels(rows: Dataset, features: Features) -> Dataset:
+    """The rows; if they have no labels, with a column that says so for each row, or each of its tokens."""
+    if "labels" in rows.column_names:
+        return rows
+    of_tokens = not isinstance(features["labels"], Value)
+
+    def none(lengths: list[int]) -> dict[str, list]:
+        return {"labels": [[IGNORED_LABEL] * length if of_tokens else IGNORED_LABEL for length in lengths]}
+
+    return rows.map(none, input_columns=["length"], batched=True, features=features, desc="Joining")
 
 
 def head_labels(source: str | Path, kind: str) -> tuple[str, ...] | None:

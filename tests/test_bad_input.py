@@ -61,6 +61,7 @@ def test_logits_of_models_without_the_same_kind_of_head_are_refused(teacher, stu
     [
         ("sequence", 3, lambda row: 3, r"has the classes 0 to 2, but the labels are 3 to 3"),
         ("sequence", 3, lambda row: -1, r"the labels are -1 to -1"),
+        ("sequence", 3, lambda row: -100, r"the labels are none"),
         ("sequence", 3, lambda row: 0.5, r"type double, but the head of BertForSequenceClassification has 3 outputs"),
         ("sequence", 1, lambda row: 1, r"type int64, but .* has 1 outputs.*floats for a head with one"),
         ("sequence", 3, lambda row: [1] * row["length"], r"one label for each token .* learns one for each row"),

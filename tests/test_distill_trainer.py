@@ -5,7 +5,7 @@ import math
 import pytest
 import tiny
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from retort.collators import tokenize
 from retort.modeling.projected_classifier import add_projector
@@ -206,6 +206,45 @@ def test_two_teachers_are_averaged_with_their_weights(tokenizer, tmp_path):
     joint = trainer.teacher.outputs(batch).logits
     single = [teacher(**batch["student"]).logits[0] for teacher in teachers]
     torch.testing.assert_close(joint, 0.75 * single[0] + 0.25 * single[1])
+
+
+def test_rows_without_labels_are_learnt_from_beside_those_with(tokenizer, tmp_path):
+    """A labelled row counts where it has labels; of another the teacher's logits count at every token."""
+    teacher, student = teacher_and_student()
+    with_labels, without = labelled(tokenizer, 8), rows(tokenizer, 16).select(range(8, 16))
+    without = without.map(lambda row: {"labels": [-100] * row["length"]}, features=with_labels.features)
+    data = concatenate_datasets([with_labels, without])
+    args = arguments(tmp_path, logits_weight=1.0, logits_loss="mse", label_weight=1.0)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=data, processing_class=tokenizer)
+    batches, counts = trainer.get_batch_samples(iter([trainer.data_collator(list(data))]), 1, torch.device("cpu"))
+    loss = trainer.compute_loss(trainer.model, batches[0], num_items_in_batch=counts)
+
+    distances, entropies = [], []
+    for row in data:
+        inputs = {"input_ids": torch.tensor([row["input_ids"]])}
+        theirs, ours = (model(**inputs).logits[0].double() for model in (teacher.eval(), student))
+        known = torch.tensor(row["labels"]) != -100
+        learnt = known if known.any() else torch.ones_like(known)
+        distances.append((ours - theirs).square().mean(-1)[learnt])
+        entropies.append(-ours.log_softmax(-1)[known].gather(1, torch.tensor(row["labels"])[known, None]))
+    expected = torch.cat(distances).mean() + torch.cat(entropies).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_texts_without_a_class_are_learnt_from_beside_those_with_one(tokenizer, tmp_path):
+    teacher, student = teacher_and_student(task="sequence")
+    data = rows(tokenizer, 8, labels=[0, 1, 2, -100, 1, -100, 0, -100])
+    args = arguments(tmp_path, logits_weight=1.0, logits_loss="mse", label_weight=1.0)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=data, processing_class=tokenizer)
+    batches, counts = trainer.get_batch_samples(iter([trainer.data_collator(list(data))]), 1, torch.device("cpu"))
+    loss = trainer.compute_loss(trainer.model, batches[0], num_items_in_batch=counts)
+
+    each = [{"input_ids": torch.tensor([row["input_ids"]])} for row in data]
+    models = teacher.eval(), student
+    theirs, ours = (torch.cat([model(**inputs).logits for inputs in each]).double() for model in models)
+    entropy = torch.nn.functional.cross_entropy(ours, torch.tensor(data["labels"][:]))
+    expected = (ours - theirs).square().mean() + entropy
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_evaluation_reports_every_objective_and_gives_logits_in_the_order_of_the_rows(tokenizer, tmp_path):

@@ -122,6 +122,7 @@ def check_labels(objectives: Sequence[Objective], student: PreTrainedModel, data
         )
     if of_tokens:
         labels = pc.list_flatten(labels)
+    if pa.types.is_integer(labels.type):
         labels = labels.filter(pc.not_equal(labels, IGNORED_LABEL))
     classes = student.config.num_labels if student.get_output_embeddings() is None else student.config.vocab_size
     if pa.types.is_floating(labels.type) != (classes == 1):

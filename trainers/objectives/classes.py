@@ -17,7 +17,7 @@ from .pairing import aligned_tokens, pair_count, paired_tokens, token_count
 class LogitsObjective(Objective):
     """Distance to the teacher's logits: at every row of a sequence head, at every labelled or aligned token of others.
 
-    Without labels (a transfer set) a token head learns from every token.
+    From a row without labels (of a transfer set) a token head learns at every token.
     """
 
     name = "logits"
@@ -54,13 +54,11 @@ class LabelObjective(Objective):
         return OutputRequest()
 
     def count(self, batch):
-        return len(self._labels(batch)) if self.row_wise else (self._labels(batch) != losses.IGNORED_LABEL).sum()
+        return _known(self._labels(batch)).sum()
 
     def __call__(self, student, teacher, batch):
         labels = self._labels(batch)
-        if self.row_wise:
-            return losses.task_loss(student.logits, labels)
-        known = labels != losses.IGNORED_LABEL
+        known = _known(labels)
         return losses.task_loss(student.logits[known], labels[known])
 
     def _labels(self, batch: Batch) -> Tensor:
@@ -70,6 +68,11 @@ class LabelObjective(Objective):
                 "label_weight=0."
             )
         return batch["labels"] if self.row_wise else batch["layout"].unpad(batch["labels"])
+
+
+def _known(labels: Tensor) -> Tensor:
+    """Which rows or tokens have a label: -100 is none, but among numbers it is one."""
+    return (labels != losses.IGNORED_LABEL) | labels.is_floating_point()
 
 
 @dataclass(frozen=True)

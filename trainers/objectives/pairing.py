@@ -27,14 +27,15 @@ def pair_count(batch: Batch) -> int:
 
 
 def _labelled(batch: Batch) -> Tensor | None:
-    """Which of the student's tokens carry a label; None where all take part."""
+    """Which of the student's tokens take part: those with a label, and all of a row without any; None for all."""
     if "labels" not in batch or "alignment" in batch or batch["labels"].dim() == 1:
         return None
-    return batch["layout"].unpad(batch["labels"]) != IGNORED_LABEL
+    known = batch["labels"] != IGNORED_LABEL
+    return batch["layout"].unpad(known | ~known.any(1, keepdim=True))
 
 
 def paired_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """As `aligned_tokens`, but those tokens alone that carry a label, where the batch has labels for tokens."""
+    """As `aligned_tokens`; of rows that have labels, those tokens alone that carry one."""
     student, teacher = aligned_tokens(student, teacher, batch)
     known = _labelled(batch)
     return (student, teacher) if known is None else (student[known], teacher[known])
