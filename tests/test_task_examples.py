@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from without_retort import run_without_retort
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+BENCHMARKS = EXAMPLES.parent / "benchmarks"
 COMMON = (
     "--per_device_train_batch_size 16 --learning_rate 5e-3 --teacher_learning_rate 3e-3 --teacher_epochs 15 "
     "--distil_epochs 4 --ft_epochs 4 --patience 15 --use_cpu True --report_to none"
@@ -159,6 +160,47 @@ def test_a_classifier_is_distilled_by_a_recipe_with_a_bilstm(folder):
     lines = launch("run_predict.py", "--model", student, "--input", folder / "texts.txt").splitlines()
     assert len(lines) == 3
     assert {lines[0].split("\t")[1], lines[2].split("\t")[1]} <= {"short", "long"}
+
+
+def test_strategies_are_compared_from_the_same_teacher_over_seeds(tagger, folder):
+    recipe = {
+        "teacher": str(next((tagger[1] / "teacher").iterdir())),
+        "student": {"layers": 2},
+        "data": {"task": "tagging", "folders": [f"xx={folder}/xx", f"yy={folder}/yy"]},
+        "arguments": {"learning_rate": 5e-3, "per_device_train_batch_size": 16, "use_cpu": True, "disable_tqdm": True},
+        "stages": [
+            {"name": "features", "data": "transfer", "arguments": {"hidden_weight": 1.0, "layer_map": "last"}},
+            {"name": "labels", "arguments": {"label_weight": 1.0}},
+        ],
+        "output_dir": "unused",
+    }
+    for stage in recipe["stages"]:
+        stage["arguments"] |= {"num_train_epochs": 4, "learning_rate": 5e-3}
+    (folder / "strategies.yaml").write_text(yaml.safe_dump(recipe))
+    output = folder / "strategies"
+    command = [BENCHMARKS / "distillation_strategies.py", folder / "strategies.yaml", "--output_dir", output]
+    command += ["--seeds", "0", "1", "--scale", "0.5", "--strategies", "unfreezing", "joint", "labels"]
+    printed = launch(*command)
+    found = json.loads((output / "strategies.json").read_text())
+    batches = 2 * 64 // 16
+    steps = {"unfreezing": 2 * 3 * batches, "joint": 2 * 2 * batches, "labels": 2 * 2 * batches}
+    assert [(run["strategy"], run["seed"]) for run in found["runs"]] == [(s, seed) for seed in (0, 1) for s in steps]
+    assert all(run["steps"] == steps[run["strategy"]] for run in found["runs"])
+    assert sorted(path.name for path in (output / "teacher-outputs").iterdir()) == [
+        "train+transfer-hidden_weight-label_weight",
+        "transfer-hidden_weight",
+    ]
+    joint = [run["test"]["F1, mean of languages"] for run in found["runs"] if run["strategy"] == "joint"]
+    assert " ".join(f"{score:.4f}" for score in joint) in printed
+    assert found["teacher"]["F1"] > 0.8
+
+
+def test_the_sentence_benchmark_takes_the_quickstarts_teacher(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import sentence_distillation
+
+    monkeypatch.setattr(sys, "argv", ["sentence_distillation.py", "--rows", "8"])
+    assert (Path(sentence_distillation.parse_options().teacher) / "config.json").exists()
 
 
 def test_run_classification_takes_pairs(folder):

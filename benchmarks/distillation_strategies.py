@@ -1,0 +1,196 @@
+"""Compare ways of distilling the same teacher into the same student: the ablation of XtremeDistil.
+
+python benchmarks/distillation_strategies.py examples/recipes/small_ner_bilstm.yaml [--teacher FOLDER] [--seeds 0 1 2]
+
+A recipe for tagging or classification gives teacher, student, data and stages. Its student is trained
+
+- `staged`: as the recipe says;
+- `unfreezing`: likewise, but every stage after the first unfreezes the student from its head down, so that it takes
+  several times as long (the paper's choice, https://arxiv.org/abs/2004.05686, section 3);
+- `joint`: with all objectives at once, labelled and unlabelled rows mixed;
+- `labels`: on the labelled rows alone, without a teacher.
+
+The last two take as many steps as `staged`, at the highest learning rate of its stages, and all start from the same
+weights. Of each run the best stage on development data is judged on the test split. Started again, it goes on where it
+was; the teacher's outputs are computed once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import transformers
+
+from retort import Stage
+from retort.evaluation import describe_machine
+from retort.evaluation.report_table import aligned
+from retort.trainers import best_stage
+from retort.trainers.stage_plan import PlannedStage
+from retort.trainers.storage import write_json
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+sys.path.append(str(EXAMPLES))  # scripts, not a package
+from recipe import Recipe, read_recipe  # noqa: E402
+from task_recipe import TaskRecipe  # noqa: E402
+from task_students import with_head  # noqa: E402
+
+# How long a stage is, and how fast it learns; all else in its arguments says what it learns.
+PACE = ("learning_rate", "num_train_epochs", "max_steps")
+
+
+# --- The strategies ---------------------------------------------------------------------------------------------------
+
+
+def staged(recipe: Recipe, steps: int) -> list[Stage]:
+    """The recipe's own stages."""
+    return list(recipe.stages)
+
+
+def unfreezing(recipe: Recipe, steps: int) -> list[Stage]:
+    """The first stage, and the others from the head down."""
+    first, *others = recipe.stages
+    return [first, *(replace(stage, gradual_unfreezing="encoder") for stage in others)]
+
+
+def joint(recipe: Recipe, steps: int) -> list[Stage]:
+    """One stage with the objectives of all."""
+    objectives = {name: value for stage in recipe.stages for name, value in stage.arguments.items() if name not in PACE}
+    return [Stage("joint", objectives | pace(recipe, steps), data="train+transfer")]
+
+
+def labels(recipe: Recipe, steps: int) -> list[Stage]:
+    """One stage on labels."""
+    return [Stage("labels", {"label_weight": 1.0} | pace(recipe, steps))]
+
+
+STRATEGIES: dict[str, Callable[[Recipe, int], list[Stage]]] = {
+    "staged": staged,
+    "unfreezing": unfreezing,
+    "joint": joint,
+    "labels": labels,
+}
+
+
+def pace(recipe: Recipe, steps: int) -> dict[str, float]:
+    """Arguments of a stage that is alone."""
+    return {"max_steps": steps, "learning_rate": max(stage.arguments["learning_rate"] for stage in recipe.stages)}
+
+
+def scaled(recipe: Recipe, scale: float) -> Recipe:
+    """The recipe with longer or shorter stages."""
+
+    def longer(stage: Stage) -> Stage:
+        epochs = stage.arguments["num_train_epochs"] * scale
+        return replace(stage, arguments={**stage.arguments, "num_train_epochs": epochs})
+
+    return replace(recipe, stages=tuple(map(longer, recipe.stages)))
+
+
+def steps_of(recipe: Recipe, teacher: str) -> int:
+    """How many steps the recipe's own stages take."""
+
+    def steps(planned: PlannedStage) -> int:
+        settings = {**recipe.arguments, **planned.stage.arguments}
+        batches = math.ceil(planned.rows / settings["per_device_train_batch_size"])
+        return math.ceil(batches * settings["num_train_epochs"])
+
+    return sum(map(steps, TaskRecipe(recipe).staged_run(teacher).plan))
+
+
+# --- The runs ---------------------------------------------------------------------------------------------------------
+
+
+def fine_tuned(recipe: Recipe, folder: Path) -> str:
+    """The teacher's folder; it is given its head first, if it has none."""
+    fine_tuning = TaskRecipe(replace(recipe, output_dir=str(folder))).fine_tuning()
+    return str(fine_tuning.run()[-1].folder) if fine_tuning else recipe.teacher
+
+
+def with_cached_teacher(stage: Stage, folder: Path) -> Stage:
+    """The stage, reading the teacher's outputs from a folder that it shares with all that need the same."""
+    objectives = sorted(name for name in stage.arguments if name.endswith("_weight"))
+    if objectives == ["label_weight"]:
+        return stage
+    cache = str(folder / "-".join([stage.data, *objectives]))
+    return replace(stage, cache_teacher=False, arguments={**stage.arguments, "teacher_cache": cache})
+
+
+def run(recipe: Recipe, teacher: str, strategy: str, seed: int, steps: int, folder: Path) -> dict:
+    """Train a student and judge it."""
+    stages = [with_cached_teacher(stage, folder / "teacher-outputs") for stage in STRATEGIES[strategy](recipe, steps)]
+    own = replace(recipe, stages=tuple(stages), output_dir=str(folder / f"{strategy}-{seed}")).with_seed(seed)
+    work = TaskRecipe(own)
+    staged_run = work.staged_run(teacher)
+    results = staged_run.run()
+    best = best_stage(results)
+    quality = work.data.judge(type(staged_run.materials.student).from_pretrained(best.folder)).quality
+    print(f"{strategy}, seed {seed}: {' '.join(f'{name} {value:.4f}' for name, value in quality.items())}", flush=True)
+    return {
+        "strategy": strategy,
+        "seed": seed,
+        "steps": sum(result.steps for result in results),
+        "dev": {result.name: dict(result.scores) for result in results},
+        "best": best.name,
+        "test": quality,
+    }
+
+
+def table(runs: list[dict], teacher: dict[str, float]) -> str:
+    """Scores on the test split: each seed's, their mean and spread, and how much of the teacher's that is."""
+    metric = next(iter(teacher))
+    lines = [[f"test {metric}", "steps", "of each seed", "mean", "standard deviation", "of teacher"]]
+    for strategy in dict.fromkeys(each["strategy"] for each in runs):
+        own = [each for each in runs if each["strategy"] == strategy]
+        scores = [each["test"][metric] for each in own]
+        spread = f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else "-"
+        mean = statistics.mean(scores)
+        each = " ".join(f"{score:.4f}" for score in scores)
+        lines.append([strategy, f"{own[0]['steps']:,}", each, f"{mean:.4f}", spread, f"{mean / teacher[metric]:.1%}"])
+    return "\n".join(aligned([*lines, ["teacher", "", "", f"{teacher[metric]:.4f}", "", ""]], gap=2))
+
+
+# --- The command line -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Train all students, print the table and write all numbers down."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    options = parse_options()
+    recipe = read_recipe(options.recipe)
+    recipe = scaled(recipe.with_teacher(options.teacher) if options.teacher else recipe, options.scale)
+    folder = Path(options.output_dir or f"runs/benchmarks/strategies-{Path(options.recipe).stem}")
+    teacher = fine_tuned(recipe, folder)
+    work = TaskRecipe(replace(recipe, teacher=teacher))
+    quality = work.data.judge(with_head(teacher, work.task)).quality
+    print(f"teacher: {' '.join(f'{name} {value:.4f}' for name, value in quality.items())}", flush=True)
+    steps = steps_of(recipe, teacher)
+    runs = [
+        run(recipe, teacher, strategy, seed, steps, folder) for seed in options.seeds for strategy in options.strategies
+    ]
+    print(f"\n{table(runs, quality)}\n\nAll numbers: {folder / 'strategies.json'}")
+    measured = {"machine": describe_machine(), "threads": torch.get_num_threads(), "settings": vars(options)}
+    write_json(folder / "strategies.json", measured | {"teacher": quality, "runs": runs})
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", help="a YAML file such as examples/recipes/small_ner_bilstm.yaml")
+    parser.add_argument("--teacher", help="one that has its head (default: the recipe's, fine-tuned as it says)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a student each (default: 0 1 2)")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), help="(default: all)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of every stage's epochs, for a quicker look")
+    parser.add_argument("--output_dir", help="(default: runs/benchmarks/strategies-RECIPE)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
