@@ -125,7 +125,8 @@ def with_cached_teacher(stage: Stage, folder: Path) -> Stage:
 def run(recipe: Recipe, teacher: str, strategy: str, seed: int, steps: int, folder: Path) -> dict:
     """Train a student and judge it."""
     stages = [with_cached_teacher(stage, folder / "teacher-outputs") for stage in STRATEGIES[strategy](recipe, steps)]
-    own = replace(recipe, stages=tuple(stages), output_dir=str(folder / f"{strategy}-{seed}")).with_seed(seed)
+    # Strategies of one seed share a folder, and so a stage that they begin with.
+    own = replace(recipe, stages=tuple(stages), output_dir=str(folder / f"seed-{seed}")).with_seed(seed)
     work = TaskRecipe(own)
     staged_run = work.staged_run(teacher)
     results = staged_run.run()
