@@ -20,7 +20,8 @@ class DistillationModel(nn.Module):
     Args:
         student: the encoder to be trained.
         heads: name -> module. A head `hidden_state_<i>` is applied to that hidden state, `[tokens, hidden]`; a head
-            `embedding` to the pooled embedding, `[rows, hidden]`; a head `features` to what the classifier reads.
+            `embedding` to the pooled embedding, `[rows, hidden]`; a head `scaled_embedding`, which comes after it, to
+            what that has made of it; a head `features` to what the classifier reads.
         request: what every forward pass returns.
         dropout: whether the student's dropout is on in train mode. Off, the student stays in eval mode; encoders have
             nothing else that depends on the mode. Parts of the student that are frozen stay in eval mode either way:
@@ -62,10 +63,7 @@ class DistillationModel(nn.Module):
         """Run the student on its view of a batch, and the heads on what it gives."""
         output = encode(self.student, inputs, layout, self.request)
         for name, head in self.heads.items():
-            source = getattr(output, name, None)
-            if source is None:
-                source = output.hidden_states[_state_index(name)]
-            output.projected[name] = head(source.to(next(head.parameters()).dtype))
+            output.projected[name] = head(_read_by(name, output).to(next(head.parameters()).dtype))
         return output
 
     # --- What is kept of it -------------------------------------------------------------------------------------------
@@ -96,6 +94,14 @@ class DistillationModel(nn.Module):
 
 def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _read_by(head: str, output: EncoderOutput) -> Tensor:
+    """What a head is applied to."""
+    if head == "scaled_embedding":
+        return output.projected.get("embedding", output.embedding)
+    source = getattr(output, head, None)
+    return output.hidden_states[_state_index(head)] if source is None else source
 
 
 def hidden_state_head(index: int) -> str:

@@ -9,6 +9,7 @@ the two on attention, which live on pairs of tokens and take the layout itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +91,26 @@ def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
     student = F.normalize(student.float(), dim=-1)
     teacher = F.normalize(teacher.float(), dim=-1)
     return (student @ student.T - teacher @ teacher.T).square().mean(-1)
+
+
+def info_nce(anchors: Tensor, positives: Tensor, negatives: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Cross-entropy of an anchor's positive among keys (van den Oord et al. 2018, arXiv:1807.03748, eq. 4).
+
+    Inputs:
+        anchors: `[n, features]`, unit vectors times 1/tau; positives: `[n, features]`, unit vectors, one of each.
+        negatives: sets of unit vectors `[m, features]`, each with a mask `[n, m]` that is True where a key is no
+            negative of an anchor: its own positive, or that of another copy of its sentence.
+
+    Returns:
+        `[n]`, at least 0; 0 for an anchor without negatives.
+    """
+    anchors, lowest = anchors.float(), torch.finfo(torch.float32).min
+    positive = (anchors * positives.float()).sum(-1)
+    total = positive
+    for keys, ignored in negatives:
+        # Not minus infinity, whose gradient is not a number where every key is ignored.
+        total = torch.logaddexp(total, (anchors @ keys.float().T).masked_fill(ignored, lowest).logsumexp(-1))
+    return total - positive
 
 
 def attention_error(student: Tensor, teacher: Tensor, layout: TokenLayout, kind: str) -> Tensor:

@@ -13,6 +13,8 @@ _HOMES = {
     "tokenize": "retort.collators",
     "read_dataset": "retort.collators",
     "read_task": "retort.collators",
+    "CKDTrainer": "retort.trainers",
+    "CKDTrainingArguments": "retort.trainers",
     "DistillTrainer": "retort.trainers",
     "DistillTrainingArguments": "retort.trainers",
     "Stage": "retort.trainers",

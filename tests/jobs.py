@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from retort.collators import tokenize
 from retort.modeling.shrinking import shrink
-from retort.trainers import DistillTrainer
+from retort.trainers import CKDTrainer, CKDTrainingArguments, DistillTrainer, DistillTrainingArguments
 from retort.trainers.storage import last_complete_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,10 +32,29 @@ class KillAt(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+# Trainer, its arguments, and what it learns from.
+TRAINERS = {
+    "distil": (
+        DistillTrainer,
+        DistillTrainingArguments,
+        {
+            "hidden_weight": 1.0,
+            "logits_weight": 1.0,
+            "relation_weight": 1.0,
+            "label_weight": 1.0,
+            "embedding_weight": 1.0,
+            "relation_heads": 4,
+        },
+    ),
+    "ckd": (CKDTrainer, CKDTrainingArguments, {"learn_temperature": True, "embedding_weight": 0.5, "queue_size": 128}),
+}
+
+
 def distil(
     folder: str,
     name: str,
     *,
+    trainer: str = "distil",
     zero: int = 0,
     cached: bool = False,
     shard_teacher: bool = False,
@@ -45,7 +64,7 @@ def distil(
     evaluate: bool = False,
     **settings,
 ) -> None:
-    """Distil a token tagger with projectors, and leave its weights and loss curve in `folder`.
+    """Distil a token tagger with projectors, and leave its weights, queue and loss curve in `folder`.
 
     Dropout is on unless a test compares runs whose random numbers must differ: a resumed run has to restore them.
     """
@@ -53,22 +72,19 @@ def distil(
     tokenizer = tiny.tokenizer()
     data = tokenize(Dataset.from_dict({"text": tiny.sentences(128)}), tokenizer)
     data = data.map(lambda row: {"labels": [-100] + [i % 3 for i in row["input_ids"][1:-1]] + [-100]})
-    settings = {
+    defaults = {
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 4,
         "num_train_epochs": 3,
         "save_strategy": "steps",
         "save_steps": 2,
         "learning_rate": 3e-3,
-        "hidden_weight": 1.0,
-        "logits_weight": 1.0,
-        "relation_weight": 1.0,
-        "label_weight": 1.0,
-        "embedding_weight": 1.0,
-        "relation_heads": 4,
-    } | settings
+    }
+    trainer_class, arguments_class, objectives = TRAINERS[trainer]
+    settings = defaults | objectives | settings
     args = tiny.arguments(
         folder / name,
+        arguments_class,
         deepspeed=str(REPOSITORY / f"examples/deepspeed/zero{zero}.json") if zero else None,
         teacher_cache=str(folder / "cache") if cached else None,
         shard_teacher=shard_teacher,
@@ -80,7 +96,7 @@ def distil(
     for module in student.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
-    trainer = DistillTrainer(
+    trainer = trainer_class(
         student,
         teacher,
         args,
@@ -102,6 +118,8 @@ def distil(
         gathered = nullcontext()
     with gathered:
         state = {key: value.detach().clone() for key, value in trainer.model.state_dict().items()}
+    if getattr(trainer, "queue", None) is not None:
+        state |= {f"queue.{key}": value for key, value in trainer.queue.state_dict().items()}
     if trainer.is_world_process_zero():
         torch.save(state, folder / f"{name}.pt")
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -15,11 +15,14 @@ def curve(folder, name, world=1, **settings):
 
 
 @pytest.mark.promise(3)
-def test_one_batch_of_64_is_four_of_16_is_two_ranks_of_32(tmp_path):
-    reference = curve(tmp_path, "one", per_device_train_batch_size=64, gradient_accumulation_steps=1)
-    four = curve(tmp_path, "four", per_device_train_batch_size=16, gradient_accumulation_steps=4)
-    two = curve(tmp_path, "two", world=2, per_device_train_batch_size=32, gradient_accumulation_steps=1)
-    both = curve(tmp_path, "both", world=2, per_device_train_batch_size=8, gradient_accumulation_steps=4)
+@pytest.mark.parametrize("trainer", jobs.TRAINERS)
+def test_one_batch_of_64_is_four_of_16_is_two_ranks_of_32(trainer, tmp_path):
+    def of(name, world, batch, accumulated):
+        sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulated}
+        return curve(tmp_path, name, world, trainer=trainer, **sizes)
+
+    reference = of("one", 1, 64, 1)
+    four, two, both = of("four", 1, 16, 4), of("two", 2, 32, 1), of("both", 2, 8, 4)
     assert len(reference) == 6
     for other in (four, two, both):
         assert other == pytest.approx(reference, abs=1e-5)

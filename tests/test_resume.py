@@ -12,13 +12,17 @@ SETUPS = {"one process": (1, 0), "DDP x 2": (2, 0), "ZeRO-2 x 2": (2, 2), "ZeRO-
 
 
 @pytest.mark.promise(2)
-@pytest.mark.parametrize("cached", [False, True], ids=["live teacher", "cached teacher"])
+@pytest.mark.parametrize(
+    ("trainer", "cached"),
+    [("distil", False), ("distil", True), ("ckd", False)],
+    ids=["live teacher", "cached teacher", "queue"],
+)
 @pytest.mark.parametrize(("world", "zero"), SETUPS.values(), ids=SETUPS)
-def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(world, zero, cached, tmp_path):
+def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(world, zero, trainer, cached, tmp_path):
     # 128 rows in steps of 16 or 32: 24 or 12 steps over 3 epochs, saved every 2.
     kill_at = random.randint(3, 23 if world == 1 else 11)
     print(f"killed at step {kill_at}")
-    common = {"folder": str(tmp_path), "zero": zero, "cached": cached}
+    common = {"folder": str(tmp_path), "zero": zero, "trainer": trainer, "cached": cached}
     assert run_on_ranks(jobs.distil, world, name="whole", **common) == [0] * world
     assert KILLED in run_on_ranks(jobs.distil, world, name="killed", kill_at=kill_at, **common)
     assert run_on_ranks(jobs.distil, world, name="killed", resume=True, **common) == [0] * world
@@ -27,6 +31,7 @@ def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(world, zero, cached
     assert any(key.startswith("heads.") for key in whole)
     differing = [key for key in whole if not torch.equal(whole[key], resumed[key])]
     assert differing == []
+    assert ("queue.keys" in whole) == (trainer == "ckd")
     exported = load_file(tmp_path / "killed/student/model.safetensors")
     assert not any("head" in key and "attention" not in key for key in exported)
     assert torch.equal(exported["classifier.weight"], whole["student.classifier.weight"])

@@ -142,7 +142,7 @@ def model(family: str = "bert", task: str = "encoder", *, seed: int = 0, **sizes
     return made
 
 
-def arguments(folder, **settings) -> DistillTrainingArguments:
+def arguments(folder, kind=DistillTrainingArguments, **settings) -> DistillTrainingArguments:
     """Of a quiet run on the CPU, in steps of 8 rows, each of them logged; `settings` win."""
     defaults = {
         "per_device_train_batch_size": 8,
@@ -151,4 +151,4 @@ def arguments(folder, **settings) -> DistillTrainingArguments:
         "disable_tqdm": True,
         "report_to": [],
     }
-    return DistillTrainingArguments(output_dir=str(folder), **defaults | settings)
+    return kind(output_dir=str(folder), **defaults | settings)

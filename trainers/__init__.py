@@ -3,6 +3,8 @@
 from .arguments import DistillTrainingArguments
 from .cache import cache_teacher
 from .callbacks import ScoreOnDev
+from .ckd_arguments import CKDTrainingArguments
+from .ckd_trainer import CKDTrainer
 from .distill_trainer import DistillTrainer
 from .memory import bound_kernel_cache
 from .publish import best_stage, publish, push_student
@@ -11,6 +13,8 @@ from .staged_run import StagedRun, StageResult
 from .stages import Stage
 
 __all__ = [
+    "CKDTrainer",
+    "CKDTrainingArguments",
     "DistillTrainer",
     "DistillTrainingArguments",
     "ScoreOnDev",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -198,6 +198,11 @@ class DistillTrainingArguments(TrainingArguments):
             )
         if self.temperature <= 0:
             raise ValueError(f"temperature={self.temperature}: tau divides the logits and must be above 0.")
-        for name, value in vars(self).items():
-            if name.endswith("_weight") and value < 0:
+        for name in self.weights:
+            if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name}={value}: an objective's weight must be 0 (off) or above.")
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the objectives' weights."""
+        return [each.name for each in fields(self) if each.name.endswith("_weight")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..modeling.layout import TokenLayout
@@ -32,3 +33,32 @@ def as_batch(inputs: dict[str, Any]) -> Batch:
     batch = {"student": view, "layout": TokenLayout.from_attention_mask(inputs["attention_mask"])}
     labels = inputs.get("labels", inputs.get("label"))
     return batch if labels is None else batch | {"labels": labels}
+
+
+def on_device(batch: Batch, device: torch.device | str) -> Batch:
+    """A batch with all that it holds on another device."""
+
+    def move(value):
+        if isinstance(value, dict):
+            return {key: move(item) for key, item in value.items()}
+        if isinstance(value, tuple):
+            return tuple(move(item) for item in value)
+        return value.to(device) if hasattr(value, "to") else value
+
+    return move(batch)
+
+
+def text_ids(batch: Batch) -> Tensor:
+    """A number for each row's text, `[rows]`, int64: equal for equal tokens, and else different but for bad luck.
+
+    Computed where the tokens are, so that nothing waits for the device.
+    """
+    layout = batch["layout"]
+    mixed = layout.flatten(batch["student"]["input_ids"]) * _ODD[0] + layout.positions * _ODD[1]
+    for shift, odd in ((29, _ODD[2]), (32, _ODD[3])):
+        mixed = (mixed ^ (mixed >> shift)) * odd
+    return torch.zeros_like(layout.lengths).index_add(0, layout.row_ids, mixed)
+
+
+# By which a hash spreads what differs in a few bits over all of them; any large odd numbers would do.
+_ODD = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB, 0x2545F4914F6CDD1D)

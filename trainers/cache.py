@@ -23,7 +23,7 @@ from transformers.utils import logging
 from ..collators.readers import sha256_of
 from ..modeling.encoding import EncoderOutput, OutputRequest
 from ..modeling.layout import TokenLayout
-from .batches import Batch
+from .batches import Batch, on_device
 from .fingerprints import fingerprint_model, fingerprint_rows
 from .plan import Dimensions
 from .storage import replace_files, write_json
@@ -266,7 +266,7 @@ def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> 
     row_wise = {"embedding", "logits", "features"} if is_row_wise(teacher.models[0]) else {"embedding"}
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        batch = _on_device(collator([features[i] for i in chosen]), device)
+        batch = on_device(collator([features[i] for i in chosen]), device)
         layout = batch.get("teacher_layout", batch["layout"])
         places = [chosen[i] for i in batch["order"].tolist()] if "order" in batch else chosen
         for name, tensor in columns_of(teacher.outputs(batch)).items():
@@ -290,17 +290,6 @@ def _feature(row: np.ndarray, dtype: str) -> List:
     for _ in range(row.ndim - 1):
         value = List(value)
     return value
-
-
-def _on_device(batch: Batch, device) -> Batch:
-    def move(value):
-        if isinstance(value, dict):
-            return {key: move(item) for key, item in value.items()}
-        if isinstance(value, tuple):
-            return tuple(move(item) for item in value)
-        return value.to(device) if hasattr(value, "to") else value
-
-    return move(batch)
 
 
 def _open_shard(folder: Path, index: int) -> Dataset:

@@ -15,7 +15,7 @@ from ..modeling.anatomy import parameter_count
 from .arguments import DistillTrainingArguments
 from .citations import citations_of
 from .model_card import Size, changed_arguments, package_versions, teacher_license
-from .objectives import Objective
+from .objectives import Objective, PooledObjective
 from .teacher import TeacherSource
 
 PIPELINE_TAGS = {
@@ -25,6 +25,7 @@ PIPELINE_TAGS = {
 }
 IN_WORDS = {
     "embedding": "distance of pooled embeddings",
+    "contrastive": "knowing the teacher's embedding of the same text among others (InfoNCE)",
     "similarity": "difference of similarity matrices",
     "logits": "distance of logits",
     "hidden": "distance of hidden states",
@@ -72,10 +73,10 @@ def describe_run(
     models = [source for source in sources if isinstance(source, PreTrainedModel)]
     if models:
         facts["teacher_size"] = size_of(models[0])
-    if any(o.name in ("embedding", "similarity") for o in objectives):
+    if any(isinstance(o, PooledObjective) for o in objectives):
         facts["sentence_transformer"] = True
         facts["pipeline_tag"] = "sentence-similarity"
-        kept = [o.teacher_size for o in objectives if o.name == "embedding" and args.keep_projector]
+        kept = [o.teacher_size for o in objectives if "embedding" in o.heads() and args.keep_projector]
         facts["embeddings"] = f"{next(iter(kept), config.hidden_size)} numbers, pooled by {args.pooler}"
     if len(sources) == 1 and isinstance(sources[0], str | os.PathLike):
         facts |= teacher_license(sources[0])

@@ -53,6 +53,17 @@ def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
             )
 
 
+def check_objectives(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
+    """Refuse to train towards nothing.
+
+    Raises:
+        ValueError: every weight is 0.
+    """
+    if not objectives:
+        weights = ", ".join(args.weights)
+        raise ValueError(f"No objective: every weight is 0. Set at least one of {weights}, e.g. to 1.0.")
+
+
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
     """Refuse what DeepSpeed can't differentiate: it counts on the output of every module that ran being used.
 

@@ -45,7 +45,17 @@ WANG_2021 = """@inproceedings{wang2021minilmv2,
   archivePrefix = {arXiv},
 }"""
 
+GAO_2021 = """@misc{gao2021distilcse,
+  title = {{DistilCSE}: Effective Knowledge Distillation For Contrastive Sentence Embeddings},
+  author = {Gao, Chaochen and Wu, Xing and Wang, Peng and Wang, Jue and Zang, Liangjun and Wang, Zhongyuan
+            and Hu, Songlin},
+  year = {2021},
+  eprint = {2112.05638},
+  archivePrefix = {arXiv},
+}"""
+
 CITATIONS = {
+    "contrastive": GAO_2021,
     "logits": HINTON_2015,
     "similarity": TUNG_2019,
     "hidden": JIAO_2020,

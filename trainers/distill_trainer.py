@@ -24,7 +24,15 @@ from .arguments import DistillTrainingArguments
 from .batches import Batch, as_batch
 from .cache import PREFIX, CachedTeacher, cache_teacher, open_cache, with_teacher_outputs
 from .card_facts import describe_run
-from .checks import check_alignment, check_attention, check_heads, check_labels, check_run, check_sharding
+from .checks import (
+    check_alignment,
+    check_attention,
+    check_heads,
+    check_labels,
+    check_objectives,
+    check_run,
+    check_sharding,
+)
 from .export import save_sentence_transformer
 from .model_card import CardFacts
 from .objectives import AttentionObjective, Objective
@@ -87,6 +95,7 @@ class DistillTrainer(StudentTrainer):
         self._sources = sources
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
         self.objectives = self.build_objectives(args, model, _teacher_dimensions(teachers, args))
+        check_objectives(self.objectives, args)
         check_sharding(self.objectives, args)
         check_heads(self.objectives, model, teachers)
         check_labels(self.objectives, model, train_dataset)
@@ -111,7 +120,7 @@ class DistillTrainer(StudentTrainer):
         self.teacher = self._place_teacher(teachers)
         if args.teacher_cache and self._teacher_request():
             self._use_teacher_cache(Path(args.teacher_cache))
-        # Of the objectives, by whether the student is in training.
+        # What is logged, by whether the student is in training.
         self._means = {True: RunningMeans(), False: RunningMeans()}
 
     # --- What a subclass may change -----------------------------------------------------------------------------------
@@ -182,13 +191,13 @@ class DistillTrainer(StudentTrainer):
             num_items_in_batch: `[objectives]`, counts over the whole optimizer step and all ranks; None in evaluation,
                 where each batch is averaged by itself.
         """
-        theirs = self.teacher.outputs(inputs) if self.teacher else EncoderOutput()
+        theirs = self.teacher_outputs(inputs)
         ours = model(inputs["student"], inputs["layout"])
         loss = torch.zeros((), device=self.args.device)
         for index, objective in enumerate(self.objectives):
             values = objective(ours, theirs, inputs)
             total = values.sum()
-            self._means[self.model.training].add(objective.name, total, len(values))
+            self.measure(f"loss_{objective.name}", total, len(values))
             if num_items_in_batch is None:
                 loss = loss + objective.weight * total / max(len(values), 1)
             else:
@@ -210,13 +219,21 @@ class DistillTrainer(StudentTrainer):
             logits = batch["layout"].pad(logits, -100)
         return loss, _in_order(logits, batch), _in_order(labels, batch)
 
+    def teacher_outputs(self, batch: Batch) -> EncoderOutput:
+        """What the objectives compare a batch with."""
+        return self.teacher.outputs(batch) if self.teacher else EncoderOutput()
+
     # --- The log ------------------------------------------------------------------------------------------------------
 
+    def measure(self, name: str, total: Tensor, count: int) -> None:
+        """Put `count` values, whose sum is `total`, into the mean that is logged under a name."""
+        self._means[self.model.training].add(name, total, count)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, and beside the loss the mean of each objective since the last log, before its weight.
+        """Log, and beside the loss the means since the last log, of each objective before its weight.
 
         Raises:
-            FloatingPointError: an objective that is not finite. Nothing good can come of further steps.
+            FloatingPointError: one that is not finite. Nothing good can come of further steps.
         """
         means = self._means[self.model.training]
         prefix = next((key[: -len("loss")] for key in logs if key == "loss" or key.endswith("_loss")), None)
@@ -225,10 +242,10 @@ class DistillTrainer(StudentTrainer):
             bad = [name for name, mean in found.items() if not math.isfinite(mean)]
             if bad:
                 raise FloatingPointError(
-                    f"The objective {bad[0]!r} is {found[bad[0]]} at step {self.state.global_step}. Lower the learning "
-                    "rate, use --bf16 rather than --fp16, or look for rows that make the teacher's outputs infinite."
+                    f"{bad[0]} is {found[bad[0]]} at step {self.state.global_step}. Lower the learning rate, use "
+                    "--bf16 rather than --fp16, or look for rows that make the teacher's outputs infinite."
                 )
-            logs |= {f"{prefix}loss_{name}": mean for name, mean in found.items()}
+            logs |= {f"{prefix}{name}": mean for name, mean in found.items()}
         super().log(logs, start_time)
 
     # --- The teacher --------------------------------------------------------------------------------------------------

@@ -64,12 +64,11 @@ def build_objectives(
         row_wise: whether the student's head gives one output per row (sequence classification).
 
     Raises:
-        ValueError: every weight is 0, an objective has no teacher to compare with, or the two models do not fit each
-            other in what it compares.
+        ValueError: an objective has no teacher to compare with, or the two models do not fit each other in what it
+            compares.
     """
-    weights = [name for name in vars(args) if name.endswith("_weight")]
     if teacher is None:
-        if asked := [name for name in weights if getattr(args, name) and name != "label_weight"]:
+        if asked := [name for name in args.weights if getattr(args, name) and name != "label_weight"]:
             raise ValueError(
                 f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., or "
                 "teacher_cache=... with outputs written before. Without a teacher only label_weight can be set."
@@ -104,8 +103,6 @@ def build_objectives(
         made.append(_relation_objective(args, student, teacher))
     if args.label_weight:
         made.append(LabelObjective(args.label_weight, row_wise))
-    if not made:
-        raise ValueError(f"No objective: every weight is 0. Set at least one of {', '.join(weights)}, e.g. to 1.0.")
     return made
 
 

@@ -37,6 +37,7 @@ PRIVATE_FILES = [
     "*.pth",
     "*.bin",
     HEADS_FILE,
+    "queue.safetensors",
     "trainer_state.json",
     "global_step*",
     "latest",
@@ -88,6 +89,8 @@ class StudentTrainer(Trainer):
             if resume_from_checkpoint is None:
                 raise ValueError(f"{self.args.output_dir} holds no complete checkpoint to resume from.")
         self._was_stopped = was_stopped_early(resume_from_checkpoint) if resume_from_checkpoint else False
+        if resume_from_checkpoint:
+            self.load_state(Path(resume_from_checkpoint))
         try:
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
         finally:
@@ -139,6 +142,7 @@ class StudentTrainer(Trainer):
                 folder, is_writer=self.args.should_save, wait_for_everyone=self.accelerator.wait_for_everyone
             ):
                 super()._save_checkpoint(model, trial)
+                self.save_state(folder)
                 # A DeepSpeed engine's checkpoint holds the heads already.
                 if not self.is_deepspeed_enabled:
                     self.save_heads(folder)
@@ -151,6 +155,12 @@ class StudentTrainer(Trainer):
             rotate_checkpoints(output_dir=run, save_total_limit=limit, best_model_checkpoint=best, use_mtime=True)
         if push:
             self._push_from_checkpoint(str(folder))
+
+    def save_state(self, folder: Path) -> None:
+        """Write what else a resumed run needs into a checkpoint."""
+
+    def load_state(self, folder: Path) -> None:
+        """Read what `save_state` wrote."""
 
     # --- Publishing ---------------------------------------------------------------------------------------------------
 

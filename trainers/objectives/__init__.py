@@ -7,11 +7,14 @@ count is known from the batch alone, before any forward pass, because the mean i
 
 from .base import Objective
 from .classes import FeatureObjective, LabelObjective, LogitsObjective
+from .contrastive import Candidates, ContrastiveObjective
 from .embeddings import EmbeddingObjective, PooledObjective, SimilarityObjective
 from .layers import AttentionObjective, HiddenStateObjective, RelationObjective
 
 __all__ = [
     "AttentionObjective",
+    "Candidates",
+    "ContrastiveObjective",
     "EmbeddingObjective",
     "FeatureObjective",
     "HiddenStateObjective",

@@ -1,0 +1,211 @@
+"""Contrastive distillation with a queue: DistilCSE's CKD (Gao et al. 2021, arXiv:2112.05638)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..modeling.encoding import EncoderOutput
+from ..modeling.key_queue import KeyQueue
+from .batches import Batch, as_batch, on_device, text_ids
+from .ckd_arguments import CKDTrainingArguments
+from .distill_trainer import DistillTrainer
+from .objectives import Candidates, ContrastiveObjective, Objective
+
+logger = logging.getLogger(__name__)
+
+QUEUE_FILE = "queue.safetensors"
+DEFAULT_QUEUE = 65_536
+# A student's cosines that spread less than this share of its teacher's have all but collapsed.
+COLLAPSED = 0.1
+
+
+class CKDTrainer(DistillTrainer):
+    """Teaches a student to know each sentence's teacher embedding among those of many others.
+
+    The anchor is the student's embedding (projected where the widths differ), its positive the teacher's of the same
+    sentence. Negatives are the teacher's embeddings of the other sentences in the whole optimizer step, all
+    micro-batches and all ranks, and of those in a queue of past steps. None of them has a gradient, so that a step of
+    1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has the same one. Keys of the anchor's own text are no negatives, so
+    that a corpus shorter than the queue, or with repetitions, doesn't punish a student for being right.
+
+    Args: see `DistillTrainer`; `args` are `CKDTrainingArguments`.
+
+    Raises:
+        ValueError: as `DistillTrainer`; a queue longer than the corpus, a step of a single sentence without a queue,
+            or ranks that would not share the rows of a step evenly.
+    """
+
+    arguments_class = CKDTrainingArguments
+
+    def __init__(self, model, teacher=None, args: CKDTrainingArguments | None = None, *arguments, **named):
+        super().__init__(model, teacher, args, *arguments, **named)
+        if args.world_size > 1 and not args.accelerator_config.even_batches:
+            raise ValueError(
+                "accelerator_config has even_batches=False, but the ranks exchange the keys of each step and need the "
+                "same number of rows. Leave it out."
+            )
+        self.contrast = next((o for o in self.objectives if isinstance(o, ContrastiveObjective)), None)
+        self.queue = self._new_queue()
+        self._warned_of_collapse = False
+
+    def build_objectives(self, args, student, teacher) -> list[Objective]:
+        """Those of `DistillTrainer`, and the contrastive one."""
+        made = super().build_objectives(args, student, teacher)
+        if not args.contrastive_weight:
+            return made
+        contrast = ContrastiveObjective(
+            args.contrastive_weight,
+            args.pooler,
+            args.teacher_pooler or args.pooler,
+            args.contrastive_temperature,
+            args.learn_temperature,
+            student.config.hidden_size,
+            teacher.hidden_size,
+        )
+        return [*made, contrast]
+
+    # --- The keys -----------------------------------------------------------------------------------------------------
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Fetch the micro-batches of one optimizer step, and run the teacher on all of them: their keys are shared."""
+        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.contrast is None or not batches:
+            return batches, counts
+        outputs, ids = self._embedded(batches)
+        keys = [unit(output) for output in outputs]
+        step = self.accelerator.gather((torch.cat(keys), torch.cat(ids)))  # in the order of the ranks
+        if len(step[0]) < 2 and self.queue is None:
+            raise ValueError(
+                "A step of a single sentence has no negatives. Raise per_device_train_batch_size, or leave out "
+                "queue_size=0."
+            )
+        pools = (step,) if self.queue is None else (step, (self.queue.keys, self.queue.ids))
+        for batch, output, own, its_ids in zip(batches, outputs, keys, ids, strict=True):
+            batch |= {"teacher_made": output, "candidates": Candidates(own, its_ids, pools)}
+        batches[-1]["new_keys"] = step
+        return batches, counts
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+        """Forward and backward; behind the last micro-batch of a step its keys go into the queue."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.queue is not None and "new_keys" in inputs:
+            self.queue.push(*inputs["new_keys"])
+        return loss
+
+    def teacher_outputs(self, batch):
+        """Of training they are there already."""
+        return batch["teacher_made"] if "teacher_made" in batch else super().teacher_outputs(batch)
+
+    def _embedded(self, batches: list[Batch]) -> tuple[list[EncoderOutput], list[Tensor]]:
+        """The teacher's outputs for some batches, and what texts they are of."""
+        return [self.teacher.outputs(batch) for batch in batches], [text_ids(batch) for batch in batches]
+
+    # --- The loss and what tells of a collapse ------------------------------------------------------------------------
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """As `DistillTrainer`; in evaluation, a batch's own keys are its candidates."""
+        if self.contrast is not None and "candidates" not in inputs:
+            (output,), (ids,) = self._embedded([inputs])
+            keys = unit(output)
+            inputs = inputs | {"teacher_made": output, "candidates": Candidates(keys, ids, ((keys, ids),))}
+        loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if self.contrast is not None:
+            self._measure_spread(ours, inputs["candidates"].positives)
+        return (loss, ours) if return_outputs else loss
+
+    @torch.no_grad()
+    def _measure_spread(self, ours: EncoderOutput, theirs: Tensor) -> None:
+        """Alignment and uniformity (Wang & Isola 2020, arXiv:2005.10242, eq. 1 and 2), and how far cosines spread."""
+        anchors = self.contrast.anchors(ours)
+        scales = anchors.norm(dim=-1)
+        anchors = anchors / scales[:, None]
+        self.measure("alignment", (anchors - theirs).square().sum(), len(anchors))
+        if self.contrast.learn_temperature:
+            self.measure("scale", scales.sum(), len(scales))
+        if len(anchors) > 2:
+            cosines, their_cosines = off_diagonal(anchors), off_diagonal(theirs)
+            self.measure("uniformity", (4 * cosines - 4).exp().mean().log(), 1)
+            self.measure("cosine_spread", cosines.std(), 1)
+            self.measure("teacher_cosine_spread", their_cosines.std(), 1)
+
+    def log(self, logs, start_time=None) -> None:
+        """Log, and warn of a student to which all sentences are becoming alike."""
+        super().log(logs, start_time)
+        spread, theirs = logs.get("cosine_spread"), logs.get("teacher_cosine_spread")
+        if spread is not None and spread < theirs * COLLAPSED and not self._warned_of_collapse:
+            self._warned_of_collapse = True
+            logger.warning(
+                "Step %d: all sentences are becoming alike to the student. The standard deviation of its cosines is "
+                "%.4f, of the teacher's %.4f. Usual causes: too high a learning rate, too high a tau "
+                "(contrastive_temperature), or a pooler whose weights are new (pooler='cls' with a checkpoint that has "
+                "no pooler).",
+                self.state.global_step,
+                spread,
+                theirs,
+            )
+
+    # --- The queue ----------------------------------------------------------------------------------------------------
+
+    def _new_queue(self) -> KeyQueue | None:
+        size, rows = self.args.queue_size, len(self.train_dataset) if self.train_dataset is not None else 0
+        if size is not None and rows and size > rows:
+            raise ValueError(
+                f"queue_size={size:,}, but there are {rows:,} training rows. A longer queue would hold nothing but "
+                "copies, which are no negatives of their own sentence. Leave it out, or pass more text."
+            )
+        size = min(DEFAULT_QUEUE, rows) if size is None else size
+        if self.contrast is None or not rows or not size:
+            return None
+        dtype = getattr(torch, self.args.queue_dtype)
+        return KeyQueue(size, self.contrast.teacher_size, dtype=dtype, device=self.args.device)
+
+    def train(self, resume_from_checkpoint=None, **arguments):
+        """Train; a queue that is to start full is filled first."""
+        if self.queue is not None and self.args.fill_queue and not resume_from_checkpoint:
+            self._fill_queue()
+        return super().train(resume_from_checkpoint, **arguments)
+
+    @torch.no_grad()
+    def _fill_queue(self) -> None:
+        rows = self._remove_unused_columns(self.train_dataset, description="queue")
+        generator = torch.Generator().manual_seed(self.args.seed)
+        chosen = torch.randperm(len(rows), generator=generator)[: self.queue.size]
+        batches = chosen.split(self.args.per_device_eval_batch_size)
+        for indices in tqdm(batches, "Filling the queue", unit="batch", disable=self.args.disable_tqdm):
+            batch = on_device(as_batch(self.data_collator(rows.select(indices.tolist()).to_list())), self.args.device)
+            (output,), (ids,) = self._embedded([batch])
+            self.queue.push(unit(output), ids)
+
+    def save_state(self, folder: Path) -> None:
+        """Write the queue, which is the same on every rank."""
+        if self.queue is not None and self.args.should_save:
+            save_file(self.queue.state_dict(), folder / QUEUE_FILE)
+
+    def load_state(self, folder: Path) -> None:
+        """Read the queue."""
+        if self.queue is None:
+            return
+        if not (folder / QUEUE_FILE).exists():
+            raise FileNotFoundError(
+                f"{folder} holds no {QUEUE_FILE}: it was written by a run without a queue. Resume with queue_size=0, "
+                "or start anew."
+            )
+        self.queue.load_state_dict(load_file(folder / QUEUE_FILE))
+
+
+def unit(output: EncoderOutput) -> Tensor:
+    """Embeddings as keys: float32, of length 1."""
+    return F.normalize(output.embedding.float(), dim=-1)
+
+
+def off_diagonal(vectors: Tensor) -> Tensor:
+    """Cosines of all pairs of two unit vectors: `[n, features]` -> `[n * (n - 1) / 2]`."""
+    first, second = torch.triu_indices(len(vectors), len(vectors), offset=1, device=vectors.device)
+    return (vectors @ vectors.T)[first, second]
