@@ -274,7 +274,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tokenizer, tmp_path):
         next(teacher.parameters()).fill_(math.nan)
     args = arguments(tmp_path, logits_weight=1.0)
     trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
-    with pytest.raises(FloatingPointError, match="'logits' is nan at step 1"):
+    with pytest.raises(FloatingPointError, match="loss_logits is nan at step 1"):
         trainer.train()
 
 
