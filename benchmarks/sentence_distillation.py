@@ -181,7 +181,7 @@ def work(contender: Contender, options: Namespace, folder: Path, seed: int, pare
 
 def sts_score(options: Namespace, student: PreTrainedModel) -> float:
     """Spearman correlation of the student's cosines with what people said, in float32 whoever trained it."""
-    from run_sentence import read_sts, sts
+    from sentence_flags import read_sts, sts
     from sentence_students import load_sentence_teacher
 
     teacher = load_sentence_teacher(options.teacher, options.max_length)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import transformers
 from command_line import parse
-from run_sentence import SentenceArguments, new_student, prepare
+from sentence_flags import SentenceArguments, new_student, prepare
 
 from retort import DistillTrainer, DistillTrainingArguments
 

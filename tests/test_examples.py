@@ -127,6 +127,21 @@ def test_a_run_from_the_written_cache_trains_the_same_student(plain, folder):
     assert_close(weights(folder / "cached"), weights(plain))
 
 
+@pytest.mark.promise(3)
+def test_contrastive_distillation_is_the_same_on_two_ranks_with_a_queue(folder):
+    def student(name, rows, *launcher):
+        flags = flags_of(folder, name, "--per_device_train_batch_size", rows, "--queue_size", "32")
+        # Adam would blow up the rounding of gradients that are zero, as those of the keys' biases.
+        flags += ["--learn_temperature", "True", "--optim", "sgd", "--learning_rate", "0.1"]
+        launch(*launcher, EXAMPLES / "run_ckd.py", *flags)
+        return weights(folder / name)
+
+    alone = student("ckd", "16", sys.executable)
+    torchrun = Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc_per_node=2"
+    assert_close(student("ckd-two", "8", *torchrun), alone)
+    assert "InfoNCE" in (folder / "ckd/README.md").read_text()
+
+
 @pytest.mark.promise(2)
 def test_the_quickstart_killed_and_started_again_goes_on_and_says_so(folder):
     recipe = yaml.safe_load((EXAMPLES / "recipes/quickstart.yaml").read_text())

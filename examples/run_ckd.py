@@ -1,0 +1,21 @@
+"""Distil a sentence encoder contrastively, with a queue of the teacher's embeddings (DistilCSE, arXiv:2112.05638).
+
+python examples/run_ckd.py --teacher princeton-nlp/sup-simcse-roberta-large --layers 6 \\
+    --train_files corpus.txt --output_dir runs/ckd --queue_size 65536 --contrastive_temperature 0.05
+
+The student learns to know each sentence's teacher embedding among those of the whole step and of past ones. Any other
+objective can be added by its weight, as --embedding_weight. Runs as it is, or under torchrun or deepspeed on several
+GPUs. Killed and started again, it goes on from its last checkpoint, queue included.
+"""
+
+from __future__ import annotations
+
+import transformers
+from sentence_flags import distil
+
+from retort import CKDTrainer
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
+    distil(CKDTrainer, description=__doc__)

@@ -1,0 +1,133 @@
+"""What run_sentence.py and run_ckd.py share: their flags, and a run from text to a judged student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from command_line import parse
+from datasets import Dataset, Value
+from sentence_students import SentenceModel, how_to_use, load_sentence_teacher, resume, side_by_side
+from transformers import PreTrainedModel
+
+from retort import DistillTrainer, DistillTrainingArguments, shrink, tokenize
+from retort.collators import read_dataset, read_texts
+from retort.evaluation import Role, markdown_table, sts_spearman, text_table, write_report
+from retort.trainers import ScoreOnDev
+
+
+@dataclass
+class SentenceArguments:
+    """Teacher, text, student, and what to judge it on."""
+
+    teacher: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
+    train_files: list[str] = field(
+        metadata={
+            "help": "Text to distil on: .txt (one per line), .tsv, .csv, .jsonl, .parquet (also .gz), folders or names "
+            "of datasets; with the columns that hold text where there are several, as in pairs.tsv:question,answer or, "
+            "without a header, pairs.tsv:0,1."
+        }
+    )
+    exclude_files: list[str] = field(
+        default_factory=list, metadata={"help": "Texts to leave out, such as a test set's; named as train_files are."}
+    )
+    layers: list[int] | None = field(
+        default=None, metadata={"help": "The teacher's layers to keep, from 0. Default: every second, first and last."}
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "Width of the student. Default: the teacher's."})
+    max_length: int = field(default=128, metadata={"help": "Tokens to which texts are cut."})
+    sts_dev: str | None = field(
+        default=None,
+        metadata={
+            "help": "TSV with columns sentence1, sentence2, score: with --eval_strategy, its Spearman correlation is "
+            "reported as eval_sts, by which --load_best_model_at_end may select."
+        },
+    )
+    sts_test: str | None = field(
+        default=None, metadata={"help": "Likewise; scored once, at the end. Never selected on."}
+    )
+
+
+def distil(trainer_class: type[DistillTrainer], description: str) -> None:
+    """Parse, distil, judge, save.
+
+    Args:
+        trainer_class: its arguments' class says which flags there are beside those of `SentenceArguments`.
+        description: for --help.
+    """
+    options, args = parse(SentenceArguments, trainer_class.arguments_class, description=description)
+    teacher, texts, rows = prepare(options, args)
+    # Both are read now: a mistake in a file should not show after hours of training.
+    dev, test = (read_sts(path) if path else None for path in (options.sts_dev, options.sts_test))
+    trainer = trainer_class(
+        new_student(options, teacher),
+        options.teacher,
+        args,
+        train_dataset=rows,
+        eval_dataset=dev and tokenize(dev, teacher.tokenizer, text="sentence1", max_length=options.max_length),
+        processing_class=teacher.tokenizer,
+        callbacks=[ScoreOnDev(lambda student: {"sts": sts(teacher.with_model(student), dev)})] if dev else [],
+    )
+    resume(trainer)
+    if trainer.is_world_process_zero() and test:
+        judge(trainer, options, teacher, texts, test)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        print(f"\n{how_to_use(args.output_dir)}\n")
+    trainer.end()
+
+
+def prepare(options: SentenceArguments, args: DistillTrainingArguments) -> tuple[SentenceModel, Dataset, Dataset]:
+    """The teacher, the texts, and their tokens; sets the run's poolers to the teacher's."""
+    with args.main_process_first(desc="reading text"):
+        teacher = load_sentence_teacher(options.teacher, options.max_length, args.teacher_pooler)
+        excluded = read_texts(options.exclude_files) if options.exclude_files else ()
+        texts = read_texts(options.train_files, exclude=excluded)
+        rows = tokenize(texts, teacher.tokenizer, max_length=teacher.pooling.max_length)
+    args.pooler = args.teacher_pooler = teacher.pooling.pooler
+    return teacher, texts, rows
+
+
+def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTrainedModel:
+    """The student before training."""
+    layers = options.layers or -(-teacher.model.config.num_hidden_layers // 2)
+    return shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
+
+
+def read_sts(path: str) -> Dataset:
+    """Pairs with gold scores."""
+    return read_dataset(path).cast_column("score", Value("float64"))
+
+
+def sts(model: SentenceModel, pairs: Dataset) -> float:
+    """Spearman correlation of cosines with the gold scores."""
+    return sts_spearman(model.embed(pairs["sentence1"]), model.embed(pairs["sentence2"]), pairs["score"])
+
+
+def judge(
+    trainer: DistillTrainer,
+    options: SentenceArguments,
+    teacher: SentenceModel,
+    texts: Dataset,
+    pairs: Dataset,
+) -> None:
+    """Set teacher, untrained and trained student side by side, and put the table into the model card."""
+    report = side_by_side(
+        {
+            Path(options.teacher).name: (Role.TEACHER, teacher),
+            "student, untrained": (Role.UNTRAINED, teacher.with_model(new_student(options, teacher))),
+            "student": (Role.STUDENT, teacher.with_model(trainer.student)),
+        },
+        lambda model: {"STS Spearman": sts(model, pairs)},
+        pairs["sentence1"],
+        trainer.state.log_history,
+        measured=f"Spearman correlation on the {len(pairs):,} pairs of {options.sts_test}.",
+    )
+    write_report(report, trainer.args.output_dir)
+    trainer.create_model_card(
+        summary=report.title,
+        results=markdown_table(report),
+        measured=report.measured,
+        data={", ".join(Path(name).name for name in options.train_files): len(texts)},
+    )
+    print(f"\n{text_table(report)}\n\nreport.json, report.png and the student: {trainer.args.output_dir}/")
