@@ -34,6 +34,25 @@ def retrieval_scores(queries: Tensor | np.ndarray, documents: Tensor | np.ndarra
     }
 
 
+def bitext_accuracy(source: Tensor | np.ndarray, target: Tensor | np.ndarray) -> tuple[float, float]:
+    """How often a sentence's translation is its nearest neighbour among all sentences of the other language.
+
+    Args:
+        source: `[pairs, dim]`.
+        target: `[pairs, dim]`; row i translates row i of `source`.
+
+    Returns:
+        From source to target, and back; in 0..1.
+
+    Raises:
+        ValueError: see `own_document_ranks`; or the sides differ in length.
+    """
+    if len(source) != len(target):
+        raise ValueError(f"Each sentence needs its translation, but there are {len(source)} and {len(target)}.")
+    there, back = own_document_ranks(source, target), own_document_ranks(target, source)
+    return float((there == 1).double().mean()), float((back == 1).double().mean())
+
+
 def own_document_ranks(
     queries: Tensor | np.ndarray,
     documents: Tensor | np.ndarray,

@@ -1,0 +1,300 @@
+"""SentEval's data and probes, against scikit-learn's parts put together by hand; run_eval.py from end to end."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from processes import run
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, TranslationEvaluator
+from senteval_folder import write_senteval
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.model_selection import StratifiedKFold
+
+from retort.evaluation import (
+    STS_TASKS,
+    TRANSFER_TASKS,
+    bitext_accuracy,
+    pair_features,
+    probe,
+    probe_by_folds,
+    read_scored_pairs,
+    read_sts_task,
+    read_transfer_task,
+    sts_scores,
+    sts_spearman,
+)
+from retort.modeling.shrinking import shrink
+from retort.trainers import DistillTrainer
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def senteval(tmp_path_factory):
+    return write_senteval(tmp_path_factory.mktemp("senteval"))
+
+
+def blobs(rows, classes=2, seed=0, spread=2.5):
+    draw = np.random.default_rng(seed)
+    labels = np.arange(rows) % classes
+    return draw.normal(size=(rows, 6)) * spread + np.eye(classes, 6)[labels] * 3, labels
+
+
+# --- Probes -----------------------------------------------------------------------------------------------------------
+
+
+def accuracy(train, test, strength):
+    return LogisticRegression(C=strength, max_iter=1000).fit(*train).score(*test)
+
+
+def best_strength(features, labels, strengths, folds):
+    """As SentEval's loops find it."""
+    means = []
+    for strength in strengths:
+        split = StratifiedKFold(folds, shuffle=True, random_state=1111).split(features, labels)
+        means.append(
+            np.mean([accuracy((features[a], labels[a]), (features[b], labels[b]), strength) for a, b in split])
+        )
+    return strengths[int(np.argmax(means))], max(means)
+
+
+@pytest.mark.parametrize("folds", [5, 10])
+def test_nested_folds_are_those_of_sentevals_loops(folds):
+    features, labels = blobs(90)
+    dev, test = [], []
+    for a, b in StratifiedKFold(folds, shuffle=True, random_state=1111).split(features, labels):
+        strength, score = best_strength(features[a], labels[a], [2**t for t in range(-2, 4)], folds)
+        dev.append(score)
+        test.append(accuracy((features[a], labels[a]), (features[b], labels[b]), strength))
+    found = probe_by_folds(features, labels, folds=folds)
+    assert (found.dev, found.test) == pytest.approx((np.mean(dev), np.mean(test)), abs=1e-6)
+    assert found.f1 is None
+
+
+@pytest.mark.parametrize("classes", [2, 6])
+def test_a_test_side_is_scored_once_at_the_strength_that_folds_of_the_training_side_choose(classes):
+    train, test = blobs(120, classes), blobs(60, classes, seed=1)
+    strength, score = best_strength(*train, [2**t for t in range(-1, 6)], 10)
+    found = probe(train, test)
+    assert (found.dev, found.test) == pytest.approx((score, accuracy(train, test, strength)), abs=1e-6)
+    if classes == 2:
+        predicted = LogisticRegression(C=strength, max_iter=1000).fit(*train).predict(test[0])
+        assert found.f1 == pytest.approx(f1_score(test[1], predicted), abs=1e-6)
+    else:
+        assert found.f1 is None
+
+
+def test_a_development_side_chooses_and_is_not_trained_on():
+    train, dev, test = blobs(60), blobs(40, seed=1), blobs(200, seed=2)
+    scores = [accuracy(train, dev, 2.0**t) for t in range(-2, 4)]
+    found = probe(train, test, dev)
+    assert found.dev == pytest.approx(max(scores), abs=1e-6)
+    assert found.test == pytest.approx(accuracy(train, test, 2.0 ** (np.argmax(scores) - 2)), abs=1e-6)
+
+
+def test_pairs_are_read_by_distance_and_product():
+    first, second = np.array([[1.0, -2.0]]), np.array([[3.0, 4.0]])
+    assert pair_features(first, second).tolist() == [[2, 6, 3, -8]]
+
+
+@pytest.mark.promise(9)
+def test_a_class_too_small_for_the_folds_is_refused():
+    features, labels = blobs(19)
+    with pytest.raises(ValueError, match=r"10 folds need two classes of 10 rows .* have \[10, 9\]"):
+        probe_by_folds(features, labels)
+
+
+# --- Data -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_task_is_read(senteval):
+    for name in STS_TASKS:
+        subsets = read_sts_task(senteval, name)
+        judged = 23 if name.startswith("STS1") else 24  # one pair of each subset has no score
+        assert all(len(pairs.first) == len(pairs.second) == len(pairs.scores) == judged for pairs in subsets.values())
+    for name in TRANSFER_TASKS:
+        splits = read_transfer_task(senteval, name)
+        assert set(splits) == {
+            "SST2": {"train", "dev", "test"},
+            "TREC": {"train", "test"},
+            "MRPC": {"train", "test"},
+        }.get(name, {"train"})
+        for rows in splits.values():
+            assert len(rows.texts) == len(rows.labels) > 20
+            assert (rows.second is not None) == (name == "MRPC")
+            lengths = [len(text.split()) for text in rows.texts]
+            assert lengths == sorted(lengths)
+
+
+def test_the_positive_file_is_class_one_and_latin_1_is_read(senteval):
+    rows = read_transfer_task(senteval, "MR")["train"]
+    positive = (senteval / "MR/rt-polarity.pos").read_text(encoding="latin-1").split("\n")
+    assert all(text.endswith("café") for text in rows.texts)
+    assert {text for text, label in zip(rows.texts, rows.labels, strict=True) if label} <= set(positive)
+
+
+def test_columns_are_the_right_ones(senteval):
+    line = (senteval / "STS/STSBenchmark/sts-dev.csv").read_text().split("\n")[0].split("\t")
+    pairs = read_sts_task(senteval, "STSBenchmark", "dev")["STSBenchmark"]
+    assert [pairs.first[0], pairs.second[0], pairs.scores[0]] == [line[5], line[6], float(line[4])]
+    line = (senteval / "SICK/SICK_trial.txt").read_text().split("\n")[1].split("\t")
+    pairs = read_sts_task(senteval, "SICKRelatedness", "dev")["SICKRelatedness"]
+    assert [pairs.first[0], pairs.second[0], pairs.scores[0]] == [line[1], line[2], float(line[3])]
+
+
+def test_a_table_of_pairs_is_read_with_and_without_a_header(tmp_path):
+    (tmp_path / "STS.en-de.txt").write_text("a b\tc\t2.5\nd\te\t0\n")
+    (tmp_path / "test.tsv").write_text("score\tsentence2\tsentence1\n2.5\tc\ta b\n0\te\td\n")
+    assert read_scored_pairs(tmp_path / "STS.en-de.txt") == read_scored_pairs(tmp_path / "test.tsv")
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("file", "contents", "task", "message"),
+    [
+        (
+            "STS/STSBenchmark/sts-test.csv",
+            "a\tb\tc\n",
+            "STSBenchmark",
+            r"sts-test\.csv, line 1: expected 7 columns, but found 3",
+        ),
+        ("STS/STSBenchmark/sts-test.csv", "", "STSBenchmark", r"sts-test\.csv is empty"),
+        ("STS/STS13-en-test/STS.gs.FNWN.txt", "1\n", "STS13", r"FNWN\.txt has 24 pairs, but .*gs\.FNWN\.txt 1 scores"),
+        (
+            "STS/STS13-en-test/STS.gs.OnWN.txt",
+            "x\n" * 24,
+            "STS13",
+            r"OnWN\.txt, line 1: expected a number, .* 'x'",
+        ),
+        ("TREC/TREC_10.label", "NUM:count How many ?\nWHAT:is this\n", "TREC", r"line 2: expected CLASS:subclass text"),
+        (
+            "SST/binary/sentiment-dev",
+            "good\tpos\n",
+            "SST2",
+            r"sentiment-dev, line 1: expected a number, .* 'pos'",
+        ),
+        ("MR/rt-polarity.neg", None, "MR", r"There is no .*rt-polarity\.neg.*get_transfer_data\.bash"),
+    ],
+)
+def test_a_slip_in_the_data_is_named_with_its_line(file, contents, task, message, tmp_path):
+    write_senteval(tmp_path)
+    (tmp_path / file).unlink()
+    if contents is not None:
+        (tmp_path / file).write_text(contents)
+    read = read_sts_task if task in STS_TASKS else read_transfer_task
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        read(tmp_path, task)
+
+
+# --- Scores -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_of_subsets_is_summed_up_three_ways(senteval):
+    task = read_sts_task(senteval, "STS14")
+    vectors = {text: torch.randn(5, generator=torch.Generator().manual_seed(len(text))) for pairs in task.values()
+               for text in (*pairs.first, *pairs.second)}  # fmt: skip
+
+    def embed(texts):
+        return torch.stack([vectors[text] + 0.01 * len(text) for text in texts])
+
+    own = {name: sts_spearman(embed(p.first), embed(p.second), p.scores) for name, p in task.items()}
+    found = sts_scores(embed, task)
+    assert found.subsets == own
+    assert found.mean == pytest.approx(np.mean(list(own.values())))
+    assert found.weighted == pytest.approx(found.mean)  # as many pairs in each
+    together = [[x for p in task.values() for x in getattr(p, side)] for side in ("first", "second", "scores")]
+    assert found.all == pytest.approx(sts_spearman(embed(together[0]), embed(together[1]), together[2]))
+
+
+def test_bitext_accuracy_is_that_of_sentence_transformers(sentence_student):
+    model = SentenceTransformer(str(sentence_student), device="cpu")
+    source, target = tiny.sentences(60, seed=1), tiny.sentences(60, seed=1)[:40] + tiny.sentences(20, seed=5)
+    theirs = TranslationEvaluator(source, target)(model)
+    there, back = bitext_accuracy(model.encode(source), model.encode(target))
+    ties = len(source) - len(set(source))
+    assert there == pytest.approx(theirs["src2trg_accuracy"], abs=ties / 60)
+    assert back == pytest.approx(theirs["trg2src_accuracy"], abs=ties / 60)
+
+
+# --- The script -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sentence_student(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("student")
+    teacher, tokenizer = tiny.model("bert", layers=4), tiny.tokenizer()
+    args = tiny.arguments(folder, embedding_weight=1.0)
+    DistillTrainer(shrink(teacher, layers=2), teacher, args, processing_class=tokenizer).save_model()
+    return folder
+
+
+def evaluate(*flags):
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return run([sys.executable, EXAMPLES / "run_eval.py", *flags], environment)
+
+
+def test_a_model_is_scored_on_everything(senteval, sentence_student, tmp_path):
+    pairs = read_sts_task(senteval, "STSBenchmark")["STSBenchmark"]
+    lines = [f"{a}\t{b}\t{s}" for a, b, s in zip(pairs.first, pairs.second, pairs.scores, strict=True)]
+    (tmp_path / "STS.xx-yy.txt").write_text("\n".join(lines))
+    (tmp_path / "bitext.tsv").write_text("".join(f"{text}\t{text}\n" for text in dict.fromkeys(pairs.first)))
+    (tmp_path / "cls").mkdir()
+    for split, seed in (("train", 1), ("test", 2)):
+        rows = [f"{text}\t{'long' if len(text.split()) > 6 else 'short'}\n" for text in tiny.sentences(80, seed=seed)]
+        (tmp_path / "cls" / f"{split}.tsv").write_text("".join(rows))
+    flags = ["--model", sentence_student, "--senteval", senteval, "--task_set", "full", "--mode", "fasttest"]
+    flags += ["--sts", f"xx-yy={tmp_path}/STS.xx-yy.txt", "--bitext", f"xx={tmp_path}/bitext.tsv"]
+    printed = evaluate(*flags, "--probe", f"own={tmp_path}/cls", "--output", tmp_path / "scores.json")
+    scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    assert list(scores["STS"]) == [*STS_TASKS, "xx-yy"]
+    assert list(scores["Transfer"]) == [*TRANSFER_TASKS, "own"]
+    assert scores["STS"]["STSBenchmark"]["all"] == scores["STS"]["xx-yy"]["all"]
+    assert scores["Translations"]["xx"] == {"all": 1.0, "there": 1.0, "back": 1.0}
+    assert scores["Transfer"]["own"]["test"] > 0.7
+    model = SentenceTransformer(str(sentence_student), device="cpu")
+    theirs = EmbeddingSimilarityEvaluator(pairs.first, pairs.second, [score / 5 for score in pairs.scores])(model)
+    assert scores["STS"]["xx-yy"]["all"] == pytest.approx(theirs["spearman_cosine"], abs=1e-6)
+    assert f"{100 * scores['STS']['STS12']['all']:.2f}" in printed
+
+
+def test_dev_mode_never_reads_a_test_side(senteval, sentence_student, tmp_path):
+    flags = ["--model", sentence_student, "--senteval", senteval, "--mode", "dev", "--output", tmp_path / "scores.json"]
+    evaluate(*flags, "--tasks", "STS12", "STSBenchmark", "SST2")
+    scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    assert list(scores["STS"]) == ["STSBenchmark"]
+    assert list(scores["Transfer"]["SST2"]) == ["all"]
+
+
+def test_raw_weights_are_read_into_a_base_model_and_what_does_not_fit_is_listed(sentence_student, senteval, tmp_path):
+    from safetensors.torch import load_file
+
+    weights = load_file(sentence_student / "model.safetensors")
+    weights.pop("encoder.layer.1.output.dense.bias")
+    torch.save(
+        {f"module.{name}": tensor for name, tensor in weights.items()} | {"extra": torch.ones(1)}, tmp_path / "s.pth"
+    )
+    flags = ["--state_dict", tmp_path / "s.pth", "--base_model", sentence_student, "--senteval", senteval]
+    printed = evaluate(*flags, "--tasks", "STS13", "--pooler", "avg")
+    assert "1 weights are missing, and so random: encoder.layer.1.output.dense.bias" in printed
+    assert "1 weights are not of this architecture: extra" in printed
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "x"], "Nothing to score"),
+        (["--task_set", "sts"], "name --model, or --state_dict with --base_model"),
+        (["--model", "x", "--task_set", "sts"], "STS12.*their data is read from --senteval FOLDER"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_refused(flags, message):
+    with pytest.raises(AssertionError, match=message):
+        evaluate(*flags)
