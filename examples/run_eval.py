@@ -136,10 +136,8 @@ def transfer_jobs(options: argparse.Namespace) -> dict[str, Job]:
                     features = pair_features(features, embedder.embed(rows.second).numpy())
                 sides[split] = features, np.asarray(rows.labels)
             folds = FOLDS[options.mode]
-            scores = asdict(
-                probe(**sides, folds=folds) if "test" in sides else probe_by_folds(*sides["train"], folds=folds)
-            )
-            return {"all": scores["dev" if options.mode == "dev" else "test"], **scores}
+            found = probe(**sides, folds=folds) if "test" in sides else probe_by_folds(*sides["train"], folds=folds)
+            return {"all": found.dev} if options.mode == "dev" else {"all": found.test, **asdict(found)}
 
         return run
 
