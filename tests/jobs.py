@@ -47,6 +47,11 @@ TRAINERS = {
         },
     ),
     "ckd": (CKDTrainer, CKDTrainingArguments, {"learn_temperature": True, "embedding_weight": 0.5, "queue_size": 128}),
+    "ckd, student's keys": (
+        CKDTrainer,
+        CKDTrainingArguments,
+        {"learn_temperature": True, "both_directions": True, "student_negatives": True, "queue_size": 128},
+    ),
 }
 
 

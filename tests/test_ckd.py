@@ -19,6 +19,7 @@ from retort.modeling.losses import info_nce
 from retort.modeling.shrinking import shrink
 from retort.trainers import CKDTrainer, CKDTrainingArguments
 from retort.trainers.batches import as_batch, text_ids
+from retort.trainers.objectives import Candidates
 
 
 def keys_of(count, width=4, seed=0):
@@ -154,6 +155,59 @@ def test_the_loss_is_that_of_the_definition_over_step_and_queue(tokenizer, tmp_p
         logits = torch.stack([keys[anchor], *negatives]) @ ours[anchor] / 0.05
         expected += F.cross_entropy(logits, torch.tensor(0)).item() / len(everyone)
     assert sum(losses) == pytest.approx(expected, rel=1e-4)
+
+
+OPTIONS = [(True, False), (False, True), (True, True)]
+
+
+@pytest.mark.parametrize(("both_directions", "student_negatives"), OPTIONS)
+def test_the_students_own_embeddings_can_be_keys(both_directions, student_negatives, tokenizer, tmp_path):
+    options = {"both_directions": both_directions, "student_negatives": student_negatives, "queue_size": 0}
+    trainer = make_trainer(tmp_path, tokenizer, rows(tokenizer, 24), **options)
+    (batch,), counts = step_of(trainer, range(8))
+    loss = trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts).item()
+    with torch.no_grad():
+        output = trainer.model(batch["student"], batch["layout"])
+    ours = F.normalize(output.projected["embedding"], dim=-1).double()
+    theirs, others = batch["candidates"].positives.double(), ~torch.eye(8, dtype=torch.bool)
+    expected = 0
+    for i in range(8):
+        negatives = [theirs[others[i]]] + ([ours[others[i]]] if student_negatives else [])
+        there = F.cross_entropy(torch.cat([theirs[i, None], *negatives]) @ ours[i] / 0.05, torch.tensor(0))
+        back = F.cross_entropy(torch.cat([ours[i, None], ours[others[i]]]) @ theirs[i] / 0.05, torch.tensor(0))
+        expected += ((there + back) / 2 if both_directions else there).item() / 8
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_micro_batches_have_the_gradient_of_one_large_batch(dropout, tokenizer, tmp_path):
+    """With dropout the masks of one batch and of many can't be equal: then, against autograd through all of them."""
+    options = {"both_directions": True, "student_negatives": True, "disable_dropout": False, "learn_temperature": True}
+    trainer = make_trainer(tmp_path, tokenizer, rows(tokenizer, 24), queue_size=24, **options)
+    for module in trainer.student.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    trainer.queue.push(keys_of(10, width=32), torch.arange(10))
+    torch.manual_seed(1)
+    batches, counts = step_of(trainer, range(3), range(3, 8), range(8, 10))
+    trainer._share_out(*batches[0].pop("whole_step"))
+    trainer.model.zero_grad()
+    for batch in batches:
+        trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts).backward()
+    gradient = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+    trainer.model.zero_grad()
+    torch.manual_seed(1)
+    anchors = [trainer.contrast.anchors(trainer.model(batch["student"], batch["layout"])) for batch in batches]
+    step = batches[-1]["new_keys"]
+    everyone = Candidates(*step, (step, (trainer.queue.keys, trainer.queue.ids)))
+    trainer.contrast.values(torch.cat(anchors), everyone).mean().backward()
+    assert "heads.scaled_embedding.log_scale" in gradient
+    for name, parameter in trainer.model.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(
+                gradient[name], parameter.grad, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 def test_a_perfect_student_is_not_punished_for_keys_of_its_own_sentences(tokenizer, tmp_path):

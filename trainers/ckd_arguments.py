@@ -26,6 +26,14 @@ class CKDTrainingArguments(DistillTrainingArguments):
         default=False,
         metadata={"help": "Learn tau, starting from --contrastive_temperature; it never goes below 0.01."},
     )
+    both_directions: bool = field(
+        default=False,
+        metadata={"help": "Take the mean with InfoNCE from the teacher to the student. Embeds every text twice."},
+    )
+    student_negatives: bool = field(
+        default=False,
+        metadata={"help": "Make the student's own embeddings of other texts negatives, too. Embeds every text twice."},
+    )
     queue_size: int | None = field(
         default=None,
         metadata={

@@ -16,6 +16,7 @@ from ..modeling.key_queue import KeyQueue
 from .batches import Batch, as_batch, on_device, text_ids
 from .ckd_arguments import CKDTrainingArguments
 from .distill_trainer import DistillTrainer
+from .gradient_cache import shares
 from .objectives import Candidates, ContrastiveObjective, Objective
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ class CKDTrainer(DistillTrainer):
     The anchor is the student's embedding (projected where the widths differ), its positive the teacher's of the same
     sentence. Negatives are the teacher's embeddings of the other sentences in the whole optimizer step, all
     micro-batches and all ranks, and of those in a queue of past steps. None of them has a gradient, so that a step of
-    1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has the same one. Keys of the anchor's own text are no negatives, so
+    1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has the same one. So it has where the student's own embeddings are keys
+    (`both_directions`, `student_negatives`), by `gradient_cache`. Keys of the anchor's own text are no negatives, so
     that a corpus shorter than the queue, or with repetitions, doesn't punish a student for being right.
 
     Args: see `DistillTrainer`; `args` are `CKDTrainingArguments`.
@@ -66,6 +68,8 @@ class CKDTrainer(DistillTrainer):
             args.teacher_pooler or args.pooler,
             args.contrastive_temperature,
             args.learn_temperature,
+            args.both_directions,
+            args.student_negatives,
             student.config.hidden_size,
             teacher.hidden_size,
         )
@@ -90,10 +94,25 @@ class CKDTrainer(DistillTrainer):
         for batch, output, own, its_ids in zip(batches, outputs, keys, ids, strict=True):
             batch |= {"teacher_made": output, "candidates": Candidates(own, its_ids, pools)}
         batches[-1]["new_keys"] = step
+        if self.contrast.compares_students and (len(batches) > 1 or self.args.world_size > 1):
+            batches[0]["whole_step"] = list(batches), Candidates(*step, pools)
         return batches, counts
+
+    def _share_out(self, batches: list[Batch], everyone: Candidates) -> None:
+        """Give each micro-batch its share of a loss in which the student's embeddings of the whole step meet."""
+        self.model_wrapped.train()
+
+        def embed(batch: Batch) -> Tensor:
+            return self.contrast.anchors(self.model_wrapped(batch["student"], batch["layout"]))
+
+        found = shares(batches, embed, lambda anchors: self.contrast.values(anchors, everyone), self.accelerator)
+        for batch, share in zip(batches, found, strict=True):
+            batch["share"] = share
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
         """Forward and backward; behind the last micro-batch of a step its keys go into the queue."""
+        if "whole_step" in inputs:  # not where they were fetched: a resumed run has no random state of its own there
+            self._share_out(*inputs.pop("whole_step"))
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.queue is not None and "new_keys" in inputs:
             self.queue.push(*inputs["new_keys"])
@@ -115,6 +134,8 @@ class CKDTrainer(DistillTrainer):
             (output,), (ids,) = self._embedded([inputs])
             keys = unit(output)
             inputs = inputs | {"teacher_made": output, "candidates": Candidates(keys, ids, ((keys, ids),))}
+        if "share" in inputs:
+            inputs["share"].random.restore()
         loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.contrast is not None:
             self._measure_spread(ours, inputs["candidates"].positives)

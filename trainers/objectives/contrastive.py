@@ -39,11 +39,15 @@ class ContrastiveObjective(PooledObjective):
     Attributes:
         temperature: tau, divides the cosines; where it is learnt, at the start.
         learn_temperature: whether it is a parameter.
+        both_directions: take the mean with InfoNCE from the teacher's embedding to the student's.
+        student_negatives: the student's own embeddings of other texts are negatives, too.
     """
 
     name = "contrastive"
     temperature: float
     learn_temperature: bool
+    both_directions: bool
+    student_negatives: bool
     student_size: int
     teacher_size: int
 
@@ -61,6 +65,26 @@ class ContrastiveObjective(PooledObjective):
             return student.projected["scaled_embedding"]
         return F.normalize(student.projected.get("embedding", student.embedding).float(), dim=-1) / self.temperature
 
+    @property
+    def compares_students(self) -> bool:
+        """Whether an embedding of the student's has a part in the loss of other rows."""
+        return self.both_directions or self.student_negatives
+
+    def values(self, anchors: Tensor, candidates: Candidates) -> Tensor:
+        """The loss of each anchor, `[rows]`.
+
+        Args:
+            anchors: see `anchors`; where `compares_students`, those of all rows that are to be compared.
+            candidates: what they are compared with.
+        """
+        negatives, same_text = candidates.negatives, candidates.ids[:, None] == candidates.ids
+        if self.student_negatives:
+            negatives.append((F.normalize(anchors, dim=-1), same_text))
+        values = losses.info_nce(anchors, candidates.positives, negatives)
+        if not self.both_directions:
+            return values
+        return (values + losses.info_nce(candidates.positives, anchors, [(anchors, same_text)])) / 2
+
     def __call__(self, student, teacher, batch):
-        candidates: Candidates = batch["candidates"]
-        return losses.info_nce(self.anchors(student), candidates.positives, candidates.negatives)
+        anchors = self.anchors(student)
+        return batch["share"].of(anchors) if "share" in batch else self.values(anchors, batch["candidates"])
