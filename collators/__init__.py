@@ -6,18 +6,22 @@ from .encoder import same_tokenizer
 from .passages import passages
 from .readers import read_dataset, read_texts
 from .tasks import Task, read_task
+from .text_groups import GroupCollator, read_groups, tokenize_groups
 from .tokenization import tokenize
 
 __all__ = [
     "DistillationCollator",
     "DocstringCorpus",
+    "GroupCollator",
     "Task",
     "View",
     "docstring_corpus",
     "passages",
     "read_dataset",
+    "read_groups",
     "read_task",
     "read_texts",
     "same_tokenizer",
     "tokenize",
+    "tokenize_groups",
 ]

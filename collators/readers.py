@@ -200,7 +200,7 @@ def _text_columns(source: str) -> list[Dataset]:
         path = Path(name).expanduser()
         if not path.is_file() or format_of(path) not in _TABLES:
             raise ValueError(f"{source}: columns go by number only in TSV and CSV files without a header row.")
-        names = [str(number) for number in range(text_files.count_columns(path))]
+        names = [str(number) for number in range(len(text_files.first_row(path)))]
     dataset = read_dataset(name, columns=names)
     for column in wanted:
         if column not in dataset.column_names:

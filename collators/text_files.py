@@ -142,9 +142,9 @@ def conll_rows(file: Path) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{file} holds no sentences.")
 
 
-def count_columns(file: Path) -> int:
-    """Number of columns in the first row of a TSV or CSV file."""
-    return len(next(_fields(file))[1])
+def first_row(file: Path) -> list[str]:
+    """The first row of a TSV or CSV file, be it a header or not."""
+    return next(_fields(file))[1]
 
 
 def _header(file: Path, number: int, names: list[str]) -> list[str]:

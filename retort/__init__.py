@@ -15,6 +15,8 @@ _HOMES = {
     "read_task": "retort.collators",
     "CKDTrainer": "retort.trainers",
     "CKDTrainingArguments": "retort.trainers",
+    "ContrastiveTrainer": "retort.trainers",
+    "ContrastiveTrainingArguments": "retort.trainers",
     "DistillTrainer": "retort.trainers",
     "DistillTrainingArguments": "retort.trainers",
     "Stage": "retort.trainers",

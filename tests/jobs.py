@@ -13,9 +13,16 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from retort.collators import tokenize
+from retort.collators import tokenize, tokenize_groups
 from retort.modeling.shrinking import shrink
-from retort.trainers import CKDTrainer, CKDTrainingArguments, DistillTrainer, DistillTrainingArguments
+from retort.trainers import (
+    CKDTrainer,
+    CKDTrainingArguments,
+    ContrastiveTrainer,
+    ContrastiveTrainingArguments,
+    DistillTrainer,
+    DistillTrainingArguments,
+)
 from retort.trainers.storage import last_complete_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
@@ -52,7 +59,20 @@ TRAINERS = {
         CKDTrainingArguments,
         {"learn_temperature": True, "both_directions": True, "student_negatives": True, "queue_size": 128},
     ),
+    "triplets": (ContrastiveTrainer, ContrastiveTrainingArguments, {"learn_temperature": True}),
 }
+
+
+def tagged(tokenizer) -> Dataset:
+    """Texts with a label at each token."""
+    data = tokenize(Dataset.from_dict({"text": tiny.sentences(128)}), tokenizer)
+    return data.map(lambda row: {"labels": [-100] + [i % 3 for i in row["input_ids"][1:-1]] + [-100]})
+
+
+def triplets(tokenizer) -> Dataset:
+    """Anchors, positives and hard negatives."""
+    texts = {role: tiny.sentences(128, seed=seed) for seed, role in enumerate(("anchor", "positive", "negative"))}
+    return tokenize_groups(Dataset.from_dict(texts), tokenizer)
 
 
 def distil(
@@ -75,8 +95,7 @@ def distil(
     """
     folder = Path(folder)
     tokenizer = tiny.tokenizer()
-    data = tokenize(Dataset.from_dict({"text": tiny.sentences(128)}), tokenizer)
-    data = data.map(lambda row: {"labels": [-100] + [i % 3 for i in row["input_ids"][1:-1]] + [-100]})
+    data = triplets(tokenizer) if trainer == "triplets" else tagged(tokenizer)
     defaults = {
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 4,

@@ -141,7 +141,7 @@ def test_teachers_that_can_not_be_averaged_are_refused(tmp_path):
 def test_what_is_left_out_is_asked_for(rows, tokenizer, tmp_path):
     student, teacher = tiny.model("bert", "token"), tiny.model("bert", "token", layers=4)
     args = arguments(tmp_path, logits_weight=1.0)
-    with pytest.raises(ValueError, match=r"No teacher for logits_weight: pass .* teacher_cache"):
+    with pytest.raises(ValueError, match=r"No teacher for logits: pass .* teacher_cache"):
         DistillTrainer(student, None, args, processing_class=tokenizer)
     with pytest.raises(ValueError, match="Pass the student's as processing_class"):
         DistillTrainer(student, teacher, args, train_dataset=rows)

@@ -188,19 +188,20 @@ def test_micro_batches_have_the_gradient_of_one_large_batch(dropout, tokenizer, 
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
     trainer.queue.push(keys_of(10, width=32), torch.arange(10))
+    trainer.create_optimizer()
     torch.manual_seed(1)
     batches, counts = step_of(trainer, range(3), range(3, 8), range(8, 10))
-    trainer._share_out(*batches[0].pop("whole_step"))
     trainer.model.zero_grad()
     for batch in batches:
-        trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts).backward()
+        trainer.training_step(trainer.model, batch, counts)
     gradient = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
 
     trainer.model.zero_grad()
     torch.manual_seed(1)
-    anchors = [trainer.contrast.anchors(trainer.model(batch["student"], batch["layout"])) for batch in batches]
+    outputs = [trainer.model(batch["student"], batch["layout"]) for batch in batches]
+    anchors = [trainer.contrast.embeddings(output, batch) for output, batch in zip(outputs, batches, strict=True)]
     step = batches[-1]["new_keys"]
-    everyone = Candidates(*step, (step, (trainer.queue.keys, trainer.queue.ids)))
+    everyone = Candidates(*step, (step, (trainer.queue.keys[:10], trainer.queue.ids[:10])))
     trainer.contrast.values(torch.cat(anchors), everyone).mean().backward()
     assert "heads.scaled_embedding.log_scale" in gradient
     for name, parameter in trainer.model.named_parameters():

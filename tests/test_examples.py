@@ -142,6 +142,32 @@ def test_contrastive_distillation_is_the_same_on_two_ranks_with_a_queue(folder):
     assert "InfoNCE" in (folder / "ckd/README.md").read_text()
 
 
+def test_a_student_is_fine_tuned_on_triplets_and_goes_on_where_it_was(plain, folder):
+    texts = [tiny.sentences(48, seed=seed) for seed in (1, 2, 3)]
+    (folder / "nli.tsv").write_text(
+        "anchor\tpositive\tnegative\n" + "\n".join(map("\t".join, zip(*texts, strict=True)))
+    )
+    flags = [
+        "--model",
+        plain,
+        "--train_files",
+        folder / "nli.tsv",
+        "--output_dir",
+        folder / "tuned",
+        "--max_steps",
+        "4",
+    ]
+    flags += ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2", "--save_steps", "2"]
+    flags += ["--save_strategy", "steps", "--eval_strategy", "steps", "--eval_steps", "2", "--report_to", "none"]
+    flags += ["--sts_dev", folder / "sts.tsv", "--sts_test", folder / "sts.tsv", "--logging_steps", "1"]
+    printed = launch(sys.executable, EXAMPLES / "run_contrastive.py", *flags)
+    for part in ("loss_positives", "eval_loss_positives", "Step 4: eval_sts", "before", "after"):
+        assert part in printed
+    assert "trained with retort" in (folder / "tuned/README.md").read_text()
+    flags[flags.index("4")] = "6"
+    assert "Going on from" in launch(sys.executable, EXAMPLES / "run_contrastive.py", *flags)
+
+
 @pytest.mark.promise(2)
 def test_the_quickstart_killed_and_started_again_goes_on_and_says_so(folder):
     recipe = yaml.safe_load((EXAMPLES / "recipes/quickstart.yaml").read_text())

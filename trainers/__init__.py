@@ -5,6 +5,8 @@ from .cache import cache_teacher
 from .callbacks import ScoreOnDev
 from .ckd_arguments import CKDTrainingArguments
 from .ckd_trainer import CKDTrainer
+from .contrastive_arguments import ContrastiveTrainingArguments
+from .contrastive_trainer import ContrastiveTrainer
 from .distill_trainer import DistillTrainer
 from .memory import bound_kernel_cache
 from .publish import best_stage, publish, push_student
@@ -15,6 +17,8 @@ from .stages import Stage
 __all__ = [
     "CKDTrainer",
     "CKDTrainingArguments",
+    "ContrastiveTrainer",
+    "ContrastiveTrainingArguments",
     "DistillTrainer",
     "DistillTrainingArguments",
     "ScoreOnDev",

@@ -26,6 +26,7 @@ PIPELINE_TAGS = {
 IN_WORDS = {
     "embedding": "distance of pooled embeddings",
     "contrastive": "knowing the teacher's embedding of the same text among others (InfoNCE)",
+    "positives": "knowing a text's positive among others (InfoNCE)",
     "similarity": "difference of similarity matrices",
     "logits": "distance of logits",
     "hidden": "distance of hidden states",
@@ -55,7 +56,8 @@ def describe_run(
         load_as: hub id or folder that the student is loaded from.
     """
     config = student.config
-    names = [teacher_name(source) for source in sources] or ["a teacher whose outputs were cached"]
+    cached = ["a teacher whose outputs were cached"] if args.teacher_cache else []
+    names = [teacher_name(source) for source in sources] or cached
     facts = {
         "name": Path(load_as).name,
         "load_as": load_as,

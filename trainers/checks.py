@@ -64,6 +64,19 @@ def check_objectives(objectives: Sequence[Objective], args: DistillTrainingArgum
         raise ValueError(f"No objective: every weight is 0. Set at least one of {weights}, e.g. to 1.0.")
 
 
+def check_teacher(objectives: Sequence[Objective], *, has_teacher: bool) -> None:
+    """Refuse to compare with nothing.
+
+    Raises:
+        ValueError: an objective reads a teacher's outputs, and there is neither a teacher nor a cache.
+    """
+    if not has_teacher and (asked := [o.name for o in objectives if o.teacher_request()]):
+        raise ValueError(
+            f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., or teacher_cache=... "
+            "with outputs written before. Without a teacher, set label_weight alone."
+        )
+
+
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
     """Refuse what DeepSpeed can't differentiate: it counts on the output of every module that ran being used.
 

@@ -54,8 +54,18 @@ GAO_2021 = """@misc{gao2021distilcse,
   archivePrefix = {arXiv},
 }"""
 
+SIMCSE_2021 = """@inproceedings{gao2021simcse,
+  title = {{SimCSE}: Simple Contrastive Learning of Sentence Embeddings},
+  author = {Gao, Tianyu and Yao, Xingcheng and Chen, Danqi},
+  booktitle = {Proceedings of the 2021 Conference on Empirical Methods in Natural Language Processing},
+  year = {2021},
+  eprint = {2104.08821},
+  archivePrefix = {arXiv},
+}"""
+
 CITATIONS = {
     "contrastive": GAO_2021,
+    "positives": SIMCSE_2021,
     "logits": HINTON_2015,
     "similarity": TUNG_2019,
     "hidden": JIAO_2020,

@@ -5,27 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .arguments import DistillTrainingArguments
+from .contrastive_arguments import ContrastiveTrainingArguments
 
 
 @dataclass
-class CKDTrainingArguments(DistillTrainingArguments):
-    """`DistillTrainingArguments` with the contrastive objective and its queue.
+class CKDTrainingArguments(ContrastiveTrainingArguments):
+    """`ContrastiveTrainingArguments` with what may be a key, and the queue.
 
-    Any other objective can be added by its weight: `embedding_weight` with `embedding_loss="mse"`, as published.
+    As published: `embedding_weight` with `embedding_loss="mse"` beside it, or without.
     """
 
-    contrastive_weight: float = field(
-        default=1.0,
-        metadata={"help": "Weight of the contrastive objective (InfoNCE from the student to the teacher)."},
-    )
-    contrastive_temperature: float = field(
-        default=0.05, metadata={"help": "tau of the contrastive objective; divides the cosines."}
-    )
-    learn_temperature: bool = field(
-        default=False,
-        metadata={"help": "Learn tau, starting from --contrastive_temperature; it never goes below 0.01."},
-    )
     both_directions: bool = field(
         default=False,
         metadata={"help": "Take the mean with InfoNCE from the teacher to the student. Embeds every text twice."},
@@ -54,9 +43,5 @@ class CKDTrainingArguments(DistillTrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.contrastive_temperature <= 0:
-            raise ValueError(
-                f"contrastive_temperature={self.contrastive_temperature}: tau divides the cosines and must be above 0."
-            )
         if self.queue_size is not None and self.queue_size < 0:
             raise ValueError(f"queue_size={self.queue_size}: 0 (no queue) or above.")

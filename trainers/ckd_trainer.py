@@ -15,9 +15,8 @@ from ..modeling.encoding import EncoderOutput
 from ..modeling.key_queue import KeyQueue
 from .batches import Batch, as_batch, on_device, text_ids
 from .ckd_arguments import CKDTrainingArguments
-from .distill_trainer import DistillTrainer
-from .gradient_cache import shares
-from .objectives import Candidates, ContrastiveObjective, Objective
+from .objectives import Candidates, Objective, TeacherContrastObjective
+from .whole_step_trainer import WholeStepTrainer, off_diagonal
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ DEFAULT_QUEUE = 65_536
 COLLAPSED = 0.1
 
 
-class CKDTrainer(DistillTrainer):
+class CKDTrainer(WholeStepTrainer):
     """Teaches a student to know each sentence's teacher embedding among those of many others.
 
     The anchor is the student's embedding (projected where the widths differ), its positive the teacher's of the same
@@ -53,7 +52,6 @@ class CKDTrainer(DistillTrainer):
                 "accelerator_config has even_batches=False, but the ranks exchange the keys of each step and need the "
                 "same number of rows. Leave it out."
             )
-        self.contrast = next((o for o in self.objectives if isinstance(o, ContrastiveObjective)), None)
         self.queue = self._new_queue()
         self._warned_of_collapse = False
 
@@ -62,7 +60,7 @@ class CKDTrainer(DistillTrainer):
         made = super().build_objectives(args, student, teacher)
         if not args.contrastive_weight:
             return made
-        contrast = ContrastiveObjective(
+        contrast = TeacherContrastObjective(
             args.contrastive_weight,
             args.pooler,
             args.teacher_pooler or args.pooler,
@@ -94,25 +92,13 @@ class CKDTrainer(DistillTrainer):
         for batch, output, own, its_ids in zip(batches, outputs, keys, ids, strict=True):
             batch |= {"teacher_made": output, "candidates": Candidates(own, its_ids, pools)}
         batches[-1]["new_keys"] = step
-        if self.contrast.compares_students and (len(batches) > 1 or self.args.world_size > 1):
-            batches[0]["whole_step"] = list(batches), Candidates(*step, pools)
+        if self.contrast.compares_students:
+            everyone = Candidates(*step, pools)
+            self.let_meet(batches, lambda embeddings: self.contrast.values(embeddings, everyone))
         return batches, counts
-
-    def _share_out(self, batches: list[Batch], everyone: Candidates) -> None:
-        """Give each micro-batch its share of a loss in which the student's embeddings of the whole step meet."""
-        self.model_wrapped.train()
-
-        def embed(batch: Batch) -> Tensor:
-            return self.contrast.anchors(self.model_wrapped(batch["student"], batch["layout"]))
-
-        found = shares(batches, embed, lambda anchors: self.contrast.values(anchors, everyone), self.accelerator)
-        for batch, share in zip(batches, found, strict=True):
-            batch["share"] = share
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
         """Forward and backward; behind the last micro-batch of a step its keys go into the queue."""
-        if "whole_step" in inputs:  # not where they were fetched: a resumed run has no random state of its own there
-            self._share_out(*inputs.pop("whole_step"))
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.queue is not None and "new_keys" in inputs:
             self.queue.push(*inputs["new_keys"])
@@ -134,27 +120,13 @@ class CKDTrainer(DistillTrainer):
             (output,), (ids,) = self._embedded([inputs])
             keys = unit(output)
             inputs = inputs | {"teacher_made": output, "candidates": Candidates(keys, ids, ((keys, ids),))}
-        if "share" in inputs:
-            inputs["share"].random.restore()
         loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.contrast is not None:
-            self._measure_spread(ours, inputs["candidates"].positives)
+            theirs = inputs["candidates"].positives
+            self.measure_spread(self.contrast.embeddings(ours, inputs), theirs)
+            if len(theirs) > 2:
+                self.measure("teacher_cosine_spread", off_diagonal(theirs).std(), 1)
         return (loss, ours) if return_outputs else loss
-
-    @torch.no_grad()
-    def _measure_spread(self, ours: EncoderOutput, theirs: Tensor) -> None:
-        """Alignment and uniformity (Wang & Isola 2020, arXiv:2005.10242, eq. 1 and 2), and how far cosines spread."""
-        anchors = self.contrast.anchors(ours)
-        scales = anchors.norm(dim=-1)
-        anchors = anchors / scales[:, None]
-        self.measure("alignment", (anchors - theirs).square().sum(), len(anchors))
-        if self.contrast.learn_temperature:
-            self.measure("scale", scales.sum(), len(scales))
-        if len(anchors) > 2:
-            cosines, their_cosines = off_diagonal(anchors), off_diagonal(theirs)
-            self.measure("uniformity", (4 * cosines - 4).exp().mean().log(), 1)
-            self.measure("cosine_spread", cosines.std(), 1)
-            self.measure("teacher_cosine_spread", their_cosines.std(), 1)
 
     def log(self, logs, start_time=None) -> None:
         """Log, and warn of a student to which all sentences are becoming alike."""
@@ -224,9 +196,3 @@ class CKDTrainer(DistillTrainer):
 def unit(output: EncoderOutput) -> Tensor:
     """Embeddings as keys: float32, of length 1."""
     return F.normalize(output.embedding.float(), dim=-1)
-
-
-def off_diagonal(vectors: Tensor) -> Tensor:
-    """Cosines of all pairs of two unit vectors: `[n, features]` -> `[n * (n - 1) / 2]`."""
-    first, second = torch.triu_indices(len(vectors), len(vectors), offset=1, device=vectors.device)
-    return (vectors @ vectors.T)[first, second]

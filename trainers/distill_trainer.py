@@ -32,6 +32,7 @@ from .checks import (
     check_objectives,
     check_run,
     check_sharding,
+    check_teacher,
 )
 from .export import save_sentence_transformer
 from .model_card import CardFacts
@@ -94,8 +95,10 @@ class DistillTrainer(StudentTrainer):
         teachers = [load_teacher(source, model, args) for source in sources]
         self._sources = sources
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
-        self.objectives = self.build_objectives(args, model, _teacher_dimensions(teachers, args))
+        dimensions = _teacher_dimensions(teachers, args)
+        self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
         check_objectives(self.objectives, args)
+        check_teacher(self.objectives, has_teacher=dimensions is not None)
         check_sharding(self.objectives, args)
         check_heads(self.objectives, model, teachers)
         check_labels(self.objectives, model, train_dataset)
@@ -126,7 +129,7 @@ class DistillTrainer(StudentTrainer):
     # --- What a subclass may change -----------------------------------------------------------------------------------
 
     def build_objectives(
-        self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions | None
+        self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
     ) -> list[Objective]:
         """The terms of the loss."""
         projected = projected_classifier(student)

@@ -49,7 +49,7 @@ class Dimensions:
 def build_objectives(
     args: DistillTrainingArguments,
     student: Dimensions,
-    teacher: Dimensions | None,
+    teacher: Dimensions,
     *,
     row_wise: bool,
     features: int | None = None,
@@ -59,21 +59,13 @@ def build_objectives(
     Args:
         args: weights, losses and layer maps.
         student: the student's dimensions.
-        teacher: the teacher's; None if there is none, which leaves the task's labels to learn from.
+        teacher: the teacher's; without one, the student's.
         features: width of what the student's classifier reads, where that is not its hidden size.
         row_wise: whether the student's head gives one output per row (sequence classification).
 
     Raises:
-        ValueError: an objective has no teacher to compare with, or the two models do not fit each other in what it
-            compares.
+        ValueError: the two models do not fit each other in what an objective compares.
     """
-    if teacher is None:
-        if asked := [name for name in args.weights if getattr(args, name) and name != "label_weight"]:
-            raise ValueError(
-                f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., or "
-                "teacher_cache=... with outputs written before. Without a teacher only label_weight can be set."
-            )
-        teacher = student
     teacher_pooler = args.teacher_pooler or args.pooler
     sizes = student.hidden_size, teacher.hidden_size
     pairs = tuple(layer_pairs(args.layer_map, student.depth, teacher.depth))

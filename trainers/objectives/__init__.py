@@ -7,7 +7,7 @@ count is known from the batch alone, before any forward pass, because the mean i
 
 from .base import Objective
 from .classes import FeatureObjective, LabelObjective, LogitsObjective
-from .contrastive import Candidates, ContrastiveObjective
+from .contrastive import Candidates, ContrastiveObjective, GroupContrastObjective, TeacherContrastObjective
 from .embeddings import EmbeddingObjective, PooledObjective, SimilarityObjective
 from .layers import AttentionObjective, HiddenStateObjective, RelationObjective
 
@@ -17,6 +17,7 @@ __all__ = [
     "ContrastiveObjective",
     "EmbeddingObjective",
     "FeatureObjective",
+    "GroupContrastObjective",
     "HiddenStateObjective",
     "LabelObjective",
     "LogitsObjective",
@@ -24,4 +25,5 @@ __all__ = [
     "PooledObjective",
     "RelationObjective",
     "SimilarityObjective",
+    "TeacherContrastObjective",
 ]

@@ -1,20 +1,59 @@
-"""The contrastive objective: to know one's own teacher embedding among many."""
+"""Contrastive objectives: to know one's own among many."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...modeling import losses
+from ...modeling.encoding import EncoderOutput, OutputRequest
 from ...modeling.learned_scale import LearnedScale
+from ..batches import Batch
 from .embeddings import PooledObjective
 
 
 @dataclass(frozen=True)
+class ContrastiveObjective(PooledObjective):
+    """InfoNCE on embeddings, whose rows may meet those of other micro-batches and ranks.
+
+    Attributes:
+        temperature: tau, divides the cosines; where it is learnt, at the start.
+        learn_temperature: whether it is a parameter.
+    """
+
+    name = "contrastive"
+    temperature: float
+    learn_temperature: bool
+
+    def heads(self) -> dict[str, nn.Module]:
+        return {"scaled_embedding": LearnedScale(1 / self.temperature)} if self.learn_temperature else {}
+
+    def embeddings(self, student: EncoderOutput, batch: Batch) -> Tensor:
+        """The student's embeddings, projected if they are, of length 1/tau: `[rows, ..., features]`, float32."""
+        if self.learn_temperature:
+            return student.projected["scaled_embedding"]
+        return F.normalize(student.projected.get("embedding", student.embedding).float(), dim=-1) / self.temperature
+
+    @abstractmethod
+    def values(self, embeddings: Tensor, others: Any) -> Tensor:
+        """The loss of each row, `[rows]`, among `others`."""
+
+    @abstractmethod
+    def others(self, batch: Batch) -> Any:
+        """What a batch that is alone is compared with."""
+
+    def __call__(self, student, teacher, batch):
+        embeddings = self.embeddings(student, batch)
+        return batch["share"].of(embeddings) if "share" in batch else self.values(embeddings, self.others(batch))
+
+
+@dataclass(frozen=True)
 class Candidates:
-    """The keys that a batch's anchors are compared with, all of them unit vectors.
+    """The keys that anchors are compared with, all of them unit vectors.
 
     Attributes:
         positives: `[rows, features]`, each anchor's own.
@@ -33,58 +72,72 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class ContrastiveObjective(PooledObjective):
+class TeacherContrastObjective(ContrastiveObjective):
     """InfoNCE from the student's embedding to the teacher's (Gao et al. 2021, DistilCSE, arXiv:2112.05638).
 
     Attributes:
-        temperature: tau, divides the cosines; where it is learnt, at the start.
-        learn_temperature: whether it is a parameter.
         both_directions: take the mean with InfoNCE from the teacher's embedding to the student's.
         student_negatives: the student's own embeddings of other texts are negatives, too.
     """
 
-    name = "contrastive"
-    temperature: float
-    learn_temperature: bool
     both_directions: bool
     student_negatives: bool
     student_size: int
     teacher_size: int
 
     def heads(self):
-        heads = {}
-        if self.student_size != self.teacher_size:
-            heads["embedding"] = nn.Linear(self.student_size, self.teacher_size)
-        if self.learn_temperature:
-            heads["scaled_embedding"] = LearnedScale(1 / self.temperature)
-        return heads
-
-    def anchors(self, student) -> Tensor:
-        """The student's embeddings in the teacher's width, of length 1/tau: `[rows, features]`, float32."""
-        if self.learn_temperature:
-            return student.projected["scaled_embedding"]
-        return F.normalize(student.projected.get("embedding", student.embedding).float(), dim=-1) / self.temperature
+        if self.student_size == self.teacher_size:
+            return super().heads()
+        return {"embedding": nn.Linear(self.student_size, self.teacher_size)} | super().heads()
 
     @property
     def compares_students(self) -> bool:
         """Whether an embedding of the student's has a part in the loss of other rows."""
         return self.both_directions or self.student_negatives
 
-    def values(self, anchors: Tensor, candidates: Candidates) -> Tensor:
-        """The loss of each anchor, `[rows]`.
-
-        Args:
-            anchors: see `anchors`; where `compares_students`, those of all rows that are to be compared.
-            candidates: what they are compared with.
-        """
-        negatives, same_text = candidates.negatives, candidates.ids[:, None] == candidates.ids
+    def values(self, embeddings, others: Candidates):
+        negatives, same_text = others.negatives, others.ids[:, None] == others.ids
         if self.student_negatives:
-            negatives.append((F.normalize(anchors, dim=-1), same_text))
-        values = losses.info_nce(anchors, candidates.positives, negatives)
+            negatives.append((F.normalize(embeddings, dim=-1), same_text))
+        values = losses.info_nce(embeddings, others.positives, negatives)
         if not self.both_directions:
             return values
-        return (values + losses.info_nce(candidates.positives, anchors, [(anchors, same_text)])) / 2
+        return (values + losses.info_nce(others.positives, embeddings, [(embeddings, same_text)])) / 2
 
-    def __call__(self, student, teacher, batch):
-        anchors = self.anchors(student)
-        return batch["share"].of(anchors) if "share" in batch else self.values(anchors, batch["candidates"])
+    def others(self, batch):
+        return batch["candidates"]
+
+
+@dataclass(frozen=True)
+class GroupContrastObjective(ContrastiveObjective):
+    """InfoNCE from an anchor to its positive, among the positives and hard negatives of all groups of a step.
+
+    Gao, Yao & Chen 2021, SimCSE, arXiv:2104.08821, eq. 4 and 5. A group is an anchor, a positive and any number of
+    hard negatives; its embeddings are `[groups, members, features]`. A text that is the anchor's or the positive's own,
+    and the positive of another copy of the anchor, is no negative.
+    """
+
+    name = "positives"
+
+    def teacher_request(self):
+        return OutputRequest()
+
+    def count(self, batch):
+        return len(batch["groups"])
+
+    def embeddings(self, student, batch):
+        return super().embeddings(student, batch)[batch["groups"]]
+
+    def values(self, embeddings, others: Tensor):
+        anchors, candidates = embeddings[:, 0], F.normalize(embeddings[:, 1:], dim=-1)
+        anchor_ids, ids = others[:, 0], others[:, 1:]
+        same_anchor = anchor_ids[:, None] == anchor_ids
+        negatives = []
+        for member in range(candidates.shape[1]):
+            own = (anchor_ids[:, None] == ids[:, member]) | (ids[:, :1] == ids[:, member])
+            negatives.append((candidates[:, member], own | same_anchor if member == 0 else own))
+        return losses.info_nce(anchors, candidates[:, 0], negatives)
+
+    def others(self, batch):
+        """The ids of the texts, `[groups, members]`."""
+        return batch["group_ids"]

@@ -1,0 +1,142 @@
+"""Groups of texts that belong together: an anchor, its positive, and hard negatives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, Features, List, Value, concatenate_datasets
+from transformers import PreTrainedTokenizerBase
+
+from .collator import DistillationCollator
+from .encoder import Encoder
+from .readers import format_of, read_dataset
+from .text_files import first_row
+
+logger = logging.getLogger(__name__)
+
+ROLES = ("anchor", "positive", "negative")
+# First rows that are a header: SimCSE's, sentence-transformers', and what else such columns are called.
+_NAMES = {*ROLES, "sent0", "sent1", "hard_neg", "query", "text", "text1", "text2", "sentence1", "sentence2"}
+
+
+def read_groups(sources: Sequence[str | Path]) -> Dataset:
+    """Read groups from TSV and CSV files, or texts that are each a group of their own.
+
+    Args:
+        sources: TSV (no quoting) or CSV files of two columns (anchor, positive) or three (and a hard negative), with a
+            header row or without: it is one if it holds names that such columns usually have. Or `.txt` files, one
+            text per line. All of one kind.
+
+    Returns:
+        Columns `anchor`, and as there are `positive` and `negative`. Rows with an empty text are left out and counted.
+
+    Raises:
+        ValueError: other numbers of columns, or files of different kinds; and what `read_dataset` raises.
+    """
+    parts = [_read(Path(source)) for source in sources]
+    kinds = {tuple(part.column_names) for part in parts}
+    if len(kinds) > 1:
+        found = "; ".join(f"{s}: {', '.join(p.column_names)}" for s, p in zip(sources, parts, strict=True))
+        raise ValueError(f"All files must hold the same columns, but there are {found}.")
+    rows = concatenate_datasets(parts)
+    kept = rows.filter(_is_whole, desc="Reading groups")
+    if left_out := len(rows) - len(kept):
+        logger.warning("%d of %d rows hold an empty text and were left out.", left_out, len(rows))
+    if not len(kept):
+        raise ValueError(f"No row of {', '.join(map(str, sources))} holds text in every column.")
+    return kept
+
+
+def tokenize_groups(groups: Dataset, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 128) -> Dataset:
+    """Tokenise groups. The same call again takes the result from datasets' cache.
+
+    Args:
+        groups: columns of texts, as `read_groups` returns them.
+        tokenizer: the student's.
+        max_length: tokens of a text at most, special ones included; longer ones are cut, and counted.
+
+    Returns:
+        Columns `members` (for each text of a group its ids) and `length` (of them together).
+    """
+    job = _Tokenization(Encoder(tokenizer, max_length), tuple(groups.column_names))
+    key = json.dumps([groups._fingerprint, job.encoder.description, job.columns])
+    made = groups.map(
+        job,
+        batched=True,
+        remove_columns=groups.column_names,
+        features=Features({"members": List(List(Value("int32"))), "length": Value("int32"), "cut": Value("int32")}),
+        new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+        desc="Tokenising",
+    )
+    if cut := sum(made["cut"][:]):
+        logger.warning("%d of %d texts were cut at %d tokens.", cut, len(made) * len(job.columns), max_length)
+    return made.remove_columns("cut")
+
+
+@dataclass(frozen=True)
+class GroupCollator:
+    """Makes batches of groups: all texts of all groups.
+
+    Args:
+        collator: makes a batch of texts.
+
+    Returns (when called with a list of rows):
+        What `collator` does, and `groups`, `[rows, members]`: where each group's texts are in the batch. A group of a
+        single text holds it twice: dropout makes two embeddings of it (Gao, Yao & Chen 2021, SimCSE, section 3).
+
+    Raises:
+        ValueError: groups of different sizes.
+    """
+
+    collator: DistillationCollator
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        groups = [list(row["members"]) * (2 if len(row["members"]) == 1 else 1) for row in rows]
+        if len({len(members) for members in groups}) > 1:
+            raise ValueError(f"Groups of a batch must be of one size, but hold {[len(g) for g in groups]} texts.")
+        batch = self.collator([{"input_ids": ids} for members in groups for ids in members])
+        texts = len(groups) * len(groups[0])
+        places = batch.pop("order").argsort() if "order" in batch else torch.arange(texts)
+        return batch | {"groups": places.view(len(groups), -1)}
+
+
+@dataclass(frozen=True)
+class _Tokenization:
+    """From columns of texts to one column of their tokens."""
+
+    encoder: Encoder
+    columns: tuple[str, ...]
+
+    def __call__(self, texts: dict[str, list[str]]) -> dict[str, list]:
+        encoded = [self.encoder.encode_texts(texts[column]) for column in self.columns]
+        groups = list(zip(*encoded, strict=True))
+        return {
+            "members": [[each.ids for each in group] for group in groups],
+            "length": [sum(len(each.ids) for each in group) for group in groups],
+            "cut": [sum(each.was_cut for each in group) for group in groups],
+        }
+
+
+def _read(path: Path) -> Dataset:
+    if format_of(path) not in (".tsv", ".csv"):
+        return read_dataset(path).select_columns("text").rename_column("text", ROLES[0])
+    first = first_row(path)
+    if len(first) not in (2, 3):
+        raise ValueError(
+            f"{path} has {len(first)} columns, but a group is an anchor and its positive, or these and a hard negative."
+        )
+    columns = list(ROLES[: len(first)])
+    if not {name.strip().lower() for name in first} <= _NAMES:
+        return read_dataset(path, columns=columns)
+    return read_dataset(path).rename_columns(dict(zip(first, columns, strict=True)))
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    return all(text and text.strip() for text in row.values())

@@ -1,0 +1,101 @@
+"""Fine-tune a sentence encoder contrastively: the second stage of DistilCSE, or SimCSE by itself.
+
+python examples/run_contrastive.py --model runs/ckd --train_files nli_for_simcse.csv --output_dir runs/finetuned \\
+    --per_device_train_batch_size 128 --learning_rate 5e-5 --num_train_epochs 5
+
+Files hold an anchor and its positive, or these and a hard negative (TSV, or CSV; with a header or without), or a text
+per line (.txt), whose positive is itself under another dropout. Negatives are those of the whole step: of all
+micro-batches and of all ranks. Runs as it is, or under torchrun or deepspeed on several GPUs. Killed and started again,
+it goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import transformers
+from command_line import parse
+from datasets import Dataset
+from sentence_flags import read_sts, sts
+from sentence_students import how_to_use, load_sentence_teacher, resume
+
+from retort import ContrastiveTrainer, ContrastiveTrainingArguments
+from retort.collators import read_groups, tokenize_groups
+from retort.evaluation.report_table import aligned
+from retort.trainers import ScoreOnDev
+
+
+@dataclass
+class EncoderArguments:
+    """Model, text, and what to judge it on."""
+
+    model: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
+    train_files: list[str] = field(
+        metadata={"help": ".tsv or .csv of two columns (anchor, positive) or three (and a hard negative), or .txt."}
+    )
+    max_length: int = field(default=64, metadata={"help": "Tokens to which texts are cut."})
+    sts_dev: str | None = field(
+        default=None,
+        metadata={
+            "help": "TSV with columns sentence1, sentence2, score: with --eval_strategy, its Spearman correlation is "
+            "reported as eval_sts, by which --load_best_model_at_end may select."
+        },
+    )
+    sts_test: str | None = field(
+        default=None, metadata={"help": "Likewise; scored once, at the end. Never selected on."}
+    )
+
+
+def main() -> None:
+    """Parse, fine-tune, judge, save."""
+    options, args = parse(EncoderArguments, ContrastiveTrainingArguments, description=__doc__)
+    with args.main_process_first(desc="reading text"):
+        start = load_sentence_teacher(options.model, options.max_length)
+        groups = tokenize_groups(read_groups(options.train_files), start.tokenizer, max_length=options.max_length)
+        # Read now: a mistake in a file should not show after hours of training.
+        dev, test = (read_sts(path) if path else None for path in (options.sts_dev, options.sts_test))
+        close = dev and tokenize_groups(close_pairs(dev), start.tokenizer, max_length=options.max_length)
+    args.pooler = start.pooling.pooler
+    before = sts(start, test) if test else None
+    trainer = ContrastiveTrainer(
+        start.model,
+        args=args,
+        train_dataset=groups,
+        eval_dataset=close,
+        processing_class=start.tokenizer,
+        callbacks=[ScoreOnDev(lambda model: {"sts": sts(start.with_model(model), dev)})] if dev else [],
+    )
+    resume(trainer)
+    if trainer.is_world_process_zero() and test:
+        report(trainer, options, before, sts(start.with_model(trainer.student), test))
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        print(f"\n{how_to_use(args.output_dir)}\n")
+    trainer.end()
+
+
+def close_pairs(pairs: Dataset) -> Dataset:
+    """The fifth of scored pairs that people found most alike, as groups: development data of the loss."""
+    least = np.quantile(pairs["score"], 0.8)
+    chosen = pairs.filter(lambda score: score >= least, input_columns="score")
+    return chosen.select_columns(["sentence1", "sentence2"]).rename_columns(
+        {"sentence1": "anchor", "sentence2": "positive"}
+    )
+
+
+def report(trainer: ContrastiveTrainer, options: EncoderArguments, before: float, after: float) -> None:
+    """Print the scores, and put them into the model card."""
+    lines = [["STS Spearman", "before", "after"], [Path(options.sts_test).name, f"{before:.4f}", f"{after:.4f}"]]
+    print("\n" + "\n".join(aligned(lines, gap=3)))
+    trainer.create_model_card(
+        results="| STS Spearman | before | after |\n|:---|---:|---:|\n" + f"| {' | '.join(lines[1])} |",
+        data={", ".join(Path(name).name for name in options.train_files): len(trainer.train_dataset)},
+    )
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
+    main()

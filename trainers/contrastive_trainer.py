@@ -1,0 +1,76 @@
+"""Contrastive training on pairs, triplets or single texts: SimCSE (Gao, Yao & Chen 2021, arXiv:2104.08821)."""
+
+from __future__ import annotations
+
+import torch
+
+from ..collators import GroupCollator
+from .batches import text_ids
+from .contrastive_arguments import ContrastiveTrainingArguments
+from .objectives import GroupContrastObjective, Objective
+from .whole_step_trainer import WholeStepTrainer
+
+
+class ContrastiveTrainer(WholeStepTrainer):
+    """Teaches an encoder to know a text's positive among those of the whole step, and hard negatives.
+
+    The second stage of DistilCSE, without a teacher; with one, objectives of `DistillTrainer` may be added. The step
+    is that of all micro-batches and all ranks, and has the gradient of one large batch (see `gradient_cache`), at the
+    price of embedding every text twice where there is more than one of either.
+
+    Args: see `DistillTrainer`; `args` are `ContrastiveTrainingArguments`, rows are groups (see
+    `retort.collators.tokenize_groups`).
+
+    Raises:
+        ValueError: as `DistillTrainer`; a step without negatives, or single texts without dropout.
+    """
+
+    arguments_class = ContrastiveTrainingArguments
+
+    def __init__(self, model, teacher=None, args: ContrastiveTrainingArguments | None = None, *arguments, **named):
+        super().__init__(model, teacher, args, *arguments, **named)
+        if args.disable_dropout and self.train_dataset is not None and len(self.train_dataset[0]["members"]) == 1:
+            raise ValueError(
+                "A single text is its own positive by dropout alone, which disable_dropout turns off. Leave it out, or "
+                "pass pairs."
+            )
+
+    def build_objectives(self, args, student, teacher) -> list[Objective]:
+        """Those of `DistillTrainer`, and the contrastive one."""
+        made = super().build_objectives(args, student, teacher)
+        if not args.contrastive_weight:
+            return made
+        settings = args.contrastive_temperature, args.learn_temperature
+        return [*made, GroupContrastObjective(args.contrastive_weight, args.pooler, args.pooler, *settings)]
+
+    def build_collator(self, *arguments) -> GroupCollator:
+        """That of `DistillTrainer`, for groups."""
+        return GroupCollator(super().build_collator(*arguments))
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Fetch the micro-batches of one optimizer step, whose groups are to meet."""
+        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.contrast is None or not batches:
+            return batches, counts
+        for batch in batches:
+            batch["group_ids"] = text_ids(batch)[batch["groups"]]
+        everyone = self.accelerator.gather(torch.cat([batch["group_ids"] for batch in batches]))
+        if everyone.shape[0] == 1 and everyone.shape[1] == 2:
+            raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
+        self.let_meet(batches, lambda embeddings: self.contrast.values(embeddings, everyone))
+        return batches, counts
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """As `DistillTrainer`; in evaluation, the groups of a batch are compared with one another."""
+        if self.contrast is not None and "group_ids" not in inputs:
+            inputs = inputs | {"group_ids": text_ids(inputs)[inputs["groups"]]}
+        loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if self.contrast is not None:
+            groups = self.contrast.embeddings(ours, inputs)
+            self.measure_spread(groups[:, 0], groups[:, 1])
+        return (loss, ours) if return_outputs else loss
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            self._signature_columns.append("members")

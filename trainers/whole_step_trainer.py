@@ -1,0 +1,77 @@
+"""What contrastive trainers share: a loss in which the rows of a whole step meet, and what tells of a collapse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .batches import Batch
+from .distill_trainer import DistillTrainer
+from .gradient_cache import shares
+from .objectives import ContrastiveObjective
+
+
+class WholeStepTrainer(DistillTrainer):
+    """A `DistillTrainer` with at most one contrastive objective."""
+
+    @property
+    def contrast(self) -> ContrastiveObjective | None:
+        """The contrastive objective; None if its weight is 0."""
+        return next((o for o in self.objectives if isinstance(o, ContrastiveObjective)), None)
+
+    def let_meet(self, batches: list[Batch], loss: Callable[[Tensor], Tensor]) -> None:
+        """Train the micro-batches of a step by a loss on the embeddings of all of them, on all ranks.
+
+        Args:
+            batches: as `get_batch_samples` returns them.
+            loss: from the embeddings of all ranks to the loss of each row.
+        """
+        if len(batches) > 1 or self.args.world_size > 1:
+            batches[0]["whole_step"] = list(batches), loss
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+        """Forward and backward of a micro-batch; before the first of a step that is to meet, shares are computed."""
+        # Not where the batches were fetched: there, a resumed run has not restored its random state yet.
+        if "whole_step" in inputs:
+            batches, loss = inputs.pop("whole_step")
+            model.train()
+
+            def embed(batch: Batch) -> Tensor:
+                return self.contrast.embeddings(model(batch["student"], batch["layout"]), batch)
+
+            for batch, share in zip(batches, shares(batches, embed, loss, self.accelerator), strict=True):
+                batch["share"] = share
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """As `DistillTrainer`; with the dropout that a micro-batch had when its share was computed."""
+        if "share" in inputs:
+            inputs["share"].random.restore()
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    @torch.no_grad()
+    def measure_spread(self, ours: Tensor, theirs: Tensor) -> None:
+        """Log alignment and uniformity (Wang & Isola 2020, arXiv:2005.10242), and how far cosines spread.
+
+        Args:
+            ours: `[rows, features]`, the student's embeddings, all of one length, 1/tau.
+            theirs: `[rows, features]`, what they are to come near to; likewise, of any length.
+        """
+        scales = ours.norm(dim=-1)
+        ours, theirs = ours / scales[:, None], F.normalize(theirs, dim=-1)
+        self.measure("alignment", (ours - theirs).square().sum(), len(ours))
+        if self.contrast.learn_temperature:
+            self.measure("scale", scales.sum(), len(scales))
+        if len(ours) > 2:
+            cosines = off_diagonal(ours)
+            self.measure("uniformity", (4 * cosines - 4).exp().mean().log(), 1)
+            self.measure("cosine_spread", cosines.std(), 1)
+
+
+def off_diagonal(vectors: Tensor) -> Tensor:
+    """Cosines of all pairs of two unit vectors: `[n, features]` -> `[n * (n - 1) / 2]`."""
+    first, second = torch.triu_indices(len(vectors), len(vectors), offset=1, device=vectors.device)
+    return (vectors @ vectors.T)[first, second]
