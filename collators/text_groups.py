@@ -89,7 +89,8 @@ class GroupCollator:
 
     Returns (when called with a list of rows):
         What `collator` does, and `groups`, `[rows, members]`: where each group's texts are in the batch. A group of a
-        single text holds it twice: dropout makes two embeddings of it (Gao, Yao & Chen 2021, SimCSE, section 3).
+        single text holds it twice: dropout makes two embeddings of it (Gao, Yao & Chen 2021, SimCSE, section 3). So
+        does a row of `input_ids`, which has no `members`.
 
     Raises:
         ValueError: groups of different sizes.
@@ -98,7 +99,8 @@ class GroupCollator:
     collator: DistillationCollator
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        groups = [list(row["members"]) * (2 if len(row["members"]) == 1 else 1) for row in rows]
+        groups = [list(row["members"]) if "members" in row else [row["input_ids"]] for row in rows]
+        groups = [members * 2 if len(members) == 1 else members for members in groups]
         if len({len(members) for members in groups}) > 1:
             raise ValueError(f"Groups of a batch must be of one size, but hold {[len(g) for g in groups]} texts.")
         batch = self.collator([{"input_ids": ids} for members in groups for ids in members])

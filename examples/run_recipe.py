@@ -69,8 +69,7 @@ def run_sentences(work: SentenceRecipe, *, dry_run: bool) -> None:
     print("\nMeasuring quality and speed of teacher, untrained and trained student ...", flush=True)
     best = best_stage(results)
     report = work.report(run.materials.student, AutoModel.from_pretrained(best.folder), list(best.log_history))
-    text = "passages from the docstrings of Python's standard library"
-    finish(recipe, results, report, data={text: run.plan[-1].rows})
+    finish(recipe, results, report, data=work.corpus.data)
     print(f"\n{how_to_use(recipe.output_dir)}\n")
 
 

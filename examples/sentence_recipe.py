@@ -1,18 +1,24 @@
-"""A recipe for sentence embeddings, on the docstrings of Python's standard library."""
+"""A recipe for sentence embeddings: stages on texts or on groups of them, and a report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+import torch
+from datasets import Dataset
 from recipe import Recipe
+from sentence_corpora import Corpus, Docstrings, Files
+from sentence_flags import sts
 from sentence_students import SentenceModel, load_sentence_teacher, side_by_side
-from transformers import PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from retort import StagedRun, shrink, tokenize
-from retort.collators import DocstringCorpus, docstring_corpus, passages
-from retort.evaluation import Report, Role, retrieval_scores
+from retort.collators import tokenize_groups
+from retort.evaluation import Report, Role
+from retort.trainers.teacher_pooling import TeacherPooling
 
 
 @dataclass(frozen=True)
@@ -21,67 +27,106 @@ class SentenceRecipe:
 
     recipe: Recipe
 
-    def __post_init__(self):
-        if (self.recipe.data["corpus"], self.recipe.evaluation) != ("docstrings", "retrieval"):
-            raise SystemExit("Of sentences, this version knows data.corpus: docstrings and evaluation: retrieval.")
-
     @cached_property
-    def corpus(self) -> DocstringCorpus:
-        """Sentences to learn from, and pairs to be judged by, from other modules."""
-        return docstring_corpus()
+    def corpus(self) -> Corpus:
+        """What is learnt from and judged by.
+
+        Raises:
+            SystemExit: settings that it doesn't have.
+        """
+        settings = {name: value for name, value in self.recipe.data.items() if name != "max_length"}
+        if (settings, self.recipe.evaluation) == ({"corpus": "docstrings"}, "retrieval"):
+            return Docstrings()
+        evaluation = self.recipe.evaluation if isinstance(self.recipe.evaluation, dict) else {}
+        known = [each.name for each in fields(Files) if each.init]
+        given = settings | evaluation
+        if "sts_test" not in given or not given.keys() <= set(known):
+            raise SystemExit(
+                "A recipe for sentences has data: {corpus: docstrings} with evaluation: retrieval, or files: in data "
+                "train_files, group_files or exclude_files, in evaluation sts_test (name: file) and perhaps sts_dev. "
+                f"Here are {', '.join(given) or self.recipe.evaluation}."
+            )
+        return Files(**given)
 
     @cached_property
     def teacher_model(self) -> SentenceModel:
         """The teacher, with what makes embeddings of its outputs."""
-        return load_sentence_teacher(self.recipe.teacher, self.recipe.data["max_length"])
+        pooler = self.recipe.arguments.get("teacher_pooler")
+        return load_sentence_teacher(self.recipe.teacher, self.recipe.data["max_length"], pooler)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The student's."""
+        model = self.recipe.student.get("model")
+        return AutoTokenizer.from_pretrained(model) if model else self.teacher_model.tokenizer
 
     @property
     def introduction(self) -> str:
         """What is about to happen, for the terminal."""
-        return (
-            f"Teacher: {self.recipe.teacher_name}. Text: {len(self.corpus.sentences['train']):,} sentences from the "
-            f"docstrings of Python's standard library; {len(self.corpus.pairs['test'])} of its docstrings, from other "
-            "modules, are for the test."
-        )
+        return f"Teacher: {self.recipe.teacher_name}. {self.corpus.introduction}"
 
     def student(self) -> PreTrainedModel:
-        """The student before its first stage."""
+        """The student before its first stage: layers of the teacher, or a checkpoint (`model`)."""
         settings = {name: value for name, value in self.recipe.student.items() if name != "freeze_embeddings"}
+        if "model" in settings:
+            return AutoModel.from_pretrained(settings["model"], dtype=torch.float32).eval()
         return shrink(self.teacher_model.model, **settings).eval()
+
+    def as_sentence_model(self, student: PreTrainedModel) -> SentenceModel:
+        """A student, with what makes embeddings of its outputs."""
+        pooling = self.teacher_model.pooling
+        pooler = self.recipe.arguments.get("pooler", pooling.pooler)
+        return SentenceModel(
+            student, self.tokenizer, TeacherPooling(pooler, pooling.normalize, self.recipe.data["max_length"])
+        )
 
     def staged_run(self) -> StagedRun:
         """The student's stages."""
-        pooling = self.teacher_model.pooling
-        texts = passages(self.corpus.sentences["train"], source="module")
+        dev = self.corpus.dev
         return StagedRun(
             self.recipe.stages,
             self.student(),
             self.recipe.teacher,
             folder=Path(self.recipe.output_dir) / "stages",
-            data={"train": tokenize(texts, self.teacher_model.tokenizer, max_length=pooling.max_length)},
-            processing_class=self.teacher_model.tokenizer,
-            arguments={"pooler": pooling.pooler} | dict(self.recipe.arguments),
+            data=self._rows(),
+            eval_dataset=self._tokenized(dev.rename_column("sentence1", "text")) if dev else None,
+            processing_class=self.tokenizer,
+            teacher_processing_class=self.teacher_model.tokenizer,
+            arguments=self._poolers | dict(self.recipe.arguments),
+            score=(lambda student: {"sts": sts(self.as_sentence_model(student), dev)}) if dev else None,
             freeze_words=self.recipe.student.get("freeze_embeddings", False),
         )
 
+    @property
+    def _poolers(self) -> Mapping[str, str]:
+        pooler = self.teacher_model.pooling.pooler
+        return {"pooler": pooler, "teacher_pooler": pooler}
+
+    def _rows(self) -> Mapping[str, Dataset]:
+        max_length = self.recipe.data["max_length"]
+        makers = {
+            "train": lambda: self._tokenized(self.corpus.texts()),
+            "groups": lambda: tokenize_groups(self.corpus.groups(), self.tokenizer, max_length=max_length),
+        }
+        wanted = {stage.data for stage in self.recipe.stages}
+        if unknown := wanted - makers.keys():
+            raise SystemExit(f"A stage for sentences has data: {' or '.join(makers)}, but not {', '.join(unknown)}.")
+        return {name: makers[name]() for name in wanted}
+
+    def _tokenized(self, texts: Dataset) -> Dataset:
+        max_length = self.recipe.data["max_length"]
+        return tokenize(texts, self.tokenizer, teacher_tokenizer=self.teacher_model.tokenizer, max_length=max_length)
+
     def report(self, untrained: PreTrainedModel, student: PreTrainedModel, log_history: list[dict]) -> Report:
-        """Set teacher, untrained and trained student side by side on modules that no one was trained on."""
-        pairs, sentences = self.corpus.pairs["test"], self.corpus.sentences["test"]["text"]
-
-        def retrieval(model: SentenceModel) -> dict[str, float]:
-            scores = retrieval_scores(model.embed(pairs["summary"]), model.embed(pairs["details"]))
-            return {"MRR@10": scores["mrr@10"], "recall@1": scores["recall@1"], "recall@10": scores["recall@10"]}
-
+        """Set teacher, untrained and trained student side by side on text that no one was trained on."""
         return side_by_side(
             {
                 self.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, self.teacher_model),
-                "student, untrained": (Role.UNTRAINED, self.teacher_model.with_model(untrained)),
-                "student": (Role.STUDENT, self.teacher_model.with_model(student)),
+                "student, untrained": (Role.UNTRAINED, self.as_sentence_model(untrained)),
+                "student": (Role.STUDENT, self.as_sentence_model(student)),
             },
-            retrieval,
-            sentences,
+            self.corpus.quality,
+            self.corpus.sample,
             log_history,
-            measured=f"Retrieval: a docstring's details by its summary, among the {len(pairs)} of modules of Python's "
-            "standard library that were not trained on. Agreement: Spearman correlation of the cosines of "
-            f"{min(len(sentences), 1000):,} sentences of those modules.",
+            measured=self.corpus.measured,
         )

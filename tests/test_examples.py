@@ -168,6 +168,32 @@ def test_a_student_is_fine_tuned_on_triplets_and_goes_on_where_it_was(plain, fol
     assert "Going on from" in launch(sys.executable, EXAMPLES / "run_contrastive.py", *flags)
 
 
+def test_a_recipe_distils_contrastively_and_fine_tunes_on_triplets(folder):
+    recipe = yaml.safe_load((EXAMPLES / "recipes/small_ckd.yaml").read_text())
+    recipe["teacher"] = str(folder / "teacher")
+    recipe["student"] = {"layers": 2, "hidden_size": 16}
+    triplets = zip(*(tiny.sentences(24, seed=seed) for seed in (1, 2, 3)), strict=True)
+    (folder / "triplets.csv").write_text("\n".join(["sent0,sent1,hard_neg", *map(",".join, triplets)]))
+    recipe["data"] |= {"train_files": [str(folder / "corpus.txt")], "group_files": [str(folder / "triplets.csv")]}
+    recipe["evaluation"] = {"sts_dev": str(folder / "sts.tsv"), "sts_test": {"own": str(folder / "sts.tsv")}}
+    recipe["arguments"] |= {"bf16": False, "eval_strategy": "epoch"}
+    for stage in recipe["stages"]:
+        stage["arguments"] |= {"num_train_epochs": 1, "per_device_train_batch_size": 8, "report_to": "none"}
+    recipe["stages"][0]["arguments"]["queue_size"] = 16
+    (folder / "ckd.yaml").write_text(yaml.safe_dump(recipe))
+    output = folder / "ckd-recipe"
+    printed = launch(sys.executable, EXAMPLES / "run_recipe.py", folder / "ckd.yaml", "--output_dir", output)
+    for part in ("loss_contrastive", "loss_positives", "Stage 2 of 2: triplets"):
+        assert part in printed
+    finished = [json.loads(path.read_text())["result"] for path in output.glob("stages/*/stage.json")]
+    assert {stage["name"]: list(stage["scores"]) for stage in finished} == {
+        "distillation": ["sts"],
+        "triplets": ["sts"],
+    }
+    assert json.loads((output / "report.json").read_text())["metric"] == "own"
+    assert "corpus.txt" in (output / "README.md").read_text()
+
+
 @pytest.mark.promise(2)
 def test_the_quickstart_killed_and_started_again_goes_on_and_says_so(folder):
     recipe = yaml.safe_load((EXAMPLES / "recipes/quickstart.yaml").read_text())
