@@ -93,20 +93,23 @@ def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
     return (student @ student.T - teacher @ teacher.T).square().mean(-1)
 
 
-def info_nce(anchors: Tensor, positives: Tensor, negatives: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def info_nce(
+    anchors: Tensor, positives: Tensor, negatives: Sequence[tuple[Tensor, Tensor]], further: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of an anchor's positive among keys (van den Oord et al. 2018, arXiv:1807.03748, eq. 4).
 
     Inputs:
         anchors: `[n, features]`, unit vectors times 1/tau; positives: `[n, features]`, unit vectors, one of each.
         negatives: sets of unit vectors `[m, features]`, each with a mask `[n, m]` that is True where a key is no
             negative of an anchor: its own positive, or that of another copy of its sentence.
+        further: `[n]`, the log of the sum of exp(anchor · key) over any more keys (see `queue_log_sum_exp`).
 
     Returns:
         `[n]`, at least 0; 0 for an anchor without negatives.
     """
     anchors, lowest = anchors.float(), torch.finfo(torch.float32).min
     positive = (anchors * positives.float()).sum(-1)
-    total = positive
+    total = positive if further is None else torch.logaddexp(positive, further)
     for keys, ignored in negatives:
         # Not minus infinity, whose gradient is not a number where every key is ignored.
         total = torch.logaddexp(total, (anchors @ keys.float().T).masked_fill(ignored, lowest).logsumexp(-1))

@@ -16,6 +16,7 @@ from retort.collators import tokenize
 from retort.modeling.key_queue import KeyQueue
 from retort.modeling.learned_scale import LARGEST, LearnedScale
 from retort.modeling.losses import info_nce
+from retort.modeling.queue_log_sum_exp import CHUNK, queue_log_sum_exp
 from retort.modeling.shrinking import shrink
 from retort.trainers import CKDTrainer, CKDTrainingArguments
 from retort.trainers.batches import as_batch, text_ids
@@ -35,10 +36,39 @@ def test_info_nce_is_the_cross_entropy_over_all_keys_that_are_not_ignored():
     generator = torch.Generator().manual_seed(9)
     masks = [torch.rand(3, len(keys), generator=generator) < 0.4 for keys in (batch, past)]
     found = info_nce(anchors / 0.1, positives, [(batch, masks[0]), (past, masks[1])])
+    further = (anchors @ past.T / 0.1).masked_fill(masks[1], -torch.inf).logsumexp(1)
+    torch.testing.assert_close(info_nce(anchors / 0.1, positives, [(batch, masks[0])], further), found)
     for row in range(3):
         negatives = torch.cat([batch[~masks[0][row]], past[~masks[1][row]]]).double()
         logits = torch.cat([positives[row, None].double(), negatives]) @ anchors[row].double() / 0.1
         assert found[row].item() == pytest.approx(F.cross_entropy(logits, torch.tensor(0)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
+def test_a_long_queue_gives_the_sum_and_the_gradient_of_one_matrix(count):
+    anchors, keys = keys_of(6, width=16) / 0.02, keys_of(count, width=16, seed=1)
+    ids, key_ids = torch.arange(6), torch.arange(count) % 40
+    anchors.requires_grad_()
+    weights = torch.arange(1.0, 7)
+    found = queue_log_sum_exp(anchors, ids, keys, key_ids)
+    (gradient,) = torch.autograd.grad((found * weights)[found > -1e30].sum(), anchors)
+    exact = anchors.detach().double().requires_grad_()
+    logits = (exact @ keys.double().T).masked_fill(ids[:, None] == key_ids, -torch.inf)
+    known = logits.isfinite().any(1)
+    expected = logits[known].logsumexp(1)
+    (expected_gradient,) = torch.autograd.grad((expected * weights[known]).sum(), exact)
+    assert (found > -1e30).tolist() == known.tolist()
+    torch.testing.assert_close(found[known].double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient.double(), expected_gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_a_queue_in_half_precision_gives_nearly_the_same():
+    anchors, keys, ids = keys_of(6, width=64) / 0.05, keys_of(5000, width=64, seed=1), torch.arange(5000)
+    anchors.requires_grad_()
+    both = [queue_log_sum_exp(anchors, ids[:6], keys.to(dtype), ids) for dtype in (torch.float32, torch.bfloat16)]
+    torch.testing.assert_close(*both, rtol=0, atol=0.02)
+    exact, half = (torch.autograd.grad(each.sum(), anchors)[0] for each in both)
+    assert (half - exact).norm() < 0.02 * exact.norm()
 
 
 def test_an_anchor_whose_keys_are_all_its_own_has_no_loss_and_a_finite_gradient():
@@ -201,7 +231,7 @@ def test_micro_batches_have_the_gradient_of_one_large_batch(dropout, tokenizer, 
     outputs = [trainer.model(batch["student"], batch["layout"]) for batch in batches]
     anchors = [trainer.contrast.embeddings(output, batch) for output, batch in zip(outputs, batches, strict=True)]
     step = batches[-1]["new_keys"]
-    everyone = Candidates(*step, (step, (trainer.queue.keys[:10], trainer.queue.ids[:10])))
+    everyone = Candidates(*step, step, (trainer.queue.keys[:10], trainer.queue.ids[:10]))
     trainer.contrast.values(torch.cat(anchors), everyone).mean().backward()
     assert "heads.scaled_embedding.log_scale" in gradient
     for name, parameter in trainer.model.named_parameters():

@@ -30,8 +30,12 @@ class CKDTrainingArguments(ContrastiveTrainingArguments):
             "as there are training rows if those are fewer. 0 for none."
         },
     )
-    queue_dtype: Literal["float32", "float16", "bfloat16"] = field(
-        default="float32", metadata={"help": "Number format in which the queue is kept."}
+    queue_dtype: Literal["auto", "float32", "float16", "bfloat16"] = field(
+        default="auto",
+        metadata={
+            "help": "Number format in which the queue is kept, and in which anchors are compared with it. 'auto': "
+            "bfloat16 under --bf16, float16 under --fp16, else float32."
+        },
     )
     fill_queue: bool = field(
         default=False,

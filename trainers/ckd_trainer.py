@@ -88,12 +88,12 @@ class CKDTrainer(WholeStepTrainer):
                 "A step of a single sentence has no negatives. Raise per_device_train_batch_size, or leave out "
                 "queue_size=0."
             )
-        pools = (step,) if self.queue is None else (step, (self.queue.keys, self.queue.ids))
+        past = (self.queue.keys, self.queue.ids) if self.queue is not None and len(self.queue) else None
         for batch, output, own, its_ids in zip(batches, outputs, keys, ids, strict=True):
-            batch |= {"teacher_made": output, "candidates": Candidates(own, its_ids, pools)}
+            batch |= {"teacher_made": output, "candidates": Candidates(own, its_ids, step, past)}
         batches[-1]["new_keys"] = step
         if self.contrast.compares_students:
-            everyone = Candidates(*step, pools)
+            everyone = Candidates(*step, step, past)
             self.let_meet(batches, lambda embeddings: self.contrast.values(embeddings, everyone))
         return batches, counts
 
@@ -119,7 +119,7 @@ class CKDTrainer(WholeStepTrainer):
         if self.contrast is not None and "candidates" not in inputs:
             (output,), (ids,) = self._embedded([inputs])
             keys = unit(output)
-            inputs = inputs | {"teacher_made": output, "candidates": Candidates(keys, ids, ((keys, ids),))}
+            inputs = inputs | {"teacher_made": output, "candidates": Candidates(keys, ids, (keys, ids))}
         loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.contrast is not None:
             theirs = inputs["candidates"].positives
@@ -156,7 +156,8 @@ class CKDTrainer(WholeStepTrainer):
         size = min(DEFAULT_QUEUE, rows) if size is None else size
         if self.contrast is None or not rows or not size:
             return None
-        dtype = getattr(torch, self.args.queue_dtype)
+        dtype = "bfloat16" if self.args.bf16 else "float16" if self.args.fp16 else "float32"
+        dtype = getattr(torch, dtype if self.args.queue_dtype == "auto" else self.args.queue_dtype)
         return KeyQueue(size, self.contrast.teacher_size, dtype=dtype, device=self.args.device)
 
     def train(self, resume_from_checkpoint=None, **arguments):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputRequest
 from ...modeling.learned_scale import LearnedScale
+from ...modeling.queue_log_sum_exp import queue_log_sum_exp
 from ..batches import Batch
 from .embeddings import PooledObjective
 
@@ -58,17 +59,14 @@ class Candidates:
     Attributes:
         positives: `[rows, features]`, each anchor's own.
         ids: `[rows]`, what text each anchor is of.
-        pools: sets of keys `[m, features]` with the ids `[m]` of their texts.
+        step: keys of the whole step `[m, features]` with the ids `[m]` of their texts.
+        past: likewise, of past steps; None if there are none.
     """
 
     positives: Tensor
     ids: Tensor
-    pools: tuple[tuple[Tensor, Tensor], ...]
-
-    @property
-    def negatives(self) -> list[tuple[Tensor, Tensor]]:
-        """The pools, each with a mask `[rows, m]` that is True where a key is of the anchor's own text."""
-        return [(keys, self.ids[:, None] == ids) for keys, ids in self.pools]
+    step: tuple[Tensor, Tensor]
+    past: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,10 +94,12 @@ class TeacherContrastObjective(ContrastiveObjective):
         return self.both_directions or self.student_negatives
 
     def values(self, embeddings, others: Candidates):
-        negatives, same_text = others.negatives, others.ids[:, None] == others.ids
+        keys, ids = others.step
+        negatives, same_text = [(keys, others.ids[:, None] == ids)], others.ids[:, None] == others.ids
         if self.student_negatives:
             negatives.append((F.normalize(embeddings, dim=-1), same_text))
-        values = losses.info_nce(embeddings, others.positives, negatives)
+        past = others.past and queue_log_sum_exp(embeddings, others.ids, *others.past)
+        values = losses.info_nce(embeddings, others.positives, negatives, past)
         if not self.both_directions:
             return values
         return (values + losses.info_nce(others.positives, embeddings, [(embeddings, same_text)])) / 2

@@ -1,0 +1,151 @@
+"""What a queue of keys costs a step of contrastive distillation.
+
+python benchmarks/contrastive_queue.py [--queue_size 65536] [--batch_size 128] [--rounds 9] [--live_teacher]
+
+Two trainers with the same teacher, student, rows and seed, one with a full queue and one without, take turns of a few
+steps; times are divided by each other within a round. A step is all that one takes: the batch is collated, the
+teacher's embeddings are made (--live_teacher) or read from a cache, the student is run forward and backward and
+updated. Then one step of each is profiled, and what the queue adds is listed by operation: the time, and the memory
+that is allocated. A copy between host and device would show there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import transformers
+from datasets import disable_progress_bars
+from torch.profiler import profile
+from transformers import AutoModel, AutoTokenizer
+
+from retort import CKDTrainer, CKDTrainingArguments, shrink, tokenize
+from retort.collators import docstring_corpus
+from retort.evaluation import describe_machine
+from retort.evaluation.report_table import aligned
+from retort.evaluation.speed import now
+from retort.modeling.key_queue import KeyQueue
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
+from recipe import read_recipe, supports_bf16
+
+QUICKSTART = Path(__file__).resolve().parents[1] / "examples" / "recipes" / "quickstart.yaml"
+STEPS_PER_TURN = 4
+
+
+class Contender:
+    """A trainer, taken step by step."""
+
+    def __init__(self, trainer: CKDTrainer):
+        self.trainer = trainer
+        trainer.create_optimizer()
+        self.model = trainer.accelerator.prepare_model(trainer.model)
+        trainer.model_wrapped = self.model
+        self.batches = self._batches()
+
+    def _batches(self) -> Iterator[dict]:
+        for _ in cycle([None]):
+            yield from self.trainer.get_train_dataloader()
+
+    def step(self) -> None:
+        """One optimizer step."""
+        (batch,), counts = self.trainer.get_batch_samples(self.batches, 1, self.trainer.args.device)
+        self.trainer.training_step(self.model, batch, counts)
+        self.trainer.optimizer.step()
+        self.trainer.optimizer.zero_grad()
+
+    def turn(self) -> float:
+        """Seconds of a few steps."""
+        start = now()
+        for _ in range(STEPS_PER_TURN):
+            self.step()
+        return now() - start
+
+
+def contender(options: argparse.Namespace, folder: str, queue_size: int) -> Contender:
+    """A trainer with a queue that is full of random keys, or without one."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(options.teacher)
+    rows = tokenize(docstring_corpus().sentences["train"], tokenizer)
+    args = CKDTrainingArguments(
+        folder,
+        per_device_train_batch_size=options.batch_size,
+        queue_size=min(queue_size, len(rows)),
+        teacher_cache=None if options.live_teacher else f"{folder}/teacher",
+        bf16=supports_bf16(),
+        disable_dropout=True,
+        report_to=[],
+    )
+    student = shrink(AutoModel.from_pretrained(options.teacher), layers=options.layers)
+    trainer = CKDTrainer(student, options.teacher, args, train_dataset=rows, processing_class=tokenizer)
+    if queue_size:
+        # More keys than the corpus has rows, which the arguments would refuse: the time is the same.
+        width = student.config.hidden_size
+        trainer.queue = KeyQueue(queue_size, width, dtype=trainer.queue.keys.dtype, device=args.device)
+        trainer.queue.push(F.normalize(torch.randn(queue_size, width), dim=-1), torch.arange(queue_size))
+    return Contender(trainer)
+
+
+def operations(contender: Contender) -> dict[str, tuple[float, float]]:
+    """Of one step: operation -> milliseconds of its own, and megabytes that it allocates."""
+    with profile(profile_memory=True) as found:
+        contender.step()
+    return {
+        event.key: (event.self_cpu_time_total / 1e3, event.self_cpu_memory_usage / 1e6)
+        for event in found.key_averages()
+    }
+
+
+def added(with_queue: dict, without: dict) -> str:
+    """What the queue adds, by operation, the most expensive first."""
+    keys = with_queue.keys() | without.keys()
+    rows = [(k, *(a - b for a, b in zip(with_queue.get(k, (0, 0)), without.get(k, (0, 0)), strict=True))) for k in keys]
+    rows = sorted(rows, key=lambda row: -row[1])[:8]
+    lines = [["operation", "ms more", "MB more"], *([name, f"{ms:.1f}", f"{mb:.1f}"] for name, ms, mb in rows)]
+    return "\n".join(aligned(lines, gap=3))
+
+
+def main() -> None:
+    """Take turns, and print the ratio and the profile."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    disable_progress_bars()
+    options = parse_options()
+    with tempfile.TemporaryDirectory(prefix="retort-benchmark-") as folder:
+        contenders = [contender(options, folder, size) for size in (options.queue_size, 0)]
+        for each in contenders:
+            each.turn()  # kernels are made
+        seconds = [[each.turn() for each in contenders] for _ in range(options.rounds)]
+        profiles = [operations(each) for each in contenders]
+    ratios = [full / none for full, none in seconds]
+    step = statistics.median(none for _, none in seconds) / STEPS_PER_TURN
+    print(
+        f"{describe_machine()}\nA step of {options.batch_size} rows without a queue: {1000 * step:.0f} ms. With "
+        f"{options.queue_size:,} keys: {statistics.median(ratios):.3f} times as long (median of {options.rounds} "
+        f"rounds, {min(ratios):.3f} to {max(ratios):.3f}).\n\n{added(*profiles)}"
+    )
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line; the teacher's place is filled in."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--queue_size", type=int, default=65_536, help="keys (default: 65536)")
+    parser.add_argument("--batch_size", type=int, default=128, help="rows of a step (default: 128)")
+    parser.add_argument("--layers", type=int, nargs="+", default=[0, 2, 5], help="of the student (default: 0 2 5)")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each (default: 9)")
+    parser.add_argument("--live_teacher", action="store_true", help="run the teacher in every step")
+    parser.add_argument("--teacher", help="hub id or folder (default: the quickstart's)")
+    options = parser.parse_args()
+    options.teacher = options.teacher or read_recipe(str(QUICKSTART)).teacher
+    return options
+
+
+if __name__ == "__main__":
+    main()
