@@ -194,6 +194,19 @@ def test_a_recipe_distils_contrastively_and_fine_tunes_on_triplets(folder):
     assert "corpus.txt" in (output / "README.md").read_text()
 
 
+def test_objectives_are_compared_on_the_same_students_and_only_once(folder):
+    script = EXAMPLES.parent / "benchmarks/sentence_objectives.py"
+    flags = ["--train_files", folder / "corpus.txt", "--sts", f"own={folder}/sts.tsv", "--teacher", folder / "teacher"]
+    flags += ["--students", "0,1", "--seeds", "0", "--batch_size", "16", "--output_dir", folder / "objectives"]
+    flags += ["--objectives", "none", "simcse", "cosine", "ckd"]
+    printed = launch(sys.executable, script, *flags)
+    runs = json.loads((folder / "objectives/objectives.json").read_text())["runs"]
+    assert [run["objective"] for run in runs] == ["none", "simcse", "cosine", "ckd"]
+    assert len({run["scores"]["own"] for run in runs}) == 4
+    assert all(f"{run['scores']['own']:.4f}" in printed for run in runs)
+    assert "ckd, layers 0,1, seed 0" not in launch(sys.executable, script, *flags)
+
+
 @pytest.mark.promise(2)
 def test_the_quickstart_killed_and_started_again_goes_on_and_says_so(folder):
     recipe = yaml.safe_load((EXAMPLES / "recipes/quickstart.yaml").read_text())
