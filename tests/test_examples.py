@@ -198,7 +198,7 @@ def test_objectives_are_compared_on_the_same_students_and_only_once(folder):
     script = EXAMPLES.parent / "benchmarks/sentence_objectives.py"
     flags = ["--train_files", folder / "corpus.txt", "--sts", f"own={folder}/sts.tsv", "--teacher", folder / "teacher"]
     flags += ["--students", "0,1", "--seeds", "0", "--batch_size", "16", "--output_dir", folder / "objectives"]
-    flags += ["--objectives", "none", "simcse", "cosine", "ckd"]
+    flags += ["--epochs", "10", "--learning_rate", "0.005", "--objectives", "none", "simcse", "cosine", "ckd"]
     printed = launch(sys.executable, script, *flags)
     runs = json.loads((folder / "objectives/objectives.json").read_text())["runs"]
     assert [run["objective"] for run in runs] == ["none", "simcse", "cosine", "ckd"]
