@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import transformers
 from command_line import parse
-from sentence_flags import SentenceArguments, new_student, prepare
+from sentence_flags import SentenceArguments, STSArguments, new_student, prepare
 
 from retort import DistillTrainer, DistillTrainingArguments
 
 
 def main() -> None:
     """Parse, and build the trainer: that writes the cache."""
-    options, args = parse(SentenceArguments, DistillTrainingArguments, description=__doc__)
+    options, _, args = parse(SentenceArguments, STSArguments, DistillTrainingArguments, description=__doc__)
     if not args.teacher_cache:
         raise SystemExit("Name the folder to write with --teacher_cache.")
     teacher, texts, rows = prepare(options, args)

@@ -18,7 +18,7 @@ import numpy as np
 import transformers
 from command_line import parse
 from datasets import Dataset
-from sentence_flags import read_sts, sts
+from sentence_flags import STSArguments, sts
 from sentence_students import how_to_use, load_sentence_teacher, resume
 
 from retort import ContrastiveTrainer, ContrastiveTrainingArguments
@@ -29,33 +29,23 @@ from retort.trainers import ScoreOnDev
 
 @dataclass
 class EncoderArguments:
-    """Model, text, and what to judge it on."""
+    """Model and text."""
 
     model: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
     train_files: list[str] = field(
         metadata={"help": ".tsv or .csv of two columns (anchor, positive) or three (and a hard negative), or .txt."}
     )
     max_length: int = field(default=64, metadata={"help": "Tokens to which texts are cut."})
-    sts_dev: str | None = field(
-        default=None,
-        metadata={
-            "help": "TSV with columns sentence1, sentence2, score: with --eval_strategy, its Spearman correlation is "
-            "reported as eval_sts, by which --load_best_model_at_end may select."
-        },
-    )
-    sts_test: str | None = field(
-        default=None, metadata={"help": "Likewise; scored once, at the end. Never selected on."}
-    )
 
 
 def main() -> None:
     """Parse, fine-tune, judge, save."""
-    options, args = parse(EncoderArguments, ContrastiveTrainingArguments, description=__doc__)
+    options, measure, args = parse(EncoderArguments, STSArguments, ContrastiveTrainingArguments, description=__doc__)
     with args.main_process_first(desc="reading text"):
         start = load_sentence_teacher(options.model, options.max_length)
         groups = tokenize_groups(read_groups(options.train_files), start.tokenizer, max_length=options.max_length)
         # Read now: a mistake in a file should not show after hours of training.
-        dev, test = (read_sts(path) if path else None for path in (options.sts_dev, options.sts_test))
+        dev, test = measure.read()
         close = dev and tokenize_groups(close_pairs(dev), start.tokenizer, max_length=options.max_length)
     args.pooler = start.pooling.pooler
     before = sts(start, test) if test else None
@@ -69,7 +59,8 @@ def main() -> None:
     )
     resume(trainer)
     if trainer.is_world_process_zero() and test:
-        report(trainer, options, before, sts(start.with_model(trainer.student), test))
+        scores = before, sts(start.with_model(trainer.student), test)
+        report(trainer, options, Path(measure.sts_test).name, *scores)
     trainer.save_model()
     if trainer.is_world_process_zero():
         print(f"\n{how_to_use(args.output_dir)}\n")
@@ -85,9 +76,9 @@ def close_pairs(pairs: Dataset) -> Dataset:
     )
 
 
-def report(trainer: ContrastiveTrainer, options: EncoderArguments, before: float, after: float) -> None:
+def report(trainer: ContrastiveTrainer, options: EncoderArguments, test: str, before: float, after: float) -> None:
     """Print the scores, and put them into the model card."""
-    lines = [["STS Spearman", "before", "after"], [Path(options.sts_test).name, f"{before:.4f}", f"{after:.4f}"]]
+    lines = [["STS Spearman", "before", "after"], [test, f"{before:.4f}", f"{after:.4f}"]]
     print("\n" + "\n".join(aligned(lines, gap=3)))
     trainer.create_model_card(
         results="| STS Spearman | before | after |\n|:---|---:|---:|\n" + f"| {' | '.join(lines[1])} |",

@@ -18,7 +18,7 @@ from retort.trainers import ScoreOnDev
 
 @dataclass
 class SentenceArguments:
-    """Teacher, text, student, and what to judge it on."""
+    """Teacher, text and student."""
 
     teacher: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
     train_files: list[str] = field(
@@ -36,6 +36,12 @@ class SentenceArguments:
     )
     hidden_size: int | None = field(default=None, metadata={"help": "Width of the student. Default: the teacher's."})
     max_length: int = field(default=128, metadata={"help": "Tokens to which texts are cut."})
+
+
+@dataclass
+class STSArguments:
+    """What sentence encoders are judged by."""
+
     sts_dev: str | None = field(
         default=None,
         metadata={
@@ -47,6 +53,10 @@ class SentenceArguments:
         default=None, metadata={"help": "Likewise; scored once, at the end. Never selected on."}
     )
 
+    def read(self) -> tuple[Dataset | None, Dataset | None]:
+        """The pairs of both."""
+        return self.sts_dev and read_sts(self.sts_dev), self.sts_test and read_sts(self.sts_test)
+
 
 def distil(trainer_class: type[DistillTrainer], description: str) -> None:
     """Parse, distil, judge, save.
@@ -55,10 +65,12 @@ def distil(trainer_class: type[DistillTrainer], description: str) -> None:
         trainer_class: its arguments' class says which flags there are beside those of `SentenceArguments`.
         description: for --help.
     """
-    options, args = parse(SentenceArguments, trainer_class.arguments_class, description=description)
+    options, measure, args = parse(
+        SentenceArguments, STSArguments, trainer_class.arguments_class, description=description
+    )
     teacher, texts, rows = prepare(options, args)
     # Both are read now: a mistake in a file should not show after hours of training.
-    dev, test = (read_sts(path) if path else None for path in (options.sts_dev, options.sts_test))
+    dev, test = measure.read()
     trainer = trainer_class(
         new_student(options, teacher),
         options.teacher,
@@ -70,7 +82,7 @@ def distil(trainer_class: type[DistillTrainer], description: str) -> None:
     )
     resume(trainer)
     if trainer.is_world_process_zero() and test:
-        judge(trainer, options, teacher, texts, test)
+        judge(trainer, options, teacher, texts, test, Path(measure.sts_test).name)
     trainer.save_model()
     if trainer.is_world_process_zero():
         print(f"\n{how_to_use(args.output_dir)}\n")
@@ -110,6 +122,7 @@ def judge(
     teacher: SentenceModel,
     texts: Dataset,
     pairs: Dataset,
+    name: str,
 ) -> None:
     """Set teacher, untrained and trained student side by side, and put the table into the model card."""
     report = side_by_side(
@@ -121,7 +134,7 @@ def judge(
         lambda model: {"STS Spearman": sts(model, pairs)},
         pairs["sentence1"],
         trainer.state.log_history,
-        measured=f"Spearman correlation on the {len(pairs):,} pairs of {options.sts_test}.",
+        measured=f"Spearman correlation on the {len(pairs):,} pairs of {name}.",
     )
     write_report(report, trainer.args.output_dir)
     trainer.create_model_card(
