@@ -1,19 +1,19 @@
-"""The share of many keys in a contrastive loss, without a matrix of their similarities."""
+"""The share of many keys in a contrastive loss, at the price of two matrix products."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# Keys compared at a time: a piece of the similarities that stays in a processor's cache.
+# Keys whose exponentials are taken at a time: a piece that stays in a processor's cache.
 CHUNK = 2048
 
 
 def queue_log_sum_exp(anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor) -> Tensor:
     """log of the sum of exp(anchor · key) over the keys that are of another text than the anchor.
 
-    Goes over the keys in pieces and computes the gradient along, so that neither the `[n, m]` similarities nor a copy
-    of the keys is ever made. The products are taken in the keys' number format, all else in float32.
+    The gradient is computed along, so that the one `[m, n]` matrix that is made, in the keys' number format, is gone
+    before backward, and neither the keys nor the matrix is ever copied. Sums are taken in float32.
 
     Inputs:
         anchors: `[n, features]`, float32, unit vectors times 1/tau; ids: `[n]`, what text each is of.
@@ -28,21 +28,17 @@ def queue_log_sum_exp(anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tenso
 class _QueueLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor) -> Tensor:
-        lowest = torch.finfo(torch.float32).min
-        columns = anchors.to(keys.dtype).T
-        largest = anchors.new_full((len(anchors),), lowest)
+        float32 = torch.finfo(torch.float32)
+        products = keys @ anchors.to(keys.dtype).T
+        largest = products.amax(0).float()
         total = torch.zeros_like(largest)
-        mean = torch.zeros_like(anchors)  # of the keys, weighted by exp(anchor · key); it is the gradient
-        for piece, piece_ids in zip(keys.split(CHUNK), key_ids.split(CHUNK), strict=True):
-            products = (piece @ columns).float().masked_fill_(piece_ids[:, None] == ids, lowest)
-            before, largest = largest, torch.maximum(largest, products.amax(0))
-            weights = products.sub_(largest).exp_()
-            weights.masked_fill_(largest == lowest, 0)
-            fade = (before - largest).exp()
-            total = total * fade + weights.sum(0)
-            mean = mean * fade[:, None] + (weights.to(keys.dtype).T @ piece).float()
-        ctx.save_for_backward(mean / total.clamp_min(torch.finfo(torch.float32).tiny)[:, None])
-        return torch.where(total > 0, largest + total.log(), lowest)
+        for piece, piece_ids in zip(products.split(CHUNK), key_ids.split(CHUNK), strict=True):
+            weights = piece.float().sub_(largest).exp_().masked_fill_(piece_ids[:, None] == ids, 0)
+            total += weights.sum(0)
+            piece.copy_(weights)
+        # The mean of the keys, weighted by exp(anchor · key), is the gradient.
+        ctx.save_for_backward((products.T @ keys).float() / total.clamp_min(float32.tiny)[:, None])
+        return torch.where(total > 0, largest + total.log(), float32.min)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
