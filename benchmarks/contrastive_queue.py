@@ -16,7 +16,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -34,9 +33,8 @@ from retort.evaluation.speed import now
 from retort.modeling.key_queue import KeyQueue
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
-from recipe import read_recipe, supports_bf16
+from recipe import quickstart_teacher, supports_bf16
 
-QUICKSTART = Path(__file__).resolve().parents[1] / "examples" / "recipes" / "quickstart.yaml"
 STEPS_PER_TURN = 4
 
 
@@ -51,7 +49,7 @@ class Contender:
         self.batches = self._batches()
 
     def _batches(self) -> Iterator[dict]:
-        for _ in cycle([None]):
+        while True:
             yield from self.trainer.get_train_dataloader()
 
     def step(self) -> None:
@@ -143,7 +141,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--live_teacher", action="store_true", help="run the teacher in every step")
     parser.add_argument("--teacher", help="hub id or folder (default: the quickstart's)")
     options = parser.parse_args()
-    options.teacher = options.teacher or read_recipe(str(QUICKSTART)).teacher
+    options.teacher = options.teacher or quickstart_teacher()
     return options
 
 

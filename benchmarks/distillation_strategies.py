@@ -35,11 +35,10 @@ from retort.trainers import best_stage
 from retort.trainers.stage_plan import PlannedStage
 from retort.trainers.storage import write_json
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-sys.path.append(str(EXAMPLES))  # scripts, not a package
-from recipe import Recipe, read_recipe  # noqa: E402
-from task_recipe import TaskRecipe  # noqa: E402
-from task_students import with_head  # noqa: E402
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
+from recipe import Recipe, read_recipe
+from task_recipe import TaskRecipe
+from task_students import with_head
 
 # How long a stage is, and how fast it learns; all else in its arguments says what it learns.
 PACE = ("learning_rate", "num_train_epochs", "max_steps")

@@ -35,11 +35,10 @@ from retort.evaluation import describe_machine
 from retort.evaluation.report_table import aligned
 from retort.trainers.storage import write_json
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-sys.path.append(str(EXAMPLES))  # scripts, not a package
-from recipe import read_recipe, supports_bf16  # noqa: E402
-from sentence_flags import read_sts, sts  # noqa: E402
-from sentence_students import SentenceModel, load_sentence_teacher  # noqa: E402
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
+from recipe import quickstart_teacher, supports_bf16
+from sentence_flags import read_sts, sts
+from sentence_students import SentenceModel, load_sentence_teacher
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--teacher", help="a SentenceTransformer (default: the quickstart's)")
     parser.add_argument("--output_dir", default="runs/benchmarks/sentence_objectives", help="(default: %(default)s)")
     options = parser.parse_args()
-    options.teacher = options.teacher or read_recipe(str(EXAMPLES / "recipes" / "quickstart.yaml")).teacher
+    options.teacher = options.teacher or quickstart_teacher()
     return options
 
 

@@ -38,7 +38,7 @@ def probe_by_folds(features: np.ndarray, labels: np.ndarray, *, folds: int = 10)
     """Probe by nested cross-validation, where there is no test side (MR, CR, SUBJ, MPQA).
 
     Args:
-        features: `[rows, features]`; rows in SentEval's order (see `in_order`) give its folds.
+        features: `[rows, features]`; rows in SentEval's order (see `LabelledTexts`) give its folds.
         labels: `[rows]`, classes.
         folds: outer and inner.
 

@@ -1,17 +1,14 @@
-"""Any encoder as a function from texts to embeddings."""
+"""Encoders of any kind, loaded to be judged."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from sentence_students import SentenceModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
-from retort.evaluation import embed
-from retort.trainers.teacher_pooling import read_teacher_pooling
+from retort.trainers.teacher_pooling import TeacherPooling, read_teacher_pooling
 
 # What SimCSE and DistilCSE call the poolers.
 POOLERS = {
@@ -23,37 +20,10 @@ POOLERS = {
 }
 
 
-@dataclass(frozen=True)
-class Embedder:
-    """An encoder, and what makes embeddings of its outputs.
-
-    Attributes:
-        description: for tables.
-        model: the encoder.
-        tokenizer: its tokenizer.
-        pooler: one of `modeling.pooling.POOLERS`.
-        max_length: tokens to which texts are cut.
-        dense: layers behind the pooler, or None.
-    """
-
-    description: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    pooler: str
-    max_length: int
-    dense: nn.Module | None = None
-
-    @torch.inference_mode()
-    def embed(self, texts: Sequence[str]) -> Tensor:
-        """`[texts, dim]`, float32, on the CPU; lengths say nothing, since all scores go by direction or by probes."""
-        pooled = embed(self.model, self.tokenizer, texts, pooler=self.pooler, max_length=self.max_length, progress=True)
-        return pooled if self.dense is None else self.dense(pooled)
-
-
 def load_embedder(
     source: str | None, pooler: str | None, max_length: int, *, state_dict: str | None = None, base: str | None = None
-) -> Embedder:
-    """Load a model.
+) -> SentenceModel:
+    """Load a model. Its embeddings are not scaled to unit length: all scores go by direction or by probes.
 
     Args:
         source: folder or hub id; a SentenceTransformer's own pooling is used, unless another pooler is named.
@@ -65,15 +35,14 @@ def load_embedder(
     Raises:
         SystemExit: weights that don't fit the architecture at all.
     """
+    named = TeacherPooling(POOLERS[pooler or "avg"], normalize=False, max_length=max_length)
     if state_dict is not None:
-        model, name = load_raw(state_dict, base), Path(state_dict).name
-        return Embedder(name, model, AutoTokenizer.from_pretrained(base), POOLERS[pooler or "avg"], max_length)
+        return SentenceModel(load_raw(state_dict, base), AutoTokenizer.from_pretrained(base), named)
     found = read_teacher_pooling(source)
     model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    if found is None or pooler is not None:
-        return Embedder(source, model, tokenizer, POOLERS[pooler or "avg"], max_length)
-    return Embedder(source, model, tokenizer, found.pooler, min(max_length, found.max_length), found.dense)
+    if found is not None and pooler is None:
+        named = replace(found, normalize=False, max_length=min(max_length, found.max_length))
+    return SentenceModel(model, AutoTokenizer.from_pretrained(source), named)
 
 
 def load_raw(file: str, base: str) -> PreTrainedModel:

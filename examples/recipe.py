@@ -88,6 +88,11 @@ def read_recipe(path: str) -> Recipe:
     )
 
 
+def quickstart_teacher() -> str:
+    """The folder of the teacher that `make quickstart` distils."""
+    return read_recipe(str(Path(__file__).parent / "recipes" / "quickstart.yaml")).teacher
+
+
 def stage_of(settings: Mapping[str, Any], path: str) -> Stage:
     """A stage as a recipe writes it.
 

@@ -48,7 +48,7 @@ def main() -> None:
         dev, test = measure.read()
         close = dev and tokenize_groups(close_pairs(dev), start.tokenizer, max_length=options.max_length)
     args.pooler = start.pooling.pooler
-    before = sts(start, test) if test else None
+    before = sts(start, test) if test and args.process_index == 0 else None
     trainer = ContrastiveTrainer(
         start.model,
         args=args,

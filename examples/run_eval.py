@@ -15,13 +15,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import transformers
-from embedders import Embedder, load_embedder
+from embedders import POOLERS, load_embedder
 from sentence_flags import read_sts
+from sentence_students import SentenceModel
 
 from retort.collators import read_dataset, read_task
 from retort.evaluation import (
@@ -58,14 +60,15 @@ def main() -> None:
     embedder = load_embedder(
         options.model, options.pooler, options.max_length, state_dict=options.state_dict, base=options.base_model
     )
-    print(f"{embedder.description}\n")
+    name = options.model or Path(options.state_dict).name
+    print(f"{name}\n")
     found: dict[str, dict[str, Any]] = {}
     for title, group in jobs.items():
         found[title] = {name: job(embedder) for name, job in group.items()}
         if found[title]:
             print(f"{table(title, found[title])}\n", flush=True)
     if options.output:
-        write_json(options.output, {"model": embedder.description, "mode": options.mode, "scores": found})
+        write_json(options.output, {"model": name, "mode": options.mode, "scores": found})
         print(f"All numbers: {options.output}")
 
 
@@ -77,7 +80,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--base_model", metavar="ID", help="architecture and tokenizer of --state_dict")
     parser.add_argument(
         "--pooler",
-        choices=("cls", "cls_before_pooler", "avg", "avg_top2", "avg_first_last"),
+        choices=POOLERS,
         help="how an encoder's tokens become an embedding (default: as a SentenceTransformer's files say, else avg)",
     )
     parser.add_argument("--max_length", type=int, default=512, help="tokens to which texts are cut (default: 512)")
@@ -108,7 +111,7 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-Job = Callable[[Embedder], dict[str, Any]]
+Job = Callable[[SentenceModel], dict[str, Any]]
 
 
 def sts_jobs(options: argparse.Namespace) -> dict[str, Job]:
@@ -119,7 +122,7 @@ def sts_jobs(options: argparse.Namespace) -> dict[str, Job]:
     tasks |= {name: {name: read_pairs(file)} for name, file in map(named_file, options.sts)}
 
     def job(task: Mapping[str, ScoredPairs]) -> Job:
-        return lambda embedder: asdict(sts_scores(embedder.embed, task))
+        return lambda embedder: asdict(sts_scores(partial(embedder.embed, progress=True), task))
 
     return {name: job(task) for name, task in tasks.items()}
 
@@ -128,12 +131,12 @@ def transfer_jobs(options: argparse.Namespace) -> dict[str, Job]:
     """What is scored by a probe."""
 
     def job(splits: Mapping[str, Any]) -> Job:
-        def run(embedder: Embedder) -> dict[str, Any]:
+        def run(embedder: SentenceModel) -> dict[str, Any]:
             sides = {}
             for split, rows in splits.items():
-                features = embedder.embed(rows.texts).numpy()
+                features = embedder.embed(rows.texts, progress=True).numpy()
                 if rows.second is not None:
-                    features = pair_features(features, embedder.embed(rows.second).numpy())
+                    features = pair_features(features, embedder.embed(rows.second, progress=True).numpy())
                 sides[split] = features, np.asarray(rows.labels)
             folds = FOLDS[options.mode]
             found = probe(**sides, folds=folds) if "test" in sides else probe_by_folds(*sides["train"], folds=folds)
@@ -159,8 +162,10 @@ def bitext_jobs(options: argparse.Namespace) -> dict[str, Job]:
     def job(file: str) -> Job:
         pairs = read_dataset(file, columns=["source", "target"])
 
-        def run(embedder: Embedder) -> dict[str, Any]:
-            there, back = bitext_accuracy(embedder.embed(pairs["source"]), embedder.embed(pairs["target"]))
+        def run(embedder: SentenceModel) -> dict[str, Any]:
+            there, back = bitext_accuracy(
+                *(embedder.embed(pairs[side], progress=True) for side in ("source", "target"))
+            )
             return {"all": (there + back) / 2, "there": there, "back": back}
 
         return run

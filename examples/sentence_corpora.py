@@ -25,6 +25,8 @@ class Corpus(Protocol):
         measured: on what `quality` is measured.
         data: of the model card: what was learnt from, and how many rows.
         dev: pairs with scores by which stages are compared, or None.
+        texts: a column `text` to learn from.
+        groups: groups for a `ContrastiveTrainer`.
     """
 
     introduction: str
@@ -32,12 +34,8 @@ class Corpus(Protocol):
     measured: str
     data: Mapping[str, int]
     dev: Dataset | None
-
-    def texts(self) -> Dataset:
-        """A column `text` to learn from."""
-
-    def groups(self) -> Dataset:
-        """Groups for a `ContrastiveTrainer`."""
+    texts: Dataset
+    groups: Dataset
 
     def quality(self, model: SentenceModel) -> dict[str, float]:
         """Scores on what was not learnt from, the most important first."""
@@ -60,19 +58,17 @@ class Docstrings:
             f"library; {len(self._corpus.pairs['test'])} of its docstrings, from other modules, are for the test."
         )
 
-    def texts(self) -> Dataset:
-        return self._passages
-
     @cached_property
-    def _passages(self) -> Dataset:
+    def texts(self) -> Dataset:
         return passages(self._corpus.sentences["train"], source="module")
 
+    @property
     def groups(self) -> Dataset:
         raise SystemExit("Docstrings hold no groups: a stage with data: groups needs data.group_files.")
 
     @property
     def data(self) -> Mapping[str, int]:
-        return {"passages from the docstrings of Python's standard library": len(self._passages)}
+        return {"passages from the docstrings of Python's standard library": len(self.texts)}
 
     @property
     def sample(self) -> Sequence[str]:
@@ -121,28 +117,28 @@ class Files:
 
     @property
     def introduction(self) -> str:
-        names = [Path(name).name for name in (*self.train_files, *self.group_files)]
-        return f"Text: {', '.join(names)}; judged by {', '.join(self.sts_test)}."
-
-    def texts(self) -> Dataset:
-        return self._texts
+        return f"Text: {_names((*self.train_files, *self.group_files))}; judged by {', '.join(self.sts_test)}."
 
     @cached_property
-    def _texts(self) -> Dataset:
+    def texts(self) -> Dataset:
         judged = [*self._tests.values(), *([self.dev] if self.dev else [])]
         excluded = [text for pairs in judged for side in ("sentence1", "sentence2") for text in pairs[side]]
         if self.exclude_files:
             excluded += read_texts(self.exclude_files)["text"]
         return read_texts(self.train_files, exclude=excluded)
 
+    @cached_property
     def groups(self) -> Dataset:
         return read_groups(self.group_files)
 
     @property
     def data(self) -> Mapping[str, int]:
-        texts = {", ".join(Path(name).name for name in self.train_files): len(self._texts)} if self.train_files else {}
-        groups = {", ".join(Path(name).name for name in self.group_files): len(self.groups())}
-        return texts | (groups if self.group_files else {})
+        read = {}
+        if self.train_files:
+            read[_names(self.train_files)] = len(self.texts)
+        if self.group_files:
+            read[_names(self.group_files)] = len(self.groups)
+        return read
 
     @property
     def sample(self) -> Sequence[str]:
@@ -154,3 +150,7 @@ class Files:
 
     def quality(self, model: SentenceModel) -> dict[str, float]:
         return {name: sts(model, pairs) for name, pairs in self._tests.items()}
+
+
+def _names(files: Sequence[str]) -> str:
+    return ", ".join(Path(file).name for file in files)

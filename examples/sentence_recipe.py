@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from retort import StagedRun, shrink, tokenize
 from retort.collators import tokenize_groups
 from retort.evaluation import Report, Role
-from retort.trainers.teacher_pooling import TeacherPooling
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ class SentenceRecipe:
         if (settings, self.recipe.evaluation) == ({"corpus": "docstrings"}, "retrieval"):
             return Docstrings()
         evaluation = self.recipe.evaluation if isinstance(self.recipe.evaluation, dict) else {}
-        known = [each.name for each in fields(Files) if each.init]
+        known = {each.name for each in fields(Files)}
         given = settings | evaluation
-        if "sts_test" not in given or not given.keys() <= set(known):
+        if "sts_test" not in given or not given.keys() <= known:
             raise SystemExit(
                 "A recipe for sentences has data: {corpus: docstrings} with evaluation: retrieval, or files: in data "
                 "train_files, group_files or exclude_files, in evaluation sts_test (name: file) and perhaps sts_dev. "
@@ -76,13 +75,11 @@ class SentenceRecipe:
         """A student, with what makes embeddings of its outputs."""
         pooling = self.teacher_model.pooling
         pooler = self.recipe.arguments.get("pooler", pooling.pooler)
-        return SentenceModel(
-            student, self.tokenizer, TeacherPooling(pooler, pooling.normalize, self.recipe.data["max_length"])
-        )
+        return SentenceModel(student, self.tokenizer, replace(pooling, pooler=pooler))
 
     def staged_run(self) -> StagedRun:
         """The student's stages."""
-        dev = self.corpus.dev
+        dev, pooler = self.corpus.dev, self.teacher_model.pooling.pooler
         return StagedRun(
             self.recipe.stages,
             self.student(),
@@ -92,21 +89,16 @@ class SentenceRecipe:
             eval_dataset=self._tokenized(dev.rename_column("sentence1", "text")) if dev else None,
             processing_class=self.tokenizer,
             teacher_processing_class=self.teacher_model.tokenizer,
-            arguments=self._poolers | dict(self.recipe.arguments),
+            arguments={"pooler": pooler, "teacher_pooler": pooler} | dict(self.recipe.arguments),
             score=(lambda student: {"sts": sts(self.as_sentence_model(student), dev)}) if dev else None,
             freeze_words=self.recipe.student.get("freeze_embeddings", False),
         )
 
-    @property
-    def _poolers(self) -> Mapping[str, str]:
-        pooler = self.teacher_model.pooling.pooler
-        return {"pooler": pooler, "teacher_pooler": pooler}
-
     def _rows(self) -> Mapping[str, Dataset]:
-        max_length = self.recipe.data["max_length"]
+        max_length = self.teacher_model.pooling.max_length
         makers = {
-            "train": lambda: self._tokenized(self.corpus.texts()),
-            "groups": lambda: tokenize_groups(self.corpus.groups(), self.tokenizer, max_length=max_length),
+            "train": lambda: self._tokenized(self.corpus.texts),
+            "groups": lambda: tokenize_groups(self.corpus.groups, self.tokenizer, max_length=max_length),
         }
         wanted = {stage.data for stage in self.recipe.stages}
         if unknown := wanted - makers.keys():
@@ -114,7 +106,7 @@ class SentenceRecipe:
         return {name: makers[name]() for name in wanted}
 
     def _tokenized(self, texts: Dataset) -> Dataset:
-        max_length = self.recipe.data["max_length"]
+        max_length = self.teacher_model.pooling.max_length
         return tokenize(texts, self.tokenizer, teacher_tokenizer=self.teacher_model.tokenizer, max_length=max_length)
 
     def report(self, untrained: PreTrainedModel, student: PreTrainedModel, log_history: list[dict]) -> Report:

@@ -8,6 +8,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from retort.evaluation import (
@@ -35,16 +36,18 @@ class SentenceModel:
     pooling: TeacherPooling
 
     def embed(self, texts: Sequence[str], progress: bool = False) -> torch.Tensor:
-        """`[texts, hidden]`, of unit length if the teacher's are."""
-        return embed(
+        """`[texts, dim]`, of unit length if the teacher's are."""
+        embeddings = embed(
             self.model,
             self.tokenizer,
             texts,
             pooler=self.pooling.pooler,
-            normalize=self.pooling.normalize,
             max_length=self.pooling.max_length,
             progress=progress,
         )
+        if self.pooling.dense is not None:
+            embeddings = self.pooling.dense(embeddings)
+        return F.normalize(embeddings, dim=-1) if self.pooling.normalize else embeddings
 
     def with_model(self, model: PreTrainedModel) -> SentenceModel:
         """Another encoder, used in the same way."""

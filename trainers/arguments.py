@@ -203,6 +203,11 @@ class DistillTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name}={value}: an objective's weight must be 0 (off) or above.")
 
     @property
+    def compute_dtype(self) -> torch.dtype:
+        """The number format in which models compute."""
+        return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else torch.float32
+
+    @property
     def weights(self) -> list[str]:
         """Names of the objectives' weights."""
         return [each.name for each in fields(self) if each.name.endswith("_weight")]

@@ -13,14 +13,14 @@ from tqdm.auto import tqdm
 
 from ..modeling.encoding import EncoderOutput
 from ..modeling.key_queue import KeyQueue
-from .batches import Batch, as_batch, on_device, text_ids
+from .batches import as_batch, on_device, text_ids
 from .ckd_arguments import CKDTrainingArguments
-from .objectives import Candidates, Objective, TeacherContrastObjective
+from .objectives import Candidates, TeacherContrastObjective
+from .student_trainer import QUEUE_FILE
 from .whole_step_trainer import WholeStepTrainer, off_diagonal
 
 logger = logging.getLogger(__name__)
 
-QUEUE_FILE = "queue.safetensors"
 DEFAULT_QUEUE = 65_536
 # A student's cosines that spread less than this share of its teacher's have all but collapsed.
 COLLAPSED = 0.1
@@ -55,12 +55,9 @@ class CKDTrainer(WholeStepTrainer):
         self.queue = self._new_queue()
         self._warned_of_collapse = False
 
-    def build_objectives(self, args, student, teacher) -> list[Objective]:
-        """Those of `DistillTrainer`, and the contrastive one."""
-        made = super().build_objectives(args, student, teacher)
-        if not args.contrastive_weight:
-            return made
-        contrast = TeacherContrastObjective(
+    def build_contrast(self, args, student, teacher) -> TeacherContrastObjective:
+        """InfoNCE against the teacher."""
+        return TeacherContrastObjective(
             args.contrastive_weight,
             args.pooler,
             args.teacher_pooler or args.pooler,
@@ -71,7 +68,6 @@ class CKDTrainer(WholeStepTrainer):
             student.config.hidden_size,
             teacher.hidden_size,
         )
-        return [*made, contrast]
 
     # --- The keys -----------------------------------------------------------------------------------------------------
 
@@ -80,8 +76,8 @@ class CKDTrainer(WholeStepTrainer):
         batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.contrast is None or not batches:
             return batches, counts
-        outputs, ids = self._embedded(batches)
-        keys = [unit(output) for output in outputs]
+        outputs = [self.teacher.outputs(batch) for batch in batches]
+        keys, ids = [unit(output) for output in outputs], [text_ids(batch) for batch in batches]
         step = self.accelerator.gather((torch.cat(keys), torch.cat(ids)))  # in the order of the ranks
         if len(step[0]) < 2 and self.queue is None:
             raise ValueError(
@@ -108,16 +104,12 @@ class CKDTrainer(WholeStepTrainer):
         """Of training they are there already."""
         return batch["teacher_made"] if "teacher_made" in batch else super().teacher_outputs(batch)
 
-    def _embedded(self, batches: list[Batch]) -> tuple[list[EncoderOutput], list[Tensor]]:
-        """The teacher's outputs for some batches, and what texts they are of."""
-        return [self.teacher.outputs(batch) for batch in batches], [text_ids(batch) for batch in batches]
-
     # --- The loss and what tells of a collapse ------------------------------------------------------------------------
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """As `DistillTrainer`; in evaluation, a batch's own keys are its candidates."""
         if self.contrast is not None and "candidates" not in inputs:
-            (output,), (ids,) = self._embedded([inputs])
+            output, ids = self.teacher.outputs(inputs), text_ids(inputs)
             keys = unit(output)
             inputs = inputs | {"teacher_made": output, "candidates": Candidates(keys, ids, (keys, ids))}
         loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
@@ -156,8 +148,8 @@ class CKDTrainer(WholeStepTrainer):
         size = min(DEFAULT_QUEUE, rows) if size is None else size
         if self.contrast is None or not rows or not size:
             return None
-        dtype = "bfloat16" if self.args.bf16 else "float16" if self.args.fp16 else "float32"
-        dtype = getattr(torch, dtype if self.args.queue_dtype == "auto" else self.args.queue_dtype)
+        named = self.args.queue_dtype
+        dtype = self.args.compute_dtype if named == "auto" else getattr(torch, named)
         return KeyQueue(size, self.contrast.teacher_size, dtype=dtype, device=self.args.device)
 
     def train(self, resume_from_checkpoint=None, **arguments):
@@ -174,8 +166,7 @@ class CKDTrainer(WholeStepTrainer):
         batches = chosen.split(self.args.per_device_eval_batch_size)
         for indices in tqdm(batches, "Filling the queue", unit="batch", disable=self.args.disable_tqdm):
             batch = on_device(as_batch(self.data_collator(rows.select(indices.tolist()).to_list())), self.args.device)
-            (output,), (ids,) = self._embedded([batch])
-            self.queue.push(unit(output), ids)
+            self.queue.push(unit(self.teacher.outputs(batch)), text_ids(batch))
 
     def save_state(self, folder: Path) -> None:
         """Write the queue, which is the same on every rank."""

@@ -7,7 +7,7 @@ import torch
 from ..collators import GroupCollator
 from .batches import text_ids
 from .contrastive_arguments import ContrastiveTrainingArguments
-from .objectives import GroupContrastObjective, Objective
+from .objectives import GroupContrastObjective
 from .whole_step_trainer import WholeStepTrainer
 
 
@@ -35,13 +35,10 @@ class ContrastiveTrainer(WholeStepTrainer):
                 "pass pairs."
             )
 
-    def build_objectives(self, args, student, teacher) -> list[Objective]:
-        """Those of `DistillTrainer`, and the contrastive one."""
-        made = super().build_objectives(args, student, teacher)
-        if not args.contrastive_weight:
-            return made
+    def build_contrast(self, args, student, teacher) -> GroupContrastObjective:
+        """InfoNCE among the groups of a step."""
         settings = args.contrastive_temperature, args.learn_temperature
-        return [*made, GroupContrastObjective(args.contrastive_weight, args.pooler, args.pooler, *settings)]
+        return GroupContrastObjective(args.contrastive_weight, args.pooler, args.pooler, *settings)
 
     def build_collator(self, *arguments) -> GroupCollator:
         """That of `DistillTrainer`, for groups."""

@@ -265,7 +265,7 @@ class DistillTrainer(StudentTrainer):
             teachers,
             request,
             weights=self.args.teacher_weights,
-            autocast=torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else None,
+            autocast=self.args.compute_dtype,
             stop_early=not self.args.shard_teacher,
         )
 

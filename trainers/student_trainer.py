@@ -30,6 +30,7 @@ from .storage import (
 )
 
 HEADS_FILE = "heads.safetensors"
+QUEUE_FILE = "queue.safetensors"
 CARD_FILE = "README.md"
 # What a checkpoint holds beside the student: of no use to others, some of it pickled.
 PRIVATE_FILES = [
@@ -37,7 +38,7 @@ PRIVATE_FILES = [
     "*.pth",
     "*.bin",
     HEADS_FILE,
-    "queue.safetensors",
+    QUEUE_FILE,
     "trainer_state.json",
     "global_step*",
     "latest",

@@ -203,9 +203,7 @@ def _load_pretrained(source, student, args, brought: Sequence[str] = (), **confi
 
 
 def _dtype(args: DistillTrainingArguments) -> torch.dtype:
-    if args.teacher_dtype != "auto":
-        return getattr(torch, args.teacher_dtype)
-    return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+    return args.compute_dtype if args.teacher_dtype == "auto" else getattr(torch, args.teacher_dtype)
 
 
 def shard_over_ranks(model: PreTrainedModel, accelerator) -> torch.nn.Module:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from .batches import Batch
+from .contrastive_arguments import ContrastiveTrainingArguments
 from .distill_trainer import DistillTrainer
 from .gradient_cache import shares
-from .objectives import ContrastiveObjective
+from .objectives import ContrastiveObjective, Objective
+from .plan import Dimensions
 
 
 class WholeStepTrainer(DistillTrainer):
     """A `DistillTrainer` with at most one contrastive objective."""
+
+    @abstractmethod
+    def build_contrast(
+        self, args: ContrastiveTrainingArguments, student: PreTrainedModel, teacher: Dimensions
+    ) -> ContrastiveObjective:
+        """The contrastive objective."""
+
+    def build_objectives(self, args, student, teacher) -> list[Objective]:
+        """Those of `DistillTrainer`, and the contrastive one unless its weight is 0."""
+        made = super().build_objectives(args, student, teacher)
+        return [*made, self.build_contrast(args, student, teacher)] if args.contrastive_weight else made
 
     @property
     def contrast(self) -> ContrastiveObjective | None:
