@@ -1,12 +1,14 @@
 """What a queue of keys costs a step of contrastive distillation.
 
-python benchmarks/contrastive_queue.py [--queue_size 65536] [--batch_size 128] [--rounds 9] [--live_teacher]
+python benchmarks/contrastive_queue.py [--queue_size 65536] [--batch_size 128] [--rounds 3] [--live_teacher]
 
-Two trainers with the same teacher, student, rows and seed, one with a full queue and one without, take turns of a few
-steps; times are divided by each other within a round. A step is all that one takes: the batch is collated, the
-teacher's embeddings are made (--live_teacher) or read from a cache, the student is run forward and backward and
-updated. Then one step of each is profiled, and what the queue adds is listed by operation: the time, and the memory
-that is allocated. A copy between host and device would show there.
+Two trainers with the same teacher, student and rows, one with a full queue and one without, take turns of a few
+steps. A round is an epoch of each, and the times of epochs are divided by each other. Each shuffles the rows in its own
+way: a processor makes kernels anew for every shape of batch, and whoever came second with the same batches would find
+them made. A step is all that one takes: the batch is collated, the teacher's embeddings are made (--live_teacher) or
+read from a cache, the student is run forward and backward and updated. Then steps of both on the same batch are
+profiled, and what the queue adds is listed by operation: the time, and the memory that is allocated. A copy between
+host and device would show there.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -52,9 +54,14 @@ class Contender:
         while True:
             yield from self.trainer.get_train_dataloader()
 
-    def step(self) -> None:
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in a pass over all rows."""
+        return len(self.trainer.get_train_dataloader())
+
+    def step(self, batches: Iterator[dict] | None = None) -> None:
         """One optimizer step."""
-        (batch,), counts = self.trainer.get_batch_samples(self.batches, 1, self.trainer.args.device)
+        (batch,), counts = self.trainer.get_batch_samples(batches or self.batches, 1, self.trainer.args.device)
         self.trainer.training_step(self.model, batch, counts)
         self.trainer.optimizer.step()
         self.trainer.optimizer.zero_grad()
@@ -65,6 +72,12 @@ class Contender:
         for _ in range(STEPS_PER_TURN):
             self.step()
         return now() - start
+
+
+def race(contenders: Sequence[Contender]) -> list[float]:
+    """Seconds of an epoch of each, in turns."""
+    turns = [[each.turn() for each in contenders] for _ in range(0, contenders[0].steps_per_epoch, STEPS_PER_TURN)]
+    return [sum(seconds) for seconds in zip(*turns, strict=True)]
 
 
 def contender(options: argparse.Namespace, folder: str, queue_size: int) -> Contender:
@@ -79,6 +92,7 @@ def contender(options: argparse.Namespace, folder: str, queue_size: int) -> Cont
         teacher_cache=None if options.live_teacher else f"{folder}/teacher",
         bf16=supports_bf16(),
         disable_dropout=True,
+        data_seed=int(queue_size > 0),
         report_to=[],
     )
     student = shrink(AutoModel.from_pretrained(options.teacher), layers=options.layers)
@@ -91,10 +105,11 @@ def contender(options: argparse.Namespace, folder: str, queue_size: int) -> Cont
     return Contender(trainer)
 
 
-def operations(contender: Contender) -> dict[str, tuple[float, float]]:
+def operations(contender: Contender, batch: dict) -> dict[str, tuple[float, float]]:
     """Of one step: operation -> milliseconds of its own, and megabytes that it allocates."""
+    contender.step(iter([dict(batch)]))  # kernels are made
     with profile(profile_memory=True) as found:
-        contender.step()
+        contender.step(iter([dict(batch)]))
     return {
         event.key: (event.self_cpu_time_total / 1e3, event.self_cpu_memory_usage / 1e6)
         for event in found.key_averages()
@@ -120,10 +135,12 @@ def main() -> None:
         contenders = [contender(options, folder, size) for size in (options.queue_size, 0)]
         for each in contenders:
             each.turn()  # kernels are made
-        seconds = [[each.turn() for each in contenders] for _ in range(options.rounds)]
-        profiles = [operations(each) for each in contenders]
-    ratios = [full / none for full, none in seconds]
-    step = statistics.median(none for _, none in seconds) / STEPS_PER_TURN
+        epochs = [race(contenders) for _ in range(options.rounds)]
+        batch = next(contenders[0].batches)
+        profiles = [operations(each, batch) for each in contenders]
+        steps = contenders[0].steps_per_epoch
+    ratios = [full / none for full, none in epochs]
+    step = statistics.median(none for _, none in epochs) / steps
     print(
         f"{describe_machine()}\nA step of {options.batch_size} rows without a queue: {1000 * step:.0f} ms. With "
         f"{options.queue_size:,} keys: {statistics.median(ratios):.3f} times as long (median of {options.rounds} "
@@ -137,7 +154,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--queue_size", type=int, default=65_536, help="keys (default: 65536)")
     parser.add_argument("--batch_size", type=int, default=128, help="rows of a step (default: 128)")
     parser.add_argument("--layers", type=int, nargs="+", default=[0, 2, 5], help="of the student (default: 0 2 5)")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each (default: 9)")
+    parser.add_argument("--rounds", type=int, default=3, help="epochs of each (default: 3)")
     parser.add_argument("--live_teacher", action="store_true", help="run the teacher in every step")
     parser.add_argument("--teacher", help="hub id or folder (default: the quickstart's)")
     options = parser.parse_args()
