@@ -23,12 +23,12 @@ def backbone(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The transformer layers of an encoder, first to last.
+    """The transformer layers of an encoder, first to last; those of a RecurrentBert once each.
 
     Raises:
         ValueError: no list of modules is as long as `config.num_hidden_layers`.
     """
-    depth = model.config.num_hidden_layers
+    depth = getattr(model.config, "num_unique_layers", model.config.num_hidden_layers)
     for module in backbone(model).modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(m) for m in module}) == 1:
             return module

@@ -38,6 +38,23 @@ def narrow_embeddings(words: Tensor, channels: Tensor, embedding_init: str) -> T
     return (words.float() - mean.float()) @ _principal_projection(gram, channels).float()
 
 
+def factorise_embeddings(words: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Write a table of word vectors as a product, as near to it as one of that rank can be (Eckart and Young, 1936).
+
+    Args:
+        words: `[vocabulary, hidden]`, any floating dtype.
+        size: k, at most `hidden`.
+
+    Returns:
+        `E V_k` `[vocabulary, k]` and `V_k` `[hidden, k]`, float32: `words` is about the first times the second
+        transposed. Columns come by their weight, the heaviest first.
+    """
+    _, gram = _gram(words, "svd")
+    _, vectors = _principal_axes(gram, size)
+    vectors = vectors.flip(1).float()
+    return words.float() @ vectors, vectors
+
+
 def project_embeddings(words: Tensor, size: int, embedding_init: str) -> Tensor:
     """Narrow a teacher's word vectors for a student whose layers don't come from the teacher.
 
@@ -52,9 +69,8 @@ def project_embeddings(words: Tensor, size: int, embedding_init: str) -> Tensor:
     Returns:
         `[vocabulary, k]`, float32.
     """
-    mean, gram = _gram(words, embedding_init)
-    _, vectors = _principal_axes(gram, size)
-    return (words.float() - mean.float()) @ vectors.flip(1).float()
+    centred = words.float() - words.mean(0, dtype=torch.float64).float() if embedding_init == "pca" else words
+    return factorise_embeddings(centred, size)[0]
 
 
 def _gram(words: Tensor, embedding_init: str) -> tuple[Tensor, Tensor]:

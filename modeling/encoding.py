@@ -125,7 +125,8 @@ def encode(
     output = EncoderOutput()
     states: list[Tensor] = []
     hooks = _hidden_state_hooks(layers, states, stop_after=needed if stop_early and needed < depth else None)
-    hooks += [hook for i in request.projections for hook in _projection_hooks(layers[i], i, layout, output)]
+    for index in request.projections:
+        hooks += _projection_hooks(layers[index % len(layers)], index, states, layout, output)
     kwargs = {"output_attentions": True} if request.attentions else {}
     # The top hidden state is what the backbone returns, after the final norm of pre-norm encoders.
     top: list = []
@@ -171,13 +172,16 @@ def _hidden_state_hooks(layers: nn.ModuleList, states: list[Tensor], stop_after:
     return hooks + [layer.register_forward_hook(after) for layer in layers]
 
 
-def _projection_hooks(layer: nn.Module, index: int, layout: TokenLayout, output: EncoderOutput) -> list:
+def _projection_hooks(
+    layer: nn.Module, index: int, states: list[Tensor], layout: TokenLayout, output: EncoderOutput
+) -> list:
+    """Record the queries, keys and values of pass `index`: as many `states` have been recorded, and one before."""
     homes = {"query": output.queries, "key": output.keys, "value": output.values}
 
     def record(role: str):
         def hook(module, args, result):
-            if index in homes["query" if role == "fused" else role]:
-                return  # DeBERTa sends its relative positions through the same maps, after the tokens
+            if index + 1 != len(states) or index in homes["query" if role == "fused" else role]:
+                return  # another pass; or DeBERTa's relative positions, through the same maps after the tokens
             flat = layout.flatten(result)
             parts = dict(zip(homes, flat.chunk(3, dim=-1), strict=True)) if role == "fused" else {role: flat}
             for name, part in parts.items():

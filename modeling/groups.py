@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 from transformers import PreTrainedModel
 
-from .anatomy import backbone, layers_name, split_layer_name
+from .anatomy import backbone, encoder_layers, layers_name, split_layer_name
 from .projected_classifier import PROJECTOR
 
 HEAD, EMBEDDINGS, ENCODER = "head", "embeddings", "encoder"
@@ -27,7 +27,7 @@ def parameter_groups(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     layers = layers_name(model)
     inside = {id(parameter) for parameter in backbone(model).parameters()}
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    depth = model.config.num_hidden_layers
+    depth = len(encoder_layers(model))
     order = [HEAD, PROJECTOR, *(f"layer.{index}" for index in reversed(range(depth))), EMBEDDINGS]
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in order}
     below = True

@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 # five seconds that `transformers.Trainer` costs.
 _HOMES = {
     "bilstm_student": "retort.modeling",
+    "expand": "retort.modeling",
     "shrink": "retort.modeling",
     "DistillationCollator": "retort.collators",
     "tokenize": "retort.collators",

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoTokenizer
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from retort import shrink
 from retort.evaluation import Footprint, Tagger
 from retort.evaluation.onnx_model import OnnxModel
 from retort.modeling.bilstm import BiLstmConfig, BiLstmForSequenceClassification, BiLstmForTokenClassification
@@ -62,6 +63,15 @@ def test_every_family_gives_the_outputs_of_pytorch_at_other_shapes_than_it_was_t
     assert export_onnx(model, pair_tokenizer, tmp_path) == tmp_path / "model.onnx"
     # Without token types, which taggers are not given: files that take them read zeros, as PyTorch's models do.
     assert_same_outputs(model, pair_tokenizer, tmp_path, "input_ids", "attention_mask")
+
+
+@pytest.mark.parametrize("task", ["encoder", "masked_lm", "token", "sequence"])
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_recurrent_layers_and_narrow_words_give_the_outputs_of_pytorch(family, task, tokenizer, tmp_path):
+    model = shrink(tiny.model(family, task), recurrent_steps=3, embedding_size=8)
+    model.save_pretrained(tmp_path)
+    export_onnx(model, tokenizer, tmp_path)
+    assert_same_outputs(model, tokenizer, tmp_path, "input_ids", "attention_mask")
 
 
 @pytest.mark.parametrize("model_class", [BiLstmForTokenClassification, BiLstmForSequenceClassification])

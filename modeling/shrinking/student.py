@@ -14,6 +14,7 @@ from ..embeddings import EMBEDDING_INITS
 from ..sharding import gathered
 from .depth import LAYER_INITS, with_layers
 from .draft import Draft
+from .recurrence import RANDOM, with_recurrence
 from .width import with_widths
 
 
@@ -26,7 +27,9 @@ def shrink(
     hidden_size: int | None = None,
     intermediate_size: int | None = None,
     num_attention_heads: int | None = None,
-    embedding_init: Literal["svd", "pca", "cut"] = "svd",
+    recurrent_steps: int | None = None,
+    embedding_size: int | None = None,
+    embedding_init: Literal["svd", "pca", "cut", "random"] = "svd",
     freeze_embeddings: bool = False,
 ) -> PreTrainedModel:
     """Build a student from a teacher: fewer layers, narrower ones, or both.
@@ -49,21 +52,28 @@ def shrink(
         intermediate_size: width of the feed-forward layers, at most the teacher's.
         num_attention_heads: number of heads. By default heads keep the teacher's size if that divides
             `hidden_size`, else their number if that does. Each head is cut from inside one of the teacher's.
+        recurrent_steps: run the student's layers so many times, one after the other and over again: three layers and
+            four steps are ABC ABC ABC ABC. Makes a `RecurrentBert` of a BERT, RoBERTa or XLM-RoBERTa.
+        embedding_size: width of factorised word embeddings, which a bias-free map brings to that of the hidden
+            states; makes a `RecurrentBert`, too. The two factors are the teacher's word embeddings by truncated SVD.
         embedding_init: how narrower word embeddings come from the teacher's: by truncated `"svd"`, by centred
-            `"pca"`, or `"cut"` to the channels that all else is cut to. No effect at full width.
+            `"pca"`, or `"cut"` to the channels that all else is cut to. No effect at full width. With
+            `embedding_size`, `"random"` draws the whole embedding layer, positions and norm included, as Ding et al.
+            2022 (arXiv:2209.05869) did.
         freeze_embeddings: don't train the word embeddings (nor an output layer tied to them).
 
     Returns:
-        A model of the teacher's class, in float32 on the CPU, all of it trainable but frozen embeddings; in
-        evaluation mode as from `from_pretrained` (a trainer switches modes itself).
+        A model of the teacher's class or a `RecurrentBert` of its task, in float32 on the CPU, all of it trainable but
+        frozen embeddings; in evaluation mode as from `from_pretrained` (a trainer switches modes itself).
 
     Raises:
         ValueError: a student that can't be built; the message says what could be.
         TypeError: a teacher that is neither a `PreTrainedModel` nor the name of one.
     """
+    is_random = embedding_init == RANDOM and embedding_size is not None
     for name, given, known in (
         ("layer_init", layer_init, LAYER_INITS),
-        ("embedding_init", embedding_init, EMBEDDING_INITS),
+        ("embedding_init", "svd" if is_random else embedding_init, EMBEDDING_INITS),
     ):
         if given not in known:
             raise ValueError(f"Unknown {name}={given!r}. Choose one of {', '.join(known)}.")
@@ -72,7 +82,9 @@ def shrink(
     with gathered(teacher):
         draft = Draft.of(teacher)
         draft = with_layers(draft, layers, layer_init)
-        draft = with_widths(draft, hidden_size, intermediate_size, num_attention_heads, embedding_init)
+        width_init = "cut" if is_random else embedding_init
+        draft = with_widths(draft, hidden_size, intermediate_size, num_attention_heads, width_init)
+        draft = with_recurrence(draft, recurrent_steps, embedding_size, embedding_init)
         student = draft.build()
     if freeze_embeddings:
         student.get_input_embeddings().weight.requires_grad_(False)
