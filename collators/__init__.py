@@ -3,6 +3,7 @@
 from .collator import DistillationCollator, View
 from .docstrings import DocstringCorpus, docstring_corpus
 from .encoder import same_tokenizer
+from .parallel_text import PairCollator, read_parallel
 from .passages import passages
 from .readers import read_dataset, read_texts
 from .tasks import Task, read_task
@@ -13,12 +14,14 @@ __all__ = [
     "DistillationCollator",
     "DocstringCorpus",
     "GroupCollator",
+    "PairCollator",
     "Task",
     "View",
     "docstring_corpus",
     "passages",
     "read_dataset",
     "read_groups",
+    "read_parallel",
     "read_task",
     "read_texts",
     "same_tokenizer",

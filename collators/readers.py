@@ -79,7 +79,7 @@ def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ())
     Raises:
         ValueError: a column that isn't there or holds no text; nothing left. And what `read_dataset` raises.
     """
-    texts = concatenate_datasets([column for source in sources for column in _text_columns(source)])
+    texts = concatenate_datasets([column for source in sources for column in text_columns(source)])
     excluded = exclude["text"] if isinstance(exclude, Dataset) else exclude
     kept, counts = _chosen(texts, {folded(text) for text in excluded})
     left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
@@ -90,6 +90,35 @@ def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ())
     # By default datasets pickles all indices to name the result.
     fingerprint = hashlib.sha256(texts._fingerprint.encode() + kept.tobytes()).hexdigest()[:32]
     return texts.select(kept, new_fingerprint=fingerprint)
+
+
+def text_columns(source: str) -> list[Dataset]:
+    """The columns of one source that hold text, each as a dataset with the column `text`.
+
+    Args:
+        source: see `read_texts`.
+
+    Raises:
+        ValueError: see `read_texts`.
+    """
+    name, wanted = _split_off_columns(source)
+    names = None
+    if all(column.isdecimal() for column in wanted):
+        path = Path(name).expanduser()
+        if not path.is_file() or format_of(path) not in _TABLES:
+            raise ValueError(f"{source}: columns go by number only in TSV and CSV files without a header row.")
+        names = [str(number) for number in range(len(text_files.first_row(path)))]
+    dataset = read_dataset(name, columns=names)
+    for column in wanted:
+        if column not in dataset.column_names:
+            raise ValueError(
+                f"{name} has no column {column!r}, only {', '.join(dataset.column_names)}. Name the columns that hold "
+                f"text behind a colon: {name}:{dataset.column_names[0]}"
+            )
+        if getattr(dataset.features[column], "dtype", None) not in ("string", "large_string"):
+            raise ValueError(f"{name}: the column {column!r} holds {dataset.features[column]}, no text.")
+    columns = [dataset.select_columns(column).rename_columns({column: "text"}) for column in wanted]
+    return [c if c.features["text"].dtype == "string" else c.cast_column("text", Value("string")) for c in columns]
 
 
 def load_splits(source: str | Path) -> Dataset | DatasetDict:
@@ -190,28 +219,6 @@ def _choose_split(found: Dataset | DatasetDict, split: str | None, source: str |
     if wanted not in found:
         raise ValueError(f"{source} has no split {wanted!r}, only {', '.join(found)}.")
     return found[wanted]
-
-
-def _text_columns(source: str) -> list[Dataset]:
-    """The text columns of one source, each as a dataset with the column `text`."""
-    name, wanted = _split_off_columns(source)
-    names = None
-    if all(column.isdecimal() for column in wanted):
-        path = Path(name).expanduser()
-        if not path.is_file() or format_of(path) not in _TABLES:
-            raise ValueError(f"{source}: columns go by number only in TSV and CSV files without a header row.")
-        names = [str(number) for number in range(len(text_files.first_row(path)))]
-    dataset = read_dataset(name, columns=names)
-    for column in wanted:
-        if column not in dataset.column_names:
-            raise ValueError(
-                f"{name} has no column {column!r}, only {', '.join(dataset.column_names)}. Name the columns that hold "
-                f"text behind a colon: {name}:{dataset.column_names[0]}"
-            )
-        if getattr(dataset.features[column], "dtype", None) not in ("string", "large_string"):
-            raise ValueError(f"{name}: the column {column!r} holds {dataset.features[column]}, no text.")
-    columns = [dataset.select_columns(column).rename_columns({column: "text"}) for column in wanted]
-    return [c if c.features["text"].dtype == "string" else c.cast_column("text", Value("string")) for c in columns]
 
 
 def _split_off_columns(source: str) -> tuple[str, list[str]]:

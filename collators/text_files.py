@@ -108,6 +108,29 @@ def labelled_rows(
         raise ValueError(f"{file} holds no rows.")
 
 
+def parallel_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Sentences and their translations, of a TSV file without a header row: a row for each translation.
+
+    Blank lines are skipped. Cells may be empty.
+
+    Yields:
+        `source` and `target`.
+    """
+    empty = True
+    for number, fields in _tsv_fields(file):
+        source, *targets = fields
+        if not targets and source.strip():
+            raise ValueError(
+                f"{file}:{number}: this row has no translation: expected a sentence, a tab and its translation, but it "
+                f"is {source[:60]!r}."
+            )
+        for target in targets:
+            empty = False
+            yield {"source": source, "target": target}
+    if empty:
+        raise ValueError(f"{file} holds no rows.")
+
+
 def conll_rows(file: Path) -> Iterator[dict[str, Any]]:
     """Sentences of a file with one word per line: the word first, its tag last, blank lines between sentences.
 

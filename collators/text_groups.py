@@ -55,24 +55,34 @@ def read_groups(sources: Sequence[str | Path]) -> Dataset:
     return kept
 
 
-def tokenize_groups(groups: Dataset, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 128) -> Dataset:
+def tokenize_groups(
+    groups: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    max_length: int = 128,
+) -> Dataset:
     """Tokenise groups. The same call again takes the result from datasets' cache.
 
     Args:
-        groups: columns of texts, as `read_groups` returns them.
+        groups: columns of texts, as `read_groups` and `read_parallel` return them.
         tokenizer: the student's.
+        teacher_tokenizer: of a teacher that reads the first text of each group, and no other. None if there is none.
         max_length: tokens of a text at most, special ones included; longer ones are cut, and counted.
 
     Returns:
-        Columns `members` (for each text of a group its ids) and `length` (of them together).
+        Columns `members` (for each text of a group its ids) and `length` (of them together); with a
+        `teacher_tokenizer` also `teacher_input_ids`.
     """
-    job = _Tokenization(Encoder(tokenizer, max_length), tuple(groups.column_names))
-    key = json.dumps([groups._fingerprint, job.encoder.description, job.columns])
+    teacher = teacher_tokenizer and Encoder(teacher_tokenizer, max_length)
+    job = _Tokenization(Encoder(tokenizer, max_length), tuple(groups.column_names), teacher)
+    described = [encoder and encoder.description for encoder in (job.encoder, teacher)]
+    key = json.dumps([groups._fingerprint, described, job.columns])
     made = groups.map(
         job,
         batched=True,
         remove_columns=groups.column_names,
-        features=Features({"members": List(List(Value("int32"))), "length": Value("int32"), "cut": Value("int32")}),
+        features=job.features,
         new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
         desc="Tokenising",
     )
@@ -116,15 +126,26 @@ class _Tokenization:
 
     encoder: Encoder
     columns: tuple[str, ...]
+    teacher: Encoder | None
+
+    @property
+    def features(self) -> Features:
+        """The columns of the result, and the number of texts that were cut."""
+        ids, number = List(Value("int32")), Value("int32")
+        theirs = {"teacher_input_ids": ids} if self.teacher else {}
+        return Features({"members": List(ids), "length": number, "cut": number} | theirs)
 
     def __call__(self, texts: dict[str, list[str]]) -> dict[str, list]:
         encoded = [self.encoder.encode_texts(texts[column]) for column in self.columns]
         groups = list(zip(*encoded, strict=True))
-        return {
+        made = {
             "members": [[each.ids for each in group] for group in groups],
             "length": [sum(len(each.ids) for each in group) for group in groups],
             "cut": [sum(each.was_cut for each in group) for group in groups],
         }
+        if self.teacher:
+            made["teacher_input_ids"] = [each.ids for each in self.teacher.encode_texts(texts[self.columns[0]])]
+        return made
 
 
 def _read(path: Path) -> Dataset:

@@ -20,6 +20,8 @@ _HOMES = {
     "ContrastiveTrainingArguments": "retort.trainers",
     "DistillTrainer": "retort.trainers",
     "DistillTrainingArguments": "retort.trainers",
+    "MCLTrainer": "retort.trainers",
+    "MCLTrainingArguments": "retort.trainers",
     "Stage": "retort.trainers",
     "StagedRun": "retort.trainers",
     "cache_teacher": "retort.trainers",

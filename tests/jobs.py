@@ -22,6 +22,8 @@ from retort.trainers import (
     ContrastiveTrainingArguments,
     DistillTrainer,
     DistillTrainingArguments,
+    MCLTrainer,
+    MCLTrainingArguments,
 )
 from retort.trainers.storage import last_complete_checkpoint
 
@@ -60,6 +62,7 @@ TRAINERS = {
         {"learn_temperature": True, "both_directions": True, "student_negatives": True, "queue_size": 128},
     ),
     "triplets": (ContrastiveTrainer, ContrastiveTrainingArguments, {"learn_temperature": True}),
+    "translations": (MCLTrainer, MCLTrainingArguments, {}),
 }
 
 
@@ -73,6 +76,12 @@ def triplets(tokenizer) -> Dataset:
     """Anchors, positives and hard negatives."""
     texts = {role: tiny.sentences(128, seed=seed) for seed, role in enumerate(("anchor", "positive", "negative"))}
     return tokenize_groups(Dataset.from_dict(texts), tokenizer)
+
+
+def translations(tokenizer) -> Dataset:
+    """Sentences and what stands for their translations, for a teacher with the same tokens."""
+    texts = {side: tiny.sentences(128, seed=seed) for seed, side in enumerate(("source", "target"))}
+    return tokenize_groups(Dataset.from_dict(texts), tokenizer, teacher_tokenizer=tokenizer)
 
 
 def distil(
@@ -95,7 +104,7 @@ def distil(
     """
     folder = Path(folder)
     tokenizer = tiny.tokenizer()
-    data = triplets(tokenizer) if trainer == "triplets" else tagged(tokenizer)
+    data = {"triplets": triplets, "translations": translations}.get(trainer, tagged)(tokenizer)
     defaults = {
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 4,
@@ -148,4 +157,26 @@ def distil(
         torch.save(state, folder / f"{name}.pt")
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         (folder / f"{name}.json").write_text(json.dumps(losses))
+    trainer.end()
+
+
+def rows_seen(folder: str) -> None:
+    """Train for an epoch, and write down which sentences this rank has trained on, and how often."""
+    tokenizer = tiny.tokenizer()
+    words = [f"{first} {second}" for first in tiny.WORDS[:8] for second in tiny.WORDS[8:16]]
+    data = Dataset.from_dict({"source": words, "target": words[::-1]})
+    rows = tokenize_groups(data, tokenizer, teacher_tokenizer=tokenizer)
+    args = tiny.arguments(folder, MCLTrainingArguments, num_train_epochs=1, save_strategy="no")
+    trainer = MCLTrainer(
+        tiny.model("bert"), tiny.model("bert", seed=1), args, train_dataset=rows, processing_class=tokenizer
+    )
+    seen, collate = [], trainer.data_collator
+
+    def record(batch):
+        seen.extend(tokenizer.decode(row["members"][0], skip_special_tokens=True) for row in batch)
+        return collate(batch)
+
+    trainer.data_collator = record
+    trainer.train()
+    (Path(folder) / f"rank-{args.process_index}.json").write_text(json.dumps([words, seen]))
     trainer.end()

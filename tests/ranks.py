@@ -5,6 +5,7 @@ A forkserver that has the slow imports loaded forks the ranks: a run of two cost
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import socket
@@ -30,7 +31,7 @@ def run_on_ranks(function: Callable, world: int, timeout: float = 90, **argument
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     ranks = [
-        _context.Process(target=_rank, args=(rank, world, port, function, arguments, list(sys.path)))
+        _context.Process(target=_rank, args=(rank, world, port, timeout, function, arguments, list(sys.path)))
         for rank in range(world)
     ]
     for process in ranks:
@@ -49,8 +50,11 @@ def run_on_ranks(function: Callable, world: int, timeout: float = 90, **argument
     return [process.exitcode for process in ranks]
 
 
-def _rank(rank: int, world: int, port: int, function: Callable, arguments: dict, path: list[str]) -> None:
+def _rank(
+    rank: int, world: int, port: int, timeout: float, function: Callable, arguments: dict, path: list[str]
+) -> None:
     sys.path[:] = path
+    faulthandler.dump_traceback_later(0.9 * timeout)  # a rank that hangs tells where
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),

@@ -45,3 +45,10 @@ def test_a_teacher_sharded_over_the_ranks_teaches_the_same(tmp_path):
 
 def test_evaluation_runs_on_two_ranks(tmp_path):
     assert len(curve(tmp_path, "evaluated", world=2, evaluate=True)) == 6
+
+
+def test_ranks_see_different_rows_and_together_all(tmp_path):
+    assert run_on_ranks(jobs.rows_seen, 2, folder=str(tmp_path)) == [0, 0]
+    (words, first), (_, second) = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1))
+    assert len(first) == len(second) == 32
+    assert sorted(first + second) == sorted(words)

@@ -14,8 +14,8 @@ SETUPS = {"one process": (1, 0), "DDP x 2": (2, 0), "ZeRO-2 x 2": (2, 2), "ZeRO-
 @pytest.mark.promise(2)
 @pytest.mark.parametrize(
     ("trainer", "cached"),
-    [("distil", False), ("distil", True), ("ckd", False), ("ckd, student's keys", True)],
-    ids=["live teacher", "cached teacher", "queue", "gradient cache"],
+    [("distil", False), ("distil", True), ("ckd", False), ("ckd, student's keys", True), ("translations", False)],
+    ids=["live teacher", "cached teacher", "queue", "gradient cache", "translations"],
 )
 @pytest.mark.parametrize(("world", "zero"), SETUPS.values(), ids=SETUPS)
 def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(world, zero, trainer, cached, tmp_path):

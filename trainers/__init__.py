@@ -8,6 +8,8 @@ from .ckd_trainer import CKDTrainer
 from .contrastive_arguments import ContrastiveTrainingArguments
 from .contrastive_trainer import ContrastiveTrainer
 from .distill_trainer import DistillTrainer
+from .mcl_arguments import MCLTrainingArguments
+from .mcl_trainer import MCLTrainer
 from .memory import bound_kernel_cache
 from .publish import best_stage, publish, push_student
 from .stage_plan import plan_table
@@ -21,6 +23,8 @@ __all__ = [
     "ContrastiveTrainingArguments",
     "DistillTrainer",
     "DistillTrainingArguments",
+    "MCLTrainer",
+    "MCLTrainingArguments",
     "ScoreOnDev",
     "Stage",
     "StageResult",

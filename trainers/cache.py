@@ -259,9 +259,8 @@ def _write_shard(teacher, rows, folder, index, collator, device, dtype, batch_si
 
 def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> dict[str, list[np.ndarray]]:
     """The teacher's outputs for some rows, in their order; run in batches of similar length."""
-    order = sorted(
-        range(len(features)), key=lambda i: len(features[i].get("teacher_input_ids", features[i]["input_ids"]))
-    )
+    read = "teacher_input_ids" if "teacher_input_ids" in features[0] else "input_ids"
+    order = sorted(range(len(features)), key=lambda i: len(features[i][read]))
     results: dict[str, list] = {}
     row_wise = {"embedding", "logits", "features"} if is_row_wise(teacher.models[0]) else {"embedding"}
     for start in range(0, len(order), batch_size):

@@ -54,6 +54,15 @@ GAO_2021 = """@misc{gao2021distilcse,
   archivePrefix = {arXiv},
 }"""
 
+DING_2022 = """@inproceedings{ding2022multistage,
+  title = {Multi-stage Distillation Framework for Cross-Lingual Semantic Similarity Matching},
+  author = {Ding, Kunbo and Liu, Weijie and Fang, Yuejian and Zhao, Zhe and Ju, Qi and Yang, Xuefeng},
+  booktitle = {Findings of the Association for Computational Linguistics: NAACL 2022},
+  year = {2022},
+  eprint = {2209.05869},
+  archivePrefix = {arXiv},
+}"""
+
 SIMCSE_2021 = """@inproceedings{gao2021simcse,
   title = {{SimCSE}: Simple Contrastive Learning of Sentence Embeddings},
   author = {Gao, Tianyu and Yao, Xingcheng and Chen, Danqi},
@@ -66,6 +75,9 @@ SIMCSE_2021 = """@inproceedings{gao2021simcse,
 CITATIONS = {
     "contrastive": GAO_2021,
     "positives": SIMCSE_2021,
+    "mcl": DING_2022,
+    "source": REIMERS_2020,
+    "target": REIMERS_2020,
     "logits": HINTON_2015,
     "similarity": TUNG_2019,
     "hidden": JIAO_2020,

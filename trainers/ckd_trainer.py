@@ -76,8 +76,8 @@ class CKDTrainer(WholeStepTrainer):
         batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.contrast is None or not batches:
             return batches, counts
-        outputs = [self.teacher.outputs(batch) for batch in batches]
-        keys, ids = [unit(output) for output in outputs], [text_ids(batch) for batch in batches]
+        keys = [unit(output) for output in self.run_teacher(batches)]
+        ids = [text_ids(batch) for batch in batches]
         step = self.accelerator.gather((torch.cat(keys), torch.cat(ids)))  # in the order of the ranks
         if len(step[0]) < 2 and self.queue is None:
             raise ValueError(
@@ -85,8 +85,8 @@ class CKDTrainer(WholeStepTrainer):
                 "queue_size=0."
             )
         past = (self.queue.keys, self.queue.ids) if self.queue is not None and len(self.queue) else None
-        for batch, output, own, its_ids in zip(batches, outputs, keys, ids, strict=True):
-            batch |= {"teacher_made": output, "candidates": Candidates(own, its_ids, step, past)}
+        for batch, own, its_ids in zip(batches, keys, ids, strict=True):
+            batch["candidates"] = Candidates(own, its_ids, step, past)
         batches[-1]["new_keys"] = step
         if self.contrast.compares_students:
             everyone = Candidates(*step, step, past)
@@ -100,18 +100,14 @@ class CKDTrainer(WholeStepTrainer):
             self.queue.push(*inputs["new_keys"])
         return loss
 
-    def teacher_outputs(self, batch):
-        """Of training they are there already."""
-        return batch["teacher_made"] if "teacher_made" in batch else super().teacher_outputs(batch)
-
     # --- The loss and what tells of a collapse ------------------------------------------------------------------------
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """As `DistillTrainer`; in evaluation, a batch's own keys are its candidates."""
         if self.contrast is not None and "candidates" not in inputs:
-            output, ids = self.teacher.outputs(inputs), text_ids(inputs)
+            (output,), ids = self.run_teacher([inputs]), text_ids(inputs)
             keys = unit(output)
-            inputs = inputs | {"teacher_made": output, "candidates": Candidates(keys, ids, (keys, ids))}
+            inputs["candidates"] = Candidates(keys, ids, (keys, ids))
         loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.contrast is not None:
             theirs = inputs["candidates"].positives

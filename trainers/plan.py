@@ -71,7 +71,7 @@ def build_objectives(
     pairs = tuple(layer_pairs(args.layer_map, student.depth, teacher.depth))
     made: list[Objective] = []
     if args.embedding_weight:
-        _check_widths(args, *sizes)
+        check_widths(args, *sizes)
         made.append(EmbeddingObjective(args.embedding_weight, args.pooler, teacher_pooler, args.embedding_loss, *sizes))
     if args.similarity_weight:
         made.append(SimilarityObjective(args.similarity_weight, args.pooler, teacher_pooler))
@@ -81,12 +81,12 @@ def build_objectives(
     if not student.attention_heads:
         _check_without_attention(args, student, pairs)
     if args.hidden_weight:
-        _check_widths(args, *sizes)
+        check_widths(args, *sizes)
         first = args.hidden_tokens == "first"
         made.append(HiddenStateObjective(args.hidden_weight, args.hidden_loss, pairs, first, *sizes))
     if args.features_weight:
         sizes = features or student.hidden_size, teacher.hidden_size
-        _check_widths(args, *sizes)
+        check_widths(args, *sizes)
         made.append(FeatureObjective(args.features_weight, args.hidden_loss, row_wise, *sizes))
     if args.attention_weight:
         maps = tuple((s - 1, tuple(t - 1 for t in group)) for s, group in pairs if s > 0 and min(group) > 0)
@@ -98,7 +98,12 @@ def build_objectives(
     return made
 
 
-def _check_widths(args: DistillTrainingArguments, student: int, teacher: int) -> None:
+def check_widths(args: DistillTrainingArguments, student: int, teacher: int) -> None:
+    """Refuse vectors of different widths where no projector is allowed.
+
+    Raises:
+        ValueError: they differ, and it isn't.
+    """
     if args.projector == "none" and student != teacher:
         raise ValueError(
             f"The student's vectors have {student} features, the teacher's {teacher}, and projector='none' allows no "

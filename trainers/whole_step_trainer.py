@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..modeling.encoding import EncoderOutput
+from .arguments import DistillTrainingArguments
 from .batches import Batch
-from .contrastive_arguments import ContrastiveTrainingArguments
 from .distill_trainer import DistillTrainer
 from .gradient_cache import shares
-from .objectives import ContrastiveObjective, Objective
+from .objectives import ContrastiveObjective, InfoNCEObjective, Objective
 from .plan import Dimensions
 
 
@@ -23,14 +24,14 @@ class WholeStepTrainer(DistillTrainer):
 
     @abstractmethod
     def build_contrast(
-        self, args: ContrastiveTrainingArguments, student: PreTrainedModel, teacher: Dimensions
+        self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
     ) -> ContrastiveObjective:
-        """The contrastive objective."""
+        """The contrastive objective, whose weight may be 0."""
 
     def build_objectives(self, args, student, teacher) -> list[Objective]:
         """Those of `DistillTrainer`, and the contrastive one unless its weight is 0."""
-        made = super().build_objectives(args, student, teacher)
-        return [*made, self.build_contrast(args, student, teacher)] if args.contrastive_weight else made
+        made, contrast = super().build_objectives(args, student, teacher), self.build_contrast(args, student, teacher)
+        return [*made, contrast] if contrast.weight else made
 
     @property
     def contrast(self) -> ContrastiveObjective | None:
@@ -46,6 +47,16 @@ class WholeStepTrainer(DistillTrainer):
         """
         if len(batches) > 1 or self.args.world_size > 1:
             batches[0]["whole_step"] = list(batches), loss
+
+    def run_teacher(self, batches: list[Batch]) -> list[EncoderOutput]:
+        """The teacher's outputs of micro-batches, before any of them is trained on; each keeps its own."""
+        for batch in batches:
+            batch["teacher_made"] = self.teacher.outputs(batch)
+        return [batch["teacher_made"] for batch in batches]
+
+    def teacher_outputs(self, batch: Batch) -> EncoderOutput:
+        """As `DistillTrainer`, but for what `run_teacher` has made already."""
+        return batch["teacher_made"] if "teacher_made" in batch else super().teacher_outputs(batch)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
         """Forward and backward of a micro-batch; before the first of a step that is to meet, shares are computed."""
@@ -72,14 +83,13 @@ class WholeStepTrainer(DistillTrainer):
         """Log alignment and uniformity (Wang & Isola 2020, arXiv:2005.10242), and how far cosines spread.
 
         Args:
-            ours: `[rows, features]`, the student's embeddings, all of one length, 1/tau.
-            theirs: `[rows, features]`, what they are to come near to; likewise, of any length.
+            ours: `[rows, features]`, the student's embeddings; where a temperature is learnt, of length 1/tau.
+            theirs: `[rows, features]`, what they are to come near to.
         """
-        scales = ours.norm(dim=-1)
-        ours, theirs = ours / scales[:, None], F.normalize(theirs, dim=-1)
+        if isinstance(self.contrast, InfoNCEObjective) and self.contrast.learn_temperature:
+            self.measure("scale", ours.norm(dim=-1).sum(), len(ours))
+        ours, theirs = F.normalize(ours, dim=-1), F.normalize(theirs, dim=-1)
         self.measure("alignment", (ours - theirs).square().sum(), len(ours))
-        if self.contrast.learn_temperature:
-            self.measure("scale", scales.sum(), len(scales))
         if len(ours) > 2:
             cosines = off_diagonal(ours)
             self.measure("uniformity", (4 * cosines - 4).exp().mean().log(), 1)

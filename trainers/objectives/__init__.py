@@ -7,9 +7,16 @@ count is known from the batch alone, before any forward pass, because the mean i
 
 from .base import Objective
 from .classes import FeatureObjective, LabelObjective, LogitsObjective
-from .contrastive import Candidates, ContrastiveObjective, GroupContrastObjective, TeacherContrastObjective
+from .contrastive import (
+    Candidates,
+    ContrastiveObjective,
+    GroupContrastObjective,
+    InfoNCEObjective,
+    TeacherContrastObjective,
+)
 from .embeddings import EmbeddingObjective, PooledObjective, SimilarityObjective
 from .layers import AttentionObjective, HiddenStateObjective, RelationObjective
+from .translations import SimilarityAcrossObjective, SourceObjective, TargetObjective
 
 __all__ = [
     "AttentionObjective",
@@ -19,11 +26,15 @@ __all__ = [
     "FeatureObjective",
     "GroupContrastObjective",
     "HiddenStateObjective",
+    "InfoNCEObjective",
     "LabelObjective",
     "LogitsObjective",
     "Objective",
     "PooledObjective",
     "RelationObjective",
+    "SimilarityAcrossObjective",
     "SimilarityObjective",
+    "SourceObjective",
+    "TargetObjective",
     "TeacherContrastObjective",
 ]

@@ -19,7 +19,28 @@ from .embeddings import PooledObjective
 
 @dataclass(frozen=True)
 class ContrastiveObjective(PooledObjective):
-    """InfoNCE on embeddings, whose rows may meet those of other micro-batches and ranks.
+    """A loss on embeddings whose rows meet, also with those of other micro-batches and ranks."""
+
+    @abstractmethod
+    def embeddings(self, student: EncoderOutput, batch: Batch) -> Tensor:
+        """What meets: `[rows, ..., features]`, float32."""
+
+    @abstractmethod
+    def values(self, embeddings: Tensor, others: Any) -> Tensor:
+        """The loss of each row, `[rows]`, among `others`."""
+
+    @abstractmethod
+    def others(self, batch: Batch) -> Any:
+        """What a batch that is alone is compared with."""
+
+    def __call__(self, student, teacher, batch):
+        embeddings = self.embeddings(student, batch)
+        return batch["share"].of(embeddings) if "share" in batch else self.values(embeddings, self.others(batch))
+
+
+@dataclass(frozen=True)
+class InfoNCEObjective(ContrastiveObjective):
+    """Cross-entropy of one's own among many.
 
     Attributes:
         temperature: tau, divides the cosines; where it is learnt, at the start.
@@ -33,23 +54,11 @@ class ContrastiveObjective(PooledObjective):
     def heads(self) -> dict[str, nn.Module]:
         return {"scaled_embedding": LearnedScale(1 / self.temperature)} if self.learn_temperature else {}
 
-    def embeddings(self, student: EncoderOutput, batch: Batch) -> Tensor:
-        """The student's embeddings, projected if they are, of length 1/tau: `[rows, ..., features]`, float32."""
+    def embeddings(self, student, batch):
+        """The student's embeddings, projected if they are, of length 1/tau."""
         if self.learn_temperature:
             return student.projected["scaled_embedding"]
         return F.normalize(student.projected.get("embedding", student.embedding).float(), dim=-1) / self.temperature
-
-    @abstractmethod
-    def values(self, embeddings: Tensor, others: Any) -> Tensor:
-        """The loss of each row, `[rows]`, among `others`."""
-
-    @abstractmethod
-    def others(self, batch: Batch) -> Any:
-        """What a batch that is alone is compared with."""
-
-    def __call__(self, student, teacher, batch):
-        embeddings = self.embeddings(student, batch)
-        return batch["share"].of(embeddings) if "share" in batch else self.values(embeddings, self.others(batch))
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class TeacherContrastObjective(ContrastiveObjective):
+class TeacherContrastObjective(InfoNCEObjective):
     """InfoNCE from the student's embedding to the teacher's (Gao et al. 2021, DistilCSE, arXiv:2112.05638).
 
     Attributes:
@@ -109,7 +118,7 @@ class TeacherContrastObjective(ContrastiveObjective):
 
 
 @dataclass(frozen=True)
-class GroupContrastObjective(ContrastiveObjective):
+class GroupContrastObjective(InfoNCEObjective):
     """InfoNCE from an anchor to its positive, among the positives and hard negatives of all groups of a step.
 
     Gao, Yao & Chen 2021, SimCSE, arXiv:2104.08821, eq. 4 and 5. A group is an anchor, a positive and any number of

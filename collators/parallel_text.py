@@ -1,0 +1,157 @@
+"""Parallel text: sentences and their translations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+from .collator import DistillationCollator
+from .readers import convert, digest, folded, named_errors, text_columns
+from .text_files import parallel_rows
+from .text_groups import GroupCollator
+
+logger = logging.getLogger(__name__)
+
+SIDES = ("source", "target")
+
+
+def read_parallel(
+    sources: Sequence[str],
+    *,
+    exclude: Iterable[str] = (),
+    max_characters: int = 250,
+    max_rows: int | None = None,
+    alpha: float = 1.0,
+) -> Dataset:
+    """Gather sentences and their translations, each pair of a source once.
+
+    Args:
+        sources: TSV files (plain or `.gz`) without a header row, a sentence and its translations in each row; or two
+            files whose rows translate each other, with a plus between them, each with columns as `read_texts` takes
+            them: `en.tsv:sentence1,sentence2+de.tsv:sentence1,sentence2`.
+        exclude: texts to leave out on either side, such as a test set's. Compared without regard to case and spacing.
+        max_characters: pairs with a longer side are left out.
+        max_rows: of each source at most, the first ones.
+        alpha: how often sources are seen: in proportion to their size to this power. 1 as they are, 0 all alike; those
+            that are to be seen more often are repeated (Conneau et al. 2020, XLM-R, arXiv:1911.02116, section 3.1).
+
+    Returns:
+        Columns `source` and `target`, source by source. What was left out is counted and logged.
+
+    Raises:
+        ValueError: a row without a translation, files of different lengths, a source of which nothing is left; and
+            what `read_dataset` raises.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha}: from 0 (all sources alike) to 1 (by their size).")
+    excluded = {folded(text) for text in exclude}
+    parts = [_first(_whole(_read(source), source, excluded, max_characters), max_rows) for source in sources]
+    longest = max(map(len, parts))
+    return concatenate_datasets([_repeated(part, round(longest ** (1 - alpha) * len(part) ** alpha)) for part in parts])
+
+
+@dataclass(frozen=True)
+class PairCollator:
+    """Makes batches of sentences and their translations: both for the student, the sentences for the teacher.
+
+    Args:
+        texts: makes the student's.
+        sources: makes the teacher's, from its own tokens.
+
+    Returns (when called with rows of `tokenize_groups(…, teacher_tokenizer=…)`):
+        What `texts` does, and `teacher`, `teacher_layout` (and `teacher_outputs`, of cached columns): of the first text
+        of each group. `groups` is in their order.
+    """
+
+    texts: GroupCollator
+    sources: DistillationCollator
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        if "teacher_input_ids" not in rows[0]:
+            raise ValueError(
+                f"The rows hold {', '.join(sorted(rows[0]))}, but no teacher_input_ids: tokens of the first text of "
+                "each pair for the teacher. Run tokenize_groups with teacher_tokenizer=..., be it the student's."
+            )
+        batch = self.texts(rows)
+        theirs = self.sources([_as_text(row) for row in rows])
+        batch |= {"teacher": theirs["student"], "teacher_layout": theirs["layout"]}
+        if "teacher_outputs" in theirs:
+            batch["teacher_outputs"] = theirs["teacher_outputs"]
+        if "order" in theirs:
+            batch |= {"groups": batch["groups"][theirs["order"]], "order": theirs["order"]}
+        return batch
+
+
+def _as_text(row: dict[str, Any]) -> dict[str, Any]:
+    cached = {name: value for name, value in row.items() if name.startswith("teacher_") and name != "teacher_input_ids"}
+    return {"input_ids": row["teacher_input_ids"]} | cached
+
+
+def _read(source: str) -> Dataset:
+    path = Path(source).expanduser()
+    if path.exists() or "+" not in source:
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {source} (in {Path.cwd()}).")
+        with named_errors(path):
+            return convert(path, parallel_rows)
+    first, _, second = source.partition("+")
+    sides = [concatenate_datasets(text_columns(side)) for side in (first, second)]
+    if len(sides[0]) != len(sides[1]):
+        raise ValueError(
+            f"Rows of {first} and {second} are to translate each other, but there are {len(sides[0])} and "
+            f"{len(sides[1])}."
+        )
+    columns = [side.rename_column("text", name) for side, name in zip(sides, SIDES, strict=True)]
+    return concatenate_datasets(columns, axis=1)
+
+
+def _whole(pairs: Dataset, source: str, excluded: set[str], max_characters: int) -> Dataset:
+    """The pairs that can be learnt from."""
+    # Arrays of numbers, as in `readers`: a corpus may be larger than memory.
+    kept, digests = array("q"), array("Q")
+    counts = dict.fromkeys(("empty", f"longer than {max_characters} characters", "excluded"), 0)
+    empty, long, out = counts
+    index = -1
+    for batch in pairs.with_format(None).iter(batch_size=10_000):
+        for sides in zip(batch["source"], batch["target"], strict=True):
+            index += 1
+            if not all(side and side.strip() for side in sides):
+                counts[empty] += 1
+            elif max(map(len, sides)) > max_characters:
+                counts[long] += 1
+            elif excluded and any(folded(side) in excluded for side in sides):
+                counts[out] += 1
+            else:
+                kept.append(index)
+                digests.append(digest("\t".join(sides)))
+    _, firsts = np.unique(np.asarray(digests), return_index=True)
+    counts["repeated"] = len(kept) - len(firsts)
+    left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+    if left_out:
+        logger.warning("Of %d pairs in %s, left out: %s.", len(pairs), source, left_out)
+    if not len(firsts):
+        raise ValueError(f"No pair is left of {source}; left out: {left_out}.")
+    return _chosen(pairs, np.asarray(kept)[np.sort(firsts)])
+
+
+def _first(pairs: Dataset, rows: int | None) -> Dataset:
+    return pairs if rows is None else _chosen(pairs, np.arange(min(rows, len(pairs))))
+
+
+def _repeated(pairs: Dataset, rows: int) -> Dataset:
+    return _chosen(pairs, np.arange(rows) % len(pairs))
+
+
+def _chosen(pairs: Dataset, indices: np.ndarray) -> Dataset:
+    # By default datasets pickles all indices to name the result.
+    name = hashlib.sha256(json.dumps(pairs._fingerprint).encode() + indices.tobytes()).hexdigest()[:32]
+    return pairs.select(indices, new_fingerprint=name)

@@ -1,0 +1,88 @@
+"""Distillation into other languages by translations (Ding et al. 2022, arXiv:2209.05869)."""
+
+from __future__ import annotations
+
+import torch
+
+from ..collators import DistillationCollator, GroupCollator, PairCollator
+from .mcl_arguments import MCLTrainingArguments
+from .objectives import Objective, SimilarityAcrossObjective, SourceObjective, TargetObjective
+from .plan import check_widths
+from .whole_step_trainer import WholeStepTrainer
+
+
+class MCLTrainer(WholeStepTrainer):
+    """Teaches a student a teacher's embeddings of sentences, for the sentences and for their translations.
+
+    The teacher, which may know one language only, reads the sentences; the student reads both. Its embeddings of
+    either come near to the teacher's of the sentence, and its similarities of sentences and translations near to those
+    of the sentences as the teacher sees them. With `mcl_weight=0` the last is left out, which makes it the
+    multilingual distillation of Reimers & Gurevych 2020 (arXiv:2004.09813).
+
+    The step is that of all micro-batches and all ranks, and has the gradient of one large batch (see
+    `gradient_cache`); with `mcl_weight` and more than one of either, every text is embedded twice.
+
+    Args: see `DistillTrainer`; `args` are `MCLTrainingArguments`, rows are pairs (see
+    `retort.collators.read_parallel` and `tokenize_groups`, with the teacher's tokenizer).
+
+    Raises:
+        ValueError: as `DistillTrainer`; an objective that compares token with token or row with row, or rows without
+            tokens for the teacher.
+    """
+
+    arguments_class = MCLTrainingArguments
+
+    def build_objectives(self, args, student, teacher) -> list[Objective]:
+        """The objectives on translations."""
+        if others := [name for name in args.weights if getattr(args, name) and name not in _WEIGHTS]:
+            raise ValueError(
+                f"{others[0]} compares what student and teacher make of the same text, but here the teacher reads the "
+                "sentences alone. Leave it out, or distil each language by a DistillTrainer."
+            )
+        made = super().build_objectives(args, student, teacher)
+        sizes = student.config.hidden_size, teacher.hidden_size
+        for objective, weight in ((SourceObjective, args.source_weight), (TargetObjective, args.target_weight)):
+            if weight:
+                check_widths(args, *sizes)
+                made.append(objective(weight, *_poolers(args), args.embedding_loss, *sizes))
+        return made
+
+    def build_contrast(self, args, student, teacher) -> SimilarityAcrossObjective:
+        """Similarities of sentences and translations."""
+        return SimilarityAcrossObjective(args.mcl_weight, *_poolers(args))
+
+    def build_collator(self, *arguments) -> PairCollator:
+        """That of `DistillTrainer`, for pairs."""
+        alike = super().build_collator(*arguments)
+        texts = GroupCollator(DistillationCollator(alike.student))
+        return PairCollator(texts, DistillationCollator(alike.teacher or alike.student))
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Fetch the micro-batches of one optimizer step, whose pairs are to meet."""
+        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.contrast is not None and batches:
+            made = [output.embedding for output in self.run_teacher(batches)]
+            everyone = self.accelerator.gather(torch.cat(made))
+            self.let_meet(batches, lambda embeddings: self.contrast.values(embeddings, everyone))
+        return batches, counts
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """As `DistillTrainer`; in evaluation, the pairs of a batch are compared with one another."""
+        if self.contrast is not None and "teacher_made" not in inputs:
+            self.run_teacher([inputs])
+        loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
+        sources, targets = ours.embedding.float()[inputs["groups"]].unbind(1)
+        self.measure_spread(sources, targets)
+        return (loss, ours) if return_outputs else loss
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            self._signature_columns += ["members", "teacher_input_ids"]
+
+
+def _poolers(args: MCLTrainingArguments) -> tuple[str, str]:
+    return args.pooler, args.teacher_pooler or args.pooler
+
+
+_WEIGHTS = ("mcl_weight", "source_weight", "target_weight")
