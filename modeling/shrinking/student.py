@@ -8,13 +8,14 @@ from typing import Literal
 
 import torch
 import transformers
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..embeddings import EMBEDDING_INITS
 from ..sharding import gathered
 from .depth import LAYER_INITS, with_layers
 from .draft import Draft
 from .recurrence import RANDOM, with_recurrence
+from .vocabulary import with_vocabulary
 from .width import with_widths
 
 
@@ -30,6 +31,8 @@ def shrink(
     recurrent_steps: int | None = None,
     embedding_size: int | None = None,
     embedding_init: Literal["svd", "pca", "cut", "random"] = "svd",
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
     freeze_embeddings: bool = False,
 ) -> PreTrainedModel:
     """Build a student from a teacher: fewer layers, narrower ones, or both.
@@ -60,6 +63,9 @@ def shrink(
             `"pca"`, or `"cut"` to the channels that all else is cut to. No effect at full width. With
             `embedding_size`, `"random"` draws the whole embedding layer, positions and norm included, as Ding et al.
             2022 (arXiv:2209.05869) did.
+        tokenizer: the student's own. The word embeddings of its tokens are the mean of those of the teacher's pieces
+            that spell them, a copy where there is one such piece; so is an output layer over the vocabulary.
+        teacher_tokenizer: the teacher's, beside `tokenizer`.
         freeze_embeddings: don't train the word embeddings (nor an output layer tied to them).
 
     Returns:
@@ -82,6 +88,7 @@ def shrink(
     with gathered(teacher):
         draft = Draft.of(teacher)
         draft = with_layers(draft, layers, layer_init)
+        draft = with_vocabulary(draft, tokenizer, teacher_tokenizer)
         width_init = "cut" if is_random else embedding_init
         draft = with_widths(draft, hidden_size, intermediate_size, num_attention_heads, width_init)
         draft = with_recurrence(draft, recurrent_steps, embedding_size, embedding_init)

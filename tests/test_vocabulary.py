@@ -1,0 +1,141 @@
+"""Tokens spelled in another vocabulary, and students that have one of their own."""
+
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import BertTokenizer
+
+from retort import shrink
+from retort.modeling.vocabulary import ROLES, Spelling, spell, vocabulary_size
+
+KINDS = ("wordpiece", "bpe", "unigram")
+TOKENIZERS = {kind: tiny.tokenizer(kind) for kind in KINDS}
+
+
+def text_of(tokenizer, ids):
+    return tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip().removeprefix("##")
+
+
+@pytest.mark.parametrize("by", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pieces_of_a_token_make_its_text(kind, by):
+    tokenizer, other = TOKENIZERS[kind], TOKENIZERS[by]
+    spelling = spell(tokenizer, other)
+    special = set(tokenizer.all_special_ids)
+    spelled = [token for token in range(vocabulary_size(tokenizer)) if spelling[token] and token not in special]
+    assert len(spelled) > 50
+    for token in spelled:
+        assert text_of(other, spelling[token]) == text_of(tokenizer, [token])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vocabulary_spells_itself(kind):
+    spelling = spell(TOKENIZERS[kind], TOKENIZERS[kind])
+    for token in range(len(spelling.counts)):
+        assert spelling[token] in ([token], [])
+    assert int((spelling.counts == 0).sum()) <= 1  # the mark of a beginning word, which is no text
+
+
+def test_tokens_inside_words_are_spelled_by_pieces_inside_words():
+    wordpiece, bpe, unigram = (TOKENIZERS[kind] for kind in KINDS)
+    inside = wordpiece.convert_tokens_to_ids("##o")
+    assert bpe.convert_ids_to_tokens(spell(wordpiece, bpe)[inside]) == ["o"]
+    assert unigram.convert_ids_to_tokens(spell(wordpiece, unigram)[inside]) == ["o"]
+    start = wordpiece.convert_tokens_to_ids("o")
+    assert bpe.convert_ids_to_tokens(spell(wordpiece, bpe)[start])[0].startswith("Ġ")
+    token = bpe.convert_tokens_to_ids("o")
+    assert wordpiece.convert_ids_to_tokens(spell(bpe, wordpiece)[token]) == ["##o"]
+
+
+def test_special_tokens_go_by_their_role():
+    other = tiny.tokenizer("bpe")
+    other.add_special_tokens({"pad_token": "<nothing>", "mask_token": "<hidden>"})
+    spelling = spell(TOKENIZERS["wordpiece"], other)
+    for role in ROLES:
+        ours = getattr(TOKENIZERS["wordpiece"], f"{role}_token_id")
+        if ours is not None:
+            assert spelling[ours] == [getattr(other, f"{role}_token_id")]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 6), max_size=4), min_size=1, max_size=9))
+def test_the_mean_of_pieces_is_the_mean(tokens):
+    rows = torch.randn(7, 3)
+    flat = torch.tensor([piece for pieces in tokens for piece in pieces], dtype=torch.long)
+    spelling = Spelling(flat, torch.tensor([len(pieces) for pieces in tokens]))
+    for made, pieces in zip(spelling.mean(rows), tokens, strict=True):
+        torch.testing.assert_close(made, rows[pieces].mean(0) if pieces else torch.zeros(3))
+    assert [spelling[index] for index in range(len(tokens))] == tokens
+
+
+# --- Students ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("task", ["encoder", "masked_lm"])
+def test_a_students_rows_are_the_mean_of_its_teachers(family, task):
+    teacher, own = tiny.model(family, task), TOKENIZERS["unigram"]
+    student = shrink(teacher, tokenizer=own, teacher_tokenizer=TOKENIZERS["wordpiece"])
+    size = vocabulary_size(own)
+    spelling = spell(own, TOKENIZERS["wordpiece"])
+    assert student.config.vocab_size == size
+    theirs, ours = (model.get_input_embeddings().weight for model in (teacher, student))
+    assert len(ours) == size
+    for token in range(size):
+        expected = theirs[spelling[token]] if spelling[token] else theirs
+        torch.testing.assert_close(ours[token], expected.mean(0))
+    if task == "masked_lm":
+        logits = student(torch.tensor([[7, 8, 9]])).logits
+        assert logits.shape == (1, 3, size)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_the_same_tokens_in_another_order_compute_the_same(family):
+    """A word-level twin of the teacher's tokenizer, its padding elsewhere: nothing but the numbers may change."""
+    teacher, old = tiny.model(family, "masked_lm"), TOKENIZERS["wordpiece"]
+    names = sorted(old.get_vocab(), key=lambda name: (name != "river", name))  # [PAD] isn't first any more
+    new = BertTokenizer(vocab={name: index for index, name in enumerate(names)}, do_lower_case=False)
+    student = shrink(teacher, tokenizer=new, teacher_tokenizer=old)
+    renamed = {old.get_vocab()[name]: index for index, name in enumerate(names)}
+    ids = torch.tensor([[2, 20, 33, 41, 3], [2, 50, 3, 0, 0]])
+    mask = (ids != 0).long()
+    own = ids.clone().apply_(renamed.get)
+    with torch.no_grad():
+        theirs = teacher(input_ids=ids, attention_mask=mask).logits
+        ours = student(input_ids=own, attention_mask=mask).logits
+    order = torch.tensor([old.get_vocab()[name] for name in names])
+    torch.testing.assert_close(ours[mask.bool()], theirs[mask.bool()][:, order])
+    assert student.config.pad_token_id == new.pad_token_id != 0
+
+
+def test_a_vocabulary_goes_together_with_all_else():
+    teacher = tiny.model("xlm-roberta", "masked_lm", layers=4)
+    student = shrink(
+        teacher,
+        layers=[0, 3],
+        hidden_size=16,
+        recurrent_steps=2,
+        embedding_size=8,
+        tokenizer=TOKENIZERS["bpe"],
+        teacher_tokenizer=TOKENIZERS["wordpiece"],
+    )
+    assert student(torch.tensor([[7, 8, 9]])).logits.shape == (1, 3, vocabulary_size(TOKENIZERS["bpe"]))
+
+
+@pytest.mark.promise(9)
+def test_what_can_not_be_spelled_is_refused():
+    with pytest.raises(ValueError, match=r"needs teacher_tokenizer=.* but got none"):
+        shrink(tiny.model("bert"), tokenizer=TOKENIZERS["bpe"])
+    small = tiny.model("bert", vocab_size=20)
+    with pytest.raises(ValueError, match="20 word embeddings, but got one with 78 tokens"):
+        shrink(small, tokenizer=TOKENIZERS["bpe"], teacher_tokenizer=TOKENIZERS["wordpiece"])
+
+
+def test_tokens_that_can_not_be_spelled_are_counted(caplog):
+    other = tiny.tokenizer("bpe")
+    other.add_tokens(["日本"])
+    with caplog.at_level("WARNING"):
+        shrink(tiny.model("bert"), tokenizer=other, teacher_tokenizer=TOKENIZERS["wordpiece"])
+    assert "of 146 tokens can't be spelled" in caplog.text
