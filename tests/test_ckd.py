@@ -10,6 +10,7 @@ from datasets import Dataset, concatenate_datasets
 from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
+from steps import step_of
 from transformers import TrainerCallback
 
 from retort.collators import tokenize
@@ -128,12 +129,6 @@ def make_trainer(tmp_path, tokenizer, data, *, width=16, student=None, **setting
     defaults = {"max_steps": 6, "learning_rate": 3e-3, "save_strategy": "no", "disable_dropout": True}
     args = tiny.arguments(tmp_path, CKDTrainingArguments, **defaults | settings)
     return CKDTrainer(student, teacher, args, train_dataset=data, processing_class=tokenizer)
-
-
-def step_of(trainer, *batches):
-    """The micro-batches of a step, as the trainer sees them."""
-    made = iter([trainer.data_collator([trainer.train_dataset[i] for i in batch]) for batch in batches])
-    return trainer.get_batch_samples(made, len(batches), torch.device("cpu"))
 
 
 def test_ids_tell_texts_apart_whatever_their_batch_and_form(tokenizer, tmp_path):

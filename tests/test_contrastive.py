@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from steps import gradient_of, step_of
 
 from retort.collators import read_groups, tokenize_groups
 from retort.trainers import ContrastiveTrainer, ContrastiveTrainingArguments
@@ -84,11 +85,6 @@ def make_trainer(tmp_path, tokenizer, data, **settings):
     return ContrastiveTrainer(model, args=args, train_dataset=data, eval_dataset=data, processing_class=tokenizer)
 
 
-def step_of(trainer, *batches):
-    made = iter([trainer.data_collator([trainer.train_dataset[i] for i in batch]) for batch in batches])
-    return trainer.get_batch_samples(made, len(batches), torch.device("cpu"))
-
-
 @pytest.mark.parametrize("members", [2, 3])
 @pytest.mark.parametrize("packing", [True, False])
 def test_the_loss_is_that_of_sentence_transformers(members, packing, tokenizer, tmp_path):
@@ -132,16 +128,8 @@ def test_copies_of_a_text_are_no_negatives(tokenizer, tmp_path):
 
 def test_micro_batches_have_the_gradient_of_one_large_batch(tokenizer, tmp_path):
     trainer = make_trainer(tmp_path, tokenizer, groups(tokenizer), learn_temperature=True)
-    trainer.create_optimizer()
-
-    def gradient(*batches):
-        trainer.model.zero_grad()
-        made, counts = step_of(trainer, *batches)
-        for batch in made:
-            trainer.training_step(trainer.model, batch, counts)
-        return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
-
-    torch.testing.assert_close(gradient(range(5), range(5, 6), range(6, 12)), gradient(range(12)), rtol=1e-4, atol=1e-5)
+    parts = gradient_of(trainer, range(5), range(5, 6), range(6, 12))
+    torch.testing.assert_close(parts, gradient_of(trainer, range(12)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_single_text_meets_itself_under_another_dropout(tokenizer, tmp_path):

@@ -5,6 +5,7 @@ import tiny
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
+from steps import gradient_of, step_of
 from torch.nn import functional as F
 
 from retort import MCLTrainer, MCLTrainingArguments
@@ -30,11 +31,6 @@ def make_trainer(tmp_path, tokenizer, *, width=32, kind=None, **settings):
         processing_class=tokenizer,
         teacher_processing_class=theirs,
     )
-
-
-def step_of(trainer, *batches):
-    made = iter([trainer.data_collator([trainer.train_dataset[i] for i in batch]) for batch in batches])
-    return trainer.get_batch_samples(made, len(batches), torch.device("cpu"))
 
 
 def embedded(model, tokens):
@@ -80,16 +76,8 @@ def test_the_loss_is_that_of_the_formulas(loss, width, kind, packing, tokenizer,
 @pytest.mark.parametrize("width", [32, 48])
 def test_micro_batches_have_the_gradient_of_one_large_batch(width, tokenizer, tmp_path):
     trainer = make_trainer(tmp_path, tokenizer, width=width)
-    trainer.create_optimizer()
-
-    def gradient(*batches):
-        trainer.model.zero_grad()
-        made, counts = step_of(trainer, *batches)
-        for batch in made:
-            trainer.training_step(trainer.model, batch, counts)
-        return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
-
-    torch.testing.assert_close(gradient(range(5), range(5, 6), range(6, 12)), gradient(range(12)), rtol=1e-4, atol=1e-5)
+    parts = gradient_of(trainer, range(5), range(5, 6), range(6, 12))
+    torch.testing.assert_close(parts, gradient_of(trainer, range(12)), rtol=1e-4, atol=1e-5)
 
 
 def test_without_similarities_it_is_multilingual_distillation(tokenizer, tmp_path):

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from ..collators import DistillationCollator, View, same_tokenizer
+from ..collators import DistillationCollator, same_tokenizer
 from ..modeling.distillation_model import DistillationModel
 from ..modeling.encoding import EncoderOutput, OutputRequest
-from ..modeling.packing import enable_packing, position_offset, supports_packing
 from ..modeling.projected_classifier import projected_classifier
 from .arguments import DistillTrainingArguments
 from .batches import Batch, as_batch
@@ -49,6 +48,7 @@ from .teacher import (
     load_teacher,
     shard_over_ranks,
 )
+from .views import collator_for, most_tokens
 
 
 class DistillTrainer(StudentTrainer):
@@ -144,22 +144,7 @@ class DistillTrainer(StudentTrainer):
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
         """The collator of a run that was given none: packed views where an architecture and the objectives allow."""
         allowed = args.packing and not any(isinstance(o, AttentionObjective) for o in self.objectives)
-        view = View.of(student, tokenizer, packed=allowed and packs(student))
-        if view.packed:
-            enable_packing(student)
-        if not teachers:
-            return DistillationCollator(view)
-        theirs = {
-            View.of(t, teacher_tokenizer or tokenizer, packed=allowed and all(map(packs, teachers))) for t in teachers
-        }
-        if len(theirs) > 1:  # positions are counted differently; padded rows leave that to each model
-            theirs = {View.of(teachers[0], teacher_tokenizer or tokenizer, packed=False)}
-        teacher_view = theirs.pop()
-        if teacher_view.packed:
-            for model in teachers:
-                enable_packing(model)
-        same = teacher_view == view and teacher_tokenizer is None
-        return DistillationCollator(view, None if same else teacher_view)
+        return collator_for(student, teachers, tokenizer, teacher_tokenizer, packing=allowed)
 
     # --- The loss -----------------------------------------------------------------------------------------------------
 
@@ -329,21 +314,10 @@ class DistillTrainer(StudentTrainer):
         save_sentence_transformer(
             folder,
             pooler=self.args.pooler,
-            max_length=min(self.processing_class.model_max_length, _most_tokens(self.student)),
+            max_length=min(self.processing_class.model_max_length, most_tokens(self.student)),
             normalize=self.args.embedding_loss == "cosine",
             projector=projector,
         )
-
-
-def packs(model: PreTrainedModel) -> bool:
-    """Whether a model is fed packed batches: its architecture takes them, and its head does not read whole rows."""
-    return supports_packing(model) and not is_row_wise(model)
-
-
-def _most_tokens(model: PreTrainedModel) -> float:
-    """How many tokens a row may have; RoBERTa-likes have positions that no token ever takes, LSTMs have none."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return math.inf if positions is None else positions - position_offset(model)
 
 
 def _teacher_dimensions(teachers: list[PreTrainedModel], args: DistillTrainingArguments) -> Dimensions | None:

@@ -5,12 +5,12 @@ nothing but torch and transformers: `trust_remote_code=True` loads it elsewhere.
 """
 
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
 
+from ..registration import register
 from .configuration_bilstm import BiLstmConfig
 from .modeling_bilstm import (
     BiLstmForSequenceClassification,
@@ -19,15 +19,14 @@ from .modeling_bilstm import (
     BiLstmPreTrainedModel,
 )
 
-AutoConfig.register(BiLstmConfig.model_type, BiLstmConfig)
-BiLstmConfig.register_for_auto_class()
-for auto_class, model_class in (
-    (AutoModel, BiLstmModel),
-    (AutoModelForTokenClassification, BiLstmForTokenClassification),
-    (AutoModelForSequenceClassification, BiLstmForSequenceClassification),
-):
-    auto_class.register(BiLstmConfig, model_class)
-    model_class.register_for_auto_class(auto_class.__name__)
+register(
+    BiLstmConfig,
+    {
+        AutoModel: BiLstmModel,
+        AutoModelForTokenClassification: BiLstmForTokenClassification,
+        AutoModelForSequenceClassification: BiLstmForSequenceClassification,
+    },
+)
 
 __all__ = [
     "BiLstmConfig",

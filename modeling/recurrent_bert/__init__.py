@@ -5,13 +5,13 @@ need nothing but torch and transformers: `trust_remote_code=True` loads it elsew
 """
 
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
 
+from ..registration import register
 from .configuration_recurrent_bert import RecurrentBertConfig
 from .modeling_recurrent_bert import (
     RecurrentBertForMaskedLM,
@@ -21,16 +21,15 @@ from .modeling_recurrent_bert import (
     RecurrentBertPreTrainedModel,
 )
 
-AutoConfig.register(RecurrentBertConfig.model_type, RecurrentBertConfig)
-RecurrentBertConfig.register_for_auto_class()
-for auto_class, model_class in (
-    (AutoModel, RecurrentBertModel),
-    (AutoModelForMaskedLM, RecurrentBertForMaskedLM),
-    (AutoModelForTokenClassification, RecurrentBertForTokenClassification),
-    (AutoModelForSequenceClassification, RecurrentBertForSequenceClassification),
-):
-    auto_class.register(RecurrentBertConfig, model_class)
-    model_class.register_for_auto_class(auto_class.__name__)
+register(
+    RecurrentBertConfig,
+    {
+        AutoModel: RecurrentBertModel,
+        AutoModelForMaskedLM: RecurrentBertForMaskedLM,
+        AutoModelForTokenClassification: RecurrentBertForTokenClassification,
+        AutoModelForSequenceClassification: RecurrentBertForSequenceClassification,
+    },
+)
 
 __all__ = [
     "RecurrentBertConfig",

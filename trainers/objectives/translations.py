@@ -6,28 +6,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .base import distance
 from .contrastive import ContrastiveObjective
-from .embeddings import PooledObjective
+from .embeddings import EmbeddingObjective
 
 
 @dataclass(frozen=True)
-class SourceObjective(PooledObjective):
+class SourceObjective(EmbeddingObjective):
     """Distance of the student's embedding of a sentence from the teacher's (Reimers & Gurevych 2020,
     arXiv:2004.09813, eq. 1)."""
 
     name = "source"
     member: ClassVar[int] = 0
-    loss: str
-    student_size: int
-    teacher_size: int
-
-    def heads(self):
-        if self.student_size == self.teacher_size:
-            return {}
-        return {"embedding": nn.Linear(self.student_size, self.teacher_size)}
 
     def count(self, batch):
         return len(batch["groups"])
