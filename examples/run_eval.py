@@ -46,6 +46,10 @@ from retort.trainers.storage import write_json
 TASK_SETS = {"sts": STS_TASKS, "transfer": TRANSFER_TASKS, "full": (*STS_TASKS, *TRANSFER_TASKS), "na": ()}
 # Those that have a development side of their own.
 WITH_DEV = ("STSBenchmark", "SICKRelatedness")
+PAIRS_HELP = (
+    "pairs: sentence1, sentence2, score, by a header or in this order; of two files with a header that translate each "
+    "other (en-de=en.tsv+de.tsv), sentence1 of the first and sentence2 of the second"
+)
 FOLDS = {"test": 10, "dev": 5, "fasttest": 5}
 
 
@@ -96,7 +100,7 @@ def parse_options() -> argparse.Namespace:
         help="test (10 folds), fasttest (5 folds), or dev: development sides, never a test side (default: test)",
     )
     tables = {"nargs": "+", "default": [], "metavar": "NAME=FILE"}
-    parser.add_argument("--sts", **tables, help="pairs: sentence1, sentence2, score, by a header or in this order")
+    parser.add_argument("--sts", **tables, help=PAIRS_HELP)
     parser.add_argument("--bitext", **tables, help="a sentence, a tab, its translation")
     parser.add_argument(
         "--probe", nargs="+", default=[], metavar="NAME=FOLDER", help="train.tsv and test.tsv: a text, a tab, its label"
@@ -181,7 +185,7 @@ def named_file(given: str) -> tuple[str, str]:
 
 def read_pairs(source: str) -> ScoredPairs:
     """Pairs with scores, from a table or any other form of dataset with the columns of STS-B."""
-    if Path(source).suffix in (".tsv", ".txt"):
+    if Path(source).suffix in (".tsv", ".txt") and Path(source).exists():
         return read_scored_pairs(source)
     pairs = read_sts(source)
     return ScoredPairs(pairs["sentence1"][:], pairs["sentence2"][:], pairs["score"][:])

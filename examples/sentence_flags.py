@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from command_line import parse
-from datasets import Dataset, Value
+from datasets import Dataset, Value, concatenate_datasets
 from sentence_students import SentenceModel, how_to_use, load_sentence_teacher, resume, side_by_side
 from transformers import PreTrainedModel
 
@@ -45,7 +45,8 @@ class STSArguments:
     sts_dev: str | None = field(
         default=None,
         metadata={
-            "help": "TSV with columns sentence1, sentence2, score: with --eval_strategy, its Spearman correlation is "
+            "help": "TSV with columns sentence1, sentence2, score, or two such files that translate each other "
+            "(en.tsv+de.tsv) for pairs across languages: with --eval_strategy, its Spearman correlation is "
             "reported as eval_sts, by which --load_best_model_at_end may select."
         },
     )
@@ -106,9 +107,28 @@ def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTraine
     return shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
 
 
-def read_sts(path: str) -> Dataset:
-    """Pairs with gold scores."""
-    return read_dataset(path).cast_column("score", Value("float64"))
+def read_sts(source: str) -> Dataset:
+    """Pairs with gold scores: `sentence1`, `sentence2`, `score`.
+
+    Args:
+        source: a file; or two with a plus between them (`en.tsv+de.tsv`), whose rows translate each other, for pairs of
+            a sentence in the one language and a sentence in the other.
+
+    Raises:
+        ValueError: two files that don't have the same scores.
+    """
+    first, plus, second = source.partition("+")
+    if not plus or Path(source).exists():
+        return read_dataset(source).cast_column("score", Value("float64"))
+    sides = [read_sts(first), read_sts(second)]
+    if sides[0]["score"][:] != sides[1]["score"][:]:
+        raise ValueError(
+            f"Rows of {first} and {second} are to translate each other, but their scores differ ({len(sides[0])} and "
+            f"{len(sides[1])} rows)."
+        )
+    return concatenate_datasets(
+        [sides[0].select_columns(["sentence1", "score"]), sides[1].select_columns("sentence2")], axis=1
+    )
 
 
 def sts(model: SentenceModel, pairs: Dataset) -> float:

@@ -244,24 +244,41 @@ def test_a_model_is_scored_on_everything(senteval, sentence_student, tmp_path):
     pairs = read_sts_task(senteval, "STSBenchmark")["STSBenchmark"]
     lines = [f"{a}\t{b}\t{s}" for a, b, s in zip(pairs.first, pairs.second, pairs.scores, strict=True)]
     (tmp_path / "STS.xx-yy.txt").write_text("\n".join(lines))
+    for name, columns in (("xx", (pairs.first, pairs.first)), ("yy", (pairs.second, pairs.second))):
+        rows = ["sentence1\tsentence2\tscore", *map("\t".join, zip(*columns, map(str, pairs.scores), strict=True))]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(rows))
     (tmp_path / "bitext.tsv").write_text("".join(f"{text}\t{text}\n" for text in dict.fromkeys(pairs.first)))
     (tmp_path / "cls").mkdir()
     for split, seed in (("train", 1), ("test", 2)):
         rows = [f"{text}\t{'long' if len(text.split()) > 6 else 'short'}\n" for text in tiny.sentences(80, seed=seed)]
         (tmp_path / "cls" / f"{split}.tsv").write_text("".join(rows))
     flags = ["--model", sentence_student, "--senteval", senteval, "--task_set", "full", "--mode", "fasttest"]
-    flags += ["--sts", f"xx-yy={tmp_path}/STS.xx-yy.txt", "--bitext", f"xx={tmp_path}/bitext.tsv"]
+    flags += [
+        "--sts",
+        f"xx-yy={tmp_path}/STS.xx-yy.txt",
+        f"both={tmp_path}/xx.tsv+{tmp_path}/yy.tsv",
+        "--bitext",
+        f"xx={tmp_path}/bitext.tsv",
+    ]
     printed = evaluate(*flags, "--probe", f"own={tmp_path}/cls", "--output", tmp_path / "scores.json")
     scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
-    assert list(scores["STS"]) == [*STS_TASKS, "xx-yy"]
+    assert list(scores["STS"]) == [*STS_TASKS, "xx-yy", "both"]
     assert list(scores["Transfer"]) == [*TRANSFER_TASKS, "own"]
-    assert scores["STS"]["STSBenchmark"]["all"] == scores["STS"]["xx-yy"]["all"]
+    assert scores["STS"]["STSBenchmark"]["all"] == scores["STS"]["xx-yy"]["all"] == scores["STS"]["both"]["all"]
     assert scores["Translations"]["xx"] == {"all": 1.0, "there": 1.0, "back": 1.0}
     assert scores["Transfer"]["own"]["test"] > 0.7
     model = SentenceTransformer(str(sentence_student), device="cpu")
     theirs = EmbeddingSimilarityEvaluator(pairs.first, pairs.second, [score / 5 for score in pairs.scores])(model)
     assert scores["STS"]["xx-yy"]["all"] == pytest.approx(theirs["spearman_cosine"], abs=1e-6)
     assert f"{100 * scores['STS']['STS12']['all']:.2f}" in printed
+
+
+@pytest.mark.promise(9)
+def test_files_that_do_not_translate_each_other_are_refused(sentence_student, tmp_path):
+    for name, score in (("xx", 1), ("yy", 2)):
+        (tmp_path / f"{name}.tsv").write_text(f"sentence1\tsentence2\tscore\na\tb\t{score}\n")
+    with pytest.raises(AssertionError, match="their scores differ"):
+        evaluate("--model", sentence_student, "--sts", f"{tmp_path}/xx.tsv+{tmp_path}/yy.tsv")
 
 
 def test_dev_mode_never_reads_a_test_side(senteval, sentence_student, tmp_path):
