@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +12,7 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from .collator import DistillationCollator
-from .readers import convert, digest, folded, named_errors, text_columns
+from .readers import convert, folded, named_errors, select, sift, text_columns
 from .text_files import parallel_rows
 from .text_groups import GroupCollator
 
@@ -116,42 +113,25 @@ def _read(source: str) -> Dataset:
 
 def _whole(pairs: Dataset, source: str, excluded: set[str], max_characters: int) -> Dataset:
     """The pairs that can be learnt from."""
-    # Arrays of numbers, as in `readers`: a corpus may be larger than memory.
-    kept, digests = array("q"), array("Q")
-    counts = dict.fromkeys(("empty", f"longer than {max_characters} characters", "excluded"), 0)
-    empty, long, out = counts
-    index = -1
-    for batch in pairs.with_format(None).iter(batch_size=10_000):
-        for sides in zip(batch["source"], batch["target"], strict=True):
-            index += 1
-            if not all(side and side.strip() for side in sides):
-                counts[empty] += 1
-            elif max(map(len, sides)) > max_characters:
-                counts[long] += 1
-            elif excluded and any(folded(side) in excluded for side in sides):
-                counts[out] += 1
-            else:
-                kept.append(index)
-                digests.append(digest("\t".join(sides)))
-    _, firsts = np.unique(np.asarray(digests), return_index=True)
-    counts["repeated"] = len(kept) - len(firsts)
-    left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+    batches = pairs.with_format(None).iter(batch_size=10_000)
+    kept, left_out = sift(
+        ((a or "", b or "") for batch in batches for a, b in zip(batch["source"], batch["target"], strict=True)),
+        {
+            "empty": lambda *sides: not all(side.strip() for side in sides),
+            f"longer than {max_characters} characters": lambda *sides: max(map(len, sides)) > max_characters,
+            "excluded": lambda *sides: excluded and any(folded(side) in excluded for side in sides),
+        },
+    )
     if left_out:
         logger.warning("Of %d pairs in %s, left out: %s.", len(pairs), source, left_out)
-    if not len(firsts):
+    if not len(kept):
         raise ValueError(f"No pair is left of {source}; left out: {left_out}.")
-    return _chosen(pairs, np.asarray(kept)[np.sort(firsts)])
+    return select(pairs, kept)
 
 
 def _first(pairs: Dataset, rows: int | None) -> Dataset:
-    return pairs if rows is None else _chosen(pairs, np.arange(min(rows, len(pairs))))
+    return pairs if rows is None else select(pairs, np.arange(min(rows, len(pairs))))
 
 
 def _repeated(pairs: Dataset, rows: int) -> Dataset:
-    return _chosen(pairs, np.arange(rows) % len(pairs))
-
-
-def _chosen(pairs: Dataset, indices: np.ndarray) -> Dataset:
-    # By default datasets pickles all indices to name the result.
-    name = hashlib.sha256(json.dumps(pairs._fingerprint).encode() + indices.tobytes()).hexdigest()[:32]
-    return pairs.select(indices, new_fingerprint=name)
+    return select(pairs, np.arange(rows) % len(pairs))

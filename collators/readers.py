@@ -6,10 +6,11 @@ import hashlib
 import json
 import logging
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_dataset, load_from_disk
@@ -80,16 +81,48 @@ def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ())
         ValueError: a column that isn't there or holds no text; nothing left. And what `read_dataset` raises.
     """
     texts = concatenate_datasets([column for source in sources for column in text_columns(source)])
-    excluded = exclude["text"] if isinstance(exclude, Dataset) else exclude
-    kept, counts = _chosen(texts, {folded(text) for text in excluded})
-    left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+    excluded = {folded(text) for text in (exclude["text"] if isinstance(exclude, Dataset) else exclude)}
+    kept, left_out = sift(
+        ((text or "",) for rows in texts.with_format(None).iter(batch_size=10_000) for text in rows["text"]),
+        {"empty": lambda text: not text.strip(), "excluded": lambda text: excluded and folded(text) in excluded},
+    )
     if left_out:
         logger.warning("Of %d texts read, left out: %s.", len(texts), left_out)
     if not len(kept):
         raise ValueError(f"No text is left of {', '.join(sources)}; left out: {left_out}.")
-    # By default datasets pickles all indices to name the result.
-    fingerprint = hashlib.sha256(texts._fingerprint.encode() + kept.tobytes()).hexdigest()[:32]
-    return texts.select(kept, new_fingerprint=fingerprint)
+    return select(texts, kept)
+
+
+def sift(rows: Iterable[tuple[str, ...]], faults: Mapping[str, Callable[..., Any]]) -> tuple[np.ndarray, str]:
+    """Find the rows that are worth keeping, each once.
+
+    Args:
+        rows: their texts; read once, so that there may be more than memory holds.
+        faults: what a row may suffer from, and how one tells from its texts.
+
+    Returns:
+        The indices of the rows to keep, in order; and how many were left out for which reason, in words.
+    """
+    # Arrays of numbers, not lists and sets of objects: 16 bytes for a row, however many millions there are.
+    candidates, digests = array("q"), array("Q")
+    counts = dict.fromkeys((*faults, "repeated"), 0)
+    for index, texts in enumerate(rows):
+        fault = next((name for name, has in faults.items() if has(*texts)), None)
+        if fault:
+            counts[fault] += 1
+        else:
+            candidates.append(index)
+            digests.append(digest("\t".join(texts)))
+    _, firsts = np.unique(np.asarray(digests), return_index=True)
+    counts["repeated"] = len(candidates) - len(firsts)
+    left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+    return np.asarray(candidates)[np.sort(firsts)], left_out
+
+
+def select(rows: Dataset, indices: np.ndarray) -> Dataset:
+    """Some rows, under a name that tells which; by default datasets pickles all indices to name the result."""
+    fingerprint = hashlib.sha256(rows._fingerprint.encode() + indices.tobytes()).hexdigest()[:32]
+    return rows.select(indices, new_fingerprint=fingerprint)
 
 
 def text_columns(source: str) -> list[Dataset]:
@@ -227,29 +260,6 @@ def _split_off_columns(source: str) -> tuple[str, list[str]]:
     if not colon or Path(source).expanduser().exists():
         return source, ["text"]
     return name, columns.split(",")
-
-
-def _chosen(texts: Dataset, excluded: set[str]) -> tuple[np.ndarray, dict[str, int]]:
-    """Indices of the texts to keep, in order, and how many were left out for which reason."""
-    # Arrays of numbers, not lists and sets of objects: 16 bytes for a text, however many millions there are.
-    candidates, digests = array("q"), array("Q")
-    counts = dict.fromkeys(("empty", "excluded", "repeated"), 0)
-    for index, text in enumerate(_stream(texts)):
-        if not text.strip():
-            counts["empty"] += 1
-        elif excluded and folded(text) in excluded:
-            counts["excluded"] += 1
-        else:
-            candidates.append(index)
-            digests.append(digest(text))
-    _, firsts = np.unique(np.asarray(digests), return_index=True)
-    counts["repeated"] = len(candidates) - len(firsts)
-    return np.asarray(candidates)[np.sort(firsts)], counts
-
-
-def _stream(texts: Dataset) -> Iterable[str]:
-    for batch in texts.with_format(None).iter(batch_size=10_000):
-        yield from (text or "" for text in batch["text"])
 
 
 def digest(text: str) -> int:

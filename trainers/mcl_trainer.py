@@ -10,6 +10,8 @@ from .objectives import Objective, SimilarityAcrossObjective, SourceObjective, T
 from .plan import check_widths
 from .whole_step_trainer import WholeStepTrainer
 
+_WEIGHTS = ("mcl_weight", "source_weight", "target_weight")
+
 
 class MCLTrainer(WholeStepTrainer):
     """Teaches a student a teacher's embeddings of sentences, for the sentences and for their translations.
@@ -83,6 +85,3 @@ class MCLTrainer(WholeStepTrainer):
 
 def _poolers(args: MCLTrainingArguments) -> tuple[str, str]:
     return args.pooler, args.teacher_pooler or args.pooler
-
-
-_WEIGHTS = ("mcl_weight", "source_weight", "target_weight")

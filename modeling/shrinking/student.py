@@ -76,10 +76,10 @@ def shrink(
         ValueError: a student that can't be built; the message says what could be.
         TypeError: a teacher that is neither a `PreTrainedModel` nor the name of one.
     """
-    is_random = embedding_init == RANDOM and embedding_size is not None
+    embedding_inits = EMBEDDING_INITS if embedding_size is None else (*EMBEDDING_INITS, RANDOM)
     for name, given, known in (
         ("layer_init", layer_init, LAYER_INITS),
-        ("embedding_init", "svd" if is_random else embedding_init, EMBEDDING_INITS),
+        ("embedding_init", embedding_init, embedding_inits),
     ):
         if given not in known:
             raise ValueError(f"Unknown {name}={given!r}. Choose one of {', '.join(known)}.")
@@ -89,7 +89,7 @@ def shrink(
         draft = Draft.of(teacher)
         draft = with_layers(draft, layers, layer_init)
         draft = with_vocabulary(draft, tokenizer, teacher_tokenizer)
-        width_init = "cut" if is_random else embedding_init
+        width_init = "cut" if embedding_init == RANDOM else embedding_init
         draft = with_widths(draft, hidden_size, intermediate_size, num_attention_heads, width_init)
         draft = with_recurrence(draft, recurrent_steps, embedding_size, embedding_init)
         student = draft.build()
