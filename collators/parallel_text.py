@@ -130,8 +130,8 @@ def _whole(pairs: Dataset, source: str, excluded: set[str], max_characters: int)
 
 
 def _first(pairs: Dataset, rows: int | None) -> Dataset:
-    return pairs if rows is None else select(pairs, np.arange(min(rows, len(pairs))))
+    return pairs if rows is None or rows >= len(pairs) else select(pairs, np.arange(rows))
 
 
 def _repeated(pairs: Dataset, rows: int) -> Dataset:
-    return select(pairs, np.arange(rows) % len(pairs))
+    return pairs if rows == len(pairs) else select(pairs, np.arange(rows) % len(pairs))

@@ -115,8 +115,10 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[_Text]) -> list[
     found |= zip(starts, _encode(tokenizer, [f" {texts[index].text}" for index in starts]), strict=True)
     for anchor in _ANCHORS:
         rest = [index for index in range(len(texts)) if index not in found]
-        alone = _encode(tokenizer, [f" {anchor}"])[0]
-        if len(_known(tokenizer, alone)) != 1 or not rest:
+        if not rest:
+            break
+        alone = _known(tokenizer, _encode(tokenizer, [f" {anchor}"])[0])
+        if len(alone) != 1:
             continue
         encoded = _encode(tokenizer, [f" {anchor}{texts[index].text}" for index in rest])
         # Where the anchor is not a piece of its own, another one is tried.

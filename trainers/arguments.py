@@ -208,6 +208,11 @@ class DistillTrainingArguments(TrainingArguments):
         return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else torch.float32
 
     @property
+    def poolers(self) -> tuple[str, str]:
+        """The student's pooler, and the teacher's."""
+        return self.pooler, self.teacher_pooler or self.pooler
+
+    @property
     def weights(self) -> list[str]:
         """Names of the objectives' weights."""
         return [each.name for each in fields(self) if each.name.endswith("_weight")]

@@ -59,8 +59,7 @@ class CKDTrainer(WholeStepTrainer):
         """InfoNCE against the teacher."""
         return TeacherContrastObjective(
             args.contrastive_weight,
-            args.pooler,
-            args.teacher_pooler or args.pooler,
+            *args.poolers,
             args.contrastive_temperature,
             args.learn_temperature,
             args.both_directions,

@@ -66,8 +66,3 @@ class ContrastiveTrainer(WholeStepTrainer):
             groups = self.contrast.embeddings(ours, inputs)
             self.measure_spread(groups[:, 0], groups[:, 1])
         return (loss, ours) if return_outputs else loss
-
-    def _set_signature_columns_if_needed(self) -> None:
-        if self._signature_columns is None:
-            super()._set_signature_columns_if_needed()
-            self._signature_columns.append("members")

@@ -46,12 +46,12 @@ class MCLTrainer(WholeStepTrainer):
         for objective, weight in ((SourceObjective, args.source_weight), (TargetObjective, args.target_weight)):
             if weight:
                 check_widths(args, *sizes)
-                made.append(objective(weight, *_poolers(args), args.embedding_loss, *sizes))
+                made.append(objective(weight, *args.poolers, args.embedding_loss, *sizes))
         return made
 
     def build_contrast(self, args, student, teacher) -> SimilarityAcrossObjective:
         """Similarities of sentences and translations."""
-        return SimilarityAcrossObjective(args.mcl_weight, *_poolers(args))
+        return SimilarityAcrossObjective(args.mcl_weight, *args.poolers)
 
     def build_collator(self, *arguments) -> PairCollator:
         """That of `DistillTrainer`, for pairs."""
@@ -76,12 +76,3 @@ class MCLTrainer(WholeStepTrainer):
         sources, targets = ours.embedding.float()[inputs["groups"]].unbind(1)
         self.measure_spread(sources, targets)
         return (loss, ours) if return_outputs else loss
-
-    def _set_signature_columns_if_needed(self) -> None:
-        if self._signature_columns is None:
-            super()._set_signature_columns_if_needed()
-            self._signature_columns += ["members", "teacher_input_ids"]
-
-
-def _poolers(args: MCLTrainingArguments) -> tuple[str, str]:
-    return args.pooler, args.teacher_pooler or args.pooler

@@ -66,15 +66,14 @@ def build_objectives(
     Raises:
         ValueError: the two models do not fit each other in what an objective compares.
     """
-    teacher_pooler = args.teacher_pooler or args.pooler
     sizes = student.hidden_size, teacher.hidden_size
     pairs = tuple(layer_pairs(args.layer_map, student.depth, teacher.depth))
     made: list[Objective] = []
     if args.embedding_weight:
         check_widths(args, *sizes)
-        made.append(EmbeddingObjective(args.embedding_weight, args.pooler, teacher_pooler, args.embedding_loss, *sizes))
+        made.append(EmbeddingObjective(args.embedding_weight, *args.poolers, args.embedding_loss, *sizes))
     if args.similarity_weight:
-        made.append(SimilarityObjective(args.similarity_weight, args.pooler, teacher_pooler))
+        made.append(SimilarityObjective(args.similarity_weight, *args.poolers))
     if args.logits_weight:
         _check_labels(student, teacher)
         made.append(LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise))

@@ -191,7 +191,7 @@ def _load_pretrained(source, student, args, brought: Sequence[str] = (), **confi
             "as save_pretrained() writes them, both whole (not a pointer of git-lfs)."
         ) from error
     # Sentence encoders that average tokens are saved without a pooler, which is no harm unless it is asked for.
-    known = brought if (args.teacher_pooler or args.pooler) == "cls" else ("pooler", *brought)
+    known = brought if args.poolers[1] == "cls" else ("pooler", *brought)
     new = [key for key in report["missing_keys"] if not any(f".{name}." in f".{key}" for name in known)]
     if new:
         raise ValueError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..anatomy import layers_name, parameter_count, split_layer_name
 from ..sharding import gathered
-from .configuration_recurrent_bert import RecurrentBertConfig
 from .modeling_recurrent_bert import RecurrentBertPreTrainedModel
 from .stock import BERT, ROBERTA, settings
 
@@ -37,49 +37,39 @@ def expand(student: RecurrentBertPreTrainedModel) -> PreTrainedModel:
     """
     if not isinstance(student, RecurrentBertPreTrainedModel):
         raise TypeError(f"expand takes a RecurrentBert, but got a {type(student).__name__}, which is stock already.")
-    config = student.config
-    family = ROBERTA if config.roberta_positions else BERT
+    family = ROBERTA if student.config.roberta_positions else BERT
     task = family.task_of(type(student))
+    shared = {name: value for name, value in settings(student.config).items() if name not in OWN_SETTINGS}
     with gathered(student):
         stock = task.stock.from_pretrained(
             None,
-            config=stock_config(config),
+            config=family.config(**shared),
             state_dict=family.to_stock(_unrolled(student), task),
             dtype=torch.float32,
         )
+        before, after = parameter_count(student), parameter_count(stock)
     stock.name_or_path = stock.config.name_or_path = ""
-    sizes = [sum(p.numel() * 4 for p in model.parameters()) / 1e6 for model in (student, stock)]
     logger.info(
         "%s: %d parameters, %.0f MB in float32; as %s: %d parameters, %.0f MB.",
         type(student).__name__,
-        parameter_count(student),
-        sizes[0],
+        before,
+        before * 4 / 1e6,
         type(stock).__name__,
-        parameter_count(stock),
-        sizes[1],
+        after,
+        after * 4 / 1e6,
     )
     return stock
 
 
-def stock_config(config: RecurrentBertConfig) -> PreTrainedConfig:
-    """The configuration of the stock model with the same outputs."""
-    shared = {name: value for name, value in settings(config).items() if name not in OWN_SETTINGS}
-    return (ROBERTA if config.roberta_positions else BERT).config(**shared)
-
-
-def _unrolled(student: RecurrentBertPreTrainedModel) -> dict[str, torch.Tensor]:
+def _unrolled(student: RecurrentBertPreTrainedModel) -> dict[str, Tensor]:
     """A stock model's weights, by the names that they have in a RecurrentBert."""
-    layers, unique = layers_name(student), student.config.num_unique_layers
-    tensors = {}
-    tied = student.all_tied_weights_keys
+    layers, depth, unique = layers_name(student), student.config.num_hidden_layers, student.config.num_unique_layers
+    tied, tensors = student.all_tied_weights_keys, {}
     for name, tensor in student.state_dict().items():
-        tensor = tensor.detach().to("cpu", torch.float32, copy=True)
         layer, part = split_layer_name(name, layers)
-        if layer is not None:
-            for copy_of in range(layer, student.config.num_hidden_layers, unique):
-                tensors[f"{layers}.{copy_of}.{part}"] = tensor.clone()
-        elif name not in tied:
-            tensors[name] = tensor
+        names = [name] if layer is None else [f"{layers}.{place}.{part}" for place in range(layer, depth, unique)]
+        # No two names may share memory: transformers takes such for a mistake when it saves them.
+        tensors |= {each: tensor.detach().to("cpu", torch.float32, copy=True) for each in names if each not in tied}
     projection = next((name for name in tensors if name.endswith("embeddings.projection.weight")), None)
     if projection is not None:
         words = projection.replace("projection", "word_embeddings")

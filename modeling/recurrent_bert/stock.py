@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +93,7 @@ def _renamed(name: str, beginnings: Mapping[str, str]) -> str:
 
 def settings(config: PreTrainedConfig) -> dict[str, Any]:
     """What a configuration says of its model; what it says of its class is left out."""
-    return {name: value for name, value in copy.deepcopy(config.to_dict()).items() if name not in CLASS_ENTRIES}
+    return {name: value for name, value in config.to_dict().items() if name not in CLASS_ENTRIES}
 
 
 BERT = Family(

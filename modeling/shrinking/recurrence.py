@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from torch import Tensor
 
+from ..anatomy import layers_name, split_layer_name
 from ..embeddings import factorise_embeddings
 from ..packing import position_offset
 from ..recurrent_bert.configuration_recurrent_bert import RecurrentBertConfig
@@ -50,11 +51,11 @@ def with_recurrence(
 
 
 def _stock(draft: Draft) -> tuple[Family, Task]:
+    """What the draft is inside. Told by its weights' names, not by its family's, of which there are many."""
     family = ROBERTA if position_offset(draft.outline) else BERT
     task = family.task_like(draft.architecture)
-    ours = family.to_ours(draft.tensors, task) if task else draft.tensors
-    known = _names(task) if task else set()
-    if strange := [name for name in ours if _of_any_layer(name) not in known]:
+    strange = _names_unlike(task, family.to_ours(draft.tensors, task)) if task else list(draft.tensors)
+    if strange:
         raise ValueError(
             f"{draft.architecture.__name__} has no counterpart with recurrent layers (which have no {strange[0]}). "
             "There is one of a bare BERT, RoBERTa or XLM-RoBERTa encoder, and of their models for masked LM, token "
@@ -63,14 +64,12 @@ def _stock(draft: Draft) -> tuple[Family, Task]:
     return family, task
 
 
-def _names(task: Task) -> set[str]:
-    """Of the weights of a RecurrentBert, those of its layers without the layer's number."""
-    config = RecurrentBertConfig(num_hidden_layers=1, num_unique_layers=1)
-    return {_of_any_layer(name) for name in skeleton(task.ours, config).state_dict()}
-
-
-def _of_any_layer(name: str) -> str:
-    return re.sub(r"\.layer\.\d+\.", ".layer.", name)
+def _names_unlike(task: Task, names: Iterable[str]) -> list[str]:
+    """Those that no weight of a RecurrentBert has, whatever the layer's number."""
+    model = skeleton(task.ours, RecurrentBertConfig(num_hidden_layers=1, num_unique_layers=1))
+    layers = layers_name(model)
+    known = {split_layer_name(name, layers)[1] for name in model.state_dict()}
+    return [name for name in names if split_layer_name(name, layers)[1] not in known]
 
 
 def _factorised(tensors: dict[str, Tensor], size: int, embedding_init: str) -> dict[str, Tensor]:
