@@ -3,12 +3,13 @@
 from .collator import DistillationCollator, View
 from .docstrings import DocstringCorpus, docstring_corpus
 from .encoder import same_tokenizer
-from .parallel_text import PairCollator, read_parallel
+from .parallel_text import PairCollator, both_sides, read_parallel
 from .passages import passages
 from .readers import read_dataset, read_texts
 from .tasks import Task, read_task
 from .text_groups import GroupCollator, read_groups, tokenize_groups
 from .tokenization import tokenize
+from .tokenizer_training import train_tokenizer
 
 __all__ = [
     "DistillationCollator",
@@ -17,6 +18,7 @@ __all__ = [
     "PairCollator",
     "Task",
     "View",
+    "both_sides",
     "docstring_corpus",
     "passages",
     "read_dataset",
@@ -27,4 +29,5 @@ __all__ = [
     "same_tokenizer",
     "tokenize",
     "tokenize_groups",
+    "train_tokenizer",
 ]

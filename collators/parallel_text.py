@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from .collator import DistillationCollator
-from .readers import convert, folded, named_errors, select, sift, text_columns
+from .readers import convert, distinct, folded, named_errors, select, sift, text_columns
 from .text_files import parallel_rows
 from .text_groups import GroupCollator
 
@@ -54,6 +54,12 @@ def read_parallel(
     parts = [_first(_whole(_read(source), source, excluded, max_characters), max_rows) for source in sources]
     longest = max(map(len, parts))
     return concatenate_datasets([_repeated(part, round(longest ** (1 - alpha) * len(part) ** alpha)) for part in parts])
+
+
+def both_sides(pairs: Dataset) -> Dataset:
+    """The texts of both sides of what `read_parallel` has read, each once, in a column `text`."""
+    columns = [pairs.select_columns(side).rename_column(side, "text") for side in SIDES]
+    return distinct(columns, named="the translations")
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,22 @@ def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ())
     Raises:
         ValueError: a column that isn't there or holds no text; nothing left. And what `read_dataset` raises.
     """
-    texts = concatenate_datasets([column for source in sources for column in text_columns(source)])
+    columns = [column for source in sources for column in text_columns(source)]
+    return distinct(columns, exclude=exclude, named=", ".join(sources))
+
+
+def distinct(columns: Sequence[Dataset], *, named: str, exclude: Iterable[str] | Dataset = ()) -> Dataset:
+    """Join texts, each once; what was left out is counted and logged.
+
+    Args:
+        columns: datasets with a column `text`, and no other.
+        named: what an error calls them.
+        exclude: see `read_texts`.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    texts = concatenate_datasets(columns)
     excluded = {folded(text) for text in (exclude["text"] if isinstance(exclude, Dataset) else exclude)}
     kept, left_out = sift(
         ((text or "",) for rows in texts.with_format(None).iter(batch_size=10_000) for text in rows["text"]),
@@ -89,7 +104,7 @@ def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ())
     if left_out:
         logger.warning("Of %d texts read, left out: %s.", len(texts), left_out)
     if not len(kept):
-        raise ValueError(f"No text is left of {', '.join(sources)}; left out: {left_out}.")
+        raise ValueError(f"No text is left of {named}; left out: {left_out}.")
     return select(texts, kept)
 
 

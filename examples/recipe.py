@@ -16,6 +16,21 @@ from retort import DistillTrainer, Stage
 
 
 @dataclass(frozen=True)
+class Assistant:
+    """A model between teacher and student: the student is made of it, and learns from it where a stage says so.
+
+    Attributes:
+        model: hub id or folder of a finished one; None for one that is trained first.
+        student: how one that is trained first is made of the teacher.
+        stages: which it goes through.
+    """
+
+    model: str | None = None
+    student: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What a recipe says.
 
@@ -23,7 +38,8 @@ class Recipe:
         teacher: hub id or folder.
         teacher_name: what to call it.
         fine_tuning: the stage that gives the teacher its head; None if it has one.
-        student: how the student is made of the teacher.
+        assistant: between teacher and student; None without one.
+        student: how the student is made of the teacher, or of the assistant if there is one.
         data: what it learns from.
         stages: in their order.
         arguments: of every stage's trainer, the fine-tuning's among them; a stage's own win.
@@ -39,6 +55,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     output_dir: str
     fine_tuning: Stage | None = None
+    assistant: Assistant | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     push_to_hub: str | None = None
@@ -49,12 +66,12 @@ class Recipe:
         return replace(self, teacher=teacher, teacher_name=teacher, output_dir=folder)
 
     def with_seed(self, seed: int) -> Recipe:
-        """Another seed for every stage of the student; the teacher's own fine-tuning keeps its own."""
+        """Another seed for every stage of the student; the teacher's fine-tuning and the assistant keep theirs."""
         return replace(self, stages=tuple(replace(s, arguments={**s.arguments, "seed": seed}) for s in self.stages))
 
 
 _REQUIRED = ("teacher", "student", "data", "stages", "output_dir")
-_OPTIONAL = ("arguments", "evaluation", "push_to_hub")
+_OPTIONAL = ("assistant", "arguments", "evaluation", "push_to_hub")
 
 
 def read_recipe(path: str) -> Recipe:
@@ -71,17 +88,16 @@ def read_recipe(path: str) -> Recipe:
             f"{path}: a recipe has the sections {', '.join(_REQUIRED)} and, if need be, {', '.join(_OPTIONAL)}; here, "
             f"{', '.join(missing) or 'none'} are missing and {', '.join(unknown) or 'none'} unknown."
         )
-    if not isinstance(found["stages"], list) or not all(isinstance(stage, dict) for stage in found["stages"]):
-        raise SystemExit(f"{path}: stages must be a list (- name: ...).")
     source, name, fine_tuning = _teacher(found["teacher"], path)
     return Recipe(
         teacher=source,
         teacher_name=name,
         student=found["student"],
         data=found["data"],
-        stages=tuple(stage_of(stage, path) for stage in found["stages"]),
+        stages=_stages(found["stages"], path),
         output_dir=found["output_dir"],
         fine_tuning=fine_tuning,
+        assistant=_assistant(found["assistant"], path) if "assistant" in found else None,
         arguments=_resolved(found.get("arguments", {})),
         evaluation=found.get("evaluation", {}),
         push_to_hub=found.get("push_to_hub"),
@@ -125,6 +141,22 @@ def _teacher(named: str | Mapping[str, Any], path: str) -> tuple[str, str, Stage
     if "model" not in named:
         raise SystemExit(f"{path}: teacher needs a model (hub id or folder), or a package, folder, sha256 and name.")
     return named["model"], named["model"], stage
+
+
+def _assistant(settings: Mapping[str, Any], path: str) -> Assistant:
+    """An assistant as a recipe writes it."""
+    if set(settings) not in ({"model"}, {"student", "stages"}):
+        raise SystemExit(
+            f"{path}: an assistant is a finished model (model: hub id or folder), or has student and stages, by which "
+            f"it is made of the teacher; here are {', '.join(settings)}."
+        )
+    return Assistant(**settings | {"stages": _stages(settings.get("stages", []), path)})
+
+
+def _stages(found: Any, path: str) -> tuple[Stage, ...]:
+    if not isinstance(found, list) or not all(isinstance(stage, dict) for stage in found):
+        raise SystemExit(f"{path}: stages must be a list (- name: ...).")
+    return tuple(stage_of(stage, path) for stage in found)
 
 
 def _resolved(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,12 @@ from dataclasses import replace
 
 import transformers
 from recipe import Recipe, read_recipe
-from recipe_output import finish
-from run_task import run_task, show
+from run_sentences import run_sentences
+from run_task import run_task
 from sentence_recipe import SentenceRecipe
-from sentence_students import how_to_use
 from task_recipe import TaskRecipe
-from transformers import AutoModel
 
-from retort.trainers import best_stage, push_student
+from retort.trainers import push_student
 
 
 def main() -> None:
@@ -28,6 +26,8 @@ def main() -> None:
     options = parse_options()
     recipe = changed(read_recipe(options.recipe), options)
     if "task" in recipe.data:
+        if recipe.assistant:
+            raise SystemExit(f"{options.recipe}: only recipes for sentences have an assistant.")
         run_task(TaskRecipe(recipe), dry_run=options.dry_run)
     else:
         run_sentences(SentenceRecipe(recipe), dry_run=options.dry_run)
@@ -56,21 +56,6 @@ def changed(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     if options.push_to_hub:
         recipe = replace(recipe, push_to_hub=options.push_to_hub)
     return recipe if options.seed is None else recipe.with_seed(options.seed)
-
-
-def run_sentences(work: SentenceRecipe, *, dry_run: bool) -> None:
-    """Distil a sentence encoder and report."""
-    recipe, run = work.recipe, work.staged_run()
-    print(work.introduction)
-    show(run, "Stages of the student")
-    if dry_run:
-        return
-    results = run.run()
-    print("\nMeasuring quality and speed of teacher, untrained and trained student ...", flush=True)
-    best = best_stage(results)
-    report = work.report(run.materials.student, AutoModel.from_pretrained(best.folder), list(best.log_history))
-    finish(recipe, results, report, data=work.corpus.data)
-    print(f"\n{how_to_use(recipe.output_dir)}\n")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from accelerate import PartialState
-from recipe_output import finish
-from task_recipe import TaskRecipe, stage_scores
+from recipe_output import finish, show, stage_scores
+from task_recipe import TaskRecipe
 from task_report import task_report
 
 from retort import DistillTrainingArguments, StagedRun
-from retort.evaluation.report_table import aligned
 from retort.modeling.onnx.session import onnx_library
-from retort.trainers import StageResult, best_stage, bound_kernel_cache, plan_table
+from retort.trainers import StageResult, best_stage, bound_kernel_cache
 
 
 def run_task(work: TaskRecipe, *, dry_run: bool) -> None:
@@ -56,14 +55,9 @@ def introduce(work: TaskRecipe) -> None:
 def judge(work: TaskRecipe, teacher: str, run: StagedRun, results: list[StageResult]) -> None:
     """Measure the best stage's student beside its teacher, and publish it."""
     best = best_stage(results)
-    print("\n" + "\n".join(aligned(stage_scores(results), gap=2)) + f"\n\nBest on dev: {best.name}. Measuring ...\n")
+    print("\n" + "\n".join(stage_scores(results)) + f"\n\nBest on dev: {best.name}. Measuring ...\n")
     report, entities = task_report(work, teacher, run.materials.student, best)
     if entities:
         print(entities.table())
     finish(work.recipe, results, report)
     print(f"Predict with it: python examples/run_predict.py --model {work.recipe.output_dir} --input texts.txt\n")
-
-
-def show(run: StagedRun, title: str) -> None:
-    """Print a plan."""
-    print(f"\n{title}\n\n" + "\n".join(aligned(plan_table(run.plan), gap=2)) + "\n", flush=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Protocol
 
 from datasets import Dataset
 from sentence_flags import read_sts, sts
 from sentence_students import SentenceModel
 
-from retort.collators import docstring_corpus, passages, read_groups, read_texts
-from retort.evaluation import retrieval_scores
+from retort.collators import docstring_corpus, passages, read_dataset, read_groups, read_parallel, read_texts
+from retort.collators.parallel_text import both_sides
+from retort.collators.readers import distinct
+from retort.evaluation import bitext_accuracy, retrieval_scores
 
 
 class Corpus(Protocol):
@@ -24,18 +27,20 @@ class Corpus(Protocol):
         sample: unseen texts, for speed and for agreement with the teacher.
         measured: on what `quality` is measured.
         data: of the model card: what was learnt from, and how many rows.
-        dev: pairs with scores by which stages are compared, or None.
+        dev: name -> pairs with scores by which stages are compared; may be empty.
         texts: a column `text` to learn from.
         groups: groups for a `ContrastiveTrainer`.
+        translations: sentences and their translations for an `MCLTrainer`.
     """
 
     introduction: str
     sample: Sequence[str]
     measured: str
     data: Mapping[str, int]
-    dev: Dataset | None
+    dev: Mapping[str, Dataset]
     texts: Dataset
     groups: Dataset
+    translations: Dataset
 
     def quality(self, model: SentenceModel) -> dict[str, float]:
         """Scores on what was not learnt from, the most important first."""
@@ -45,7 +50,9 @@ class Corpus(Protocol):
 class Docstrings:
     """The docstrings of Python's standard library."""
 
-    dev = None
+    @property
+    def dev(self) -> Mapping[str, Dataset]:
+        return {}
 
     @cached_property
     def _corpus(self):
@@ -65,6 +72,10 @@ class Docstrings:
     @property
     def groups(self) -> Dataset:
         raise SystemExit("Docstrings hold no groups: a stage with data: groups needs data.group_files.")
+
+    @property
+    def translations(self) -> Dataset:
+        raise SystemExit("Docstrings hold no translations: a stage with data: translations needs data.parallel_files.")
 
     @property
     def data(self) -> Mapping[str, int]:
@@ -94,48 +105,76 @@ class Files:
     """Files of the user's, judged by the likeness of pairs that people have scored.
 
     Attributes:
-        sts_test: name -> table with sentence1, sentence2, score; the first is what a report compares by.
+        sts_test: name -> table with sentence1, sentence2, score; or two that translate each other (see `read_sts`).
+            A report compares by the first, or of several by their mean.
         train_files: texts, as `read_texts` takes them.
-        exclude_files: texts to leave out; those of `sts_dev` and `sts_test` are left out in any case.
+        exclude_files: texts to leave out; those that models are judged by are left out in any case.
         group_files: groups, as `read_groups` takes them.
-        sts_dev: a table by which stages are compared.
+        parallel_files: translations, as `read_parallel` takes them; the texts of both sides are learnt from, too.
+        alpha: how often parallel files are seen (see `read_parallel`).
+        sts_dev: tables by whose mean stages are compared.
+        bitext: name -> TSV of a sentence and its translation, which are to find each other.
     """
 
     sts_test: Mapping[str, str]
     train_files: Sequence[str] = ()
     exclude_files: Sequence[str] = ()
     group_files: Sequence[str] = ()
-    sts_dev: str | None = None
+    parallel_files: Sequence[str] = ()
+    alpha: float = 1.0
+    sts_dev: str | Mapping[str, str] | None = None
+    bitext: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
-    def dev(self) -> Dataset | None:
-        return self.sts_dev and read_sts(self.sts_dev)
+    def dev(self) -> Mapping[str, Dataset]:
+        named = self.sts_dev if isinstance(self.sts_dev, dict) else {"sts": self.sts_dev} if self.sts_dev else {}
+        return {name: read_sts(file) for name, file in named.items()}
 
     @cached_property
     def _tests(self) -> Mapping[str, Dataset]:
         return {name: read_sts(file) for name, file in self.sts_test.items()}
 
+    @cached_property
+    def _bitext(self) -> Mapping[str, Dataset]:
+        return {name: read_dataset(file, columns=["source", "target"]) for name, file in self.bitext.items()}
+
     @property
     def introduction(self) -> str:
-        return f"Text: {_names((*self.train_files, *self.group_files))}; judged by {', '.join(self.sts_test)}."
+        files = (*self.train_files, *self.parallel_files, *self.group_files)
+        return f"Text: {_names(files)}; judged by {', '.join((*self.sts_test, *self._bitext))}."
+
+    @cached_property
+    def _left_out(self) -> list[str]:
+        read = [(pairs, ("sentence1", "sentence2")) for pairs in (*self._tests.values(), *self.dev.values())]
+        read += [(pairs, ("source", "target")) for pairs in self._bitext.values()]
+        judged_by = [text for pairs, sides in read for side in sides for text in pairs[side]]
+        return judged_by + (read_texts(self.exclude_files)["text"][:] if self.exclude_files else [])
 
     @cached_property
     def texts(self) -> Dataset:
-        judged = [*self._tests.values(), *([self.dev] if self.dev else [])]
-        excluded = [text for pairs in judged for side in ("sentence1", "sentence2") for text in pairs[side]]
-        if self.exclude_files:
-            excluded += read_texts(self.exclude_files)["text"]
-        return read_texts(self.train_files, exclude=excluded)
+        if not self.parallel_files:
+            return read_texts(self.train_files, exclude=self._left_out)
+        translated = both_sides(self.translations)
+        if not self.train_files:
+            return translated
+        own = read_texts(self.train_files, exclude=self._left_out)
+        return distinct([own, translated], named=_names((*self.train_files, *self.parallel_files)))
 
     @cached_property
     def groups(self) -> Dataset:
         return read_groups(self.group_files)
+
+    @cached_property
+    def translations(self) -> Dataset:
+        return read_parallel(self.parallel_files, exclude=self._left_out, alpha=self.alpha)
 
     @property
     def data(self) -> Mapping[str, int]:
         read = {}
         if self.train_files:
             read[_names(self.train_files)] = len(self.texts)
+        if self.parallel_files:
+            read[_names(self.parallel_files)] = len(self.translations)
         if self.group_files:
             read[_names(self.group_files)] = len(self.groups)
         return read
@@ -146,10 +185,20 @@ class Files:
 
     @property
     def measured(self) -> str:
-        return "Spearman correlation of cosines with people's scores."
+        told = "Spearman correlation of cosines with people's scores."
+        if self.bitext:
+            told += " Bitext: how often a sentence's nearest neighbour is its translation, the mean of both ways."
+        return told
 
     def quality(self, model: SentenceModel) -> dict[str, float]:
-        return {name: sts(model, pairs) for name, pairs in self._tests.items()}
+        scores = {name: sts(model, pairs) for name, pairs in self._tests.items()}
+        if len(scores) > 1:
+            scores = {"mean STS": fmean(scores.values())} | scores
+        return scores | {f"bitext {name}": fmean(_found(model, pairs)) for name, pairs in self._bitext.items()}
+
+
+def _found(model: SentenceModel, pairs: Dataset) -> tuple[float, float]:
+    return bitext_accuracy(*(model.embed(pairs[side]) for side in ("source", "target")))
 
 
 def _names(files: Sequence[str]) -> str:

@@ -1,23 +1,28 @@
-"""A recipe for sentence embeddings: stages on texts or on groups of them, and a report."""
+"""A recipe for sentence embeddings: stages on texts, groups of them or translations, and a report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import torch
 from datasets import Dataset
+from own_tokenizer import own_tokenizer
 from recipe import Recipe
 from sentence_corpora import Corpus, Docstrings, Files
 from sentence_flags import sts
-from sentence_students import SentenceModel, load_sentence_teacher, side_by_side
+from sentence_students import SentenceModel, load_sentence_teacher
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from retort import StagedRun, shrink, tokenize
+from retort import Stage, StagedRun, shrink, tokenize
 from retort.collators import tokenize_groups
-from retort.evaluation import Report, Role
+
+# Of what a recipe says of a student, what `shrink` is not told.
+_NOT_OF_SHRINK = ("model", "tokenizer", "freeze_embeddings")
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,12 @@ class SentenceRecipe:
         if "sts_test" not in given or not given.keys() <= known:
             raise SystemExit(
                 "A recipe for sentences has data: {corpus: docstrings} with evaluation: retrieval, or files: in data "
-                "train_files, group_files or exclude_files, in evaluation sts_test (name: file) and perhaps sts_dev. "
-                f"Here are {', '.join(given) or self.recipe.evaluation}."
+                "train_files, group_files, parallel_files (and alpha) or exclude_files, in evaluation sts_test (name: "
+                f"file) and perhaps sts_dev and bitext. Here are {', '.join(given) or self.recipe.evaluation}."
             )
         return Files(**given)
+
+    # --- Models -------------------------------------------------------------------------------------------------------
 
     @cached_property
     def teacher_model(self) -> SentenceModel:
@@ -55,70 +62,110 @@ class SentenceRecipe:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The student's."""
-        model = self.recipe.student.get("model")
-        return AutoTokenizer.from_pretrained(model) if model else self.teacher_model.tokenizer
+        """The student's; an assistant has the same."""
+        if model := self._made_of_teacher.get("model"):
+            return AutoTokenizer.from_pretrained(model)
+        theirs = self.teacher_model.tokenizer
+        if "tokenizer" not in self._made_of_teacher:
+            return theirs
+        folder = Path(self.recipe.output_dir)
+        return own_tokenizer(self._made_of_teacher["tokenizer"], theirs, self.corpus.texts, folder)
 
     @property
-    def introduction(self) -> str:
-        """What is about to happen, for the terminal."""
-        return f"Teacher: {self.recipe.teacher_name}. {self.corpus.introduction}"
+    def _made_of_teacher(self) -> Mapping[str, Any]:
+        """How the first model beside the teacher is made: the assistant, or the student if there is none."""
+        assistant = self.recipe.assistant
+        if assistant is None:
+            return self.recipe.student
+        return {"model": assistant.model} if assistant.model else assistant.student
 
-    def student(self) -> PreTrainedModel:
-        """The student before its first stage: layers of the teacher, or a checkpoint (`model`)."""
-        settings = {name: value for name, value in self.recipe.student.items() if name != "freeze_embeddings"}
+    def start(self) -> PreTrainedModel:
+        """The first model beside the teacher before its first stage: of the teacher, or a checkpoint (`model`)."""
+        settings = self._made_of_teacher
         if "model" in settings:
+            load_sentence_teacher(settings["model"], self.recipe.data["max_length"], self._arguments["pooler"])
             return AutoModel.from_pretrained(settings["model"], dtype=torch.float32).eval()
-        return shrink(self.teacher_model.model, **settings).eval()
+        own = {"tokenizer": self.tokenizer, "teacher_tokenizer": self.teacher_model.tokenizer}
+        return _shrunk(self.teacher_model.model, settings, **own if "tokenizer" in settings else {})
 
-    def as_sentence_model(self, student: PreTrainedModel) -> SentenceModel:
-        """A student, with what makes embeddings of its outputs."""
-        pooling = self.teacher_model.pooling
-        pooler = self.recipe.arguments.get("pooler", pooling.pooler)
-        return SentenceModel(student, self.tokenizer, replace(pooling, pooler=pooler))
+    def as_sentence_model(self, model: PreTrainedModel | str | Path) -> SentenceModel:
+        """A student or an assistant, with what makes embeddings of its outputs."""
+        if not isinstance(model, PreTrainedModel):
+            model = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
+        return SentenceModel(
+            model, self.tokenizer, replace(self.teacher_model.pooling, pooler=self._arguments["pooler"])
+        )
 
-    def staged_run(self) -> StagedRun:
-        """The student's stages."""
-        dev, pooler = self.corpus.dev, self.teacher_model.pooling.pooler
+    # --- Runs ---------------------------------------------------------------------------------------------------------
+
+    def assistant_run(self) -> StagedRun | None:
+        """The stages of an assistant that is trained first."""
+        assistant = self.recipe.assistant
+        if assistant is None or assistant.model:
+            return None
+        return self._run(assistant.stages, self.start(), "assistant")
+
+    def staged_run(self, assistant: PreTrainedModel | str | Path | None = None) -> StagedRun:
+        """The student's stages. `assistant` is the finished one; or any of its shape, to look at the plan."""
+        if assistant is None:
+            return self._run(self.recipe.stages, self.start(), "stages")
+        student = _shrunk(self.as_sentence_model(assistant).model, self.recipe.student)
+        return self._run(self.recipe.stages, student, "stages", assistant)
+
+    def _run(self, stages: Sequence[Stage], student: PreTrainedModel, folder: str, assistant=None) -> StagedRun:
+        dev = self.corpus.dev
         return StagedRun(
-            self.recipe.stages,
-            self.student(),
+            stages,
+            student,
             self.recipe.teacher,
-            folder=Path(self.recipe.output_dir) / "stages",
-            data=self._rows(),
-            eval_dataset=self._tokenized(dev.rename_column("sentence1", "text")) if dev else None,
+            folder=Path(self.recipe.output_dir) / folder,
+            data=self._rows(stages),
+            assistant=assistant,
+            eval_dataset=self._dev_rows(),
             processing_class=self.tokenizer,
             teacher_processing_class=self.teacher_model.tokenizer,
-            arguments={"pooler": pooler, "teacher_pooler": pooler} | dict(self.recipe.arguments),
-            score=(lambda student: {"sts": sts(self.as_sentence_model(student), dev)}) if dev else None,
+            arguments=self._arguments,
+            score=self._score if dev else None,
             freeze_words=self.recipe.student.get("freeze_embeddings", False),
         )
 
-    def _rows(self) -> Mapping[str, Dataset]:
-        max_length = self.teacher_model.pooling.max_length
+    @property
+    def _arguments(self) -> Mapping[str, Any]:
+        pooler = self.teacher_model.pooling.pooler
+        return {"pooler": pooler, "teacher_pooler": pooler} | dict(self.recipe.arguments)
+
+    def _score(self, student: PreTrainedModel) -> dict[str, float]:
+        """The mean of all development sets, and each where there are several."""
+        scores = {name: sts(self.as_sentence_model(student), pairs) for name, pairs in self.corpus.dev.items()}
+        several = {f"sts_{name}": score for name, score in scores.items()} if len(scores) > 1 else {}
+        return {"sts": fmean(scores.values())} | several
+
+    # --- Rows ---------------------------------------------------------------------------------------------------------
+
+    def _rows(self, stages: Sequence[Stage]) -> Mapping[str, Dataset]:
+        tokenizers = {"tokenizer": self.tokenizer, "max_length": self.teacher_model.pooling.max_length}
+        their_tokenizer = self.teacher_model.tokenizer
         makers = {
             "train": lambda: self._tokenized(self.corpus.texts),
-            "groups": lambda: tokenize_groups(self.corpus.groups, self.tokenizer, max_length=max_length),
+            "groups": lambda: tokenize_groups(self.corpus.groups, **tokenizers),
+            "translations": lambda: tokenize_groups(
+                self.corpus.translations, teacher_tokenizer=their_tokenizer, **tokenizers
+            ),
         }
-        wanted = {stage.data for stage in self.recipe.stages}
+        wanted = {stage.data for stage in stages}
         if unknown := wanted - makers.keys():
-            raise SystemExit(f"A stage for sentences has data: {' or '.join(makers)}, but not {', '.join(unknown)}.")
+            raise SystemExit(f"A stage for sentences has data: {', '.join(makers)}, but not {', '.join(unknown)}.")
         return {name: makers[name]() for name in wanted}
+
+    def _dev_rows(self) -> Dataset | None:
+        pairs = next(iter(self.corpus.dev.values()), None)
+        return pairs and self._tokenized(pairs.rename_column("sentence1", "text"))
 
     def _tokenized(self, texts: Dataset) -> Dataset:
         max_length = self.teacher_model.pooling.max_length
         return tokenize(texts, self.tokenizer, teacher_tokenizer=self.teacher_model.tokenizer, max_length=max_length)
 
-    def report(self, untrained: PreTrainedModel, student: PreTrainedModel, log_history: list[dict]) -> Report:
-        """Set teacher, untrained and trained student side by side on text that no one was trained on."""
-        return side_by_side(
-            {
-                self.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, self.teacher_model),
-                "student, untrained": (Role.UNTRAINED, self.as_sentence_model(untrained)),
-                "student": (Role.STUDENT, self.as_sentence_model(student)),
-            },
-            self.corpus.quality,
-            self.corpus.sample,
-            log_history,
-            measured=self.corpus.measured,
-        )
+
+def _shrunk(parent: PreTrainedModel, settings: Mapping[str, Any], **tokenizers: Any) -> PreTrainedModel:
+    settings = {name: value for name, value in settings.items() if name not in _NOT_OF_SHRINK}
+    return shrink(parent, **settings, **tokenizers).eval()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from retort.evaluation import (
     Footprint,
@@ -127,7 +127,8 @@ def resume(trainer: DistillTrainer) -> None:
 
 def how_to_use(folder: str | Path) -> str:
     """The two lines of Python that use a finished student."""
+    code = ", trust_remote_code=True" if hasattr(AutoConfig.from_pretrained(folder), "auto_map") else ""
     return (
         "from sentence_transformers import SentenceTransformer\n"
-        f'embeddings = SentenceTransformer("{folder}").encode(["A vessel to distil in.", "A glass retort."])'
+        f'embeddings = SentenceTransformer("{folder}"{code}).encode(["A vessel to distil in.", "A glass retort."])'
     )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 from recipe import Recipe
@@ -15,7 +14,6 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from retort import StagedRun
 from retort.collators import Task, read_task
-from retort.trainers import StageResult
 
 
 @dataclass(frozen=True)
@@ -113,10 +111,3 @@ def _mean_the_same(head: tuple[str, ...], labels: tuple[str, ...]) -> bool:
     """Whether a head's classes are these labels; those that nobody named (LABEL_0) go by their number."""
     unnamed = tuple(f"LABEL_{index}" for index in range(len(labels) or 1))
     return head in (labels, unnamed)
-
-
-def stage_scores(results: list[StageResult]) -> list[list[str]]:
-    """Scores on development data after each stage, as rows of a table."""
-    names = list(results[-1].scores)
-    head: list[Any] = ["stage", *(f"dev {name}" for name in names), "steps"]
-    return [head, *([r.name, *(f"{r.scores[name]:.4f}" for name in names), f"{r.steps:,}"] for r in results)]

@@ -26,19 +26,27 @@ class DistillationModel(nn.Module):
         dropout: whether the student's dropout is on in train mode. Off, the student stays in eval mode; encoders have
             nothing else that depends on the mode. Parts of the student that are frozen stay in eval mode either way:
             what is not trained computes what it will compute when it is used.
+        stop_early: leave the student after the deepest layer that anything reads (see `encode`).
     """
 
     # `Trainer` reads it when it reports missing keys.
     _keys_to_ignore_on_save = None
 
     def __init__(
-        self, student: PreTrainedModel, heads: dict[str, nn.Module], request: OutputRequest, *, dropout: bool = True
+        self,
+        student: PreTrainedModel,
+        heads: dict[str, nn.Module],
+        request: OutputRequest,
+        *,
+        dropout: bool = True,
+        stop_early: bool = False,
     ):
         super().__init__()
         self.student = student
         self.heads = nn.ModuleDict(heads)
         self.request = request
         self.dropout = dropout
+        self.stop_early = stop_early
 
     def train(self, mode: bool = True) -> DistillationModel:
         """Switch modes; without dropout the student stays in eval, and so do its frozen parts."""
@@ -61,7 +69,7 @@ class DistillationModel(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor], layout: TokenLayout) -> EncoderOutput:
         """Run the student on its view of a batch, and the heads on what it gives."""
-        output = encode(self.student, inputs, layout, self.request)
+        output = encode(self.student, inputs, layout, self.request, stop_early=self.stop_early)
         for name, head in self.heads.items():
             output.projected[name] = head(_read_by(name, output).to(next(head.parameters()).dtype))
         return output

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from .layout import TokenLayout
 
-POOLERS = ("mean", "cls", "cls_before_pooler", "mean_last_two", "mean_first_last")
+POOLERS = ("mean", "cls", "cls_before_pooler", "mean_last_two", "mean_first_last", "mean_first")
 
 
 def pooled_hidden_states(pooler: str, depth: int) -> tuple[int, ...]:
@@ -18,7 +18,8 @@ def pooled_hidden_states(pooler: str, depth: int) -> tuple[int, ...]:
     """
     if pooler not in POOLERS:
         raise ValueError(f"Unknown pooler {pooler!r}. Choose one of: {', '.join(POOLERS)}.")
-    return {"mean_last_two": (depth - 1, depth), "mean_first_last": (0, depth)}.get(pooler, (depth,))
+    averaged = {"mean_last_two": (depth - 1, depth), "mean_first_last": (0, depth), "mean_first": (0,)}
+    return averaged.get(pooler, (depth,))
 
 
 def pool(
@@ -30,7 +31,8 @@ def pool(
         pooler: `"mean"` over the tokens of the last layer (special tokens included, as sentence-transformers does);
             `"cls"`, the model's own pooler on the first token; `"cls_before_pooler"`, the bare first token;
             `"mean_last_two"` and `"mean_first_last"`, the mean over tokens of the average of two hidden states, where
-            the first is the embedding layer's output (SimCSE's `avg_top2` and `avg_first_last`).
+            the first is the embedding layer's output (SimCSE's `avg_top2` and `avg_first_last`); `"mean_first"`, of
+            that one alone: no layer is run.
         layout: where the tokens lie.
         hidden_states: those that `pooled_hidden_states` names, each `[tokens, hidden]`.
         pooler_module: the encoder's `pooler`, which takes `[rows, seq, hidden]` and reads the first token.

@@ -119,6 +119,21 @@ def test_first_tokens_only_are_compared_where_that_is_asked(tokenizer, tmp_path)
 
 
 @pytest.mark.promise(1)
+def test_the_embedding_layer_alone_is_compared_without_a_layer_being_run(tokenizer, tmp_path):
+    teacher, student = teacher_and_student("bert", "encoder")
+    args = arguments(tmp_path, embedding_weight=1.0, embedding_loss="mse", pooler="mean_first", max_steps=16)
+    with torch.no_grad():
+        student.embeddings.word_embeddings.weight.mul_(1.1)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+    ran = []
+    for layer in (*teacher.encoder.layer, *student.encoder.layer):
+        layer.register_forward_hook(lambda *_: ran.append(1))
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert not ran
+    assert 0 < losses[-1] < losses[0] / 2
+
+
 def test_a_teacher_in_train_mode_changes_nothing_and_is_not_changed(tokenizer, tmp_path):
     results = []
     for mode in (True, False):

@@ -105,6 +105,7 @@ def test_poolers_against_their_definition(pooler):
         "mean": states[3],
         "mean_last_two": (states[2] + states[3]) / 2,
         "mean_first_last": (states[0] + states[3]) / 2,
+        "mean_first": states[0],
     }
     if pooler == "cls":
         expected = reference.pooler_output.double()

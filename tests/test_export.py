@@ -89,6 +89,8 @@ def pool_by_hand(pooler: str, states: list[Tensor], pooler_output: Tensor | None
         return pooler_output.double()
     if pooler == "cls_before_pooler":
         return states[-1][0]
+    if pooler == "mean_first":
+        return states[0].mean(0)
     other = {"mean": states[-1], "mean_last_two": states[-2], "mean_first_last": states[0]}[pooler]
     return ((states[-1] + other) / 2).mean(0)
 

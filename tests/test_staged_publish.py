@@ -96,13 +96,17 @@ def test_attention_maps_are_compared_in_a_stage_of_their_own(tmp_path):
 
 
 @pytest.mark.promise(9)
-def test_features_alone_are_refused_under_zero_3():
+def test_what_runs_in_vain_is_refused_under_zero_3():
     def objective(**request):
         return SimpleNamespace(student_request=lambda: OutputRequest(**request))
 
-    args = SimpleNamespace(deepspeed="zero3.json", hf_deepspeed_config=SimpleNamespace(is_zero3=lambda: True))
-    check_sharding([objective(features=True), objective(logits=True)], args)
+    args = SimpleNamespace(shards_weights=True)
+    check_sharding([objective(features=True), objective(logits=True)], args, 2)
     with pytest.raises(
         ValueError, match=r"needs logits_weight or label_weight beside it under ZeRO-3.*layer_map='last'"
     ):
-        check_sharding([objective(features=True)], args)
+        check_sharding([objective(features=True)], args, 2)
+    check_sharding([objective(pooler="mean_first"), objective(hidden_states=frozenset({2}))], args, 2)
+    with pytest.raises(ValueError, match=r"the student's layers above 0, which run in vain under ZeRO-3.*under ZeRO-2"):
+        check_sharding([objective(pooler="mean_first")], args, 2)
+    check_sharding([objective(pooler="mean_first")], SimpleNamespace(shards_weights=False), 2)

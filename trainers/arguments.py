@@ -118,7 +118,7 @@ class DistillTrainingArguments(TrainingArguments):
         default="mean",
         metadata={
             "help": "How token vectors become an embedding: 'mean', 'cls' (through the model's pooler), "
-            "'cls_before_pooler', 'mean_last_two', 'mean_first_last'."
+            "'cls_before_pooler', 'mean_last_two', 'mean_first_last', 'mean_first' (of the embedding layer)."
         },
     )
     teacher_pooler: Literal[POOLERS] | None = field(
@@ -206,6 +206,11 @@ class DistillTrainingArguments(TrainingArguments):
     def compute_dtype(self) -> torch.dtype:
         """The number format in which models compute."""
         return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else torch.float32
+
+    @property
+    def shards_weights(self) -> bool:
+        """Whether each rank holds a slice of the weights (DeepSpeed ZeRO-3)."""
+        return bool(self.deepspeed and self.hf_deepspeed_config.is_zero3())
 
     @property
     def poolers(self) -> tuple[str, str]:

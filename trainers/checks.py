@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 import datasets
 import pyarrow as pa
@@ -45,7 +47,7 @@ def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
             f"{args.n_gpu} GPUs in one process would run under DataParallel. Start one process for each: torchrun "
             f"--nproc_per_node {args.n_gpu} ..., or choose one with CUDA_VISIBLE_DEVICES=0."
         )
-    if args.deepspeed and args.hf_deepspeed_config.is_zero3():
+    if args.shards_weights:
         key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
         if not args.hf_deepspeed_config.is_true(key):
             raise ValueError(
@@ -77,18 +79,25 @@ def check_teacher(objectives: Sequence[Objective], *, has_teacher: bool) -> None
         )
 
 
-def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
+def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:
     """Refuse what DeepSpeed can't differentiate: it counts on the output of every module that ran being used.
 
     Raises:
-        ValueError: features without logits under ZeRO-3. The classifier that reads them runs for nothing.
+        ValueError: under ZeRO-3, features without logits (the classifier that reads them runs for nothing), or nothing
+            that reads the top one of the student's `depth` layers.
     """
-    requests = [objective.student_request() for objective in objectives]
-    sharded = args.deepspeed and args.hf_deepspeed_config.is_zero3()
-    if sharded and any(r.features for r in requests) and not any(r.logits for r in requests):
+    if not args.shards_weights:
+        return
+    request = reduce(or_, (objective.student_request() for objective in objectives))
+    if request.features and not request.logits:
         raise ValueError(
             "features_weight needs logits_weight or label_weight beside it under ZeRO-3. Compare hidden states instead "
             "(hidden_weight with layer_map='last'), or run under ZeRO-2."
+        )
+    if (needed := request.layers_needed(depth)) < depth:
+        raise ValueError(
+            f"Nothing reads the student's layers above {needed}, which run in vain under ZeRO-3. Compare what its "
+            f"{depth} layers give, too, or run this stage under ZeRO-2 (deepspeed among its arguments)."
         )
 
 

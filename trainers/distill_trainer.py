@@ -99,7 +99,7 @@ class DistillTrainer(StudentTrainer):
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
         check_objectives(self.objectives, args)
         check_teacher(self.objectives, has_teacher=dimensions is not None)
-        check_sharding(self.objectives, args)
+        check_sharding(self.objectives, args, model.config.num_hidden_layers)
         check_heads(self.objectives, model, teachers)
         check_labels(self.objectives, model, train_dataset)
         check_attention(self.objectives, [model, *teachers])
@@ -112,7 +112,13 @@ class DistillTrainer(StudentTrainer):
         heads = reduce(or_, (objective.heads() for objective in self.objectives))
         request = reduce(or_, (objective.student_request() for objective in self.objectives))
         super().__init__(
-            DistillationModel(model, heads, request, dropout=not args.disable_dropout),
+            DistillationModel(
+                model,
+                heads,
+                request,
+                dropout=not args.disable_dropout,
+                stop_early=not (args.shards_weights or args.activation_checkpointing),
+            ),
             args,
             data_collator=data_collator,
             train_dataset=train_dataset,

@@ -55,8 +55,8 @@ def save_sentence_transformer(
 
     Args:
         folder: holds what `save_pretrained` of the encoder and of its tokenizer wrote.
-        pooler: one of `modeling.pooling.POOLERS`. `"cls"` is exported as the encoder's own `pooler_output`, averages
-            of two hidden states as a `WeightedLayerPooling`.
+        pooler: one of `modeling.pooling.POOLERS`. `"cls"` is exported as the encoder's own `pooler_output`, hidden
+            states other than the last as a `WeightedLayerPooling`.
         max_length: tokens to which texts are cut, special tokens included.
         normalize: whether embeddings are scaled to unit length.
         projector: a linear map that the pooled embedding goes through before it is normalised, `hidden -> dim`.
@@ -132,7 +132,8 @@ def _encoder_settings(config: PreTrainedConfig, pooler: str) -> dict[str, Any]:
         "modality_config": {"text": {"method": "forward", "method_output_name": read}},
         "module_output_name": written,
     }
-    if len(pooled_hidden_states(pooler, config.num_hidden_layers)) > 1:
+    depth = config.num_hidden_layers
+    if pooled_hidden_states(pooler, depth) != (depth,):
         settings["config_kwargs"] = {"output_hidden_states": True}
     return settings
 
@@ -154,7 +155,7 @@ def _modules_after_encoder(
     depth, width = config.num_hidden_layers, config.hidden_size
     states = pooled_hidden_states(pooler, depth)
     modules = []
-    if len(states) > 1:
+    if states != (depth,):
         weights = torch.zeros(depth + 1 - states[0])
         weights[[state - states[0] for state in states]] = 1
         averaging = {"embedding_dimension": width, "layer_start": states[0], "num_hidden_layers": depth}

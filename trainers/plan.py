@@ -67,7 +67,9 @@ def build_objectives(
         ValueError: the two models do not fit each other in what an objective compares.
     """
     sizes = student.hidden_size, teacher.hidden_size
-    pairs = tuple(layer_pairs(args.layer_map, student.depth, teacher.depth))
+    # A student that is compared by other things may be deeper than its teacher.
+    by_layers = args.hidden_weight or args.attention_weight
+    pairs = tuple(layer_pairs(args.layer_map, student.depth, teacher.depth)) if by_layers else ()
     made: list[Objective] = []
     if args.embedding_weight:
         check_widths(args, *sizes)

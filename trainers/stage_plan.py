@@ -68,6 +68,7 @@ class Materials:
     Attributes:
         student: before the first stage.
         teacher: as `DistillTrainer` takes it; None where there are only labels to learn from.
+        assistant: who teaches in the stages that say so, in the student's own tokens; or None.
         data: name -> tokenised rows.
         eval_dataset: tokenised development rows.
         arguments: of every stage's trainer; a stage's own win.
@@ -76,6 +77,7 @@ class Materials:
 
     student: PreTrainedModel
     teacher: TeacherSource | Sequence[TeacherSource] | None
+    assistant: TeacherSource | None
     data: Mapping[str, Dataset]
     eval_dataset: Dataset | None
     arguments: Mapping[str, Any]
@@ -88,14 +90,16 @@ def plan_stages(stages: Sequence[Stage], materials: Materials, folder: Path) -> 
     Raises:
         ValueError: no stages, two of one name, data that isn't there, or groups of parameters that the student lacks.
     """
-    _check(stages, materials.data)
+    _check(stages, materials)
     groups = parameter_groups(materials.student)
     prints = {name: fingerprint_rows(dataset, *_COLUMNS) for name, dataset in materials.data.items()}
     key, planned = _root_key(materials), []
+    assistant = fingerprint_source(materials.assistant)
     for declared in stages:
         rows = len(materials.data[declared.data])
         for stage in unfold(declared, tuple(groups), rows):
-            key = _hash(key, _describe(stage, materials), prints[stage.data])
+            taught_by = assistant if stage.teacher == "assistant" else None
+            key = _hash(key, _describe(stage, materials), prints[stage.data], taught_by)
             place = folder / f"{len(planned) + 1:02d}-{stage.name}-{key[:8]}"
             count = stage.chunk[1] - stage.chunk[0] if stage.chunk else rows
             learning = None if stage.lora else _learning(stage, groups, materials)
@@ -121,15 +125,17 @@ def plan_table(planned: Sequence[PlannedStage]) -> list[list[str]]:
     return [head, *body]
 
 
-def _check(stages: Sequence[Stage], data: Mapping[str, Dataset]) -> None:
+def _check(stages: Sequence[Stage], materials: Materials) -> None:
     names = [stage.name for stage in stages]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"A run needs at least one stage, each with a name of its own, but the names are {names}.")
     for stage in stages:
-        if stage.data not in data:
+        if stage.data not in materials.data:
             raise ValueError(
-                f"The stage {stage.name!r} trains on {stage.data!r}, but there are only {', '.join(data)}."
+                f"The stage {stage.name!r} trains on {stage.data!r}, but there are only {', '.join(materials.data)}."
             )
+        if stage.teacher == "assistant" and materials.assistant is None:
+            raise ValueError(f"The stage {stage.name!r} is taught by an assistant, but the run has none (assistant=).")
 
 
 def _root_key(materials: Materials) -> str:

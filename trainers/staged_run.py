@@ -71,6 +71,7 @@ class StagedRun:
         teacher: as `DistillTrainer` takes it; None where there are only labels to learn from.
         folder: where the stages' folders lie.
         data: name -> tokenised rows (see `retort.collators.tokenize`).
+        assistant: who teaches in the stages that say so: another model, which reads the student's own tokens.
         eval_dataset: tokenised development rows, for losses by which a stage may select its best model.
         processing_class: the student's tokenizer.
         teacher_processing_class: the teacher's, where it differs.
@@ -92,6 +93,7 @@ class StagedRun:
         *,
         folder: str | Path,
         data: Mapping[str, datasets.Dataset],
+        assistant: TeacherSource | None = None,
         eval_dataset: datasets.Dataset | None = None,
         processing_class: PreTrainedTokenizerBase,
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
@@ -100,7 +102,7 @@ class StagedRun:
         freeze_words: bool = False,
         callbacks: Sequence[TrainerCallback] = (),
     ):
-        self.materials = Materials(student, teacher, data, eval_dataset, arguments or {}, freeze_words)
+        self.materials = Materials(student, teacher, assistant, data, eval_dataset, arguments or {}, freeze_words)
         self.stages, self.folder = list(stages), Path(folder)
         self.tokenizers = {"processing_class": processing_class, "teacher_processing_class": teacher_processing_class}
         self.score, self.callbacks = score, list(callbacks)
@@ -166,14 +168,20 @@ class StagedRun:
             settings["teacher_cache"] = str(self._caches / stage.cache_name)
         args = stage.trainer.arguments_class(output_dir=str(planned.folder), **settings)
         rows = self.materials.data[stage.data]
+        train_dataset = rows.select(range(*stage.chunk)) if stage.chunk else rows
+        eval_dataset = self.materials.eval_dataset if args.do_eval else None
+        teacher, tokenizers = self.materials.teacher, self.tokenizers
+        if stage.teacher == "assistant":
+            teacher, tokenizers = self.materials.assistant, tokenizers | {"teacher_processing_class": None}
+            train_dataset, eval_dataset = _students_alone(train_dataset), eval_dataset and _students_alone(eval_dataset)
         return stage.trainer(
             student,
-            self.materials.teacher,
+            teacher,
             args,
-            train_dataset=rows.select(range(*stage.chunk)) if stage.chunk else rows,
-            eval_dataset=self.materials.eval_dataset if args.do_eval else None,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
             callbacks=self._callbacks(stage),
-            **self.tokenizers,
+            **tokenizers,
         )
 
     def _callbacks(self, stage: Stage) -> list[TrainerCallback]:
@@ -209,3 +217,9 @@ class StagedRun:
     @property
     def _caches(self) -> Path:
         return self.folder / "_teacher"
+
+
+def _students_alone(rows: datasets.Dataset) -> datasets.Dataset:
+    """Rows without what was made for a teacher with a tokenizer of its own."""
+    theirs = [name for name in rows.column_names if name.startswith("teacher_") or name == "student_positions"]
+    return rows.remove_columns(theirs)

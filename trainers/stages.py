@@ -30,6 +30,7 @@ class Stage:
         patience: end after so many evaluations without a better one; needs `load_best_model_at_end` in `arguments`.
         lora: settings of `peft.LoraConfig`: train low-rank adapters and the head, and merge them when the stage ends.
         trainer: the trainer's class.
+        teacher: who teaches: the run's `"teacher"`, or its `"assistant"`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Stage:
     patience: int | None = None
     lora: Mapping[str, Any] | None = None
     trainer: type[DistillTrainer] = DistillTrainer
+    teacher: Literal["teacher", "assistant"] = "teacher"
     # What unfolding a stage fills in.
     chunk: tuple[int, int] | None = field(default=None, kw_only=True)
     unfolded_from: str = field(default="", kw_only=True)
@@ -51,6 +53,10 @@ class Stage:
             raise ValueError(
                 f"The stage {self.name!r} has gradual_unfreezing, which says what learns when: leave out trainable and "
                 "lora."
+            )
+        if self.teacher not in ("teacher", "assistant"):
+            raise ValueError(
+                f"The stage {self.name!r} has teacher={self.teacher!r}: 'teacher' or 'assistant', whom the run names."
             )
         if self.chunk_rows is not None and self.chunk_rows < 1:
             raise ValueError(f"The stage {self.name!r} has chunk_rows={self.chunk_rows}: at least 1, or None for all.")

@@ -178,12 +178,12 @@ def _averaging_pooler(source: _Source, path: str, mode: str) -> str:
     weights = source.weights(path)["layer_weights"].tolist()
     states = tuple(config["layer_start"] + place for place, weight in enumerate(weights) if weight)
     equal = len({weight for weight in weights if weight}) == 1
-    for pooler in ("mean", "mean_last_two", "mean_first_last"):
+    for pooler in ("mean", "mean_last_two", "mean_first_last", "mean_first"):
         if mode == "mean" and equal and states == pooled_hidden_states(pooler, config["num_hidden_layers"]):
             return pooler
     raise ValueError(
         f"{source} pools by {mode!r} after weighing hidden states from {config['layer_start']} on by {weights}. retort "
-        "pools by 'mean' after averaging the last two, or the first and the last."
+        "pools by 'mean' after averaging the last two, the first and the last, or by the first alone."
     )
 
 

@@ -98,8 +98,10 @@ class Draft:
         Raises:
             ValueError: the architecture can't run at these sizes.
         """
+        # DeepSpeed broadcasts weights as bytes, which those of a transposed layout can't be seen as.
+        layout = {"copy": True, "memory_format": torch.contiguous_format}
         tensors = {
-            name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+            name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype, **layout)
             for name, tensor in self.tensors.items()
         }
         student = self.architecture.from_pretrained(None, config=self.config, state_dict=tensors, dtype=torch.float32)

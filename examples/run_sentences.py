@@ -1,0 +1,99 @@
+"""A recipe for sentence embeddings from end to end: plan, assistant, stages, report, student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from accelerate import PartialState
+from recipe_output import finish, show, stage_scores
+from sentence_recipe import SentenceRecipe
+from sentence_students import SentenceModel, how_to_use, side_by_side
+from transformers import PreTrainedModel
+
+from retort import DistillTrainingArguments
+from retort.evaluation import Report, Role
+from retort.trainers import StageResult, best_stage
+
+
+def run_sentences(work: SentenceRecipe, *, dry_run: bool) -> None:
+    """Train the assistant if there is one to be trained, distil, judge, and write student, card and report.
+
+    On several ranks all of them train; the first one reads and judges for all.
+    """
+    recipe = work.recipe
+    args = DistillTrainingArguments(output_dir=recipe.output_dir, **recipe.arguments)
+    is_first = args.process_index == 0
+    with args.main_process_first(desc="reading text"):
+        assistant_run = work.assistant_run()
+    if is_first:
+        print(f"Teacher: {recipe.teacher_name}. {work.corpus.introduction}")
+    assistant, before = recipe.assistant and recipe.assistant.model, []
+    if assistant_run:
+        if is_first:
+            show(assistant_run, "Stages of the assistant")
+        assistant = assistant_run.materials.student
+        if not dry_run:
+            before = assistant_run.run()
+            assistant = best_stage(before).folder
+    with args.main_process_first(desc="reading text"):
+        run = work.staged_run(assistant)
+    if is_first:
+        show(run, "Stages of the student")
+    if not dry_run:
+        results = run.run()
+        if is_first:
+            judge(work, run.materials.student, assistant, before, results)
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()
+
+
+def judge(
+    work: SentenceRecipe,
+    untrained: PreTrainedModel,
+    assistant: str | Path | None,
+    before: Sequence[StageResult],
+    results: Sequence[StageResult],
+) -> None:
+    """Measure the best stage's student beside those that it comes from, and publish it.
+
+    Args:
+        work: the recipe.
+        untrained: the student before its first stage.
+        assistant: the finished one, if there is one.
+        before: of the assistant's stages.
+        results: of the student's.
+    """
+    best = best_stage(results)
+    if best.scores:
+        print("\n" + "\n".join(stage_scores([*before, *results])) + f"\n\nBest on dev: {best.name}.")
+    print("\nMeasuring quality, size and speed ...", flush=True)
+    teacher = {work.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, work.teacher_model)}
+    if assistant is None:
+        models = teacher | {"student, untrained": (Role.UNTRAINED, work.as_sentence_model(untrained))}
+    else:
+        models = after_each_stage(work, teacher, assistant, results)
+    models["student"] = Role.STUDENT, work.as_sentence_model(best.folder)
+    report = report_of(work, models, best)
+    finish(work.recipe, results, report, data=work.corpus.data)
+    print(f"\n{how_to_use(work.recipe.output_dir)}\n")
+
+
+def after_each_stage(
+    work: SentenceRecipe,
+    teacher: Mapping[str, tuple[Role, SentenceModel]],
+    assistant: str | Path,
+    results: Sequence[StageResult],
+) -> dict[str, tuple[Role, SentenceModel]]:
+    """The assistant, with which the student is compared; its teacher; and what each stage came to."""
+    models = {"assistant": (Role.TEACHER, work.as_sentence_model(assistant)), **teacher}
+    if not work.recipe.assistant.model:
+        models["assistant, untrained"] = Role.UNTRAINED, work.as_sentence_model(work.start())
+    return models | {f"after {each.name}": (Role.STUDENT, work.as_sentence_model(each.folder)) for each in results}
+
+
+def report_of(work: SentenceRecipe, models: Mapping[str, tuple[Role, SentenceModel]], best: StageResult) -> Report:
+    """Models side by side on text that no one was trained on."""
+    return side_by_side(
+        models, work.corpus.quality, work.corpus.sample, list(best.log_history), measured=work.corpus.measured
+    )
