@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
@@ -45,6 +47,49 @@ def parse(*dataclass_types: type, description: str, arguments: list[str] | None 
         SystemExit: as argparse does, with a message: an unknown flag or YAML key, a missing or ill-typed value.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(dataclass_types, description, arguments)
+    return parser.parse_args_into_dataclasses(_with_settings(parser, arguments))
+
+
+def parse_given(
+    options: type, settings: type, *, description: str, arguments: list[str], defaults: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """As `parse`, for a script that hands settings on.
+
+    Args:
+        options: a dataclass of the script's own.
+        settings: the class whose settings are handed on.
+        description: for --help.
+        arguments: of the command line.
+        defaults: of settings, where they differ from the class's.
+
+    Returns:
+        An object of `options`, and those settings that were given.
+
+    Raises:
+        SystemExit: as `parse`.
+    """
+    parser = _parser((options, settings), description, arguments)
+    parser.set_defaults(**defaults)
+    arguments = _with_settings(parser, arguments)
+    parser.parse_args(arguments)  # for --help, which tells defaults, and for what is required
+    names = {each.name for each in fields(settings)}
+    for action in parser._actions:
+        if action.dest in names:
+            action.default = argparse.SUPPRESS
+    parser._defaults.clear()
+    found = vars(parser.parse_args(arguments))
+    given = {name: found.pop(name) for name in list(found) if name in names}
+    return options(**found), given
+
+
+def named_file(given: str) -> tuple[str, str]:
+    """NAME=FILE; a file alone goes by its name."""
+    name, _, file = given.rpartition("=")
+    return name or Path(file).stem, file
+
+
+def _parser(dataclass_types: tuple[type, ...], description: str, arguments: list[str]) -> HfArgumentParser:
     parser = HfArgumentParser(
         dataclass_types,
         description=description,
@@ -54,6 +99,11 @@ def parse(*dataclass_types: type, description: str, arguments: list[str] | None 
     parser.add_argument("--help_all", action="help", help="show every flag of transformers.TrainingArguments, too")
     hidden = {field.name for field in fields(TrainingArguments)} - COMMON - _redefined(dataclass_types)
     _tidy_help(parser, hidden if "--help_all" not in arguments else set())
+    return parser
+
+
+def _with_settings(parser: HfArgumentParser, arguments: list[str]) -> list[str]:
+    """The flags of a YAML file, if the first argument is one, and those behind it."""
     if arguments and arguments[0].endswith((".yaml", ".yml")):
         settings = read_yaml(arguments[0])
         known = {action.dest: action for action in parser._actions}
@@ -61,7 +111,7 @@ def parse(*dataclass_types: type, description: str, arguments: list[str] | None 
             parser.error(f"{arguments[0]}: unknown settings {', '.join(unknown)} (see --help_all)")
         flags = [part for name, value in settings.items() for part in _as_flag(name, value)]
         arguments = flags + arguments[1:]
-    return parser.parse_args_into_dataclasses(arguments)
+    return arguments
 
 
 def read_yaml(path: str) -> dict:

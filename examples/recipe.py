@@ -113,7 +113,7 @@ def stage_of(settings: Mapping[str, Any], path: str) -> Stage:
     """A stage as a recipe writes it.
 
     Raises:
-        SystemExit: a setting that stages don't have, or no trainer of that name.
+        SystemExit: a setting that stages don't have, one that contradicts another, or no trainer of that name.
     """
     known = [each.name for each in fields(Stage) if not each.kw_only]
     if unknown := [name for name in settings if name not in known]:
@@ -126,7 +126,10 @@ def stage_of(settings: Mapping[str, Any], path: str) -> Stage:
         if not (isinstance(trainer, type) and issubclass(trainer, DistillTrainer)):
             raise SystemExit(f"{path}: retort has no trainer called {settings['trainer']!r}.")
         settings["trainer"] = trainer
-    return Stage(**settings | {"arguments": _resolved(settings["arguments"])})
+    try:
+        return Stage(**settings | {"arguments": _resolved(settings["arguments"])})
+    except ValueError as error:
+        raise SystemExit(f"{path}: {error}") from error
 
 
 def _teacher(named: str | Mapping[str, Any], path: str) -> tuple[str, str, Stage | None]:

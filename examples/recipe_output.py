@@ -28,25 +28,27 @@ def stage_scores(results: Sequence[StageResult]) -> list[str]:
     return aligned([head, *rows], gap=2)
 
 
-def finish(recipe: Recipe, results: Sequence[StageResult], report: Report, **facts: Any) -> None:
-    """Write student, card and report, and print the report.
+def finish(recipe: Recipe, results: Sequence[StageResult], report: Report | None, **facts: Any) -> None:
+    """Write student and card, and write and print the report.
 
     Args:
         recipe: says where to.
         results: of its stages.
-        report: what they came to.
+        report: what they came to; None if that was not measured.
         facts: further fields of the card (see `CardFacts`).
     """
     name = recipe.teacher_name
+    told = {"summary": report.title, "results": markdown_table(report), "measured": report.measured} if report else {}
     publish(
         results,
         recipe.output_dir,
         teachers=(name,),
         base_models=(name,) if is_hub_id(name) else (),
-        summary=report.title,
-        results=markdown_table(report),
-        measured=report.measured,
+        **told,
         **facts,
     )
+    if report is None:
+        print(f"\nStudent and model card: {Path(recipe.output_dir)}/")
+        return
     write_report(report, recipe.output_dir)
     print(f"\n{text_table(report)}\n\nStudent, model card, report.json and report.png: {Path(recipe.output_dir)}/")

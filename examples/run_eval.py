@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import transformers
+from command_line import named_file
 from embedders import POOLERS, load_embedder
 from sentence_flags import read_sts
 from sentence_students import SentenceModel
@@ -35,7 +36,6 @@ from retort.evaluation import (
     pair_features,
     probe,
     probe_by_folds,
-    read_scored_pairs,
     read_sts_task,
     read_transfer_task,
     sts_scores,
@@ -177,16 +177,8 @@ def bitext_jobs(options: argparse.Namespace) -> dict[str, Job]:
     return {name: job(file) for name, file in map(named_file, options.bitext)}
 
 
-def named_file(given: str) -> tuple[str, str]:
-    """NAME=FILE; a file alone goes by its name."""
-    name, _, file = given.rpartition("=")
-    return name or Path(file).stem, file
-
-
 def read_pairs(source: str) -> ScoredPairs:
-    """Pairs with scores, from a table or any other form of dataset with the columns of STS-B."""
-    if Path(source).suffix in (".tsv", ".txt") and Path(source).exists():
-        return read_scored_pairs(source)
+    """Pairs with scores."""
     pairs = read_sts(source)
     return ScoredPairs(pairs["sentence1"][:], pairs["sentence2"][:], pairs["score"][:])
 

@@ -67,16 +67,26 @@ def judge(
     best = best_stage(results)
     if best.scores:
         print("\n" + "\n".join(stage_scores([*before, *results])) + f"\n\nBest on dev: {best.name}.")
+    report = report_of(work, untrained, assistant, results) if work.corpus.has_tests else None
+    finish(work.recipe, results, report, data=work.corpus.data)
+    print(f"\n{how_to_use(work.recipe.output_dir)}\n")
+
+
+def report_of(
+    work: SentenceRecipe, untrained: PreTrainedModel, assistant: str | Path | None, results: Sequence[StageResult]
+) -> Report:
+    """Models side by side on text that no one was trained on; arguments as of `judge`."""
     print("\nMeasuring quality, size and speed ...", flush=True)
+    best = best_stage(results)
     teacher = {work.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, work.teacher_model)}
     if assistant is None:
         models = teacher | {"student, untrained": (Role.UNTRAINED, work.as_sentence_model(untrained))}
     else:
         models = after_each_stage(work, teacher, assistant, results)
     models["student"] = Role.STUDENT, work.as_sentence_model(best.folder)
-    report = report_of(work, models, best)
-    finish(work.recipe, results, report, data=work.corpus.data)
-    print(f"\n{how_to_use(work.recipe.output_dir)}\n")
+    return side_by_side(
+        models, work.corpus.quality, work.corpus.sample, list(best.log_history), measured=work.corpus.measured
+    )
 
 
 def after_each_stage(
@@ -90,10 +100,3 @@ def after_each_stage(
     if not work.recipe.assistant.model:
         models["assistant, untrained"] = Role.UNTRAINED, work.as_sentence_model(work.start())
     return models | {f"after {each.name}": (Role.STUDENT, work.as_sentence_model(each.folder)) for each in results}
-
-
-def report_of(work: SentenceRecipe, models: Mapping[str, tuple[Role, SentenceModel]], best: StageResult) -> Report:
-    """Models side by side on text that no one was trained on."""
-    return side_by_side(
-        models, work.corpus.quality, work.corpus.sample, list(best.log_history), measured=work.corpus.measured
-    )

@@ -25,6 +25,7 @@ class Corpus(Protocol):
     Attributes:
         introduction: what it is, for the terminal.
         sample: unseen texts, for speed and for agreement with the teacher.
+        has_tests: whether there is anything to judge by at the end.
         measured: on what `quality` is measured.
         data: of the model card: what was learnt from, and how many rows.
         dev: name -> pairs with scores by which stages are compared; may be empty.
@@ -35,6 +36,7 @@ class Corpus(Protocol):
 
     introduction: str
     sample: Sequence[str]
+    has_tests: bool
     measured: str
     data: Mapping[str, int]
     dev: Mapping[str, Dataset]
@@ -49,6 +51,8 @@ class Corpus(Protocol):
 @dataclass(frozen=True)
 class Docstrings:
     """The docstrings of Python's standard library."""
+
+    has_tests = True
 
     @property
     def dev(self) -> Mapping[str, Dataset]:
@@ -111,6 +115,7 @@ class Files:
         exclude_files: texts to leave out; those that models are judged by are left out in any case.
         group_files: groups, as `read_groups` takes them.
         parallel_files: translations, as `read_parallel` takes them; the texts of both sides are learnt from, too.
+        max_rows: of each parallel file at most.
         alpha: how often parallel files are seen (see `read_parallel`).
         sts_dev: tables by whose mean stages are compared.
         bitext: name -> TSV of a sentence and its translation, which are to find each other.
@@ -121,6 +126,7 @@ class Files:
     exclude_files: Sequence[str] = ()
     group_files: Sequence[str] = ()
     parallel_files: Sequence[str] = ()
+    max_rows: int | None = None
     alpha: float = 1.0
     sts_dev: str | Mapping[str, str] | None = None
     bitext: Mapping[str, str] = field(default_factory=dict)
@@ -141,7 +147,11 @@ class Files:
     @property
     def introduction(self) -> str:
         files = (*self.train_files, *self.parallel_files, *self.group_files)
-        return f"Text: {_names(files)}; judged by {', '.join((*self.sts_test, *self._bitext))}."
+        return f"Text: {_names(files)}; judged by {', '.join((*self.sts_test, *self._bitext)) or 'nothing'}."
+
+    @property
+    def has_tests(self) -> bool:
+        return bool(self.sts_test)
 
     @cached_property
     def _left_out(self) -> list[str]:
@@ -166,7 +176,7 @@ class Files:
 
     @cached_property
     def translations(self) -> Dataset:
-        return read_parallel(self.parallel_files, exclude=self._left_out, alpha=self.alpha)
+        return read_parallel(self.parallel_files, exclude=self._left_out, max_rows=self.max_rows, alpha=self.alpha)
 
     @property
     def data(self) -> Mapping[str, int]:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from retort import DistillTrainer, DistillTrainingArguments, shrink, tokenize
 from retort.collators import read_dataset, read_texts
-from retort.evaluation import Role, markdown_table, sts_spearman, text_table, write_report
+from retort.evaluation import Role, markdown_table, read_scored_pairs, sts_spearman, text_table, write_report
 from retort.trainers import ScoreOnDev
 
 
@@ -111,15 +111,19 @@ def read_sts(source: str) -> Dataset:
     """Pairs with gold scores: `sentence1`, `sentence2`, `score`.
 
     Args:
-        source: a file; or two with a plus between them (`en.tsv+de.tsv`), whose rows translate each other, for pairs of
-            a sentence in the one language and a sentence in the other.
+        source: a TSV with a header, or without one and in this order (as STS 2017's are), or any dataset with these
+            columns; or two with a plus between them (`en.tsv+de.tsv`), whose rows translate each other, for pairs of a
+            sentence in the one language and a sentence in the other.
 
     Raises:
         ValueError: two files that don't have the same scores.
     """
     first, plus, second = source.partition("+")
     if not plus or Path(source).exists():
-        return read_dataset(source).cast_column("score", Value("float64"))
+        if Path(source).suffix not in (".tsv", ".txt"):
+            return read_dataset(source).cast_column("score", Value("float64"))
+        found = read_scored_pairs(source)
+        return Dataset.from_dict({"sentence1": found.first, "sentence2": found.second, "score": found.scores})
     sides = [read_sts(first), read_sts(second)]
     if sides[0]["score"][:] != sides[1]["score"][:]:
         raise ValueError(

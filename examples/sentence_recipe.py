@@ -47,8 +47,8 @@ class SentenceRecipe:
         if "sts_test" not in given or not given.keys() <= known:
             raise SystemExit(
                 "A recipe for sentences has data: {corpus: docstrings} with evaluation: retrieval, or files: in data "
-                "train_files, group_files, parallel_files (and alpha) or exclude_files, in evaluation sts_test (name: "
-                f"file) and perhaps sts_dev and bitext. Here are {', '.join(given) or self.recipe.evaluation}."
+                "train_files, group_files, parallel_files (max_rows, alpha) or exclude_files, in evaluation sts_test "
+                f"(name: file) and perhaps sts_dev and bitext. Here are {', '.join(given) or self.recipe.evaluation}."
             )
         return Files(**given)
 
@@ -83,7 +83,6 @@ class SentenceRecipe:
         """The first model beside the teacher before its first stage: of the teacher, or a checkpoint (`model`)."""
         settings = self._made_of_teacher
         if "model" in settings:
-            load_sentence_teacher(settings["model"], self.recipe.data["max_length"], self._arguments["pooler"])
             return AutoModel.from_pretrained(settings["model"], dtype=torch.float32).eval()
         own = {"tokenizer": self.tokenizer, "teacher_tokenizer": self.teacher_model.tokenizer}
         return _shrunk(self.teacher_model.model, settings, **own if "tokenizer" in settings else {})
@@ -109,8 +108,10 @@ class SentenceRecipe:
         """The student's stages. `assistant` is the finished one; or any of its shape, to look at the plan."""
         if assistant is None:
             return self._run(self.recipe.stages, self.start(), "stages")
-        student = _shrunk(self.as_sentence_model(assistant).model, self.recipe.student)
-        return self._run(self.recipe.stages, student, "stages", assistant)
+        parent = assistant
+        if not isinstance(parent, PreTrainedModel):
+            parent = load_sentence_teacher(assistant, self.recipe.data["max_length"], self._arguments["pooler"]).model
+        return self._run(self.recipe.stages, _shrunk(parent, self.recipe.student), "stages", assistant)
 
     def _run(self, stages: Sequence[Stage], student: PreTrainedModel, folder: str, assistant=None) -> StagedRun:
         dev = self.corpus.dev

@@ -275,6 +275,8 @@ def test_a_teacher_that_knows_the_labels_says_in_which_order(folder, tmp_path, m
         ({"stages": {"name": "a"}}, "stages must be a list"),
         ({"studnet": {}}, "studnet unknown"),
         ({"teacher": {"fine_tuning": {}}}, "teacher needs a model"),
+        ({"assistant": {"student": {}}}, "an assistant is a finished model .*here are student"),
+        ({"stages": [{"name": "a", "teacher": "somebody"}]}, "'teacher' or 'assistant'"),
     ],
 )
 def test_a_recipe_with_a_slip_in_it_is_refused(change, message, tmp_path, monkeypatch):
@@ -294,6 +296,7 @@ def test_every_recipe_can_be_read_and_every_argument_in_it_exists(path, monkeypa
 
     recipe = read_recipe(path)
     stages = [*recipe.stages, *([recipe.fine_tuning] if recipe.fine_tuning else [])]
+    stages += recipe.assistant.stages if recipe.assistant else ()
     assert stages
     for stage in stages:
         stage.trainer.arguments_class(output_dir="unused", **{**recipe.arguments, **stage.arguments, "use_cpu": True})

@@ -74,7 +74,7 @@ def push_student(folder: str | Path, repo_id: str) -> str:
     """
     api = HfApi()
     api.create_repo(repo_id, exist_ok=True)
-    private = [*PRIVATE_FILES, "checkpoint-*", "_*", "stages/*", "teacher/*"]
+    private = [*PRIVATE_FILES, "checkpoint-*", "_*", "stages/*", "teacher/*", "assistant/*", "tokenizer-*/*"]
     commit = api.upload_folder(
         repo_id=repo_id, folder_path=folder, commit_message="A student distilled by retort", ignore_patterns=private
     )

@@ -1,0 +1,153 @@
+"""Distil a sentence encoder into other languages, and into a small recurrent student, one stage at a time.
+
+python examples/run_multistage.py translations --teacher all-MiniLM-L6-v2 --vocab_size 64000 \\
+    --parallel_files en-de.tsv en-ru.tsv --output_dir runs/assistant
+python examples/run_multistage.py bottleneck --teacher runs/assistant --layers 0 1 2 --recurrent_steps 4 \\
+    --embedding_size 128 --parallel_files en-de.tsv en-ru.tsv --output_dir runs/bottleneck
+python examples/run_multistage.py recurrent --teacher runs/assistant --model runs/bottleneck ... --output_dir runs/small
+python examples/run_multistage.py mcl --teacher all-MiniLM-L6-v2 --model runs/small ... --output_dir runs/final
+
+The stages of Ding et al. 2022 (arXiv:2209.05869); what is learnt of the teacher:
+
+  translations  its embeddings of sentences, for the sentences and for their translations
+  bottleneck    its embedding layer's, by the student's embedding layer alone (the teacher is an assistant)
+  recurrent     its embedding of each text, in whatever language (likewise)
+  mcl           as translations, and its similarities of sentences with one another, across languages
+
+Any argument of the stage's trainer can be changed by its flag. Runs as it is, or under torchrun, accelerate or
+deepspeed on several GPUs. Killed and started again, it goes on from its last checkpoint. All stages by one command:
+examples/run_recipe.py with examples/recipes/multistage_xlmr.yaml.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import transformers
+from command_line import named_file, parse_given
+from recipe import Recipe
+from run_sentences import run_sentences
+from sentence_recipe import SentenceRecipe
+
+from retort import MCLTrainer, Stage
+from retort.trainers import push_student
+
+EMBEDDINGS = {"embedding_weight": 1.0, "embedding_loss": "mse"}
+STAGES = {
+    "translations": Stage("translations", {"mcl_weight": 0.0}, data="translations", trainer=MCLTrainer),
+    "bottleneck": Stage(
+        "bottleneck",
+        EMBEDDINGS | {"pooler": "mean_first", "teacher_pooler": "mean_first"},
+        trainable=("embeddings",),
+    ),
+    "recurrent": Stage("recurrent", EMBEDDINGS),
+    "mcl": Stage("mcl", {}, data="translations", trainer=MCLTrainer),
+}
+
+
+@dataclass
+class StageArguments:
+    """Teacher, student and text."""
+
+    teacher: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
+    model: str | None = field(
+        default=None,
+        metadata={"help": "The student before this stage: hub id or folder. Default: made of the teacher, as follows."},
+    )
+    layers: list[int] | None = field(default=None, metadata={"help": "Of the teacher, from 0. Default: all."})
+    recurrent_steps: int | None = field(
+        default=None, metadata={"help": "How often these layers are run, one after the other and over again."}
+    )
+    embedding_size: int | None = field(default=None, metadata={"help": "Width of factorised word embeddings."})
+    vocab_size: int | None = field(
+        default=None, metadata={"help": "Train a tokenizer of so many tokens on the text. Default: the teacher's."}
+    )
+    parallel_files: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "A sentence, a tab and its translation per line (also .gz); or two files whose rows translate each "
+            "other, as in en.tsv:text+de.tsv:text."
+        },
+    )
+    train_files: list[str] = field(
+        default_factory=list, metadata={"help": "Further text for bottleneck and recurrent, as in run_sentence.py."}
+    )
+    alpha: float = field(
+        default=1.0, metadata={"help": "Files are seen in proportion to their size to this power; 0: all alike."}
+    )
+    max_length: int = field(default=128, metadata={"help": "Tokens to which texts are cut."})
+    sts_dev: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "[name=]TSV of sentence1, sentence2, score, or two that translate each other (en.tsv+de.tsv): with "
+            "--eval_strategy the mean of their Spearman correlations is reported as eval_sts."
+        },
+    )
+    sts_test: list[str] = field(
+        default_factory=list, metadata={"help": "Likewise; scored once, at the end. Never selected on."}
+    )
+    bitext: list[str] = field(
+        default_factory=list, metadata={"help": "[name=]TSV of sentences and translations that are to find each other."}
+    )
+    dry_run: bool = field(default=False, metadata={"help": "Show what the stage would train, and stop."})
+
+    def student(self) -> dict[str, Any]:
+        """As a recipe says it."""
+        made = {"layers": self.layers, "recurrent_steps": self.recurrent_steps, "embedding_size": self.embedding_size}
+        made |= {"tokenizer": self.vocab_size and {"vocab_size": self.vocab_size}, "model": self.model}
+        given = {name: value for name, value in made.items() if value is not None}
+        if self.model and len(given) > 1:
+            raise SystemExit(f"A student is --model, or made of the teacher, but here are {', '.join(given)}.")
+        return given
+
+
+def main() -> None:
+    """Parse, and run the stage as a recipe of its own."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name not in STAGES:
+        print(f"{__doc__}\nIts flags: run_multistage.py STAGE --help")
+        raise SystemExit(None if name in ("-h", "--help") else f"{name!r} is no stage: {', '.join(STAGES)}.")
+    stage = STAGES[name]
+    options, settings = parse_given(
+        StageArguments,
+        stage.trainer.arguments_class,
+        description=f"{stage.name}: see run_multistage.py --help for all stages.",
+        arguments=sys.argv[2:],
+        defaults=stage.arguments,
+    )
+    recipe = recipe_of(stage, options, settings)
+    run_sentences(SentenceRecipe(recipe), dry_run=options.dry_run)
+    if recipe.push_to_hub and not options.dry_run:
+        print(f"Pushed: {push_student(recipe.output_dir, recipe.push_to_hub)}")
+
+
+def recipe_of(stage: Stage, options: StageArguments, settings: dict[str, Any]) -> Recipe:
+    """A recipe of one stage.
+
+    Args:
+        stage: the stage.
+        options: teacher, student and text.
+        settings: of its trainer.
+    """
+    output_dir, push = settings.pop("output_dir"), settings.pop("push_to_hub", False)
+    hub_id = settings.pop("hub_model_id", None) or output_dir.rstrip("/").rsplit("/", 1)[-1]
+    data = {"parallel_files": options.parallel_files, "train_files": options.train_files, "alpha": options.alpha}
+    measures = {"sts_dev": options.sts_dev, "sts_test": options.sts_test, "bitext": options.bitext}
+    return Recipe(
+        teacher=options.teacher,
+        teacher_name=options.teacher,
+        student=options.student(),
+        data=data | {"max_length": options.max_length},
+        stages=(replace(stage, arguments={**stage.arguments, **settings}),),
+        evaluation={name: dict(map(named_file, files)) for name, files in measures.items()},
+        output_dir=output_dir,
+        push_to_hub=hub_id if push else None,
+    )
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
+    main()
