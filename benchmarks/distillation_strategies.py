@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,10 +26,10 @@ from pathlib import Path
 
 import torch
 import transformers
+from seeds_table import seeds_table
 
 from retort import Stage
 from retort.evaluation import describe_machine
-from retort.evaluation.report_table import aligned
 from retort.trainers import best_stage
 from retort.trainers.stage_plan import PlannedStage
 from retort.trainers.storage import write_json
@@ -142,20 +141,6 @@ def run(recipe: Recipe, teacher: str, strategy: str, seed: int, steps: int, fold
     }
 
 
-def table(runs: list[dict], teacher: dict[str, float]) -> str:
-    """Scores on the test split: each seed's, their mean and spread, and how much of the teacher's that is."""
-    metric = next(iter(teacher))
-    lines = [[f"test {metric}", "steps", "of each seed", "mean", "standard deviation", "of teacher"]]
-    for strategy in dict.fromkeys(each["strategy"] for each in runs):
-        own = [each for each in runs if each["strategy"] == strategy]
-        scores = [each["test"][metric] for each in own]
-        spread = f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else "-"
-        mean = statistics.mean(scores)
-        each = " ".join(f"{score:.4f}" for score in scores)
-        lines.append([strategy, f"{own[0]['steps']:,}", each, f"{mean:.4f}", spread, f"{mean / teacher[metric]:.1%}"])
-    return "\n".join(aligned([*lines, ["teacher", "", "", f"{teacher[metric]:.4f}", "", ""]], gap=2))
-
-
 # --- The command line -------------------------------------------------------------------------------------------------
 
 
@@ -175,7 +160,8 @@ def main() -> None:
     runs = [
         run(recipe, teacher, strategy, seed, steps, folder) for seed in options.seeds for strategy in options.strategies
     ]
-    print(f"\n{table(runs, quality)}\n\nAll numbers: {folder / 'strategies.json'}")
+    metric, reference = next(iter(quality.items()))
+    print(f"\n{seeds_table(runs, metric, ('teacher', reference))}\n\nAll numbers: {folder / 'strategies.json'}")
     measured = {"machine": describe_machine(), "threads": torch.get_num_threads(), "settings": vars(options)}
     write_json(folder / "strategies.json", measured | {"teacher": quality, "runs": runs})
 

@@ -13,6 +13,7 @@ from processes import run
 from safetensors.torch import load_file
 from without_retort import run_without_retort
 
+from retort import shrink
 from retort.trainers.export import save_sentence_transformer
 from retort.trainers.model_card import CardFacts, Size, render_card
 from retort.trainers.storage import write_text
@@ -125,6 +126,54 @@ assert teacher_license(plain) == {}
 """
     environment = hub.environment(tmp_path / "theirs")
     run([sys.executable, "-c", code, REPOSITORY, plain], environment)
+
+
+# Pushes a recurrent student, whose code goes with it, and the stock model that computes the same.
+PUSH_RECURRENT = """
+import sys
+from transformers import AutoModel, AutoTokenizer
+from retort import expand
+folder, name = sys.argv[1:]
+student = AutoModel.from_pretrained(folder)
+for model, repository in ((student, name), (expand(student), f"{name}-stock")):
+    model.push_to_hub(repository)
+    AutoTokenizer.from_pretrained(folder).push_to_hub(repository)
+"""
+
+USE_RECURRENT = """
+import json
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+
+name, sentences, results = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+by_code = SentenceTransformer(name, trust_remote_code=True, device="cpu")
+assert type(by_code[0].auto_model).__module__.startswith("transformers_modules"), type(by_code[0].auto_model)
+stock = SentenceTransformer(f"{name}-stock", device="cpu")
+made = {"recurrent": by_code, "stock": stock}
+save_file({kind: model.encode(sentences, convert_to_tensor=True) for kind, model in made.items()}, results)
+"""
+
+
+@pytest.mark.promise(5)
+def test_a_recurrent_student_is_pushed_with_its_code_and_its_twin_needs_none(hub, tokenizer, tmp_path):
+    student = shrink(tiny.model("bert", layers=4), layers=2, recurrent_steps=2, embedding_size=8)
+    student.save_pretrained(tmp_path / "student")
+    tokenizer.save_pretrained(tmp_path / "student")
+    name = f"{USER}/recurrent"
+    mine, theirs = (hub.environment(tmp_path / who) for who in ("mine", "theirs"))
+    run([sys.executable, "-c", PUSH_RECURRENT, tmp_path / "student", name], mine)
+    assert {"modeling_recurrent_bert.py", "configuration_recurrent_bert.py"} <= hub.files(name).keys()
+    assert not [file for file in hub.files(f"{name}-stock") if file.endswith(".py")]
+    results = tmp_path / "results.safetensors"
+    modules = {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+    run_without_retort(USE_RECURRENT, name, json.dumps(SENTENCES), results, environment=theirs | modules)
+    seen = load_file(results)
+    encoded = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states = student(**encoded).last_hidden_state
+    mask = encoded["attention_mask"][..., None]
+    for embeddings in seen.values():
+        torch.testing.assert_close(embeddings, (states * mask).sum(1) / mask.sum(1), atol=1e-5, rtol=1e-5)
 
 
 # --- The stand-in itself: it must refuse what the Hub refuses ---------------------------------------------------------

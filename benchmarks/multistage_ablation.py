@@ -1,0 +1,132 @@
+"""What each part of multi-stage distillation is worth: stages, similarities across languages, recurrence.
+
+python benchmarks/multistage_ablation.py examples/recipes/small_multistage.yaml [--seeds 0 1 2]
+
+The recipe's assistant is trained once. Its student is trained
+
+- `full`: as the recipe says;
+- `no bottleneck`: without the stage that trains the embedding layer alone;
+- `no MCL`: with `mcl_weight` 0 in the last stage, which leaves the distance of embeddings (the paper's baseline);
+- `layers once`: with the same layers, and so as many parameters, each run once;
+- `layers of their own`: as deep as `full`, with a layer of the assistant's at every place.
+
+After https://arxiv.org/abs/2209.05869, section 5. Of each run the best stage on development data is judged on the test
+sets. Started again, it goes on where it was; stages that variants share are trained once for each seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import transformers
+from seeds_table import seeds_table
+
+from retort import Stage
+from retort.evaluation import Footprint, describe_machine
+from retort.trainers import best_stage
+from retort.trainers.storage import write_json
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
+from recipe import Recipe, read_recipe
+from sentence_recipe import SentenceRecipe
+
+
+def full(recipe: Recipe) -> Recipe:
+    """As it is."""
+    return recipe
+
+
+def no_bottleneck(recipe: Recipe) -> Recipe:
+    """Without stages that train the embeddings alone."""
+    return replace(recipe, stages=tuple(s for s in recipe.stages if list(s.trainable or ()) != ["embeddings"]))
+
+
+def no_mcl(recipe: Recipe) -> Recipe:
+    """Without similarities."""
+
+    def without(stage: Stage) -> Stage:
+        if stage.trainer.__name__ != "MCLTrainer":
+            return stage
+        return replace(stage, arguments={**stage.arguments, "mcl_weight": 0.0})
+
+    return replace(recipe, stages=tuple(map(without, recipe.stages)))
+
+
+def layers_once(recipe: Recipe) -> Recipe:
+    """As many parameters."""
+    return replace(recipe, student={**recipe.student, "recurrent_steps": 1})
+
+
+def layers_of_their_own(recipe: Recipe) -> Recipe:
+    """As deep."""
+    layers = recipe.student["layers"]
+    depth = (layers if isinstance(layers, int) else len(layers)) * recipe.student["recurrent_steps"]
+    return replace(recipe, student={**recipe.student, "layers": depth, "recurrent_steps": 1})
+
+
+VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
+    "full": full,
+    "no bottleneck": no_bottleneck,
+    "no MCL": no_mcl,
+    "layers once": layers_once,
+    "layers of their own": layers_of_their_own,
+}
+
+
+def run(recipe: Recipe, assistant: str, variant: str, seed: int) -> dict:
+    """Train a student and judge it."""
+    work = SentenceRecipe(VARIANTS[variant](recipe).with_seed(seed))
+    results = work.staged_run(assistant).run()
+    best = best_stage(results)
+    student = work.as_sentence_model(best.folder)
+    quality, parameters = work.corpus.quality(student), Footprint.of(student.model).parameters
+    told = " ".join(f"{name} {value:.4f}" for name, value in quality.items())
+    print(f"{variant}, seed {seed}: {parameters:,} parameters; {told}", flush=True)
+    return {
+        "strategy": variant,
+        "seed": seed,
+        "parameters": parameters,
+        "steps": sum(result.steps for result in results),
+        "best": best.name,
+        "test": quality,
+    }
+
+
+def main() -> None:
+    """Train all students, print the table and write all numbers down."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    options = parse_options()
+    recipe = read_recipe(options.recipe)
+    if recipe.assistant is None or not {"layers", "recurrent_steps"} <= recipe.student.keys():
+        raise SystemExit(f"{options.recipe} has no assistant whose layers a student runs several times.")
+    recipe = replace(recipe, output_dir=options.output_dir or recipe.output_dir)
+    work = SentenceRecipe(recipe)
+    training = work.assistant_run()
+    assistant = str(best_stage(training.run()).folder) if training else recipe.assistant.model
+    reference = work.corpus.quality(work.as_sentence_model(assistant))
+    metric = next(iter(reference))
+    runs = [run(recipe, assistant, variant, seed) for seed in options.seeds for variant in options.variants]
+    output = Path(recipe.output_dir) / "ablation.json"
+    print(f"\n{seeds_table(runs, metric, ('assistant', reference[metric]))}\n\nAll numbers: {output}")
+    measured = {"machine": describe_machine(), "threads": torch.get_num_threads(), "settings": vars(options)}
+    write_json(output, measured | {"assistant": reference, "runs": runs})
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", help="a YAML file with an assistant, such as examples/recipes/small_multistage.yaml")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a student each (default: 0 1 2)")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
+    parser.add_argument("--output_dir", help="of assistant and students (default: the recipe's)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
