@@ -432,6 +432,13 @@ def test_a_head_without_a_counterpart_is_refused():
 
 
 @pytest.mark.promise(9)
+def test_weights_of_another_embedding_size_are_refused(tmp_path):
+    recurrent().save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        AutoModel.from_pretrained(tmp_path, embedding_size=5)
+
+
+@pytest.mark.promise(9)
 def test_a_configuration_whose_layers_don_t_add_up_is_refused():
     with pytest.raises(StrictDataclassClassValidationError, match="no multiple of num_unique_layers=5"):
         RecurrentBertConfig(num_hidden_layers=12, num_unique_layers=5)
