@@ -72,13 +72,14 @@ def parse_given(
     parser = _parser((options, settings), description, arguments)
     parser.set_defaults(**defaults)
     arguments = _with_settings(parser, arguments)
-    parser.parse_args(arguments)  # for --help, which tells defaults, and for what is required
+    parser.parse_args(arguments)  # for --help, which tells defaults
     names = {each.name for each in fields(settings)}
-    for action in parser._actions:
+    silent = _parser((options, settings), description, arguments)
+    for action in silent._actions:
         if action.dest in names:
             action.default = argparse.SUPPRESS
-    parser._defaults.clear()
-    found = vars(parser.parse_args(arguments))
+    found = vars(silent.parse_args(arguments))
+    found.pop("local_rank", None)  # a launcher's
     given = {name: found.pop(name) for name in list(found) if name in names}
     return options(**found), given
 

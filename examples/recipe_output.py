@@ -1,4 +1,4 @@
-"""What a recipe shows on its way, and what it leaves: the student with its card, and the report."""
+"""What a recipe comes to: scores after each stage, the student with its card, and the report."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from typing import Any
 
 from recipe import Recipe
 
-from retort import StagedRun
 from retort.evaluation import Report, markdown_table, text_table, write_report
 from retort.evaluation.report_table import aligned
-from retort.trainers import StageResult, plan_table, publish
+from retort.trainers import StageResult, publish
 from retort.trainers.card_facts import is_hub_id
-
-
-def show(run: StagedRun, title: str) -> None:
-    """Print a plan."""
-    print(f"\n{title}\n\n" + "\n".join(aligned(plan_table(run.plan), gap=2)) + "\n", flush=True)
 
 
 def stage_scores(results: Sequence[StageResult]) -> list[str]:

@@ -1,11 +1,13 @@
 """Distil a sentence encoder into other languages, and into a small recurrent student, one stage at a time.
 
-python examples/run_multistage.py translations --teacher all-MiniLM-L6-v2 --vocab_size 64000 \\
+python examples/run_multistage.py --stage translations --teacher all-MiniLM-L6-v2 --vocab_size 64000 \\
     --parallel_files en-de.tsv en-ru.tsv --output_dir runs/assistant
-python examples/run_multistage.py bottleneck --teacher runs/assistant --layers 0 1 2 --recurrent_steps 4 \\
+python examples/run_multistage.py --stage bottleneck --teacher runs/assistant --layers 0 1 2 --recurrent_steps 4 \\
     --embedding_size 128 --parallel_files en-de.tsv en-ru.tsv --output_dir runs/bottleneck
-python examples/run_multistage.py recurrent --teacher runs/assistant --model runs/bottleneck ... --output_dir runs/small
-python examples/run_multistage.py mcl --teacher all-MiniLM-L6-v2 --model runs/small ... --output_dir runs/final
+python examples/run_multistage.py --stage recurrent --teacher runs/assistant --model runs/bottleneck \\
+    --parallel_files en-de.tsv en-ru.tsv --output_dir runs/small
+python examples/run_multistage.py --stage mcl --teacher all-MiniLM-L6-v2 --model runs/small \\
+    --parallel_files en-de.tsv en-ru.tsv --output_dir runs/final
 
 The stages of Ding et al. 2022 (arXiv:2209.05869); what is learnt of the teacher:
 
@@ -21,9 +23,10 @@ examples/run_recipe.py with examples/recipes/multistage_xlmr.yaml.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import transformers
 from command_line import named_file, parse_given
@@ -49,8 +52,9 @@ STAGES = {
 
 @dataclass
 class StageArguments:
-    """Teacher, student and text."""
+    """Stage, teacher, student and text."""
 
+    stage: Literal[tuple(STAGES)] = field(metadata={"help": "What is learnt; further defaults follow from it."})
     teacher: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
     model: str | None = field(
         default=None,
@@ -105,16 +109,14 @@ class StageArguments:
 
 def main() -> None:
     """Parse, and run the stage as a recipe of its own."""
-    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name not in STAGES:
-        print(f"{__doc__}\nIts flags: run_multistage.py STAGE --help")
-        raise SystemExit(None if name in ("-h", "--help") else f"{name!r} is no stage: {', '.join(STAGES)}.")
-    stage = STAGES[name]
+    chosen = argparse.ArgumentParser(add_help=False)
+    chosen.add_argument("--stage", choices=STAGES, default="recurrent")
+    stage = STAGES[chosen.parse_known_args()[0].stage]
     options, settings = parse_given(
         StageArguments,
         stage.trainer.arguments_class,
-        description=f"{stage.name}: see run_multistage.py --help for all stages.",
-        arguments=sys.argv[2:],
+        description=__doc__,
+        arguments=sys.argv[1:],
         defaults=stage.arguments,
     )
     recipe = recipe_of(stage, options, settings)

@@ -5,47 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from accelerate import PartialState
-from recipe_output import finish, show, stage_scores
+from recipe_output import finish, stage_scores
+from recipe_run import arguments_of, run_student, show
 from sentence_recipe import SentenceRecipe
 from sentence_students import SentenceModel, how_to_use, side_by_side
 from transformers import PreTrainedModel
 
-from retort import DistillTrainingArguments
 from retort.evaluation import Report, Role
 from retort.trainers import StageResult, best_stage
 
 
 def run_sentences(work: SentenceRecipe, *, dry_run: bool) -> None:
-    """Train the assistant if there is one to be trained, distil, judge, and write student, card and report.
-
-    On several ranks all of them train; the first one reads and judges for all.
-    """
-    recipe = work.recipe
-    args = DistillTrainingArguments(output_dir=recipe.output_dir, **recipe.arguments)
-    is_first = args.process_index == 0
+    """Train the assistant if there is one to be trained, distil, judge, and write student, card and report."""
+    recipe, args = work.recipe, arguments_of(work.recipe)
     with args.main_process_first(desc="reading text"):
         assistant_run = work.assistant_run()
-    if is_first:
+    if args.process_index == 0:
         print(f"Teacher: {recipe.teacher_name}. {work.corpus.introduction}")
     assistant, before = recipe.assistant and recipe.assistant.model, []
     if assistant_run:
-        if is_first:
-            show(assistant_run, "Stages of the assistant")
+        show(assistant_run, "Stages of the assistant")
         assistant = assistant_run.materials.student
         if not dry_run:
             before = assistant_run.run()
             assistant = best_stage(before).folder
-    with args.main_process_first(desc="reading text"):
-        run = work.staged_run(assistant)
-    if is_first:
-        show(run, "Stages of the student")
-    if not dry_run:
-        results = run.run()
-        if is_first:
-            judge(work, run.materials.student, assistant, before, results)
-    PartialState().wait_for_everyone()
-    PartialState().destroy_process_group()
+    run_student(
+        lambda: work.staged_run(assistant),
+        lambda run, results: judge(work, run.materials.student, assistant, before, results),
+        args,
+        dry_run=dry_run,
+    )
 
 
 def judge(

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from accelerate import PartialState
-from recipe_output import finish, show, stage_scores
+from recipe_output import finish, stage_scores
+from recipe_run import arguments_of, run_student, show
 from task_recipe import TaskRecipe
 from task_report import task_report
 
-from retort import DistillTrainingArguments, StagedRun
+from retort import StagedRun
 from retort.modeling.onnx.session import onnx_library
 from retort.trainers import StageResult, best_stage, bound_kernel_cache
 
 
 def run_task(work: TaskRecipe, *, dry_run: bool) -> None:
-    """Fine-tune the teacher if need be, distil, judge on the test split, and write student, card and report.
-
-    On several ranks all of them train; the first one reads and judges for all.
-    """
+    """Fine-tune the teacher if need be, distil, judge on the test split, and write student, card and report."""
     recipe = work.recipe
     if any(stage.chunk_rows for stage in recipe.stages):
         bound_kernel_cache()
     for library in ("onnx", "onnxruntime") if recipe.evaluation.get("onnx") else ():
         onnx_library(library)  # that it isn't installed should not show after hours of training
-    args = DistillTrainingArguments(output_dir=recipe.output_dir, **recipe.arguments)
-    is_first = args.process_index == 0
+    args = arguments_of(recipe)
     with args.main_process_first(desc="reading the task"):
         fine_tuning = work.fine_tuning()
-    if is_first:
+    if args.process_index == 0:
         introduce(work)
-    if fine_tuning and is_first:
-        show(fine_tuning, f"Fine-tuning of {recipe.teacher_name}")
     teacher = recipe.teacher
-    if fine_tuning and not dry_run:
-        teacher = str(fine_tuning.run()[-1].folder)
-    with args.main_process_first(desc="tokenising"):
-        run = work.staged_run(teacher)
-    if is_first:
-        show(run, "Stages of the student")
-    if not dry_run:
-        results = run.run()
-        if is_first:
-            judge(work, teacher, run, results)
-    PartialState().wait_for_everyone()
-    PartialState().destroy_process_group()
+    if fine_tuning:
+        show(fine_tuning, f"Fine-tuning of {recipe.teacher_name}")
+        if not dry_run:
+            teacher = str(fine_tuning.run()[-1].folder)
+    run_student(
+        lambda: work.staged_run(teacher),
+        lambda run, results: judge(work, teacher, run, results),
+        args,
+        dry_run=dry_run,
+    )
 
 
 def introduce(work: TaskRecipe) -> None:

@@ -255,22 +255,23 @@ def test_one_stage_by_flags_goes_on_where_it_was_and_serves_the_next(folder, par
     script = [sys.executable, EXAMPLES / "run_multistage.py"]
     common = ["--max_length", "32", "--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--parallel_files"]
     common += [*parallel, "--save_strategy", "epoch", "--learning_rate", "1e-3"]
-    first = [*script, "translations", "--teacher", folder / "teacher", "--vocab_size", "90", *common]
+    first = [*script, "--stage", "translations", "--teacher", folder / "teacher", "--vocab_size", "90", *common]
     first += ["--output_dir", folder / "assistant", "--sts_test", f"own={folder}/sts.tsv"]
     assert "loss_target" in launch(*first)
-    second = [*script, "bottleneck", "--teacher", folder / "assistant", "--layers", "0", "3", "--recurrent_steps", "2"]
-    second += ["--embedding_size", "8", *common, "--output_dir", folder / "bottleneck"]
-    assert "embeddings" not in launch(*second, "--dry_run")
+    second = [*script, "--stage", "bottleneck", "--teacher", folder / "assistant", "--layers", "0", "3"]
+    second += ["--recurrent_steps", "2", "--embedding_size", "8", *common, "--output_dir", folder / "bottleneck"]
     printed = launch(*second)
     assert "loss_embedding" in printed
     assert "finished" in launch(*second)
-    third = ["mcl", "--teacher", folder / "teacher", "--model", folder / "bottleneck", *common]
+    third = ["--stage", "mcl", "--teacher", folder / "teacher", "--model", folder / "bottleneck", *common]
     third += ["--output_dir", folder / "final"]
-    torchrun = Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc_per_node=2"
-    assert launch(*torchrun, script[1], *third).count("Stage 1 of 1: mcl") == 1
+    deepspeed = Path(sys.executable).with_name("deepspeed"), "--num_accelerators=2"
+    deepspeed += f"--master_port={29700 + os.getpid() % 1000}", script[1]
+    printed = launch(*deepspeed, *third, "--deepspeed", EXAMPLES / "deepspeed/zero2.json")
+    assert printed.count("Stage 1 of 1: mcl") == 1
     assert weights(folder / "final").keys() == weights(folder / "bottleneck").keys()
-    with pytest.raises(AssertionError, match="'five' is no stage: translations, bottleneck, recurrent, mcl"):
-        launch(*script, "five")
+    with pytest.raises(AssertionError, match=r"invalid choice: 'five' \(choose from '?translations"):
+        launch(*script, "--stage", "five")
 
 
 def test_objectives_are_compared_on_the_same_students_and_only_once(folder):
