@@ -6,10 +6,12 @@ import multistage
 import pytest
 import tiny
 import torch
+from datasets import Dataset
 from multistage import multistage_run, run_multistage, run_on_this_rank
 from ranks import KILLED, run_on_ranks
 from safetensors.torch import load_file
 
+from retort.collators import tokenize_groups
 from retort.trainers import Stage
 
 NAMES = [stage.name for stage in multistage.STAGES]
@@ -43,6 +45,17 @@ def test_another_assistant_makes_another_plan_of_the_stages_that_it_teaches(tmp_
     ours = multistage_run(tmp_path, stages).plan
     others = multistage_run(tmp_path, stages, assistant=tiny.model("bert", layers=4, seed=9)).plan
     assert [a.key == b.key for a, b in zip(ours, others, strict=True)] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("teacher_tokenizer", [None, "bpe"])
+def test_another_translation_makes_another_plan(teacher_tokenizer, tmp_path):
+    theirs = teacher_tokenizer and tiny.tokenizer(teacher_tokenizer)
+    keys = []
+    for target in ("a cat", "a dog"):
+        pairs = Dataset.from_dict({"source": ["the house", "a bird"], "target": ["the old tree", target]})
+        rows = tokenize_groups(pairs, tiny.tokenizer(), teacher_tokenizer=theirs)
+        keys.append(multistage_run(tmp_path, multistage.STAGES[2:], data={"translations": rows}).plan[0].key)
+    assert keys[0] != keys[1]
 
 
 @pytest.mark.promise(9)

@@ -41,7 +41,7 @@ def fingerprint_rows(dataset: Dataset, *further: str) -> str:
     for rows in dataset.select_columns(columns).with_format("arrow").iter(batch_size=10_000):
         for column in columns:
             values = rows[column]
-            if pa.types.is_nested(values.type):
+            while pa.types.is_nested(values.type):
                 digest.update(pc.list_value_length(values).cast("int64").to_numpy())
                 values = pc.list_flatten(values)
             kind = "float64" if pa.types.is_floating(values.type) else "int64"

@@ -25,7 +25,7 @@ from .teacher import TeacherSource
 
 RESULT_FILE = "stage.json"
 # Beside the tokens that the teacher reads.
-_COLUMNS = ("input_ids", "labels", "student_positions")
+_COLUMNS = ("input_ids", "members", "labels", "student_positions")
 
 
 @dataclass(frozen=True)
