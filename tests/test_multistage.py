@@ -35,6 +35,13 @@ def test_the_bottleneck_learns_the_assistant_s_embedding_layer_and_leaves_the_la
     assert run.plan[0].trainable == sum(before[name].numel() for name in changed)
 
 
+def test_the_bottleneck_may_be_taught_token_by_token(tmp_path):
+    by_token = {"hidden_weight": 1.0, "layer_map": "0:0", "max_steps": 20}
+    (result,) = multistage_run(tmp_path, [replace(multistage.STAGES[0], arguments=by_token)]).run()
+    losses = [entry["loss_hidden"] for entry in result.log_history if "loss_hidden" in entry]
+    assert losses[-1] < losses[0] * 0.8
+
+
 def test_each_stage_learns_from_the_one_it_names(finished):
     logged = [{key for entry in result.log_history for key in entry if key.startswith("loss_")} for result in finished]
     assert logged == [{"loss_embedding"}, {"loss_embedding"}, {"loss_mcl", "loss_source", "loss_target"}]
