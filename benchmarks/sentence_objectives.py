@@ -33,6 +33,7 @@ from retort import CKDTrainer, ContrastiveTrainer, DistillTrainer, shrink, token
 from retort.collators import read_texts, tokenize_groups
 from retort.evaluation import describe_machine
 from retort.evaluation.report_table import aligned
+from retort.trainers.memory import release_memory
 from retort.trainers.storage import write_json
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
@@ -83,6 +84,7 @@ class Comparison:
         found = {"objective": objective, "layers": layers, "seed": seed, "settings": settings, "scores": judged}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(note, found)
+        release_memory()
         print(f"{objective}, layers {layers}, seed {seed}: {judged}", flush=True)
         return found
 
