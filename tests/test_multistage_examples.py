@@ -1,0 +1,95 @@
+"""Multi-stage distillation as a user starts it: by a recipe, and stage by stage."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import test_examples
+import tiny
+import yaml
+from test_examples import EXAMPLES, launch, weights
+from without_retort import run_without_retort
+
+folder = test_examples.folder
+
+
+@pytest.fixture(scope="module")
+def parallel(folder):
+    """Sentences and their translations: half of the pairs with a tab, half in two files."""
+    sides = [tiny.sentences(48, seed=seed) for seed in (6, 7)]
+    (folder / "pairs.tsv").write_text("\n".join(map("\t".join, zip(*(side[:24] for side in sides), strict=True))))
+    for name, side in zip(("one.txt", "other.txt"), sides, strict=True):
+        (folder / name).write_text("\n".join(side[24:]))
+    return [str(folder / "pairs.tsv"), f"{folder}/one.txt+{folder}/other.txt"]
+
+
+@pytest.mark.promise(5)
+def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(folder, parallel):
+    recipe = yaml.safe_load((EXAMPLES / "recipes/small_multistage.yaml").read_text())
+    recipe["teacher"] = str(folder / "teacher")
+    recipe["assistant"]["student"]["tokenizer"]["vocab_size"] = 90
+    recipe["student"] |= {"layers": [0, 3], "embedding_size": 8}
+    recipe["data"] = {"parallel_files": parallel, "max_length": 32}
+    tables = {"one": str(folder / "sts.tsv"), "two": f"{folder}/sts.tsv+{folder}/sts.tsv"}
+    recipe["evaluation"] = {"sts_dev": tables, "sts_test": tables, "bitext": {"both": str(folder / "bitext.tsv")}}
+    (folder / "bitext.tsv").write_text("\n".join(f"{text}\tbook {text}" for text in tiny.sentences(9, seed=8)))
+    recipe["arguments"] |= {"bf16": False, "per_device_train_batch_size": 8, "eval_strategy": "epoch"}
+    for stage in (*recipe["assistant"]["stages"], *recipe["stages"]):
+        stage["arguments"]["num_train_epochs"] = 1
+    (folder / "multistage.yaml").write_text(yaml.safe_dump(recipe))
+    output = folder / "multistage"
+    command = sys.executable, EXAMPLES / "run_recipe.py", folder / "multistage.yaml", "--output_dir", output
+    printed = launch(*command)
+    for part in (
+        "Stages of the assistant",
+        "Stage 3 of 3: mcl",
+        "after bottleneck",
+        "assistant, untrained",
+        "eval_sts",
+    ):
+        assert part in printed
+    report = json.loads((output / "report.json").read_text())
+    assert report["metric"] == "mean STS"
+    student = next(row for row in report["rows"] if row["name"] == "student")
+    assert {"one", "two", "bitext both"} <= student["quality"].keys()
+    finished = [json.loads(path.read_text())["result"] for path in output.glob("*/*/stage.json")]
+    assert {stage["name"] for stage in finished} == {"translations", "bottleneck", "recurrent", "mcl"}
+    assert all(set(stage["scores"]) == {"sts", "sts_one", "sts_two"} for stage in finished)
+    embedded = run_without_retort(OPEN, output)
+    assert "RecurrentBertModel 2" in embedded
+    assert launch(*command).count("finished") == 4
+    assert len(list(output.glob("tokenizer-*"))) == 1
+
+
+# Opens a student by its code, and expanded to a stock model.
+OPEN = """
+from sentence_transformers import SentenceTransformer
+student = SentenceTransformer(sys.argv[1], trust_remote_code=True)
+print(type(student[0].auto_model).__name__, len(student.encode(["a cat", "a dog"])))
+"""
+
+
+@pytest.mark.promise(2)
+def test_one_stage_by_flags_goes_on_where_it_was_and_serves_the_next(folder, parallel):
+    script = [sys.executable, EXAMPLES / "run_multistage.py"]
+    common = ["--max_length", "32", "--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--parallel_files"]
+    common += [*parallel, "--save_strategy", "epoch", "--learning_rate", "1e-3"]
+    first = [*script, "--stage", "translations", "--teacher", folder / "teacher", "--vocab_size", "90", *common]
+    first += ["--output_dir", folder / "assistant", "--sts_test", f"own={folder}/sts.tsv"]
+    assert "loss_target" in launch(*first)
+    second = [*script, "--stage", "bottleneck", "--teacher", folder / "assistant", "--layers", "0", "3"]
+    second += ["--recurrent_steps", "2", "--embedding_size", "8", *common, "--output_dir", folder / "bottleneck"]
+    printed = launch(*second)
+    assert "loss_embedding" in printed
+    assert "finished" in launch(*second)
+    third = ["--stage", "mcl", "--teacher", folder / "teacher", "--model", folder / "bottleneck", *common]
+    third += ["--output_dir", folder / "final"]
+    deepspeed = Path(sys.executable).with_name("deepspeed"), "--num_accelerators=2"
+    deepspeed += f"--master_port={29700 + os.getpid() % 1000}", script[1]
+    printed = launch(*deepspeed, *third, "--deepspeed", EXAMPLES / "deepspeed/zero2.json")
+    assert printed.count("Stage 1 of 1: mcl") == 1
+    assert weights(folder / "final").keys() == weights(folder / "bottleneck").keys()
+    with pytest.raises(AssertionError, match=r"invalid choice: 'five' \(choose from '?translations"):
+        launch(*script, "--stage", "five")
