@@ -64,9 +64,11 @@ def launch(*command: str | Path) -> str:
 
 
 def environment() -> dict[str, str]:
-    # deepspeed compiles its helpers once for each environment, and ninja, which it needs, lies beside this Python.
-    scripts = os.path.dirname(sys.executable)
-    return os.environ | {"PATH": os.pathsep.join([scripts, os.environ["PATH"]])}
+    # deepspeed compiles a helper, for which ninja lies beside this Python. Kept in the home folder it would be compiled
+    # again whenever another environment was there in between; and whoever is killed at it leaves a lock for which all
+    # others wait without end (torch.utils.cpp_extension).
+    scripts, helpers = Path(sys.executable).parent, Path(sys.prefix, "torch_extensions")
+    return os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "TORCH_EXTENSIONS_DIR": str(helpers)}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
