@@ -53,12 +53,14 @@ def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(f
     report = json.loads((output / "report.json").read_text())
     assert report["metric"] == "mean STS"
     student = next(row for row in report["rows"] if row["name"] == "student")
-    assert {"one", "two", "bitext both"} <= student["quality"].keys()
+    assert {"one", "bitext both"} <= student["quality"].keys()
+    assert student["quality"]["one"] == student["quality"]["two"]
     finished = [json.loads(path.read_text())["result"] for path in output.glob("*/*/stage.json")]
     assert {stage["name"] for stage in finished} == {"translations", "bottleneck", "recurrent", "mcl"}
     assert all(set(stage["scores"]) == {"sts", "sts_one", "sts_two"} for stage in finished)
     embedded = run_without_retort(OPEN, output)
     assert "RecurrentBertModel 2" in embedded
+    assert f'SentenceTransformer("{output}", trust_remote_code=True)' in (output / "README.md").read_text()
     assert launch(*command).count("finished") == 4
     assert len(list(output.glob("tokenizer-*"))) == 1
 

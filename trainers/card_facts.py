@@ -66,6 +66,7 @@ def describe_run(
         "load_as": load_as,
         "architecture": f"{config.model_type} encoder, {config.num_hidden_layers} layers of width {config.hidden_size}",
         "pipeline_tag": pipeline_tag(student),
+        "remote_code": student.is_remote_code(),
         "teachers": tuple(names),
         "base_models": tuple(filter(is_hub_id, names)),
         "objectives": {IN_WORDS.get(o.name, o.name): o.weight for o in objectives},

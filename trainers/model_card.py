@@ -49,6 +49,7 @@ class CardFacts:
         teacher_size: one teacher's; None if it was not loaded.
         summary: a sentence for the top, such as the title of a report.
         sentence_transformer: whether the folder has the layout of sentence-transformers.
+        remote_code: whether the folder carries the model's code, which its user has to trust.
         embeddings: in words: how many numbers, pooled how, of unit length or not, of how many tokens at most.
         layer_map: the pairs of layers that were compared.
         arguments: those that differ from their defaults (see `changed_arguments`).
@@ -76,6 +77,7 @@ class CardFacts:
     teacher_size: Size | None = None
     summary: str = ""
     sentence_transformer: bool = False
+    remote_code: bool = False
     embeddings: str = ""
     layer_map: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
