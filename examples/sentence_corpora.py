@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Protocol
 
 from datasets import Dataset
-from sentence_flags import read_sts, sts
+from sentence_flags import read_sts, sts_of_each
 from sentence_students import SentenceModel
 
 from retort.collators import docstring_corpus, passages, read_dataset, read_groups, read_parallel, read_texts
@@ -201,7 +201,7 @@ class Files:
         return told
 
     def quality(self, model: SentenceModel) -> dict[str, float]:
-        scores = {name: sts(model, pairs) for name, pairs in self._tests.items()}
+        scores = sts_of_each(model, self._tests)
         if len(scores) > 1:
             scores = {"mean STS": fmean(scores.values())} | scores
         return scores | {f"bitext {name}": fmean(_found(model, pairs)) for name, pairs in self._bitext.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from command_line import parse
@@ -137,7 +139,19 @@ def read_sts(source: str) -> Dataset:
 
 def sts(model: SentenceModel, pairs: Dataset) -> float:
     """Spearman correlation of cosines with the gold scores."""
-    return sts_spearman(model.embed(pairs["sentence1"]), model.embed(pairs["sentence2"]), pairs["score"])
+    return sts_of_each(model, {"pairs": pairs})["pairs"]
+
+
+def sts_of_each(model: SentenceModel, tables: Mapping[str, Dataset]) -> dict[str, float]:
+    """Likewise of several tables; a text that stands in more than one place is embedded once."""
+    sides = {(name, side): pairs[side] for name, pairs in tables.items() for side in ("sentence1", "sentence2")}
+    rows = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(sides.values())))}
+    embeddings = model.embed(list(rows))
+    of_side = {place: embeddings[[rows[text] for text in texts]] for place, texts in sides.items()}
+    return {
+        name: sts_spearman(of_side[name, "sentence1"], of_side[name, "sentence2"], pairs["score"])
+        for name, pairs in tables.items()
+    }
 
 
 def judge(

@@ -14,7 +14,7 @@ from datasets import Dataset
 from own_tokenizer import own_tokenizer
 from recipe import Recipe
 from sentence_corpora import Corpus, Docstrings, Files
-from sentence_flags import sts
+from sentence_flags import sts_of_each
 from sentence_students import SentenceModel, load_sentence_teacher
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -102,19 +102,26 @@ class SentenceRecipe:
         assistant = self.recipe.assistant
         if assistant is None or assistant.model:
             return None
-        return self._run(assistant.stages, self.start(), "assistant")
+        return self._run(assistant.stages, self.start(), assistant.student, "assistant")
 
     def staged_run(self, assistant: PreTrainedModel | str | Path | None = None) -> StagedRun:
         """The student's stages. `assistant` is the finished one; or any of its shape, to look at the plan."""
         if assistant is None:
-            return self._run(self.recipe.stages, self.start(), "stages")
+            return self._run(self.recipe.stages, self.start(), self.recipe.student, "stages")
         parent = assistant
         if not isinstance(parent, PreTrainedModel):
             parent = load_sentence_teacher(assistant, self.recipe.data["max_length"], self._arguments["pooler"]).model
-        return self._run(self.recipe.stages, _shrunk(parent, self.recipe.student), "stages", assistant)
+        student = _shrunk(parent, self.recipe.student)
+        return self._run(self.recipe.stages, student, self.recipe.student, "stages", assistant)
 
-    def _run(self, stages: Sequence[Stage], student: PreTrainedModel, folder: str, assistant=None) -> StagedRun:
-        dev = self.corpus.dev
+    def _run(
+        self,
+        stages: Sequence[Stage],
+        student: PreTrainedModel,
+        settings: Mapping[str, Any],
+        folder: str,
+        assistant: PreTrainedModel | str | Path | None = None,
+    ) -> StagedRun:
         return StagedRun(
             stages,
             student,
@@ -126,8 +133,8 @@ class SentenceRecipe:
             processing_class=self.tokenizer,
             teacher_processing_class=self.teacher_model.tokenizer,
             arguments=self._arguments,
-            score=self._score if dev else None,
-            freeze_words=self.recipe.student.get("freeze_embeddings", False),
+            score=self._score if self.corpus.dev else None,
+            freeze_words=settings.get("freeze_embeddings", False),
         )
 
     @property
@@ -137,7 +144,7 @@ class SentenceRecipe:
 
     def _score(self, student: PreTrainedModel) -> dict[str, float]:
         """The mean of all development sets, and each where there are several."""
-        scores = {name: sts(self.as_sentence_model(student), pairs) for name, pairs in self.corpus.dev.items()}
+        scores = sts_of_each(self.as_sentence_model(student), self.corpus.dev)
         several = {f"sts_{name}": score for name, score in scores.items()} if len(scores) > 1 else {}
         return {"sts": fmean(scores.values())} | several
 
