@@ -24,15 +24,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 import transformers
-from seeds_table import seeds_table
+from seeds_table import tell
 
 from retort import Stage
-from retort.evaluation import describe_machine
 from retort.trainers import best_stage
 from retort.trainers.stage_plan import PlannedStage
-from retort.trainers.storage import write_json
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
 from recipe import Recipe, read_recipe
@@ -160,10 +157,7 @@ def main() -> None:
     runs = [
         run(recipe, teacher, strategy, seed, steps, folder) for seed in options.seeds for strategy in options.strategies
     ]
-    metric, reference = next(iter(quality.items()))
-    print(f"\n{seeds_table(runs, metric, ('teacher', reference))}\n\nAll numbers: {folder / 'strategies.json'}")
-    measured = {"machine": describe_machine(), "threads": torch.get_num_threads(), "settings": vars(options)}
-    write_json(folder / "strategies.json", measured | {"teacher": quality, "runs": runs})
+    tell(runs, ("teacher", quality), folder / "strategies.json", options)
 
 
 def parse_options() -> argparse.Namespace:

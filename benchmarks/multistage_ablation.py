@@ -22,14 +22,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 import transformers
-from seeds_table import seeds_table
+from seeds_table import tell
 
 from retort import Stage
-from retort.evaluation import Footprint, describe_machine
+from retort.evaluation import Footprint
 from retort.trainers import best_stage
-from retort.trainers.storage import write_json
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
 from recipe import Recipe, read_recipe
@@ -110,12 +108,8 @@ def main() -> None:
     training = work.assistant_run()
     assistant = str(best_stage(training.run()).folder) if training else recipe.assistant.model
     reference = work.corpus.quality(work.as_sentence_model(assistant))
-    metric = next(iter(reference))
     runs = [run(recipe, assistant, variant, seed) for seed in options.seeds for variant in options.variants]
-    output = Path(recipe.output_dir) / "ablation.json"
-    print(f"\n{seeds_table(runs, metric, ('assistant', reference[metric]))}\n\nAll numbers: {output}")
-    measured = {"machine": describe_machine(), "threads": torch.get_num_threads(), "settings": vars(options)}
-    write_json(output, measured | {"assistant": reference, "runs": runs})
+    tell(runs, ("assistant", reference), Path(recipe.output_dir) / "ablation.json", options)
 
 
 def parse_options() -> argparse.Namespace:

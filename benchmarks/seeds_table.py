@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from retort.evaluation import describe_machine
 from retort.evaluation.report_table import aligned
+from retort.trainers.storage import write_json
+
+
+def tell(
+    runs: Sequence[dict[str, Any]],
+    reference: tuple[str, Mapping[str, float]],
+    output: Path,
+    options: argparse.Namespace,
+) -> None:
+    """Print the table, and write all numbers down with what they depend on.
+
+    Args:
+        runs: as for `seeds_table`.
+        reference: its name, and its scores; the first of them is shown.
+        output: a JSON file.
+        options: of the command line.
+    """
+    name, scores = reference
+    metric, score = next(iter(scores.items()))
+    print(f"\n{seeds_table(runs, metric, (name, score))}\n\nAll numbers: {output}")
+    measured = {"machine": describe_machine(), "threads": torch.get_num_threads(), "settings": vars(options)}
+    write_json(output, measured | {name: dict(scores), "runs": runs})
 
 
 def seeds_table(runs: Sequence[dict[str, Any]], metric: str, reference: tuple[str, float]) -> str:

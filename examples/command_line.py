@@ -54,34 +54,28 @@ def parse(*dataclass_types: type, description: str, arguments: list[str] | None 
 def parse_given(
     options: type, settings: type, *, description: str, arguments: list[str], defaults: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    """As `parse`, for a script that hands settings on.
+    """As `parse`, for a script that hands settings on, some of them with defaults of its own.
 
     Args:
         options: a dataclass of the script's own.
         settings: the class whose settings are handed on.
         description: for --help.
         arguments: of the command line.
-        defaults: of settings, where they differ from the class's.
+        defaults: of settings, where they are not to be the class's.
 
     Returns:
-        An object of `options`, and those settings that were given.
+        An object of `options`, and those settings that differ from the class's defaults.
 
     Raises:
         SystemExit: as `parse`.
     """
     parser = _parser((options, settings), description, arguments)
+    plain = {each.name: parser.get_default(each.name) for each in fields(settings)}
     parser.set_defaults(**defaults)
-    arguments = _with_settings(parser, arguments)
-    parser.parse_args(arguments)  # for --help, which tells defaults
-    names = {each.name for each in fields(settings)}
-    silent = _parser((options, settings), description, arguments)
-    for action in silent._actions:
-        if action.dest in names:
-            action.default = argparse.SUPPRESS
-    found = vars(silent.parse_args(arguments))
+    found = vars(parser.parse_args(_with_settings(parser, arguments)))
     found.pop("local_rank", None)  # a launcher's
-    given = {name: found.pop(name) for name in list(found) if name in names}
-    return options(**found), given
+    given = {name: found.pop(name) for name in plain.keys() & found.keys()}
+    return options(**found), {name: value for name, value in given.items() if value != plain[name]}
 
 
 def named_file(given: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What a recipe comes to: scores after each stage, the student with its card, and the report."""
+"""What a recipe comes to: scores after each stage, the student with its card, the report, and the push."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recipe import Recipe
 
 from retort.evaluation import Report, markdown_table, text_table, write_report
 from retort.evaluation.report_table import aligned
-from retort.trainers import StageResult, publish
+from retort.trainers import StageResult, publish, push_student
 from retort.trainers.card_facts import is_hub_id
 
 
@@ -23,7 +23,7 @@ def stage_scores(results: Sequence[StageResult]) -> list[str]:
 
 
 def finish(recipe: Recipe, results: Sequence[StageResult], report: Report | None, **facts: Any) -> None:
-    """Write student and card, and write and print the report.
+    """Write student and card, write and print the report, and push what is to be pushed.
 
     Args:
         recipe: says where to.
@@ -41,8 +41,10 @@ def finish(recipe: Recipe, results: Sequence[StageResult], report: Report | None
         **told,
         **facts,
     )
-    if report is None:
-        print(f"\nStudent and model card: {Path(recipe.output_dir)}/")
-        return
-    write_report(report, recipe.output_dir)
-    print(f"\n{text_table(report)}\n\nStudent, model card, report.json and report.png: {Path(recipe.output_dir)}/")
+    if report:
+        write_report(report, recipe.output_dir)
+        print(f"\n{text_table(report)}")
+    written = "Student, model card, report.json and report.png" if report else "Student and model card"
+    print(f"\n{written}: {Path(recipe.output_dir)}/")
+    if recipe.push_to_hub:
+        print(f"Pushed: {push_student(recipe.output_dir, recipe.push_to_hub)}")

@@ -35,7 +35,6 @@ from run_sentences import run_sentences
 from sentence_recipe import SentenceRecipe
 
 from retort import MCLTrainer, Stage
-from retort.trainers import push_student
 
 EMBEDDINGS = {"embedding_weight": 1.0, "embedding_loss": "mse"}
 STAGES = {
@@ -121,8 +120,6 @@ def main() -> None:
     )
     recipe = recipe_of(stage, options, settings)
     run_sentences(SentenceRecipe(recipe), dry_run=options.dry_run)
-    if recipe.push_to_hub and not options.dry_run:
-        print(f"Pushed: {push_student(recipe.output_dir, recipe.push_to_hub)}")
 
 
 def recipe_of(stage: Stage, options: StageArguments, settings: dict[str, Any]) -> Recipe:
@@ -142,7 +139,7 @@ def recipe_of(stage: Stage, options: StageArguments, settings: dict[str, Any]) -
         teacher_name=options.teacher,
         student=options.student(),
         data=data | {"max_length": options.max_length},
-        stages=(replace(stage, arguments={**stage.arguments, **settings}),),
+        stages=(replace(stage, arguments=settings),),
         evaluation={name: dict(map(named_file, files)) for name, files in measures.items()},
         output_dir=output_dir,
         push_to_hub=hub_id if push else None,

@@ -18,8 +18,6 @@ from run_task import run_task
 from sentence_recipe import SentenceRecipe
 from task_recipe import TaskRecipe
 
-from retort.trainers import push_student
-
 
 def main() -> None:
     """Run the recipe named on the command line."""
@@ -31,8 +29,6 @@ def main() -> None:
         run_task(TaskRecipe(recipe), dry_run=options.dry_run)
     else:
         run_sentences(SentenceRecipe(recipe), dry_run=options.dry_run)
-    if recipe.push_to_hub and not options.dry_run:
-        print(f"Pushed: {push_student(recipe.output_dir, recipe.push_to_hub)}")
 
 
 def parse_options() -> argparse.Namespace:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
-from ..modeling.pooling import pooled_hidden_states
+from ..modeling.pooling import POOLERS, pooled_hidden_states
 
 _ORDER = re.compile(r"Transformer( WeightedLayerPooling)?( Pooling)?( Dense)*( Normalize)?")
 _POOLER_OF_MODE = {"mean": "mean", "cls": "cls_before_pooler"}
@@ -178,9 +178,10 @@ def _averaging_pooler(source: _Source, path: str, mode: str) -> str:
     weights = source.weights(path)["layer_weights"].tolist()
     states = tuple(config["layer_start"] + place for place, weight in enumerate(weights) if weight)
     equal = len({weight for weight in weights if weight}) == 1
-    for pooler in ("mean", "mean_last_two", "mean_first_last", "mean_first"):
-        if mode == "mean" and equal and states == pooled_hidden_states(pooler, config["num_hidden_layers"]):
-            return pooler
+    depth = config["num_hidden_layers"]
+    means = [name for name in POOLERS if name.startswith("mean") and pooled_hidden_states(name, depth) == states]
+    if mode == "mean" and equal and means:
+        return means[0]
     raise ValueError(
         f"{source} pools by {mode!r} after weighing hidden states from {config['layer_start']} on by {weights}. retort "
         "pools by 'mean' after averaging the last two, the first and the last, or by the first alone."
