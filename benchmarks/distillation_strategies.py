@@ -78,16 +78,6 @@ def pace(recipe: Recipe, steps: int) -> dict[str, float]:
     return {"max_steps": steps, "learning_rate": max(stage.arguments["learning_rate"] for stage in recipe.stages)}
 
 
-def scaled(recipe: Recipe, scale: float) -> Recipe:
-    """The recipe with longer or shorter stages."""
-
-    def longer(stage: Stage) -> Stage:
-        epochs = stage.arguments["num_train_epochs"] * scale
-        return replace(stage, arguments={**stage.arguments, "num_train_epochs": epochs})
-
-    return replace(recipe, stages=tuple(map(longer, recipe.stages)))
-
-
 def steps_of(recipe: Recipe, teacher: str) -> int:
     """How many steps the recipe's own stages take."""
 
@@ -147,7 +137,7 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     options = parse_options()
     recipe = read_recipe(options.recipe)
-    recipe = scaled(recipe.with_teacher(options.teacher) if options.teacher else recipe, options.scale)
+    recipe = (recipe.with_teacher(options.teacher) if options.teacher else recipe).scaled(options.scale)
     folder = Path(options.output_dir or f"runs/benchmarks/strategies-{Path(options.recipe).stem}")
     teacher = fine_tuned(recipe, folder)
     work = TaskRecipe(replace(recipe, teacher=teacher))

@@ -103,7 +103,7 @@ def main() -> None:
     recipe = read_recipe(options.recipe)
     if recipe.assistant is None or not {"layers", "recurrent_steps"} <= recipe.student.keys():
         raise SystemExit(f"{options.recipe} has no assistant whose layers a student runs several times.")
-    recipe = replace(recipe, output_dir=options.output_dir or recipe.output_dir)
+    recipe = replace(recipe, output_dir=options.output_dir or recipe.output_dir).scaled(options.scale)
     work = SentenceRecipe(recipe)
     training = work.assistant_run()
     assistant = str(best_stage(training.run()).folder) if training else recipe.assistant.model
@@ -118,6 +118,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("recipe", help="a YAML file with an assistant, such as examples/recipes/small_multistage.yaml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a student each (default: 0 1 2)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of every student's epochs, for a quicker look")
     parser.add_argument("--output_dir", help="of assistant and students (default: the recipe's)")
     return parser.parse_args()
 

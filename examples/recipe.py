@@ -69,6 +69,15 @@ class Recipe:
         """Another seed for every stage of the student; the teacher's fine-tuning and the assistant keep theirs."""
         return replace(self, stages=tuple(replace(s, arguments={**s.arguments, "seed": seed}) for s in self.stages))
 
+    def scaled(self, scale: float) -> Recipe:
+        """`scale` times the epochs for every stage of the student."""
+
+        def longer(stage: Stage) -> Stage:
+            epochs = stage.arguments["num_train_epochs"] * scale
+            return replace(stage, arguments={**stage.arguments, "num_train_epochs": epochs})
+
+        return replace(self, stages=tuple(map(longer, self.stages)))
+
 
 _REQUIRED = ("teacher", "student", "data", "stages", "output_dir")
 _OPTIONAL = ("assistant", "arguments", "evaluation", "push_to_hub")
