@@ -13,7 +13,7 @@ quickstart: $(VENV)/.quickstart  ## distil a real sentence encoder on this machi
 	$(BIN)/python examples/run_recipe.py examples/recipes/quickstart.yaml $(ARGS)
 
 test: $(VENV)/.dev  ## run the tests, offline
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev  ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
