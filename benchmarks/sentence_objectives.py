@@ -13,7 +13,7 @@ A student is named by the layers of the teacher that it starts from. Each is tra
 - `ckd + cosine`: both.
 
 Texts that are judged by are never learnt from. The teacher's embeddings are computed once. Started again, it goes on
-after the last run that was finished.
+after the last run that was finished. Students stay in the folders of their runs, for run_eval.py.
 """
 
 from __future__ import annotations
@@ -75,13 +75,15 @@ class Comparison:
         """Train a student and judge it; or read what an earlier run of the same settings found."""
         folder = Path(self.options.output_dir) / f"{objective}-{layers}-{seed}".replace(" ", "")
         note, settings = folder / "scores.json", self._settings(seed)
-        if note.exists() and (found := json.loads(note.read_text()))["settings"] == settings:
+        asked = {name: vars(self.options)[name] for name in ("teacher", "train_files", "max_length", "sts", "sts_dev")}
+        asked |= settings
+        if note.exists() and (found := json.loads(note.read_text()))["settings"] == asked:
             return found
         student = shrink(self.teacher.model, layers=[int(layer) for layer in layers.split(",")])
         if contender := CONTENDERS[objective]:
             self._train(contender, student, settings | {"output_dir": str(folder)})
         judged = {name: sts(self.teacher.with_model(student), pairs) for name, pairs in self.tests.items()}
-        found = {"objective": objective, "layers": layers, "seed": seed, "settings": settings, "scores": judged}
+        found = {"objective": objective, "layers": layers, "seed": seed, "settings": asked, "scores": judged}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(note, found)
         release_memory()
@@ -109,13 +111,15 @@ class Comparison:
         settings = {"disable_dropout": True} | settings | contender.arguments
         if not is_alone:
             settings["teacher_cache"] = str(Path(self.options.output_dir) / "teacher")
-        contender.trainer(
+        trainer = contender.trainer(
             student,
             None if is_alone else self.options.teacher,
             contender.trainer.arguments_class(**settings),
             train_dataset=self._groups() if is_alone else self._rows(),
             processing_class=self.teacher.tokenizer,
-        ).train()
+        )
+        trainer.train()
+        trainer.save_model()
 
     def _rows(self) -> Dataset:
         return tokenize(self.texts, self.teacher.tokenizer, max_length=self.options.max_length)
