@@ -197,18 +197,17 @@ class Files:
     def measured(self) -> str:
         told = "Spearman correlation of cosines with people's scores."
         if self.bitext:
-            told += " Bitext: how often a sentence's nearest neighbour is its translation, the mean of both ways."
+            told += " Bitext: how often a sentence's nearest neighbour is its translation; back, a translation's."
         return told
 
     def quality(self, model: SentenceModel) -> dict[str, float]:
         scores = sts_of_each(model, self._tests)
         if len(scores) > 1:
             scores = {"mean STS": fmean(scores.values())} | scores
-        return scores | {f"bitext {name}": fmean(_found(model, pairs)) for name, pairs in self._bitext.items()}
-
-
-def _found(model: SentenceModel, pairs: Dataset) -> tuple[float, float]:
-    return bitext_accuracy(*(model.embed(pairs[side]) for side in ("source", "target")))
+        for name, pairs in self._bitext.items():
+            forth, back = bitext_accuracy(model.embed(pairs["source"]), model.embed(pairs["target"]))
+            scores |= {f"bitext {name}": forth, f"bitext {name}, back": back}
+        return scores
 
 
 def _names(files: Sequence[str]) -> str:

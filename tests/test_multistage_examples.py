@@ -53,7 +53,7 @@ def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(f
     report = json.loads((output / "report.json").read_text())
     assert report["metric"] == "mean STS"
     student = next(row for row in report["rows"] if row["name"] == "student")
-    assert {"one", "bitext both"} <= student["quality"].keys()
+    assert {"one", "bitext both", "bitext both, back"} <= student["quality"].keys()
     assert student["quality"]["one"] == student["quality"]["two"]
     finished = [json.loads(path.read_text())["result"] for path in output.glob("*/*/stage.json")]
     assert {stage["name"] for stage in finished} == {"translations", "bottleneck", "recurrent", "mcl"}
