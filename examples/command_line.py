@@ -64,18 +64,19 @@ def parse_given(
         defaults: of settings, where they are not to be the class's.
 
     Returns:
-        An object of `options`, and those settings that differ from the class's defaults.
+        An object of `options`, and the settings that were given or have a default here.
 
     Raises:
         SystemExit: as `parse`.
     """
     parser = _parser((options, settings), description, arguments)
-    plain = {each.name: parser.get_default(each.name) for each in fields(settings)}
-    parser.set_defaults(**defaults)
-    found = vars(parser.parse_args(_with_settings(parser, arguments)))
-    found.pop("local_rank", None)  # a launcher's
-    given = {name: found.pop(name) for name in plain.keys() & found.keys()}
-    return options(**found), {name: value for name, value in given.items() if value != plain[name]}
+    parser.set_defaults(**defaults)  # for --help
+    # argparse fills in no default where there is something, be it None.
+    blank = argparse.Namespace(**{each.name: None for each in fields(settings)})
+    found = vars(parser.parse_args(_with_settings(parser, arguments), blank))
+    handed_on = {each.name: found.pop(each.name) for each in fields(settings)}
+    handed_on.pop("local_rank", None)  # a launcher's
+    return options(**found), {**defaults, **{name: value for name, value in handed_on.items() if value is not None}}
 
 
 def named_file(given: str) -> tuple[str, str]:
