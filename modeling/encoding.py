@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from .anatomy import attention_projections, backbone, classifier, encoder_layers
 from .layout import TokenLayout
+from .packing import rounded_up
 from .pooling import pool, pooled_hidden_states
 
 
@@ -120,6 +121,8 @@ def encode(
     """
     encoder = backbone(model)
     layers = encoder_layers(model)
+    if layout.packed:
+        inputs = rounded_up(inputs)
     depth = model.config.num_hidden_layers
     needed = request.layers_needed(depth)
     output = EncoderOutput()

@@ -80,8 +80,8 @@ class TokenLayout:
         return torch.arange(self.width, device=self.lengths.device)[None] < self.lengths[:, None]
 
     def flatten(self, output: Tensor) -> Tensor:
-        """Take the real tokens out of a model's output: padded or packed -> `[tokens, ...]`."""
-        return output.squeeze(0) if self.packed else self.unpad(output)
+        """Take the real tokens out of a model's output: padded or packed, with a tail or without -> `[tokens, ...]`."""
+        return output.squeeze(0)[: self.tokens] if self.packed else self.unpad(output)
 
     def unpad(self, padded: Tensor) -> Tensor:
         """`[rows, width, ...]` -> `[tokens, ...]`."""

@@ -7,7 +7,14 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AlbertConfig, AutoConfig, AutoModel, AutoModelForTokenClassification
 
 from retort.modeling.layout import TokenLayout
-from retort.modeling.packing import Packing, enable_packing, position_offset, supports_packing
+from retort.modeling.packing import (
+    GRANULE,
+    Packing,
+    enable_packing,
+    position_offset,
+    rounded_up,
+    supports_packing,
+)
 
 PACKABLE = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "modernbert", "albert")
 LENGTHS = [2, 5, 5, 5, 11, 17]
@@ -83,6 +90,23 @@ def test_hidden_states_of_every_layer_are_packed_and_equal(family):
     assert len(states) == len(expected)
     for state, reference in zip(states, expected, strict=True):
         torch.testing.assert_close(packed.flatten(state), padded.flatten(reference), rtol=1e-5, atol=5e-6)
+
+
+@pytest.mark.promise(4)
+@pytest.mark.parametrize("family", PACKABLE)
+def test_a_tail_makes_shapes_come_back_and_changes_nothing(family):
+    model = make(family)
+    enable_packing(model)
+    (packed, inputs), _ = views(model)
+    filled = rounded_up(inputs)
+    assert {tensor.shape for name, tensor in filled.items() if name != "packing"} == {(1, GRANULE)}
+    weight = torch.randn(packed.tokens, 32, generator=torch.Generator().manual_seed(2))
+    expected = packed.flatten(model(**inputs).last_hidden_state)
+    expected_gradients = gradients(model, expected, weight)
+    output = packed.flatten(model(**filled).last_hidden_state)
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=5e-6)
+    for name, gradient in gradients(model, output, weight).items():
+        torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=1e-5)
 
 
 def test_rows_do_not_see_each_other():
