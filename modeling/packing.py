@@ -32,8 +32,8 @@ from .sharding import gathered
 
 IMPLEMENTATION = "retort_packed"
 
-# oneDNN makes a kernel for every shape of a matrix product, which takes longer than running it: 11 against 4 ms for
-# 2,000 tokens in bfloat16. It keeps 1,024 of them, so shapes should come back.
+# oneDNN makes a kernel for every shape of a matrix product and keeps 1,024 of them, so shapes should come back. For
+# three layers in bfloat16, 100 steps of 64 rows on one core: 5 % less time, 14 % less memory.
 GRANULE = 64
 
 
