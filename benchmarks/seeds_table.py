@@ -1,4 +1,4 @@
-"""Scores of several ways of doing something, each with several seeds, as a table."""
+"""Scores of several ways of doing something, each with several seeds, as a table and as JSON."""
 
 from __future__ import annotations
 

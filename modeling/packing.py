@@ -99,10 +99,9 @@ def rounded_up(inputs: dict[str, Any]) -> dict[str, Any]:
         The same, with zeros behind the last row of each tensor. Rows don't see them; `TokenLayout.flatten` cuts them
         off what the model returns.
     """
-    packing = inputs["packing"]
-    packing = replace(packing, tail=-packing.tokens % GRANULE)
-    tensors = {name: value for name, value in inputs.items() if name != "packing"}
-    return {name: F.pad(tensor, (0, packing.tail)) for name, tensor in tensors.items()} | {"packing": packing}
+    tail = -inputs["packing"].tokens % GRANULE
+    tensors = {name: F.pad(tensor, (0, tail)) for name, tensor in inputs.items() if name != "packing"}
+    return tensors | {"packing": replace(inputs["packing"], tail=tail)}
 
 
 def supports_packing(model: PreTrainedModel) -> bool:

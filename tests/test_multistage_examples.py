@@ -65,7 +65,7 @@ def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(f
     assert len(list(output.glob("tokenizer-*"))) == 1
 
 
-# Opens a student by its code, and expanded to a stock model.
+# Opens a student by its code.
 OPEN = """
 from sentence_transformers import SentenceTransformer
 student = SentenceTransformer(sys.argv[1], trust_remote_code=True)
