@@ -6,6 +6,8 @@ from .encoder import same_tokenizer
 from .parallel_text import PairCollator, both_sides, read_parallel
 from .passages import passages
 from .readers import read_dataset, read_texts
+from .span_collator import SpanCollator
+from .span_tokenization import tokenize_spans
 from .tasks import Task, read_task
 from .text_groups import GroupCollator, read_groups, tokenize_groups
 from .tokenization import tokenize
@@ -16,6 +18,7 @@ __all__ = [
     "DocstringCorpus",
     "GroupCollator",
     "PairCollator",
+    "SpanCollator",
     "Task",
     "View",
     "both_sides",
@@ -29,5 +32,6 @@ __all__ = [
     "same_tokenizer",
     "tokenize",
     "tokenize_groups",
+    "tokenize_spans",
     "train_tokenizer",
 ]

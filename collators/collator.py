@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..modeling.layout import TokenLayout
 from ..modeling.losses import IGNORED_LABEL
 from ..modeling.packing import Packing, position_offset
+from ..modeling.token_alignment import TokenAlignment
 
 Row = dict[str, Any]
 
@@ -70,8 +71,7 @@ class DistillationCollator:
 
         - `student`, `teacher`: arguments of the models' forward; `layout`, `teacher_layout`: where their tokens lie;
         - `labels`: `[rows]`, or `[rows, width]` with -100 in the padding;
-        - `alignment`: `(student_index, teacher_index)`, `[pairs]` each, flat indices of tokens that begin a word on
-          both sides;
+        - `alignment`: a `TokenAlignment` of tokens that begin a word on both sides;
         - `teacher_outputs`: cached columns by name without the prefix: per row `[rows, dim]`, per token
           `[tokens, dim]`, attention maps `[rows, heads, width, width]`;
         - `order`: `[rows]`, the place of each row in the list that was given; only if rows were sorted.
@@ -171,8 +171,8 @@ def _check_lengths(column: str, values: list[np.ndarray], lengths: np.ndarray) -
             )
 
 
-def _alignment(rows: Sequence[Row], lengths: np.ndarray, teacher_lengths: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Flat indices of the tokens that `student_positions` and `teacher_positions` name, `[pairs]` each."""
+def _alignment(rows: Sequence[Row], lengths: np.ndarray, teacher_lengths: np.ndarray) -> TokenAlignment:
+    """The tokens that `student_positions` and `teacher_positions` name."""
     ours = [np.asarray(row["student_positions"], dtype=np.int64) for row in rows]
     theirs = [np.asarray(row["teacher_positions"], dtype=np.int64) for row in rows]
     for index, (mine, yours) in enumerate(zip(ours, theirs, strict=True)):
@@ -181,9 +181,9 @@ def _alignment(rows: Sequence[Row], lengths: np.ndarray, teacher_lengths: np.nda
                 f"Row {index} of the batch aligns {len(mine)} student_positions with {len(yours)} teacher_positions; "
                 "there must be as many, one pair for each word."
             )
-    return (
-        _flat_index("student_positions", ours, lengths),
-        _flat_index("teacher_positions", theirs, teacher_lengths),
+    return TokenAlignment(
+        student=_flat_index("student_positions", ours, lengths),
+        teacher=_flat_index("teacher_positions", theirs, teacher_lengths),
     )
 
 

@@ -89,6 +89,7 @@ class Encoder:
 
     Attributes:
         description: all that the encoding depends on, as plain values.
+        room: tokens of a row at most, special ones not counted.
 
     Raises:
         ValueError: a slow tokenizer, or a `max_length` that special tokens fill.
@@ -102,6 +103,7 @@ class Encoder:
                 f"max_length={self.max_length} leaves no room for text: {type(tokenizer).__name__} adds {special} "
                 "special tokens to each row."
             )
+        self.room = self.max_length - special
         self.description = [behaviour(tokenizer), self.max_length, tokenizer.truncation_side]
         self.tokenizer = copy.deepcopy(tokenizer)
 
@@ -109,7 +111,7 @@ class Encoder:
         self, texts: list[str], pairs: list[str] | None = None, *, find_words: bool = False
     ) -> list[EncodedRow]:
         """Encode one text per row, or two; `find_words` also finds the words that whitespace separates."""
-        encodings = self._encode(texts, pairs)
+        encodings = self.encode(texts, pairs)
         if not find_words:
             return [EncodedRow.of(encoding) for encoding in encodings]
         rows = zip(texts, strict=True) if pairs is None else zip(texts, pairs, strict=True)
@@ -130,7 +132,7 @@ class Encoder:
             ValueError: the tokenizer drops a word, and has no unknown token.
         """
         encoded = []
-        for words, encoding in zip(rows, self._encode([" ".join(words) for words in rows]), strict=True):
+        for words, encoding in zip(rows, self.encode([" ".join(words) for words in rows]), strict=True):
             spans = spans_of_words(words)
             row = EncodedRow.of(encoding, [spans])
             if len(row.first_pieces) < len(words) and (dropped := _dropped(encoding, spans)):
@@ -138,15 +140,20 @@ class Encoder:
             encoded.append(row)
         return encoded
 
-    def _encode(self, texts: list[str], pairs: list[str] | None = None) -> list[Encoding]:
+    def encode(self, texts: list[str], pairs: list[str] | None = None) -> list[Encoding]:
+        """Encode one text per row, or two, with special tokens and cut to `max_length`."""
         if not texts:
             return []
         return self.tokenizer(texts, pairs, truncation=True, max_length=self.max_length).encodings
 
+    def encode_whole(self, texts: list[str]) -> list[Encoding]:
+        """Encode texts of any length, without special tokens."""
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False).encodings if texts else []
+
     def _with_unknown(self, words: list[str], dropped: set[int]) -> EncodedRow:
         unknown = self.tokenizer.unk_token
         words = [unknown if index in dropped else word for index, word in enumerate(words)] if unknown else words
-        encoding = self._encode([" ".join(words)])[0]
+        encoding = self.encode([" ".join(words)])[0]
         spans = spans_of_words(words)
         if still_dropped := _dropped(encoding, spans):
             raise ValueError(

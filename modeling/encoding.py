@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from .anatomy import attention_projections, backbone, classifier, encoder_layers
 from .layout import TokenLayout
 from .packing import rounded_up
 from .pooling import pool, pooled_hidden_states
+from .vocabulary_losses import OutputLayer
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class OutputRequest:
 
     Attributes:
         logits: the task head's output.
-        features: what the task head's classifier reads.
+        features: what the task head's last linear map reads: its classifier, or its output layer over a vocabulary.
+        output_layer: that output layer itself, for losses that apply it to few tokens at a time; with `features`.
         hidden_states: indices as in transformers: 0 is the embedding layer's output, i the output of layer i - 1.
         attentions: layers whose attention maps are wanted, from 0.
         projections: layers whose queries, keys and values are wanted, from 0.
@@ -35,6 +38,7 @@ class OutputRequest:
 
     logits: bool = False
     features: bool = False
+    output_layer: bool = False
     hidden_states: frozenset[int] = frozenset()
     attentions: frozenset[int] = frozenset()
     projections: frozenset[int] = frozenset()
@@ -46,6 +50,7 @@ class OutputRequest:
         return OutputRequest(
             self.logits or other.logits,
             self.features or other.features,
+            self.output_layer or other.output_layer,
             self.hidden_states | other.hidden_states,
             self.attentions | other.attentions,
             self.projections | other.projections,
@@ -58,7 +63,7 @@ class OutputRequest:
     @property
     def runs_head(self) -> bool:
         """Whether the task head must run."""
-        return self.logits or self.features
+        return self.logits or self.features or self.output_layer
 
     def layers_needed(self, depth: int) -> int:
         """How many of an encoder's `depth` layers must run."""
@@ -74,6 +79,7 @@ class EncoderOutput:
     Attributes:
         logits: `[rows, classes]` of a sequence head, `[tokens, classes]` of a token or masked-LM head.
         features: `[rows, features]` or `[tokens, features]`, likewise; in train mode after the head's dropout.
+        output_layer: of a masked-LM head.
         hidden_states: index -> `[tokens, hidden]`.
         attentions: layer -> `[rows, heads, width, width]`, softmax over the last dimension.
         queries, keys, values: layer -> `[tokens, heads * head_size]`.
@@ -83,6 +89,7 @@ class EncoderOutput:
 
     logits: Tensor | None = None
     features: Tensor | None = None
+    output_layer: OutputLayer | None = None
     hidden_states: dict[int, Tensor] = field(default_factory=dict)
     attentions: dict[int, Tensor] = field(default_factory=dict)
     queries: dict[int, Tensor] = field(default_factory=dict)
@@ -135,8 +142,8 @@ def encode(
     top: list = []
     hooks.append(encoder.register_forward_hook(lambda module, args, result: top.append(result)))
     read: list[Tensor] = []
-    if request.features:
-        hooks.append(classifier(model)[1].register_forward_pre_hook(lambda module, args: read.append(args[0])))
+    if request.features or request.output_layer:
+        hooks.append(_features_hook(model, read, stop=stop_early and not request.logits))
     with _removing(hooks):
         try:
             result = (model if request.runs_head else encoder)(**inputs, **kwargs)
@@ -146,8 +153,10 @@ def encode(
         states[depth:] = [top[0][0]]
     if request.logits:
         output.logits = result.logits if result.logits.dim() == 2 else layout.flatten(result.logits)
-    if request.features:
+    if read:
         output.features = read[0] if read[0].dim() == 2 else layout.flatten(read[0])
+    if request.output_layer:
+        output.output_layer = _output_layer(model)
     output.hidden_states = {i: layout.flatten(states[i]) for i in sorted(request.hidden_states)}
     if request.attentions:
         output.attentions = _attention_maps(model, top[0], request.attentions)
@@ -173,6 +182,27 @@ def _hidden_state_hooks(layers: nn.ModuleList, states: list[Tensor], stop_after:
 
     hooks = [layers[0].register_forward_pre_hook(before, with_kwargs=True)]
     return hooks + [layer.register_forward_hook(after) for layer in layers]
+
+
+def _features_hook(model: PreTrainedModel, read: list[Tensor], *, stop: bool) -> RemovableHandle:
+    """Record what the head's last linear map reads; stop before an output layer over a whole vocabulary."""
+    vocabulary = model.get_output_embeddings()
+
+    def before(module, args):
+        read.append(args[0])
+        if stop and vocabulary is not None:
+            raise _DeepEnough
+
+    return (classifier(model)[1] if vocabulary is None else vocabulary).register_forward_pre_hook(before)
+
+
+def _output_layer(model: PreTrainedModel) -> OutputLayer:
+    """The output layer, as tensors that were made in this pass: so DDP finds the parameters that they come from."""
+    layer = model.get_output_embeddings()
+    device = layer.weight.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else layer.weight.dtype
+    bias = None if layer.bias is None else layer.bias.view_as(layer.bias)
+    return OutputLayer(layer.weight.view_as(layer.weight).to(dtype), bias)
 
 
 def _projection_hooks(

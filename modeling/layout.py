@@ -92,6 +92,10 @@ class TokenLayout:
         padded = flat.new_full((self.rows * self.width, *flat.shape[1:]), value)
         return padded.index_copy(0, self.slots, flat).unflatten(0, (self.rows, self.width))
 
+    def put_back(self, output: Tensor, flat: Tensor) -> Tensor:
+        """A padded or packed tensor with other values for its real tokens, `[tokens, ...]`."""
+        return flat[None] if self.packed else output.flatten(0, 1).index_copy(0, self.slots, flat).view_as(output)
+
     def first(self, flat: Tensor) -> Tensor:
         """Each row's first token (`[CLS]`): `[tokens, ...]` -> `[rows, ...]`."""
         return flat[self.starts]

@@ -24,6 +24,8 @@ _HOMES = {
     "MCLTrainingArguments": "retort.trainers",
     "Stage": "retort.trainers",
     "StagedRun": "retort.trainers",
+    "VocabReducedMLMTrainer": "retort.trainers",
+    "VocabReducedMLMTrainingArguments": "retort.trainers",
     "cache_teacher": "retort.trainers",
 }
 

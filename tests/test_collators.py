@@ -87,7 +87,7 @@ def test_alignment_points_at_the_same_words_in_both_flat_sequences():
         row(2, 20, teacher_input_ids=[80, 81, 82], student_positions=[1], teacher_positions=[2]),
     ]
     batch = DistillationCollator(PACKED, View(0))(rows)
-    ours, theirs = batch["alignment"]
+    ours, theirs = batch["alignment"].student, batch["alignment"].teacher
     flat = batch["layout"].flatten(batch["student"]["input_ids"])
     teachers_flat = batch["teacher_layout"].flatten(batch["teacher"]["input_ids"])
     assert flat[ours].tolist() == [21, 11, 13]
@@ -96,7 +96,8 @@ def test_alignment_points_at_the_same_words_in_both_flat_sequences():
 
 def test_a_row_without_aligned_words_contributes_no_pair():
     rows = [row(2, student_positions=[], teacher_positions=[], teacher_input_ids=[1])]
-    ours, theirs = DistillationCollator(PADDED)(rows)["alignment"]
+    alignment = DistillationCollator(PADDED)(rows)["alignment"]
+    ours, theirs = alignment.student, alignment.teacher
     assert ours.dtype == theirs.dtype == torch.int64
     assert len(ours) == len(theirs) == 0
 
@@ -158,7 +159,7 @@ def test_every_column_follows_the_same_permutation(lengths, packed, teacher_pack
     assert torch.equal(batch["labels"], order)
     assert torch.equal(batch["teacher_outputs"]["embedding"][:, 0].long(), order)
     assert torch.equal(batch["teacher_outputs"]["query_0"][:, 0].long(), order[teacher_layout.row_ids])
-    ours, theirs = batch["alignment"]
+    ours, theirs = batch["alignment"].student, batch["alignment"].teacher
     assert tokens[ours].tolist() == [rows[i]["input_ids"][-1] for i in order]
     assert teacher_tokens[theirs].tolist() == [rows[i]["teacher_input_ids"][0] for i in order]
     if packed:

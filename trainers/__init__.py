@@ -15,6 +15,8 @@ from .publish import best_stage, publish, push_student
 from .stage_plan import plan_table
 from .staged_run import StagedRun, StageResult
 from .stages import Stage
+from .vocab_reduced_mlm_arguments import VocabReducedMLMTrainingArguments
+from .vocab_reduced_mlm_trainer import VocabReducedMLMTrainer
 
 __all__ = [
     "CKDTrainer",
@@ -29,6 +31,8 @@ __all__ = [
     "Stage",
     "StageResult",
     "StagedRun",
+    "VocabReducedMLMTrainer",
+    "VocabReducedMLMTrainingArguments",
     "best_stage",
     "bound_kernel_cache",
     "cache_teacher",

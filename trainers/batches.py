@@ -54,11 +54,18 @@ def text_ids(batch: Batch) -> Tensor:
     Computed where the tokens are, so that nothing waits for the device.
     """
     layout = batch["layout"]
-    mixed = layout.flatten(batch["student"]["input_ids"]) * _ODD[0] + layout.positions * _ODD[1]
-    for shift, odd in ((29, _ODD[2]), (32, _ODD[3])):
-        mixed = (mixed ^ (mixed >> shift)) * odd
-    return torch.zeros_like(layout.lengths).index_add(0, layout.row_ids, mixed)
+    numbers = mixed(layout.flatten(batch["student"]["input_ids"]), layout.positions)
+    return torch.zeros_like(layout.lengths).index_add(0, layout.row_ids, numbers)
 
 
-# By which a hash spreads what differs in a few bits over all of them; any large odd numbers would do.
+def mixed(first: Tensor, *others: Tensor | int) -> Tensor:
+    """A hash of several numbers, int64: what differs in a few bits of one of them differs in half of its own."""
+    for other in others:
+        first = first * _ODD[0] + torch.as_tensor(other, device=first.device) * _ODD[1]
+        for shift, odd in ((29, _ODD[2]), (32, _ODD[3])):
+            first = (first ^ (first >> shift)) * odd
+    return first
+
+
+# Any large odd numbers would do.
 _ODD = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB, 0x2545F4914F6CDD1D)

@@ -89,6 +89,11 @@ def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArgumen
     if not args.shards_weights:
         return
     request = reduce(or_, (objective.student_request() for objective in objectives))
+    if request.output_layer:
+        raise ValueError(
+            "Losses over vocabularies apply the output layer themselves, of which ZeRO-3 keeps a slice on each rank. "
+            "Run under ZeRO-2 (examples/deepspeed/zero2.json)."
+        )
     if request.features and not request.logits:
         raise ValueError(
             "features_weight needs logits_weight or label_weight beside it under ZeRO-3. Compare hidden states instead "
@@ -211,7 +216,7 @@ def check_alignment(
                 "share. Use hidden_weight with align=True in tokenize(), or embedding_weight."
             )
         row_wise = isinstance(objective, PooledObjective) or getattr(objective, "row_wise", False)
-        if not row_wise and objective.teacher_request() and "student_positions" not in columns:
+        if not row_wise and objective.teacher_request() and not {"student_positions", "spans"} & set(columns):
             raise ValueError(
                 f"The objective {objective.name!r} compares tokens, but student and teacher have different "
                 "tokenizers and the rows are not aligned. Pass align=True to tokenize(), or distil embeddings "

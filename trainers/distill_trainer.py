@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..collators import DistillationCollator, same_tokenizer
+from ..collators.span_collator import SPAN_COLUMNS
 from ..modeling.distillation_model import DistillationModel
 from ..modeling.encoding import EncoderOutput, OutputRequest
 from ..modeling.projected_classifier import projected_classifier
@@ -152,6 +153,15 @@ class DistillTrainer(StudentTrainer):
         allowed = args.packing and not any(isinstance(o, AttentionObjective) for o in self.objectives)
         return collator_for(student, teachers, tokenizer, teacher_tokenizer, packing=allowed)
 
+    def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
+        """A batch as it was collated, in the form that objectives read.
+
+        Args:
+            inputs: what the collator made.
+            training: rather than evaluation.
+        """
+        return as_batch(inputs)
+
     # --- The loss -----------------------------------------------------------------------------------------------------
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -161,7 +171,7 @@ class DistillTrainer(StudentTrainer):
         of 1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has the same gradient.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        batches = [as_batch(batch) for batch in batches]
+        batches = [self.read_batch(batch, training=True) for batch in batches]
         counts = torch.zeros(len(self.objectives), device=device)
         for batch in batches:
             counts += torch.stack([torch.as_tensor(o.count(batch), device=device) for o in self.objectives])
@@ -191,7 +201,7 @@ class DistillTrainer(StudentTrainer):
         for index, objective in enumerate(self.objectives):
             values = objective(ours, theirs, inputs)
             total = values.sum()
-            self.measure(f"loss_{objective.name}", total, len(values))
+            self.measure_objective(objective, total, len(values), inputs)
             if num_items_in_batch is None:
                 loss = loss + objective.weight * total / max(len(values), 1)
             else:
@@ -202,7 +212,7 @@ class DistillTrainer(StudentTrainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Loss, logits and labels of one evaluation batch, in the order of its rows; tokens padded with -100."""
-        batch = self._prepare_inputs(as_batch(inputs))
+        batch = self._prepare_inputs(self.read_batch(inputs, training=False))
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, batch, return_outputs=True)
         labels = batch.get("labels")
@@ -219,7 +229,11 @@ class DistillTrainer(StudentTrainer):
 
     # --- The log ------------------------------------------------------------------------------------------------------
 
-    def measure(self, name: str, total: Tensor, count: int) -> None:
+    def measure_objective(self, objective: Objective, total: Tensor, count: int, batch: Batch) -> None:
+        """Put an objective's values for a batch, `count` of them whose sum is `total`, into what is logged."""
+        self.measure(f"loss_{objective.name}", total, count)
+
+    def measure(self, name: str, total: Tensor, count: int | Tensor) -> None:
         """Put `count` values, whose sum is `total`, into the mean that is logged under a name."""
         self._means[self.model.training].add(name, total, count)
 
@@ -301,7 +315,7 @@ class DistillTrainer(StudentTrainer):
             forward = inspect.signature(self.student.forward).parameters
             # A teacher may read token types where its student (DistilBERT) doesn't.
             others = ("token_type_ids", "labels", "label", "length", "student_positions", "members")
-            self._signature_columns = [*forward, *others, *sorted(cached)]
+            self._signature_columns = [*forward, *others, *SPAN_COLUMNS, *sorted(cached)]
 
     def card_facts(self) -> CardFacts:
         """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""

@@ -19,9 +19,9 @@ class RunningMeans:
     def __bool__(self) -> bool:
         return bool(self._totals)
 
-    def add(self, name: str, total: Tensor, count: int) -> None:
+    def add(self, name: str, total: Tensor, count: int | Tensor) -> None:
         """Add `count` values whose sum, a scalar, is `total`."""
-        entry = torch.stack([total.detach(), total.new_tensor(count)])
+        entry = torch.stack([total.detach(), torch.as_tensor(count, dtype=total.dtype, device=total.device)])
         self._totals[name] = self._totals[name] + entry if name in self._totals else entry
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:

@@ -17,6 +17,7 @@ from .contrastive import (
 from .embeddings import EmbeddingObjective, PooledObjective, SimilarityObjective
 from .layers import AttentionObjective, HiddenStateObjective, RelationObjective
 from .translations import SimilarityAcrossObjective, SourceObjective, TargetObjective
+from .vocabulary import MaskedLMObjective, VocabularyObjective
 
 __all__ = [
     "AttentionObjective",
@@ -29,6 +30,7 @@ __all__ = [
     "InfoNCEObjective",
     "LabelObjective",
     "LogitsObjective",
+    "MaskedLMObjective",
     "Objective",
     "PooledObjective",
     "RelationObjective",
@@ -37,4 +39,5 @@ __all__ = [
     "SourceObjective",
     "TargetObjective",
     "TeacherContrastObjective",
+    "VocabularyObjective",
 ]

@@ -14,16 +14,15 @@ def first_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor
 
 
 def aligned_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Pair token vectors: the same tokens, or the first pieces of the same words under two tokenizers."""
+    """Pair token vectors: of the same tokens, or of those that two tokenizers have for the same text."""
     if "alignment" not in batch:
         return student, teacher
-    student_index, teacher_index = batch["alignment"]
-    return student[student_index], teacher[teacher_index]
+    return batch["alignment"].of_student(student), batch["alignment"].of_teacher(teacher)
 
 
 def pair_count(batch: Batch) -> int:
     """How many pairs `aligned_tokens` gives."""
-    return len(batch["alignment"][0]) if "alignment" in batch else batch["layout"].tokens
+    return len(batch["alignment"]) if "alignment" in batch else batch["layout"].tokens
 
 
 def _labelled(batch: Batch) -> Tensor | None:

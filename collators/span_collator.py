@@ -1,0 +1,123 @@
+"""Batches of rows that `tokenize_spans` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..modeling.token_alignment import TokenAlignment
+from .collator import DistillationCollator, Row
+from .spans import NONE
+
+SPAN_COLUMNS = ("spans", "teacher_spans", "span_words", "span_characters", "text_id")
+
+
+@dataclass(frozen=True)
+class BatchSpans:
+    """The spans of a batch, row by row.
+
+    Attributes:
+        student: `[student's tokens]`, the span of each in the batch; -1 for none.
+        teacher: `[teacher's tokens]`, likewise; None without a teacher.
+        texts: `[spans]`, a number for the text that each is of.
+        places: `[spans]`, its number in its text.
+        words: `[spans]`, the number of the word that it begins in; -1 for special tokens.
+        characters: `[spans]`, how many characters it covers.
+    """
+
+    student: Tensor
+    teacher: Tensor | None
+    texts: Tensor
+    places: Tensor
+    words: Tensor
+    characters: Tensor
+
+    def __len__(self) -> int:
+        """How many spans there are."""
+        return len(self.texts)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> BatchSpans:
+        """Move all tensors to a device."""
+        tensors = (getattr(self, each.name) for each in fields(self))
+        return BatchSpans(*(t if t is None else t.to(device, non_blocking=non_blocking) for t in tensors))
+
+
+@dataclass(frozen=True)
+class SpanCollator:
+    """Makes batches of the rows that `tokenize_spans` wrote.
+
+    Args:
+        collator: makes the batch of both views.
+        one_to_one: pair only tokens that are a span on both sides; else also a token of the teacher's with several of
+            the student's.
+
+    Returns (when called with a list of rows):
+        What `collator` does, and `spans`, a `BatchSpans`; with a teacher also `alignment`, a `TokenAlignment`.
+
+    Raises:
+        ValueError: rows that `tokenize_spans` didn't write.
+    """
+
+    collator: DistillationCollator
+    one_to_one: bool = False
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        if missing := [name for name in SPAN_COLUMNS if name != "teacher_spans" and rows and name not in rows[0]]:
+            raise ValueError(
+                f"The rows have no column {missing[0]}, only {', '.join(sorted(rows[0]))}. Run "
+                "retort.collators.tokenize_spans."
+            )
+        tokens = [{name: value for name, value in row.items() if name not in SPAN_COLUMNS} for row in rows]
+        batch = self.collator(tokens)
+        if "order" in batch:
+            rows = [rows[i] for i in batch["order"].tolist()]
+        spans = _joined(rows)
+        batch["spans"] = spans
+        if spans.teacher is not None:
+            batch["alignment"] = _alignment(spans, self.one_to_one)
+        return batch
+
+
+def _joined(rows: Sequence[Row]) -> BatchSpans:
+    """The spans of all rows, numbered anew."""
+    counts = np.array([len(row["span_words"]) for row in rows])
+    starts = counts.cumsum() - counts
+
+    def numbered(column: str) -> Tensor:
+        parts = [np.asarray(row[column], dtype=np.int64) for row in rows]
+        return _tensor(np.where(part == NONE, NONE, part + start) for part, start in zip(parts, starts, strict=True))
+
+    def of_spans(column: str) -> Tensor:
+        return _tensor(np.asarray(row[column], dtype=np.int64) for row in rows)
+
+    return BatchSpans(
+        student=numbered("spans"),
+        teacher=numbered("teacher_spans") if "teacher_spans" in rows[0] else None,
+        texts=torch.from_numpy(np.repeat([row["text_id"] for row in rows], counts)),
+        places=_tensor(map(np.arange, counts)),
+        words=of_spans("span_words"),
+        characters=of_spans("span_characters"),
+    )
+
+
+def _tensor(parts) -> Tensor:
+    return torch.from_numpy(np.concatenate(list(parts)))
+
+
+def _alignment(spans: BatchSpans, one_to_one: bool) -> TokenAlignment:
+    """The spans that are one token of the teacher's, and whole tokens of the student's."""
+    ours, theirs = (torch.bincount(side[side >= 0], minlength=len(spans)) for side in (spans.student, spans.teacher))
+    paired = (theirs == 1) & ((ours == 1) if one_to_one else (ours >= 1))
+    student, teacher = (_in_pairs(side, paired) for side in (spans.student, spans.teacher))
+    return TokenAlignment(student, teacher, None if one_to_one else ours[paired])
+
+
+def _in_pairs(side: Tensor, paired: Tensor) -> Tensor:
+    """The tokens of one side that are in paired spans, span by span."""
+    tokens = ((side >= 0) & paired[side]).nonzero().flatten()
+    return tokens[torch.argsort(side[tokens], stable=True)]

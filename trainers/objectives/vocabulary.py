@@ -1,0 +1,79 @@
+"""Objectives over whole vocabularies: tokens to be guessed, and what the teacher would guess by another vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...modeling.encoding import OutputRequest
+from ...modeling.vocabulary_losses import vocabulary_cross_entropy, vocabulary_divergence
+from ...modeling.vocabulary_map import VocabularyMap
+from ..batches import Batch
+from .base import Objective
+
+_OUTPUT_LAYER = OutputRequest(features=True, output_layer=True)
+
+
+@dataclass(frozen=True)
+class MaskedLMObjective(Objective):
+    """The tokens that `Masking` hid (Devlin et al. 2019, arXiv:1810.04805, section 3.1)."""
+
+    name = "mlm"
+
+    def student_request(self):
+        return _OUTPUT_LAYER
+
+    def teacher_request(self):
+        return OutputRequest()
+
+    def count(self, batch):
+        return len(batch["hidden"])
+
+    def __call__(self, student, teacher, batch):
+        return vocabulary_cross_entropy(student.features[batch["hidden"]], batch["hidden_tokens"], student.output_layer)
+
+
+@dataclass(frozen=True)
+class VocabularyObjective(Objective):
+    """Divergence from the teacher's distribution over tokens of its own (Kolesnikova et al. 2022, arXiv:2205.02340).
+
+    At each token of the teacher's that the student spells by whole tokens of its own (see `SpanCollator`).
+
+    Attributes:
+        vocabulary: which of the teacher's tokens are compared, and what they are to the student.
+        temperature: tau, divides the logits.
+        joint: whether a token's logits are the `"sum"` of those at the student's tokens for it, or their `"mean"`.
+        hidden_only: compare only at tokens that the student has to guess.
+    """
+
+    name = "vocabulary"
+    vocabulary: VocabularyMap
+    temperature: float
+    joint: str
+    hidden_only: bool
+
+    def student_request(self):
+        return _OUTPUT_LAYER
+
+    def count(self, batch):
+        return len(batch["alignment"]) if not self.hidden_only else self._chosen(batch).sum()
+
+    def __call__(self, student, teacher, batch):
+        alignment = batch["alignment"]
+        # The output layer is linear: the sum of logits is the logit of sums, at one place in the stead of several.
+        sums = alignment.sums if self.joint == "sum" else alignment.of_student
+        times = alignment.counts if self.joint == "sum" else None
+        sides = [sums(student.features), alignment.of_teacher(teacher.features)]
+        if self.hidden_only:
+            chosen = self._chosen(batch)
+            sides, times = [side[chosen] for side in sides], times if times is None else times[chosen]
+        return vocabulary_divergence(
+            *sides, (student.output_layer, teacher.output_layer), self.vocabulary, self.temperature, times
+        )
+
+    def _chosen(self, batch: Batch) -> Tensor:
+        """Which pairs hold a token that was hidden, `[pairs]`."""
+        alignment, layout = batch["alignment"], batch["layout"]
+        hidden = batch["hidden"].new_zeros(layout.tokens).index_fill(0, batch["hidden"], 1)
+        return alignment.sums(hidden) > 0

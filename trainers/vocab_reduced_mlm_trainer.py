@@ -1,0 +1,127 @@
+"""Distillation of a masked language model into another vocabulary (Kolesnikova et al. 2022, arXiv:2205.02340)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import datasets
+import numpy as np
+import torch
+
+from ..collators.span_collator import SpanCollator
+from ..modeling.vocabulary import spell
+from ..modeling.vocabulary_map import VocabularyMap
+from .batches import Batch
+from .distill_trainer import DistillTrainer
+from .masking import Filler, Masking, masking_chances
+from .objectives import MaskedLMObjective, Objective, VocabularyObjective
+from .vocab_reduced_mlm_arguments import VocabReducedMLMTrainingArguments
+
+# Masks of evaluation are those of no training epoch, and the same each time.
+_EVALUATION = -1
+# Rows whose tokens are counted at a time.
+_ROWS = 10_000
+
+
+class VocabReducedMLMTrainer(DistillTrainer):
+    """Teaches a student to guess hidden tokens of its own vocabulary, and as its teacher guesses those of another.
+
+    Without a teacher, masked language modelling alone: so a teacher may be trained, too.
+
+    `bits_per_character`, beside the loss in the log, is what the hidden tokens cost, spread over their characters.
+    Models of different vocabularies may be compared by that of an evaluation with `whole_words`, which hides the same
+    words from all of them: draws depend on seed and text alone, and not on how rare a token is.
+
+    Args: see `DistillTrainer`; `args` are `VocabReducedMLMTrainingArguments`, models have masked-LM heads, and rows
+    come from `retort.collators.tokenize_spans`.
+
+    Raises:
+        ValueError: as `DistillTrainer`; two vocabularies that have nothing to compare, several teachers, or rows of
+            another kind.
+    """
+
+    arguments_class = VocabReducedMLMTrainingArguments
+
+    def __init__(self, model, teacher=None, args=None, data_collator=None, train_dataset=None, **named):
+        if isinstance(teacher, list | tuple) and len(teacher) > 1:
+            raise ValueError(
+                f"{len(teacher)} teachers: distributions over a vocabulary are read from one teacher's output layer. "
+                "Pass one, or set vocabulary_weight=0 and use a DistillTrainer."
+            )
+        self._tokenizers = named.get("processing_class"), named.get("teacher_processing_class")
+        self._epoch = 0
+        super().__init__(model, teacher, args, data_collator, train_dataset, **named)
+        masking = _masking(args, model, *self._tokenizers)
+        self._masking = {True: masking, False: masking}  # by whether it is for training
+        if args.mask_smoothing and self.train_dataset is not None:
+            counts = _token_counts(self.train_dataset, model.config.vocab_size)
+            chances = masking_chances(counts, len(counts), args.mask_share, args.mask_smoothing)
+            self._masking[True] = replace(masking, chances=chances)
+
+    def build_objectives(self, args, student, teacher) -> list[Objective]:
+        """Those of `DistillTrainer`, and the two on vocabularies."""
+        made = super().build_objectives(args, student, teacher)
+        if args.mlm_weight:
+            made.append(MaskedLMObjective(args.mlm_weight))
+        if args.vocabulary_weight:
+            vocabulary = _vocabulary_map(args, student.config.vocab_size, *self._tokenizers).to(args.device)
+            hidden_only = args.vocabulary_tokens == "hidden"
+            settings = args.temperature, args.piece_logits, hidden_only
+            made.append(VocabularyObjective(args.vocabulary_weight, vocabulary, *settings))
+        return made
+
+    def build_collator(self, args, *arguments) -> SpanCollator:
+        """That of `DistillTrainer`, with spans."""
+        return SpanCollator(super().build_collator(args, *arguments), one_to_one=args.vocabulary_loss == "match")
+
+    def read_batch(self, inputs, *, training) -> Batch:
+        """A batch whose tokens are hidden in part."""
+        batch = super().read_batch(inputs, training=training)
+        return self._masking[training](batch, self._epoch if training else _EVALUATION)
+
+    def measure_objective(self, objective, total, count, batch) -> None:
+        """As `DistillTrainer`; of hidden tokens, also what each of their characters costs."""
+        super().measure_objective(objective, total, count, batch)
+        if isinstance(objective, MaskedLMObjective):
+            self.measure("bits_per_character", total / math.log(2), batch["hidden_characters"])
+
+    def _run_epoch(self, *, epoch: int, **arguments) -> None:
+        self._epoch = epoch
+        super()._run_epoch(epoch=epoch, **arguments)
+
+
+def _masking(args, student, tokenizer, teacher_tokenizer) -> Masking:
+    """What hides tokens, each as likely as another."""
+    if tokenizer is None:
+        raise ValueError(
+            "Tokens are hidden behind a tokenizer's mask token. Pass the student's tokenizer as processing_class=..."
+        )
+    return Masking(
+        masking_chances(None, student.config.vocab_size, args.mask_share, smoothing=0),
+        Filler.of(tokenizer),
+        Filler.of(teacher_tokenizer or tokenizer) if args.teacher_reads == "masked" else None,
+        args.whole_words,
+        args.seed,
+    )
+
+
+def _token_counts(rows: datasets.Dataset, vocabulary: int) -> torch.Tensor:
+    """How often each token occurs, `[vocabulary]`."""
+    counts = torch.zeros(vocabulary, dtype=torch.int64)
+    for batch in rows.select_columns("input_ids").with_format("numpy").iter(_ROWS):
+        counts += torch.bincount(torch.from_numpy(np.concatenate(batch["input_ids"])), minlength=vocabulary)
+    return counts
+
+
+def _vocabulary_map(args, size, tokenizer, teacher_tokenizer) -> VocabularyMap:
+    """What of the student's vocabulary answers to which of the teacher's tokens."""
+    if tokenizer is None or teacher_tokenizer is None:
+        raise ValueError(
+            "Two vocabularies are compared by their tokenizers. Pass the student's as processing_class=..., the "
+            "teacher's as teacher_processing_class=..., and both to tokenize_spans()."
+        )
+    spelling = spell(teacher_tokenizer, tokenizer)
+    if args.vocabulary_loss == "reduce_map":
+        return VocabularyMap.of(spelling, size, args.map_logits)
+    return VocabularyMap.shared(spelling, size)
