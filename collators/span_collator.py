@@ -23,7 +23,7 @@ class BatchSpans:
 
     Attributes:
         student: `[student's tokens]`, the span of each in the batch; -1 for none.
-        teacher: `[teacher's tokens]`, likewise; None without a teacher.
+        teacher: `[teacher's tokens]`, likewise; None where it reads the student's tokens, or there is none.
         texts: `[spans]`, a number for the text that each is of.
         places: `[spans]`, its number in its text.
         words: `[spans]`, the number of the word that it begins in; -1 for special tokens.
@@ -57,7 +57,8 @@ class SpanCollator:
             the student's.
 
     Returns (when called with a list of rows):
-        What `collator` does, and `spans`, a `BatchSpans`; with a teacher also `alignment`, a `TokenAlignment`.
+        What `collator` does, and `spans`, a `BatchSpans`; `text_ids`, `[rows]`, a number for each text; with a teacher
+        also `alignment`, a `TokenAlignment`.
 
     Raises:
         ValueError: rows that `tokenize_spans` didn't write.
@@ -77,7 +78,7 @@ class SpanCollator:
         if "order" in batch:
             rows = [rows[i] for i in batch["order"].tolist()]
         spans = _joined(rows)
-        batch["spans"] = spans
+        batch["spans"], batch["text_ids"] = spans, torch.tensor([row["text_id"] for row in rows])
         if spans.teacher is not None:
             batch["alignment"] = _alignment(spans, self.one_to_one)
         return batch

@@ -21,7 +21,8 @@ class DistillationModel(nn.Module):
         student: the encoder to be trained.
         heads: name -> module. A head `hidden_state_<i>` is applied to that hidden state, `[tokens, hidden]`; a head
             `embedding` to the pooled embedding, `[rows, hidden]`; a head `scaled_embedding`, which comes after it, to
-            what that has made of it; a head `features` to what the classifier reads.
+            what that has made of it; a head `features` to what the classifier reads; a head `curvature` to hidden
+            states, whichever there are.
         request: what every forward pass returns.
         dropout: whether the student's dropout is on in train mode. Off, the student stays in eval mode; encoders have
             nothing else that depends on the mode. Parts of the student that are frozen stay in eval mode either way:
@@ -108,6 +109,8 @@ def _read_by(head: str, output: EncoderOutput) -> Tensor:
     """What a head is applied to."""
     if head == "scaled_embedding":
         return output.projected.get("embedding", output.embedding)
+    if head == "curvature":
+        return next(iter(output.hidden_states.values()))
     source = getattr(output, head, None)
     return output.hidden_states[_state_index(head)] if source is None else source
 

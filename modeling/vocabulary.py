@@ -32,6 +32,13 @@ class Spelling:
         end = int(self.counts[: token + 1].sum())
         return self.pieces[end - int(self.counts[token]) : end].tolist()
 
+    def without(self, tokens: Sequence[int] | Tensor) -> Spelling:
+        """The same, but for some tokens that have no pieces any more."""
+        left_out = torch.zeros_like(self.counts, dtype=torch.bool)
+        left_out[torch.as_tensor(tokens)] = True
+        kept = torch.repeat_interleave(~left_out, self.counts)
+        return Spelling(self.pieces[kept], self.counts.masked_fill(left_out, 0))
+
     def mean(self, rows: Tensor) -> Tensor:
         """One row for each token: the mean of its pieces' rows, zeros without any.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -102,7 +102,8 @@ class VocabularyMap:
         tokens = single.nonzero().flatten()
         pieces = spelling.pieces[spelling.counts.cumsum(0)[tokens] - 1]
         first = torch.full((vocabulary,), len(single)).scatter_reduce(0, pieces, tokens, "amin")
-        return cls.of(replace(spelling, **_only(spelling, tokens[first[pieces] == tokens])), vocabulary)
+        others = torch.ones_like(single).index_fill(0, tokens[first[pieces] == tokens], False)
+        return cls.of(spelling.without(others.nonzero().flatten()), vocabulary)
 
     def __len__(self) -> int:
         """How many of the teacher's tokens there are."""
@@ -123,12 +124,6 @@ class VocabularyMap:
     def to(self, device: torch.device | str) -> VocabularyMap:
         """Move the tables to a device."""
         return VocabularyMap(self.tokens.to(device), self.spelt_by.to(device), self.part_of.to(device), self.joint)
-
-
-def _only(spelling: Spelling, tokens: Tensor) -> dict[str, Tensor]:
-    """What is left of a spelling in which each of `tokens` has one piece, and the others have none."""
-    counts = torch.zeros_like(spelling.counts).index_fill(0, tokens, 1)
-    return {"counts": counts, "pieces": spelling.pieces[spelling.counts.cumsum(0)[tokens] - 1]}
 
 
 class _Sums(torch.autograd.Function):

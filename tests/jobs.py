@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from retort.collators import tokenize, tokenize_groups
+from retort.collators import tokenize, tokenize_groups, tokenize_spans
 from retort.modeling.shrinking import shrink
 from retort.trainers import (
     CKDTrainer,
@@ -24,10 +24,13 @@ from retort.trainers import (
     DistillTrainingArguments,
     MCLTrainer,
     MCLTrainingArguments,
+    VocabReducedMLMTrainer,
+    VocabReducedMLMTrainingArguments,
 )
 from retort.trainers.storage import last_complete_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
+OTHER_WORDS = "wordpiece, other words"
 
 
 class KillAt(TrainerCallback):
@@ -63,6 +66,19 @@ TRAINERS = {
     ),
     "triplets": (ContrastiveTrainer, ContrastiveTrainingArguments, {"learn_temperature": True}),
     "translations": (MCLTrainer, MCLTrainingArguments, {}),
+    "vocabulary": (
+        VocabReducedMLMTrainer,
+        VocabReducedMLMTrainingArguments,
+        {
+            "vocabulary_loss": "reduce_map",
+            "hidden_weight": 1.0,
+            "contrast_weight": 1.0,
+            "contrast_space": "hyperbolic",
+            "learn_curvature": True,
+            "negatives_within": "text",
+            "negative_count": 3,
+        },
+    ),
 }
 
 
@@ -84,6 +100,12 @@ def translations(tokenizer) -> Dataset:
     return tokenize_groups(Dataset.from_dict(texts), tokenizer, teacher_tokenizer=tokenizer)
 
 
+def spans(tokenizer) -> Dataset:
+    """Texts under two tokenizers."""
+    texts = Dataset.from_dict({"text": tiny.sentences(128)})
+    return tokenize_spans(texts, tokenizer, teacher_tokenizer=tiny.tokenizer(OTHER_WORDS))
+
+
 def distil(
     folder: str,
     name: str,
@@ -98,13 +120,14 @@ def distil(
     evaluate: bool = False,
     **settings,
 ) -> None:
-    """Distil a token tagger with projectors, and leave its weights, queue and loss curve in `folder`.
+    """Distil a token tagger or a masked language model, with projectors; leave weights, queue and losses in `folder`.
 
     Dropout is on unless a test compares runs whose random numbers must differ: a resumed run has to restore them.
     """
     folder = Path(folder)
     tokenizer = tiny.tokenizer()
-    data = {"triplets": triplets, "translations": translations}.get(trainer, tagged)(tokenizer)
+    makers = {"triplets": triplets, "translations": translations, "vocabulary": spans}
+    data, task = makers.get(trainer, tagged)(tokenizer), "masked_lm" if trainer == "vocabulary" else "token"
     defaults = {
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 4,
@@ -123,9 +146,9 @@ def distil(
         shard_teacher=shard_teacher,
         **settings,
     )
-    teacher = tiny.model("bert", "token", layers=4)
+    teacher = tiny.model("bert", task, layers=4)
     # A resumed process must get everything from the checkpoint: it starts from another student.
-    student = shrink(tiny.model("bert", "token", layers=4, seed=9 if resume else 0), layers=2, hidden_size=16)
+    student = shrink(tiny.model("bert", task, layers=4, seed=9 if resume else 0), layers=2, hidden_size=16)
     for module in student.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
@@ -136,6 +159,7 @@ def distil(
         train_dataset=data,
         eval_dataset=data.select(range(10)) if evaluate else None,
         processing_class=tokenizer,
+        teacher_processing_class=tiny.tokenizer(OTHER_WORDS) if task == "masked_lm" else None,
         callbacks=[KillAt(kill_at)],
     )
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir) if resume else None)

@@ -42,19 +42,21 @@ def sentences(count: int, seed: int = 0, longest: int = 12) -> list[str]:
     return [" ".join(WORDS[i] for i in torch.randint(len(WORDS), (n,), generator=generator)) for n in lengths]
 
 
-def wordpiece_vocabulary() -> dict[str, int]:
-    """Half of the words whole, the other half in pieces. Not trained: ties make a trained vocabulary another one in
-    every process, and tests compare processes."""
+def wordpiece_vocabulary(words: list[str]) -> dict[str, int]:
+    """These words whole, others in letters. Not trained: ties make a trained vocabulary another one in every process,
+    and tests compare processes."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    pieces = SPECIAL + letters + [f"##{letter}" for letter in letters] + WORDS[::2]
+    pieces = SPECIAL + letters + [f"##{letter}" for letter in letters] + words
     return {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
 
 
 def tokenizer(kind: str = "wordpiece", vocab_size: int = VOCAB_SIZE) -> PreTrainedTokenizerFast:
-    """A trained tokenizer of one of the three kinds: wordpiece, bpe (byte level) or unigram."""
+    """A tokenizer of one of the three kinds: wordpiece, bpe (byte level) or unigram, the last two trained; or a second
+    one of wordpieces (wordpiece, other words), which shares letters and some words with the first."""
     text = sentences(400, seed=7)
-    if kind == "wordpiece":
-        backend = Tokenizer(models.WordPiece(wordpiece_vocabulary(), unk_token="[UNK]"))
+    if kind.startswith("wordpiece"):
+        words = WORDS[::2] if kind == "wordpiece" else WORDS[::3]
+        backend = Tokenizer(models.WordPiece(wordpiece_vocabulary(words), unk_token="[UNK]"))
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         backend.decoder = decoders.WordPiece()
         trainer = None

@@ -67,5 +67,10 @@ def mixed(first: Tensor, *others: Tensor | int) -> Tensor:
     return first
 
 
+def fractions(numbers: Tensor) -> Tensor:
+    """Hashes as numbers in 0..1, float64, whose significand takes 53 bits of them."""
+    return (numbers >> 11 & (1 << 53) - 1).double() / (1 << 53)
+
+
 # Any large odd numbers would do.
 _ODD = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB, 0x2545F4914F6CDD1D)

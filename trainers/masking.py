@@ -14,12 +14,10 @@ from transformers import PreTrainedTokenizerBase
 
 from ..collators.span_collator import BatchSpans
 from ..modeling.layout import TokenLayout
-from .batches import Batch, mixed
+from .batches import Batch, fractions, mixed
 
 # What becomes of the tokens that are to be guessed (Devlin et al. 2019, arXiv:1810.04805, appendix C.2).
 _MASKED, _REPLACED = 0.8, 0.1
-# Bits of a float64's significand: as many of a hash make a number in 0..1.
-_BITS = 53
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,8 @@ class Masking:
         if self.teacher is not None and "teacher" in batch:
             view, layout = batch["teacher"], batch["teacher_layout"]
             tokens = layout.flatten(view["input_ids"])
-            theirs = self._hide(tokens, layout, spans.texts, spans.teacher, fate, epoch, self.teacher)
+            owners = spans.student if spans.teacher is None else spans.teacher
+            theirs = self._hide(tokens, layout, spans.texts, owners, fate, epoch, self.teacher)
             made["teacher"] = view | {"input_ids": layout.put_back(view["input_ids"], theirs)}
         return made
 
@@ -130,8 +129,7 @@ class Masking:
 
     def _numbers(self, epoch: int, purpose: int, texts: Tensor, places: Tensor) -> Tensor:
         """A number in 0..1 for each place in a text, `[n]`, float64."""
-        bits = mixed(texts, places, self.seed, epoch, purpose) >> (64 - _BITS)
-        return (bits & (1 << _BITS) - 1).double() / (1 << _BITS)
+        return fractions(mixed(texts, places, self.seed, epoch, purpose))
 
 
 def masking_chances(counts: Tensor | None, vocabulary: int, share: float, smoothing: float) -> Tensor:
@@ -148,13 +146,14 @@ def masking_chances(counts: Tensor | None, vocabulary: int, share: float, smooth
     """
     if not smoothing:
         return torch.full((vocabulary,), share, dtype=torch.float64)
-    counts = counts.double().clamp_min(1)
-    weights, shares = counts**-smoothing, counts / counts.sum()
-    factor = share / (weights * shares).sum()
-    for _ in range(20):  # what is cut off at 1 is made up for by the others
-        chances = (factor * weights).clamp_max(1)
-        factor = factor * share / (chances * shares).sum()
-    return chances
+    counts = counts.double()
+    weights, shares = counts.clamp_min(1) ** -smoothing, counts / counts.sum()
+    low, high = 0.0, float(1 / weights.min())
+    for _ in range(64):  # what is cut off at 1 is made up for by the others: the factor is found by halving
+        factor = (low + high) / 2
+        too_few = ((factor * weights).clamp_max(1) * shares).sum() < share
+        low, high = (factor, high) if too_few else (low, factor)
+    return (high * weights).clamp_max(1)
 
 
 def _of_tokens(values: Tensor, spans: Tensor, missing: float) -> Tensor:

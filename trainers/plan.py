@@ -84,7 +84,7 @@ def build_objectives(
     if args.hidden_weight:
         check_widths(args, *sizes)
         first = args.hidden_tokens == "first"
-        made.append(HiddenStateObjective(args.hidden_weight, args.hidden_loss, pairs, first, *sizes))
+        made.append(HiddenStateObjective(args.hidden_weight, pairs, *sizes, args.hidden_loss, first))
     if args.features_weight:
         sizes = features or student.hidden_size, teacher.hidden_size
         check_widths(args, *sizes)

@@ -60,6 +60,36 @@ class VocabReducedMLMTrainingArguments(DistillTrainingArguments):
             "student has to; or 'all' of it, as published."
         },
     )
+    contrast_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the contrast of tokens: a token's hidden state in one model is to be told from those of "
+            "other tokens by the other model's. Over --layer_map, as --hidden_weight."
+        },
+    )
+    contrast_space: Literal["cosine", "hyperbolic"] = field(
+        default="cosine",
+        metadata={"help": "Compare by 'cosine', or by minus the distance in the Poincaré ball ('hyperbolic')."},
+    )
+    contrast_temperature: float = field(default=0.1, metadata={"help": "tau of the contrast; divides similarities."})
+    negatives: Literal["student", "teacher", "both"] = field(
+        default="student", metadata={"help": "Whose vectors of other tokens a token is to be told from."}
+    )
+    negative_count: int = field(
+        default=0, metadata={"help": "How many of each model's, drawn anew in each epoch. 0: all there are."}
+    )
+    negatives_within: Literal["text", "batch"] = field(
+        default="batch",
+        metadata={"help": "Take them from the same text, or from all texts of a micro-batch."},
+    )
+    unaligned_negatives: bool = field(
+        default=False, metadata={"help": "Also take tokens that have no counterpart in the other model."}
+    )
+    curvature: float = field(
+        default=1.0,
+        metadata={"help": "c of the Poincaré ball. examples/estimate_curvature.py estimates it from a teacher."},
+    )
+    learn_curvature: bool = field(default=False, metadata={"help": "Train c, from --curvature on."})
 
     def __post_init__(self):
         super().__post_init__()
@@ -67,6 +97,9 @@ class VocabReducedMLMTrainingArguments(DistillTrainingArguments):
             raise ValueError(f"mask_share={self.mask_share}: the share of hidden tokens is between 0 and 1.")
         if self.mask_smoothing < 0:
             raise ValueError(f"mask_smoothing={self.mask_smoothing} would hide frequent tokens most; give 0 or more.")
+        for name in ("contrast_temperature", "curvature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
         if self.teacher_cache:
             raise ValueError(
                 "teacher_cache holds no logits over a vocabulary, and texts whose words are hidden differ in each "

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from ..collators.span_collator import SpanCollator
+from ..modeling.layer_maps import layer_pairs
 from ..modeling.vocabulary import spell
 from ..modeling.vocabulary_map import VocabularyMap
 from .batches import Batch
 from .distill_trainer import DistillTrainer
 from .masking import Filler, Masking, masking_chances
-from .objectives import MaskedLMObjective, Objective, VocabularyObjective
+from .objectives import MaskedLMObjective, Objective, TokenContrastObjective, VocabularyObjective
+from .plan import Dimensions, check_widths
 from .vocab_reduced_mlm_arguments import VocabReducedMLMTrainingArguments
 
 # Masks of evaluation are those of no training epoch, and the same each time.
@@ -60,15 +62,14 @@ class VocabReducedMLMTrainer(DistillTrainer):
             self._masking[True] = replace(masking, chances=chances)
 
     def build_objectives(self, args, student, teacher) -> list[Objective]:
-        """Those of `DistillTrainer`, and the two on vocabularies."""
+        """Those of `DistillTrainer`, the two on vocabularies, and contrast of tokens."""
         made = super().build_objectives(args, student, teacher)
         if args.mlm_weight:
             made.append(MaskedLMObjective(args.mlm_weight))
         if args.vocabulary_weight:
-            vocabulary = _vocabulary_map(args, student.config.vocab_size, *self._tokenizers).to(args.device)
-            hidden_only = args.vocabulary_tokens == "hidden"
-            settings = args.temperature, args.piece_logits, hidden_only
-            made.append(VocabularyObjective(args.vocabulary_weight, vocabulary, *settings))
+            made.append(self._vocabulary_objective(args, student))
+        if args.contrast_weight:
+            made.append(_contrast_objective(args, Dimensions.of(student.config), teacher))
         return made
 
     def build_collator(self, args, *arguments) -> SpanCollator:
@@ -77,8 +78,8 @@ class VocabReducedMLMTrainer(DistillTrainer):
 
     def read_batch(self, inputs, *, training) -> Batch:
         """A batch whose tokens are hidden in part."""
-        batch = super().read_batch(inputs, training=training)
-        return self._masking[training](batch, self._epoch if training else _EVALUATION)
+        epoch = self._epoch if training else _EVALUATION
+        return self._masking[training](super().read_batch(inputs, training=training), epoch) | {"epoch": epoch}
 
     def measure_objective(self, objective, total, count, batch) -> None:
         """As `DistillTrainer`; of hidden tokens, also what each of their characters costs."""
@@ -86,9 +87,34 @@ class VocabReducedMLMTrainer(DistillTrainer):
         if isinstance(objective, MaskedLMObjective):
             self.measure("bits_per_character", total / math.log(2), batch["hidden_characters"])
 
+    def _vocabulary_objective(self, args, student) -> VocabularyObjective:
+        vocabulary = _vocabulary_map(args, student.config.vocab_size, *self._tokenizers).to(args.device)
+        hidden_only = args.vocabulary_tokens == "hidden"
+        settings = args.temperature, args.piece_logits, hidden_only
+        return VocabularyObjective(args.vocabulary_weight, vocabulary, *settings)
+
     def _run_epoch(self, *, epoch: int, **arguments) -> None:
         self._epoch = epoch
         super()._run_epoch(epoch=epoch, **arguments)
+
+
+def _contrast_objective(args, student: Dimensions, teacher: Dimensions) -> TokenContrastObjective:
+    """Contrast of hidden states over the layer map."""
+    sizes = student.hidden_size, teacher.hidden_size
+    check_widths(args, *sizes)
+    return TokenContrastObjective(
+        args.contrast_weight,
+        tuple(layer_pairs(args.layer_map, student.depth, teacher.depth)),
+        *sizes,
+        negatives=args.negatives,
+        count_of_negatives=args.negative_count,
+        same_text=args.negatives_within == "text",
+        unaligned=args.unaligned_negatives,
+        temperature=args.contrast_temperature,
+        curvature=args.curvature if args.contrast_space == "hyperbolic" else None,
+        learn_curvature=args.contrast_space == "hyperbolic" and args.learn_curvature,
+        seed=args.seed,
+    )
 
 
 def _masking(args, student, tokenizer, teacher_tokenizer) -> Masking:
@@ -115,13 +141,13 @@ def _token_counts(rows: datasets.Dataset, vocabulary: int) -> torch.Tensor:
 
 
 def _vocabulary_map(args, size, tokenizer, teacher_tokenizer) -> VocabularyMap:
-    """What of the student's vocabulary answers to which of the teacher's tokens."""
+    """What of the student's vocabulary answers to which of the teacher's tokens, special ones left out."""
     if tokenizer is None or teacher_tokenizer is None:
         raise ValueError(
             "Two vocabularies are compared by their tokenizers. Pass the student's as processing_class=..., the "
             "teacher's as teacher_processing_class=..., and both to tokenize_spans()."
         )
-    spelling = spell(teacher_tokenizer, tokenizer)
+    spelling = spell(teacher_tokenizer, tokenizer).without(teacher_tokenizer.all_special_ids)
     if args.vocabulary_loss == "reduce_map":
         return VocabularyMap.of(spelling, size, args.map_logits)
     return VocabularyMap.shared(spelling, size)

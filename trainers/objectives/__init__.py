@@ -16,6 +16,7 @@ from .contrastive import (
 )
 from .embeddings import EmbeddingObjective, PooledObjective, SimilarityObjective
 from .layers import AttentionObjective, HiddenStateObjective, RelationObjective
+from .token_contrast import TokenContrastObjective
 from .translations import SimilarityAcrossObjective, SourceObjective, TargetObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective
 
@@ -39,5 +40,6 @@ __all__ = [
     "SourceObjective",
     "TargetObjective",
     "TeacherContrastObjective",
+    "TokenContrastObjective",
     "VocabularyObjective",
 ]

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...modeling import losses
 from ...modeling.distillation_model import hidden_state_head
-from ...modeling.encoding import OutputRequest
+from ...modeling.encoding import EncoderOutput, OutputRequest
 from .base import Objective, distance
 from .pairing import aligned_tokens, first_tokens, pair_count
 
 
 @dataclass(frozen=True)
-class HiddenStateObjective(Objective):
-    """Distance of hidden states over a layer map, averaged over its pairs; at all tokens, or at each row's first."""
+class LayerPairsObjective(Objective):
+    """What compares hidden states over a layer map, through a projector for each of the student's if widths differ."""
 
-    name = "hidden"
-    loss: str
     pairs: tuple[tuple[int, tuple[int, ...]], ...]
-    first_only: bool
     student_size: int
     teacher_size: int
 
@@ -30,21 +28,32 @@ class HiddenStateObjective(Objective):
     def teacher_request(self):
         return OutputRequest(hidden_states=frozenset(layer for _, group in self.pairs for layer in group))
 
-    def heads(self):
+    def heads(self) -> dict[str, nn.Module]:
         if self.student_size == self.teacher_size:
             return {}
         return {hidden_state_head(i): nn.Linear(self.student_size, self.teacher_size) for i, _ in self.pairs}
+
+    def states(self, student: EncoderOutput, teacher: EncoderOutput) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each pair's states, `[tokens, teacher_size]` of either side's tokens."""
+        for index, group in self.pairs:
+            ours = student.projected.get(hidden_state_head(index), student.hidden_states[index])
+            yield ours, sum(teacher.hidden_states[layer] for layer in group) / len(group)
+
+
+@dataclass(frozen=True)
+class HiddenStateObjective(LayerPairsObjective):
+    """Distance of hidden states, averaged over the pairs of layers; at all tokens, or at each row's first."""
+
+    name = "hidden"
+    loss: str
+    first_only: bool
 
     def count(self, batch):
         return batch["layout"].rows if self.first_only else pair_count(batch)
 
     def __call__(self, student, teacher, batch):
-        total = 0
-        for index, group in self.pairs:
-            ours = student.projected.get(hidden_state_head(index), student.hidden_states[index])
-            theirs = sum(teacher.hidden_states[layer] for layer in group) / len(group)
-            sides = first_tokens(ours, theirs, batch) if self.first_only else aligned_tokens(ours, theirs, batch)
-            total = total + distance(self.loss)(*sides)
+        align = first_tokens if self.first_only else aligned_tokens
+        total = sum(distance(self.loss)(*align(*states, batch)) for states in self.states(student, teacher))
         return total / len(self.pairs)
 
 
