@@ -12,6 +12,7 @@ from .tasks import Task, read_task
 from .text_groups import GroupCollator, read_groups, tokenize_groups
 from .tokenization import tokenize
 from .tokenizer_training import train_tokenizer
+from .tokenizer_trimming import trim_tokenizer
 
 __all__ = [
     "DistillationCollator",
@@ -34,4 +35,5 @@ __all__ = [
     "tokenize_groups",
     "tokenize_spans",
     "train_tokenizer",
+    "trim_tokenizer",
 ]

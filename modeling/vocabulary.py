@@ -59,7 +59,8 @@ def spell(tokenizer: PreTrainedTokenizerBase, by: PreTrainedTokenizerBase) -> Sp
     A token that both have is spelled by itself. The text of others is tokenised anew: at the beginning of a word, or
     inside one if that is where the token stands by its tokenizer's own convention (`##ing`, `ing` beside `▁ing`, `ing`
     beside `Ġing`). Special tokens are spelled by those of the same role. A token without text of its own (a part of a
-    character, a special token that the other tokenizer lacks), or that the other tokenizer doesn't know, has no pieces.
+    character, a special token without a role) is spelled by the one of the same name. What the other tokenizer lacks or
+    doesn't know has no pieces.
 
     Args:
         tokenizer: whose tokens are spelled.
@@ -73,7 +74,9 @@ def spell(tokenizer: PreTrainedTokenizerBase, by: PreTrainedTokenizerBase) -> Sp
             raise ValueError(f"{type(each).__name__} is a slow tokenizer. Load it with AutoTokenizer, as a fast one.")
     texts, theirs, ids = _texts(tokenizer), _texts(by), by.get_vocab()
     names = {token: ids.get(name) for name, token in tokenizer.get_vocab().items()}
-    found = {token: [names[token]] for token, text in texts.items() if theirs.get(names[token]) == text}
+    found = {
+        token: [same] for token, same in names.items() if same is not None and theirs.get(same) == texts.get(token)
+    }
     others = [token for token in texts if token not in found]
     alike = {text: token for token, text in reversed(theirs.items())}
     for token, pieces in zip(others, _pieces(by, [texts[token] for token in others]), strict=True):

@@ -3,11 +3,13 @@
 import pytest
 import tiny
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertTokenizer
 
 from retort import shrink
+from retort.collators import trim_tokenizer
 from retort.modeling.vocabulary import ROLES, Spelling, spell, vocabulary_size
 
 KINDS = ("wordpiece", "bpe", "unigram")
@@ -139,3 +141,15 @@ def test_tokens_that_can_not_be_spelled_are_counted(caplog):
     with caplog.at_level("WARNING"):
         shrink(tiny.model("bert"), tokenizer=other, teacher_tokenizer=TOKENIZERS["wordpiece"])
     assert "of 146 tokens can't be spelled" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_what_is_left_of_a_trimmed_vocabulary_is_spelled_by_itself(kind):
+    whole = tiny.tokenizer(kind, vocab_size=300)
+    whole.add_special_tokens({"extra_special_tokens": ["<lang>"]})
+    left = trim_tokenizer(whole, Dataset.from_dict({"text": ["the cat sat", "пёс 🐕"]}))
+    spelling = spell(left, whole)
+    assert len(left) < len(whole)
+    assert spelling.counts.tolist() == [1] * len(left)
+    names = whole.convert_ids_to_tokens(spelling.pieces.tolist())
+    assert names == left.convert_ids_to_tokens(range(len(left)))

@@ -1,0 +1,183 @@
+"""Distil a masked language model into one with another, smaller vocabulary; or train one on text alone.
+
+python examples/run_vocab_reduced_mlm.py --teacher bert-base-multilingual-cased --vocab_size 16000 \\
+    --layers 3 --layer_init average --hidden_size 264 --intermediate_size 792 \\
+    --train_files ru.txt en.txt --dev_files dev.txt --output_dir runs/tiny
+python examples/run_vocab_reduced_mlm.py --tokenizer bert-base-multilingual-cased --layers 6 --hidden_size 256 \\
+    --train_files ru.txt en.txt --output_dir runs/teacher --learning_rate 5e-4
+
+After Kolesnikova et al. 2022 (arXiv:2205.02340). The student's tokenizer is trained on the text (--vocab_size), the
+teacher's own without the tokens that the text doesn't need (--vocab_size with --trim), or any other (--tokenizer). With
+--dev_files, the bits that hidden tokens cost per character are told at the end: of one run with another's student,
+whatever their vocabularies, if both hide --whole_words.
+
+Runs as it is, or under torchrun or deepspeed (ZeRO-1 and 2) on several GPUs. Killed and started again, it goes on from
+its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import transformers
+from command_line import parse
+from datasets import Dataset
+from own_tokenizer import own_tokenizer
+from sentence_students import resume
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from retort import VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments, shrink
+from retort.collators import read_texts, tokenize_spans
+from retort.evaluation import Footprint
+from retort.evaluation.report_table import aligned
+
+# Of a model that is made without a teacher.
+DEPTH, WIDTH, HEAD_SIZE = 6, 256, 64
+
+
+@dataclass
+class VocabularyArguments:
+    """Teacher, text, and the student with its vocabulary."""
+
+    train_files: list[str] = field(
+        metadata={"help": "Text, named as in run_sentence.py: .txt (one per line), pairs.tsv:question,answer, …"}
+    )
+    dev_files: list[str] = field(
+        default_factory=list, metadata={"help": "Text to be judged by, which is left out of --train_files."}
+    )
+    teacher: str | None = field(
+        default=None,
+        metadata={"help": "Hub id or folder of a masked language model. Default: none; a new BERT is trained."},
+    )
+    tokenizer: str | None = field(default=None, metadata={"help": "The student's: hub id or folder."})
+    vocab_size: int | None = field(
+        default=None, metadata={"help": "Tokens at most, of a tokenizer that is made for the text."}
+    )
+    trim: bool = field(
+        default=False, metadata={"help": "Make it of the teacher's, by leaving out tokens, rather than anew."}
+    )
+    layers: list[int] | None = field(
+        default=None, metadata={"help": "How many layers, or which of the teacher's, from 0. Default: all; 6 if new."}
+    )
+    layer_init: Literal["select", "average"] = field(
+        default="select", metadata={"help": "Take single layers of the teacher's, or the mean of neighbours."}
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "Default: the teacher's; 256 of a new model."})
+    intermediate_size: int | None = field(
+        default=None, metadata={"help": "Default: the teacher's; of a new model four times the hidden size."}
+    )
+    num_attention_heads: int | None = field(
+        default=None, metadata={"help": "Default: as many as keep the size of heads; of a new model, heads of 64."}
+    )
+    max_length: int = field(default=128, metadata={"help": "Tokens of a row; longer texts make several."})
+
+    def __post_init__(self):
+        if (self.tokenizer is None) == (self.vocab_size is None):
+            raise SystemExit("Give the student's tokenizer: --tokenizer, or --vocab_size for one made for the text.")
+        if self.teacher is None and self.tokenizer is None:
+            raise SystemExit("Without --teacher there is no tokenizer to resemble: give --tokenizer.")
+
+
+def main() -> None:
+    """Parse, distil, tell, save."""
+    options, args = parse(VocabularyArguments, VocabReducedMLMTrainingArguments, description=__doc__)
+    if options.teacher is None:
+        args.mlm_weight, args.vocabulary_weight = 1.0, 0.0
+    with args.main_process_first(desc="reading text"):
+        dev = read_texts(options.dev_files) if options.dev_files else None
+        texts = read_texts(options.train_files, exclude=dev if dev is not None else ())
+        theirs = AutoTokenizer.from_pretrained(options.teacher) if options.teacher else None
+        ours = student_tokenizer(options, theirs, texts, Path(args.output_dir))
+        rows, dev_rows = (
+            found and tokenize_spans(found, ours, teacher_tokenizer=theirs, max_length=options.max_length)
+            for found in (texts, dev)
+        )
+    student = distilled_model(options, ours, theirs) if options.teacher else new_model(options, ours)
+    trainer = VocabReducedMLMTrainer(
+        student,
+        options.teacher,
+        args,
+        train_dataset=rows,
+        eval_dataset=dev_rows,
+        processing_class=ours,
+        teacher_processing_class=theirs,
+    )
+    resume(trainer)
+    metrics = trainer.evaluate() if dev_rows else {}
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        print(f"\n{summary(trainer, metrics)}\n\n{how_to_use(args.output_dir, ours)}\n")
+    trainer.end()
+
+
+def student_tokenizer(
+    options: VocabularyArguments, theirs: PreTrainedTokenizerBase | None, texts: Dataset, folder: Path
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that the flags ask for; one that is made lies in `folder` for the next time."""
+    if options.tokenizer:
+        return AutoTokenizer.from_pretrained(options.tokenizer)
+    return own_tokenizer({"trim_to" if options.trim else "vocab_size": options.vocab_size}, theirs, texts, folder)
+
+
+def distilled_model(
+    options: VocabularyArguments, ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase
+) -> PreTrainedModel:
+    """The student before training, made of its teacher."""
+    layers = options.layers[0] if options.layers and len(options.layers) == 1 else options.layers
+    return shrink(
+        AutoModelForMaskedLM.from_pretrained(options.teacher),
+        layers=layers,
+        layer_init=options.layer_init,
+        hidden_size=options.hidden_size,
+        intermediate_size=options.intermediate_size,
+        num_attention_heads=options.num_attention_heads,
+        tokenizer=ours,
+        teacher_tokenizer=theirs,
+    )
+
+
+def new_model(options: VocabularyArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A BERT with weights drawn by chance."""
+    if options.layers and len(options.layers) > 1:
+        raise SystemExit(f"--layers {options.layers} names layers of a teacher. Without one, give their number.")
+    width = options.hidden_size or WIDTH
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        num_hidden_layers=options.layers[0] if options.layers else DEPTH,
+        hidden_size=width,
+        intermediate_size=options.intermediate_size or 4 * width,
+        num_attention_heads=options.num_attention_heads or max(1, width // HEAD_SIZE),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return AutoModelForMaskedLM.from_config(config)
+
+
+def summary(trainer: VocabReducedMLMTrainer, metrics: dict[str, float]) -> str:
+    """Sizes of teacher and student, and what the student's guesses cost."""
+    models = {"student": trainer.student}
+    if trainer.teacher:
+        models = {"teacher": trainer.teacher.models[0]} | models
+    lines = [["", "vocabulary", "parameters", "MB"]]
+    for name, model in models.items():
+        size = Footprint.of(model)
+        lines.append([name, f"{model.config.vocab_size:,}", f"{size.parameters:,}", f"{size.megabytes:.1f}"])
+    told = aligned(lines, gap=2)
+    if cost := metrics.get("eval_bits_per_character"):
+        told.append(f"\nHidden tokens of --dev_files cost {cost:.4f} bits per character.")
+    return "\n".join(told)
+
+
+def how_to_use(folder: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The two lines of Python that use a finished student."""
+    return (
+        "from transformers import pipeline\n"
+        f'pipeline("fill-mask", model="{folder}")("A retort is a {tokenizer.mask_token} to distil in.")'
+    )
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
+    main()

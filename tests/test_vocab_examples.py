@@ -1,0 +1,61 @@
+"""Distillation into another vocabulary as a user starts it."""
+
+import importlib
+import sys
+
+import pytest
+import test_examples
+import tiny
+from test_examples import EXAMPLES, launch
+from transformers import AutoTokenizer, pipeline
+
+folder = test_examples.folder
+SCRIPT = EXAMPLES / "run_vocab_reduced_mlm.py"
+
+
+@pytest.fixture(scope="module")
+def texts(folder):
+    """Text to learn from, and text to be judged by."""
+    (folder / "train.txt").write_text("\n".join(tiny.sentences(80, seed=3)))
+    (folder / "dev.txt").write_text("\n".join(tiny.sentences(12, seed=4)))
+    common = {"learning_rate": 1e-3, "logging_steps": 2, "save_steps": 2, "whole_words": True, "use_cpu": True}
+    flags = [part for name, value in common.items() for part in (f"--{name}", value)]
+    return ["--train_files", folder / "train.txt", "--dev_files", folder / "dev.txt", *flags]
+
+
+@pytest.mark.promise(5)
+def test_a_teacher_is_trained_and_distilled_into_trained_and_trimmed_vocabularies(folder, texts):
+    tiny.tokenizer().save_pretrained(folder / "tokenizer")
+    sizes = ["--layers", 4, "--hidden_size", 32, "--num_attention_heads", 4, "--max_steps", 4]
+    teacher = folder / "mlm-teacher"
+    printed = launch(
+        sys.executable, SCRIPT, "--tokenizer", folder / "tokenizer", *sizes, "--output_dir", teacher, *texts
+    )
+    assert "bits per character" in printed
+    for name, flags in {
+        "trained": ["--vocab_size", 72, "--vocabulary_loss", "reduce_map", "--hidden_weight", 0.1],
+        "trimmed": ["--vocab_size", 70, "--trim", True, "--vocabulary_loss", "match", "--contrast_weight", 0.1],
+    }.items():
+        student = ["--teacher", teacher, "--layers", 2, "--hidden_size", 16, "--layer_init", "average"]
+        command = [sys.executable, SCRIPT, *student, *flags, "--output_dir", folder / name, *texts]
+        printed = launch(*command, "--max_steps", 4)
+        assert "teacher" in printed
+        assert "bits per character" in printed
+        vocabulary = len(AutoTokenizer.from_pretrained(folder / name))
+        assert vocabulary <= int(flags[1]) < len(tiny.tokenizer())
+        model = pipeline("fill-mask", model=str(folder / name), device="cpu")
+        assert model.model.config.vocab_size == vocabulary
+        assert model(f"the cat {model.tokenizer.mask_token} on")[0]["score"] > 0
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"teacher": "x"}, "Give the student's tokenizer"), ({"vocab_size": 50}, "there is no tokenizer to resemble")],
+    ids=["no tokenizer", "no teacher"],
+)
+def test_flags_that_name_no_tokenizer_are_refused(given, message, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    script = importlib.import_module(SCRIPT.stem)
+    with pytest.raises(SystemExit, match=message):
+        script.VocabularyArguments(train_files=[], **given)
