@@ -48,6 +48,29 @@ def test_a_teacher_is_trained_and_distilled_into_trained_and_trimmed_vocabularie
         assert model(f"the cat {model.tokenizer.mask_token} on")[0]["score"] > 0
 
 
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (["--train", "72"], ["student  72", "unknown"]),
+        (["--trim", "70"], ["spells 0 by several, and can't spell 0"]),
+        (["--trim", "--coverage", "0.9"], ["spells 0 by several, and can't spell 0"]),
+    ],
+    ids=["train", "trim", "coverage"],
+)
+def test_a_vocabulary_is_made_and_set_beside_the_teachers(how, told, folder, texts, monkeypatch, capsys):
+    tiny.tokenizer().save_pretrained(folder / "tokenizer")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    files = ["--teacher", folder / "tokenizer", "--text", folder / "train.txt", "--output_dir", folder / "vocabulary"]
+    monkeypatch.setattr(sys, "argv", ["prepare_vocabulary.py", *map(str, files), *how])
+    importlib.import_module("prepare_vocabulary").main()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(" ".join(part.split()) in printed for part in told)
+    made = AutoTokenizer.from_pretrained(folder / "vocabulary")
+    assert len(made) <= 72
+    assert made.mask_token == "[MASK]"
+    assert made.decode(made("the cat sat")["input_ids"], skip_special_tokens=True) == "the cat sat"
+
+
 @pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("given", "message"),

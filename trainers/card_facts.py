@@ -37,6 +37,9 @@ IN_WORDS = {
     "attention": "difference of attention maps",
     "relations": "divergence of self-attention relations",
     "labels": "task labels",
+    "mlm": "hidden tokens",
+    "vocabulary": "divergence from the teacher's distribution over its vocabulary",
+    "token_contrast": "knowing a token's hidden state in the other model among others",
 }
 
 

@@ -72,6 +72,24 @@ SIMCSE_2021 = """@inproceedings{gao2021simcse,
   archivePrefix = {arXiv},
 }"""
 
+DEVLIN_2019 = """@inproceedings{devlin2019bert,
+  title = {{BERT}: Pre-training of Deep Bidirectional Transformers for Language Understanding},
+  author = {Devlin, Jacob and Chang, Ming-Wei and Lee, Kenton and Toutanova, Kristina},
+  booktitle = {Proceedings of the 2019 Conference of the North American Chapter of the Association for
+               Computational Linguistics},
+  year = {2019},
+  eprint = {1810.04805},
+  archivePrefix = {arXiv},
+}"""
+
+KOLESNIKOVA_2022 = """@misc{kolesnikova2022vocabulary,
+  title = {Knowledge Distillation of Russian Language Models with Reduction of Vocabulary},
+  author = {Kolesnikova, Alina and Kuratov, Yuri and Konovalov, Vasily and Burtsev, Mikhail},
+  year = {2022},
+  eprint = {2205.02340},
+  archivePrefix = {arXiv},
+}"""
+
 CITATIONS = {
     "contrastive": GAO_2021,
     "positives": SIMCSE_2021,
@@ -84,6 +102,9 @@ CITATIONS = {
     "attention": JIAO_2020,
     "embedding": REIMERS_2020,
     "relations": WANG_2021,
+    "mlm": DEVLIN_2019,
+    "vocabulary": KOLESNIKOVA_2022,
+    "token_contrast": KOLESNIKOVA_2022,
 }
 
 
