@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -14,7 +15,7 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from .encoder import Encoder
-from .spans import cut_text, find_spans
+from .spans import NONE, cut_text, find_spans
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ def tokenize_spans(
     """Tokenise texts for a student and a teacher whose vocabularies differ, and tie their tokens by spans.
 
     The same call again takes the result from datasets' cache. A text with more than `max_length` tokens on either side
-    becomes several rows, cut at the same character for both. Rows without text are left out, and so are those more than
-    half of whose tokens are unknown to a tokenizer; both are counted and logged.
+    becomes several rows, cut at the same character for both. Rows without text that both tokenizers keep are left out,
+    and so are those more than half of whose tokens are unknown to a tokenizer, which are counted and logged.
 
     Args:
         dataset: with a column of texts; its other columns are dropped.
@@ -111,9 +112,7 @@ class _SpanTokenization:
                 raise ValueError(f"Row {index} must hold a text, but holds {text!r}.")
         parts = self._parts([text for text in texts if text and text.strip()])
         encoded = zip(parts, self.student.encode(parts), self.teacher.encode(parts), strict=True)
-        rows = [
-            self._row(text, ours, theirs) for text, ours, theirs in encoded if _has_text(ours) and _has_text(theirs)
-        ]
+        rows = [row for row in starmap(self._row, encoded) if max(row["span_words"], default=NONE) != NONE]
         return {name: [row[name] for row in rows] for name in self.features}
 
     def _parts(self, texts: list[str]) -> list[str]:
@@ -123,7 +122,9 @@ class _SpanTokenization:
         parts = []
         for text, *encodings in zip(texts, *whole, strict=True):
             fits = all(len(each.ids) <= limit for each, limit in zip(encodings, limits, strict=True))
-            parts += [text] if fits else cut_text(text, tuple(encodings), limits)
+            cut = [text] if fits else cut_text(text, tuple(encodings), limits)
+            # Alone, a part may have a token more than in the whole: a space before its first word.
+            parts += cut if len(cut) == 1 else self._parts(cut)
         return [part for part in parts if part.strip()]
 
     def _row(self, text: str, ours: Encoding, theirs: Encoding) -> dict[str, object]:
@@ -150,14 +151,10 @@ class _SpanTokenization:
         }
 
 
-def _has_text(encoding: Encoding) -> bool:
-    return any(text is not None for text in encoding.sequence_ids)
-
-
 def _unknown_share(encoder: Encoder, encoding: Encoding) -> float:
     """The share of unknown tokens among those that stand for text."""
     tokens = [i for i, text in zip(encoding.ids, encoding.sequence_ids, strict=True) if text is not None]
-    return tokens.count(encoder.tokenizer.unk_token_id) / len(tokens)
+    return tokens.count(encoder.tokenizer.unk_token_id) / max(len(tokens), 1)
 
 
 def _report(rows: int, made: Dataset, kept: Dataset, job: _SpanTokenization) -> None:

@@ -27,7 +27,7 @@ class Spans:
         student: the span of each of the student's tokens; `NONE` for one that the teacher has no counterpart of.
         teacher: likewise, of each of the teacher's.
         words: for each span, the word that it begins in, as whitespace separates them; `NONE` for special tokens.
-        characters: for each span, how many characters it covers.
+        characters: for each span, how many characters it covers, but for whitespace.
     """
 
     student: list[int]
@@ -53,7 +53,7 @@ def find_spans(text: str, student: Encoding, teacher: Encoding) -> Spans:
             for token in tokens:
                 side[token] = len(words)
         words.append(max(bisect_right(word_starts, _first_character(text, start, end)) - 1, 0))
-        characters.append(end - start)
+        characters.append(len("".join(text[start:end].split())))
     added = [[i for i, text in enumerate(each.sequence_ids) if text is None] for each in (student, teacher)]
     if len(added[0]) == len(added[1]):
         for ours, theirs in zip(*added, strict=True):
@@ -66,20 +66,21 @@ def find_spans(text: str, student: Encoding, teacher: Encoding) -> Spans:
 def cut_text(text: str, encodings: tuple[Encoding, Encoding], limits: tuple[int, int]) -> list[str]:
     """Cut a text where both tokenizers cut it, so that neither makes more tokens of a part than it may.
 
-    Cuts between words, where a part has room for one.
+    Cuts between words, where a part has room for one. Whitespace between them goes to the part after it if any token
+    covers it: so the parts, encoded by themselves, mostly have the tokens that they have in the whole text.
 
     Args:
         text: the text.
         encodings: of the whole text by both tokenizers, without special tokens.
         limits: how many tokens, special ones not counted, a part may have on either side.
     """
-    parts, begin, used, last_word = [], 0, [0, 0], (0, [0, 0])
-    word_starts = {start for start, _ in spans_of_text(text)}
+    parts, begin, used, last_word, stretch = [], 0, [0, 0], (0, [0, 0]), ""
     for start, end, members in _components([_stretches(encoding) for encoding in encodings]):
         more = [len(tokens) for tokens in members]
-        start = _first_character(text, start, end)
-        if start in word_starts:
+        between_words = text[start].isspace() or text[start - 1].isspace()
+        if between_words and not stretch.isspace():
             last_word = start, used
+        stretch = text[start:end]
         while any(used) and any(have + n > limit for have, n, limit in zip(used, more, limits, strict=True)):
             cut, before = last_word if last_word[0] > begin else (start, used)
             parts.append(text[begin:cut])

@@ -7,7 +7,7 @@ import tiny
 import torch
 from datasets import Dataset
 from jobs import OTHER_WORDS, REPOSITORY
-from steps import step_of
+from steps import gradient_of, step_of
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import Whitespace
@@ -219,3 +219,71 @@ def test_zero_3_is_refused(tmp_path):
     trainer_arguments = {"deepspeed": str(REPOSITORY / "examples/deepspeed/zero3.json")}
     with pytest.raises(ValueError, match="Run under ZeRO-2"):
         make_trainer(tmp_path, **trainer_arguments)
+
+
+@pytest.mark.parametrize("reads", ["masked", "all"])
+def test_a_teacher_with_the_same_vocabulary_is_one_like_any_other(reads, tmp_path):
+    settings = {"vocabulary_loss": "match", "contrast_weight": 1.0, "mask_smoothing": 0.0, "mask_share": 0.5}
+    copy = tiny.model("bert", "masked_lm")
+    trainer = make_trainer(tmp_path, teacher=copy, theirs=tiny.tokenizer(), teacher_reads=reads, **settings)
+    loss = trainer.evaluate()["eval_loss_vocabulary"]
+    assert (loss < 1e-5) == (reads == "masked")
+
+
+def contrasted(batch, ours, theirs, settings):
+    """The contrast as the paper means it, token by token; vectors are `[tokens, size]` of both sides."""
+    alignment, unaligned = batch["alignment"], settings["unaligned_negatives"]
+    rows = {"student": batch["layout"].row_ids, "teacher": batch["teacher_layout"].row_ids}
+    pairs = {"student": alignment.of_student(ours), "teacher": alignment.of_teacher(theirs)}
+    pair_rows = rows["teacher"][alignment.teacher]
+    vectors, aligned = (
+        {"student": ours, "teacher": theirs},
+        {"student": alignment.student, "teacher": alignment.teacher},
+    )
+    sides = ["student", "teacher"] if settings["negatives"] == "both" else [settings["negatives"]]
+    anchors, positives = ("student", "teacher") if sides == ["teacher"] else ("teacher", "student")
+    values = []
+    for pair, row in enumerate(pair_rows):
+        found = []
+        for side in sides:
+            found += [v for i, v in enumerate(pairs[side]) if i != pair and allowed(row, pair_rows[i], settings)]
+            rest = [i for i in range(len(vectors[side])) if i not in aligned[side].tolist()] if unaligned else []
+            found += [vectors[side][i] for i in rest if allowed(row, rows[side][i], settings)]
+        anchor, positive = pairs[anchors][pair], pairs[positives][pair]
+        cosines = F.cosine_similarity(anchor[None], torch.stack([positive, *found]).double()) / 0.1
+        values.append(-cosines.log_softmax(0)[0])
+    return torch.stack(values).mean()
+
+
+def allowed(row, other, settings):
+    return settings["negatives_within"] == "batch" or row == other
+
+
+@pytest.mark.parametrize("unaligned", [False, True])
+@pytest.mark.parametrize("within", ["text", "batch"])
+@pytest.mark.parametrize("negatives", ["student", "teacher", "both"])
+def test_the_contrast_of_tokens_is_that_of_the_formula(negatives, within, unaligned, tmp_path):
+    settings = {"negatives": negatives, "negatives_within": within, "unaligned_negatives": unaligned}
+    weights = {"contrast_weight": 1.0, "mlm_weight": 0.0, "vocabulary_weight": 0.0, "layer_map": "1:2"}
+    # Words that one side cuts into letters, and the other doesn't, have tokens without a counterpart on both.
+    trainer = make_trainer(tmp_path, vocabulary_loss="match", **settings, **weights)
+    (batch,), counts = step_of(trainer, [7, 1, 4, 9])
+    found = trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts)
+    with torch.no_grad():
+        student = trainer.model(batch["student"], batch["layout"])
+    ours = student.projected["hidden_state_1"].double()
+    theirs = trainer.teacher.outputs(batch).hidden_states[2].double()
+    assert len(batch["alignment"]) < min(batch["layout"].tokens, batch["teacher_layout"].tokens)
+    assert found.item() == pytest.approx(contrasted(batch, ours, theirs, settings).item(), rel=1e-4)
+
+
+@pytest.mark.promise(3)
+def test_drawn_negatives_are_the_same_in_any_batch(tmp_path):
+    settings = {"negatives_within": "text", "negative_count": 2, "unaligned_negatives": True, "negatives": "both"}
+    weights = {"contrast_weight": 1.0, "mlm_weight": 0.0, "vocabulary_weight": 0.0}
+    weights |= {"vocabulary_loss": "match", "contrast_space": "hyperbolic"}
+    trainer = make_trainer(tmp_path, **settings, **weights)
+    parts = gradient_of(trainer, range(5), range(5, 6), range(6, 12))
+    torch.testing.assert_close(parts, gradient_of(trainer, range(12)), rtol=1e-4, atol=1e-6)
+    trainer._epoch = 1
+    assert not torch.allclose(parts, gradient_of(trainer, range(12)), rtol=1e-2, atol=1e-4)

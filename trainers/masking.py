@@ -95,6 +95,8 @@ class Masking:
             owners = spans.student if spans.teacher is None else spans.teacher
             theirs = self._hide(tokens, layout, spans.texts, owners, fate, epoch, self.teacher)
             made["teacher"] = view | {"input_ids": layout.put_back(view["input_ids"], theirs)}
+        elif self.teacher is None and "teacher" not in batch:  # it reads the student's tokens, but all of them
+            made |= {"teacher": batch["student"], "teacher_layout": layout}
         return made
 
     def _chances(self, tokens: Tensor, spans: BatchSpans, units: Tensor) -> Tensor:

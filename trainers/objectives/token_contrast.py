@@ -56,10 +56,10 @@ class TokenContrastObjective(LayerPairsObjective):
         alignment = batch["alignment"]
         sides = {
             "student": (batch["layout"], alignment.student, alignment.of_student),
-            "teacher": (batch["teacher_layout"], alignment.teacher, alignment.of_teacher),
+            "teacher": (batch.get("teacher_layout", batch["layout"]), alignment.teacher, alignment.of_teacher),
         }
         chosen = list(sides) if self.negatives == "both" else [self.negatives]
-        rows = batch["teacher_layout"].row_ids[alignment.teacher]
+        rows = sides["teacher"][0].row_ids[alignment.teacher]
         others = {side: self._unaligned(*sides[side][:2]) for side in chosen}
         ignored = torch.cat([self._ignored(batch, rows, sides[side][0], others[side]) for side in chosen], dim=1)
         curvature = student.projected.get("curvature", self.curvature)
