@@ -186,7 +186,7 @@ def _hidden_state_hooks(layers: nn.ModuleList, states: list[Tensor], stop_after:
 
 def _features_hook(model: PreTrainedModel, read: list[Tensor], *, stop: bool) -> RemovableHandle:
     """Record what the head's last linear map reads; stop before an output layer over a whole vocabulary."""
-    vocabulary = model.get_output_embeddings()
+    vocabulary = _vocabulary_layer(model)
 
     def before(module, args):
         read.append(args[0])
@@ -196,9 +196,20 @@ def _features_hook(model: PreTrainedModel, read: list[Tensor], *, stop: bool) ->
     return (classifier(model)[1] if vocabulary is None else vocabulary).register_forward_pre_hook(before)
 
 
+def _vocabulary_layer(model: PreTrainedModel) -> nn.Linear | None:
+    """The output layer of a masked-LM head; None of other models."""
+    layer = model.get_output_embeddings()
+    if layer is not None and len(layer.weight) != model.config.vocab_size:
+        raise ValueError(
+            f"{type(model).__name__} gives as its output layer one of {len(layer.weight)} outputs, but its vocabulary "
+            f"has {model.config.vocab_size} tokens. Of DeBERTa-v2, load it with legacy=True."
+        )
+    return layer
+
+
 def _output_layer(model: PreTrainedModel) -> OutputLayer:
     """The output layer, as tensors that were made in this pass: so DDP finds the parameters that they come from."""
-    layer = model.get_output_embeddings()
+    layer = _vocabulary_layer(model)
     device = layer.weight.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else layer.weight.dtype
     bias = None if layer.bias is None else layer.bias.view_as(layer.bias)

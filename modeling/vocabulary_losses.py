@@ -124,8 +124,9 @@ def _by_chunks(loss: Callable[..., Tensor], vocabulary: int, rows: tuple[Tensor,
 
 
 class _ByChunks(torch.autograd.Function):
-    """The gradient is computed along with the loss, as it is if all rows weigh the same (in a sum or a mean): so each
-    logit is made once. If they don't, it is computed anew; in float16, too, where it would vanish before it is scaled.
+    """The gradient is computed along with the loss, as it is if all rows are summed: so each logit is made once.
+
+    If they weigh differently, it is computed anew; in float16, too, where it would vanish before it is scaled.
     """
 
     @staticmethod

@@ -110,6 +110,15 @@ def test_bits_per_character_are_those_of_the_hidden_tokens(tmp_path):
     assert metrics["eval_bits_per_character"] == pytest.approx(nats.item() / math.log(2) / characters, rel=1e-4)
 
 
+def test_smoothing_hides_the_share_of_the_text_that_was_asked_for(tmp_path):
+    trainer = make_trainer(tmp_path, mask_share=0.2)
+    tokens = torch.tensor([token for row in trainer.train_dataset["input_ids"] for token in row])
+    text = tokens[~torch.isin(tokens, torch.tensor(trainer.processing_class.all_special_ids))]
+    chances = trainer._masking[True].chances
+    assert chances[text].mean().item() == pytest.approx(0.2)
+    assert chances[text].unique().numel() > 1
+
+
 def test_every_evaluation_hides_the_same_and_every_epoch_of_training_something_else(tmp_path):
     trainer = make_trainer(tmp_path)
     assert trainer.evaluate()["eval_loss"] == trainer.evaluate()["eval_loss"]

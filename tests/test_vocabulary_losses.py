@@ -216,3 +216,11 @@ def test_features_and_output_layer_make_the_models_logits_and_gradients(family, 
         )
     encode(model, *views(model)[view], request)
     assert ran == [1]
+
+
+@pytest.mark.promise(9)
+def test_an_output_layer_of_another_size_than_the_vocabulary_is_refused():
+    model = tiny.model("deberta-v2", "masked_lm", legacy=False)
+    request = OutputRequest(features=True, output_layer=True)
+    with pytest.raises(ValueError, match=r"32 outputs, but its vocabulary has 160 tokens.*legacy=True"):
+        encode(model, *views(model)["padded"], request)

@@ -58,6 +58,7 @@ class VocabReducedMLMTrainer(DistillTrainer):
         self._masking = {True: masking, False: masking}  # by whether it is for training
         if args.mask_smoothing and self.train_dataset is not None:
             counts = _token_counts(self.train_dataset, model.config.vocab_size)
+            counts[self.processing_class.all_special_ids] = 0  # which are never hidden
             chances = masking_chances(counts, len(counts), args.mask_share, args.mask_smoothing)
             self._masking[True] = replace(masking, chances=chances)
 
