@@ -23,8 +23,21 @@ def texts(folder):
     return ["--train_files", folder / "train.txt", "--dev_files", folder / "dev.txt", *flags]
 
 
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a script's `main` in this process; returns what it printed, without line breaks."""
+
+    def main(name, *flags):
+        monkeypatch.syspath_prepend(EXAMPLES)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, flags)])
+        importlib.import_module(name).main()
+        return " ".join(capsys.readouterr().out.split())
+
+    return main
+
+
 @pytest.mark.promise(5)
-def test_a_teacher_is_trained_and_distilled_into_trained_and_trimmed_vocabularies(folder, texts):
+def test_a_teacher_is_trained_and_distilled_into_trained_and_trimmed_vocabularies(folder, texts, run):
     tiny.tokenizer().save_pretrained(folder / "tokenizer")
     sizes = ["--layers", 4, "--hidden_size", 32, "--num_attention_heads", 4, "--max_steps", 4]
     teacher = folder / "mlm-teacher"
@@ -37,8 +50,7 @@ def test_a_teacher_is_trained_and_distilled_into_trained_and_trimmed_vocabularie
         "trimmed": ["--vocab_size", 70, "--trim", True, "--vocabulary_loss", "match", "--contrast_weight", 0.1],
     }.items():
         student = ["--teacher", teacher, "--layers", 2, "--hidden_size", 16, "--layer_init", "average"]
-        command = [sys.executable, SCRIPT, *student, *flags, "--output_dir", folder / name, *texts]
-        printed = launch(*command, "--max_steps", 4)
+        printed = run(SCRIPT.stem, *student, *flags, "--output_dir", folder / name, "--max_steps", 4, *texts)
         assert "teacher" in printed
         assert "bits per character" in printed
         vocabulary = len(AutoTokenizer.from_pretrained(folder / name))
@@ -57,13 +69,10 @@ def test_a_teacher_is_trained_and_distilled_into_trained_and_trimmed_vocabularie
     ],
     ids=["train", "trim", "coverage"],
 )
-def test_a_vocabulary_is_made_and_set_beside_the_teachers(how, told, folder, texts, monkeypatch, capsys):
+def test_a_vocabulary_is_made_and_set_beside_the_teachers(how, told, folder, texts, run):
     tiny.tokenizer().save_pretrained(folder / "tokenizer")
-    monkeypatch.syspath_prepend(EXAMPLES)
     files = ["--teacher", folder / "tokenizer", "--text", folder / "train.txt", "--output_dir", folder / "vocabulary"]
-    monkeypatch.setattr(sys, "argv", ["prepare_vocabulary.py", *map(str, files), *how])
-    importlib.import_module("prepare_vocabulary").main()
-    printed = " ".join(capsys.readouterr().out.split())
+    printed = run("prepare_vocabulary", *files, *how)
     assert all(" ".join(part.split()) in printed for part in told)
     made = AutoTokenizer.from_pretrained(folder / "vocabulary")
     assert len(made) <= 72

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from .storage import (
     was_stopped_early,
     write_text,
 )
+
+# Seconds in which gloo's threads let go of the last collective (see `StudentTrainer.end`).
+_LETTING_GO = 0.2
 
 HEADS_FILE = "heads.safetensors"
 QUEUE_FILE = "queue.safetensors"
@@ -102,10 +106,12 @@ class StudentTrainer(Trainer):
     def end(self) -> None:
         """Leave the process group; call it last (see `Trainer.end`).
 
-        The ranks meet first. A group that is torn down while one of gloo's threads still holds a finished collective
-        waits for that thread, which waits for the interpreter, for ever.
+        The ranks meet first, and let gloo's threads have the interpreter for a moment. A group that is torn down while
+        one of them still holds a finished collective waits for that thread, which waits for the interpreter, for ever.
         """
         self.accelerator.wait_for_everyone()
+        if self.args.world_size > 1:
+            time.sleep(_LETTING_GO)
         super().end()
 
     # --- Saving -------------------------------------------------------------------------------------------------------
