@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
@@ -61,8 +62,8 @@ def tokenize_spans(
         raise ValueError(f"tokenize_spans takes a datasets.Dataset, but got a {type(dataset).__name__}.")
     if text not in dataset.column_names:
         raise ValueError(f"The dataset has no column {text!r}, only {', '.join(dataset.column_names)}.")
-    encoders = Encoder(tokenizer, max_length), Encoder(teacher_tokenizer or tokenizer, max_length)
-    job = _SpanTokenization(*encoders, has_teacher=teacher_tokenizer is not None)
+    teacher = None if teacher_tokenizer is None else Encoder(teacher_tokenizer, max_length)
+    job = _SpanTokenization(Encoder(tokenizer, max_length), teacher)
     made = (
         dataset.select_columns(text)
         .with_format(None)
@@ -88,14 +89,13 @@ class _SpanTokenization:
     """The function that `datasets.map` runs, from texts to columns of tokens and spans."""
 
     student: Encoder
-    teacher: Encoder
-    has_teacher: bool
+    teacher: Encoder | None
 
     @property
     def features(self) -> Features:
         """The columns of the result, and the notes beside them."""
         ids = List(Value("int32"))
-        theirs = {"teacher_input_ids": ids, "teacher_spans": ids} if self.has_teacher else {}
+        theirs = {"teacher_input_ids": ids, "teacher_spans": ids} if self.teacher else {}
         ours = {"input_ids": ids, "spans": ids, "span_words": ids, "span_characters": ids}
         numbers = {"length": Value("int32"), "text_id": Value("int64")}
         return Features(ours | theirs | numbers | {name: Value("int32") for name in _NOTES})
@@ -103,7 +103,8 @@ class _SpanTokenization:
     def fingerprint(self, dataset: Dataset, text: str) -> str:
         """A name of the result, which changes with the rows, the tokenizers and this code."""
         code = [Path(__file__).with_name(f"{name}.py").read_text() for name in ("spans", "span_tokenization")]
-        parts = [dataset._fingerprint, text, self.student.description, self.teacher.description, self.has_teacher, code]
+        encoders = [encoder.description if encoder else None for encoder in (self.student, self.teacher)]
+        parts = [dataset._fingerprint, text, encoders, code]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def __call__(self, texts: list[str], indices: list[int]) -> dict[str, list]:
@@ -111,16 +112,19 @@ class _SpanTokenization:
             if not isinstance(text, str | None):
                 raise ValueError(f"Row {index} must hold a text, but holds {text!r}.")
         parts = self._parts([text for text in texts if text and text.strip()])
-        encoded = zip(parts, self.student.encode(parts), self.teacher.encode(parts), strict=True)
-        rows = [row for row in starmap(self._row, encoded) if max(row["span_words"], default=NONE) != NONE]
+        ours = self.student.encode(parts)
+        theirs = self.teacher.encode(parts) if self.teacher else ours
+        made = starmap(self._row, zip(parts, ours, theirs, strict=True))
+        rows = [row for row in made if max(row["span_words"], default=NONE) != NONE]
         return {name: [row[name] for row in rows] for name in self.features}
 
     def _parts(self, texts: list[str]) -> list[str]:
         """The texts, those that are too long in several parts."""
-        whole = [encoder.encode_whole(texts) for encoder in (self.student, self.teacher)]
-        limits = self.student.room, self.teacher.room
+        ours = self.student.encode_whole(texts)
+        theirs = self.teacher.encode_whole(texts) if self.teacher else ours
+        limits = self.student.room, (self.teacher or self.student).room
         parts = []
-        for text, *encodings in zip(texts, *whole, strict=True):
+        for text, *encodings in zip(texts, ours, theirs, strict=True):
             fits = all(len(each.ids) <= limit for each, limit in zip(encodings, limits, strict=True))
             cut = [text] if fits else cut_text(text, tuple(encodings), limits)
             # Alone, a part may have a token more than in the whole: a space before its first word.
@@ -129,12 +133,8 @@ class _SpanTokenization:
 
     def _row(self, text: str, ours: Encoding, theirs: Encoding) -> dict[str, object]:
         spans = find_spans(text, ours, theirs)
-        unknown = [_unknown_share(encoder, e) for encoder, e in ((self.student, ours), (self.teacher, theirs))]
-        of_span = [0] * len(spans.words), [0] * len(spans.words)
-        for counts, numbers in zip(of_span, (spans.student, spans.teacher), strict=True):
-            for number in numbers:
-                if number >= 0:
-                    counts[number] += 1
+        unknown = max(_unknown_share(self.student, ours), _unknown_share(self.teacher or self.student, theirs))
+        counts = Counter(spans.student), Counter(spans.teacher)
         return {
             "input_ids": ours.ids,
             "spans": spans.student,
@@ -145,9 +145,9 @@ class _SpanTokenization:
             "length": len(ours.ids),
             "text_id": int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True),
             "was_cut": bool(ours.overflowing or theirs.overflowing),
-            "mostly_unknown": max(unknown) > _MOST_UNKNOWN,
+            "mostly_unknown": unknown > _MOST_UNKNOWN,
             "spans_in_all": len(spans.words),
-            "one_to_one": sum(one == other == 1 for one, other in zip(*of_span, strict=True)),
+            "one_to_one": sum(counts[0][span] == counts[1][span] == 1 for span in range(len(spans.words))),
         }
 
 
@@ -167,5 +167,5 @@ def _report(rows: int, made: Dataset, kept: Dataset, job: _SpanTokenization) -> 
     cut, spans, alike = (pc.sum(notes[name]).as_py() for name in ("was_cut", "spans_in_all", "one_to_one"))
     if cut:
         logger.warning("%d of %d rows hold a word that is too long, and were cut.", cut, len(kept))
-    if job.has_teacher:
+    if job.teacher:
         logger.info("%d of %d spans are one token on both sides.", alike, spans)

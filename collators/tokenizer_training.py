@@ -9,6 +9,8 @@ from datasets import Dataset
 from tokenizers import normalizers
 from transformers import PreTrainedTokenizerBase
 
+from ..modeling.vocabulary import require_fast
+
 # Texts handed over at a time.
 _BATCH = 1000
 
@@ -28,15 +30,14 @@ def train_tokenizer(texts: Dataset, like: PreTrainedTokenizerBase, vocab_size: i
     Raises:
         ValueError: a slow tokenizer, no text, or a vocabulary too small for the characters that there are.
     """
-    if not like.is_fast:
-        raise ValueError(f"{type(like).__name__} is a slow tokenizer. Load it with AutoTokenizer, as a fast one.")
+    require_fast(like)
     if not len(texts):
         raise ValueError("There is no text to train a tokenizer on.")
     template = copy.deepcopy(like)
     if isinstance(normalizer := template.backend_tokenizer.normalizer, normalizers.BertNormalizer):
         normalizer.strip_accents = template.init_kwargs["strip_accents"] = False
         template.backend_tokenizer.normalizer = normalizer
-    made = template.train_new_from_iterator(_batches(texts), vocab_size)
+    made = template.train_new_from_iterator(text_batches(texts), vocab_size)
     if len(made) > vocab_size:
         raise ValueError(
             f"vocab_size={vocab_size}, but the special tokens and single characters alone come to {len(made)}."
@@ -44,6 +45,7 @@ def train_tokenizer(texts: Dataset, like: PreTrainedTokenizerBase, vocab_size: i
     return made
 
 
-def _batches(texts: Dataset) -> Iterator[list[str]]:
+def text_batches(texts: Dataset) -> Iterator[list[str]]:
+    """All texts of all columns, some thousand at a time."""
     for batch in texts.with_format(None).iter(_BATCH):
         yield [text for column in batch.values() for text in column]

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-# Texts tokenised at a time.
-_BATCH = 1000
+from ..modeling.vocabulary import require_fast
+from .tokenizer_training import text_batches
+
 # What may be set on a tokenizer after it was made, and is then not saved with it.
 _SETTINGS = (
     "padding_side",
@@ -52,8 +53,7 @@ def trim_tokenizer(
         ValueError: a slow tokenizer or one of another kind, no text, a coverage that is no share, a `vocab_size` too
             small for what is always kept, or a tokenizer that was changed in ways that it doesn't save.
     """
-    if not tokenizer.is_fast:
-        raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer. Load it with AutoTokenizer, as a fast one.")
+    require_fast(tokenizer)
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage={coverage}, but it is a share of the texts: above 0, and 1 at most.")
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -93,13 +93,12 @@ def _count(counter: Tokenizer, texts: Dataset) -> np.ndarray:
     """How often the texts have each token, by id."""
     size = max(counter.get_vocab().values()) + 1
     counts = np.zeros(size, dtype=np.int64)
-    with tqdm(total=len(texts), desc="Counting tokens", unit=" rows") as bar:
-        for batch in texts.with_format(None).iter(_BATCH):
-            for column in batch.values():
-                encodings = counter.encode_batch_fast(column, add_special_tokens=False)
-                ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int64)
-                counts += np.bincount(ids, minlength=size)
-            bar.update(len(column))
+    with tqdm(total=texts.num_rows * texts.num_columns, desc="Counting tokens", unit=" texts") as bar:
+        for batch in text_batches(texts):
+            encodings = counter.encode_batch_fast(batch, add_special_tokens=False)
+            ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int64)
+            counts += np.bincount(ids, minlength=size)
+            bar.update(len(batch))
     return counts
 
 

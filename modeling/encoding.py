@@ -29,7 +29,7 @@ class OutputRequest:
     Attributes:
         logits: the task head's output.
         features: what the task head's last linear map reads: its classifier, or its output layer over a vocabulary.
-        output_layer: that output layer itself, for losses that apply it to few tokens at a time; with `features`.
+        output_layer: `features` and that output layer itself, for losses that apply it to few tokens at a time.
         hidden_states: indices as in transformers: 0 is the embedding layer's output, i the output of layer i - 1.
         attentions: layers whose attention maps are wanted, from 0.
         projections: layers whose queries, keys and values are wanted, from 0.

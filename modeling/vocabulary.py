@@ -69,9 +69,8 @@ def spell(tokenizer: PreTrainedTokenizerBase, by: PreTrainedTokenizerBase) -> Sp
     Raises:
         ValueError: a slow tokenizer, or one that joins nothing to any letter or digit.
     """
-    for each in (tokenizer, by):
-        if not each.is_fast:
-            raise ValueError(f"{type(each).__name__} is a slow tokenizer. Load it with AutoTokenizer, as a fast one.")
+    require_fast(tokenizer)
+    require_fast(by)
     texts, theirs, ids = _texts(tokenizer), _texts(by), by.get_vocab()
     names = {token: ids.get(name) for name, token in tokenizer.get_vocab().items()}
     found = {
@@ -89,6 +88,12 @@ def spell(tokenizer: PreTrainedTokenizerBase, by: PreTrainedTokenizerBase) -> Sp
     spelled = [found.get(token, []) for token in range(vocabulary_size(tokenizer))]
     counts = torch.tensor([len(pieces) for pieces in spelled])
     return Spelling(torch.tensor([piece for pieces in spelled for piece in pieces], dtype=torch.long), counts)
+
+
+def require_fast(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise a ValueError for a slow tokenizer, which doesn't show what its tokens are made of."""
+    if not tokenizer.is_fast:
+        raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer. Load it with AutoTokenizer, as a fast one.")
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -5,8 +5,6 @@ import json
 import pytest
 import tiny
 from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoTokenizer,
@@ -16,11 +14,12 @@ from transformers import (
     RobertaTokenizer,
     XLMRobertaTokenizer,
 )
+from trimming import CORPUS, TEXTS, bpe, tokens, trim, with_roles
 
 from retort.collators.encoder import behaviour
 from retort.collators.tokenizer_trimming import trim_tokenizer
 
-# What tokenizers are made from, and the smaller corpus that they are trimmed to: two columns, four languages.
+# What tokenizers are made from.
 TRAINING = [
     "die schöne Größe der Hunde",
     "мой дом мой йод",
@@ -28,8 +27,6 @@ TRAINING = [
     "cats and birds",
     "日本の犬",
 ] * 9
-TEXTS = {"source": ["der schöne Hund", "the dog runs", "a rock"], "target": ["мой дом", "日本", "the dogs."]}
-CORPUS = [text for column in TEXTS.values() for text in column]
 XLMR = ["<s>", "<pad>", "</s>", "<unk>"]
 
 
@@ -78,13 +75,6 @@ def unigram():
     return XLMRobertaTokenizer(vocab=vocab, mask_token=AddedToken("<mask>", lstrip=True, special=True))
 
 
-def with_roles(backend):
-    roles = {"unk": "<unk>", "pad": "<pad>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, **{f"{role}_token": name for role, name in roles.items() if backend.token_to_id(name)}
-    )
-
-
 MADE = {
     "wordpiece": wordpiece(),
     "byte_level": byte_level(),
@@ -93,10 +83,6 @@ MADE = {
     "unigram_like_bert": tiny.tokenizer("unigram"),
 }
 KINDS = sorted(MADE)
-
-
-def trim(tokenizer, texts=CORPUS, **limits):
-    return trim_tokenizer(tokenizer, Dataset.from_dict({"text": texts}), **limits)
 
 
 def reloaded(tokenizer, folder):
@@ -128,10 +114,6 @@ def test_a_corpus_comes_to_the_same_tokens(kind, tmp_path):
         assert each.get_vocab() == new
         assert each(CORPUS, CORPUS[::-1]).get("token_type_ids") == tokenizer(CORPUS, CORPUS[::-1]).get("token_type_ids")
         assert tokens(each, CORPUS, CORPUS[::-1]) == tokens(tokenizer, CORPUS, CORPUS[::-1])
-
-
-def tokens(tokenizer, *texts):
-    return [tokenizer.convert_ids_to_tokens(ids) for ids in tokenizer(*texts)["input_ids"]]
 
 
 def template(cls, sep):
@@ -264,16 +246,6 @@ def test_tokens_with_a_character_that_has_no_token_stay_whole():
     assert "Ma" not in trimmed.get_vocab()
 
 
-def bpe(merges, letters, **options):
-    names = dict.fromkeys(["<unk>", *letters])
-    prefix = len(options.get("continuing_subword_prefix", ""))
-    names |= dict.fromkeys(left + right[prefix:] for left, right in merges)
-    vocab = {name: index for index, name in enumerate(names)}
-    backend = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", **options))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return with_roles(backend)
-
-
 @pytest.mark.parametrize(("prefix", "suffix"), [("", ""), ("##", ""), ("", "</w>")])
 def test_a_token_keeps_what_it_is_merged_from_and_no_other_way_to_it(prefix, suffix):
     a, b, c, d = "a", f"{prefix}b", f"{prefix}c", f"{prefix}d{suffix}"
@@ -345,73 +317,6 @@ def test_the_most_frequent_tokens_are_kept():
     assert words(vocab_size=everything - 1) == {"the", "Hu"}
     assert words(vocab_size=everything - 1, coverage=0.9) == words(vocab_size=everything - 2) == {"the"}
     assert words(vocab_size=everything - 3) == set()
-
-
-# --- Any model, any corpus --------------------------------------------------------------------------------------------
-
-LETTERS = "ab"
-# With a character that BPE never knows, and the others perhaps.
-CORPORA = st.lists(st.text(LETTERS + "c ", min_size=2, max_size=12), min_size=1, max_size=4).filter(
-    lambda texts: any(map(str.split, texts))
-)
-PIECES = st.lists(st.text(LETTERS + "c", min_size=1, max_size=4), max_size=12)
-
-
-@st.composite
-def merged(draw):
-    """A BPE model: any merges of any symbols, several ways to a token among them."""
-    prefix, suffix = draw(st.sampled_from([("", ""), ("##", ""), ("", "_")]))
-    letters = list(dict.fromkeys([*LETTERS, *(prefix + letter + suffix for letter in LETTERS)]))
-    symbols, merges = list(letters), []
-    for _ in range(draw(st.integers(3, 14))):
-        left = draw(st.sampled_from([each for each in symbols if not suffix or not each.endswith(suffix)]))
-        right = draw(st.sampled_from([each for each in symbols if each.startswith(prefix)]))
-        if (left, right) not in merges:
-            merges.append((left, right))
-            symbols.append(left + right[len(prefix) :])
-    affixes = {"continuing_subword_prefix": prefix, "end_of_word_suffix": suffix}
-    options = {name: affix for name, affix in affixes.items() if affix}
-    return bpe(merges, letters, ignore_merges=draw(st.booleans()), **options)
-
-
-@st.composite
-def scored(draw, letters=()):
-    """A Unigram model; characters may have no piece of their own."""
-    pieces = dict.fromkeys([*letters, *draw(PIECES)])
-    scores = {piece: draw(st.integers(-20, 0)) / 2 for piece in pieces}
-    backend = Tokenizer(models.Unigram([("<unk>", 0.0), *scores.items()], unk_id=0))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return with_roles(backend)
-
-
-@st.composite
-def longest(draw, letters=()):
-    """A WordPiece model; characters may have no piece of their own."""
-    inside = draw(st.lists(st.booleans(), min_size=12, max_size=12))
-    pieces = ["##" * within + piece for piece, within in zip(draw(PIECES), inside, strict=False)]
-    names = ["<unk>", *letters, *(f"##{letter}" for letter in letters), *pieces]
-    vocab = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    backend = Tokenizer(models.WordPiece(vocab, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return with_roles(backend)
-
-
-@settings(deadline=None)
-@given(merged() | scored() | longest(), CORPORA)
-def test_any_corpus_comes_to_the_same_tokens(tokenizer, texts):
-    assert tokens(trim(tokenizer, texts), texts) == tokens(tokenizer, texts)
-
-
-@settings(deadline=None)
-@given(merged() | scored(LETTERS + "c") | longest(LETTERS + "c"), CORPORA, st.floats(0.01, 1))
-def test_any_corpus_is_spelled_whatever_the_limit(tokenizer, texts, coverage):
-    trimmed = trim(tokenizer, texts, coverage=coverage)
-    for before, after in zip(tokens(tokenizer, texts), tokens(trimmed, texts), strict=True):
-        assert spelled(after) == spelled(before)
-
-
-def spelled(names):
-    return "".join(names).replace("##", "").replace("_", "")
 
 
 # --- Errors -----------------------------------------------------------------------------------------------------------

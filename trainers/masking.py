@@ -87,14 +87,11 @@ class Masking:
         hidden = _of_tokens(drawn, spans.student, False).nonzero().flatten()
         characters = (spans.characters * drawn).sum()
         made = batch | {"hidden": hidden, "hidden_tokens": tokens[hidden], "hidden_characters": characters}
-        ours = self._hide(tokens, layout, spans.texts, spans.student, fate, epoch, self.student)
-        made["student"] = batch["student"] | {"input_ids": layout.put_back(batch["student"]["input_ids"], ours)}
+        made["student"] = self._hide(batch["student"], layout, spans.texts, spans.student, fate, epoch, self.student)
         if self.teacher is not None and "teacher" in batch:
-            view, layout = batch["teacher"], batch["teacher_layout"]
-            tokens = layout.flatten(view["input_ids"])
             owners = spans.student if spans.teacher is None else spans.teacher
-            theirs = self._hide(tokens, layout, spans.texts, owners, fate, epoch, self.teacher)
-            made["teacher"] = view | {"input_ids": layout.put_back(view["input_ids"], theirs)}
+            of_teacher = batch["teacher"], batch["teacher_layout"], spans.texts, owners
+            made["teacher"] = self._hide(*of_teacher, fate, epoch, self.teacher)
         elif self.teacher is None and "teacher" not in batch:  # it reads the student's tokens, but all of them
             made |= {"teacher": batch["student"], "teacher_layout": layout}
         return made
@@ -115,19 +112,21 @@ class Masking:
 
     def _hide(
         self,
-        tokens: Tensor,
+        view: dict[str, Tensor],
         layout: TokenLayout,
         texts: Tensor,
         spans: Tensor,
         fate: Tensor,
         epoch: int,
         filler: Filler,
-    ) -> Tensor:
-        """One model's tokens, `[tokens]`, with those of the drawn spans masked, replaced, or left."""
+    ) -> dict[str, Tensor]:
+        """What one model reads, with the tokens of the drawn spans masked, replaced, or left."""
+        tokens = layout.flatten(view["input_ids"])
         fate, ordinary = _of_tokens(fate, spans, 1), filler.ordinary.to(tokens.device)
         numbers = self._numbers(epoch, 2, _of_tokens(texts, spans, 0), layout.positions)
         others = ordinary[(numbers * len(ordinary)).long()]
-        return torch.where(fate < _MASKED, filler.mask, torch.where(fate < _MASKED + _REPLACED, others, tokens))
+        seen = torch.where(fate < _MASKED, filler.mask, torch.where(fate < _MASKED + _REPLACED, others, tokens))
+        return view | {"input_ids": layout.put_back(view["input_ids"], seen)}
 
     def _numbers(self, epoch: int, purpose: int, texts: Tensor, places: Tensor) -> Tensor:
         """A number in 0..1 for each place in a text, `[n]`, float64."""

@@ -107,7 +107,8 @@ class StudentTrainer(Trainer):
         """Leave the process group; call it last (see `Trainer.end`).
 
         The ranks meet first, and let gloo's threads have the interpreter for a moment. A group that is torn down while
-        one of them still holds a finished collective waits for that thread, which waits for the interpreter, for ever.
+        one of them still holds a finished collective waits for that thread, which waits for the interpreter, for ever
+        (https://github.com/pytorch/pytorch/issues/56297). No call tells when a thread has let go.
         """
         self.accelerator.wait_for_everyone()
         if self.args.world_size > 1:

@@ -54,7 +54,7 @@ class VocabReducedMLMTrainer(DistillTrainer):
         self._tokenizers = named.get("processing_class"), named.get("teacher_processing_class")
         self._epoch = 0
         super().__init__(model, teacher, args, data_collator, train_dataset, **named)
-        masking = _masking(args, model, *self._tokenizers)
+        masking = _even_masking(args, model, *self._tokenizers)
         self._masking = {True: masking, False: masking}  # by whether it is for training
         if args.mask_smoothing and self.train_dataset is not None:
             counts = _token_counts(self.train_dataset, model.config.vocab_size)
@@ -118,7 +118,7 @@ def _contrast_objective(args, student: Dimensions, teacher: Dimensions) -> Token
     )
 
 
-def _masking(args, student, tokenizer, teacher_tokenizer) -> Masking:
+def _even_masking(args, student, tokenizer, teacher_tokenizer) -> Masking:
     """What hides tokens, each as likely as another."""
     if tokenizer is None:
         raise ValueError(

@@ -12,7 +12,7 @@ from ...modeling.vocabulary_map import VocabularyMap
 from ..batches import Batch
 from .base import Objective
 
-_OUTPUT_LAYER = OutputRequest(features=True, output_layer=True)
+_OUTPUT_LAYER = OutputRequest(output_layer=True)  # with what it reads
 
 
 @dataclass(frozen=True)
