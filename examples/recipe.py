@@ -31,13 +31,27 @@ class Assistant:
 
 
 @dataclass(frozen=True)
+class NewTeacher:
+    """A teacher that is trained from nothing first.
+
+    Attributes:
+        model: what it is made of.
+        stages: which it goes through.
+    """
+
+    model: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What a recipe says.
 
     Attributes:
-        teacher: hub id or folder.
+        teacher: hub id or folder; empty of a new one.
         teacher_name: what to call it.
         fine_tuning: the stage that gives the teacher its head; None if it has one.
+        new_teacher: how the teacher is trained; None if there is one.
         assistant: between teacher and student; None without one.
         student: how the student is made of the teacher, or of the assistant if there is one.
         data: what it learns from.
@@ -55,6 +69,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     output_dir: str
     fine_tuning: Stage | None = None
+    new_teacher: NewTeacher | None = None
     assistant: Assistant | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
@@ -63,7 +78,7 @@ class Recipe:
     def with_teacher(self, teacher: str) -> Recipe:
         """Another teacher, whose student is written beside this one's."""
         folder = f"{self.output_dir}-{Path(teacher).resolve().name}"
-        return replace(self, teacher=teacher, teacher_name=teacher, output_dir=folder)
+        return replace(self, teacher=teacher, teacher_name=teacher, new_teacher=None, output_dir=folder)
 
     def with_seed(self, seed: int) -> Recipe:
         """Another seed for every stage of the student; the teacher's fine-tuning and the assistant keep theirs."""
@@ -97,15 +112,12 @@ def read_recipe(path: str) -> Recipe:
             f"{path}: a recipe has the sections {', '.join(_REQUIRED)} and, if need be, {', '.join(_OPTIONAL)}; here, "
             f"{', '.join(missing) or 'none'} are missing and {', '.join(unknown) or 'none'} unknown."
         )
-    source, name, fine_tuning = _teacher(found["teacher"], path)
     return Recipe(
-        teacher=source,
-        teacher_name=name,
+        **_teacher(found["teacher"], path),
         student=found["student"],
         data=found["data"],
         stages=_stages(found["stages"], path),
         output_dir=found["output_dir"],
-        fine_tuning=fine_tuning,
         assistant=_assistant(found["assistant"], path) if "assistant" in found else None,
         arguments=_resolved(found.get("arguments", {})),
         evaluation=found.get("evaluation", {}),
@@ -141,18 +153,24 @@ def stage_of(settings: Mapping[str, Any], path: str) -> Stage:
         raise SystemExit(f"{path}: {error}") from error
 
 
-def _teacher(named: str | Mapping[str, Any], path: str) -> tuple[str, str, Stage | None]:
-    """Where the teacher lies, what to call it, and how it gets its head."""
+def _teacher(named: str | Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Those of a recipe's attributes that tell of its teacher."""
     if isinstance(named, str):
-        return named, named, None
+        return {"teacher": named, "teacher_name": named}
+    if "new" in named and {"name", "stages"} <= named.keys():
+        made = NewTeacher(named["new"], _stages(named["stages"], path))
+        return {"teacher": "", "teacher_name": named["name"], "new_teacher": made}
     fine_tuning = named.get("fine_tuning")
     stage = fine_tuning and stage_of({"name": "fine-tuning"} | fine_tuning, path)
     if "package" in named:
         folder = packaged_model(named["package"], named["folder"], named["sha256"])
-        return str(folder), named["name"], stage
+        return {"teacher": str(folder), "teacher_name": named["name"], "fine_tuning": stage}
     if "model" not in named:
-        raise SystemExit(f"{path}: teacher needs a model (hub id or folder), or a package, folder, sha256 and name.")
-    return named["model"], named["model"], stage
+        raise SystemExit(
+            f"{path}: teacher needs a model (hub id or folder); a package, folder, sha256 and name; or new, name and "
+            "stages, by which a masked language model is trained first."
+        )
+    return {"teacher": named["model"], "teacher_name": named["model"], "fine_tuning": stage}
 
 
 def _assistant(settings: Mapping[str, Any], path: str) -> Assistant:

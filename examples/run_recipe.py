@@ -12,7 +12,9 @@ import argparse
 from dataclasses import replace
 
 import transformers
+from masked_recipe import MASKED, MaskedRecipe
 from recipe import Recipe, read_recipe
+from run_masked import run_masked
 from run_sentences import run_sentences
 from run_task import run_task
 from sentence_recipe import SentenceRecipe
@@ -23,9 +25,14 @@ def main() -> None:
     """Run the recipe named on the command line."""
     options = parse_options()
     recipe = changed(read_recipe(options.recipe), options)
-    if "task" in recipe.data:
-        if recipe.assistant:
-            raise SystemExit(f"{options.recipe}: only recipes for sentences have an assistant.")
+    task = recipe.data.get("task")
+    if recipe.assistant and task:
+        raise SystemExit(f"{options.recipe}: only recipes for sentences have an assistant.")
+    if recipe.new_teacher and task != MASKED:
+        raise SystemExit(f"{options.recipe}: only masked language models (data: task: {MASKED}) have a new teacher.")
+    if task == MASKED:
+        run_masked(MaskedRecipe(recipe), dry_run=options.dry_run)
+    elif task:
         run_task(TaskRecipe(recipe), dry_run=options.dry_run)
     else:
         run_sentences(SentenceRecipe(recipe), dry_run=options.dry_run)

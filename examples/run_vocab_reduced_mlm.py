@@ -24,17 +24,15 @@ from typing import Literal
 import transformers
 from command_line import parse
 from datasets import Dataset
+from masked_models import how_to_use, new_bert
 from own_tokenizer import own_tokenizer
 from sentence_students import resume
-from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from retort import VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments, shrink
 from retort.collators import read_texts, tokenize_spans
 from retort.evaluation import Footprint
 from retort.evaluation.report_table import aligned
-
-# Of a model that is made without a teacher.
-DEPTH, WIDTH, HEAD_SIZE = 6, 256, 64
 
 
 @dataclass
@@ -142,16 +140,13 @@ def new_model(options: VocabularyArguments, tokenizer: PreTrainedTokenizerBase) 
     """A BERT with weights drawn by chance."""
     if options.layers and len(options.layers) > 1:
         raise SystemExit(f"--layers {options.layers} names layers of a teacher. Without one, give their number.")
-    width = options.hidden_size or WIDTH
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        num_hidden_layers=options.layers[0] if options.layers else DEPTH,
-        hidden_size=width,
-        intermediate_size=options.intermediate_size or 4 * width,
-        num_attention_heads=options.num_attention_heads or max(1, width // HEAD_SIZE),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return AutoModelForMaskedLM.from_config(config)
+    given = {
+        "layers": options.layers and options.layers[0],
+        "hidden_size": options.hidden_size,
+        "intermediate_size": options.intermediate_size,
+        "num_attention_heads": options.num_attention_heads,
+    }
+    return new_bert(tokenizer, **{name: value for name, value in given.items() if value})
 
 
 def summary(trainer: VocabReducedMLMTrainer, metrics: dict[str, float]) -> str:
@@ -167,14 +162,6 @@ def summary(trainer: VocabReducedMLMTrainer, metrics: dict[str, float]) -> str:
     if cost := metrics.get("eval_bits_per_character"):
         told.append(f"\nHidden tokens of --dev_files cost {cost:.4f} bits per character.")
     return "\n".join(told)
-
-
-def how_to_use(folder: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The two lines of Python that use a finished student."""
-    return (
-        "from transformers import pipeline\n"
-        f'pipeline("fill-mask", model="{folder}")("A retort is a {tokenizer.mask_token} to distil in.")'
-    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -94,9 +93,7 @@ def side_by_side(
     scores = {name: quality(model) for name, (_, model) in models.items()}
     embeddings = {name: model.embed(texts[:1000]) for name, (_, model) in models.items()}
     teacher = next(iter(embeddings.values()))
-    # A batch takes 32 texts; of fewer, some come twice.
-    enough = list(islice(cycle(texts), max(len(texts), 32)))
-    speeds = compare_speed({name: model.embed for name, (_, model) in models.items()}, enough)
+    speeds = compare_speed({name: model.embed for name, (_, model) in models.items()}, texts)
     rows = [
         ModelRow(
             name=name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import cycle, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from retort.evaluation.onnx_model import OnnxModel
 from retort.modeling.onnx.export import FLOAT32_FILE, INT8_FILE, quantize_int8
 from retort.trainers import StageResult
 
-# Enough for full batches, and so for speed.
+# Of the test split, for speed.
 TEXTS = 256
 
 
@@ -98,7 +98,7 @@ def sample(data: TaskData, split: str) -> list[str]:
             else:
                 yield f"{row['text']}\t{row['text_pair']}" if data.task.pairs else row["text"]
 
-    return list(islice(cycle(texts()), TEXTS))
+    return list(islice(texts(), TEXTS))
 
 
 def depth(model: Any) -> int | None:

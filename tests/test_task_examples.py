@@ -297,6 +297,7 @@ def test_every_recipe_can_be_read_and_every_argument_in_it_exists(path, monkeypa
     recipe = read_recipe(path)
     stages = [*recipe.stages, *([recipe.fine_tuning] if recipe.fine_tuning else [])]
     stages += recipe.assistant.stages if recipe.assistant else ()
+    stages += recipe.new_teacher.stages if recipe.new_teacher else ()
     assert stages
     for stage in stages:
         stage.trainer.arguments_class(output_dir="unused", **{**recipe.arguments, **stage.arguments, "use_cpu": True})

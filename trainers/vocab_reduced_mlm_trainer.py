@@ -15,13 +15,11 @@ from ..modeling.vocabulary import spell
 from ..modeling.vocabulary_map import VocabularyMap
 from .batches import Batch
 from .distill_trainer import DistillTrainer
-from .masking import Filler, Masking, masking_chances
+from .masking import EVALUATION, Filler, Masking, masking_chances
 from .objectives import MaskedLMObjective, Objective, TokenContrastObjective, VocabularyObjective
 from .plan import Dimensions, check_widths
 from .vocab_reduced_mlm_arguments import VocabReducedMLMTrainingArguments
 
-# Masks of evaluation are those of no training epoch, and the same each time.
-_EVALUATION = -1
 # Rows whose tokens are counted at a time.
 _ROWS = 10_000
 
@@ -79,7 +77,7 @@ class VocabReducedMLMTrainer(DistillTrainer):
 
     def read_batch(self, inputs, *, training) -> Batch:
         """A batch whose tokens are hidden in part."""
-        epoch = self._epoch if training else _EVALUATION
+        epoch = self._epoch if training else EVALUATION
         return self._masking[training](super().read_batch(inputs, training=training), epoch) | {"epoch": epoch}
 
     def measure_objective(self, objective, total, count, batch) -> None:
