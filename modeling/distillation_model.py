@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -21,8 +22,8 @@ class DistillationModel(nn.Module):
         student: the encoder to be trained.
         heads: name -> module. A head `hidden_state_<i>` is applied to that hidden state, `[tokens, hidden]`; a head
             `embedding` to the pooled embedding, `[rows, hidden]`; a head `scaled_embedding`, which comes after it, to
-            what that has made of it; a head `features` to what the classifier reads; a head `curvature` to hidden
-            states, whichever there are.
+            what that has made of it; a head `features` to what the classifier reads; a head `mixed_state` to all
+            hidden states, `[tokens, layers + 1, hidden]`; heads `curvature` and `teacher_layers` to any.
         request: what every forward pass returns.
         dropout: whether the student's dropout is on in train mode. Off, the student stays in eval mode; encoders have
             nothing else that depends on the mode. Parts of the student that are frozen stay in eval mode either way:
@@ -109,7 +110,9 @@ def _read_by(head: str, output: EncoderOutput) -> Tensor:
     """What a head is applied to."""
     if head == "scaled_embedding":
         return output.projected.get("embedding", output.embedding)
-    if head == "curvature":
+    if head == "mixed_state":
+        return torch.stack(list(output.hidden_states.values()), dim=1)
+    if head in ("curvature", "teacher_layers"):
         return next(iter(output.hidden_states.values()))
     source = getattr(output, head, None)
     return output.hidden_states[_state_index(head)] if source is None else source

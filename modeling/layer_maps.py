@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-LAYER_MAPS = ("top", "uniform", "last", "average")
+LAYER_MAPS = ("top", "uniform", "last", "average", "mix")
 
 
 def layer_pairs(layer_map: str, student_depth: int, teacher_depth: int) -> list[tuple[int, tuple[int, ...]]]:
@@ -13,9 +13,9 @@ def layer_pairs(layer_map: str, student_depth: int, teacher_depth: int) -> list[
     Args:
         layer_map: `"top"`, the student's states with as many of the teacher's topmost (XtremeDistil); `"uniform"`,
             evenly spread from the embedding output to the top; `"last"`, the top ones only; `"average"`, every
-            student layer with the mean of its share of the teacher's layers; or explicit pairs
-            `"student:teacher,..."`, counted as transformers counts hidden states (0 is the embedding layer's output),
-            e.g. `"1:2,2:4,3:6"`.
+            student layer with the mean of its share of the teacher's layers; `"mix"`, all states with all; or explicit
+            pairs `"student:teacher,..."`, counted as transformers counts hidden states (0 is the embedding layer's
+            output), e.g. `"1:2,2:4,3:6"`.
         student_depth: number of the student's layers.
         teacher_depth: number of the teacher's layers.
 
@@ -34,6 +34,8 @@ def layer_pairs(layer_map: str, student_depth: int, teacher_depth: int) -> list[
         )
     if layer_map == "last":
         return [(student_depth, (teacher_depth,))]
+    if layer_map == "mix":
+        return [(s, tuple(range(teacher_depth + 1))) for s in range(student_depth + 1)]
     if layer_map == "uniform":
         return [(s, (round(s * teacher_depth / student_depth),)) for s in range(student_depth + 1)]
     if student_depth > teacher_depth:

@@ -12,6 +12,7 @@ from retort.modeling.layer_maps import layer_pairs
         ("uniform", [(0, (0,)), (1, (2,)), (2, (4,)), (3, (6,))]),
         ("last", [(3, (6,))]),
         ("average", [(0, (0,)), (1, (1, 2)), (2, (3, 4)), (3, (5, 6))]),
+        ("mix", [(student, (0, 1, 2, 3, 4, 5, 6)) for student in range(4)]),
         ("3:5,1:2", [(1, (2,)), (3, (5,))]),
     ],
 )

@@ -74,8 +74,9 @@ class DistillTrainingArguments(TrainingArguments):
     )
     temperature: float = field(default=2.0, metadata={"help": "tau of --logits_loss kl; divides the logits."})
     hidden_weight: float = field(default=0.0, metadata={"help": "Weight of the distance of hidden states."})
-    hidden_tokens: Literal["all", "first"] = field(
-        default="all", metadata={"help": "Compare hidden states at all tokens, or at the first of each row ([CLS])."}
+    hidden_tokens: Literal["all", "first", "mean"] = field(
+        default="all",
+        metadata={"help": "Compare hidden states at all tokens, or of each row the first's ([CLS]) or the mean."},
     )
     hidden_loss: Literal["mse", "cosine"] = field(
         default="mse", metadata={"help": "Distance of hidden states, and of the features of --features_weight."}
@@ -92,7 +93,8 @@ class DistillTrainingArguments(TrainingArguments):
         metadata={
             "help": "Which of the teacher's layers each of the student's learns from, for hidden states and attention "
             "maps: 'top' (aligned at the top), 'uniform', 'last', 'average' (over groups), or pairs such as "
-            "'1:2,2:4,3:6' (student:teacher, 0 is the embedding layer)."
+            "'1:2,2:4,3:6' (student:teacher, 0 is the embedding layer). 'mix', for hidden states: one average of all "
+            "layers on either side, with weights that are learnt."
         },
     )
     attention_weight: float = field(

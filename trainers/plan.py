@@ -15,6 +15,7 @@ from .objectives import (
     HiddenStateObjective,
     LabelObjective,
     LogitsObjective,
+    MixedStateObjective,
     Objective,
     RelationObjective,
     SimilarityObjective,
@@ -83,13 +84,14 @@ def build_objectives(
         _check_without_attention(args, student, pairs)
     if args.hidden_weight:
         check_widths(args, *sizes)
-        first = args.hidden_tokens == "first"
-        made.append(HiddenStateObjective(args.hidden_weight, pairs, *sizes, args.hidden_loss, first))
+        kind = MixedStateObjective if args.layer_map == "mix" else HiddenStateObjective
+        made.append(kind(args.hidden_weight, pairs, *sizes, args.hidden_loss, args.hidden_tokens))
     if args.features_weight:
         sizes = features or student.hidden_size, teacher.hidden_size
         check_widths(args, *sizes)
         made.append(FeatureObjective(args.features_weight, args.hidden_loss, row_wise, *sizes))
     if args.attention_weight:
+        check_pairs(args, "attention_weight")
         maps = tuple((s - 1, tuple(t - 1 for t in group)) for s, group in pairs if s > 0 and min(group) > 0)
         made.append(AttentionObjective(args.attention_weight, args.attention_loss, maps))
     if args.relation_weight:
@@ -110,6 +112,19 @@ def check_widths(args: DistillTrainingArguments, student: int, teacher: int) -> 
             f"The student's vectors have {student} features, the teacher's {teacher}, and projector='none' allows no "
             "map between them. Set projector='linear', or use similarity_weight or relation_weight, which compare "
             "across widths."
+        )
+
+
+def check_pairs(args: DistillTrainingArguments, objective: str) -> None:
+    """Refuse a mixture of layers where single ones are compared.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if args.layer_map == "mix":
+        raise ValueError(
+            f"{objective} compares pairs of layers, but layer_map='mix' makes one average of all. Use 'top', "
+            "'uniform', 'last', 'average' or pairs; only hidden_weight takes 'mix'."
         )
 
 

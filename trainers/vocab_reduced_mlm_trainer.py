@@ -17,7 +17,7 @@ from .batches import Batch
 from .distill_trainer import DistillTrainer
 from .masking import EVALUATION, Filler, Masking, masking_chances
 from .objectives import MaskedLMObjective, Objective, TokenContrastObjective, VocabularyObjective
-from .plan import Dimensions, check_widths
+from .plan import Dimensions, check_pairs, check_widths
 from .vocab_reduced_mlm_arguments import VocabReducedMLMTrainingArguments
 
 # Rows whose tokens are counted at a time.
@@ -101,6 +101,7 @@ def _contrast_objective(args, student: Dimensions, teacher: Dimensions) -> Token
     """Contrast of hidden states over the layer map."""
     sizes = student.hidden_size, teacher.hidden_size
     check_widths(args, *sizes)
+    check_pairs(args, "contrast_weight")
     return TokenContrastObjective(
         args.contrast_weight,
         tuple(layer_pairs(args.layer_map, student.depth, teacher.depth)),

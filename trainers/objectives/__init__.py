@@ -15,7 +15,7 @@ from .contrastive import (
     TeacherContrastObjective,
 )
 from .embeddings import EmbeddingObjective, PooledObjective, SimilarityObjective
-from .layers import AttentionObjective, HiddenStateObjective, RelationObjective
+from .layers import AttentionObjective, HiddenStateObjective, MixedStateObjective, RelationObjective
 from .token_contrast import TokenContrastObjective
 from .translations import SimilarityAcrossObjective, SourceObjective, TargetObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective
@@ -32,6 +32,7 @@ __all__ = [
     "LabelObjective",
     "LogitsObjective",
     "MaskedLMObjective",
+    "MixedStateObjective",
     "Objective",
     "PooledObjective",
     "RelationObjective",

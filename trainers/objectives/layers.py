@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from ...modeling import losses
 from ...modeling.distillation_model import hidden_state_head
 from ...modeling.encoding import EncoderOutput, OutputRequest
+from ...modeling.layer_mix import LayerMix, LayerWeights
 from .base import Objective, distance
-from .pairing import aligned_tokens, first_tokens, pair_count
+from .pairing import aligned_tokens, first_tokens, mean_tokens, pair_count
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,48 @@ class LayerPairsObjective(Objective):
 
 @dataclass(frozen=True)
 class HiddenStateObjective(LayerPairsObjective):
-    """Distance of hidden states, averaged over the pairs of layers; at all tokens, or at each row's first."""
+    """Distance of hidden states, averaged over the pairs of layers.
+
+    Attributes:
+        loss: the distance.
+        tokens: `"all"`, or of each row the `"first"` or the `"mean"` of all.
+    """
 
     name = "hidden"
     loss: str
-    first_only: bool
+    tokens: str
+
+    @property
+    def row_wise(self) -> bool:
+        """Whether there is one value for each row, rather than for each token."""
+        return self.tokens != "all"
 
     def count(self, batch):
-        return batch["layout"].rows if self.first_only else pair_count(batch)
+        return batch["layout"].rows if self.row_wise else pair_count(batch)
 
     def __call__(self, student, teacher, batch):
-        align = first_tokens if self.first_only else aligned_tokens
-        total = sum(distance(self.loss)(*align(*states, batch)) for states in self.states(student, teacher))
-        return total / len(self.pairs)
+        align = {"all": aligned_tokens, "first": first_tokens, "mean": mean_tokens}[self.tokens]
+        values = [distance(self.loss)(*align(*states, batch)) for states in self.states(student, teacher)]
+        return sum(values) / len(values)
+
+
+@dataclass(frozen=True)
+class MixedStateObjective(HiddenStateObjective):
+    """Distance of two weighted averages, of all of the student's states and of all of the teacher's.
+
+    The weights of both are learnt, and find the layers that are alike: Kolesnikova et al. 2022 (arXiv:2205.02340) call
+    this a weighted average by layers or, of the means of tokens, to pool and project.
+    """
+
+    def heads(self):
+        _, theirs = self.pairs[0]
+        mix = LayerMix(len(self.pairs), self.student_size, self.teacher_size)
+        return {"mixed_state": mix, "teacher_layers": LayerWeights(len(theirs))}
+
+    def states(self, student, teacher):
+        weights = student.projected["teacher_layers"]
+        theirs = sum(weight * teacher.hidden_states[layer] for layer, weight in enumerate(weights))
+        yield student.projected["mixed_state"], theirs
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,11 @@ def first_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor
     return batch["layout"].first(student), batch.get("teacher_layout", batch["layout"]).first(teacher)
 
 
+def mean_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The mean of each row's states on both sides, `[rows, size]` each."""
+    return batch["layout"].mean(student), batch.get("teacher_layout", batch["layout"]).mean(teacher)
+
+
 def aligned_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Pair token vectors: of the same tokens, or of those that two tokenizers have for the same text."""
     if "alignment" not in batch:
