@@ -10,6 +10,7 @@ from .span_collator import SpanCollator
 from .span_tokenization import tokenize_spans
 from .tasks import Task, read_task
 from .text_groups import GroupCollator, read_groups, tokenize_groups
+from .token_counts import count_tokens
 from .tokenization import tokenize
 from .tokenizer_training import train_tokenizer
 from .tokenizer_trimming import trim_tokenizer
@@ -23,6 +24,7 @@ __all__ = [
     "Task",
     "View",
     "both_sides",
+    "count_tokens",
     "docstring_corpus",
     "passages",
     "read_dataset",

@@ -11,11 +11,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from datasets import Dataset
 from tokenizers import Tokenizer, pre_tokenizers
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling.vocabulary import require_fast
-from .tokenizer_training import text_batches
+from .token_counts import count_tokens, counting_tokenizer
 
 # What may be set on a tokenizer after it was made, and is then not saved with it.
 _SETTINGS = (
@@ -63,9 +62,8 @@ def trim_tokenizer(
             "the words left out. Train one with train_tokenizer."
         )
     model = _MODELS[kind](backend["model"])
-    counter = Tokenizer.from_str(json.dumps(backend | {"truncation": None, "padding": None}))
-    counter.encode_special_tokens = tokenizer.split_special_tokens
-    counts = _count(counter, texts)
+    counter = counting_tokenizer(tokenizer)
+    counts = count_tokens(tokenizer, texts).numpy()
     if not counts.any():
         raise ValueError("There is no text to trim a tokenizer to.")
 
@@ -87,19 +85,6 @@ def trim_tokenizer(
             kept |= missing
     _cut(backend, model, names, kept)
     return _loaded(tokenizer, backend)
-
-
-def _count(counter: Tokenizer, texts: Dataset) -> np.ndarray:
-    """How often the texts have each token, by id."""
-    size = max(counter.get_vocab().values()) + 1
-    counts = np.zeros(size, dtype=np.int64)
-    with tqdm(total=texts.num_rows * texts.num_columns, desc="Counting tokens", unit=" texts") as bar:
-        for batch in text_batches(texts):
-            encodings = counter.encode_batch_fast(batch, add_special_tokens=False)
-            ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int64)
-            counts += np.bincount(ids, minlength=size)
-            bar.update(len(batch))
-    return counts
 
 
 class _Model:

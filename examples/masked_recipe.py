@@ -16,7 +16,7 @@ from recipe import Recipe
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from retort import Stage, StagedRun, shrink
-from retort.collators import read_texts, tokenize_spans
+from retort.collators import count_tokens, read_texts, tokenize_spans
 
 # What `data` says to choose this kind of recipe.
 MASKED = "masked_lm"
@@ -106,8 +106,11 @@ class MaskedRecipe:
 
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
         """The student before its first stage."""
+        ours, theirs = self.tokenizer, self.teacher_tokenizer
         settings = {name: value for name, value in self.recipe.student.items() if name != "tokenizer"}
-        return shrink(teacher, tokenizer=self.tokenizer, teacher_tokenizer=self.teacher_tokenizer, **settings).eval()
+        if settings.pop("weigh_pieces", False):
+            settings["piece_counts"] = count_tokens(theirs, self.text.train)
+        return shrink(teacher, tokenizer=ours, teacher_tokenizer=theirs, **settings).eval()
 
     def staged_run(self, teacher: str | Path | PreTrainedModel) -> StagedRun:
         """The student's stages. `teacher` is the finished one; or any of its shape, to look at the plan."""

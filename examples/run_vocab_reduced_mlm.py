@@ -30,7 +30,7 @@ from sentence_students import resume
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from retort import VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments, shrink
-from retort.collators import read_texts, tokenize_spans
+from retort.collators import count_tokens, read_texts, tokenize_spans
 from retort.evaluation import Footprint
 from retort.evaluation.report_table import aligned
 
@@ -55,6 +55,10 @@ class VocabularyArguments:
     )
     trim: bool = field(
         default=False, metadata={"help": "Make it of the teacher's, by leaving out tokens, rather than anew."}
+    )
+    weigh_pieces: bool = field(
+        default=False,
+        metadata={"help": "Start a token as the mean of the teacher's pieces for it by their frequency, not as plain."},
     )
     layers: list[int] | None = field(
         default=None, metadata={"help": "How many layers, or which of the teacher's, from 0. Default: all; 6 if new."}
@@ -92,7 +96,7 @@ def main() -> None:
             found and tokenize_spans(found, ours, teacher_tokenizer=theirs, max_length=options.max_length)
             for found in (texts, dev)
         )
-    student = distilled_model(options, ours, theirs) if options.teacher else new_model(options, ours)
+    student = distilled_model(options, texts, ours, theirs) if options.teacher else new_model(options, ours)
     trainer = VocabReducedMLMTrainer(
         student,
         options.teacher,
@@ -120,7 +124,7 @@ def student_tokenizer(
 
 
 def distilled_model(
-    options: VocabularyArguments, ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase
+    options: VocabularyArguments, texts: Dataset, ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase
 ) -> PreTrainedModel:
     """The student before training, made of its teacher."""
     layers = options.layers[0] if options.layers and len(options.layers) == 1 else options.layers
@@ -133,6 +137,7 @@ def distilled_model(
         num_attention_heads=options.num_attention_heads,
         tokenizer=ours,
         teacher_tokenizer=theirs,
+        piece_counts=count_tokens(theirs, texts) if options.weigh_pieces else None,
     )
 
 

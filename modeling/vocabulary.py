@@ -39,18 +39,21 @@ class Spelling:
         kept = torch.repeat_interleave(~left_out, self.counts)
         return Spelling(self.pieces[kept], self.counts.masked_fill(left_out, 0))
 
-    def mean(self, rows: Tensor) -> Tensor:
+    def mean(self, rows: Tensor, weights: Tensor | None = None) -> Tensor:
         """One row for each token: the mean of its pieces' rows, zeros without any.
 
         Args:
             rows: `[pieces, ...]`, one for each of the other vocabulary.
+            weights: `[pieces]`, above 0, what each counts in a mean; None for all alike.
 
         Returns:
             `[tokens, ...]`, float32.
         """
         tokens = torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
-        sums = torch.zeros(len(self.counts), *rows.shape[1:]).index_add_(0, tokens, rows[self.pieces].float())
-        return sums / self.counts.clamp_min(1).view(-1, *[1] * (rows.dim() - 1))
+        own = torch.ones(len(tokens)) if weights is None else weights[self.pieces].float()
+        shares = own / torch.zeros(len(self.counts)).index_add_(0, tokens, own)[tokens]
+        parts = rows[self.pieces].float() * shares.view(-1, *[1] * (rows.dim() - 1))
+        return torch.zeros(len(self.counts), *rows.shape[1:]).index_add_(0, tokens, parts)
 
 
 def spell(tokenizer: PreTrainedTokenizerBase, by: PreTrainedTokenizerBase) -> Spelling:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizer
 
 from retort import shrink
-from retort.collators import trim_tokenizer
+from retort.collators import count_tokens, trim_tokenizer
 from retort.modeling.vocabulary import ROLES, Spelling, spell, vocabulary_size
 
 KINDS = ("wordpiece", "bpe", "unigram")
@@ -63,12 +63,16 @@ def test_special_tokens_go_by_their_role():
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 6), max_size=4), min_size=1, max_size=9))
-def test_the_mean_of_pieces_is_the_mean(tokens):
+def test_the_mean_of_pieces_is_the_mean_by_weights_if_there_are_any(tokens):
     rows = torch.randn(7, 3)
     flat = torch.tensor([piece for pieces in tokens for piece in pieces], dtype=torch.long)
     spelling = Spelling(flat, torch.tensor([len(pieces) for pieces in tokens]))
     for made, pieces in zip(spelling.mean(rows), tokens, strict=True):
         torch.testing.assert_close(made, rows[pieces].mean(0) if pieces else torch.zeros(3))
+    weights = torch.arange(1.0, len(rows) + 1)
+    for made, pieces in zip(spelling.mean(rows, weights), tokens, strict=True):
+        expected = (weights[pieces, None] * rows[pieces]).sum(0) / weights[pieces].sum()
+        torch.testing.assert_close(made, expected if pieces else torch.zeros(3))
     assert [spelling[index] for index in range(len(tokens))] == tokens
 
 
@@ -91,6 +95,21 @@ def test_a_students_rows_are_the_mean_of_its_teachers(family, task):
     if task == "masked_lm":
         logits = student(torch.tensor([[7, 8, 9]])).logits
         assert logits.shape == (1, 3, size)
+
+
+def test_a_students_rows_are_a_mean_by_the_counts_of_pieces_where_that_is_asked():
+    teacher, own, theirs = tiny.model(), TOKENIZERS["unigram"], TOKENIZERS["wordpiece"]
+    counts = count_tokens(theirs, Dataset.from_dict({"text": tiny.sentences(40)}))
+    student = shrink(teacher, tokenizer=own, teacher_tokenizer=theirs, piece_counts=counts)
+    before, after = (model.get_input_embeddings().weight for model in (teacher, student))
+    spelling, weights = spell(own, theirs), counts.clamp_min(1).float()
+    several = [token for token in range(vocabulary_size(own)) if len(set(weights[spelling[token]].tolist())) > 1]
+    assert several
+    for token in several:
+        pieces = spelling[token]
+        torch.testing.assert_close(after[token], weights[pieces] @ before[pieces] / weights[pieces].sum())
+    with pytest.raises(ValueError, match=r"piece_counts has 3 numbers.*count_tokens"):
+        shrink(teacher, tokenizer=own, teacher_tokenizer=theirs, piece_counts=counts[:3])
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])

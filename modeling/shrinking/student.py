@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 import transformers
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..embeddings import EMBEDDING_INITS
@@ -33,6 +34,7 @@ def shrink(
     embedding_init: Literal["svd", "pca", "cut", "random"] = "svd",
     tokenizer: PreTrainedTokenizerBase | None = None,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    piece_counts: Tensor | None = None,
     freeze_embeddings: bool = False,
 ) -> PreTrainedModel:
     """Build a student from a teacher: fewer layers, narrower ones, or both.
@@ -66,6 +68,8 @@ def shrink(
         tokenizer: the student's own. The word embeddings of its tokens are the mean of those of the teacher's pieces
             that spell them, a copy where there is one such piece; so is an output layer over the vocabulary.
         teacher_tokenizer: the teacher's, beside `tokenizer`.
+        piece_counts: `[teacher's tokens]`, how often each occurs in some text (see `collators.count_tokens`): pieces
+            then count by that in a mean. None for all alike.
         freeze_embeddings: don't train the word embeddings (nor an output layer tied to them).
 
     Returns:
@@ -88,7 +92,7 @@ def shrink(
     with gathered(teacher):
         draft = Draft.of(teacher)
         draft = with_layers(draft, layers, layer_init)
-        draft = with_vocabulary(draft, tokenizer, teacher_tokenizer)
+        draft = with_vocabulary(draft, tokenizer, teacher_tokenizer, piece_counts)
         width_init = "cut" if embedding_init == RANDOM else embedding_init
         draft = with_widths(draft, hidden_size, intermediate_size, num_attention_heads, width_init)
         draft = with_recurrence(draft, recurrent_steps, embedding_size, embedding_init)

@@ -18,12 +18,16 @@ logger = logging.get_logger(__name__)
 
 
 def with_vocabulary(
-    draft: Draft, tokenizer: PreTrainedTokenizerBase | None, teacher_tokenizer: PreTrainedTokenizerBase | None
+    draft: Draft,
+    tokenizer: PreTrainedTokenizerBase | None,
+    teacher_tokenizer: PreTrainedTokenizerBase | None,
+    piece_counts: Tensor | None,
 ) -> Draft:
     """The same student with the vocabulary of `tokenizer` (see `shrink`); as it is, if there is none.
 
     Raises:
-        ValueError: no tokenizer of the teacher's, or one with more tokens than the teacher has.
+        ValueError: no tokenizer of the teacher's, or one with more tokens than the teacher has; counts of another
+            number of tokens.
     """
     if tokenizer is None:
         return draft
@@ -33,6 +37,12 @@ def with_vocabulary(
         raise ValueError(
             f"A student with a tokenizer of its own needs teacher_tokenizer=, the one that goes with the teacher's "
             f"{words} word embeddings, but got {has}."
+        )
+    tokens = vocabulary_size(teacher_tokenizer)
+    if piece_counts is not None and len(piece_counts) != tokens:
+        raise ValueError(
+            f"piece_counts has {len(piece_counts)} numbers, but the teacher's tokenizer {tokens} tokens. Make it by "
+            "count_tokens(teacher_tokenizer, texts)."
         )
     spelling = spell(tokenizer, teacher_tokenizer)
     if unspelled := int((spelling.counts == 0).sum()):
@@ -47,7 +57,10 @@ def with_vocabulary(
         if getattr(config, f"{role}_token_id", None) is not None:
             setattr(config, f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
     counting = _names_that_count_words(draft)
-    tensors = {name: _respelled(t, spelling) if name in counting else t for name, t in draft.tensors.items()}
+    tensors = {
+        name: _respelled(tensor, spelling, piece_counts) if name in counting else tensor
+        for name, tensor in draft.tensors.items()
+    }
     return _with_positions(replace(draft, config=config, tensors=tensors), draft)
 
 
@@ -59,9 +72,10 @@ def _names_that_count_words(draft: Draft) -> set[str]:
     return {name for name, tensor in draft.outline.state_dict().items() if tensor.shape != other[name].shape}
 
 
-def _respelled(rows: Tensor, spelling: Spelling) -> Tensor:
+def _respelled(rows: Tensor, spelling: Spelling, piece_counts: Tensor | None) -> Tensor:
     rows = rows.detach().cpu()
-    made = spelling.mean(rows)
+    # What never occurs counts as what occurs once, so that words of such pieces alone have a mean, too.
+    made = spelling.mean(rows, None if piece_counts is None else piece_counts.cpu().clamp_min(1))
     made[spelling.counts == 0] = rows.float().mean(0)
     return made
 
