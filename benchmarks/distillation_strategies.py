@@ -141,7 +141,7 @@ def main() -> None:
     folder = Path(options.output_dir or f"runs/benchmarks/strategies-{Path(options.recipe).stem}")
     teacher = fine_tuned(recipe, folder)
     work = TaskRecipe(replace(recipe, teacher=teacher))
-    quality = work.data.judge(with_head(teacher, work.task)).quality
+    quality = work.teacher_data.judge(with_head(teacher, work.task)).quality
     print(f"teacher: {' '.join(f'{name} {value:.4f}' for name, value in quality.items())}", flush=True)
     steps = steps_of(recipe, teacher)
     runs = [

@@ -47,6 +47,15 @@ class StudentArguments:
     hidden_size: int | None = field(default=None, metadata={"help": "Width of the student. Default: the teacher's."})
     num_attention_heads: int | None = field(default=None, metadata={"help": "Heads of the student."})
     student: str | None = field(default=None, metadata={"help": "A checkpoint to start from, instead of layers."})
+    student_tokenizer: str | None = field(
+        default=None, metadata={"help": "Hub id or folder of its tokenizer. Default: the teacher's."}
+    )
+    vocab_size: int | None = field(
+        default=None, metadata={"help": "Train a tokenizer of so many tokens on the texts, for a student of layers."}
+    )
+    trim_to: int | None = field(
+        default=None, metadata={"help": "Likewise, but of the teacher's tokens, without those that texts need least."}
+    )
     bilstm: list[int] | None = field(
         default=None,
         metadata={"help": "A BiLSTM student: widths of its word embeddings and of its state (the paper: 300 600)."},
@@ -161,17 +170,28 @@ def _fine_tuning(schedule: ScheduleArguments) -> Stage:
 
 def _student(flags: StudentArguments, teacher: str) -> dict[str, Any]:
     shared = {"freeze_embeddings": flags.freeze_embeddings, "projector": flags.classifier_projector}
+    if tokenizer := _tokenizer(flags):
+        shared["tokenizer"] = tokenizer
     if flags.bilstm:
         if len(flags.bilstm) != 2:
             raise SystemExit(f"--bilstm takes two widths, of word embeddings and of the state, not {flags.bilstm}.")
         sizes = dict(zip(("embedding_size", "lstm_hidden_size"), flags.bilstm, strict=True))
         return {"bilstm": sizes | {"embedding_init": flags.embedding_init}} | shared
     if flags.student:
-        return {"model": flags.student, "embedding_init": flags.embedding_init} | shared
+        words = {} if tokenizer else {"embedding_init": flags.embedding_init}
+        return {"model": flags.student} | words | shared
     layers = flags.layers[0] if flags.layers and len(flags.layers) == 1 else flags.layers
     layers = layers or -(-AutoConfig.from_pretrained(teacher).num_hidden_layers // 2)
     sizes = {"layers": layers, "hidden_size": flags.hidden_size, "num_attention_heads": flags.num_attention_heads}
     return {name: size for name, size in sizes.items() if size} | {"embedding_init": flags.embedding_init} | shared
+
+
+def _tokenizer(flags: StudentArguments) -> str | dict[str, int] | None:
+    """What a recipe says of a student's own tokenizer."""
+    made = {name: size for name in ("vocab_size", "trim_to") if (size := getattr(flags, name))}
+    if len(made) + bool(flags.student_tokenizer) > 1:
+        raise SystemExit("A student has one tokenizer: give --student_tokenizer, --vocab_size or --trim_to.")
+    return flags.student_tokenizer or made or None
 
 
 def _stages(schedule: ScheduleArguments, student: StudentArguments) -> list[Stage]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from datasets import Dataset
+from own_tokenizer import own_tokenizer
 from recipe import Recipe
 from task_students import TaskData, build_student, head_labels, with_head
 from transformers import AutoTokenizer, PreTrainedModel
@@ -36,14 +38,21 @@ class TaskRecipe:
         return head_labels(self.recipe.teacher, self._kind)
 
     @cached_property
-    def data(self) -> TaskData:
-        """The same, for the teacher's tokenizer."""
+    def teacher_data(self) -> TaskData:
+        """The same for the teacher."""
+        tokenizer = AutoTokenizer.from_pretrained(self.recipe.teacher)
         return TaskData(
-            self.task,
-            AutoTokenizer.from_pretrained(self.recipe.teacher),
-            self.recipe.data.get("max_length", 128),
-            self.recipe.evaluation.get("metric"),
+            self.task, tokenizer, self.recipe.data.get("max_length", 128), self.recipe.evaluation.get("metric")
         )
+
+    @cached_property
+    def data(self) -> TaskData:
+        """The same for the student, which may have a tokenizer of its own."""
+        wanted, theirs = self.recipe.student.get("tokenizer"), self.teacher_data.tokenizer
+        if wanted is None:
+            return self.teacher_data
+        ours = own_tokenizer(wanted, theirs, _texts(self.task), Path(self.recipe.output_dir))
+        return replace(self.teacher_data, tokenizer=ours, teacher_tokenizer=theirs)
 
     @property
     def needs_fine_tuning(self) -> bool:
@@ -76,16 +85,19 @@ class TaskRecipe:
             [replace(stage, arguments={"label_weight": 1.0} | dict(stage.arguments))],
             with_head(self.recipe.teacher, self.task),
             folder=Path(self.recipe.output_dir) / "teacher",
-            data={"train": self.data.rows("train")},
-            eval_dataset=self.data.rows("dev"),
-            processing_class=self.data.tokenizer,
+            data={"train": self.teacher_data.rows("train")},
+            eval_dataset=self.teacher_data.rows("dev"),
+            processing_class=self.teacher_data.tokenizer,
             arguments=self.recipe.arguments,
-            score=self.data.dev_score,
+            score=self.teacher_data.dev_score,
         )
 
     def student(self, teacher: PreTrainedModel) -> tuple[PreTrainedModel, bool]:
         """The student before its first stage, and whether its word embeddings are frozen."""
-        return build_student(self.recipe.student, teacher, self.task, self.recipe.stages[0].arguments.get("seed", 42))
+        theirs = self.data.teacher_tokenizer
+        tokenizers = (self.data.tokenizer, theirs) if theirs is not None else None
+        seed = self.recipe.stages[0].arguments.get("seed", 42)
+        return build_student(self.recipe.student, teacher, self.task, seed, tokenizers)
 
     def staged_run(self, teacher: str) -> StagedRun:
         """The student's stages. `teacher` is the fine-tuned one; or any of its shape, to look at the plan."""
@@ -98,6 +110,7 @@ class TaskRecipe:
             data=self._rows(),
             eval_dataset=self.data.rows("dev"),
             processing_class=self.data.tokenizer,
+            teacher_processing_class=self.data.teacher_tokenizer,
             arguments=self.recipe.arguments,
             score=self.data.dev_score,
             freeze_words=freeze,
@@ -105,6 +118,17 @@ class TaskRecipe:
 
     def _rows(self) -> Mapping[str, Dataset]:
         return {name: self.data.rows(name) for name in {stage.data for stage in self.recipe.stages}}
+
+
+def _texts(task: Task) -> Dataset:
+    """All that a student learns from, each text once."""
+    train, columns = task.splits["train"], ("text", "text_pair") if task.pairs else ("text",)
+    if task.kind == "tagging":
+        labelled = map(" ".join, train["words"])
+    else:
+        labelled = chain.from_iterable(train[name] for name in columns)
+    transfer = chain.from_iterable(task.transfer[name] for name in columns)
+    return Dataset.from_dict({"text": list(dict.fromkeys([*labelled, *transfer]))})
 
 
 def _mean_the_same(head: tuple[str, ...], labels: tuple[str, ...]) -> bool:

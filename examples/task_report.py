@@ -12,6 +12,7 @@ from task_recipe import TaskRecipe
 from task_students import TaskData, with_head
 from transformers import PreTrainedModel
 
+from retort.collators import Task
 from retort.evaluation import (
     EntityScores,
     Footprint,
@@ -44,15 +45,17 @@ def task_report(
     Returns:
         The report, and all that there is to say of a tagger's entities.
     """
-    data, split = work.data, "test" if "test" in work.task.splits else "dev"
+    split = "test" if "test" in work.task.splits else "dev"
     models = {work.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, with_head(teacher, work.task))}
     student = type(untrained).from_pretrained(best.folder)
     models |= {"student, untrained": (Role.UNTRAINED, untrained), "student": (Role.STUDENT, student)}
     rows = {name: (role, model, Footprint.of(model)) for name, (role, model) in models.items()}
     if work.recipe.evaluation.get("onnx"):
-        rows |= exported(student, data, Path(work.recipe.output_dir) / "onnx")
-    speeds = compare_speed({name: on_texts(data, model) for name, (_, model, _) in rows.items()}, sample(data, split))
-    judged = {name: data.judge(model, split) for name, (_, model, _) in rows.items()}
+        rows |= exported(student, work.data, Path(work.recipe.output_dir) / "onnx")
+    data = {name: work.teacher_data if role == Role.TEACHER else work.data for name, (role, _, _) in rows.items()}
+    readers = {name: on_texts(data[name], model) for name, (_, model, _) in rows.items()}
+    speeds = compare_speed(readers, sample(work.task, split))
+    judged = {name: data[name].judge(model, split) for name, (_, model, _) in rows.items()}
     made = [
         ModelRow(name, role, judged[name].quality, footprint, speeds[name], layers=depth(model))
         for name, (role, model, footprint) in rows.items()
@@ -88,15 +91,15 @@ def on_texts(data: TaskData, model: Any) -> Callable[[list[str]], object]:
     return predict
 
 
-def sample(data: TaskData, split: str) -> list[str]:
+def sample(task: Task, split: str) -> list[str]:
     """Texts of a split, in the form that `on_texts` takes."""
 
     def texts() -> Iterator[str]:
-        for row in data.task.splits[split]:
-            if data.task.kind == "tagging":
+        for row in task.splits[split]:
+            if task.kind == "tagging":
                 yield " ".join(row["words"])
             else:
-                yield f"{row['text']}\t{row['text_pair']}" if data.task.pairs else row["text"]
+                yield f"{row['text']}\t{row['text_pair']}" if task.pairs else row["text"]
 
     return list(islice(texts(), TEXTS))
 

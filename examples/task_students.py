@@ -55,19 +55,21 @@ class Judgement:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task, tokenised for one tokenizer, and how a model of it is judged.
+    """A task, tokenised for a model, and how that is judged.
 
     Attributes:
         task: its rows and labels.
-        tokenizer: the student's, and the teacher's.
+        tokenizer: the model's.
         max_length: tokens to which rows are cut.
         metric_name: of classification: a GLUE task, whose metric is taken, or the folder of an `evaluate` module.
+        teacher_tokenizer: its teacher's, where it differs.
     """
 
     task: Task
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     metric_name: str | None = None
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None
 
     def rows(self, name: str) -> Dataset:
         """The tokenised rows of a split; of `transfer`, which have no labels; or of both, as `train+transfer`.
@@ -86,10 +88,13 @@ class TaskData:
     def _rows(self, split: str) -> Dataset:
         second = "text_pair" if self.task.pairs else None
         if split == "transfer":
-            return tokenize(self.task.transfer, self.tokenizer, text_pair=second, max_length=self.max_length)
+            return self._tokenized(self.task.transfer, text_pair=second)
         source = {"words": "words"} if self.task.kind == "tagging" else {"text": "text", "text_pair": second}
-        rows = self.task.splits[split]
-        return tokenize(rows, self.tokenizer, **source, labels="labels", max_length=self.max_length)
+        return self._tokenized(self.task.splits[split], **source, labels="labels")
+
+    def _tokenized(self, rows: Dataset, **columns: str | None) -> Dataset:
+        others = {"teacher_tokenizer": self.teacher_tokenizer, "align": True, "max_length": self.max_length}
+        return tokenize(rows, self.tokenizer, **columns, **others)
 
     def predictor(self, model: Any) -> Tagger | Classifier:
         """What predicts with a model, or with an ONNX file in its place."""
@@ -196,7 +201,11 @@ def with_head(source: str | Path, task: Task, seed: int = 42) -> PreTrainedModel
 
 
 def build_student(
-    settings: Mapping[str, Any], teacher: PreTrainedModel, task: Task, seed: int = 42
+    settings: Mapping[str, Any],
+    teacher: PreTrainedModel,
+    task: Task,
+    seed: int = 42,
+    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase] | None = None,
 ) -> tuple[PreTrainedModel, bool]:
     """A student for a teacher with a head.
 
@@ -208,11 +217,16 @@ def build_student(
         teacher: fine-tuned.
         task: what it does.
         seed: of what starts at random.
+        tokenizers: the student's and the teacher's, where they differ.
 
     Returns:
         The student, and whether its word embeddings are to stay frozen.
     """
-    settings = dict(settings)
+    settings = {name: value for name, value in settings.items() if name != "tokenizer"}
+    if tokenizers and ("bilstm" in settings or {"model", "embedding_init"} <= settings.keys()):
+        raise SystemExit(
+            "A student that is given its teacher's word embeddings has its tokenizer: leave out tokenizer."
+        )
     project, freeze = settings.pop("projector", False), settings.pop("freeze_embeddings", False)
     if "bilstm" in settings:
         student = bilstm_student(teacher, **settings["bilstm"], seed=seed)
@@ -221,7 +235,8 @@ def build_student(
         if "embedding_init" in settings:
             adopt_words(student, teacher, settings["embedding_init"])
     else:
-        student = shrink(teacher, **settings)
+        own = dict(zip(("tokenizer", "teacher_tokenizer"), tokenizers, strict=True)) if tokenizers else {}
+        student = shrink(teacher, **settings, **own)
     set_seed(seed)
     if project:
         add_projector(student, teacher.config.hidden_size)
