@@ -20,18 +20,21 @@ def tell(
     reference: tuple[str, Mapping[str, float]],
     output: Path,
     options: argparse.Namespace,
+    metrics: Sequence[str] = (),
 ) -> None:
-    """Print the table, and write all numbers down with what they depend on.
+    """Print the tables, and write all numbers down with what they depend on.
 
     Args:
         runs: as for `seeds_table`.
-        reference: its name, and its scores; the first of them is shown.
+        reference: its name, and its scores.
         output: a JSON file.
         options: of the command line.
+        metrics: those to print a table of; by default, the first.
     """
     name, scores = reference
-    metric, score = next(iter(scores.items()))
-    print(f"\n{seeds_table(runs, metric, (name, score))}\n\nAll numbers: {output}")
+    for metric in metrics or [next(iter(scores))]:
+        print(f"\n{seeds_table(runs, metric, (name, scores[metric]))}")
+    print(f"\nAll numbers: {output}")
     measured = {"machine": describe_machine(), "threads": torch.get_num_threads(), "settings": vars(options)}
     write_json(output, measured | {name: dict(scores), "runs": runs})
 

@@ -1,0 +1,169 @@
+"""What each way of distilling into a smaller vocabulary is worth, under one budget.
+
+python benchmarks/vocabulary_ablation.py examples/recipes/small_vocab.yaml --vocab_sizes 16000 5000 \\
+    --classification intents=data/cls/nlu_intents/ru --tagging entities=data/ner/factrueval2016/ru
+
+The recipe's teacher is trained once, if there is none. Its student is trained, with each size of vocabulary, on
+
+- `MLM`: hidden tokens alone, without its teacher;
+- `match`, `reduce`, `reduce_map`: hidden tokens, and its teacher's distributions (see `--vocabulary_loss`);
+- `MSE`, `contrast`, `hyperbolic`: hidden tokens, and its teacher's hidden states.
+
+After https://arxiv.org/abs/2205.02340. Each is judged by what hidden words of the recipe's test files cost, and by the
+tasks named, for which it is fine-tuned. Started again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+import transformers
+from seeds_table import tell
+
+from retort import Stage
+from retort.evaluation import Footprint
+from retort.trainers import best_stage
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
+from masked_models import MaskedModel
+from masked_recipe import MaskedRecipe
+from recipe import Recipe, read_recipe
+from task_recipe import TaskRecipe
+from task_students import with_head
+
+NOTHING = {"vocabulary_weight": 0.0, "hidden_weight": 0.0, "contrast_weight": 0.0}
+VARIANTS = {
+    "MLM": {},
+    "match": {"vocabulary_weight": 2.0, "vocabulary_loss": "match"},
+    "reduce": {"vocabulary_weight": 2.0, "vocabulary_loss": "reduce"},
+    "reduce_map": {"vocabulary_weight": 2.0, "vocabulary_loss": "reduce_map"},
+    "MSE": {"hidden_weight": 0.1},
+    "contrast": {"contrast_weight": 0.1},
+    "hyperbolic": {"contrast_weight": 0.1, "contrast_space": "hyperbolic"},
+}
+# The same for teacher and students.
+FINE_TUNING = {
+    "num_train_epochs": 8,
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 64,
+    "learning_rate": 5.0e-4,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 1,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "eval_score",
+}
+BITS = "bits per hidden character"
+
+
+def variant_of(recipe: Recipe, name: str, vocab_size: int, seed: int) -> MaskedRecipe:
+    """The recipe with the objectives of a variant in place of its own."""
+    changes = NOTHING | VARIANTS[name]
+    stages = tuple(replace(stage, arguments={**stage.arguments, **changes}) for stage in recipe.stages)
+    student = {**recipe.student, "tokenizer": {"vocab_size": vocab_size}}
+    return MaskedRecipe(replace(recipe, stages=stages, student=student).with_seed(seed))
+
+
+def judge(
+    model: MaskedModel, folder: Path, work: MaskedRecipe, tasks: Mapping[str, Mapping[str, str]], seed: int
+) -> dict[str, float]:
+    """What a masked language model is worth: on tasks, their mean first, and on hidden words."""
+    scores = {name: fine_tuned(folder, data, seed) for name, data in tasks.items()}
+    mean = {"mean of tasks": fmean(scores.values())} if scores else {}
+    return {**mean, **scores, BITS: model.bits_per_character(work.text.test)}
+
+
+def fine_tuned(folder: Path, data: Mapping[str, str], seed: int) -> float:
+    """The first of a task's scores on its test split, after fine-tuning."""
+    stage = Stage("fine-tuning", FINE_TUNING | {"seed": seed})
+    output = folder / data["task"]
+    work = TaskRecipe(Recipe(str(folder), "teacher", {}, data, (), str(output), fine_tuning=stage))
+    finished = best_stage(work.fine_tuning().run()).folder
+    return next(iter(work.teacher_data.judge(with_head(finished, work.task), "test").quality.values()))
+
+
+def run(recipe: Recipe, teacher: Path | str, variant: str, vocab_size: int, seed: int, tasks: Mapping) -> dict:
+    """Train a student and judge it."""
+    work = variant_of(recipe, variant, vocab_size, seed)
+    results = work.staged_run(teacher).run()
+    best = best_stage(results)
+    student = work.as_masked_model(best.folder, work.tokenizer)
+    size = Footprint.of(student.model)
+    quality = judge(student, best.folder, work, tasks, seed)
+    told = " ".join(f"{name} {value:.4f}" for name, value in quality.items())
+    print(f"{variant}, {vocab_size:,} tokens, seed {seed}: {size.parameters:,} parameters; {told}", flush=True)
+    return {
+        "strategy": f"{variant}, {vocab_size:,}",
+        "seed": seed,
+        "parameters": size.parameters,
+        "megabytes": size.megabytes,
+        "steps": sum(result.steps for result in results),
+        "test": quality,
+    }
+
+
+def main() -> None:
+    """Train all students, print the tables and write all numbers down."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    options = parse_options()
+    recipe = read_recipe(options.recipe)
+    recipe = replace(recipe, output_dir=options.output_dir or recipe.output_dir).scaled(options.scale)
+    work = MaskedRecipe(recipe)
+    if not work.text.test:
+        raise SystemExit(f"{options.recipe} has no evaluation: test_files to judge students by.")
+    tasks = {name: {"task": kind, "folders": folder} for kind, name, folder in options.tasks}
+    training = work.teacher_run()
+    teacher = best_stage(training.run()).folder if training else recipe.teacher
+    model = work.as_masked_model(teacher, work.teacher_tokenizer)
+    beside = Path(recipe.output_dir) / "teacher" / "tasks"
+    reference = judge_teacher(model, beside, work, tasks)
+    runs = [
+        run(recipe, teacher, variant, size, seed, tasks)
+        for seed in options.seeds
+        for size in options.vocab_sizes
+        for variant in options.variants
+    ]
+    output = Path(recipe.output_dir) / "ablation.json"
+    tell(runs, ("teacher", reference), output, options, metrics=list(reference))
+
+
+def judge_teacher(model: MaskedModel, folder: Path, work: MaskedRecipe, tasks: Mapping) -> dict[str, float]:
+    """The teacher's scores; it is written beside what it is fine-tuned to, as it may lie elsewhere."""
+    model.model.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    quality, size = judge(model, folder, work, tasks, seed=42), Footprint.of(model.model)
+    told = " ".join(f"{name} {value:.4f}" for name, value in quality.items())
+    print(f"teacher: {size.parameters:,} parameters, {size.megabytes:.1f} MB; {told}", flush=True)
+    return quality
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", help="a YAML file for masked language models, such as small_vocab.yaml")
+    parser.add_argument("--vocab_sizes", type=int, nargs="+", default=[16000], help="of students (default: 16000)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a student each (default: 0 1 2)")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
+    for kind in ("classification", "tagging"):
+        parser.add_argument(
+            f"--{kind}",
+            metavar="NAME=FOLDER",
+            dest="tasks",
+            action="append",
+            default=[],
+            type=lambda named, kind=kind: (kind, *named.split("=", 1)),
+            help="a task to fine-tune for, with train and test files; may be given again",
+        )
+    parser.add_argument("--scale", type=float, default=1.0, help="of every student's epochs, for a quicker look")
+    parser.add_argument("--output_dir", help="of teacher and students (default: the recipe's)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
