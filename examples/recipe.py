@@ -96,6 +96,7 @@ class Recipe:
 
 _REQUIRED = ("teacher", "student", "data", "stages", "output_dir")
 _OPTIONAL = ("assistant", "arguments", "evaluation", "push_to_hub")
+_OF_NEW_TEACHER = ("tokenizer", "layers", "hidden_size", "intermediate_size", "num_attention_heads")
 
 
 def read_recipe(path: str) -> Recipe:
@@ -158,6 +159,11 @@ def _teacher(named: str | Mapping[str, Any], path: str) -> dict[str, Any]:
     if isinstance(named, str):
         return {"teacher": named, "teacher_name": named}
     if "new" in named and {"name", "stages"} <= named.keys():
+        if "tokenizer" not in named["new"] or not named["new"].keys() <= set(_OF_NEW_TEACHER):
+            raise SystemExit(
+                f"{path}: a new teacher has a tokenizer and perhaps {', '.join(_OF_NEW_TEACHER[1:])}; here are "
+                f"{', '.join(named['new'])}."
+            )
         made = NewTeacher(named["new"], _stages(named["stages"], path))
         return {"teacher": "", "teacher_name": named["name"], "new_teacher": made}
     fine_tuning = named.get("fine_tuning")

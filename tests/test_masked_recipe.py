@@ -93,6 +93,8 @@ def test_what_guesses_cost_is_what_the_trainer_says(tmp_path, examples):
         ({"data": {"task": "tagging", "folders": "x"}}, "only masked language models"),
         ({"assistant": {"model": "x"}}, "only recipes for sentences have an assistant"),
         ({"teacher": {"new": {"layers": 2}}}, "or new, name and stages"),
+        ({"teacher": {"new": {"layers": 2}, "name": "x", "stages": []}}, "a new teacher has a tokenizer"),
+        ({"teacher": {"new": {"tokenizer": "x", "depth": 2}, "name": "x", "stages": []}}, "here are .*depth"),
         ({"stages": [{"name": "a", "data": "transfer", "trainer": "VocabReducedMLMTrainer"}]}, "but not transfer"),
     ],
 )
