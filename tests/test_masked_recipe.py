@@ -44,13 +44,13 @@ def written(recipe, folder, **changes):
 
 
 @pytest.mark.promise(5)
-def test_a_teacher_is_trained_from_nothing_and_distilled_into_another_vocabulary(recipe, folder, examples):
-    command = sys.executable, EXAMPLES / "run_recipe.py", written(recipe, folder)
-    printed = launch(*command, "--dry_run")
+def test_a_teacher_is_trained_from_nothing_and_distilled_into_another_vocabulary(recipe, folder, run_recipe):
+    path = written(recipe, folder)
+    printed = run_recipe(path, "--dry_run")
     assert "Stages of the teacher" in printed
     assert "Stages of the student" in printed
     assert not list((folder / "masked").glob("*/*/stage.json"))
-    printed = launch(*command)
+    printed = launch(sys.executable, EXAMPLES / "run_recipe.py", path)
     for part in ("Stage 1 of 1: pretraining", "Stage 1 of 1: distillation", "bits per hidden character", "fill-mask"):
         assert part in printed
     output = folder / "masked"
@@ -67,7 +67,7 @@ def test_a_teacher_is_trained_from_nothing_and_distilled_into_another_vocabulary
     train, dev, test = ({*tiny.sentences(count, seed=seed)} for count, seed in ((80, 3), (12, 4), (12, 5)))
     assert f"{len(train - dev - test)} texts, {len(student)} of" in printed
     before = weights(output)
-    assert launch(*command).count("finished") == 2
+    assert run_recipe(path).count("finished") == 2
     assert all((before[name] == value).all() for name, value in weights(output).items())
 
 
@@ -98,13 +98,24 @@ def test_what_guesses_cost_is_what_the_trainer_says(tmp_path, examples):
         ({"stages": [{"name": "a", "data": "transfer", "trainer": "VocabReducedMLMTrainer"}]}, "but not transfer"),
     ],
 )
-def test_recipes_that_contradict_themselves_are_refused(changes, message, recipe, folder, examples, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["run_recipe", str(written(recipe, folder, **changes))])
+def test_recipes_that_contradict_themselves_are_refused(changes, message, recipe, folder, run_recipe):
     with pytest.raises(SystemExit, match=message):
-        importlib.import_module("run_recipe").main()
+        run_recipe(written(recipe, folder, **changes))
 
 
 @pytest.fixture
 def examples(monkeypatch):
     """The scripts, which are no package."""
     monkeypatch.syspath_prepend(EXAMPLES)
+
+
+@pytest.fixture
+def run_recipe(examples, monkeypatch, capsys):
+    """Runs a recipe in this process; returns what it printed."""
+
+    def run(path, *flags):
+        monkeypatch.setattr(sys, "argv", ["run_recipe", str(path), *flags])
+        importlib.import_module("run_recipe").main()
+        return capsys.readouterr().out
+
+    return run
