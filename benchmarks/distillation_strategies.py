@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import transformers
-from seeds_table import tell
+from seeds_table import recipe_parser, tell
 
 from retort import Stage
 from retort.trainers import best_stage
@@ -152,13 +152,8 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="a YAML file such as examples/recipes/small_ner_bilstm.yaml")
+    parser = recipe_parser(__doc__, STRATEGIES, flag="--strategies")
     parser.add_argument("--teacher", help="one that has its head (default: the recipe's, fine-tuned as it says)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a student each (default: 0 1 2)")
-    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), help="(default: all)")
-    parser.add_argument("--scale", type=float, default=1.0, help="of every stage's epochs, for a quicker look")
-    parser.add_argument("--output_dir", help="(default: runs/benchmarks/strategies-RECIPE)")
     return parser.parse_args()
 
 

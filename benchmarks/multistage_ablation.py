@@ -16,14 +16,13 @@ sets. Started again, it goes on where it was; stages that variants share are tra
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import transformers
-from seeds_table import tell
+from seeds_table import recipe_parser, tell
 
 from retort import Stage
 from retort.evaluation import Footprint
@@ -99,7 +98,7 @@ def main() -> None:
     """Train all students, print the table and write all numbers down."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    options = parse_options()
+    options = recipe_parser(__doc__, VARIANTS).parse_args()
     recipe = read_recipe(options.recipe)
     if recipe.assistant is None or not {"layers", "recurrent_steps"} <= recipe.student.keys():
         raise SystemExit(f"{options.recipe} has no assistant whose layers a student runs several times.")
@@ -110,17 +109,6 @@ def main() -> None:
     reference = work.corpus.quality(work.as_sentence_model(assistant))
     runs = [run(recipe, assistant, variant, seed) for seed in options.seeds for variant in options.variants]
     tell(runs, ("assistant", reference), Path(recipe.output_dir) / "ablation.json", options)
-
-
-def parse_options() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="a YAML file with an assistant, such as examples/recipes/small_multistage.yaml")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a student each (default: 0 1 2)")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
-    parser.add_argument("--scale", type=float, default=1.0, help="of every student's epochs, for a quicker look")
-    parser.add_argument("--output_dir", help="of assistant and students (default: the recipe's)")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Scores of several ways of doing something, each with several seeds, as a table and as JSON."""
+"""Several ways of doing what a recipe says, each with several seeds: the command line, a table, and JSON."""
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,23 @@ import torch
 from retort.evaluation import describe_machine
 from retort.evaluation.report_table import aligned
 from retort.trainers.storage import write_json
+
+
+def recipe_parser(description: str, ways: Iterable[str], *, flag: str = "--variants") -> argparse.ArgumentParser:
+    """A command line that takes a recipe, and which ways and seeds to try.
+
+    Args:
+        description: of the benchmark.
+        ways: their names.
+        flag: what chooses among them.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", help="a YAML file such as the one above")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a student each (default: 0 1 2)")
+    parser.add_argument(flag, nargs="+", choices=list(ways), default=list(ways), help="(default: all)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of every student's epochs, for a quicker look")
+    parser.add_argument("--output_dir", help="where to write (default: told at the end)")
+    return parser
 
 
 def tell(

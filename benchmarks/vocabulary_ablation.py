@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import fmean
 
 import transformers
-from seeds_table import tell
+from seeds_table import recipe_parser, tell
 
 from retort import Stage
 from retort.evaluation import Footprint
@@ -145,11 +145,8 @@ def judge_teacher(model: MaskedModel, folder: Path, work: MaskedRecipe, tasks: M
 
 def parse_options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="a YAML file for masked language models, such as small_vocab.yaml")
+    parser = recipe_parser(__doc__, VARIANTS)
     parser.add_argument("--vocab_sizes", type=int, nargs="+", default=[16000], help="of students (default: 16000)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a student each (default: 0 1 2)")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
     for kind in ("classification", "tagging"):
         parser.add_argument(
             f"--{kind}",
@@ -160,8 +157,6 @@ def parse_options() -> argparse.Namespace:
             type=lambda named, kind=kind: (kind, *named.split("=", 1)),
             help="a task to fine-tune for, with train and test files; may be given again",
         )
-    parser.add_argument("--scale", type=float, default=1.0, help="of every student's epochs, for a quicker look")
-    parser.add_argument("--output_dir", help="of teacher and students (default: the recipe's)")
     return parser.parse_args()
 
 
