@@ -90,7 +90,11 @@ def side_by_side(
         log_history: of the trainer.
         measured: what the scores were measured on.
     """
-    scores = {name: quality(model) for name, (_, model) in models.items()}
+    scores = {}
+    for name, (_, model) in models.items():
+        scores[name] = quality(model)
+        metric, value = next(iter(scores[name].items()))
+        print(f"{name}: {metric} {value:.3f}", flush=True)
     embeddings = {name: model.embed(texts[:1000]) for name, (_, model) in models.items()}
     teacher = next(iter(embeddings.values()))
     speeds = compare_speed({name: model.embed for name, (_, model) in models.items()}, texts)

@@ -15,7 +15,7 @@ folder = test_task_examples.folder
 @pytest.mark.promise(5)
 @pytest.mark.parametrize(
     ("script", "task", "words"),
-    [("run_ner.py", "", ["--vocab_size", 72]), ("run_classification.py", "-classes", ["--trim_to", 70])],
+    [("run_ner.py", "", ["--trim_to", 70]), ("run_classification.py", "-classes", ["--vocab_size", 72])],
 )
 def test_a_teacher_is_distilled_into_another_vocabulary(script, task, words, folder):
     output = folder / f"own-words{task}"
