@@ -24,8 +24,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import transformers
-from seeds_table import recipe_parser, tell
+from seeds_table import be_quiet, in_words, recipe_parser, tell
 
 from retort import Stage
 from retort.trainers import best_stage
@@ -117,7 +116,7 @@ def run(recipe: Recipe, teacher: str, strategy: str, seed: int, steps: int, fold
     results = staged_run.run()
     best = best_stage(results)
     quality = work.data.judge(type(staged_run.materials.student).from_pretrained(best.folder)).quality
-    print(f"{strategy}, seed {seed}: {' '.join(f'{name} {value:.4f}' for name, value in quality.items())}", flush=True)
+    print(f"{strategy}, seed {seed}: {in_words(quality)}", flush=True)
     return {
         "strategy": strategy,
         "seed": seed,
@@ -133,8 +132,7 @@ def run(recipe: Recipe, teacher: str, strategy: str, seed: int, steps: int, fold
 
 def main() -> None:
     """Train all students, print the table and write all numbers down."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    be_quiet()
     options = parse_options()
     recipe = read_recipe(options.recipe)
     recipe = (recipe.with_teacher(options.teacher) if options.teacher else recipe).scaled(options.scale)
@@ -142,7 +140,7 @@ def main() -> None:
     teacher = fine_tuned(recipe, folder)
     work = TaskRecipe(replace(recipe, teacher=teacher))
     quality = work.teacher_data.judge(with_head(teacher, work.task)).quality
-    print(f"teacher: {' '.join(f'{name} {value:.4f}' for name, value in quality.items())}", flush=True)
+    print(f"teacher: {in_words(quality)}", flush=True)
     steps = steps_of(recipe, teacher)
     runs = [
         run(recipe, teacher, strategy, seed, steps, folder) for seed in options.seeds for strategy in options.strategies

@@ -21,8 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import transformers
-from seeds_table import recipe_parser, tell
+from seeds_table import be_quiet, in_words, recipe_parser, tell
 
 from retort import Stage
 from retort.evaluation import Footprint
@@ -82,8 +81,7 @@ def run(recipe: Recipe, assistant: str, variant: str, seed: int) -> dict:
     best = best_stage(results)
     student = work.as_sentence_model(best.folder)
     quality, parameters = work.corpus.quality(student), Footprint.of(student.model).parameters
-    told = " ".join(f"{name} {value:.4f}" for name, value in quality.items())
-    print(f"{variant}, seed {seed}: {parameters:,} parameters; {told}", flush=True)
+    print(f"{variant}, seed {seed}: {parameters:,} parameters; {in_words(quality)}", flush=True)
     return {
         "strategy": variant,
         "seed": seed,
@@ -96,8 +94,7 @@ def run(recipe: Recipe, assistant: str, variant: str, seed: int) -> dict:
 
 def main() -> None:
     """Train all students, print the table and write all numbers down."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    be_quiet()
     options = recipe_parser(__doc__, VARIANTS).parse_args()
     recipe = read_recipe(options.recipe)
     if recipe.assistant is None or not {"layers", "recurrent_steps"} <= recipe.student.keys():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from retort.evaluation import describe_machine
 from retort.evaluation.report_table import aligned
@@ -30,6 +31,17 @@ def recipe_parser(description: str, ways: Iterable[str], *, flag: str = "--varia
     parser.add_argument("--scale", type=float, default=1.0, help="of every student's epochs, for a quicker look")
     parser.add_argument("--output_dir", help="where to write (default: told at the end)")
     return parser
+
+
+def be_quiet() -> None:
+    """Leave the terminal to the scores: no warnings and no bars of transformers'."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def in_words(scores: Mapping[str, float]) -> str:
+    """Scores on one line."""
+    return " ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
 def tell(

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling.vocabulary import require_fast, vocabulary_size
+from ..modeling.vocabulary import require_fast
 from .tokenizer_training import text_batches
 
 
@@ -30,15 +30,19 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Dataset) -> torch.Te
         ValueError: a slow tokenizer.
     """
     require_fast(tokenizer)
-    counter = counting_tokenizer(tokenizer)
-    counts = np.zeros(vocabulary_size(tokenizer), dtype=np.int64)
+    return torch.from_numpy(count_ids(counting_tokenizer(tokenizer), texts))
+
+
+def count_ids(counter: Tokenizer, texts: Dataset) -> np.ndarray:
+    """As `count_tokens`, by what `counting_tokenizer` made."""
+    counts = np.zeros(max(counter.get_vocab().values()) + 1, dtype=np.int64)
     with tqdm(total=texts.num_rows * texts.num_columns, desc="Counting tokens", unit=" texts") as bar:
         for batch in text_batches(texts):
             encodings = counter.encode_batch_fast(batch, add_special_tokens=False)
             ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int64)
             counts += np.bincount(ids, minlength=len(counts))
             bar.update(len(batch))
-    return torch.from_numpy(counts)
+    return counts
 
 
 def counting_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
