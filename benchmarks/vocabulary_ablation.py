@@ -1,7 +1,7 @@
 """What each way of distilling into a smaller vocabulary is worth, under one budget.
 
 python benchmarks/vocabulary_ablation.py examples/recipes/small_vocab.yaml --vocab_sizes 16000 5000 \\
-    --classification intents=data/cls/nlu_intents/ru --tagging entities=data/ner/factrueval2016/ru
+    --classification intents=data/cls/nlu_intents/ru:labels.txt --tagging entities=data/ner/factrueval2016/ru
 
 The recipe's teacher is trained once, if there is none. Its student is trained, with each size of vocabulary, on
 
@@ -19,11 +19,11 @@ import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-import transformers
-from seeds_table import recipe_parser, tell
+from seeds_table import be_quiet, in_words, recipe_parser, tell
 
 from retort import Stage
 from retort.evaluation import Footprint
@@ -95,8 +95,10 @@ def run(recipe: Recipe, teacher: Path | str, variant: str, vocab_size: int, seed
     student = work.as_masked_model(best.folder, work.tokenizer)
     size = Footprint.of(student.model)
     quality = judge(student, best.folder, work, tasks, seed)
-    told = " ".join(f"{name} {value:.4f}" for name, value in quality.items())
-    print(f"{variant}, {vocab_size:,} tokens, seed {seed}: {size.parameters:,} parameters; {told}", flush=True)
+    print(
+        f"{variant}, {vocab_size:,} tokens, seed {seed}: {size.parameters:,} parameters; {in_words(quality)}",
+        flush=True,
+    )
     return {
         "strategy": f"{variant}, {vocab_size:,}",
         "seed": seed,
@@ -109,15 +111,14 @@ def run(recipe: Recipe, teacher: Path | str, variant: str, vocab_size: int, seed
 
 def main() -> None:
     """Train all students, print the tables and write all numbers down."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    be_quiet()
     options = parse_options()
     recipe = read_recipe(options.recipe)
     recipe = replace(recipe, output_dir=options.output_dir or recipe.output_dir).scaled(options.scale)
     work = MaskedRecipe(recipe)
     if not work.text.test:
         raise SystemExit(f"{options.recipe} has no evaluation: test_files to judge students by.")
-    tasks = {name: {"task": kind, "folders": folder} for kind, name, folder in options.tasks}
+    tasks = dict(options.tasks)
     training = work.teacher_run()
     teacher = best_stage(training.run()).folder if training else recipe.teacher
     model = work.as_masked_model(teacher, work.teacher_tokenizer)
@@ -138,8 +139,7 @@ def judge_teacher(model: MaskedModel, folder: Path, work: MaskedRecipe, tasks: M
     model.model.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
     quality, size = judge(model, folder, work, tasks, seed=42), Footprint.of(model.model)
-    told = " ".join(f"{name} {value:.4f}" for name, value in quality.items())
-    print(f"teacher: {size.parameters:,} parameters, {size.megabytes:.1f} MB; {told}", flush=True)
+    print(f"teacher: {size.parameters:,} parameters, {size.megabytes:.1f} MB; {in_words(quality)}", flush=True)
     return quality
 
 
@@ -150,14 +150,22 @@ def parse_options() -> argparse.Namespace:
     for kind in ("classification", "tagging"):
         parser.add_argument(
             f"--{kind}",
-            metavar="NAME=FOLDER",
+            metavar="NAME=FOLDER[:LABELS]",
             dest="tasks",
             action="append",
             default=[],
-            type=lambda named, kind=kind: (kind, *named.split("=", 1)),
-            help="a task to fine-tune for, with train and test files; may be given again",
+            type=partial(task, kind),
+            help="a task to fine-tune for, with train and test files, and perhaps a file of its labels, one per line, "
+            "where the test has some that train lacks; may be given again",
         )
     return parser.parse_args()
+
+
+def task(kind: str, named: str) -> tuple[str, dict[str, str]]:
+    """A task's name, and what a recipe says of its data."""
+    name, _, where = named.partition("=")
+    folder, _, labels = where.partition(":")
+    return name, {"task": kind, "folders": folder} | ({"labels": labels} if labels else {})
 
 
 if __name__ == "__main__":
