@@ -1,10 +1,13 @@
-"""Names of weights and rows that change when they do."""
+"""Names of models and rows that change when they do."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +19,20 @@ from transformers.utils import cached_file
 
 from ..collators.readers import sha256_of
 
+# Of a model, and of adapters for one.
+_CONFIG_FILES = ("config.json", "adapter_config.json")
+# What a configuration says of how it came about, and not of what the model computes.
+_PROVENANCE = ("_name_or_path", "transformers_version", "dtype")
+
 
 def fingerprint_model(model: torch.nn.Module) -> str:
-    """SHA-256 of a model's weights, their names, shapes and number format."""
+    """SHA-256 of a model's weights, their names, shapes and number format, and of its configuration.
+
+    The same weights compute something else with another configuration: layers that are run more often, for one.
+    """
     digest = hashlib.sha256(type(model).__name__.encode())
+    if hasattr(model, "config"):
+        digest.update(_settings(model.config.to_dict()))
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -50,13 +63,21 @@ def fingerprint_rows(dataset: Dataset, *further: str) -> str:
 
 
 def fingerprint_source(source: nn.Module | str | os.PathLike | None) -> str | None:
-    """A name of a teacher's weights: of a model, its own; of a folder, those of its files; of a hub id, its commit."""
+    """A name of a teacher: of a model, its own; of a folder, that of its files; of a hub id, its commit."""
     if source is None:
         return None
     if isinstance(source, nn.Module):
         return fingerprint_model(source)
     if Path(source).is_dir():
-        files = sorted(Path(source).glob("*.safetensors"))
-        return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
+        digest = hashlib.sha256("".join(map(sha256_of, sorted(Path(source).glob("*.safetensors")))).encode())
+        for config in filter(Path.is_file, (Path(source) / name for name in _CONFIG_FILES)):
+            digest.update(_settings(json.loads(config.read_text(encoding="utf-8"))))
+        return digest.hexdigest()
     # <cache>/snapshots/<commit>/config.json
     return f"{source}@{Path(cached_file(str(source), 'config.json')).parent.name}"
+
+
+def _settings(config: Mapping[str, Any]) -> bytes:
+    """A configuration as bytes, without where it comes from."""
+    told = {name: value for name, value in config.items() if name not in _PROVENANCE}
+    return json.dumps(told, sort_keys=True, default=str).encode()
