@@ -279,7 +279,7 @@ def cached(written, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"teacher_seed": 1}, "the teacher's weights differ"),
+        ({"teacher_seed": 1}, "the teacher's weights or settings differ"),
         ({"text": 1}, "the text or its tokens differ"),
         ({"tokenizer": "bpe"}, "the text or its tokens differ"),
         ({"teacher_pooler": "cls_before_pooler"}, r"the outputs \(layers, pooler\) differ"),
@@ -287,7 +287,7 @@ def cached(written, tmp_path):
         ({"relation_weight": 1.0}, r"the outputs \(layers, pooler\) differ"),
         ({"dtype": "float16"}, "the number format of what is stored differ"),
         ({"bf16": True}, "the number format in which the teacher computes differ"),
-        ({"teacher_seed": 1, "layer_map": "last"}, r"the teacher's weights, the outputs \(layers, pooler\) differ"),
+        ({"teacher_seed": 1, "layer_map": "last"}, r"the teacher's weights or settings, the outputs \(layers, pooler\) differ"),
         ({"live": False, "text": 1}, "the text or its tokens differ"),
         ({"live": False, "layer_map": "last"}, r"the outputs \(layers, pooler\) differ"),
     ],

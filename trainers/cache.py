@@ -212,7 +212,7 @@ def _check_manifest(folder: Path, wanted: dict) -> None:
     differing = [name for name, value in wanted.items() if found.get(name) != value]
     if differing:
         names = {
-            "teacher": "the teacher's weights",
+            "teacher": "the teacher's weights or settings",
             "weights": "the weights of the teachers in their average",
             "precision": "the number format in which the teacher computes",
             "dtype": "the number format of what is stored",
