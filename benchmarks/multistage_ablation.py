@@ -6,6 +6,7 @@ The recipe's assistant is trained once. Its student is trained
 
 - `full`: as the recipe says;
 - `no bottleneck`: without the stage that trains the embedding layer alone;
+- `bottleneck by tokens`: with one that compares embeddings of tokens, and not their means;
 - `no MCL`: with `mcl_weight` 0 in the last stage, which leaves the distance of embeddings (the paper's baseline);
 - `layers once`: with the same layers, and so as many parameters, each run once;
 - `layers of their own`: as deep as `full`, with a layer of the assistant's at every place.
@@ -37,9 +38,27 @@ def full(recipe: Recipe) -> Recipe:
     return recipe
 
 
+def is_bottleneck(stage: Stage) -> bool:
+    """Whether it trains the embeddings alone."""
+    return list(stage.trainable or ()) == ["embeddings"]
+
+
 def no_bottleneck(recipe: Recipe) -> Recipe:
-    """Without stages that train the embeddings alone."""
-    return replace(recipe, stages=tuple(s for s in recipe.stages if list(s.trainable or ()) != ["embeddings"]))
+    """Without such stages."""
+    return replace(recipe, stages=tuple(stage for stage in recipe.stages if not is_bottleneck(stage)))
+
+
+def bottleneck_by_tokens(recipe: Recipe) -> Recipe:
+    """With another objective in them."""
+
+    def by_tokens(stage: Stage) -> Stage:
+        if not is_bottleneck(stage):
+            return stage
+        of_means = ("embedding_weight", "pooler", "teacher_pooler")
+        kept = {name: value for name, value in stage.arguments.items() if name not in of_means}
+        return replace(stage, arguments=kept | {"hidden_weight": 1.0, "layer_map": "0:0"})
+
+    return replace(recipe, stages=tuple(map(by_tokens, recipe.stages)))
 
 
 def no_mcl(recipe: Recipe) -> Recipe:
@@ -68,6 +87,7 @@ def layers_of_their_own(recipe: Recipe) -> Recipe:
 VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "full": full,
     "no bottleneck": no_bottleneck,
+    "bottleneck by tokens": bottleneck_by_tokens,
     "no MCL": no_mcl,
     "layers once": layers_once,
     "layers of their own": layers_of_their_own,
