@@ -287,7 +287,10 @@ def cached(written, tmp_path):
         ({"relation_weight": 1.0}, r"the outputs \(layers, pooler\) differ"),
         ({"dtype": "float16"}, "the number format of what is stored differ"),
         ({"bf16": True}, "the number format in which the teacher computes differ"),
-        ({"teacher_seed": 1, "layer_map": "last"}, r"the teacher's weights or settings, the outputs \(layers, pooler\) differ"),
+        (
+            {"teacher_seed": 1, "layer_map": "last"},
+            r"the teacher's weights or settings, the outputs \(layers, pooler\) differ",
+        ),
         ({"live": False, "text": 1}, "the text or its tokens differ"),
         ({"live": False, "layer_map": "last"}, r"the outputs \(layers, pooler\) differ"),
     ],

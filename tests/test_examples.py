@@ -15,6 +15,7 @@ import torch
 import yaml
 from processes import run
 from safetensors.torch import load_file
+from scripts import run_script
 from without_retort import run_without_retort
 
 from retort.trainers.export import save_sentence_transformer
@@ -59,8 +60,9 @@ def flags_of(folder: Path, name: str, *more: str) -> list[str]:
 
 
 def launch(*command: str | Path) -> str:
-    """Run a script to its end; return what was printed."""
-    return run(command, environment())
+    """Run a script to its end, by this Python or a launcher; return what was printed."""
+    by, *script = command
+    return run_script(*script) if by == sys.executable else run(command, environment())
 
 
 def environment() -> dict[str, str]:
@@ -85,7 +87,8 @@ def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor])
 def plain(folder):
     """The student of a plain run."""
     flags = flags_of(folder, "plain", "--per_device_train_batch_size", "16", "--sts_test", str(folder / "sts.tsv"))
-    printed = launch(sys.executable, EXAMPLES / "run_sentence.py", *flags)
+    # Here, if nowhere else, with imports of its own.
+    printed = run([sys.executable, EXAMPLES / "run_sentence.py", *flags], environment())
     assert "STS Spearman" in printed
     return folder / "plain"
 

@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from processes import run
+from scripts import run_script
 from torch import nn
 from transformers import AutoTokenizer
 from transformers.modeling_outputs import TokenClassifierOutput
@@ -22,6 +23,7 @@ from retort.modeling.bilstm import BiLstmConfig, BiLstmForSequenceClassification
 from retort.modeling.onnx.export import TOLERANCE, export_onnx, onnx_agreement, quantize_int8
 from retort.modeling.onnx.session import open_session
 
+SCRIPT = Path(__file__).parents[1] / "examples" / "export_onnx.py"
 FLOAT = onnx.TensorProto.FLOAT
 # Above the number of rows and the width that files are traced at, and below.
 BATCHES = ((1, 1), (2, 2), (7, 3), (20, 4))
@@ -240,12 +242,11 @@ def test_the_script_exports_beside_the_model_or_elsewhere_and_prints_what_it_mea
     model.save_pretrained(tmp_path / "tagger")
     tokenizer.save_pretrained(tmp_path / "tagger")
     before = {path.name for path in (tmp_path / "tagger").iterdir()}
-    script = [sys.executable, str(Path(__file__).parents[1] / "examples" / "export_onnx.py"), "--model"]
-    printed = run([*script, str(tmp_path / "tagger"), "--int8"], os.environ)
+    printed = run_script(SCRIPT, "--model", tmp_path / "tagger", "--int8")
     assert {path.name for path in (tmp_path / "tagger").iterdir()} == before | {"model.onnx", "model-int8.onnx"}
     table = [line.split("  ")[0] for line in printed.splitlines()]
     assert [name for name in ("PyTorch", "model.onnx", "model-int8.onnx") if name in table] == table[1:4]
-    run([*script, str(tmp_path / "tagger"), "--output_dir", str(tmp_path / "elsewhere")], os.environ)
+    run_script(SCRIPT, "--model", tmp_path / "tagger", "--output_dir", tmp_path / "elsewhere")
     exported = OnnxModel(tmp_path / "elsewhere")
     assert exported.config.architectures == ["BertForTokenClassification"]
     assert type(AutoTokenizer.from_pretrained(tmp_path / "elsewhere")) is type(tokenizer)
@@ -254,6 +255,5 @@ def test_the_script_exports_beside_the_model_or_elsewhere_and_prints_what_it_mea
 
 @pytest.mark.promise(9)
 def test_the_script_refuses_what_is_no_finished_model(tmp_path):
-    script = str(Path(__file__).parents[1] / "examples" / "export_onnx.py")
     with pytest.raises(AssertionError, match=r"has no config\.json: --model takes the folder of a finished model"):
-        run([sys.executable, script, "--model", str(tmp_path)], os.environ)
+        run_script(SCRIPT, "--model", tmp_path)

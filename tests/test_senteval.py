@@ -1,15 +1,13 @@
 """SentEval's data and probes, against scikit-learn's parts put together by hand; run_eval.py from end to end."""
 
 import json
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from processes import run
+from scripts import run_script
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, TranslationEvaluator
 from senteval_folder import write_senteval
@@ -236,8 +234,7 @@ def sentence_student(tmp_path_factory):
 
 
 def evaluate(*flags):
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return run([sys.executable, EXAMPLES / "run_eval.py", *flags], environment)
+    return run_script(EXAMPLES / "run_eval.py", *flags)
 
 
 def test_a_model_is_scored_on_everything(senteval, sentence_student, tmp_path):

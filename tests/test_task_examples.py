@@ -1,15 +1,14 @@
 """The scripts for tagging and classification as a user starts them: from a bare encoder to a student in a folder."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import pytest
 import tiny
 import yaml
-from processes import run
 from safetensors.torch import load_file
+from scripts import run_script
 from without_retort import run_without_retort
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -21,8 +20,7 @@ COMMON = (
 
 
 def launch(script: str, *flags: object) -> str:
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    return run([sys.executable, EXAMPLES / script, *flags], environment)
+    return run_script(EXAMPLES / script, *flags, environment={"CUDA_VISIBLE_DEVICES": ""})
 
 
 @pytest.fixture(scope="module")

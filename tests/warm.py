@@ -1,4 +1,4 @@
-"""Loaded once into the forkserver of `ranks`."""
+"""Loaded once into the forkserver of `forked`."""
 
 import os
 
