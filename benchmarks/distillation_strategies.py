@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from seeds_table import be_quiet, in_words, recipe_parser, tell
+from seeds_table import be_quiet, in_words, recipe_parser, tell, with_teacher_cache
 
 from retort import Stage
 from retort.trainers import best_stage
@@ -98,12 +98,11 @@ def fine_tuned(recipe: Recipe, folder: Path) -> str:
 
 
 def with_cached_teacher(stage: Stage, folder: Path) -> Stage:
-    """The stage, reading the teacher's outputs from a folder that it shares with all that need the same."""
+    """The stage, with its teacher's outputs cached in `folder`, unless it learns from labels alone."""
     objectives = sorted(name for name in stage.arguments if name.endswith("_weight"))
     if objectives == ["label_weight"]:
         return stage
-    cache = str(folder / "-".join([stage.data, *objectives]))
-    return replace(stage, cache_teacher=False, arguments={**stage.arguments, "teacher_cache": cache})
+    return with_teacher_cache(stage, folder / "-".join([stage.data, *objectives]))
 
 
 def run(recipe: Recipe, teacher: str, strategy: str, seed: int, steps: int, folder: Path) -> dict:

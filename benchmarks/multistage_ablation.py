@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from seeds_table import be_quiet, in_words, recipe_parser, tell
+from seeds_table import be_quiet, in_words, recipe_parser, tell, with_teacher_cache
 
 from retort import Stage
 from retort.evaluation import Footprint
@@ -94,19 +94,12 @@ VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
 }
 
 
-def with_shared_cache(stage: Stage, folder: Path) -> Stage:
-    """The stage; what it caches of its teacher's outputs lies where all variants and seeds find it."""
-    if not stage.cache_teacher:
-        return stage
-    cache = str(folder / stage.cache_name)
-    return replace(stage, cache_teacher=False, arguments={**stage.arguments, "teacher_cache": cache})
-
-
 def run(recipe: Recipe, assistant: str, variant: str, seed: int) -> dict:
     """Train a student and judge it."""
     own = VARIANTS[variant](recipe).with_seed(seed)
     caches = Path(recipe.output_dir) / "teacher-outputs"
-    work = SentenceRecipe(replace(own, stages=tuple(with_shared_cache(stage, caches) for stage in own.stages)))
+    stages = (with_teacher_cache(s, caches / s.cache_name) if s.cache_teacher else s for s in own.stages)
+    work = SentenceRecipe(replace(own, stages=tuple(stages)))
     results = work.staged_run(assistant).run()
     best = best_stage(results)
     student = work.as_sentence_model(best.folder)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+from retort import Stage
 from retort.evaluation import describe_machine
 from retort.evaluation.report_table import aligned
 from retort.trainers.storage import write_json
@@ -37,6 +39,11 @@ def be_quiet() -> None:
     """Leave the terminal to the scores: no warnings and no bars of transformers'."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+def with_teacher_cache(stage: Stage, folder: Path) -> Stage:
+    """The stage, reading the teacher's outputs from a folder that it shares with all that need the same."""
+    return replace(stage, cache_teacher=False, arguments={**stage.arguments, "teacher_cache": str(folder)})
 
 
 def in_words(scores: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling.vocabulary import require_fast
+from ..modeling.vocabulary import require_fast, vocabulary_size
 from .tokenizer_training import text_batches
 
 
@@ -35,7 +35,7 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Dataset) -> torch.Te
 
 def count_ids(counter: Tokenizer, texts: Dataset) -> np.ndarray:
     """As `count_tokens`, by what `counting_tokenizer` made."""
-    counts = np.zeros(max(counter.get_vocab().values()) + 1, dtype=np.int64)
+    counts = np.zeros(vocabulary_size(counter), dtype=np.int64)
     with tqdm(total=texts.num_rows * texts.num_columns, desc="Counting tokens", unit=" texts") as bar:
         for batch in text_batches(texts):
             encodings = counter.encode_batch_fast(batch, add_special_tokens=False)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -99,7 +100,7 @@ def require_fast(tokenizer: PreTrainedTokenizerBase) -> None:
         raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer. Load it with AutoTokenizer, as a fast one.")
 
 
-def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase | Tokenizer) -> int:
     """How many rows a model's word embeddings need; more than there are tokens, if ids were left out."""
     return max(tokenizer.get_vocab().values()) + 1
 
