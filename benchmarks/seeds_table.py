@@ -68,11 +68,11 @@ def tell(
         metrics: those to print a table of; by default, the first.
     """
     name, scores = reference
+    measured = {"machine": describe_machine(), "threads": torch.get_num_threads(), "settings": vars(options)}
+    write_json(output, measured | {name: dict(scores), "runs": runs})
     for metric in metrics or [next(iter(scores))]:
         print(f"\n{seeds_table(runs, metric, (name, scores[metric]))}")
     print(f"\nAll numbers: {output}")
-    measured = {"machine": describe_machine(), "threads": torch.get_num_threads(), "settings": vars(options)}
-    write_json(output, measured | {name: dict(scores), "runs": runs})
 
 
 def seeds_table(runs: Sequence[dict[str, Any]], metric: str, reference: tuple[str, float]) -> str:
@@ -90,6 +90,7 @@ def seeds_table(runs: Sequence[dict[str, Any]], metric: str, reference: tuple[st
         scores = [each["test"][metric] for each in own]
         spread = f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else "-"
         mean = statistics.mean(scores)
+        share = f"{mean / theirs:.1%}" if theirs else "-"
         each = " ".join(f"{score:.4f}" for score in scores)
-        lines.append([strategy, f"{own[0]['steps']:,}", each, f"{mean:.4f}", spread, f"{mean / theirs:.1%}"])
+        lines.append([strategy, f"{own[0]['steps']:,}", each, f"{mean:.4f}", spread, share])
     return "\n".join(aligned([*lines, [name, "", "", f"{theirs:.4f}", "", ""]], gap=2))
