@@ -84,8 +84,10 @@ def after_each_stage(
     assistant: str | Path,
     results: Sequence[StageResult],
 ) -> dict[str, tuple[Role, SentenceModel]]:
-    """The assistant, with which the student is compared; its teacher; and what each stage came to."""
+    """The assistant, with which the student is compared; its teacher; and what each stage but the best came to."""
+    best = best_stage(results)
     models = {"assistant": (Role.TEACHER, work.as_sentence_model(assistant)), **teacher}
     if not work.recipe.assistant.model:
         models["assistant, untrained"] = Role.UNTRAINED, work.as_sentence_model(work.start())
-    return models | {f"after {each.name}": (Role.STUDENT, work.as_sentence_model(each.folder)) for each in results}
+    others = [each for each in results if each.folder != best.folder]
+    return models | {f"after {each.name}": (Role.STUDENT, work.as_sentence_model(each.folder)) for each in others}
