@@ -19,9 +19,7 @@ def run_on_ranks(function: Callable, world: int, timeout: float = 90, **argument
 
     As a launcher would, it ends the other ranks as soon as one has died.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     ranks = [
         context.Process(target=_rank, args=(rank, world, port, timeout, function, arguments, list(sys.path)))
         for rank in range(world)
@@ -40,6 +38,13 @@ def run_on_ranks(function: Callable, world: int, timeout: float = 90, **argument
     for process in ranks:
         process.join()
     return [process.exitcode for process in ranks]
+
+
+def free_port() -> int:
+    """A port for ranks to meet at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _rank(

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import transformers
 from forked import context
+from processes import run
+from ranks import free_port
 
 TIMEOUT = 900
 
@@ -37,6 +39,12 @@ def run_script(script: str | Path, *arguments: object, environment: Mapping[str,
         printed, complained = (Path(file).read_text(encoding="utf-8", errors="replace") for file in streams.values())
         assert process.exitcode == 0, printed + complained
         return printed
+
+
+def run_under_deepspeed(script: str | Path, *arguments: object) -> str:
+    """Run `script` on two ranks by the deepspeed launcher; what is returned or raised is as of `run_script`."""
+    launcher = Path(sys.executable).with_name("deepspeed"), "--num_accelerators=2", f"--master_port={free_port()}"
+    return run([*launcher, Path(__file__).with_name("launched.py"), script, *arguments])
 
 
 def _as_main(command: list[str], variables: dict[str, str], streams: dict[int, str], path: list[str]) -> None:

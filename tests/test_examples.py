@@ -15,7 +15,7 @@ import torch
 import yaml
 from processes import run
 from safetensors.torch import load_file
-from scripts import run_script
+from scripts import run_script, run_under_deepspeed
 from without_retort import run_without_retort
 
 from retort.trainers.export import save_sentence_transformer
@@ -62,15 +62,7 @@ def flags_of(folder: Path, name: str, *more: str) -> list[str]:
 def launch(*command: str | Path) -> str:
     """Run a script to its end, by this Python or a launcher; return what was printed."""
     by, *script = command
-    return run_script(*script) if by == sys.executable else run(command, environment())
-
-
-def environment() -> dict[str, str]:
-    # deepspeed compiles a helper, for which ninja lies beside this Python. Kept in the home folder it would be compiled
-    # again whenever another environment was there in between; and whoever is killed at it leaves a lock for which all
-    # others wait without end (torch.utils.cpp_extension).
-    scripts, helpers = Path(sys.executable).parent, Path(sys.prefix, "torch_extensions")
-    return os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "TORCH_EXTENSIONS_DIR": str(helpers)}
+    return run_script(*script) if by == sys.executable else run(command)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -88,7 +80,7 @@ def plain(folder):
     """The student of a plain run."""
     flags = flags_of(folder, "plain", "--per_device_train_batch_size", "16", "--sts_test", str(folder / "sts.tsv"))
     # Here, if nowhere else, with imports of its own.
-    printed = run([sys.executable, EXAMPLES / "run_sentence.py", *flags], environment())
+    printed = run([sys.executable, EXAMPLES / "run_sentence.py", *flags])
     assert "STS Spearman" in printed
     return folder / "plain"
 
@@ -109,15 +101,8 @@ def test_a_plain_run_leaves_a_student_its_report_and_its_card(plain, folder):
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_the_deepspeed_launcher_trains_the_same_student_on_two_ranks(stage, plain, folder):
     name = f"zero{stage}"
-    launch(
-        Path(sys.executable).with_name("deepspeed"),
-        "--num_accelerators=2",
-        f"--master_port={29600 + stage + os.getpid() % 1000}",
-        EXAMPLES / "run_sentence.py",
-        *flags_of(folder, name, "--per_device_train_batch_size", "8"),
-        "--deepspeed",
-        EXAMPLES / f"deepspeed/{name}.json",
-    )
+    flags = flags_of(folder, name, "--per_device_train_batch_size", "8")
+    run_under_deepspeed(EXAMPLES / "run_sentence.py", *flags, "--deepspeed", EXAMPLES / f"deepspeed/{name}.json")
     assert_close(weights(folder / name), weights(plain))
 
 
@@ -224,7 +209,7 @@ def test_the_quickstart_killed_and_started_again_goes_on_and_says_so(folder):
     teacher = ["--teacher", folder / "teacher", "--output_dir", output]
     command = list(map(str, [sys.executable, EXAMPLES / "run_recipe.py", folder / "recipe.yaml", *teacher]))
 
-    unbuffered = environment() | {"PYTHONUNBUFFERED": "1"}
+    unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=unbuffered
     ) as process:

@@ -1,14 +1,13 @@
 """Multi-stage distillation as a user starts it: by a recipe, and stage by stage."""
 
 import json
-import os
 import sys
-from pathlib import Path
 
 import pytest
 import test_examples
 import tiny
 import yaml
+from scripts import run_under_deepspeed
 from test_examples import EXAMPLES, launch, weights
 from without_retort import run_without_retort
 
@@ -88,9 +87,7 @@ def test_one_stage_by_flags_goes_on_where_it_was_and_serves_the_next(folder, par
     assert "finished" in launch(*second)
     third = ["--stage", "mcl", "--teacher", folder / "teacher", "--model", folder / "bottleneck", *common]
     third += ["--output_dir", folder / "final"]
-    deepspeed = Path(sys.executable).with_name("deepspeed"), "--num_accelerators=2"
-    deepspeed += f"--master_port={29700 + os.getpid() % 1000}", script[1]
-    printed = launch(*deepspeed, *third, "--deepspeed", EXAMPLES / "deepspeed/zero2.json")
+    printed = run_under_deepspeed(script[1], *third, "--deepspeed", EXAMPLES / "deepspeed/zero2.json")
     assert printed.count("Stage 1 of 1: mcl") == 1
     assert weights(folder / "final").keys() == weights(folder / "bottleneck").keys()
     with pytest.raises(AssertionError, match=r"invalid choice: 'five' \(choose from '?translations"):

@@ -1,4 +1,4 @@
-"""Loaded once into the forkserver of `forked`."""
+"""What the forkserver of `forked` loads once, and `launched` before its script."""
 
 import os
 
