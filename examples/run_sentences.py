@@ -71,7 +71,7 @@ def report_of(
     if assistant is None:
         models = teacher | {"student, untrained": (Role.UNTRAINED, work.as_sentence_model(untrained))}
     else:
-        models = after_each_stage(work, teacher, assistant, results)
+        models = after_each_stage(work, teacher, assistant, [each for each in results if each is not best])
     models["student"] = Role.STUDENT, work.as_sentence_model(best.folder)
     return side_by_side(
         models, work.corpus.quality, work.corpus.sample, list(best.log_history), measured=work.corpus.measured
@@ -82,12 +82,10 @@ def after_each_stage(
     work: SentenceRecipe,
     teacher: Mapping[str, tuple[Role, SentenceModel]],
     assistant: str | Path,
-    results: Sequence[StageResult],
+    others: Sequence[StageResult],
 ) -> dict[str, tuple[Role, SentenceModel]]:
-    """The assistant, with which the student is compared; its teacher; and what each stage but the best came to."""
-    best = best_stage(results)
+    """The assistant, with which the student is compared; its teacher; and what stages beside the best came to."""
     models = {"assistant": (Role.TEACHER, work.as_sentence_model(assistant)), **teacher}
     if not work.recipe.assistant.model:
         models["assistant, untrained"] = Role.UNTRAINED, work.as_sentence_model(work.start())
-    others = [each for each in results if each.folder != best.folder]
     return models | {f"after {each.name}": (Role.STUDENT, work.as_sentence_model(each.folder)) for each in others}

@@ -4,6 +4,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+TIMEOUT = 900  # seconds
+
 
 def run(command: Sequence[object], environment: dict[str, str] | None = None, folder: str | Path | None = None) -> str:
     """Run `command` to its end and return what it wrote to stdout; a failure shows all that it wrote.
@@ -16,7 +18,7 @@ def run(command: Sequence[object], environment: dict[str, str] | None = None, fo
         folder: to run in; default: this process's.
     """
     done = subprocess.run(
-        list(map(str, command)), env=environment, cwd=folder, capture_output=True, text=True, timeout=900
+        list(map(str, command)), env=environment, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import transformers
 from forked import context
-from processes import run
+from processes import TIMEOUT, run
 from ranks import free_port
-
-TIMEOUT = 900
 
 
 def run_script(script: str | Path, *arguments: object, environment: Mapping[str, str] | None = None) -> str:

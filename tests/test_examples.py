@@ -59,12 +59,6 @@ def flags_of(folder: Path, name: str, *more: str) -> list[str]:
     return [part for flag, value in flags.items() for part in (f"--{flag}", str(value))] + list(more)
 
 
-def launch(*command: str | Path) -> str:
-    """Run a script to its end, by this Python or a launcher; return what was printed."""
-    by, *script = command
-    return run_script(*script) if by == sys.executable else run(command)
-
-
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
@@ -109,26 +103,26 @@ def test_the_deepspeed_launcher_trains_the_same_student_on_two_ranks(stage, plai
 def test_a_run_from_the_written_cache_trains_the_same_student(plain, folder):
     flags = flags_of(folder, "cached", "--per_device_train_batch_size", "16")
     flags += ["--teacher_cache", str(folder / "cache"), "--teacher_cache_dtype", "float32"]
-    assert "48 rows of teacher outputs" in launch(sys.executable, EXAMPLES / "cache_teacher.py", *flags)
+    assert "48 rows of teacher outputs" in run_script(EXAMPLES / "cache_teacher.py", *flags)
     written = {path: path.stat().st_mtime_ns for path in (folder / "cache").rglob("*.arrow")}
     assert written
-    launch(sys.executable, EXAMPLES / "run_sentence.py", *flags)
+    run_script(EXAMPLES / "run_sentence.py", *flags)
     assert written == {path: path.stat().st_mtime_ns for path in (folder / "cache").rglob("*.arrow")}
     assert_close(weights(folder / "cached"), weights(plain))
 
 
 @pytest.mark.promise(3)
 def test_contrastive_distillation_is_the_same_on_two_ranks_with_a_queue(folder):
-    def student(name, rows, *launcher):
+    def student(name, rows, start):
         flags = flags_of(folder, name, "--per_device_train_batch_size", rows, "--queue_size", "32")
         # Adam would blow up the rounding of gradients that are zero, as those of the keys' biases.
         flags += ["--learn_temperature", "True", "--optim", "sgd", "--learning_rate", "0.1"]
-        launch(*launcher, EXAMPLES / "run_ckd.py", *flags)
+        start(EXAMPLES / "run_ckd.py", *flags)
         return weights(folder / name)
 
-    alone = student("ckd", "16", sys.executable)
+    alone = student("ckd", "16", run_script)
     torchrun = Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc_per_node=2"
-    assert_close(student("ckd-two", "8", *torchrun), alone)
+    assert_close(student("ckd-two", "8", lambda *command: run([*torchrun, *command])), alone)
     assert "InfoNCE" in (folder / "ckd/README.md").read_text()
 
 
@@ -150,12 +144,12 @@ def test_a_student_is_fine_tuned_on_triplets_and_goes_on_where_it_was(plain, fol
     flags += ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2", "--save_steps", "2"]
     flags += ["--save_strategy", "steps", "--eval_strategy", "steps", "--eval_steps", "2", "--report_to", "none"]
     flags += ["--sts_dev", folder / "sts.tsv", "--sts_test", folder / "sts.tsv", "--logging_steps", "1"]
-    printed = launch(sys.executable, EXAMPLES / "run_contrastive.py", *flags)
+    printed = run_script(EXAMPLES / "run_contrastive.py", *flags)
     for part in ("loss_positives", "eval_loss_positives", "Step 4: eval_sts", "before", "after"):
         assert part in printed
     assert "trained with retort" in (folder / "tuned/README.md").read_text()
     flags[flags.index("4")] = "6"
-    assert "Going on from" in launch(sys.executable, EXAMPLES / "run_contrastive.py", *flags)
+    assert "Going on from" in run_script(EXAMPLES / "run_contrastive.py", *flags)
 
 
 def test_a_recipe_distils_contrastively_and_fine_tunes_on_triplets(folder):
@@ -172,7 +166,7 @@ def test_a_recipe_distils_contrastively_and_fine_tunes_on_triplets(folder):
     recipe["stages"][0]["arguments"]["queue_size"] = 16
     (folder / "ckd.yaml").write_text(yaml.safe_dump(recipe))
     output = folder / "ckd-recipe"
-    printed = launch(sys.executable, EXAMPLES / "run_recipe.py", folder / "ckd.yaml", "--output_dir", output)
+    printed = run_script(EXAMPLES / "run_recipe.py", folder / "ckd.yaml", "--output_dir", output)
     for part in ("loss_contrastive", "loss_positives", "Stage 2 of 2: triplets"):
         assert part in printed
     finished = [json.loads(path.read_text())["result"] for path in output.glob("stages/*/stage.json")]
@@ -189,12 +183,12 @@ def test_objectives_are_compared_on_the_same_students_and_only_once(folder):
     flags = ["--train_files", folder / "corpus.txt", "--sts", f"own={folder}/sts.tsv", "--teacher", folder / "teacher"]
     flags += ["--students", "0,1", "--seeds", "0", "--batch_size", "16", "--output_dir", folder / "objectives"]
     flags += ["--epochs", "10", "--learning_rate", "0.005", "--objectives", "none", "simcse", "cosine", "ckd"]
-    printed = launch(sys.executable, script, *flags)
+    printed = run_script(script, *flags)
     runs = json.loads((folder / "objectives/objectives.json").read_text())["runs"]
     assert [run["objective"] for run in runs] == ["none", "simcse", "cosine", "ckd"]
     assert len({run["scores"]["own"] for run in runs}) == 4
     assert all(f"{run['scores']['own']:.4f}" in printed for run in runs)
-    assert "ckd, layers 0,1, seed 0" not in launch(sys.executable, script, *flags)
+    assert "ckd, layers 0,1, seed 0" not in run_script(script, *flags)
 
 
 @pytest.mark.promise(2)
@@ -219,7 +213,7 @@ def test_the_quickstart_killed_and_started_again_goes_on_and_says_so(folder):
     assert process.returncode == -signal.SIGKILL
     (stage,) = (output / "stages").glob("01-embeddings-*")
     assert last_complete_checkpoint(stage), "the second step's checkpoint comes before the third step"
-    printed = launch(*command)
+    printed = run_script(*command[1:])
     assert re.search(r"Going on from \S*checkpoint-\d+", printed)
     assert "MRR@10, % of teacher" in printed
     assert re.search(r'SentenceTransformer\(".*recipe"\)', printed)

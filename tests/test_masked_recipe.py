@@ -9,7 +9,8 @@ import test_examples
 import tiny
 import yaml
 from datasets import Dataset
-from test_examples import EXAMPLES, launch, weights
+from scripts import run_script
+from test_examples import EXAMPLES, weights
 from transformers import AutoTokenizer, pipeline
 
 from retort import VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments
@@ -50,7 +51,7 @@ def test_a_teacher_is_trained_from_nothing_and_distilled_into_another_vocabulary
     assert "Stages of the teacher" in printed
     assert "Stages of the student" in printed
     assert not list((folder / "masked").glob("*/*/stage.json"))
-    printed = launch(sys.executable, EXAMPLES / "run_recipe.py", path)
+    printed = run_script(EXAMPLES / "run_recipe.py", path)
     for part in ("Stage 1 of 1: pretraining", "Stage 1 of 1: distillation", "bits per hidden character", "fill-mask"):
         assert part in printed
     output = folder / "masked"

@@ -1,14 +1,13 @@
 """Multi-stage distillation as a user starts it: by a recipe, and stage by stage."""
 
 import json
-import sys
 
 import pytest
 import test_examples
 import tiny
 import yaml
-from scripts import run_under_deepspeed
-from test_examples import EXAMPLES, launch, weights
+from scripts import run_script, run_under_deepspeed
+from test_examples import EXAMPLES, weights
 from without_retort import run_without_retort
 
 folder = test_examples.folder
@@ -39,8 +38,8 @@ def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(f
         stage["arguments"]["num_train_epochs"] = 1
     (folder / "multistage.yaml").write_text(yaml.safe_dump(recipe))
     output = folder / "multistage"
-    command = sys.executable, EXAMPLES / "run_recipe.py", folder / "multistage.yaml", "--output_dir", output
-    printed = launch(*command)
+    command = EXAMPLES / "run_recipe.py", folder / "multistage.yaml", "--output_dir", output
+    printed = run_script(*command)
     for part in (
         "Stages of the assistant",
         "Stage 3 of 3: mcl",
@@ -60,7 +59,7 @@ def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(f
     embedded = run_without_retort(OPEN, output)
     assert "RecurrentBertModel 2" in embedded
     assert f'SentenceTransformer("{output}", trust_remote_code=True)' in (output / "README.md").read_text()
-    assert launch(*command).count("finished") == 4
+    assert run_script(*command).count("finished") == 4
     assert len(list(output.glob("tokenizer-*"))) == 1
 
 
@@ -74,21 +73,21 @@ print(type(student[0].auto_model).__name__, len(student.encode(["a cat", "a dog"
 
 @pytest.mark.promise(2)
 def test_one_stage_by_flags_goes_on_where_it_was_and_serves_the_next(folder, parallel):
-    script = [sys.executable, EXAMPLES / "run_multistage.py"]
+    script = EXAMPLES / "run_multistage.py"
     common = ["--max_length", "32", "--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--parallel_files"]
     common += [*parallel, "--save_strategy", "epoch", "--learning_rate", "1e-3"]
-    first = [*script, "--stage", "translations", "--teacher", folder / "teacher", "--vocab_size", "90", *common]
+    first = [script, "--stage", "translations", "--teacher", folder / "teacher", "--vocab_size", "90", *common]
     first += ["--output_dir", folder / "assistant", "--sts_test", f"own={folder}/sts.tsv"]
-    assert "loss_target" in launch(*first)
-    second = [*script, "--stage", "bottleneck", "--teacher", folder / "assistant", "--layers", "0", "3"]
+    assert "loss_target" in run_script(*first)
+    second = [script, "--stage", "bottleneck", "--teacher", folder / "assistant", "--layers", "0", "3"]
     second += ["--recurrent_steps", "2", "--embedding_size", "8", *common, "--output_dir", folder / "bottleneck"]
-    printed = launch(*second)
+    printed = run_script(*second)
     assert "loss_embedding" in printed
-    assert "finished" in launch(*second)
+    assert "finished" in run_script(*second)
     third = ["--stage", "mcl", "--teacher", folder / "teacher", "--model", folder / "bottleneck", *common]
     third += ["--output_dir", folder / "final"]
-    printed = run_under_deepspeed(script[1], *third, "--deepspeed", EXAMPLES / "deepspeed/zero2.json")
+    printed = run_under_deepspeed(script, *third, "--deepspeed", EXAMPLES / "deepspeed/zero2.json")
     assert printed.count("Stage 1 of 1: mcl") == 1
     assert weights(folder / "final").keys() == weights(folder / "bottleneck").keys()
     with pytest.raises(AssertionError, match=r"invalid choice: 'five' \(choose from '?translations"):
-        launch(*script, "--stage", "five")
+        run_script(script, "--stage", "five")

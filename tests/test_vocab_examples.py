@@ -6,7 +6,8 @@ import sys
 import pytest
 import test_examples
 import tiny
-from test_examples import EXAMPLES, launch
+from scripts import run_script
+from test_examples import EXAMPLES
 from transformers import AutoTokenizer, pipeline
 
 folder = test_examples.folder
@@ -41,9 +42,7 @@ def test_a_teacher_is_trained_and_distilled_into_trained_and_trimmed_vocabularie
     tiny.tokenizer().save_pretrained(folder / "tokenizer")
     sizes = ["--layers", 4, "--hidden_size", 32, "--num_attention_heads", 4, "--max_steps", 4]
     teacher = folder / "mlm-teacher"
-    printed = launch(
-        sys.executable, SCRIPT, "--tokenizer", folder / "tokenizer", *sizes, "--output_dir", teacher, *texts
-    )
+    printed = run_script(SCRIPT, "--tokenizer", folder / "tokenizer", *sizes, "--output_dir", teacher, *texts)
     assert "bits per character" in printed
     for name, flags in {
         "trained": ["--vocab_size", 72, "--vocabulary_loss", "reduce_map", "--hidden_weight", 0.1],
