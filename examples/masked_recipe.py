@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from masked_models import MaskedModel, new_bert
 from own_tokenizer import own_tokenizer
-from recipe import Recipe
+from recipe import OF_LAYERS, Recipe, check_student
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from retort import Stage, StagedRun, shrink
@@ -56,6 +56,9 @@ class MaskedRecipe:
     """A recipe whose `data` has the task masked_lm."""
 
     recipe: Recipe
+
+    def __post_init__(self):
+        check_student(self.recipe.student, OF_LAYERS | {"tokenizer", "weigh_pieces"})
 
     @cached_property
     def text(self) -> MaskedText:

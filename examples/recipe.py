@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from command_line import read_yaml
 from teachers import packaged_model
 
 import retort.trainers
-from retort import DistillTrainer, Stage
+from retort import DistillTrainer, Stage, shrink
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,25 @@ class Recipe:
             return replace(stage, arguments={**stage.arguments, "num_train_epochs": epochs})
 
         return replace(self, stages=tuple(map(longer, self.stages)))
+
+
+# What may be said of a student that is made of another model's layers.
+OF_LAYERS = frozenset(signature(shrink).parameters) - {"teacher", "tokenizer", "teacher_tokenizer", "piece_counts"}
+
+
+def check_student(settings: Mapping[str, Any], *ways: Set[str]) -> None:
+    """See to it that a student is made in one way.
+
+    Args:
+        settings: what a recipe says of it.
+        ways: what may be said of it, for each way in which it can be made.
+
+    Raises:
+        SystemExit: something else is said, or what belongs to different ways.
+    """
+    if not any(settings.keys() <= way for way in ways):
+        told = "; or by ".join(", ".join(sorted(way)) for way in ways)
+        raise SystemExit(f"Here a student is made by {told}. This one has {', '.join(settings)}.")
 
 
 _REQUIRED = ("teacher", "student", "data", "stages", "output_dir")

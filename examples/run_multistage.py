@@ -100,10 +100,7 @@ class StageArguments:
         """As a recipe says it."""
         made = {"layers": self.layers, "recurrent_steps": self.recurrent_steps, "embedding_size": self.embedding_size}
         made |= {"tokenizer": self.vocab_size and {"vocab_size": self.vocab_size}, "model": self.model}
-        given = {name: value for name, value in made.items() if value is not None}
-        if self.model and len(given) > 1:
-            raise SystemExit(f"A student is --model, or made of the teacher, but here are {', '.join(given)}.")
-        return given
+        return {name: value for name, value in made.items() if value is not None}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from own_tokenizer import own_tokenizer
-from recipe import Recipe
+from recipe import OF_LAYERS, Recipe, check_student
 from sentence_corpora import Corpus, Docstrings, Files
 from sentence_flags import sts_of_each
 from sentence_students import SentenceModel, load_sentence_teacher
@@ -30,6 +30,11 @@ class SentenceRecipe:
     """A recipe whose `data` names a corpus of sentences."""
 
     recipe: Recipe
+
+    def __post_init__(self):
+        check_student(self._made_of_teacher, OF_LAYERS | {"tokenizer"}, {"model", "freeze_embeddings"})
+        if self.recipe.assistant:
+            check_student(self.recipe.student, OF_LAYERS)
 
     @cached_property
     def corpus(self) -> Corpus:

@@ -169,6 +169,10 @@ def _fine_tuning(schedule: ScheduleArguments) -> Stage:
 
 
 def _student(flags: StudentArguments, teacher: str) -> dict[str, Any]:
+    sizes = flags.layers or flags.hidden_size or flags.num_attention_heads
+    ways = {"--bilstm": flags.bilstm, "--student": flags.student, "layers or their sizes": sizes}
+    if len(given := [name for name, value in ways.items() if value]) > 1:
+        raise SystemExit(f"A student is made in one way, but here are {' and '.join(given)}.")
     shared = {"freeze_embeddings": flags.freeze_embeddings, "projector": flags.classifier_projector}
     if tokenizer := _tokenizer(flags):
         shared["tokenizer"] = tokenizer

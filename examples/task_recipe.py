@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets import Dataset
 from own_tokenizer import own_tokenizer
-from recipe import Recipe
+from recipe import OF_LAYERS, Recipe, check_student
 from task_students import TaskData, build_student, head_labels, with_head
 from transformers import AutoTokenizer, PreTrainedModel
 
@@ -23,6 +23,14 @@ class TaskRecipe:
     """A recipe whose `data` names a task."""
 
     recipe: Recipe
+
+    def __post_init__(self):
+        any_may = {"tokenizer", "freeze_embeddings", "projector"}
+        check_student(
+            self.recipe.student, OF_LAYERS | any_may, {"model", "embedding_init"} | any_may, {"bilstm"} | any_may
+        )
+        if unknown := self.recipe.evaluation.keys() - {"metric", "onnx"}:
+            raise SystemExit(f"The evaluation of a task has metric and onnx, but not {', '.join(sorted(unknown))}.")
 
     @cached_property
     def task(self) -> Task:
