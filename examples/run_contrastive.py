@@ -18,8 +18,8 @@ import numpy as np
 import transformers
 from command_line import parse
 from datasets import Dataset
-from sentence_flags import STSArguments, sts
-from sentence_students import how_to_use, load_sentence_teacher, resume
+from sentence_flags import STSArguments, load_model, sts
+from sentence_students import how_to_use, resume
 
 from retort import ContrastiveTrainer, ContrastiveTrainingArguments
 from retort.collators import read_groups, tokenize_groups
@@ -42,12 +42,11 @@ def main() -> None:
     """Parse, fine-tune, judge, save."""
     options, measure, args = parse(EncoderArguments, STSArguments, ContrastiveTrainingArguments, description=__doc__)
     with args.main_process_first(desc="reading text"):
-        start = load_sentence_teacher(options.model, options.max_length)
+        start = load_model(options.model, options.max_length, args)
         groups = tokenize_groups(read_groups(options.train_files), start.tokenizer, max_length=options.max_length)
         # Read now: a mistake in a file should not show after hours of training.
         dev, test = measure.read()
         close = dev and tokenize_groups(close_pairs(dev), start.tokenizer, max_length=options.max_length)
-    args.pooler = start.pooling.pooler
     before = sts(start, test) if test and args.process_index == 0 else None
     trainer = ContrastiveTrainer(
         start.model,

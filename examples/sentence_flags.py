@@ -95,12 +95,24 @@ def distil(trainer_class: type[DistillTrainer], description: str) -> None:
 def prepare(options: SentenceArguments, args: DistillTrainingArguments) -> tuple[SentenceModel, Dataset, Dataset]:
     """The teacher, the texts, and their tokens; sets the run's poolers to the teacher's."""
     with args.main_process_first(desc="reading text"):
-        teacher = load_sentence_teacher(options.teacher, options.max_length, args.teacher_pooler)
+        teacher = load_model(options.teacher, options.max_length, args)
         excluded = read_texts(options.exclude_files) if options.exclude_files else ()
         texts = read_texts(options.train_files, exclude=excluded)
         rows = tokenize(texts, teacher.tokenizer, max_length=teacher.pooling.max_length)
-    args.pooler = args.teacher_pooler = teacher.pooling.pooler
     return teacher, texts, rows
+
+
+def load_model(source: str, max_length: int, args: DistillTrainingArguments) -> SentenceModel:
+    """A SentenceTransformer's encoder, or any encoder; sets the run's poolers to its own.
+
+    Raises:
+        SystemExit: --pooler names another. Teacher and student are used in the same way.
+    """
+    model = load_sentence_teacher(source, max_length, args.teacher_pooler, otherwise=args.pooler)
+    if args.pooler not in (DistillTrainingArguments.pooler, model.pooling.pooler):
+        raise SystemExit(f"{source} pools by {model.pooling.pooler!r}, but --pooler {args.pooler!r} was asked for.")
+    args.pooler = args.teacher_pooler = model.pooling.pooler
+    return model
 
 
 def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTrainedModel:

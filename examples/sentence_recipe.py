@@ -62,8 +62,9 @@ class SentenceRecipe:
     @cached_property
     def teacher_model(self) -> SentenceModel:
         """The teacher, with what makes embeddings of its outputs."""
-        pooler = self.recipe.arguments.get("teacher_pooler")
-        return load_sentence_teacher(self.recipe.teacher, self.recipe.data["max_length"], pooler)
+        arguments, max_length = self.recipe.arguments, self.recipe.data["max_length"]
+        pooler, students = arguments.get("teacher_pooler"), arguments.get("pooler", "mean")
+        return load_sentence_teacher(self.recipe.teacher, max_length, pooler, otherwise=students)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -53,22 +53,25 @@ class SentenceModel:
         return SentenceModel(model, self.tokenizer, self.pooling)
 
 
-def load_sentence_teacher(source: str | Path, max_length: int, pooler: str | None = None) -> SentenceModel:
+def load_sentence_teacher(
+    source: str | Path, max_length: int, pooler: str | None = None, *, otherwise: str = "mean"
+) -> SentenceModel:
     """Load a SentenceTransformer's encoder, or any encoder with a pooler named.
 
     Args:
         source: folder or hub id.
         max_length: texts are cut to so many tokens, or to fewer if the teacher's own limit is lower.
-        pooler: for teachers that don't say how they pool; default mean.
+        pooler: which it is to have; a SentenceTransformer says so itself.
+        otherwise: the pooler of one that doesn't say, if `pooler` doesn't either.
 
     Raises:
-        SystemExit: the teacher has layers after its pooler, which an encoder alone does not run.
+        SystemExit: the teacher has layers after its pooler, which an encoder alone does not run; or it pools otherwise.
     """
-    pooling = read_teacher_pooling(source) or TeacherPooling(pooler or "mean", normalize=True, max_length=max_length)
+    pooling = read_teacher_pooling(source) or TeacherPooling(pooler or otherwise, normalize=True, max_length=max_length)
     if pooling.dense is not None:
         raise SystemExit(f"{source} has Dense layers after its pooler. Its encoder alone would teach something else.")
     if pooler not in (None, pooling.pooler):
-        raise SystemExit(f"{source} pools by {pooling.pooler!r}, but --teacher_pooler {pooler!r} was asked for.")
+        raise SystemExit(f"{source} pools by {pooling.pooler!r}, but teacher_pooler {pooler!r} was asked for.")
     pooling = TeacherPooling(pooling.pooler, pooling.normalize, min(max_length, pooling.max_length))
     model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
     return SentenceModel(model, AutoTokenizer.from_pretrained(source), pooling)

@@ -1,0 +1,62 @@
+"""The pooler of a model named on the command line: its own, or the one that a flag names."""
+
+import importlib
+
+import pytest
+import tiny
+from test_examples import EXAMPLES
+
+from retort import DistillTrainingArguments
+from retort.trainers.export import save_sentence_transformer
+
+
+@pytest.fixture
+def plain(tmp_path, tokenizer):
+    """An encoder that doesn't say how it pools."""
+    tiny.model("bert").save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def says_mean(plain):
+    """One that does."""
+    save_sentence_transformer(plain, pooler="mean", max_length=16, normalize=True)
+    return plain
+
+
+@pytest.fixture
+def poolers(tmp_path, monkeypatch):
+    """A model's pooler, and the two of a run, by the flags given."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    load_model = importlib.import_module("sentence_flags").load_model
+
+    def chosen(source, **flags):
+        args = DistillTrainingArguments(str(tmp_path), use_cpu=True, report_to=[], **flags)
+        return load_model(source, 16, args).pooling.pooler, *args.poolers
+
+    return chosen
+
+
+@pytest.mark.parametrize("flag", ["pooler", "teacher_pooler"])
+def test_a_plain_encoder_pools_as_either_flag_says(flag, plain, poolers):
+    assert poolers(plain) == ("mean",) * 3
+    assert poolers(plain, **{flag: "cls"}) == ("cls",) * 3
+
+
+def test_a_sentence_transformer_pools_as_it_says(plain, poolers):
+    save_sentence_transformer(plain, pooler="cls_before_pooler", max_length=16, normalize=True)
+    assert poolers(plain) == ("cls_before_pooler",) * 3
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("flag", ["pooler", "teacher_pooler"])
+def test_another_pooler_than_its_own_is_refused(flag, says_mean, poolers):
+    with pytest.raises(SystemExit, match=r"model pools by 'mean', but .*pooler 'cls' was asked for"):
+        poolers(says_mean, **{flag: "cls"})
+
+
+@pytest.mark.promise(9)
+def test_two_poolers_are_refused(plain, poolers):
+    with pytest.raises(SystemExit, match=r"pools by 'mean_last_two', but --pooler 'cls'"):
+        poolers(plain, pooler="cls", teacher_pooler="mean_last_two")
