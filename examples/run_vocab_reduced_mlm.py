@@ -27,7 +27,7 @@ from datasets import Dataset
 from masked_models import how_to_use, new_bert
 from own_tokenizer import own_tokenizer
 from sentence_students import resume
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from retort import VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments, shrink
 from retort.collators import count_tokens, read_texts, tokenize_spans
@@ -80,6 +80,15 @@ class VocabularyArguments:
             raise SystemExit("Give the student's tokenizer: --tokenizer, or --vocab_size for one made for the text.")
         if self.teacher is None and self.tokenizer is None:
             raise SystemExit("Without --teacher there is no tokenizer to resemble: give --tokenizer.")
+        if self.trim and self.tokenizer:
+            raise SystemExit("--trim makes a tokenizer of the teacher's, but --tokenizer names one: give one.")
+        of_teacher = {
+            "--weigh_pieces": self.weigh_pieces,
+            "--layer_init": self.layer_init != "select",
+            "several --layers": self.layers and len(self.layers) > 1,
+        }
+        if self.teacher is None and (given := [flag for flag, is_given in of_teacher.items() if is_given]):
+            raise SystemExit(f"{', '.join(given)}: for students made of a --teacher, but there is none.")
 
 
 def main() -> None:
@@ -96,6 +105,7 @@ def main() -> None:
             found and tokenize_spans(found, ours, teacher_tokenizer=theirs, max_length=options.max_length)
             for found in (texts, dev)
         )
+    set_seed(args.seed)  # the weights of a new model
     student = distilled_model(options, texts, ours, theirs) if options.teacher else new_model(options, ours)
     trainer = VocabReducedMLMTrainer(
         student,
@@ -143,8 +153,6 @@ def distilled_model(
 
 def new_model(options: VocabularyArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A BERT with weights drawn by chance."""
-    if options.layers and len(options.layers) > 1:
-        raise SystemExit(f"--layers {options.layers} names layers of a teacher. Without one, give their number.")
     given = {
         "layers": options.layers and options.layers[0],
         "hidden_size": options.hidden_size,

@@ -6,9 +6,10 @@ import sys
 import pytest
 import test_examples
 import tiny
+import torch
 from scripts import run_script
-from test_examples import EXAMPLES
-from transformers import AutoTokenizer, pipeline
+from test_examples import EXAMPLES, weights
+from transformers import AutoConfig, AutoTokenizer, pipeline
 
 folder = test_examples.folder
 SCRIPT = EXAMPLES / "run_vocab_reduced_mlm.py"
@@ -40,10 +41,15 @@ def run(monkeypatch, capsys):
 @pytest.mark.promise(5)
 def test_a_teacher_is_trained_and_distilled_into_trained_and_trimmed_vocabularies(folder, texts, run):
     tiny.tokenizer().save_pretrained(folder / "tokenizer")
-    sizes = ["--layers", 4, "--hidden_size", 32, "--num_attention_heads", 4, "--max_steps", 4]
     teacher = folder / "mlm-teacher"
-    printed = run_script(SCRIPT, "--tokenizer", folder / "tokenizer", *sizes, "--output_dir", teacher, *texts)
-    assert "bits per character" in printed
+    new = ["--tokenizer", folder / "tokenizer", "--layers", 4, "--hidden_size", 32, "--intermediate_size", 48]
+    new += ["--num_attention_heads", 4, "--max_steps", 4, *texts]
+    assert "bits per character" in run_script(SCRIPT, *new, "--output_dir", teacher)
+    run(SCRIPT.stem, *new, "--output_dir", folder / "mlm-teacher-again")
+    again = weights(folder / "mlm-teacher-again")
+    assert all(torch.equal(tensor, again[name]) for name, tensor in weights(teacher).items())
+    config = AutoConfig.from_pretrained(teacher)
+    assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (4, 32, 48)
     for name, flags in {
         "trained": ["--vocab_size", 72, "--vocabulary_loss", "reduce_map", "--hidden_weight", 0.1],
         "trimmed": ["--vocab_size", 70, "--trim", True, "--vocabulary_loss", "match", "--contrast_weight", 0.1],
@@ -82,10 +88,16 @@ def test_a_vocabulary_is_made_and_set_beside_the_teachers(how, told, folder, tex
 @pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"teacher": "x"}, "Give the student's tokenizer"), ({"vocab_size": 50}, "there is no tokenizer to resemble")],
-    ids=["no tokenizer", "no teacher"],
+    [
+        ({"teacher": "x"}, "Give the student's tokenizer"),
+        ({"vocab_size": 50}, "there is no tokenizer to resemble"),
+        ({"teacher": "x", "tokenizer": "y", "trim": True}, "but --tokenizer names one"),
+        ({"tokenizer": "y", "layers": [0, 3], "weigh_pieces": True}, "--weigh_pieces, several --layers: for students"),
+        ({"tokenizer": "y", "layer_init": "average"}, "--layer_init: for students"),
+    ],
+    ids=["no tokenizer", "no teacher", "two tokenizers", "layers of no teacher", "means of no teacher"],
 )
-def test_flags_that_name_no_tokenizer_are_refused(given, message, monkeypatch):
+def test_flags_that_do_not_go_together_are_refused(given, message, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     script = importlib.import_module(SCRIPT.stem)
     with pytest.raises(SystemExit, match=message):
