@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -146,6 +147,7 @@ def changed_arguments(args: TrainingArguments) -> dict[str, str]:
     return changed
 
 
-def package_versions() -> dict[str, str]:
+@cache  # every checkpoint has a card, and all of a package's metadata is parsed for its version
+def package_versions() -> Mapping[str, str]:
     """Versions of the packages that a run's numbers depend on."""
     return {name: version(name) for name in ("retort", "torch", "transformers", "tokenizers", "datasets", "accelerate")}
