@@ -31,10 +31,10 @@ CASES = [
 @pytest.mark.promise(2)
 @pytest.mark.parametrize(("trainer", "cached", "world", "zero"), CASES)
 def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(trainer, cached, world, zero, tmp_path):
-    # 128 rows in steps of 16 or 32: 24 or 12 steps over 3 epochs, saved every 2.
-    kill_at = random.randint(3, 23 if world == 1 else 11)
+    # 128 rows in steps of 16 or 32: 16 or 8 steps over 2 epochs, saved every 2.
+    kill_at = random.randint(3, 15 if world == 1 else 7)
     print(f"killed at step {kill_at}")
-    common = {"folder": str(tmp_path), "zero": zero, "trainer": trainer, "cached": cached}
+    common = {"folder": str(tmp_path), "zero": zero, "trainer": trainer, "cached": cached, "num_train_epochs": 2}
     assert run_on_ranks(jobs.distil, world, name="whole", **common) == [0] * world
     assert KILLED in run_on_ranks(jobs.distil, world, name="killed", kill_at=kill_at, **common)
     assert run_on_ranks(jobs.distil, world, name="killed", resume=True, **common) == [0] * world
