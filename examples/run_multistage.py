@@ -37,6 +37,7 @@ from sentence_recipe import SentenceRecipe
 from retort import MCLTrainer, Stage
 
 EMBEDDINGS = {"embedding_weight": 1.0, "embedding_loss": "mse"}
+POOLERS = {"pooler", "teacher_pooler"}
 STAGES = {
     "translations": Stage("translations", {"mcl_weight": 0.0}, data="translations", trainer=MCLTrainer),
     "bottleneck": Stage(
@@ -129,6 +130,8 @@ def recipe_of(stage: Stage, options: StageArguments, settings: dict[str, Any]) -
     """
     output_dir, push = settings.pop("output_dir"), settings.pop("push_to_hub", False)
     hub_id = settings.pop("hub_model_id", None) or output_dir.rstrip("/").rsplit("/", 1)[-1]
+    # Of models, by which they are judged as well; a stage's own say what alone is compared there.
+    poolers = {name: settings.pop(name) for name in POOLERS - stage.arguments.keys() if name in settings}
     data = {"parallel_files": options.parallel_files, "train_files": options.train_files, "alpha": options.alpha}
     measures = {"sts_dev": options.sts_dev, "sts_test": options.sts_test, "bitext": options.bitext}
     return Recipe(
@@ -137,6 +140,7 @@ def recipe_of(stage: Stage, options: StageArguments, settings: dict[str, Any]) -
         student=options.student(),
         data=data | {"max_length": options.max_length},
         stages=(replace(stage, arguments=settings),),
+        arguments=poolers,
         evaluation={name: dict(map(named_file, files)) for name, files in measures.items()},
         output_dir=output_dir,
         push_to_hub=hub_id if push else None,

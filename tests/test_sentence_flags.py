@@ -60,3 +60,14 @@ def test_another_pooler_than_its_own_is_refused(flag, says_mean, poolers):
 def test_two_poolers_are_refused(plain, poolers):
     with pytest.raises(SystemExit, match=r"pools by 'mean_last_two', but --pooler 'cls'"):
         poolers(plain, pooler="cls", teacher_pooler="mean_last_two")
+
+
+@pytest.mark.parametrize("flag", ["pooler", "teacher_pooler"])
+def test_models_of_a_stage_are_judged_by_the_pooler_they_learn_with(flag, plain, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    script = importlib.import_module("run_multistage")
+    options = script.StageArguments("recurrent", str(plain), max_length=16)
+    settings = {"output_dir": str(tmp_path / "out"), flag: "cls"}
+    work = script.SentenceRecipe(script.recipe_of(script.STAGES["recurrent"], options, settings))
+    assert work.teacher_model.pooling.pooler == "cls"
+    assert work.as_sentence_model(plain).pooling.pooler == "cls"
