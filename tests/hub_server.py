@@ -12,14 +12,13 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import pytest
 import yaml
 
 USER = "tester"
@@ -126,13 +125,6 @@ class LocalHub:
         """Path -> content of all files on the main branch."""
         repository = self.repositories[repository_id]
         return {path: file.content for path, file in repository.commits[repository.head].items()}
-
-
-@pytest.fixture(name="hub")
-def local_hub() -> Iterator[LocalHub]:
-    """A Hub without any model. Import it where it is used."""
-    with LocalHub() as server:
-        yield server
 
 
 def route(method: str, pattern: str) -> Callable:

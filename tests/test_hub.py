@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 import tiny
 import torch
-from hub_server import USER, LocalHub, Repository, local_hub  # noqa: F401
+from hub_server import USER, LocalHub, Repository
 from processes import run
 from safetensors.torch import load_file
 from without_retort import run_without_retort
@@ -48,6 +48,13 @@ save_file({
     "example": torch.tensor(embeddings),
 }, results)
 """
+
+
+@pytest.fixture
+def hub():
+    """A Hub without any model."""
+    with LocalHub() as server:
+        yield server
 
 
 @pytest.fixture

@@ -217,7 +217,10 @@ def test_a_checkpoint_that_was_being_replaced_comes_back_if_the_new_one_fails(tm
 def test_every_rank_waits_for_the_marker_and_the_marker_for_every_rank(tmp_path):
     folder = tmp_path / "checkpoint-3"
     seen = []
-    barrier = lambda: seen.append((folder / INCOMPLETE_MARKER).exists())  # noqa: E731
+
+    def barrier():
+        seen.append((folder / INCOMPLETE_MARKER).exists())
+
     with checkpoint_in_progress(folder, wait_for_everyone=barrier):
         (folder / "trainer_state.json").write_text("{}")
     assert seen == [True, True]

@@ -8,8 +8,7 @@ os.environ["DS_ACCELERATOR"] = "cpu"
 
 import shared_memory
 import torch
-import transformers
-from transformers import Trainer  # noqa: F401
+import transformers.trainer
 
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
