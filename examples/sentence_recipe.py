@@ -21,9 +21,6 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from retort import Stage, StagedRun, shrink, tokenize
 from retort.collators import tokenize_groups
 
-# Of what a recipe says of a student, what `shrink` is not told.
-_NOT_OF_SHRINK = ("model", "tokenizer", "freeze_embeddings")
-
 
 @dataclass(frozen=True)
 class SentenceRecipe:
@@ -181,5 +178,5 @@ class SentenceRecipe:
 
 
 def _shrunk(parent: PreTrainedModel, settings: Mapping[str, Any], **tokenizers: Any) -> PreTrainedModel:
-    settings = {name: value for name, value in settings.items() if name not in _NOT_OF_SHRINK}
-    return shrink(parent, **settings, **tokenizers).eval()
+    of_layers = {name: value for name, value in settings.items() if name in OF_LAYERS}
+    return shrink(parent, **of_layers, **tokenizers).eval()

@@ -70,6 +70,16 @@ class StudentArguments:
         metadata={"help": "Put a projector into the teacher's width before the classifier; it folds away on export."},
     )
 
+    def __post_init__(self):
+        sizes = self.layers or self.hidden_size or self.num_attention_heads
+        ways = {"--bilstm": self.bilstm, "--student": self.student, "layers or their sizes": sizes}
+        if len(given := [name for name, value in ways.items() if value]) > 1:
+            raise SystemExit(f"A student is made in one way, but here are {' and '.join(given)}.")
+        if self.bilstm and len(self.bilstm) != 2:
+            raise SystemExit(f"--bilstm takes two widths, of word embeddings and of the state, not {self.bilstm}.")
+        if sum(map(bool, (self.student_tokenizer, self.vocab_size, self.trim_to))) > 1:
+            raise SystemExit("A student has one tokenizer: give --student_tokenizer, --vocab_size or --trim_to.")
+
 
 @dataclass
 class ScheduleArguments:
@@ -169,16 +179,10 @@ def _fine_tuning(schedule: ScheduleArguments) -> Stage:
 
 
 def _student(flags: StudentArguments, teacher: str) -> dict[str, Any]:
-    sizes = flags.layers or flags.hidden_size or flags.num_attention_heads
-    ways = {"--bilstm": flags.bilstm, "--student": flags.student, "layers or their sizes": sizes}
-    if len(given := [name for name, value in ways.items() if value]) > 1:
-        raise SystemExit(f"A student is made in one way, but here are {' and '.join(given)}.")
     shared = {"freeze_embeddings": flags.freeze_embeddings, "projector": flags.classifier_projector}
     if tokenizer := _tokenizer(flags):
         shared["tokenizer"] = tokenizer
     if flags.bilstm:
-        if len(flags.bilstm) != 2:
-            raise SystemExit(f"--bilstm takes two widths, of word embeddings and of the state, not {flags.bilstm}.")
         sizes = dict(zip(("embedding_size", "lstm_hidden_size"), flags.bilstm, strict=True))
         return {"bilstm": sizes | {"embedding_init": flags.embedding_init}} | shared
     if flags.student:
@@ -193,8 +197,6 @@ def _student(flags: StudentArguments, teacher: str) -> dict[str, Any]:
 def _tokenizer(flags: StudentArguments) -> str | dict[str, int] | None:
     """What a recipe says of a student's own tokenizer."""
     made = {name: size for name in ("vocab_size", "trim_to") if (size := getattr(flags, name))}
-    if len(made) + bool(flags.student_tokenizer) > 1:
-        raise SystemExit("A student has one tokenizer: give --student_tokenizer, --vocab_size or --trim_to.")
     return flags.student_tokenizer or made or None
 
 
