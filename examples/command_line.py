@@ -80,8 +80,14 @@ def parse_given(
 
 
 def named_file(given: str) -> tuple[str, str]:
-    """NAME=FILE; a file alone goes by its name."""
+    """NAME=FILE; a file alone goes by its name.
+
+    Raises:
+        SystemExit: nothing where the file should be; its path would be the current folder.
+    """
     name, _, file = given.rpartition("=")
+    if not file:
+        raise SystemExit(f"{given!r} names no file. Give NAME=FILE, or FILE.")
     return name or Path(file).stem, file
 
 

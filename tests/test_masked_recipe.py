@@ -72,6 +72,15 @@ def test_a_teacher_is_trained_from_nothing_and_distilled_into_another_vocabulary
     assert all((before[name] == value).all() for name, value in weights(output).items())
 
 
+def test_frozen_words_do_not_learn(recipe, folder, examples):
+    student = recipe["student"] | {"freeze_embeddings": True}
+    path = written(recipe, folder, student=student)
+    work = importlib.import_module("masked_recipe").MaskedRecipe(importlib.import_module("recipe").read_recipe(path))
+    run = work.staged_run(work.new_teacher())
+    words = run.materials.student.get_input_embeddings().weight.numel()
+    assert run.plan[0].parameters - run.plan[0].trainable == words
+
+
 def test_what_guesses_cost_is_what_the_trainer_says(tmp_path, examples):
     masked_models = importlib.import_module("masked_models")
     tokenizer, texts = tiny.tokenizer(), Dataset.from_dict({"text": tiny.sentences(150, seed=6)})

@@ -1,4 +1,4 @@
-"""The pooler of a model named on the command line: its own, or the one that a flag names."""
+"""Models and files named on the command line: how a model pools, and what a file is called."""
 
 import importlib
 
@@ -71,3 +71,24 @@ def test_models_of_a_stage_are_judged_by_the_pooler_they_learn_with(flag, plain,
     work = script.SentenceRecipe(script.recipe_of(script.STAGES["recurrent"], options, settings))
     assert work.teacher_model.pooling.pooler == "cls"
     assert work.as_sentence_model(plain).pooling.pooler == "cls"
+
+
+@pytest.fixture
+def named_file(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("command_line").named_file
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [("en=sts/en.tsv", ("en", "sts/en.tsv")), ("sts/en.tsv", ("en", "sts/en.tsv")), ("=en.tsv", ("en", "en.tsv"))],
+)
+def test_a_file_goes_by_the_name_given_or_its_own(given, found, named_file):
+    assert named_file(given) == found
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("given", ["en=", ""])
+def test_a_name_without_a_file_is_refused(given, named_file):
+    with pytest.raises(SystemExit, match=f"'{given}' names no file"):
+        named_file(given)
