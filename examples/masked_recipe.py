@@ -125,7 +125,6 @@ class MaskedRecipe:
             teacher=teacher,
             processing_class=self.tokenizer,
             teacher_processing_class=self.teacher_tokenizer,
-            freeze_words=self.recipe.student.get("freeze_embeddings", False),
         )
 
     def _run(

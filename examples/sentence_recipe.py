@@ -86,7 +86,10 @@ class SentenceRecipe:
         """The first model beside the teacher before its first stage: of the teacher, or a checkpoint (`model`)."""
         settings = self._made_of_teacher
         if "model" in settings:
-            return AutoModel.from_pretrained(settings["model"], dtype=torch.float32).eval()
+            model = AutoModel.from_pretrained(settings["model"], dtype=torch.float32).eval()
+            if settings.get("freeze_embeddings"):
+                model.get_input_embeddings().weight.requires_grad_(False)
+            return model
         own = {"tokenizer": self.tokenizer, "teacher_tokenizer": self.teacher_model.tokenizer}
         return _shrunk(self.teacher_model.model, settings, **own if "tokenizer" in settings else {})
 
@@ -105,23 +108,22 @@ class SentenceRecipe:
         assistant = self.recipe.assistant
         if assistant is None or assistant.model:
             return None
-        return self._run(assistant.stages, self.start(), assistant.student, "assistant")
+        return self._run(assistant.stages, self.start(), "assistant")
 
     def staged_run(self, assistant: PreTrainedModel | str | Path | None = None) -> StagedRun:
         """The student's stages. `assistant` is the finished one; or any of its shape, to look at the plan."""
         if assistant is None:
-            return self._run(self.recipe.stages, self.start(), self.recipe.student, "stages")
+            return self._run(self.recipe.stages, self.start(), "stages")
         parent = assistant
         if not isinstance(parent, PreTrainedModel):
             parent = load_sentence_teacher(assistant, self.recipe.data["max_length"], self._arguments["pooler"]).model
         student = _shrunk(parent, self.recipe.student)
-        return self._run(self.recipe.stages, student, self.recipe.student, "stages", assistant)
+        return self._run(self.recipe.stages, student, "stages", assistant)
 
     def _run(
         self,
         stages: Sequence[Stage],
         student: PreTrainedModel,
-        settings: Mapping[str, Any],
         folder: str,
         assistant: PreTrainedModel | str | Path | None = None,
     ) -> StagedRun:
@@ -137,7 +139,6 @@ class SentenceRecipe:
             teacher_processing_class=self.teacher_model.tokenizer,
             arguments=self._arguments,
             score=self._score if self.corpus.dev else None,
-            freeze_words=settings.get("freeze_embeddings", False),
         )
 
     @property

@@ -100,8 +100,8 @@ class TaskRecipe:
             score=self.teacher_data.dev_score,
         )
 
-    def student(self, teacher: PreTrainedModel) -> tuple[PreTrainedModel, bool]:
-        """The student before its first stage, and whether its word embeddings are frozen."""
+    def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
+        """The student before its first stage."""
         theirs = self.data.teacher_tokenizer
         tokenizers = (self.data.tokenizer, theirs) if theirs is not None else None
         seed = self.recipe.stages[0].arguments.get("seed", 42)
@@ -109,10 +109,9 @@ class TaskRecipe:
 
     def staged_run(self, teacher: str) -> StagedRun:
         """The student's stages. `teacher` is the fine-tuned one; or any of its shape, to look at the plan."""
-        student, freeze = self.student(with_head(teacher, self.task))
         return StagedRun(
             self.recipe.stages,
-            student,
+            self.student(with_head(teacher, self.task)),
             teacher,
             folder=Path(self.recipe.output_dir) / "stages",
             data=self._rows(),
@@ -121,7 +120,6 @@ class TaskRecipe:
             teacher_processing_class=self.data.teacher_tokenizer,
             arguments=self.recipe.arguments,
             score=self.data.dev_score,
-            freeze_words=freeze,
         )
 
     def _rows(self) -> Mapping[str, Dataset]:

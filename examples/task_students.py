@@ -206,7 +206,7 @@ def build_student(
     task: Task,
     seed: int = 42,
     tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase] | None = None,
-) -> tuple[PreTrainedModel, bool]:
+) -> PreTrainedModel:
     """A student for a teacher with a head.
 
     Args:
@@ -220,7 +220,7 @@ def build_student(
         tokenizers: the student's and the teacher's, where they differ.
 
     Returns:
-        The student, and whether its word embeddings are to stay frozen.
+        The student.
     """
     settings = {name: value for name, value in settings.items() if name != "tokenizer"}
     if tokenizers and ("bilstm" in settings or {"model", "embedding_init"} <= settings.keys()):
@@ -240,7 +240,9 @@ def build_student(
     set_seed(seed)
     if project:
         add_projector(student, teacher.config.hidden_size)
-    return student, freeze
+    if freeze:
+        student.get_input_embeddings().weight.requires_grad_(False)
+    return student
 
 
 @torch.no_grad()

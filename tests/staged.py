@@ -66,10 +66,12 @@ def rows(tokenizer, count: int, seed: int, labelled: bool) -> Dataset:
     return tokenize(Dataset.from_dict({"words": words, "labels": labels}), tokenizer, words="words", labels="labels")
 
 
-def staged_run(folder: str | Path, stages=STAGES, *, teacher=None, callbacks=(), **changes) -> StagedRun:
+def staged_run(
+    folder: str | Path, stages=STAGES, *, teacher=None, callbacks=(), freeze_embeddings=False, **changes
+) -> StagedRun:
     tokenizer = tiny.tokenizer()
     model = tiny.model("bert", "token", layers=4)
-    student = shrink(model, layers=2, hidden_size=16)
+    student = shrink(model, layers=2, hidden_size=16, freeze_embeddings=freeze_embeddings)
     torch.manual_seed(1)
     add_projector(student, model.config.hidden_size)
     settings = {

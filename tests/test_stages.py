@@ -78,7 +78,7 @@ def test_the_plan_tells_rows_and_parameters(tmp_path):
 
 def test_frozen_words_are_not_counted_as_trainable(tmp_path):
     words = tiny.VOCAB_SIZE * 16
-    free, frozen = (staged.staged_run(tmp_path, freeze_words=freeze).plan for freeze in (False, True))
+    free, frozen = (staged.staged_run(tmp_path, freeze_embeddings=freeze).plan for freeze in (False, True))
     assert [a.trainable - b.trainable for a, b in zip(free, frozen, strict=True)] == [words, words, 0, 0, words, 0]
 
 

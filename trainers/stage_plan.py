@@ -66,13 +66,12 @@ class Materials:
     """What all stages work with.
 
     Attributes:
-        student: before the first stage.
+        student: before the first stage. A table of word embeddings that is frozen there never learns.
         teacher: as `DistillTrainer` takes it; None where there are only labels to learn from.
         assistant: who teaches in the stages that say so, in the student's own tokens; or None.
         data: name -> tokenised rows.
         eval_dataset: tokenised development rows.
         arguments: of every stage's trainer; a stage's own win.
-        freeze_words: whether the table of word embeddings never learns.
     """
 
     student: PreTrainedModel
@@ -81,7 +80,11 @@ class Materials:
     data: Mapping[str, Dataset]
     eval_dataset: Dataset | None
     arguments: Mapping[str, Any]
-    freeze_words: bool
+
+    @property
+    def freeze_words(self) -> bool:
+        """Whether the table of word embeddings never learns, even where a stage trains its group."""
+        return not self.student.get_input_embeddings().weight.requires_grad
 
 
 def plan_stages(stages: Sequence[Stage], materials: Materials, folder: Path) -> list[PlannedStage]:

@@ -67,7 +67,8 @@ class StagedRun:
 
     Args:
         stages: in their order; those with `gradual_unfreezing` or `chunk_rows` are unfolded.
-        student: before the first stage. It stays as it is.
+        student: before the first stage. It stays as it is. A table of word embeddings that is frozen (see
+            `shrink(freeze_embeddings=True)`) never learns; of all else, the stages say what does.
         teacher: as `DistillTrainer` takes it; None where there are only labels to learn from.
         folder: where the stages' folders lie.
         data: name -> tokenised rows (see `retort.collators.tokenize`).
@@ -78,7 +79,6 @@ class StagedRun:
         arguments: of every stage's trainer; a stage's own win.
         score: of a student on development data; it is added to every evaluation, and its first value tells which
             stage was the best.
-        freeze_words: never train the table of word embeddings.
         callbacks: for every stage's trainer.
 
     Raises:
@@ -99,10 +99,9 @@ class StagedRun:
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
         arguments: Mapping[str, Any] | None = None,
         score: Score | None = None,
-        freeze_words: bool = False,
         callbacks: Sequence[TrainerCallback] = (),
     ):
-        self.materials = Materials(student, teacher, assistant, data, eval_dataset, arguments or {}, freeze_words)
+        self.materials = Materials(student, teacher, assistant, data, eval_dataset, arguments or {})
         self.stages, self.folder = list(stages), Path(folder)
         self.tokenizers = {"processing_class": processing_class, "teacher_processing_class": teacher_processing_class}
         self.score, self.callbacks = score, list(callbacks)
