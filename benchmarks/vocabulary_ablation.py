@@ -42,9 +42,9 @@ VARIANTS = {
     "match": {"vocabulary_weight": 2.0, "vocabulary_loss": "match"},
     "reduce": {"vocabulary_weight": 2.0, "vocabulary_loss": "reduce"},
     "reduce_map": {"vocabulary_weight": 2.0, "vocabulary_loss": "reduce_map"},
-    "MSE": {"hidden_weight": 0.1},
-    "contrast": {"contrast_weight": 0.1},
-    "hyperbolic": {"contrast_weight": 0.1, "contrast_space": "hyperbolic"},
+    "MSE": {"hidden_weight": 0.1, "layer_map": "last"},
+    "contrast": {"contrast_weight": 0.1, "layer_map": "last"},
+    "hyperbolic": {"contrast_weight": 0.1, "contrast_space": "hyperbolic", "layer_map": "last"},
 }
 # The same for teacher and students.
 FINE_TUNING = {
