@@ -36,15 +36,16 @@ from recipe import Recipe, read_recipe
 from task_recipe import TaskRecipe
 from task_students import with_head
 
-NOTHING = {"vocabulary_weight": 0.0, "hidden_weight": 0.0, "contrast_weight": 0.0}
+# No teacher. Where a variant compares hidden states, it does so at the top of both models.
+NOTHING = {"vocabulary_weight": 0.0, "hidden_weight": 0.0, "contrast_weight": 0.0, "layer_map": "last"}
 VARIANTS = {
     "MLM": {},
     "match": {"vocabulary_weight": 2.0, "vocabulary_loss": "match"},
     "reduce": {"vocabulary_weight": 2.0, "vocabulary_loss": "reduce"},
     "reduce_map": {"vocabulary_weight": 2.0, "vocabulary_loss": "reduce_map"},
-    "MSE": {"hidden_weight": 0.1, "layer_map": "last"},
-    "contrast": {"contrast_weight": 0.1, "layer_map": "last"},
-    "hyperbolic": {"contrast_weight": 0.1, "contrast_space": "hyperbolic", "layer_map": "last"},
+    "MSE": {"hidden_weight": 0.1},
+    "contrast": {"contrast_weight": 0.1},
+    "hyperbolic": {"contrast_weight": 0.1, "contrast_space": "hyperbolic"},
 }
 # The same for teacher and students.
 FINE_TUNING = {
