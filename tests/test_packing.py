@@ -166,8 +166,10 @@ def test_bf16_autocast_works_forwards_and_backwards(family):
         output = packed.flatten(model(**packed_inputs).last_hidden_state)
     assert (output - expected).norm() < 0.05 * expected.norm()
     for name, gradient in gradients(model, output, weight).items():
-        reference = expected_gradients[name]
-        assert (gradient - reference).norm() <= 0.1 * reference.norm() + 1e-3 * reference.numel() ** 0.5, name
+        # A key's bias moves all scores of a query alike, which softmax undoes: its gradient is zero, and here rounding.
+        if not name.endswith("key.bias"):
+            reference = expected_gradients[name]
+            assert (gradient - reference).norm() < 0.05 * reference.norm(), name
 
 
 def test_attention_dropout_is_applied_in_training_only():
