@@ -10,14 +10,14 @@ The recipe's teacher is trained once, if there is none. Its student is trained, 
 - `MSE`, `contrast`, `hyperbolic`: hidden tokens, and its teacher's hidden states.
 
 After https://arxiv.org/abs/2205.02340. Each is judged by what hidden words of the recipe's test files cost, and by the
-tasks named, for which it is fine-tuned. Started again, it goes on where it was.
+tasks named, for which it is fine-tuned; the teacher once with each seed. Started again, it goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -71,10 +71,10 @@ def variant_of(recipe: Recipe, name: str, vocab_size: int, seed: int) -> MaskedR
 
 
 def judge(
-    model: MaskedModel, folder: Path, work: MaskedRecipe, tasks: Mapping[str, Mapping[str, str]], seed: int
+    model: MaskedModel, folder: Path, work: MaskedRecipe, tasks: Mapping[str, Mapping[str, str]], seeds: Sequence[int]
 ) -> dict[str, float]:
-    """What a masked language model is worth: on tasks, their mean first, and on hidden words."""
-    scores = {name: fine_tuned(folder, data, seed) for name, data in tasks.items()}
+    """What a masked language model is worth: on tasks, with each of `seeds`, their mean first; and on hidden words."""
+    scores = {name: fmean(fine_tuned(folder, data, seed) for seed in seeds) for name, data in tasks.items()}
     mean = {"mean of tasks": fmean(scores.values())} if scores else {}
     return {**mean, **scores, BITS: model.bits_per_character(work.text.test)}
 
@@ -95,7 +95,7 @@ def run(recipe: Recipe, teacher: Path | str, variant: str, vocab_size: int, seed
     best = best_stage(results)
     student = work.as_masked_model(best.folder, work.tokenizer)
     size = Footprint.of(student.model)
-    quality = judge(student, best.folder, work, tasks, seed)
+    quality = judge(student, best.folder, work, tasks, [seed])
     print(
         f"{variant}, {vocab_size:,} tokens, seed {seed}: {size.parameters:,} parameters; {in_words(quality)}",
         flush=True,
@@ -124,7 +124,7 @@ def main() -> None:
     teacher = best_stage(training.run()).folder if training else recipe.teacher
     model = work.as_masked_model(teacher, work.teacher_tokenizer)
     beside = Path(recipe.output_dir) / "teacher" / "tasks"
-    reference = judge_teacher(model, beside, work, tasks)
+    reference = judge_teacher(model, beside, work, tasks, options.seeds)
     runs = [
         run(recipe, teacher, variant, size, seed, tasks)
         for seed in options.seeds
@@ -135,11 +135,13 @@ def main() -> None:
     tell(runs, ("teacher", reference), output, options, metrics=list(reference))
 
 
-def judge_teacher(model: MaskedModel, folder: Path, work: MaskedRecipe, tasks: Mapping) -> dict[str, float]:
+def judge_teacher(
+    model: MaskedModel, folder: Path, work: MaskedRecipe, tasks: Mapping, seeds: Sequence[int]
+) -> dict[str, float]:
     """The teacher's scores; it is written beside what it is fine-tuned to, as it may lie elsewhere."""
     model.model.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
-    quality, size = judge(model, folder, work, tasks, seed=42), Footprint.of(model.model)
+    quality, size = judge(model, folder, work, tasks, seeds), Footprint.of(model.model)
     print(f"teacher: {size.parameters:,} parameters, {size.megabytes:.1f} MB; {in_words(quality)}", flush=True)
     return quality
 
