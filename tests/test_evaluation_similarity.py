@@ -17,7 +17,7 @@ def vectors():
 
 
 def off_diagonal(vectors):
-    return cosine_similarity(vectors)[~np.eye(len(vectors), dtype=bool)]
+    return cosine_similarity(vectors.double())[~np.eye(len(vectors), dtype=bool)]
 
 
 def test_agreement_is_spearman_over_pairs_of_different_rows(vectors):
