@@ -120,5 +120,6 @@ def _alignment(spans: BatchSpans, one_to_one: bool) -> TokenAlignment:
 
 def _in_pairs(side: Tensor, paired: Tensor) -> Tensor:
     """The tokens of one side that are in paired spans, span by span."""
-    tokens = ((side >= 0) & paired[side]).nonzero().flatten()
+    tokens = (side >= 0).nonzero().flatten()
+    tokens = tokens[paired[side[tokens]]]
     return tokens[torch.argsort(side[tokens], stable=True)]

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retort.collators import DistillationCollator, SpanCollator, View, tokenize_spans
@@ -75,6 +75,7 @@ SIDE = st.lists(st.integers(-1, 4), min_size=1, max_size=7)
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(SIDE, SIDE), min_size=1, max_size=6), st.booleans(), st.booleans())
+@example([([-1], [-1])], False, False)  # no span at all
 def test_spans_follow_the_order_of_the_rows_in_every_view(sides, packed, teacher_packed):
     rows = [row(*pair, text_id=100 + i, start=100 * i) for i, pair in enumerate(sides)]
     batch = collate(rows, View(0, packed=packed), View(0, packed=teacher_packed))
