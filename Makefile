@@ -10,7 +10,7 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 18
 
 quickstart: $(VENV)/.quickstart  ## distil a real sentence encoder on this machine, with a report
-	$(BIN)/python examples/run_recipe.py examples/recipes/quickstart.yaml $(ARGS)
+	$(BIN)/python examples/run_recipe.py quickstart $(ARGS)
 
 test: $(VENV)/.dev  ## run the tests, offline
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -28,14 +26,12 @@ from torch.profiler import profile
 from transformers import AutoModel, AutoTokenizer
 
 from retort import CKDTrainer, CKDTrainingArguments, shrink, tokenize
-from retort.collators import docstring_corpus
+from retort.data import docstring_corpus
 from retort.evaluation import describe_machine
-from retort.evaluation.report_table import aligned
-from retort.evaluation.speed import now
-from retort.modeling.key_queue import KeyQueue
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
-from recipe import quickstart_teacher, supports_bf16
+from retort.evaluation.cost import now
+from retort.evaluation.report import aligned
+from retort.modeling.losses import KeyQueue
+from retort.recipes import quickstart_teacher, supports_bf16
 
 STEPS_PER_TURN = 4
 

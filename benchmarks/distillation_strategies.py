@@ -1,6 +1,6 @@
 """Compare ways of distilling the same teacher into the same student: the ablation of XtremeDistil.
 
-python benchmarks/distillation_strategies.py examples/recipes/small_ner_bilstm.yaml [--teacher FOLDER] [--seeds 0 1 2]
+python benchmarks/distillation_strategies.py small_ner_bilstm [--teacher FOLDER] [--seeds 0 1 2]
 
 A recipe for tagging or classification gives teacher, student, data and stages. Its student is trained
 
@@ -19,21 +19,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from seeds_table import be_quiet, in_words, recipe_parser, tell, with_teacher_cache
-
 from retort import Stage
+from retort.recipes import Recipe, be_quiet, in_words, read_recipe, recipe_parser, tell, with_teacher_cache
+from retort.recipes.tasks import TaskRecipe, with_head
 from retort.trainers import best_stage
-from retort.trainers.stage_plan import PlannedStage
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
-from recipe import Recipe, read_recipe
-from task_recipe import TaskRecipe
-from task_students import with_head
+from retort.trainers.stages import PlannedStage
 
 # How long a stage is, and how fast it learns; all else in its arguments says what it learns.
 PACE = ("learning_rate", "num_train_epochs", "max_steps")

@@ -1,6 +1,6 @@
 """What each part of multi-stage distillation is worth: stages, similarities across languages, recurrence.
 
-python benchmarks/multistage_ablation.py examples/recipes/small_multistage.yaml [--seeds 0 1 2]
+python benchmarks/multistage_ablation.py small_multistage [--seeds 0 1 2]
 
 The recipe's assistant is trained once. Its student is trained
 
@@ -17,20 +17,15 @@ sets. Started again, it goes on where it was; stages that variants share are tra
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from seeds_table import be_quiet, in_words, recipe_parser, tell, with_teacher_cache
-
 from retort import Stage
 from retort.evaluation import Footprint
+from retort.recipes import Recipe, be_quiet, in_words, read_recipe, recipe_parser, tell, with_teacher_cache
+from retort.recipes.sentences import SentenceRecipe
 from retort.trainers import best_stage
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
-from recipe import Recipe, read_recipe
-from sentence_recipe import SentenceRecipe
 
 
 def full(recipe: Recipe) -> Recipe:

@@ -24,7 +24,6 @@ import argparse
 import importlib.metadata
 import os
 import statistics
-import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
@@ -39,16 +38,14 @@ import transformers
 from datasets import Dataset, disable_progress_bars, load_from_disk
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 
-from retort import DistillTrainer, DistillTrainingArguments, shrink, tokenize
-from retort.collators import docstring_corpus, read_dataset, read_texts
+from retort import DistillTrainer, DistillTrainingArguments, read_dataset, shrink, tokenize
+from retort.data import docstring_corpus, read_texts, write_json
 from retort.evaluation import describe_machine
-from retort.evaluation.report_table import aligned
-from retort.evaluation.speed import now
-from retort.trainers.storage import write_json
+from retort.evaluation.cost import now
+from retort.evaluation.report import aligned
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-sys.path.append(str(EXAMPLES))  # scripts, not a package: what is imported from them, functions import
 PACKAGES = ("retort", "sentence-transformers", "transformers", "accelerate", "datasets", "torch")
+
 STEPS_PER_TURN = 16
 
 
@@ -114,6 +111,7 @@ CONTENDERS = (
     Contender("retort, bf16, no dropout", partial(with_retort, disable_dropout=True), bf16=True),
     Contender("retort, bf16, live teacher", partial(with_retort, live_teacher=True), bf16=True),
 )
+
 REFERENCES = CONTENDERS[:2]
 
 
@@ -181,8 +179,8 @@ def work(contender: Contender, options: Namespace, folder: Path, seed: int, pare
 
 def sts_score(options: Namespace, student: PreTrainedModel) -> float:
     """Spearman correlation of the student's cosines with what people said, in float32 whoever trained it."""
-    from sentence_flags import read_sts, sts
-    from sentence_students import load_sentence_teacher
+    from retort.data.readers import read_sts
+    from retort.evaluation.sentences import load_sentence_teacher, sts
 
     teacher = load_sentence_teacher(options.teacher, options.max_length)
     return sts(teacher.with_model(student), read_sts(options.sts_test))
@@ -275,7 +273,7 @@ def main() -> None:
 
 def parse_options() -> Namespace:
     """The command line; the teacher's place is filled in."""
-    from recipe import quickstart_teacher
+    from retort.recipes import quickstart_teacher
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender trains (default: 3)")

@@ -1,6 +1,6 @@
 """Compare objectives for sentence embeddings: the same teacher, students, text, steps and batches.
 
-python benchmarks/sentence_objectives.py --train_files corpus.txt pairs.tsv:question,answer \\
+python benchmarks/sentence_objectives.py --train_files corpus.txt pairs.tsv:question,answer \
     --sts STS-B=test.tsv [--sts_dev dev.tsv] [--students 0,2,5 0,5 5] [--objectives cosine ckd] [--seeds 0 1 2]
 
 A student is named by the layers of the teacher that it starts from. Each is trained by
@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,16 +29,13 @@ import transformers
 from datasets import Dataset, disable_progress_bars
 
 from retort import CKDTrainer, ContrastiveTrainer, DistillTrainer, shrink, tokenize
-from retort.collators import read_texts, tokenize_groups
+from retort.data import read_texts, tokenize_groups, write_json
+from retort.data.readers import read_sts
 from retort.evaluation import describe_machine
-from retort.evaluation.report_table import aligned
-from retort.trainers.memory import release_memory
-from retort.trainers.storage import write_json
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
-from recipe import quickstart_teacher, supports_bf16
-from sentence_flags import read_sts, sts
-from sentence_students import SentenceModel, load_sentence_teacher
+from retort.evaluation.report import aligned
+from retort.evaluation.sentences import SentenceModel, load_sentence_teacher, sts
+from retort.recipes import quickstart_teacher, supports_bf16
+from retort.trainers.stages import release_memory
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What each way of distilling into a smaller vocabulary is worth, under one budget.
 
-python benchmarks/vocabulary_ablation.py examples/recipes/small_vocab.yaml --vocab_sizes 16000 5000 \\
+python benchmarks/vocabulary_ablation.py small_vocab --vocab_sizes 16000 5000 \
     --classification intents=data/cls/nlu_intents/ru:labels.txt --tagging entities=data/ner/factrueval2016/ru
 
 The recipe's teacher is trained once, if there is none. Its student is trained, with each size of vocabulary, on
@@ -16,28 +16,23 @@ tasks named, for which it is fine-tuned; the teacher once with each seed. Starte
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from seeds_table import be_quiet, in_words, recipe_parser, tell
-
 from retort import Stage
 from retort.evaluation import Footprint
+from retort.evaluation.tasks import MaskedModel
+from retort.recipes import Recipe, be_quiet, in_words, read_recipe, recipe_parser, tell
+from retort.recipes.masked import MaskedRecipe
+from retort.recipes.tasks import TaskRecipe, with_head
 from retort.trainers import best_stage
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))  # scripts, not a package
-from masked_models import MaskedModel
-from masked_recipe import MaskedRecipe
-from recipe import Recipe, read_recipe
-from task_recipe import TaskRecipe
-from task_students import with_head
 
 # No teacher. Where a variant compares hidden states, it does so at the top of both models.
 NOTHING = {"vocabulary_weight": 0.0, "hidden_weight": 0.0, "contrast_weight": 0.0, "layer_map": "last"}
+
 VARIANTS = {
     "MLM": {},
     "match": {"vocabulary_weight": 2.0, "vocabulary_loss": "match"},
@@ -47,6 +42,7 @@ VARIANTS = {
     "contrast": {"contrast_weight": 0.1},
     "hyperbolic": {"contrast_weight": 0.1, "contrast_space": "hyperbolic"},
 }
+
 # The same for teacher and students.
 FINE_TUNING = {
     "num_train_epochs": 8,
@@ -59,6 +55,7 @@ FINE_TUNING = {
     "load_best_model_at_end": True,
     "metric_for_best_model": "eval_score",
 }
+
 BITS = "bits per hidden character"
 
 

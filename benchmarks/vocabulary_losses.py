@@ -28,14 +28,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retort.evaluation import describe_machine
-from retort.evaluation.report_table import aligned
-from retort.evaluation.speed import now
-from retort.modeling.vocabulary import Spelling
-from retort.modeling.vocabulary_losses import OutputLayer, vocabulary_divergence
-from retort.modeling.vocabulary_map import VocabularyMap
+from retort.evaluation.cost import now
+from retort.evaluation.report import aligned
+from retort.modeling.encoding import OutputLayer
+from retort.modeling.losses import vocabulary_divergence
+from retort.modeling.vocabularies import Spelling, VocabularyMap
 
 MOST_PIECES = 8
+
 TEMPERATURE = 2.0
+
 JOINTS = ("sum", "logsumexp")
 
 

@@ -1,115 +1,125 @@
-"""Stretches of a text at whose ends two tokenizers agree, found by character offsets.
-
-A token of either side that shares a character with one of the other's is in the same span with it. So a span may be a
-token on both sides, one of the teacher's and several of the student's, or, where their cuts cross, several on both. A
-word that occurs twice can't be mistaken for its other occurrence, and a token that covers a space more than another
-still meets it.
-"""
+"""Batches of rows that `tokenize_spans` wrote."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
-from tokenizers import Encoding
+import numpy as np
+import torch
+from torch import Tensor
 
-from .alignment import spans_of_text
+from ..data.tokenization import NONE
+from ..modeling.encoding import TokenAlignment
+from .distillation import DistillationCollator, Row
 
-# A token that is in no span, and the word of a token that stands for no text.
-NONE = -1
+SPAN_COLUMNS = ("spans", "teacher_spans", "span_words", "span_characters", "text_id")
 
 
 @dataclass(frozen=True)
-class Spans:
-    """The spans of one row, in the order of the text.
+class BatchSpans:
+    """The spans of a batch, row by row.
 
     Attributes:
-        student: the span of each of the student's tokens; `NONE` for one that the teacher has no counterpart of.
-        teacher: likewise, of each of the teacher's.
-        words: for each span, the word that it begins in, as whitespace separates them; `NONE` for special tokens.
-        characters: for each span, how many characters it covers, but for whitespace.
+        student: `[student's tokens]`, the span of each in the batch; -1 for none.
+        teacher: `[teacher's tokens]`, likewise; None where it reads the student's tokens, or there is none.
+        texts: `[spans]`, a number for the text that each is of.
+        places: `[spans]`, its number in its text.
+        words: `[spans]`, the number of the word that it begins in; -1 for special tokens.
+        characters: `[spans]`, how many characters it covers.
     """
 
-    student: list[int]
-    teacher: list[int]
-    words: list[int]
-    characters: list[int]
+    student: Tensor
+    teacher: Tensor | None
+    texts: Tensor
+    places: Tensor
+    words: Tensor
+    characters: Tensor
+
+    def __len__(self) -> int:
+        """How many spans there are."""
+        return len(self.texts)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> BatchSpans:
+        """Move all tensors to a device."""
+        tensors = (getattr(self, each.name) for each in fields(self))
+        return BatchSpans(*(t if t is None else t.to(device, non_blocking=non_blocking) for t in tensors))
 
 
-def find_spans(text: str, student: Encoding, teacher: Encoding) -> Spans:
-    """The spans of one text that was encoded twice.
-
-    Special tokens that the tokenizers added make spans of their own, the first with the first and so on, if there are
-    as many of them on both sides.
-    """
-    sides = [_stretches(encoding) for encoding in (student, teacher)]
-    spans = [[NONE] * len(encoding.ids) for encoding in (student, teacher)]
-    word_starts = [start for start, _ in spans_of_text(text)]
-    words, characters = [], []
-    for start, end, members in _components(sides):
-        if not all(members):
-            continue
-        for side, tokens in zip(spans, members, strict=True):
-            for token in tokens:
-                side[token] = len(words)
-        words.append(max(bisect_right(word_starts, _first_character(text, start, end)) - 1, 0))
-        characters.append(len("".join(text[start:end].split())))
-    added = [[i for i, text in enumerate(each.sequence_ids) if text is None] for each in (student, teacher)]
-    if len(added[0]) == len(added[1]):
-        for ours, theirs in zip(*added, strict=True):
-            spans[0][ours] = spans[1][theirs] = len(words)
-            words.append(NONE)
-            characters.append(0)
-    return Spans(*spans, words, characters)
-
-
-def cut_text(text: str, encodings: tuple[Encoding, Encoding], limits: tuple[int, int]) -> list[str]:
-    """Cut a text where both tokenizers cut it, so that neither makes more tokens of a part than it may.
-
-    Cuts between words, where a part has room for one. Whitespace between them goes to the part after it if any token
-    covers it: so the parts, encoded by themselves, mostly have the tokens that they have in the whole text.
+@dataclass(frozen=True)
+class SpanCollator:
+    """Makes batches of the rows that `tokenize_spans` wrote.
 
     Args:
-        text: the text.
-        encodings: of the whole text by both tokenizers, without special tokens.
-        limits: how many tokens, special ones not counted, a part may have on either side.
+        collator: makes the batch of both views.
+        one_to_one: pair only tokens that are a span on both sides; else also a token of the teacher's with several of
+            the student's.
+
+    Returns (when called with a list of rows):
+        What `collator` does, and `spans`, a `BatchSpans`; `text_ids`, `[rows]`, a number for each text; with a teacher
+        also `alignment`, a `TokenAlignment`.
+
+    Raises:
+        ValueError: rows that `tokenize_spans` didn't write.
     """
-    parts, begin, used, last_word, stretch = [], 0, [0, 0], (0, [0, 0]), ""
-    for start, end, members in _components([_stretches(encoding) for encoding in encodings]):
-        more = [len(tokens) for tokens in members]
-        between_words = text[start].isspace() or text[start - 1].isspace()
-        if between_words and not stretch.isspace():
-            last_word = start, used
-        stretch = text[start:end]
-        while any(used) and any(have + n > limit for have, n, limit in zip(used, more, limits, strict=True)):
-            cut, before = last_word if last_word[0] > begin else (start, used)
-            parts.append(text[begin:cut])
-            begin = cut
-            used = [have - gone for have, gone in zip(used, before, strict=True)]
-        used = [have + n for have, n in zip(used, more, strict=True)]
-    return [*parts, text[begin:]]
+
+    collator: DistillationCollator
+    one_to_one: bool = False
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        if missing := [name for name in SPAN_COLUMNS if name != "teacher_spans" and rows and name not in rows[0]]:
+            raise ValueError(
+                f"The rows have no column {missing[0]}, only {', '.join(sorted(rows[0]))}. Run "
+                "retort.collators.tokenize_spans."
+            )
+        tokens = [{name: value for name, value in row.items() if name not in SPAN_COLUMNS} for row in rows]
+        batch = self.collator(tokens)
+        if "order" in batch:
+            rows = [rows[i] for i in batch["order"].tolist()]
+        spans = _joined(rows)
+        batch["spans"], batch["text_ids"] = spans, torch.tensor([row["text_id"] for row in rows])
+        if spans.teacher is not None:
+            batch["alignment"] = _alignment(spans, self.one_to_one)
+        return batch
 
 
-def _stretches(encoding: Encoding) -> list[tuple[int, int, int]]:
-    """First character, end and index of each token that stands for text."""
-    places = zip(encoding.sequence_ids, encoding.offsets, strict=True)
-    return [(start, end, i) for i, (text, (start, end)) in enumerate(places) if text is not None and end > start]
+def _joined(rows: Sequence[Row]) -> BatchSpans:
+    """The spans of all rows, numbered anew."""
+    counts = np.array([len(row["span_words"]) for row in rows])
+    starts = counts.cumsum() - counts
+
+    def numbered(column: str) -> Tensor:
+        parts = [np.asarray(row[column], dtype=np.int64) for row in rows]
+        return _tensor(np.where(part == NONE, NONE, part + start) for part, start in zip(parts, starts, strict=True))
+
+    def of_spans(column: str) -> Tensor:
+        return _tensor(np.asarray(row[column], dtype=np.int64) for row in rows)
+
+    return BatchSpans(
+        student=numbered("spans"),
+        teacher=numbered("teacher_spans") if "teacher_spans" in rows[0] else None,
+        texts=torch.from_numpy(np.repeat([row["text_id"] for row in rows], counts)),
+        places=_tensor(map(np.arange, counts)),
+        words=of_spans("span_words"),
+        characters=of_spans("span_characters"),
+    )
 
 
-def _components(sides: list[list[tuple[int, int, int]]]) -> list[tuple[int, int, tuple[list[int], list[int]]]]:
-    """Runs of tokens that share characters with one another: first character, end, and the tokens of either side."""
-    everything = sorted((*token, side) for side, tokens in enumerate(sides) for token in tokens)
-    found: list[tuple[int, int, tuple[list[int], list[int]]]] = []
-    for start, end, token, side in everything:
-        if found and start < found[-1][1]:
-            first, last, members = found[-1]
-            found[-1] = first, max(last, end), members
-        else:
-            found.append((start, end, ([], [])))
-        found[-1][2][side].append(token)
-    return found
+def _tensor(parts) -> Tensor:
+    return torch.from_numpy(np.concatenate(list(parts)))
 
 
-def _first_character(text: str, start: int, end: int) -> int:
-    """Where a stretch begins that may begin with a space (byte-level tokens hold the one before their word)."""
-    return next((place for place in range(start, end) if not text[place].isspace()), start)
+def _alignment(spans: BatchSpans, one_to_one: bool) -> TokenAlignment:
+    """The spans that are one token of the teacher's, and whole tokens of the student's."""
+    ours, theirs = (torch.bincount(side[side >= 0], minlength=len(spans)) for side in (spans.student, spans.teacher))
+    paired = (theirs == 1) & ((ours == 1) if one_to_one else (ours >= 1))
+    student, teacher = (_in_pairs(side, paired) for side in (spans.student, spans.teacher))
+    return TokenAlignment(student, teacher, None if one_to_one else ours[paired])
+
+
+def _in_pairs(side: Tensor, paired: Tensor) -> Tensor:
+    """The tokens of one side that are in paired spans, span by span."""
+    tokens = (side >= 0).nonzero().flatten()
+    tokens = tokens[paired[side[tokens]]]
+    return tokens[torch.argsort(side[tokens], stable=True)]

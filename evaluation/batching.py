@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling.modes import evaluating
+from ..modeling import evaluating
 
 Result = TypeVar("Result")
 

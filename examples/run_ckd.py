@@ -1,6 +1,6 @@
 """Distil a sentence encoder contrastively, with a queue of the teacher's embeddings (DistilCSE, arXiv:2112.05638).
 
-python examples/run_ckd.py --teacher princeton-nlp/sup-simcse-roberta-large --layers 6 \\
+python examples/run_ckd.py --teacher princeton-nlp/sup-simcse-roberta-large --layers 6 \
     --train_files corpus.txt --output_dir runs/ckd --queue_size 65536 --contrastive_temperature 0.05
 
 The student learns to know each sentence's teacher embedding among those of the whole step and of past ones. Any other
@@ -10,12 +10,17 @@ GPUs. Killed and started again, it goes on from its last checkpoint, queue inclu
 
 from __future__ import annotations
 
-import transformers
-from sentence_flags import distil
-
 from retort import CKDTrainer
+from retort.commands import parse, quiet
+from retort.recipes.sentences import SentenceArguments, STSArguments, distil
+
+
+def main() -> None:
+    """Parse, distil, judge, save."""
+    quiet()
+    options, measure, args = parse(SentenceArguments, STSArguments, CKDTrainer.arguments_class, description=__doc__)
+    distil(CKDTrainer, options, measure, args)
+
 
 if __name__ == "__main__":
-    transformers.logging.set_verbosity_warning()
-    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
-    distil(CKDTrainer, description=__doc__)
+    main()

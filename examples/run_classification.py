@@ -11,14 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import transformers
-from command_line import parse
-from run_task import run_task
-from task_flags import ScheduleArguments, StudentArguments, TaskArguments, recipe_of
-from task_recipe import TaskRecipe
-
 from retort import DistillTrainingArguments
-from retort.evaluation.metrics.glue.glue import MEASURES
+from retort.commands import parse, quiet
+from retort.evaluation.metrics import MEASURES
+from retort.recipes.tasks import ScheduleArguments, StudentArguments, TaskArguments, TaskRecipe, recipe_of, run_task
 
 # GLUE's tasks on single texts; all others are on pairs.
 SINGLE_TEXTS = ("cola", "sst2")
@@ -40,6 +36,7 @@ class ClassificationArguments:
 
 def main() -> None:
     """Parse, fine-tune, distil, judge, save."""
+    quiet()
     flags, task, student, schedule, args = parse(
         ClassificationArguments,
         TaskArguments,
@@ -60,6 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    transformers.logging.set_verbosity_warning()
-    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
     main()

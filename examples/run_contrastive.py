@@ -1,6 +1,6 @@
 """Fine-tune a sentence encoder contrastively: the second stage of DistilCSE, or SimCSE by itself.
 
-python examples/run_contrastive.py --model runs/ckd --train_files nli_for_simcse.csv --output_dir runs/finetuned \\
+python examples/run_contrastive.py --model runs/ckd --train_files nli_for_simcse.csv --output_dir runs/finetuned \
     --per_device_train_batch_size 128 --learning_rate 5e-5 --num_train_epochs 5
 
 Files hold an anchor and its positive, or these and a hard negative (TSV, or CSV; with a header or without), or a text
@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import transformers
-from command_line import parse
 from datasets import Dataset
-from sentence_flags import STSArguments, load_model, sts
-from sentence_students import how_to_use, resume
 
 from retort import ContrastiveTrainer, ContrastiveTrainingArguments
-from retort.collators import read_groups, tokenize_groups
-from retort.evaluation.report_table import aligned
+from retort.commands import parse, quiet
+from retort.data import read_groups, tokenize_groups
+from retort.evaluation.report import aligned
+from retort.evaluation.sentences import sts
+from retort.recipes import resume
+from retort.recipes.sentences import STSArguments, how_to_use, load_model
 from retort.trainers import ScoreOnDev
 
 
@@ -40,6 +40,7 @@ class EncoderArguments:
 
 def main() -> None:
     """Parse, fine-tune, judge, save."""
+    quiet()
     options, measure, args = parse(EncoderArguments, STSArguments, ContrastiveTrainingArguments, description=__doc__)
     with args.main_process_first(desc="reading text"):
         start = load_model(options.model, options.max_length, args)
@@ -86,6 +87,4 @@ def report(trainer: ContrastiveTrainer, options: EncoderArguments, test: str, be
 
 
 if __name__ == "__main__":
-    transformers.logging.set_verbosity_warning()
-    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
     main()

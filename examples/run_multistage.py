@@ -1,12 +1,12 @@
 """Distil a sentence encoder into other languages, and into a small recurrent student, one stage at a time.
 
-python examples/run_multistage.py --stage translations --teacher all-MiniLM-L6-v2 --vocab_size 64000 \\
+python examples/run_multistage.py --stage translations --teacher all-MiniLM-L6-v2 --vocab_size 64000 \
     --parallel_files en-de.tsv en-ru.tsv --output_dir runs/assistant
-python examples/run_multistage.py --stage bottleneck --teacher runs/assistant --layers 0 1 2 --recurrent_steps 4 \\
+python examples/run_multistage.py --stage bottleneck --teacher runs/assistant --layers 0 1 2 --recurrent_steps 4 \
     --embedding_size 128 --parallel_files en-de.tsv en-ru.tsv --output_dir runs/bottleneck
-python examples/run_multistage.py --stage recurrent --teacher runs/assistant --model runs/bottleneck \\
+python examples/run_multistage.py --stage recurrent --teacher runs/assistant --model runs/bottleneck \
     --parallel_files en-de.tsv en-ru.tsv --output_dir runs/small
-python examples/run_multistage.py --stage mcl --teacher all-MiniLM-L6-v2 --model runs/small \\
+python examples/run_multistage.py --stage mcl --teacher all-MiniLM-L6-v2 --model runs/small \
     --parallel_files en-de.tsv en-ru.tsv --output_dir runs/final
 
 The stages of Ding et al. 2022 (arXiv:2209.05869); what is learnt of the teacher:
@@ -18,7 +18,7 @@ The stages of Ding et al. 2022 (arXiv:2209.05869); what is learnt of the teacher
 
 Any argument of the stage's trainer can be changed by its flag. Runs as it is, or under torchrun, accelerate or
 deepspeed on several GPUs. Killed and started again, it goes on from its last checkpoint. All stages by one command:
-examples/run_recipe.py with examples/recipes/multistage_xlmr.yaml.
+examples/run_recipe.py multistage_xlmr.
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import transformers
-from command_line import named_file, parse_given
-from recipe import Recipe
-from run_sentences import run_sentences
-from sentence_recipe import SentenceRecipe
-
 from retort import MCLTrainer, Stage
+from retort.commands import named_file, parse_given, quiet
+from retort.recipes import Recipe
+from retort.recipes.sentences import SentenceRecipe, run_sentences
 
 EMBEDDINGS = {"embedding_weight": 1.0, "embedding_loss": "mse"}
+
 POOLERS = {"pooler", "teacher_pooler"}
+
 STAGES = {
     "translations": Stage("translations", {"mcl_weight": 0.0}, data="translations", trainer=MCLTrainer),
     "bottleneck": Stage(
@@ -106,6 +105,7 @@ class StageArguments:
 
 def main() -> None:
     """Parse, and run the stage as a recipe of its own."""
+    quiet()
     chosen = argparse.ArgumentParser(add_help=False)
     chosen.add_argument("--stage", choices=STAGES, default="recurrent")
     stage = STAGES[chosen.parse_known_args()[0].stage]
@@ -148,6 +148,4 @@ def recipe_of(stage: Stage, options: StageArguments, settings: dict[str, Any]) -
 
 
 if __name__ == "__main__":
-    transformers.logging.set_verbosity_warning()
-    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
     main()

@@ -1,26 +1,23 @@
 """Distil a tagger (names, parts of speech) in XtremeDistil's stages: representations, logits, labels.
 
-python examples/run_ner.py --teacher xlm-roberta-base --task_folder da=uner/da_ddt sv=uner/sv_talbanken \\
+python examples/run_ner.py --teacher xlm-roberta-base --task_folder da=uner/da_ddt sv=uner/sv_talbanken \
     --layers 3 --output_dir runs/tagger --learning_rate 1e-4 --per_device_train_batch_size 64
 
 A teacher without a head for tagging is fine-tuned first, and kept. Models are selected on dev; test is scored once, at
 the end. Killed and started again, it goes on where it was. --dry_run shows the stages. Every setting that isn't among
-these flags can be had in a recipe (examples/recipes/small_ner.yaml) with run_recipe.py.
+these flags can be had in a recipe (recipes/configs/small_ner.yaml) with run_recipe.py.
 """
 
 from __future__ import annotations
 
-import transformers
-from command_line import parse
-from run_task import run_task
-from task_flags import ScheduleArguments, StudentArguments, TaskArguments, recipe_of
-from task_recipe import TaskRecipe
-
 from retort import DistillTrainingArguments
+from retort.commands import parse, quiet
+from retort.recipes.tasks import ScheduleArguments, StudentArguments, TaskArguments, TaskRecipe, recipe_of, run_task
 
 
 def main() -> None:
     """Parse, fine-tune, distil, judge, save."""
+    quiet()
     task, student, schedule, args = parse(
         TaskArguments, StudentArguments, ScheduleArguments, DistillTrainingArguments, description=__doc__
     )
@@ -28,6 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    transformers.logging.set_verbosity_warning()
-    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
     main()

@@ -1,6 +1,6 @@
 """Distil by a recipe: a YAML file that names teacher, student, data, stages and evaluation.
 
-python examples/run_recipe.py examples/recipes/quickstart.yaml [--teacher ...] [--output_dir ...] [--dry_run]
+python examples/run_recipe.py quickstart [--teacher ...] [--output_dir ...] [--dry_run]
 
 A run that was killed goes on where it was when it is started again: finished stages are skipped, an interrupted one is
 resumed at its step. A stage that was changed in the recipe, and all that follow it, are run anew.
@@ -11,37 +11,21 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-import transformers
-from masked_recipe import MASKED, MaskedRecipe
-from recipe import Recipe, read_recipe
-from run_masked import run_masked
-from run_sentences import run_sentences
-from run_task import run_task
-from sentence_recipe import SentenceRecipe
-from task_recipe import TaskRecipe
+from retort.commands import plain_parser, quiet
+from retort.recipes import Recipe, packaged_recipes, read_recipe, run_recipe
 
 
 def main() -> None:
     """Run the recipe named on the command line."""
+    quiet()
     options = parse_options()
-    recipe = changed(read_recipe(options.recipe), options)
-    task = recipe.data.get("task")
-    if recipe.assistant and task:
-        raise SystemExit(f"{options.recipe}: only recipes for sentences have an assistant.")
-    if recipe.new_teacher and task != MASKED:
-        raise SystemExit(f"{options.recipe}: only masked language models (data: task: {MASKED}) have a new teacher.")
-    if task == MASKED:
-        run_masked(MaskedRecipe(recipe), dry_run=options.dry_run)
-    elif task:
-        run_task(TaskRecipe(recipe), dry_run=options.dry_run)
-    else:
-        run_sentences(SentenceRecipe(recipe), dry_run=options.dry_run)
+    run_recipe(changed(read_recipe(options.recipe), options), dry_run=options.dry_run)
 
 
 def parse_options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="a YAML file such as examples/recipes/quickstart.yaml")
+    parser = plain_parser(__doc__)
+    parser.add_argument("recipe", help=f"a YAML file, or the name of one of retort's: {', '.join(packaged_recipes())}")
     parser.add_argument("--teacher", help="another teacher: a hub id or a folder")
     parser.add_argument("--output_dir", help="where to write (default: as the recipe says)")
     parser.add_argument("--seed", type=int, help="of the student's stages (default: as the recipe says, or 42)")
@@ -62,6 +46,4 @@ def changed(recipe: Recipe, options: argparse.Namespace) -> Recipe:
 
 
 if __name__ == "__main__":
-    transformers.logging.set_verbosity_warning()
-    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
     main()

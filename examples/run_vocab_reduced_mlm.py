@@ -1,9 +1,9 @@
 """Distil a masked language model into one with another, smaller vocabulary; or train one on text alone.
 
-python examples/run_vocab_reduced_mlm.py --teacher bert-base-multilingual-cased --vocab_size 16000 \\
-    --layers 3 --layer_init average --hidden_size 264 --intermediate_size 792 \\
+python examples/run_vocab_reduced_mlm.py --teacher bert-base-multilingual-cased --vocab_size 16000 \
+    --layers 3 --layer_init average --hidden_size 264 --intermediate_size 792 \
     --train_files ru.txt en.txt --dev_files dev.txt --output_dir runs/tiny
-python examples/run_vocab_reduced_mlm.py --tokenizer bert-base-multilingual-cased --layers 6 --hidden_size 256 \\
+python examples/run_vocab_reduced_mlm.py --tokenizer bert-base-multilingual-cased --layers 6 --hidden_size 256 \
     --train_files ru.txt en.txt --output_dir runs/teacher --learning_rate 5e-4
 
 After Kolesnikova et al. 2022 (arXiv:2205.02340). The student's tokenizer is trained on the text (--vocab_size), the
@@ -21,18 +21,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import transformers
-from command_line import parse
 from datasets import Dataset
-from masked_models import how_to_use, new_bert
-from own_tokenizer import own_tokenizer
-from sentence_students import resume
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from retort import VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments, shrink
-from retort.collators import count_tokens, read_texts, tokenize_spans
+from retort.commands import parse, quiet
+from retort.data import count_tokens, read_texts, tokenize_spans
 from retort.evaluation import Footprint
-from retort.evaluation.report_table import aligned
+from retort.evaluation.report import aligned
+from retort.recipes import own_tokenizer, resume
+from retort.recipes.masked import how_to_use, new_bert
 
 
 @dataclass
@@ -93,6 +91,7 @@ class VocabularyArguments:
 
 def main() -> None:
     """Parse, distil, tell, save."""
+    quiet()
     options, args = parse(VocabularyArguments, VocabReducedMLMTrainingArguments, description=__doc__)
     if options.teacher is None:
         args.mlm_weight, args.vocabulary_weight = 1.0, 0.0
@@ -178,6 +177,4 @@ def summary(trainer: VocabReducedMLMTrainer, metrics: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    transformers.logging.set_verbosity_warning()
-    transformers.logging.disable_progress_bar()  # of loading and saving: gone before one can read it
     main()

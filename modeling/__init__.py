@@ -1,8 +1,20 @@
-"""Tensors and modules: students, losses, heads, pooling and layer maps. Imports nothing of the other folders."""
+"""Models and tensors: encoders and their outputs, students, losses. Imports nothing of the other folders."""
 
-from . import bilstm, recurrent_bert  # makes them known to the Auto classes
-from .bilstm.student import bilstm_student
-from .recurrent_bert.expansion import expand
-from .shrinking import shrink
-
-__all__ = ["bilstm", "bilstm_student", "expand", "recurrent_bert", "shrink"]
+from . import losses
+from .anatomy import (
+    attention_projections,
+    backbone,
+    encoder_layers,
+    is_row_wise,
+    layers_name,
+    parameter_count,
+    split_layer_name,
+)
+from .architectures import bilstm, recurrent_bert
+from .architectures.recurrent_bert import expand
+from .distillation_model import DistillationModel, hidden_state_head
+from .finished import AUTO_CLASSES, auto_class_for, head_of, load_finished
+from .modes import evaluating
+from .projected_classifier import PROJECTOR, add_projector, projected_classifier, stock_classifier
+from .sharding import gathered
+from .shrinking import bilstm_student, shrink

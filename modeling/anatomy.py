@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import (
+    PreTrainedModel,
+)
+
+
+def is_row_wise(model: PreTrainedModel) -> bool:
+    """Whether the head gives one output per row rather than per token."""
+    return type(model).__name__.endswith("ForSequenceClassification")
+
 
 # The names under which encoders keep the linear maps of self-attention. A fused map holds query, key and value in
 # one matrix, in that order.
@@ -12,7 +20,9 @@ PROJECTION_NAMES = {
     "key": ("key", "k_lin", "k", "key_proj", "k_proj"),
     "value": ("value", "v_lin", "v", "value_proj", "v_proj"),
 }
+
 FUSED_PROJECTION_NAMES = ("Wqkv", "qkv", "qkv_proj")
+
 # DeBERTa projects its relative positions as well, where they don't share the maps of the content.
 POSITION_PROJECTION_NAMES = ("pos_key_proj", "pos_query_proj")
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from .encoding import EncoderOutput, OutputRequest, encode
-from .layout import TokenLayout
+from .encoding import EncoderOutput, OutputRequest, TokenLayout, encode
 from .projected_classifier import folded, projected_classifier
 
 

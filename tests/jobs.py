@@ -13,9 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from retort.collators import tokenize, tokenize_groups, tokenize_spans
-from retort.modeling.shrinking import shrink
-from retort.trainers import (
+from retort import (
     CKDTrainer,
     CKDTrainingArguments,
     ContrastiveTrainer,
@@ -26,8 +24,11 @@ from retort.trainers import (
     MCLTrainingArguments,
     VocabReducedMLMTrainer,
     VocabReducedMLMTrainingArguments,
+    shrink,
+    tokenize,
 )
-from retort.trainers.storage import last_complete_checkpoint
+from retort.data import tokenize_groups, tokenize_spans
+from retort.trainers.saving import last_complete_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
 OTHER_WORDS = "wordpiece, other words"

@@ -10,8 +10,8 @@ import tiny
 from accelerate import PartialState
 from datasets import Dataset
 
-from retort import MCLTrainer, Stage, StagedRun, shrink
-from retort.collators import tokenize, tokenize_groups
+from retort import MCLTrainer, Stage, StagedRun, shrink, tokenize
+from retort.data import tokenize_groups
 
 EMBEDDING_LAYER = {"pooler": "mean_first", "teacher_pooler": "mean_first"}
 STAGES = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tiny
 
-from retort.evaluation.senteval import BINARY, STS_SUBSETS, TREC_CLASSES
+from retort.data.readers.senteval import BINARY, STS_SUBSETS, TREC_CLASSES
 
 
 def write_senteval(folder: Path, rows: int = 24) -> Path:

@@ -13,10 +13,8 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from retort.collators import tokenize
-from retort.modeling.projected_classifier import add_projector
-from retort.modeling.shrinking import shrink
-from retort.trainers import Stage, StagedRun
+from retort import Stage, StagedRun, shrink, tokenize
+from retort.modeling import add_projector
 
 REPOSITORY = Path(__file__).parents[1]
 ARGUMENTS = {

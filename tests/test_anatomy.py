@@ -3,16 +3,15 @@ import tiny
 import torch
 from transformers import FNetConfig, FNetModel
 
-from retort.modeling.anatomy import (
-    attention_output,
+from retort.modeling import (
     attention_projections,
     backbone,
     encoder_layers,
     layers_name,
     parameter_count,
-    position_projections,
     split_layer_name,
 )
+from retort.modeling.anatomy import attention_output, position_projections
 
 OUTPUTS = {
     "bert": "attention.output.dense",

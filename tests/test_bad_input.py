@@ -14,9 +14,7 @@ from datasets import Dataset
 from test_storage import WRITE_FAILED, contents, disk_that_fills_up
 from transformers import TrainerCallback, TrainingArguments
 
-from retort.collators import tokenize
-from retort.modeling.shrinking import shrink
-from retort.trainers import DistillTrainer
+from retort import DistillTrainer, shrink, tokenize
 
 # torch.save writes small files when it closes them, and then has other words for it.
 DISK_IS_FULL = f"{WRITE_FAILED}|iostream error"
@@ -191,7 +189,7 @@ def sentence_trainer(folder, rows, tokenizer, *callbacks):
 WRITERS = {
     "model.safetensors": "transformers.modeling_utils.safe_save_file",
     "tokenizer.json": "transformers.PreTrainedTokenizerFast.save_pretrained",
-    "2_Dense/model.safetensors": "retort.trainers.export.save_file",
+    "2_Dense/model.safetensors": "retort.trainers.saving.sentence_transformer.save_file",
     "README.md": "retort.trainers.student_trainer.write_text",
     "optimizer.pt": "torch.save",
     "scheduler.pt": "torch.save",

@@ -4,7 +4,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from task_folders import CLASSIFIED, TAGGED
 
-from retort.collators import read_task
+from retort import read_task
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

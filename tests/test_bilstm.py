@@ -13,17 +13,15 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 from without_retort import run_without_retort
 
-from retort.modeling.anatomy import encoder_layers, layers_name
-from retort.modeling.bilstm import (
+from retort.modeling import encoder_layers, layers_name
+from retort.modeling.architectures.bilstm import (
     BiLstmConfig,
     BiLstmForSequenceClassification,
     BiLstmForTokenClassification,
-    BiLstmModel,
 )
-from retort.modeling.encoding import OutputRequest, encode
-from retort.modeling.layout import TokenLayout
-from retort.modeling.packing import supports_packing
-from retort.trainers.plan import Dimensions
+from retort.modeling.architectures.bilstm.modeling_bilstm import BiLstmModel
+from retort.modeling.encoding import OutputRequest, TokenLayout, encode, supports_packing
+from retort.trainers.objectives import Dimensions
 
 LENGTHS = [5, 9, 1, 3]
 CLASSES = {

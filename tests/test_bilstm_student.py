@@ -9,12 +9,10 @@ from datasets import Dataset
 from sklearn.decomposition import PCA
 from transformers import AutoModelForTokenClassification, TrainerCallback
 
-from retort.collators import tokenize
-from retort.modeling.bilstm import BiLstmForSequenceClassification, BiLstmForTokenClassification
-from retort.modeling.bilstm.student import bilstm_student
-from retort.modeling.embeddings import project_embeddings
-from retort.modeling.groups import parameter_groups
-from retort.trainers import DistillTrainer
+from retort import DistillTrainer, bilstm_student, tokenize
+from retort.modeling.architectures.bilstm import BiLstmForSequenceClassification, BiLstmForTokenClassification
+from retort.modeling.shrinking import project_embeddings
+from retort.trainers.stages.groups import parameter_groups
 
 SIZES = {"embedding_size": 12, "lstm_hidden_size": 10}
 

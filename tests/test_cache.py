@@ -12,12 +12,11 @@ import torch
 from datasets import Dataset
 from ranks import run_on_ranks
 
-from retort.collators import DistillationCollator, View, tokenize
+from retort import DistillationCollator, DistillTrainer, cache_teacher, shrink, tokenize
+from retort.collators import View
 from retort.modeling.encoding import OutputRequest
-from retort.modeling.shrinking import shrink
-from retort.trainers import DistillTrainer, cache_teacher
-from retort.trainers.cache import CorruptCacheError, StaleCacheError, open_cache
-from retort.trainers.teacher import LiveTeacher
+from retort.trainers.teachers import LiveTeacher, open_cache
+from retort.trainers.teachers.cached import CorruptCacheError, StaleCacheError
 
 TOKENS = {"logits_weight": 1.0, "hidden_weight": 1.0, "relation_weight": 1.0}
 # What a run compares: the head of both models, and the arguments.

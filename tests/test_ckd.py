@@ -13,14 +13,11 @@ from sentence_transformers import SentenceTransformer
 from steps import step_of
 from transformers import TrainerCallback
 
-from retort.collators import tokenize
-from retort.modeling.key_queue import KeyQueue
-from retort.modeling.learned_scale import LARGEST, LearnedScale
-from retort.modeling.losses import info_nce
-from retort.modeling.queue_log_sum_exp import CHUNK, queue_log_sum_exp
-from retort.modeling.shrinking import shrink
-from retort.trainers import CKDTrainer, CKDTrainingArguments
-from retort.trainers.batches import as_batch, text_ids
+from retort import CKDTrainer, CKDTrainingArguments, shrink, tokenize
+from retort.collators import as_batch, text_ids
+from retort.modeling.losses import KeyQueue, LearnedScale, info_nce, queue_log_sum_exp
+from retort.modeling.losses.learned import LARGEST
+from retort.modeling.losses.queue_log_sum_exp import CHUNK
 from retort.trainers.objectives import Candidates
 
 

@@ -13,7 +13,7 @@ from retort.evaluation import (
     expected_calibration_error,
     regression_scores,
 )
-from retort.evaluation.classification import binary_f1
+from retort.evaluation.tasks import binary_f1
 
 GOLD = [1, 1, 1, 0, 0, 0, 0, 0]
 PREDICTED = [1, 1, 0, 1, 0, 0, 0, 0]

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retort.collators import DistillationCollator, View
+from retort import DistillationCollator
+from retort.collators import View
 
 PADDED, PACKED = View(pad_token_id=9), View(pad_token_id=9, packed=True, position_offset=2)
 

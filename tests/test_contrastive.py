@@ -11,8 +11,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from steps import gradient_of, step_of
 
-from retort.collators import read_groups, tokenize_groups
-from retort.trainers import ContrastiveTrainer, ContrastiveTrainingArguments
+from retort import ContrastiveTrainer, ContrastiveTrainingArguments
+from retort.data import read_groups, tokenize_groups
 
 TRIPLETS = {"anchor": ["a cat", "the dog"], "positive": ["the cat", "a dog"], "negative": ["a tree", "no dog"]}
 

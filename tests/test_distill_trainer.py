@@ -7,10 +7,8 @@ import tiny
 import torch
 from datasets import Dataset, concatenate_datasets
 
-from retort.collators import tokenize
-from retort.modeling.projected_classifier import add_projector
-from retort.modeling.shrinking import shrink
-from retort.trainers import DistillTrainer
+from retort import DistillTrainer, shrink, tokenize
+from retort.modeling import add_projector
 
 
 def rows(tokenizer, count=64, **columns):

@@ -5,12 +5,8 @@ import textwrap
 
 import pytest
 
-from retort.collators.docstrings import (
-    docstring_corpus,
-    read_docstrings,
-    split_sentences,
-    summary_and_details,
-)
+from retort.data import docstring_corpus
+from retort.data.readers.docstrings import read_docstrings, split_sentences, summary_and_details
 
 MODULE = '''
 """Tools for the {name} of a river.

@@ -4,9 +4,7 @@ import pytest
 import tiny
 import torch
 
-from retort.modeling.encoding import OutputRequest, encode
-from retort.modeling.layout import TokenLayout
-from retort.modeling.pooling import POOLERS
+from retort.modeling.encoding import POOLERS, OutputRequest, TokenLayout, encode
 
 LENGTHS = [5, 9, 3]
 
@@ -66,7 +64,7 @@ def test_stopping_early_changes_nothing_but_the_layers_that_run(family):
 
 
 def deep_layers(model):
-    from retort.modeling.anatomy import encoder_layers
+    from retort.modeling import encoder_layers
 
     return encoder_layers(model)
 

@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from scripts import run_script, run_under_deepspeed
 from without_retort import run_without_retort
 
-from retort.trainers.export import save_sentence_transformer
-from retort.trainers.storage import last_complete_checkpoint
+from retort.trainers.saving import last_complete_checkpoint, save_sentence_transformer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+RECIPES = EXAMPLES.parent / "recipes/configs"
 # Three whole steps of 16: of an incomplete one, several ranks would repeat rows.
 SENTENCES = list(dict.fromkeys(tiny.sentences(80, seed=3)))[:48]
 
@@ -154,7 +154,7 @@ def test_a_student_is_fine_tuned_on_triplets_and_goes_on_where_it_was(plain, fol
 
 
 def test_a_recipe_distils_contrastively_and_fine_tunes_on_triplets(folder):
-    recipe = yaml.safe_load((EXAMPLES / "recipes/small_ckd.yaml").read_text())
+    recipe = yaml.safe_load((RECIPES / "small_ckd.yaml").read_text())
     recipe["teacher"] = str(folder / "teacher")
     recipe["student"] = {"layers": 2, "hidden_size": 16}
     triplets = zip(*(tiny.sentences(24, seed=seed) for seed in (1, 2, 3)), strict=True)
@@ -194,7 +194,7 @@ def test_objectives_are_compared_on_the_same_students_and_only_once(folder):
 
 @pytest.mark.promise(2)
 def test_the_quickstart_killed_and_started_again_goes_on_and_says_so(folder):
-    recipe = yaml.safe_load((EXAMPLES / "recipes/quickstart.yaml").read_text())
+    recipe = yaml.safe_load((RECIPES / "quickstart.yaml").read_text())
     assert recipe["student"]["layers"] == [0, 2, 5]
     recipe["student"]["layers"] = 2
     recipe["data"]["max_length"] = 16

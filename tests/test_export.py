@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from transformers import AutoModel, BertModel, PreTrainedModel
 from without_retort import run_without_retort
 
-from retort.modeling.pooling import POOLERS
-from retort.trainers.export import save_sentence_transformer
-from retort.trainers.storage import write_json
-from retort.trainers.teacher_pooling import read_teacher_pooling
+from retort.data import write_json
+from retort.modeling.encoding import POOLERS, read_sentence_pooling
+from retort.trainers.saving import save_sentence_transformer
 
 MAX_LENGTH = 9
 SENTENCES = [*tiny.sentences(11, seed=3), "the cat " * 20]
@@ -253,7 +252,7 @@ def test_the_folder_holds_what_sentence_transformers_would_have_saved(students, 
 def test_a_student_can_be_the_next_teacher(students, seen, name):
     folder = students[name].folder
     for version in (folder, folder.with_name(folder.name + "-resaved")):
-        read = read_teacher_pooling(version)
+        read = read_sentence_pooling(version)
         pooler = name.removesuffix("-projected") if name.removesuffix("-projected") in POOLERS else "mean"
         assert read.pooler == ("cls" if name.endswith("-cls") else pooler)
         assert read.normalize == (name not in POOLERS)
@@ -305,10 +304,10 @@ def test_a_folder_without_weights_or_tokenizer_is_refused(tmp_path):
 
 
 def test_a_teacher_of_sentence_transformers_2_is_read_as_it_is_run(legacy_teacher, seen, tokenizer):
-    # `embeddings` are computed by hand as `read_teacher_pooling` says they are made; here it meets the original.
+    # `embeddings` are computed by hand as `read_sentence_pooling` says they are made; here it meets the original.
     theirs = seen[0]["legacy/SentenceTransformer"].double()
     torch.testing.assert_close(theirs, legacy_teacher.embeddings, atol=1e-5, rtol=1e-4)
-    read = read_teacher_pooling(legacy_teacher.folder)
+    read = read_sentence_pooling(legacy_teacher.folder)
     assert (read.pooler, read.normalize, read.max_length) == ("cls_before_pooler", True, MAX_LENGTH)
     rows = hidden_states_by_hand(AutoModel.from_pretrained(legacy_teacher.folder), tokenizer)
     embeddings = read.dense(torch.stack([states[-1][0] for states, _ in rows]).float())

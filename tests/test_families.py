@@ -10,9 +10,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from without_retort import run_without_retort
 
-from retort.collators import tokenize
-from retort.modeling.shrinking import shrink
-from retort.trainers import DistillTrainer
+from retort import DistillTrainer, shrink, tokenize
 
 PACKING_FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "modernbert")
 WEIGHTS = {"logits_weight": 1.0, "hidden_weight": 1.0, "relation_weight": 1.0, "label_weight": 1.0}

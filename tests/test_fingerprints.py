@@ -10,10 +10,8 @@ import torch
 from datasets import Dataset
 from transformers import AutoModel
 
-from retort.collators import tokenize
-from retort.modeling.shrinking import shrink
-from retort.trainers import Stage, StagedRun
-from retort.trainers.fingerprints import fingerprint_model, fingerprint_source
+from retort import Stage, StagedRun, shrink, tokenize
+from retort.data import fingerprint_model, fingerprint_source
 
 
 def recurrent(steps: int):

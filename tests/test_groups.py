@@ -4,8 +4,8 @@ import pytest
 import tiny
 import torch
 
-from retort.modeling.groups import parameter_groups, resolve_groups, train_only, unfreezing_order
-from retort.modeling.projected_classifier import add_projector
+from retort.modeling import add_projector
+from retort.trainers.stages.groups import parameter_groups, resolve_groups, train_only, unfreezing_order
 
 GROUPS = ("head", "projector", "layer.1", "layer.0", "embeddings")
 

@@ -14,9 +14,8 @@ from safetensors.torch import load_file
 from without_retort import run_without_retort
 
 from retort import shrink
-from retort.trainers.export import save_sentence_transformer
-from retort.trainers.model_card import CardFacts, Size, render_card
-from retort.trainers.storage import write_text
+from retort.data import write_text
+from retort.trainers.saving import CardFacts, Size, render_card, save_sentence_transformer
 
 REPOSITORY = f"{USER}/student"
 SENTENCES = tiny.sentences(9, seed=2)
@@ -122,13 +121,13 @@ def test_a_teacher_on_the_hub_is_read_like_one_in_a_folder(hub, student, tmp_pat
     hub.repositories[plain].commit({"modules.json": None, "README.md": None})
     code = """
 import sys
-from retort.trainers.model_card import teacher_license
-from retort.trainers.teacher_pooling import read_teacher_pooling
+from retort.trainers.saving.model_card import teacher_license
+from retort.modeling.encoding import read_sentence_pooling
 student, plain = sys.argv[1:]
-read = read_teacher_pooling(student)
+read = read_sentence_pooling(student)
 assert (read.pooler, read.normalize, read.max_length, read.dense[0].out_features) == ("mean", True, 32, 6), read
 assert teacher_license(student) == {"license": "apache-2.0"}
-assert read_teacher_pooling(plain) is None
+assert read_sentence_pooling(plain) is None
 assert teacher_license(plain) == {}
 """
     environment = hub.environment(tmp_path / "theirs")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retort.modeling.hyperbolic import MARGIN, exponential_map, poincare_distance, poincare_distances
+from retort.modeling.losses.hyperbolic import MARGIN, exponential_map, poincare_distance, poincare_distances
 
 CURVATURES = [0.05, 1.0, 3.0]
 

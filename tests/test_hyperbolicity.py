@@ -1,19 +1,16 @@
 """Gromov's delta of spaces whose delta is known, the curvature made of it, and the script that estimates both."""
 
-import importlib
 import math
 import sys
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
 
-from retort.evaluation.hyperbolicity import Hyperbolicity, sample_hyperbolicity
-from retort.modeling.hyperbolic import exponential_map, poincare_distances
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from retort.commands import curvature
+from retort.evaluation.sentences import Hyperbolicity, sample_hyperbolicity
+from retort.modeling.losses.hyperbolic import exponential_map, poincare_distances
 
 
 def graph_distances(n, edges):
@@ -199,13 +196,11 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def estimate(folder, monkeypatch, capsys):
     """Run the script in this process; gives the lines that it printed."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    script = importlib.import_module("estimate_curvature")
 
     def run(*flags):
         files = ["--model", str(folder / "model"), "--text", str(folder / "corpus.txt")]
         monkeypatch.setattr(sys, "argv", ["estimate_curvature.py", *files, *map(str, flags)])
-        script.main()
+        curvature.main()
         return capsys.readouterr().out.splitlines()
 
     return run
@@ -267,7 +262,6 @@ def test_the_script_says_what_is_wrong_with_its_flags(estimate, capsys, flags, m
 
 @pytest.mark.promise(9)
 def test_the_script_says_that_a_layer_has_no_delta(estimate, monkeypatch):
-    script = importlib.import_module("estimate_curvature")
-    monkeypatch.setattr(script, "token_vectors", lambda *_: torch.ones(9, 4))
+    monkeypatch.setattr(curvature, "token_vectors", lambda *_: torch.ones(9, 4))
     with pytest.raises(SystemExit, match=r"Layer 3 of .*model, 9 tokens: All 9 points are the same"):
         estimate()

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retort.modeling.layer_maps import layer_pairs
+from retort.trainers.objectives import layer_pairs
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from tiny import arguments
 
-from retort import DistillTrainer, VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments, shrink
-from retort.collators import tokenize
+from retort import DistillTrainer, VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments, shrink, tokenize
 from retort.trainers.student_trainer import HEADS_FILE
 
 TEXTS = Dataset.from_dict({"text": tiny.sentences(24, seed=9)})

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retort.modeling.layout import TokenLayout
+from retort.modeling.encoding import TokenLayout
 
 LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 

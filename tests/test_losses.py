@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retort.modeling import losses
-from retort.modeling.layout import TokenLayout
+from retort.modeling.encoding import TokenLayout
 
 
 def pair(n=5, student=4, teacher=4, seed=0):

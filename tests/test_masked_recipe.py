@@ -10,11 +10,14 @@ import tiny
 import yaml
 from datasets import Dataset
 from scripts import run_script
-from test_examples import EXAMPLES, weights
+from test_examples import EXAMPLES, RECIPES, weights
 from transformers import AutoTokenizer, pipeline
 
 from retort import VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments
-from retort.collators import tokenize_spans
+from retort.data import tokenize_spans
+from retort.evaluation.tasks import MaskedModel
+from retort.recipes import read_recipe
+from retort.recipes.masked import MaskedRecipe
 
 folder = test_examples.folder
 
@@ -25,7 +28,7 @@ def recipe(folder):
     tiny.tokenizer().save_pretrained(folder / "tokenizer")
     for name, seed, count in (("train", 3, 80), ("dev", 4, 12), ("test", 5, 12)):
         (folder / f"{name}.txt").write_text("\n".join(tiny.sentences(count, seed=seed)))
-    recipe = yaml.safe_load((EXAMPLES / "recipes/small_vocab.yaml").read_text())
+    recipe = yaml.safe_load((RECIPES / "small_vocab.yaml").read_text())
     recipe["teacher"]["new"] = {"tokenizer": str(folder / "tokenizer"), "layers": 3, "hidden_size": 32}
     recipe["student"] |= {"tokenizer": {"vocab_size": 72}, "layers": 2, "hidden_size": 16, "intermediate_size": 32}
     recipe["student"]["num_attention_heads"] = 1
@@ -72,17 +75,16 @@ def test_a_teacher_is_trained_from_nothing_and_distilled_into_another_vocabulary
     assert all((before[name] == value).all() for name, value in weights(output).items())
 
 
-def test_frozen_words_do_not_learn(recipe, folder, examples):
+def test_frozen_words_do_not_learn(recipe, folder):
     student = recipe["student"] | {"freeze_embeddings": True}
     path = written(recipe, folder, student=student)
-    work = importlib.import_module("masked_recipe").MaskedRecipe(importlib.import_module("recipe").read_recipe(path))
+    work = MaskedRecipe(read_recipe(path))
     run = work.staged_run(work.new_teacher())
     words = run.materials.student.get_input_embeddings().weight.numel()
     assert run.plan[0].parameters - run.plan[0].trainable == words
 
 
-def test_what_guesses_cost_is_what_the_trainer_says(tmp_path, examples):
-    masked_models = importlib.import_module("masked_models")
+def test_what_guesses_cost_is_what_the_trainer_says(tmp_path):
     tokenizer, texts = tiny.tokenizer(), Dataset.from_dict({"text": tiny.sentences(150, seed=6)})
     model = tiny.model("bert", task="masked_lm")
     args = VocabReducedMLMTrainingArguments(
@@ -90,7 +92,7 @@ def test_what_guesses_cost_is_what_the_trainer_says(tmp_path, examples):
     )
     rows = tokenize_spans(texts, tokenizer, max_length=64)
     trainer = VocabReducedMLMTrainer(model, None, args, eval_dataset=rows, processing_class=tokenizer)
-    cost = masked_models.MaskedModel(model, tokenizer, 64).bits_per_character(texts)
+    cost = MaskedModel(model, tokenizer, 64).bits_per_character(texts)
     assert cost == pytest.approx(trainer.evaluate()["eval_bits_per_character"], rel=1e-5)
 
 
@@ -100,8 +102,8 @@ def test_what_guesses_cost_is_what_the_trainer_says(tmp_path, examples):
     [
         ({"evaluation": {"sts_test": "x"}}, "evaluation: dev_files and test_files. Here are .*sts_test"),
         ({"data": {"task": "masked_lm"}}, "has data: task, train_files"),
-        ({"data": {"task": "tagging", "folders": "x"}}, "only masked language models"),
-        ({"assistant": {"model": "x"}}, "only recipes for sentences have an assistant"),
+        ({"data": {"task": "tagging", "folders": "x"}}, "Only masked language models"),
+        ({"assistant": {"model": "x"}}, "Only recipes for sentences have an assistant"),
         ({"teacher": {"new": {"layers": 2}}}, "or new, name and stages"),
         ({"teacher": {"new": {"layers": 2}, "name": "x", "stages": []}}, "a new teacher has a tokenizer"),
         ({"teacher": {"new": {"tokenizer": "x", "depth": 2}, "name": "x", "stages": []}}, "here are .*depth"),
@@ -114,16 +116,11 @@ def test_recipes_that_contradict_themselves_are_refused(changes, message, recipe
 
 
 @pytest.fixture
-def examples(monkeypatch):
-    """The scripts, which are no package."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-
-
-@pytest.fixture
-def run_recipe(examples, monkeypatch, capsys):
+def run_recipe(monkeypatch, capsys):
     """Runs a recipe in this process; returns what it printed."""
 
     def run(path, *flags):
+        monkeypatch.syspath_prepend(EXAMPLES)
         monkeypatch.setattr(sys, "argv", ["run_recipe", str(path), *flags])
         importlib.import_module("run_recipe").main()
         return capsys.readouterr().out

@@ -11,9 +11,9 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retort.collators import DistillationCollator, SpanCollator, View, tokenize_spans
-from retort.trainers.batches import fractions, mixed
-from retort.trainers.masking import Filler, Masking, masking_chances
+from retort import DistillationCollator
+from retort.collators import Filler, Masking, SpanCollator, View, fractions, masking_chances, mixed
+from retort.data import tokenize_spans
 
 PADDED, PACKED = View(pad_token_id=0), View(pad_token_id=0, packed=True)
 TOKENIZERS = {kind: tiny.tokenizer(kind) for kind in ("wordpiece", "wordpiece, other words", "bpe", "unigram")}

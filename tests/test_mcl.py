@@ -9,7 +9,7 @@ from steps import gradient_of, step_of
 from torch.nn import functional as F
 
 from retort import MCLTrainer, MCLTrainingArguments
-from retort.collators import tokenize_groups
+from retort.data import tokenize_groups
 
 
 def pairs(tokenizer, teacher_tokenizer=None, rows=12):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from retort.trainers.memory import bound_kernel_cache, release_memory
+from retort.trainers import bound_kernel_cache
+from retort.trainers.stages import release_memory
 
 
 def resident() -> int:

@@ -11,16 +11,10 @@ from huggingface_hub.errors import HFValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retort.trainers.arguments import DistillTrainingArguments
-from retort.trainers.citations import CITATIONS, citations_of
-from retort.trainers.model_card import (
-    CardFacts,
-    Size,
-    changed_arguments,
-    package_versions,
-    render_card,
-    teacher_license,
-)
+from retort import DistillTrainingArguments
+from retort.trainers.saving import CardFacts, Size, render_card
+from retort.trainers.saving.citations import CITATIONS, citations_of
+from retort.trainers.saving.model_card import changed_arguments, package_versions, teacher_license
 
 TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 BARE = CardFacts(

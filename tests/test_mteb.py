@@ -8,9 +8,8 @@ from mteb.abstasks import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 from sentence_transformers import SentenceTransformer
 
+from retort import DistillTrainer, shrink
 from retort.evaluation import embed, sts_spearman
-from retort.modeling.shrinking import shrink
-from retort.trainers import DistillTrainer
 
 PAIRS = {
     "sentence1": tiny.sentences(30, seed=1),

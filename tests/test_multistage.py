@@ -11,8 +11,8 @@ from multistage import multistage_run, run_multistage, run_on_this_rank
 from ranks import KILLED, run_on_ranks
 from safetensors.torch import load_file
 
-from retort.collators import tokenize_groups
-from retort.trainers import Stage
+from retort import Stage
+from retort.data import tokenize_groups
 
 NAMES = [stage.name for stage in multistage.STAGES]
 

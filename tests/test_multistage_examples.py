@@ -7,7 +7,7 @@ import test_examples
 import tiny
 import yaml
 from scripts import run_script, run_under_deepspeed
-from test_examples import EXAMPLES, weights
+from test_examples import EXAMPLES, RECIPES, weights
 from without_retort import run_without_retort
 
 folder = test_examples.folder
@@ -25,7 +25,7 @@ def parallel(folder):
 
 @pytest.mark.promise(5)
 def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(folder, parallel):
-    recipe = yaml.safe_load((EXAMPLES / "recipes/small_multistage.yaml").read_text())
+    recipe = yaml.safe_load((RECIPES / "small_multistage.yaml").read_text())
     recipe["teacher"] = str(folder / "teacher")
     recipe["assistant"]["student"]["tokenizer"]["vocab_size"] = 90
     recipe["student"] |= {"layers": [0, 3], "embedding_size": 8}

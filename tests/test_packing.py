@@ -6,15 +6,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AlbertConfig, AutoConfig, AutoModel, AutoModelForTokenClassification
 
-from retort.modeling.layout import TokenLayout
-from retort.modeling.packing import (
-    GRANULE,
-    Packing,
-    enable_packing,
-    position_offset,
-    rounded_up,
-    supports_packing,
-)
+from retort.modeling.encoding import Packing, TokenLayout, enable_packing, position_offset, supports_packing
+from retort.modeling.encoding.packing import GRANULE, rounded_up
 
 PACKABLE = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "modernbert", "albert")
 LENGTHS = [2, 5, 5, 5, 11, 17]

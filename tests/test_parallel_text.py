@@ -5,7 +5,7 @@ import gzip
 import pytest
 import tiny
 
-from retort.collators import read_parallel, tokenize_groups
+from retort.data import read_parallel, tokenize_groups
 
 ROWS = [("one cat", "eine Katze"), ("a dog", "ein Hund"), ("the house", "das Haus")]
 

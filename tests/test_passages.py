@@ -4,7 +4,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retort.collators import passages
+from retort.data import passages
 
 WORD = st.sampled_from(["river", "table,", "stone;", "writes", "a", "note:", "of"])
 SENTENCE = st.lists(WORD, min_size=1, max_size=12).map(" ".join)

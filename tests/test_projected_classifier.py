@@ -5,10 +5,9 @@ import tiny
 import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from retort.modeling.distillation_model import DistillationModel
-from retort.modeling.encoding import OutputRequest, encode
-from retort.modeling.layout import TokenLayout
-from retort.modeling.projected_classifier import ProjectedClassifier, add_projector, folded, projected_classifier
+from retort.modeling import DistillationModel, add_projector, projected_classifier
+from retort.modeling.encoding import OutputRequest, TokenLayout, encode
+from retort.modeling.projected_classifier import ProjectedClassifier, folded
 
 INPUTS = {
     "input_ids": torch.tensor([[2, 9, 8, 7, 3], [2, 5, 3, 0, 0]]),
@@ -86,7 +85,7 @@ def test_the_new_parts_have_the_old_classifier_s_dtype():
     ("task", "auto"), [("token", AutoModelForTokenClassification), ("sequence", AutoModelForSequenceClassification)]
 )
 def test_frozen_parts_stay_in_eval_and_the_rest_trains(task, auto):
-    from retort.modeling.groups import train_only
+    from retort.trainers.stages.groups import train_only
 
     student = tiny.model("bert", task)
     add_projector(student, 48)

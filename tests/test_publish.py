@@ -23,10 +23,9 @@ from test_hub import USE
 from transformers import TrainerCallback
 from without_retort import run_without_retort
 
-from retort.collators import read_texts, tokenize
-from retort.modeling.encoding import embed
-from retort.modeling.shrinking import shrink
-from retort.trainers import DistillTrainer
+from retort import DistillTrainer, shrink, tokenize
+from retort.data import read_texts
+from retort.modeling.encoding.encode import embed
 
 SENTENCES = tiny.sentences(9, seed=2)
 TEACHER, AT_THE_END, WHILE_TRAINING = f"{USER}/teacher", f"{USER}/at-the-end", f"{USER}/while-training"

@@ -10,7 +10,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 from processes import run
 
-from retort.collators import read_dataset, read_texts
+from retort import read_dataset
+from retort.data import read_texts
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +190,7 @@ def test_a_name_asks_no_network_while_offline():
         "import socket\n"
         "def refuse(*args): raise AssertionError('network')\n"
         "socket.socket.connect = refuse\n"
-        "from retort.collators import read_dataset\n"
+        "from retort.data import read_dataset\n"
         "try: read_dataset('some-owner/some-data')\n"
         "except FileNotFoundError as error: print(error)\n"
     )

@@ -26,18 +26,16 @@ from transformers import (
 from without_retort import run_without_retort
 
 from retort import expand, shrink
-from retort.modeling.anatomy import encoder_layers, layers_name
-from retort.modeling.encoding import OutputRequest, encode
-from retort.modeling.groups import parameter_groups
-from retort.modeling.layout import TokenLayout
-from retort.modeling.packing import supports_packing
-from retort.modeling.recurrent_bert import (
-    RecurrentBertConfig,
+from retort.modeling import encoder_layers, layers_name
+from retort.modeling.architectures.recurrent_bert import RecurrentBertConfig
+from retort.modeling.architectures.recurrent_bert.modeling_recurrent_bert import (
     RecurrentBertForMaskedLM,
     RecurrentBertForSequenceClassification,
     RecurrentBertForTokenClassification,
     RecurrentBertModel,
 )
+from retort.modeling.encoding import OutputRequest, TokenLayout, encode, supports_packing
+from retort.trainers.stages.groups import parameter_groups
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
 CLASSES = {
@@ -342,7 +340,7 @@ def test_expanded_it_is_a_stock_model_with_the_same_outputs(task, family, tmp_pa
 
 def test_expanding_says_what_it_costs(caplog):
     student = recurrent()
-    with caplog.at_level(logging.INFO, logger="retort.modeling.recurrent_bert.expansion"):
+    with caplog.at_level(logging.INFO, logger="retort.modeling.architectures.recurrent_bert.expansion"):
         stock = expand(student)
     counts = [sum(p.numel() for p in model.parameters()) for model in (student, stock)]
     assert f"RecurrentBertModel: {counts[0]} parameters" in caplog.text

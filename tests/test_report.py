@@ -23,8 +23,8 @@ from retort.evaluation import (
     text_table,
     write_report,
 )
-from retort.evaluation.label_placement import Label, spread, write_labels
-from retort.evaluation.report import percent
+from retort.evaluation.report.label_placement import Label, spread, write_labels
+from retort.evaluation.report.report import percent
 
 TEACHER = ModelRow(
     "all-MiniLM-L6-v2",

@@ -1,7 +1,6 @@
 """The script that predicts: files to files and pipes to pipes, row for row, or an error that names the line."""
 
 import gzip
-import importlib
 import json
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 import tiny
 import torch
 
+from retort.commands import predict as command
 from retort.evaluation import Classifier, Tagger, entity_spans
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "run_predict.py"
@@ -42,15 +42,13 @@ def models(tmp_path_factory):
 @pytest.fixture
 def predict(monkeypatch, tmp_path):
     """Run the script on text, in this process; gives the lines that it wrote."""
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    script = importlib.import_module("run_predict")
-    monkeypatch.setattr(script, "LINES_AT_ONCE", 7)
+    monkeypatch.setattr(command, "LINES_AT_ONCE", 7)
 
     def run(model: Path, text: str | bytes, *flags: str, name: str = "input.txt") -> list[str]:
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
         files = ["--input", str(tmp_path / name), "--output", str(tmp_path / "output")]
         monkeypatch.setattr(sys, "argv", ["run_predict.py", "--model", str(model), *files, *flags])
-        script.main()
+        command.main()
         return (tmp_path / "output").read_text(encoding="utf-8").split("\n")[:-1]
 
     return run

@@ -4,7 +4,7 @@ import pytest
 import tiny
 from transformers import pipeline
 
-from retort.collators.running_text import spans_between_spaces, split_running_text
+from retort.data.tokenization import spans_between_spaces, split_running_text
 from retort.evaluation import Tagger, entity_spans
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC"]

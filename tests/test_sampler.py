@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from retort.trainers.sampler import LengthGroupedSampler
+from retort.trainers.steps import LengthGroupedSampler
 
 
 class Numbers(Dataset):

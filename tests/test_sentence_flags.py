@@ -7,7 +7,9 @@ import tiny
 from test_examples import EXAMPLES
 
 from retort import DistillTrainingArguments
-from retort.trainers.export import save_sentence_transformer
+from retort.commands import named_file
+from retort.recipes.sentences import load_model
+from retort.trainers.saving import save_sentence_transformer
 
 
 @pytest.fixture
@@ -26,10 +28,8 @@ def says_mean(plain):
 
 
 @pytest.fixture
-def poolers(tmp_path, monkeypatch):
+def poolers(tmp_path):
     """A model's pooler, and the two of a run, by the flags given."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    load_model = importlib.import_module("sentence_flags").load_model
 
     def chosen(source, **flags):
         args = DistillTrainingArguments(str(tmp_path), use_cpu=True, report_to=[], **flags)
@@ -73,22 +73,16 @@ def test_models_of_a_stage_are_judged_by_the_pooler_they_learn_with(flag, plain,
     assert work.as_sentence_model(plain).pooling.pooler == "cls"
 
 
-@pytest.fixture
-def named_file(monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module("command_line").named_file
-
-
 @pytest.mark.parametrize(
     ("given", "found"),
     [("en=sts/en.tsv", ("en", "sts/en.tsv")), ("sts/en.tsv", ("en", "sts/en.tsv")), ("=en.tsv", ("en", "en.tsv"))],
 )
-def test_a_file_goes_by_the_name_given_or_its_own(given, found, named_file):
+def test_a_file_goes_by_the_name_given_or_its_own(given, found):
     assert named_file(given) == found
 
 
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("given", ["en=", ""])
-def test_a_name_without_a_file_is_refused(given, named_file):
+def test_a_name_without_a_file_is_refused(given):
     with pytest.raises(SystemExit, match=f"'{given}' names no file"):
         named_file(given)

@@ -15,21 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
 
-from retort.evaluation import (
-    STS_TASKS,
-    TRANSFER_TASKS,
-    bitext_accuracy,
-    pair_features,
-    probe,
-    probe_by_folds,
-    read_scored_pairs,
-    read_sts_task,
-    read_transfer_task,
-    sts_scores,
-    sts_spearman,
-)
-from retort.modeling.shrinking import shrink
-from retort.trainers import DistillTrainer
+from retort import DistillTrainer, shrink
+from retort.data import STS_TASKS, TRANSFER_TASKS, read_scored_pairs, read_sts_task, read_transfer_task
+from retort.evaluation import bitext_accuracy, pair_features, probe, probe_by_folds, sts_scores, sts_spearman
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -7,7 +7,7 @@ import torch
 from ranks import run_on_ranks
 from transformers import AutoModel, BertForMaskedLM, BertModel
 
-from retort.modeling.shrinking import shrink
+from retort import shrink
 
 INPUTS = {
     "input_ids": torch.arange(5, 35).reshape(2, 15),

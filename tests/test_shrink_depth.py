@@ -6,8 +6,8 @@ import tiny
 import torch
 from torch import nn
 
-from retort.modeling.anatomy import encoder_layers, layers_name, split_layer_name
-from retort.modeling.shrinking import shrink
+from retort import shrink
+from retort.modeling import encoder_layers, layers_name, split_layer_name
 from retort.modeling.shrinking.depth import layer_groups
 
 INPUTS = {

@@ -4,9 +4,9 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 from sklearn.decomposition import PCA
 
-from retort.modeling import embeddings
-from retort.modeling.embeddings import narrow_embeddings
-from retort.modeling.shrinking import shrink
+from retort import shrink
+from retort.modeling.shrinking import embeddings
+from retort.modeling.shrinking.embeddings import narrow_embeddings
 
 CHANNELS = torch.tensor([0, 3, 4, 7, 10, 11])
 

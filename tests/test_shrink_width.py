@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retort.modeling.anatomy import attention_output, attention_projections, encoder_layers, position_projections
-from retort.modeling.shrinking import shrink
+from retort import shrink
+from retort.modeling import attention_projections, encoder_layers
+from retort.modeling.anatomy import attention_output, position_projections
 from retort.modeling.shrinking.axes import Axis, AxisLabel, Widths, label_axes
 from retort.modeling.shrinking.width import plan_widths
 

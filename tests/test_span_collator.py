@@ -7,7 +7,9 @@ from datasets import Dataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retort.collators import DistillationCollator, SpanCollator, View, tokenize_spans
+from retort import DistillationCollator
+from retort.collators import SpanCollator, View
+from retort.data import tokenize_spans
 
 PADDED, PACKED = View(pad_token_id=0), View(pad_token_id=0, packed=True)
 OTHER_WORDS = tiny.tokenizer("wordpiece, other words")

@@ -9,7 +9,8 @@ from datasets import Dataset, DatasetDict, load_from_disk
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
-from retort.collators import span_tokenization, tokenize_spans
+from retort.data import tokenize_spans
+from retort.data.tokenization import tokenize_spans as span_tokenization
 
 
 def of_bytes():

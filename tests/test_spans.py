@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from retort.collators.spans import NONE, cut_text, find_spans
+from retort.data.tokenization import NONE
+from retort.data.tokenization.spans import cut_text, find_spans
 
 
 def wordpiece(*pieces, normalizer=None):

@@ -11,8 +11,9 @@ from processes import run
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification
 
+from retort import Stage
 from retort.modeling.encoding import OutputRequest
-from retort.trainers import Stage, StageResult, best_stage, publish
+from retort.trainers import StageResult, best_stage, publish
 from retort.trainers.checks import check_sharding
 
 TAGGER = f"{USER}/tagger"

@@ -11,8 +11,9 @@ from ranks import KILLED, run_on_ranks
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, TrainerCallback
 
-from retort.trainers import Stage, StagedRun, plan_table
-from retort.trainers.stages import unfold
+from retort import Stage, StagedRun
+from retort.trainers import plan_table
+from retort.trainers.stages.stage import unfold
 
 NAMES = [
     "features-rows-0-24",

@@ -15,15 +15,9 @@ from safetensors.torch import save_file
 from transformers import AutoModel
 from transformers.trainer_utils import get_last_checkpoint
 
-from retort.trainers.storage import (
-    INCOMPLETE_MARKER,
-    checkpoint_in_progress,
-    last_complete_checkpoint,
-    remove_incomplete_checkpoints,
-    replace_files,
-    write_json,
-    write_text,
-)
+from retort.data import replace_files, write_json, write_text
+from retort.trainers.saving import checkpoint_in_progress, last_complete_checkpoint, remove_incomplete_checkpoints
+from retort.trainers.saving.checkpoints import INCOMPLETE_MARKER
 
 # What Python, safetensors and torch.save say when a write fails.
 WRITE_FAILED = r"too large|os error 27|unexpected pos"

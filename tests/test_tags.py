@@ -4,7 +4,8 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB1, Entities
 
-from retort.collators.tags import are_spans, check_beginnings, check_scheme, split_languages, to_iob2
+from retort.data.tasks import are_spans
+from retort.data.tasks.tags import check_beginnings, check_scheme, split_languages, to_iob2
 
 
 @pytest.mark.parametrize(

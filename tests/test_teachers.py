@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 
-from retort.collators import tokenize
-from retort.modeling.shrinking import shrink
-from retort.trainers import DistillTrainer
+from retort import DistillTrainer, shrink, tokenize
 
 WEIGHTS = {"logits_weight": 1.0, "hidden_weight": 1.0, "relation_weight": 1.0}
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from retort.modeling import losses
-from retort.modeling.layout import TokenLayout
-from retort.modeling.token_contrast import draw_negatives, ignored_candidates, token_contrast
+from retort.modeling.encoding import TokenLayout
+from retort.modeling.losses import draw_negatives, ignored_candidates, token_contrast
 
 SIMILARITIES = [None, 0.3]
 

@@ -5,7 +5,7 @@ import tiny
 from datasets import Dataset
 from transformers import ByT5Tokenizer
 
-from retort.collators import count_tokens
+from retort.data import count_tokens
 
 
 def test_tokens_of_all_columns_are_counted_without_those_that_a_tokenizer_adds():

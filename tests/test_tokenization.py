@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers
 from transformers import AutoTokenizer, CanineTokenizer, PreTrainedTokenizerFast
 
-from retort.collators import same_tokenizer, tokenization, tokenize
+from retort import tokenize
+from retort.data import same_tokenizer
+from retort.data.tokenization import tokenize as tokenization
 
 KINDS = ("wordpiece", "bpe", "unigram")
 TOKENIZERS = {kind: tiny.tokenizer(kind) for kind in KINDS}

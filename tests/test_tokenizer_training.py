@@ -5,7 +5,7 @@ import tiny
 from datasets import Dataset
 from transformers import AutoTokenizer, BertTokenizer
 
-from retort.collators import train_tokenizer
+from retort.data import train_tokenizer
 
 TEXTS = Dataset.from_dict({"text": ["der schöne Hund", "die schöne Größe", "мой йод", "a dog"] * 50})
 

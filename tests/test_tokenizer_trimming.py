@@ -16,8 +16,8 @@ from transformers import (
 )
 from trimming import CORPUS, TEXTS, bpe, tokens, trim, with_roles
 
-from retort.collators.encoder import behaviour
-from retort.collators.tokenizer_trimming import trim_tokenizer
+from retort.data import trim_tokenizer
+from retort.data.tokenization.encoder import behaviour
 
 # What tokenizers are made from.
 TRAINING = [

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast, pipeline
 
 from retort import VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments, tokenize
-from retort.collators import tokenize_spans
-from retort.modeling.vocabulary import spell
+from retort.data import tokenize_spans
+from retort.modeling.vocabularies import spell
 
 
 def texts(rows=40):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from transformers import BertTokenizer
 
 from retort import shrink
-from retort.collators import count_tokens, trim_tokenizer
-from retort.modeling.vocabulary import ROLES, Spelling, spell, vocabulary_size
+from retort.data import count_tokens, trim_tokenizer
+from retort.modeling.vocabularies import ROLES, Spelling, spell, vocabulary_size
 
 KINDS = ("wordpiece", "bpe", "unigram")
 TOKENIZERS = {kind: tiny.tokenizer(kind) for kind in KINDS}

@@ -8,13 +8,19 @@ from test_vocabulary_map import PIECES, SPELT, spelling_of
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from retort.modeling import vocabulary_losses
-from retort.modeling.encoding import OutputRequest, encode
-from retort.modeling.layout import TokenLayout
-from retort.modeling.packing import Packing, enable_packing, position_offset
-from retort.modeling.token_alignment import TokenAlignment
-from retort.modeling.vocabulary_losses import OutputLayer, vocabulary_cross_entropy, vocabulary_divergence
-from retort.modeling.vocabulary_map import VocabularyMap
+from retort.modeling.encoding import (
+    OutputLayer,
+    OutputRequest,
+    Packing,
+    TokenAlignment,
+    TokenLayout,
+    enable_packing,
+    encode,
+    position_offset,
+)
+from retort.modeling.losses import vocabulary as vocabulary_losses
+from retort.modeling.losses import vocabulary_cross_entropy, vocabulary_divergence
+from retort.modeling.vocabularies import VocabularyMap
 
 TEMPERATURE = 2.0
 MAPS = {

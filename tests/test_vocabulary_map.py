@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers.normalizers import Lowercase
 
-from retort.modeling.vocabulary import Spelling, spell, vocabulary_size
-from retort.modeling.vocabulary_map import Bags, VocabularyMap
+from retort.modeling.vocabularies import Spelling, VocabularyMap, spell, vocabulary_size
+from retort.modeling.vocabularies.vocabulary_map import Bags
 
 PIECES = 7
 # By the teacher's token; 0 and 3 are spelled alike, 4 has a piece twice, 1 and 8 can't be spelled.

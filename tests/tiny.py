@@ -18,7 +18,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from retort.trainers import DistillTrainingArguments
+from retort import DistillTrainingArguments
 
 WORDS = (
     "the a cat dog bird sat ran flew on over under mat tree house red blue small big old new man woman child reads "

@@ -4,7 +4,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from retort.collators.tokenizer_trimming import trim_tokenizer
+from retort.data import trim_tokenizer
 
 # Two columns, four languages.
 TEXTS = {"source": ["der schöne Hund", "the dog runs", "a rock"], "target": ["мой дом", "日本", "the dogs."]}

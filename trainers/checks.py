@@ -12,17 +12,10 @@ import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedModel
 
-from ..modeling.anatomy import backbone
+from ..modeling import backbone, is_row_wise
 from ..modeling.losses import IGNORED_LABEL
 from .arguments import DistillTrainingArguments
-from .objectives import (
-    AttentionObjective,
-    LabelObjective,
-    Objective,
-    PooledObjective,
-    RelationObjective,
-)
-from .teacher import is_row_wise
+from .objectives import AttentionObjective, LabelObjective, Objective, PooledObjective, RelationObjective
 
 
 def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..collators import as_batch, on_device, text_ids
 from ..modeling.encoding import EncoderOutput
-from ..modeling.key_queue import KeyQueue
-from .batches import as_batch, on_device, text_ids
-from .ckd_arguments import CKDTrainingArguments
+from ..modeling.losses import KeyQueue
+from .arguments import CKDTrainingArguments
 from .objectives import Candidates, TeacherContrastObjective
 from .student_trainer import QUEUE_FILE
 from .whole_step_trainer import WholeStepTrainer, off_diagonal
@@ -22,6 +22,7 @@ from .whole_step_trainer import WholeStepTrainer, off_diagonal
 logger = logging.getLogger(__name__)
 
 DEFAULT_QUEUE = 65_536
+
 # A student's cosines that spread less than this share of its teacher's have all but collapsed.
 COLLAPSED = 0.1
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..collators import GroupCollator
-from .batches import text_ids
-from .contrastive_arguments import ContrastiveTrainingArguments
+from ..collators import GroupCollator, text_ids
+from .arguments import ContrastiveTrainingArguments
 from .objectives import GroupContrastObjective
 from .whole_step_trainer import WholeStepTrainer
 

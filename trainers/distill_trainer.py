@@ -15,15 +15,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from ..collators import DistillationCollator, same_tokenizer
-from ..collators.span_collator import SPAN_COLUMNS
-from ..modeling.distillation_model import DistillationModel
+from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, collator_for, most_tokens
+from ..data.tokenization import same_tokenizer
+from ..modeling import DistillationModel, is_row_wise, projected_classifier
 from ..modeling.encoding import EncoderOutput, OutputRequest
-from ..modeling.projected_classifier import projected_classifier
 from .arguments import DistillTrainingArguments
-from .batches import Batch, as_batch
-from .cache import PREFIX, CachedTeacher, cache_teacher, open_cache, with_teacher_outputs
-from .card_facts import describe_run
 from .checks import (
     check_alignment,
     check_attention,
@@ -34,22 +30,23 @@ from .checks import (
     check_sharding,
     check_teacher,
 )
-from .export import save_sentence_transformer
-from .model_card import CardFacts
-from .objectives import AttentionObjective, Objective
-from .plan import Dimensions, build_objectives
-from .running_means import RunningMeans
+from .objectives import AttentionObjective, Dimensions, Objective, build_objectives
+from .saving import CardFacts, describe_run, save_sentence_transformer
+from .steps import RunningMeans
 from .student_trainer import StudentTrainer
-from .teacher import (
+from .teachers import (
+    PREFIX,
+    CachedTeacher,
     LiveTeacher,
     Teacher,
     TeacherSource,
+    cache_teacher,
     common_dimensions,
-    is_row_wise,
     load_teacher,
+    open_cache,
     shard_over_ranks,
+    with_teacher_outputs,
 )
-from .views import collator_for, most_tokens
 
 
 class DistillTrainer(StudentTrainer):

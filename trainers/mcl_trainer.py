@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..collators import DistillationCollator, GroupCollator, PairCollator
-from .mcl_arguments import MCLTrainingArguments
-from .objectives import Objective, SimilarityAcrossObjective, SourceObjective, TargetObjective
-from .plan import check_widths
+from .arguments import MCLTrainingArguments
+from .objectives import Objective, SimilarityAcrossObjective, SourceObjective, TargetObjective, check_widths
 from .whole_step_trainer import WholeStepTrainer
 
 _WEIGHTS = ("mcl_weight", "source_weight", "target_weight")

@@ -16,26 +16,27 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
 from transformers.utils import PushInProgress
 
-from ..modeling.distillation_model import DistillationModel
-from ..modeling.projected_classifier import stock_classifier
-from ..modeling.sharding import gathered
-from .model_card import CardFacts, render_card
-from .sampler import LengthGroupedSampler
-from .storage import (
+from ..data import replace_files, write_text
+from ..modeling import DistillationModel, gathered, stock_classifier
+from .saving import (
+    CardFacts,
     checkpoint_in_progress,
     last_complete_checkpoint,
     remove_incomplete_checkpoints,
-    replace_files,
+    render_card,
     was_stopped_early,
-    write_text,
 )
+from .steps import LengthGroupedSampler
 
 # Seconds in which gloo's threads let go of the last collective (see `StudentTrainer.end`).
 _LETTING_GO = 0.2
 
 HEADS_FILE = "heads.safetensors"
+
 QUEUE_FILE = "queue.safetensors"
+
 CARD_FILE = "README.md"
+
 # What a checkpoint holds beside the student: of no use to others, some of it pickled.
 PRIVATE_FILES = [
     "*.pt",

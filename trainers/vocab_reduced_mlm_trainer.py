@@ -9,16 +9,20 @@ import datasets
 import numpy as np
 import torch
 
-from ..collators.span_collator import SpanCollator
-from ..modeling.layer_maps import layer_pairs
-from ..modeling.vocabulary import spell
-from ..modeling.vocabulary_map import VocabularyMap
-from .batches import Batch
+from ..collators import EVALUATION, Batch, Filler, Masking, SpanCollator, masking_chances
+from ..modeling.vocabularies import VocabularyMap, spell
+from .arguments import VocabReducedMLMTrainingArguments
 from .distill_trainer import DistillTrainer
-from .masking import EVALUATION, Filler, Masking, masking_chances
-from .objectives import MaskedLMObjective, Objective, TokenContrastObjective, VocabularyObjective
-from .plan import Dimensions, check_pairs, check_widths
-from .vocab_reduced_mlm_arguments import VocabReducedMLMTrainingArguments
+from .objectives import (
+    Dimensions,
+    MaskedLMObjective,
+    Objective,
+    TokenContrastObjective,
+    VocabularyObjective,
+    check_pairs,
+    check_widths,
+    layer_pairs,
+)
 
 # Rows whose tokens are counted at a time.
 _ROWS = 10_000

@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..collators import Batch
 from ..modeling.encoding import EncoderOutput
 from .arguments import DistillTrainingArguments
-from .batches import Batch
 from .distill_trainer import DistillTrainer
-from .gradient_cache import shares
-from .objectives import ContrastiveObjective, InfoNCEObjective, Objective
-from .plan import Dimensions
+from .objectives import ContrastiveObjective, Dimensions, InfoNCEObjective, Objective
+from .steps import shares
 
 
 class WholeStepTrainer(DistillTrainer):

@@ -8,11 +8,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..anatomy import layers_name, split_layer_name
-from ..embeddings import factorise_embeddings
-from ..packing import position_offset
-from ..recurrent_bert.configuration_recurrent_bert import RecurrentBertConfig
-from ..recurrent_bert.stock import BERT, ROBERTA, Family, Task, settings
+from ..architectures.recurrent_bert import BERT, ROBERTA, Family, RecurrentBertConfig, Task, settings
+from ..encoding import position_offset
 from .draft import Draft, skeleton
+from .embeddings import factorise_embeddings
 
 RANDOM = "random"
 

@@ -11,10 +11,10 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..embeddings import EMBEDDING_INITS
 from ..sharding import gathered
 from .depth import LAYER_INITS, with_layers
 from .draft import Draft
+from .embeddings import EMBEDDING_INITS
 from .recurrence import RANDOM, with_recurrence
 from .vocabulary import with_vocabulary
 from .width import with_widths

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..packing import position_offset
-from ..vocabulary import ROLES, Spelling, spell, vocabulary_size
+from ..encoding import position_offset
+from ..vocabularies import ROLES, Spelling, spell, vocabulary_size
 from .draft import Draft, skeleton
 
 logger = logging.get_logger(__name__)

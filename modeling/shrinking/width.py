@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from ..anatomy import split_layer_name
-from ..embeddings import narrow_embeddings
 from .axes import Axis, AxisLabel, Labels, Widths, label_axes
 from .draft import Draft
+from .embeddings import narrow_embeddings
 
 
 def plan_widths(

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from ...collators import Batch
 from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputRequest
-from ..batches import Batch
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ...collators import Batch
 from ...modeling import losses
 from ...modeling.encoding import OutputRequest
-from ..batches import Batch
 from .base import Objective, distance
 from .pairing import aligned_tokens, pair_count, paired_tokens, token_count
 

@@ -9,11 +9,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...collators import Batch
 from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputRequest
-from ...modeling.learned_scale import LearnedScale
-from ...modeling.queue_log_sum_exp import queue_log_sum_exp
-from ..batches import Batch
+from ...modeling.losses import LearnedScale, queue_log_sum_exp
 from .embeddings import PooledObjective
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ...modeling import losses
-from ...modeling.distillation_model import hidden_state_head
+from ...modeling import hidden_state_head, losses
 from ...modeling.encoding import EncoderOutput, OutputRequest
-from ...modeling.layer_mix import LayerMix, LayerWeights
 from .base import Objective, distance
+from .layer_mix import LayerMix, LayerWeights
 from .pairing import aligned_tokens, first_tokens, mean_tokens, pair_count
 
 

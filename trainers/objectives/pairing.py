@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ...collators import Batch
 from ...modeling.losses import IGNORED_LABEL
-from ..batches import Batch
 
 
 def first_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...modeling.layout import TokenLayout
-from ...modeling.learned_curvature import LearnedCurvature
-from ...modeling.token_contrast import draw_negatives, ignored_candidates, token_contrast
-from ..batches import Batch, fractions, mixed
+from ...collators import Batch, fractions, mixed
+from ...modeling.encoding import TokenLayout
+from ...modeling.losses import LearnedCurvature, draw_negatives, ignored_candidates, token_contrast
 from .layers import LayerPairsObjective
 from .pairing import pair_count
 

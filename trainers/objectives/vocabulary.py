@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...collators import Batch
 from ...modeling.encoding import OutputRequest
-from ...modeling.vocabulary_losses import vocabulary_cross_entropy, vocabulary_divergence
-from ...modeling.vocabulary_map import VocabularyMap
-from ..batches import Batch
+from ...modeling.losses import vocabulary_cross_entropy, vocabulary_divergence
+from ...modeling.vocabularies import VocabularyMap
 from .base import Objective
 
 _OUTPUT_LAYER = OutputRequest(output_layer=True)  # with what it reads

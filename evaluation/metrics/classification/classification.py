@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 
-from retort.evaluation.classification import classification_scores
+from retort.evaluation.tasks import classification_scores
 
 
 class Classification(evaluate.Metric):

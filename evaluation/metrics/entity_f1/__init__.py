@@ -1,0 +1,1 @@
+from .entity_f1 import EntityF1

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 
-from retort.evaluation.entities import entity_scores
+from retort.evaluation.tasks import entity_scores
 
 
 class EntityF1(evaluate.Metric):

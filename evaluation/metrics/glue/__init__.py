@@ -1,0 +1,1 @@
+from .glue import MEASURES, Glue

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 
-from retort.evaluation.classification import binary_f1, classification_scores, regression_scores
+from retort.evaluation.tasks import binary_f1, classification_scores, regression_scores
 
 MEASURES = {
     "cola": ("matthews_correlation",),

@@ -1,0 +1,165 @@
+"""Words to be guessed: masked language modelling with draws that depend on nothing but seed, epoch and text.
+
+Each draw is a hash of what it is for, so no state has to be saved: a resumed run masks what the uninterrupted one did,
+and so do runs with other micro-batches or another number of ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..modeling.encoding import TokenLayout
+from .batch import Batch, fractions, mixed
+from .spans import BatchSpans
+
+# In the place of an epoch: what is hidden is then the same each time, and other than in training.
+EVALUATION = -1
+
+# What becomes of the tokens that are to be guessed (Devlin et al. 2019, arXiv:1810.04805, appendix C.2).
+_MASKED, _REPLACED = 0.8, 0.1
+
+
+@dataclass(frozen=True)
+class Filler:
+    """What stands in the place of a token that is hidden.
+
+    Attributes:
+        mask: id of the mask token.
+        ordinary: `[n]`, ids of the tokens that may stand for another: all but special ones.
+    """
+
+    mask: int
+    ordinary: Tensor
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Filler:
+        """Of a tokenizer.
+
+        Raises:
+            ValueError: it has no mask token.
+        """
+        if tokenizer.mask_token_id is None:
+            raise ValueError(
+                f"{type(tokenizer).__name__} has no mask token, which masked language modelling needs. Add one: "
+                "tokenizer.add_special_tokens({'mask_token': '[MASK]'}), before the student is built."
+            )
+        special = set(tokenizer.all_special_ids)
+        return cls(
+            tokenizer.mask_token_id,
+            torch.tensor([i for i in sorted(tokenizer.get_vocab().values()) if i not in special]),
+        )
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Hides tokens of a batch of `SpanCollator`.
+
+    What is drawn is a span, or a word, so that student and teacher lose the same characters.
+
+    Attributes:
+        chances: `[student's vocabulary]`, how likely each token is to be drawn; a span's is the mean of its tokens'.
+        student: what stands for the student's hidden tokens.
+        teacher: likewise for the teacher's; None if it reads the whole text.
+        whole_words: draw words that whitespace separates, rather than spans.
+        seed: of all draws.
+    """
+
+    chances: Tensor
+    student: Filler
+    teacher: Filler | None
+    whole_words: bool
+    seed: int
+
+    def __call__(self, batch: Batch, epoch: int) -> Batch:
+        """The batch with hidden tokens: `hidden` `[n]` are their places, `hidden_tokens` `[n]` what they were, and
+        `hidden_characters` how many characters they cover.
+
+        Args:
+            batch: as it was collated; it stays as it is.
+            epoch: other epochs, other draws.
+        """
+        spans, layout = batch["spans"], batch["layout"]
+        tokens = layout.flatten(batch["student"]["input_ids"])
+        units = spans.words if self.whole_words else spans.places
+        drawn = (self._numbers(epoch, 0, spans.texts, units) < self._chances(tokens, spans, units)) & (spans.words >= 0)
+        fate = torch.where(drawn, self._numbers(epoch, 1, spans.texts, units), 1)
+        hidden = _of_tokens(drawn, spans.student, False).nonzero().flatten()
+        characters = (spans.characters * drawn).sum()
+        made = batch | {"hidden": hidden, "hidden_tokens": tokens[hidden], "hidden_characters": characters}
+        made["student"] = self._hide(batch["student"], layout, spans.texts, spans.student, fate, epoch, self.student)
+        if self.teacher is not None and "teacher" in batch:
+            owners = spans.student if spans.teacher is None else spans.teacher
+            of_teacher = batch["teacher"], batch["teacher_layout"], spans.texts, owners
+            made["teacher"] = self._hide(*of_teacher, fate, epoch, self.teacher)
+        elif self.teacher is None and "teacher" not in batch:  # it reads the student's tokens, but all of them
+            made |= {"teacher": batch["student"], "teacher_layout": layout}
+        return made
+
+    def _chances(self, tokens: Tensor, spans: BatchSpans, units: Tensor) -> Tensor:
+        """How likely each span's unit is to be drawn, `[spans]`: the mean over the unit's tokens."""
+        begins = torch.ones_like(units, dtype=torch.bool)
+        begins[1:] = (units[1:] != units[:-1]) | (spans.texts[1:] != spans.texts[:-1])
+        unit_of_span = begins.cumsum(0) - 1
+        known = spans.student >= 0
+        owners = unit_of_span[spans.student].where(known, 0)
+        chances = self.chances.to(tokens.device)[tokens]
+        sums, counts = (
+            torch.zeros(len(spans), dtype=chances.dtype, device=tokens.device).index_add(0, owners, values * known)
+            for values in (chances, torch.ones_like(chances))
+        )
+        return (sums / counts.clamp_min(1))[unit_of_span]
+
+    def _hide(
+        self,
+        view: dict[str, Tensor],
+        layout: TokenLayout,
+        texts: Tensor,
+        spans: Tensor,
+        fate: Tensor,
+        epoch: int,
+        filler: Filler,
+    ) -> dict[str, Tensor]:
+        """What one model reads, with the tokens of the drawn spans masked, replaced, or left."""
+        tokens = layout.flatten(view["input_ids"])
+        fate, ordinary = _of_tokens(fate, spans, 1), filler.ordinary.to(tokens.device)
+        numbers = self._numbers(epoch, 2, _of_tokens(texts, spans, 0), layout.positions)
+        others = ordinary[(numbers * len(ordinary)).long()]
+        seen = torch.where(fate < _MASKED, filler.mask, torch.where(fate < _MASKED + _REPLACED, others, tokens))
+        return view | {"input_ids": layout.put_back(view["input_ids"], seen)}
+
+    def _numbers(self, epoch: int, purpose: int, texts: Tensor, places: Tensor) -> Tensor:
+        """A number in 0..1 for each place in a text, `[n]`, float64."""
+        return fractions(mixed(texts, places, self.seed, epoch, purpose))
+
+
+def masking_chances(counts: Tensor | None, vocabulary: int, share: float, smoothing: float) -> Tensor:
+    """How likely each token is to be hidden, `[vocabulary]`, so that `share` of a text's tokens are.
+
+    Rare tokens are hidden more often than frequent ones: in proportion to their count to the power of minus
+    `smoothing`, at most always (Sanh et al. 2019, arXiv:1910.01108, after XLM; here each token is drawn by itself).
+
+    Args:
+        counts: `[vocabulary]`, how often each token occurs in the text; only looked at with smoothing.
+        vocabulary: how many tokens there are.
+        share: 0..1.
+        smoothing: 0 for all alike, 0.7 for DistilBERT's.
+    """
+    if not smoothing:
+        return torch.full((vocabulary,), share, dtype=torch.float64)
+    counts = counts.double()
+    weights, shares = counts.clamp_min(1) ** -smoothing, counts / counts.sum()
+    low, high = 0.0, float(1 / weights.min())
+    for _ in range(64):  # what is cut off at 1 is made up for by the others: the factor is found by halving
+        factor = (low + high) / 2
+        too_few = ((factor * weights).clamp_max(1) * shares).sum() < share
+        low, high = (factor, high) if too_few else (low, factor)
+    return (high * weights).clamp_max(1)
+
+
+def _of_tokens(values: Tensor, spans: Tensor, missing: float) -> Tensor:
+    """What belongs to each token, of what belongs to each span."""
+    return torch.where(spans >= 0, values[spans], missing)

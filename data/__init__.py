@@ -1,0 +1,24 @@
+"""From files to rows to tokens: readers of text formats, tasks, tokenisation and tokenizers."""
+
+from .files import TEMPORARY_PREFIX, replace_files, temporary_name, write_json, write_text
+from .fingerprints import fingerprint_model, fingerprint_rows, fingerprint_source, sha256_of
+from .readers import (
+    STS_TASKS,
+    TRANSFER_TASKS,
+    DocstringCorpus,
+    LabelledTexts,
+    ScoredPairs,
+    both_sides,
+    docstring_corpus,
+    passages,
+    read_dataset,
+    read_groups,
+    read_parallel,
+    read_scored_pairs,
+    read_sts_task,
+    read_texts,
+    read_transfer_task,
+)
+from .tasks import Task, read_task
+from .tokenization import same_tokenizer, tokenize, tokenize_groups, tokenize_spans
+from .tokenizers import count_tokens, train_tokenizer, trim_tokenizer

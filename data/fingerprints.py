@@ -1,0 +1,115 @@
+"""Names of texts, files and rows that change when they do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers.utils import cached_file
+
+# Of a model, and of adapters for one.
+_CONFIG_FILES = ("config.json", "adapter_config.json")
+
+# What a configuration says of how it came about, and not of what the model computes.
+_PROVENANCE = ("_name_or_path", "transformers_version", "dtype")
+
+
+def fingerprint_model(model: torch.nn.Module) -> str:
+    """SHA-256 of a model's weights, their names, shapes and number format, and of its configuration.
+
+    The same weights compute something else with another configuration: layers that are run more often, for one.
+    """
+    digest = hashlib.sha256(type(model).__name__.encode())
+    if hasattr(model, "config"):
+        digest.update(_settings(model.config.to_dict()))
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def fingerprint_rows(dataset: Dataset, *further: str) -> str:
+    """SHA-256 of the token ids that the teacher reads, row by row: it tells both another text and another tokenizer.
+
+    Args:
+        dataset: tokenised rows.
+        further: other columns that count, where there are such.
+    """
+    digest = hashlib.sha256()
+    columns = ["input_ids", "token_type_ids"]
+    if "teacher_input_ids" in dataset.column_names:
+        columns = ["teacher_input_ids", "teacher_token_type_ids"]
+    columns = [name for name in dict.fromkeys([*columns, *further]) if name in dataset.column_names]
+    for rows in dataset.select_columns(columns).with_format("arrow").iter(batch_size=10_000):
+        for column in columns:
+            values = rows[column]
+            while pa.types.is_nested(values.type):
+                digest.update(pc.list_value_length(values).cast("int64").to_numpy())
+                values = pc.list_flatten(values)
+            kind = "float64" if pa.types.is_floating(values.type) else "int64"
+            digest.update(np.ascontiguousarray(values.cast(kind).to_numpy()))
+    return digest.hexdigest()
+
+
+def fingerprint_source(source: nn.Module | str | os.PathLike | None) -> str | None:
+    """A name of a teacher: of a model, its own; of a folder, that of its files; of a hub id, its commit."""
+    if source is None:
+        return None
+    if isinstance(source, nn.Module):
+        return fingerprint_model(source)
+    if Path(source).is_dir():
+        digest = hashlib.sha256("".join(map(sha256_of, sorted(Path(source).glob("*.safetensors")))).encode())
+        for config in filter(Path.is_file, (Path(source) / name for name in _CONFIG_FILES)):
+            digest.update(_settings(json.loads(config.read_text(encoding="utf-8"))))
+        return digest.hexdigest()
+    # <cache>/snapshots/<commit>/config.json
+    return f"{source}@{Path(cached_file(str(source), 'config.json')).parent.name}"
+
+
+def _settings(config: Mapping[str, Any]) -> bytes:
+    """A configuration as bytes, without where it comes from."""
+    told = {name: value for name, value in config.items() if name not in _PROVENANCE}
+    return json.dumps(told, sort_keys=True, default=str).encode()
+
+
+def fingerprint(*parts: Any) -> str:
+    """The name that datasets' cache keeps a result under: the same in every process, another once anything changes.
+
+    Args:
+        parts: what the result is made of: datasets, arrays, and whatever JSON can hold. The code of this folder, by
+            which it is made, counts, too.
+    """
+
+    def described(part: Any) -> Any:
+        return part._fingerprint if isinstance(part, Dataset) else hashlib.sha256(part.tobytes()).hexdigest()
+
+    text = json.dumps([parts, _code()], default=described)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@cache
+def _code() -> list[str]:
+    folder = Path(__file__).parent
+    return [sha256_of(file) for file in sorted(folder.rglob("*.py"))]
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def text_digest(text: str) -> int:
+    """Eight bytes that stand for a text: among ten million texts two share theirs with a probability of 3e-6."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,30 @@
+"""Files and datasets -> rows of text."""
+
+from .datasets import (
+    convert,
+    distinct,
+    folded,
+    format_of,
+    load_splits,
+    named_errors,
+    read_dataset,
+    read_texts,
+    select,
+    sift,
+    text_columns,
+)
+from .docstrings import DocstringCorpus, docstring_corpus
+from .groups import read_groups
+from .parallel import both_sides, read_parallel
+from .passages import passages
+from .senteval import (
+    STS_TASKS,
+    TRANSFER_TASKS,
+    LabelledTexts,
+    ScoredPairs,
+    read_scored_pairs,
+    read_sts_task,
+    read_transfer_task,
+)
+from .sts import read_sts
+from .text_files import conll_rows, first_row, labelled_rows, parallel_rows, text_rows

@@ -1,0 +1,102 @@
+"""Parallel text: sentences and their translations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+from .datasets import convert, distinct, folded, named_errors, select, sift, text_columns
+from .text_files import parallel_rows
+
+logger = logging.getLogger(__name__)
+
+SIDES = ("source", "target")
+
+
+def read_parallel(
+    sources: Sequence[str],
+    *,
+    exclude: Iterable[str] = (),
+    max_characters: int = 250,
+    max_rows: int | None = None,
+    alpha: float = 1.0,
+) -> Dataset:
+    """Gather sentences and their translations, each pair of a source once.
+
+    Args:
+        sources: TSV files (plain or `.gz`) without a header row, a sentence and its translations in each row; or two
+            files whose rows translate each other, with a plus between them, each with columns as `read_texts` takes
+            them: `en.tsv:sentence1,sentence2+de.tsv:sentence1,sentence2`.
+        exclude: texts to leave out on either side, such as a test set's. Compared without regard to case and spacing.
+        max_characters: pairs with a longer side are left out.
+        max_rows: of each source at most, the first ones.
+        alpha: how often sources are seen: in proportion to their size to this power. 1 as they are, 0 all alike; those
+            that are to be seen more often are repeated (Conneau et al. 2020, XLM-R, arXiv:1911.02116, section 3.1).
+
+    Returns:
+        Columns `source` and `target`, source by source. What was left out is counted and logged.
+
+    Raises:
+        ValueError: a row without a translation, files of different lengths, a source of which nothing is left; and
+            what `read_dataset` raises.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha}: from 0 (all sources alike) to 1 (by their size).")
+    excluded = {folded(text) for text in exclude}
+    parts = [_first(_whole(_read(source), source, excluded, max_characters), max_rows) for source in sources]
+    longest = max(map(len, parts))
+    return concatenate_datasets([_repeated(part, round(longest ** (1 - alpha) * len(part) ** alpha)) for part in parts])
+
+
+def both_sides(pairs: Dataset) -> Dataset:
+    """The texts of both sides of what `read_parallel` has read, each once, in a column `text`."""
+    columns = [pairs.select_columns(side).rename_column(side, "text") for side in SIDES]
+    return distinct(columns, named="the translations")
+
+
+def _read(source: str) -> Dataset:
+    path = Path(source).expanduser()
+    if path.exists() or "+" not in source:
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {source} (in {Path.cwd()}).")
+        with named_errors(path):
+            return convert(path, parallel_rows)
+    first, _, second = source.partition("+")
+    sides = [concatenate_datasets(text_columns(side)) for side in (first, second)]
+    if len(sides[0]) != len(sides[1]):
+        raise ValueError(
+            f"Rows of {first} and {second} are to translate each other, but there are {len(sides[0])} and "
+            f"{len(sides[1])}."
+        )
+    columns = [side.rename_column("text", name) for side, name in zip(sides, SIDES, strict=True)]
+    return concatenate_datasets(columns, axis=1)
+
+
+def _whole(pairs: Dataset, source: str, excluded: set[str], max_characters: int) -> Dataset:
+    """The pairs that can be learnt from."""
+    batches = pairs.with_format(None).iter(batch_size=10_000)
+    kept, left_out = sift(
+        ((a or "", b or "") for batch in batches for a, b in zip(batch["source"], batch["target"], strict=True)),
+        {
+            "empty": lambda *sides: not all(side.strip() for side in sides),
+            f"longer than {max_characters} characters": lambda *sides: max(map(len, sides)) > max_characters,
+            "excluded": lambda *sides: excluded and any(folded(side) in excluded for side in sides),
+        },
+    )
+    if left_out:
+        logger.warning("Of %d pairs in %s, left out: %s.", len(pairs), source, left_out)
+    if not len(kept):
+        raise ValueError(f"No pair is left of {source}; left out: {left_out}.")
+    return select(pairs, kept)
+
+
+def _first(pairs: Dataset, rows: int | None) -> Dataset:
+    return pairs if rows is None or rows >= len(pairs) else select(pairs, np.arange(rows))
+
+
+def _repeated(pairs: Dataset, rows: int) -> Dataset:
+    return pairs if rows == len(pairs) else select(pairs, np.arange(rows) % len(pairs))

@@ -1,0 +1,131 @@
+"""The labels of a task: which there are, in which order, and whether every row's are among them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+
+from ..fingerprints import fingerprint
+from . import tags
+from .part import Form, Part
+from .sources import LABELS_FILE, labels_file, read_labels
+
+logger = logging.getLogger(__name__)
+
+_INTEGER = re.compile(r"[+-]?\d+")
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def declared_labels(
+    labels: str | Path | Sequence[str] | None, folders: list[str | Path], parts: dict[str, list[Part]]
+) -> tuple[str, tuple[str, ...]] | None:
+    """Where the labels are listed, and the list."""
+    if isinstance(labels, str | Path):
+        return str(labels), read_labels(labels)
+    if labels is not None:
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"labels= must name every label once, but got {', '.join(labels)}.")
+        return "labels=", tuple(labels)
+    lists = [(str(file), read_labels(file)) for file in map(labels_file, folders) if file]
+    lists = lists or [(p.source.name, p.declared) for found in parts.values() for p in found if p.declared]
+    for name, names in lists[1:]:
+        if names != lists[0][1]:
+            raise ValueError(
+                f"{lists[0][0]} and {name} list other labels, or in another order: {_few(lists[0][1])} and "
+                f"{_few(names)}. Pass labels= with one list for all."
+            )
+    return lists[0] if lists else None
+
+
+def label_names(
+    parts: dict[str, list[Part]], form: Form, declared: tuple[str, tuple[str, ...]] | None
+) -> tuple[str, ...]:
+    """The classes of the task, checked against all rows; none for a regression."""
+    every_part = [part for found in parts.values() for part in found]
+    occurring = set().union(*(part.label_names() for part in parts["train"]))
+    place, names = declared or ("The training rows", _in_order(occurring, form, parts["train"]))
+    if form.is_tagging:
+        for part in every_part:
+            tags.check_scheme(part.label_names(), part.source.name)
+        tags.check_scheme(names, place)
+        tags.check_beginnings(names, place)
+    if len(names) < 2 and (names or declared):
+        raise ValueError(f"{place}: expected at least two labels, but found {_few(names) or 'none'}.")
+    for part in every_part:
+        _check_labels(part, names, place)
+    return names
+
+
+def number_labels(part: Part, form: Form, names: tuple[str, ...]) -> Dataset:
+    """The rows with ids in place of names, or with numbers if there are no names."""
+    value = Value("int32") if names else Value("float64")
+    labels = {"labels": List(value) if form.is_tagging else value}
+    features = {name: form.features[name] for name in form.texts} | labels | {"language": Value("string")}
+    ids = {name: index for index, name in enumerate(names)}
+    entry_language = part.source.language
+
+    def number(labels: list[Any], languages: list[str]) -> dict[str, list[Any]]:
+        if form.is_tagging:
+            numbers = [[ids[tag] for tag in row] for row in labels]
+        else:
+            numbers = [ids[label] if ids else float(label) for label in labels]
+        return {"labels": numbers, "language": [language or entry_language for language in languages]}
+
+    return part.rows.with_format(None).map(
+        number,
+        input_columns=["labels", "language"],
+        batched=True,
+        remove_columns=[name for name in part.rows.column_names if name not in features],
+        features=Features(features),
+        new_fingerprint=fingerprint(part.rows, "numbered", form, names, entry_language),
+        desc="Numbering labels",
+    )
+
+
+def _in_order(occurring: set[str], form: Form, train: list[Part]) -> tuple[str, ...]:
+    if all(_INTEGER.fullmatch(name) for name in occurring):
+        return tuple(sorted(occurring, key=lambda name: (int(name), name)))
+    if form.is_tagging:
+        return tuple(sorted(occurring, key=lambda name: (name != tags.OUTSIDE, name)))
+    words = sorted(name for name in occurring if not _NUMBER.fullmatch(name))
+    if not words:
+        logger.warning("The labels are real numbers, such as %s: this is a regression.", min(occurring))
+        return ()
+    if len(words) < len(occurring):
+        part = next(part for part in train if words[0] in part.label_names())
+        raise ValueError(
+            f"{_place_of(part, words[0])}: some labels are numbers, others are words ({_few(words)}). If all of them "
+            f"are classes, list them in {LABELS_FILE}, or pass labels=."
+        )
+    return tuple(words)
+
+
+def _check_labels(part: Part, names: tuple[str, ...], place: str) -> None:
+    unknown = {name for name in part.label_names() if not (name in names if names else _NUMBER.fullmatch(name))}
+    if unknown:
+        name = min(unknown)
+        expected = f"one of {_few(names)} ({place})" if names else "a number, as in the training rows"
+        raise ValueError(
+            f"{_place_of(part, name)}: unknown label {name!r}, expected {expected}. List all labels in {LABELS_FILE}, "
+            "or pass labels=."
+        )
+
+
+def _place_of(part: Part, label: str) -> str:
+    """File and line of the first row with a label."""
+    rows = part.rows.select_columns(["labels", "line"])
+    return next(
+        part.place(row["line"])
+        for row in rows
+        if label == row["labels"] or (isinstance(row["labels"], list) and label in row["labels"])
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

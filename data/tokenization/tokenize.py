@@ -1,0 +1,252 @@
+"""Text -> tokens, once: the columns that `DistillationCollator` makes batches of."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, Features, List, Value
+from transformers import PreTrainedTokenizerBase
+
+from ...modeling.losses import IGNORED_LABEL
+from ..fingerprints import fingerprint
+from .encoder import EncodedRow, Encoder, makes_token_types, same_tokenizer
+
+logger = logging.getLogger(__name__)
+
+# What became of each row, in columns until it is counted: a counter would miss rows that come from the cache or from
+# another process.
+_NOTES = ("was_cut", "words", "words_without", "words_unknown", "words_paired")
+
+
+def tokenize(
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    text: str = "text",
+    text_pair: str | None = None,
+    words: str | None = None,
+    labels: str | None = None,
+    max_length: int = 128,
+    align: bool = False,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Tokenise a dataset for student and teacher. The same call again takes the result from datasets' cache.
+
+    Rows without text (empty, whitespace, or nothing that a tokenizer keeps) are left out. Rows, words and pairs of
+    words that were left out or cut are counted and logged.
+
+    Args:
+        dataset: with the columns named below; its other columns are dropped.
+        tokenizer: the student's.
+        teacher_tokenizer: the teacher's. One that does the same as the student's (see `same_tokenizer`) adds nothing.
+        text: column of texts.
+        text_pair: column of second texts, for tasks on pairs.
+        words: column of lists of words, in place of `text`. They are tokenised as the text that they make with a
+            space between them; a word that the tokenizer drops (a zero-width space) becomes its unknown token.
+        labels: column of one number per row; with `words`, of one whole number per word, which goes to the word's
+            first piece, and -100 to all else.
+        max_length: tokens of a row at most, special ones included; never more than a tokenizer's `model_max_length`.
+        align: where the tokenizers differ, also find the first piece of each word on both sides. Words are what
+            whitespace separates, or what `words` says; they are matched by character offsets.
+        num_proc: processes that share the work.
+
+    Returns:
+        Columns `input_ids`, `length`, and as asked: `token_type_ids` (pairs, if a tokenizer makes them), `labels`,
+        `teacher_input_ids`, `teacher_token_type_ids`, `student_positions`, `teacher_positions`.
+
+    Raises:
+        ValueError: a slow tokenizer, a missing column, values of the wrong kind (with the number of the row, from 0),
+            other than one label for each word, a `max_length` without room for text, or no row with text at all.
+    """
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"tokenize takes a datasets.Dataset, but got a {type(dataset).__name__}. Pass one split of it."
+        )
+    if words is not None and text_pair is not None:
+        raise ValueError("words= and text_pair= exclude each other: a row is a list of words, or one or two texts.")
+    source = _Source(words, None, True, labels) if words else _Source(text, text_pair, False, labels)
+    source.check(dataset)
+    pairs = text_pair is not None
+    readers_of_types = [tokenizer]
+    if teacher_tokenizer is not None and same_tokenizer(tokenizer, teacher_tokenizer):
+        # The student's tokens serve both, and a teacher may read token types (BERT) where its student (DistilBERT)
+        # doesn't.
+        readers_of_types.append(teacher_tokenizer)
+        teacher_tokenizer = None
+    job = _Tokenization(
+        source=source,
+        student=Encoder(tokenizer, max_length, pairs=pairs),
+        token_types=pairs and any(map(makes_token_types, readers_of_types)),
+        teacher=teacher_tokenizer and Encoder(teacher_tokenizer, max_length, pairs=pairs),
+        teacher_token_types=pairs and teacher_tokenizer is not None and makes_token_types(teacher_tokenizer),
+        align=align and teacher_tokenizer is not None,
+        label_type=dataset.features[labels] if labels else None,
+    )
+    result = dataset.with_format(None).map(
+        job,
+        batched=True,
+        with_indices=True,
+        remove_columns=dataset.column_names,
+        features=job.features,
+        num_proc=num_proc,
+        # By default the tokenizer object would be hashed, and its state changes with every call.
+        new_fingerprint=job.fingerprint(dataset),
+        desc="Tokenising",
+    )
+    _report(dataset, result, job)
+    return result.remove_columns(list(_NOTES))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The columns that hold a row's text and labels; `text` holds lists of words if `is_words`."""
+
+    text: str
+    text_pair: str | None
+    is_words: bool
+    labels: str | None
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse a dataset that lacks a column, or labels of texts that are no numbers."""
+        for column in (self.text, self.text_pair, self.labels):
+            if column and column not in dataset.column_names:
+                raise ValueError(f"The dataset has no column {column!r}, only {', '.join(dataset.column_names)}.")
+        feature = dataset.features[self.labels] if self.labels and not self.is_words else Value("int64")
+        if not isinstance(feature, Value | ClassLabel) or feature.dtype in ("string", "large_string"):
+            raise ValueError(
+                f"Labels of texts must be one number per row, but the column {self.labels!r} holds {feature}. Turn "
+                "names into numbers with dataset.class_encode_column(...), digits with dataset.cast_column(...); pass "
+                "words= for labels of words."
+            )
+
+    def has_text(self, row: dict[str, Any], index: int) -> bool:
+        """Whether a row holds more than whitespace. Raises if what it holds isn't text, or its labels don't fit."""
+        texts = [row[column] for column in (self.text, self.text_pair) if column]
+        for value in texts:
+            pieces = value if self.is_words else [value]
+            if value is not None and not (isinstance(pieces, list) and all(isinstance(p, str) for p in pieces)):
+                kind = "a list of words" if self.is_words else "a text"
+                raise ValueError(f"Row {index} must hold {kind} in the column {self.text!r}, but holds {value!r}.")
+        if any(value is None or not "".join(value).strip() for value in texts):
+            return False
+        self._check_labels(row, index)
+        return True
+
+    def _check_labels(self, row: dict[str, Any], index: int) -> None:
+        labels = row[self.labels] if self.labels else ()
+        if labels is None:
+            raise ValueError(f"Row {index} has no label (None in the column {self.labels!r}). Leave such rows out.")
+        if not (self.labels and self.is_words):
+            return
+        if len(labels) != len(row[self.text]):
+            raise ValueError(f"Row {index} has {len(row[self.text])} words, but {len(labels)} labels.")
+        if not all(isinstance(label, int) for label in labels):
+            raise ValueError(f"Row {index}: labels of words must be whole numbers (class indices), but are {labels}.")
+
+
+@dataclass(frozen=True)
+class _Tokenization:
+    """The function that `datasets.map` runs, from columns of a batch of rows to columns of tokens."""
+
+    source: _Source
+    student: Encoder
+    token_types: bool
+    teacher: Encoder | None
+    teacher_token_types: bool
+    align: bool
+    label_type: Any
+
+    @property
+    def features(self) -> Features:
+        """The columns of the result, and the notes beside them."""
+        ids, types = List(Value("int32")), List(Value("int8"))
+        label_type = List(Value("int32")) if self.source.is_words else self.label_type
+        optional = {
+            "token_type_ids": types if self.token_types else None,
+            "labels": label_type if self.source.labels else None,
+            "teacher_input_ids": ids if self.teacher else None,
+            "teacher_token_type_ids": types if self.teacher_token_types else None,
+            "student_positions": ids if self.align else None,
+            "teacher_positions": ids if self.align else None,
+        }
+        columns = {"input_ids": ids, "length": Value("int32")} | {k: v for k, v in optional.items() if v is not None}
+        return Features(columns | {name: Value("int32") for name in _NOTES})
+
+    def fingerprint(self, dataset: Dataset) -> str:
+        """A name of the result, which changes with the rows, the tokenizers and the arguments."""
+        tokenizers = [encoder and encoder.description for encoder in (self.student, self.teacher)]
+        arguments = [*astuple(self.source), self.token_types, self.teacher_token_types, self.align]
+        return fingerprint(dataset, tokenizers, arguments)
+
+    def __call__(self, columns: dict[str, list], indices: list[int]) -> dict[str, list]:
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        rows = [row for row, index in zip(rows, indices, strict=True) if self.source.has_text(row, index)]
+        ours = self._encode(self.student, rows)
+        theirs = self._encode(self.teacher, rows) if self.teacher else ours
+        made = [
+            self._columns(row, mine, yours)
+            for row, mine, yours in zip(rows, ours, theirs, strict=True)
+            if mine.has_text and yours.has_text
+        ]
+        return {name: [row[name] for row in made] for name in self.features}
+
+    def _encode(self, encoder: Encoder, rows: list[dict[str, Any]]) -> list[EncodedRow]:
+        texts = [row[self.source.text] for row in rows]
+        if self.source.is_words:
+            return encoder.encode_words(texts)
+        pairs = [row[self.source.text_pair] for row in rows] if self.source.text_pair else None
+        return encoder.encode_texts(texts, pairs, find_words=self.align)
+
+    def _columns(self, row: dict[str, Any], mine: EncodedRow, yours: EncodedRow) -> dict[str, Any]:
+        """What one row adds to each column, those that weren't asked for among them."""
+        shared = [word for word in mine.first_pieces if word in yours.first_pieces] if self.align else []
+        return {
+            "input_ids": mine.ids,
+            "length": len(mine.ids),
+            "token_type_ids": mine.type_ids,
+            "labels": self._labels(row, mine),
+            "teacher_input_ids": yours.ids,
+            "teacher_token_type_ids": yours.type_ids,
+            "student_positions": [mine.first_pieces[word] for word in shared],
+            "teacher_positions": [yours.first_pieces[word] for word in shared],
+            "was_cut": mine.was_cut or yours.was_cut,
+            "words": mine.words,
+            "words_without": mine.words - len(set(mine.first_pieces.values())),
+            "words_unknown": mine.unknown_words,
+            "words_paired": len(shared),
+        }
+
+    def _labels(self, row: dict[str, Any], encoded: EncodedRow) -> Any:
+        if not self.source.labels:
+            return None
+        labels = row[self.source.labels]
+        if not self.source.is_words:
+            return labels
+        placed = [IGNORED_LABEL] * len(encoded.ids)
+        # Backwards, so that of two words in one token the first gives it its label.
+        for (_, word), position in reversed(encoded.first_pieces.items()):
+            placed[position] = labels[word]
+        return placed
+
+
+def _report(dataset: Dataset, result: Dataset, job: _Tokenization) -> None:
+    """Log what was left out or cut."""
+    if len(result) == 0:
+        raise ValueError(f"None of the {len(dataset)} rows holds any text in the column {job.source.text!r}.")
+    if skipped := len(dataset) - len(result):
+        logger.warning("%d of %d rows hold no text and were left out.", skipped, len(dataset))
+    cut, words, without, unknown, paired = (pc.sum(result.data.column(name)).as_py() for name in _NOTES)
+    if cut:
+        limits = ", ".join(str(encoder.max_length) for encoder in (job.student, job.teacher) if encoder)
+        logger.warning("%d of %d rows were cut at %s tokens.", cut, len(result), limits)
+    if without and job.source.is_words:
+        reason = "cut off, or in one token with the word before"
+        logger.warning("%d of %d words have no token of their own (%s), and lose their labels.", without, words, reason)
+    if unknown:
+        logger.warning("%d of %d words are dropped by the tokenizer and stand as unknown tokens.", unknown, words)
+    if job.align and paired < words:
+        logger.warning("%d of %d words have no counterpart on the other side.", words - paired, words)

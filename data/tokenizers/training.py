@@ -1,0 +1,51 @@
+"""A tokenizer for languages that the teacher's doesn't know."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+from datasets import Dataset
+from tokenizers import normalizers
+from transformers import PreTrainedTokenizerBase
+
+from ...modeling.vocabularies import require_fast
+
+# Texts handed over at a time.
+_BATCH = 1000
+
+
+def train_tokenizer(texts: Dataset, like: PreTrainedTokenizerBase, vocab_size: int) -> PreTrainedTokenizerBase:
+    """Train a tokenizer on text.
+
+    Two trainings need not give the same vocabulary, as words of equal count come in any order: save it, and read it
+    from there.
+
+    Args:
+        texts: columns of strings, in all languages; how much there is of each decides how many tokens it gets.
+        like: a fast tokenizer: kind of model, special tokens and case are as it has them. Accents are kept even where
+            it strips them (BERT, uncased): in most languages they tell words apart, and Russian letters.
+        vocab_size: tokens at most, special ones among them.
+
+    Raises:
+        ValueError: a slow tokenizer, no text, or a vocabulary too small for the characters that there are.
+    """
+    require_fast(like)
+    if not len(texts):
+        raise ValueError("There is no text to train a tokenizer on.")
+    template = copy.deepcopy(like)
+    if isinstance(normalizer := template.backend_tokenizer.normalizer, normalizers.BertNormalizer):
+        normalizer.strip_accents = template.init_kwargs["strip_accents"] = False
+        template.backend_tokenizer.normalizer = normalizer
+    made = template.train_new_from_iterator(text_batches(texts), vocab_size)
+    if len(made) > vocab_size:
+        raise ValueError(
+            f"vocab_size={vocab_size}, but the special tokens and single characters alone come to {len(made)}."
+        )
+    return made
+
+
+def text_batches(texts: Dataset) -> Iterator[list[str]]:
+    """All texts of all columns, some thousand at a time."""
+    for batch in texts.with_format(None).iter(_BATCH):
+        yield [text for column in batch.values() for text in column]

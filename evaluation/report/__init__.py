@@ -1,0 +1,6 @@
+"""Models side by side: as data, as a table, as a picture."""
+
+from .figure import draw
+from .files import write_report
+from .report import ModelRow, Report, Role, loss_history
+from .table import aligned, markdown_table, text_table

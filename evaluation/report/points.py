@@ -1,0 +1,169 @@
+"""The points of a report's picture: one per model, its quality upwards, its size or speed to the right.
+
+A few models are named beside their points. More of them are numbered there, and named below in the order of the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from .label_placement import Label, write_labels
+from .report import ModelRow, Report, Role, number, percent
+from .style import DPI, FAINT, HAIRLINE, INK, PALETTE
+
+Point = tuple[float, float]
+
+# With more models than this, names beside points would cover each other.
+MOST_NAMED = 4
+
+# In typographic points.
+MARKER = 11
+
+# Of the key, in inches: a line, and a letter of average width.
+KEY_LINE, KEY_LETTER = 0.27, 0.105
+
+# Values that lie farther apart than this share an axis only on a logarithmic scale.
+WIDEST_LINEAR = 10
+
+
+def megabytes(row: ModelRow) -> float:
+    """What is to the right in the first panel."""
+    return row.footprint.megabytes
+
+
+def sentences_per_second(row: ModelRow) -> float | None:
+    """What is to the right in the second panel."""
+    return row.speed and row.speed.sentences_per_second
+
+
+def draw_models(axes: Axes, report: Report, measure: Callable[[ModelRow], float | None]) -> None:
+    """One point per model: `measure` to the right, the report's metric upwards."""
+    points = {
+        index: (measure(row), row.quality[report.metric]) for index, row in enumerate(report.rows) if measure(row)
+    }
+    _scale_right(axes, [x for x, _ in points.values()], report)
+    axes.set_ylim(*_padded([row.quality[report.metric] for row in report.rows]))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="y", color=HAIRLINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    if report.teacher:
+        axes.axhline(report.teacher.quality[report.metric], color=INK, linewidth=0.8, linestyle=(0, (1, 4)))
+    before, after = None, None
+    for index, point in points.items():
+        row = report.rows[index]
+        color = _color(row, report)
+        fill = "white" if row.role == Role.UNTRAINED else color
+        # What the report is about lies on top.
+        order = 4 if row is report.student else 3
+        shape = {"markersize": MARKER, "markeredgewidth": 2, "markeredgecolor": color, "markerfacecolor": fill}
+        axes.plot(*point, "o", **shape, zorder=order)
+        before = point if row.role == Role.UNTRAINED else before
+        after = point if row is report.student else after
+    arrow = _draw_arrow(axes, before, after) if before and after else ()
+    write_labels(axes, _labels(axes, report, points), avoid=arrow)
+
+
+def key_height(report: Report, width: float) -> float:
+    """Inches that the names below the points take on a page of `width` inches; 0 if they stand beside them."""
+    if _names_fit(report):
+        return 0
+    return KEY_LINE * (math.ceil(len(report.rows) / _key_columns(report, width)) + 1)
+
+
+def write_key(figure: Figure, report: Report, left: float, top: float) -> None:
+    """Number and name of every model, unless the names stand beside the points; from a place in inches."""
+    if _names_fit(report):
+        return
+    width, height = figure.get_size_inches()
+    columns = _key_columns(report, width)
+    lines = math.ceil(len(report.rows) / columns)
+    for index, row in enumerate(report.rows):
+        column, line = divmod(index, lines)
+        x, y = left + column * (width - 1.5 * left) / columns, top + line * KEY_LINE
+        color = _color(row, report)
+        place = {"va": "top", "color": color}
+        figure.text(x / width, 1 - y / height, str(index + 1), ha="right", fontweight="bold", **place)
+        figure.text((x + KEY_LETTER) / width, 1 - y / height, _describe(row, report, "  "), **place)
+
+
+def _names_fit(report: Report) -> bool:
+    return len(report.rows) <= MOST_NAMED
+
+
+def _key_columns(report: Report, width: float) -> int:
+    longest = max(len(_describe(row, report, "  ")) for row in report.rows) + 4
+    return max(1, int(width / (KEY_LETTER * longest)))
+
+
+def _labels(axes: Axes, report: Report, points: Mapping[int, Point]) -> list[Label]:
+    rows = report.rows
+    if _names_fit(report):
+        return [Label(*p, _describe(rows[i], report, "\n"), _color(rows[i], report)) for i, p in points.items()]
+    labels = []
+    for group in _overlapping(axes, points):
+        # Several numbers take the colour of the model that lies on top.
+        top = next((index for index in group if rows[index] is report.student), group[-1])
+        text = ", ".join(str(index + 1) for index in group)
+        labels.append(Label(*points[top], text, _color(rows[top], report)))
+    return labels
+
+
+def _overlapping(axes: Axes, points: Mapping[int, Point]) -> list[list[int]]:
+    """Indices of points, those together whose markers hide each other."""
+    groups: list[list[int]] = []
+    places = {index: axes.transData.transform(point) for index, point in points.items()}
+    for index, place in places.items():
+        near = (g for g in groups if np.linalg.norm(places[g[0]] - place) < MARKER / 2 * DPI / 72)
+        group = next(near, None)
+        if group is None:
+            groups.append([index])
+        else:
+            group.append(index)
+    return groups
+
+
+def _scale_right(axes: Axes, values: list[float], report: Report) -> None:
+    if _names_fit(report) or max(values) < WIDEST_LINEAR * min(values):
+        axes.set_xlim(0, 1.3 * max(values))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        return
+    axes.set_xscale("log")
+    axes.set_xlim(min(values) / 1.6, 1.6 * max(values))
+    wide = max(values) > 500 * min(values)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 3)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _draw_arrow(axes: Axes, start: Point, end: Point) -> list[Point]:
+    """Show what training did. Returns points along the arrow; none if it would be shorter than its head."""
+    if np.linalg.norm(np.subtract(*axes.transData.transform([start, end]))) < 40 * DPI / 72:
+        return []
+    arrow = {"arrowstyle": "-|>", "color": PALETTE[0], "linewidth": 1.6, "shrinkA": 8, "shrinkB": 8}
+    axes.annotate("", xy=end, xytext=start, arrowprops=arrow | {"mutation_scale": 14})
+    return list(zip(np.linspace(start[0], end[0], 15), np.linspace(start[1], end[1], 15), strict=True))
+
+
+def _describe(row: ModelRow, report: Report, separator: str) -> str:
+    share = report.kept(row)
+    compared = "" if share is None or row is report.teacher else f" ({percent(share)})"
+    return f"{row.name}{separator}{number(row.quality[report.metric])}{compared}"
+
+
+def _color(row: ModelRow, report: Report) -> str:
+    """The report's student stands out; the teacher is dark, all others grey."""
+    return PALETTE[0] if row is report.student else INK if row.role == Role.TEACHER else FAINT
+
+
+def _padded(values: list[float]) -> Point:
+    """Limits with room for labels above and below; at least a tenth of the values apart."""
+    low, high = min(values), max(values)
+    reach = max(high - low, 0.1 * max(abs(low), abs(high)), 1e-3)
+    middle = (low + high) / 2
+    return middle - 0.85 * reach, middle + 0.85 * reach

@@ -1,0 +1,143 @@
+"""What a run has come to, as plain data: which models, how good, how large, how fast, and how the loss went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from numbers import Real
+
+from ..cost import Footprint, Speed
+
+
+class Role(StrEnum):
+    """What a model is in a report; one that is exported is a student in another format, such as ONNX in int8."""
+
+    TEACHER = "teacher"
+    UNTRAINED = "untrained"
+    STUDENT = "student"
+    EXPORTED = "exported"
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model.
+
+    Attributes:
+        name: what tables and pictures call it.
+        role: teacher, student, student before training, or exported student.
+        quality: name of a metric, as it is to be printed -> value; of the one that a report is about, more is better.
+        footprint: its size.
+        speed: its speed, compared with the teacher's in one run; None if it was not measured.
+        layers: its transformer layers; None if that says nothing about it.
+    """
+
+    name: str
+    role: Role
+    quality: Mapping[str, float]
+    footprint: Footprint
+    speed: Speed | None = None
+    layers: int | None = None
+
+    def __post_init__(self):
+        if wrong := {metric: value for metric, value in self.quality.items() if not math.isfinite(value)}:
+            raise ValueError(f"A report of {self.name!r} cannot be made of {wrong}: metrics must be finite numbers.")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Models side by side.
+
+    Attributes:
+        rows: the models, in the order of the tables.
+        metric: the metric that title and picture are about; every row has it.
+        losses: what `loss_history` returns; empty if nothing was trained.
+        measured: on what data and which machine, in one or two sentences.
+    """
+
+    rows: tuple[ModelRow, ...]
+    metric: str
+    losses: tuple[Mapping[str, float | None], ...] = ()
+    measured: str = ""
+
+    def __post_init__(self):
+        if not self.rows:
+            raise ValueError("A report needs at least one model.")
+        if lacking := [row.name for row in self.rows if self.metric not in row.quality]:
+            raise ValueError(f"The report is about {self.metric!r}, which was not measured for {', '.join(lacking)}.")
+
+    @property
+    def teacher(self) -> ModelRow | None:
+        """The first teacher."""
+        return next((row for row in self.rows if row.role == Role.TEACHER), None)
+
+    @property
+    def student(self) -> ModelRow:
+        """The model that the report is about: the last student (in PyTorch), or the last model if there is none."""
+        return next((row for row in reversed(self.rows) if row.role == Role.STUDENT), self.rows[-1])
+
+    def kept(self, row: ModelRow) -> float | None:
+        """A model's value of `metric` as a share of the teacher's; None where a share means nothing."""
+        teacher = self.teacher
+        if teacher is None or teacher.quality[self.metric] <= 0:
+            return None
+        return row.quality[self.metric] / teacher.quality[self.metric]
+
+    @property
+    def title(self) -> str:
+        """The result in words, such as "3 of 6 layers: 98 % of the teacher's MRR@10 at 1.9x its speed"."""
+        teacher, student = self.teacher, self.student
+        value = f"{self.metric} {number(student.quality[self.metric])}"
+        if teacher is None or student is teacher:
+            return f"{student.name}: {value}, {millions(student.footprint.parameters)} parameters"
+        share = self.kept(student)
+        if share is None:
+            result = f"{value} (teacher {number(teacher.quality[self.metric])})"
+        else:
+            result = f"{percent(share)} of the teacher's {self.metric}"
+        speed = "" if student.speed is None else f" at {student.speed.speedup:.1f}x its speed"
+        return f"{_how_small(teacher, student)}: {result}{speed}"
+
+
+def loss_history(log_history: Iterable[Mapping[str, float]]) -> tuple[dict[str, float | None], ...]:
+    """The training losses in a `Trainer`'s log.
+
+    Args:
+        log_history: `trainer.state.log_history`.
+
+    Returns:
+        One entry per logged step: `step`, `epoch`, `loss`, and each `loss_<objective>`. None where a loss was not
+        finite. Evaluation results and the summary at the end of training are left out.
+    """
+    return tuple(
+        {name: value if math.isfinite(value) else None for name, value in entry.items() if _is_loss(name, value)}
+        for entry in log_history
+        if "loss" in entry and "step" in entry
+    )
+
+
+def percent(share: float) -> str:
+    """A share in whole per cent; with decimals where whole ones would round 99.6 % up to 100 %."""
+    rounded = f"{100 * share:.0f}"
+    return f"{100 * share:.1f} %" if rounded == "100" and share < 0.9995 else f"{rounded} %"
+
+
+def number(value: float) -> str:
+    """A metric: three decimals on a scale to 1, one on a scale to 100."""
+    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.1f}"
+
+
+def millions(count: int) -> str:
+    """A number of parameters, in millions or, below one, in thousands."""
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
+
+
+def _is_loss(name: str, value: object) -> bool:
+    return isinstance(value, Real) and (name in ("step", "epoch", "loss") or name.startswith("loss_"))
+
+
+def _how_small(teacher: ModelRow, student: ModelRow) -> str:
+    if student.layers and teacher.layers and student.layers < teacher.layers:
+        return f"{student.layers} of {teacher.layers} layers"
+    return f"{percent(student.footprint.parameters / teacher.footprint.parameters)} of the parameters"

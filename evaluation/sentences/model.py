@@ -1,0 +1,144 @@
+"""Encoders of any kind, loaded to be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ...modeling.encoding import SentencePooling, read_sentence_pooling
+from .embedding import embed
+from .sts import sts_spearman
+
+# What SimCSE and DistilCSE call the poolers.
+POOLERS = {
+    "cls": "cls",
+    "cls_before_pooler": "cls_before_pooler",
+    "avg": "mean",
+    "avg_top2": "mean_last_two",
+    "avg_first_last": "mean_first_last",
+}
+
+
+def load_embedder(
+    source: str | None, pooler: str | None, max_length: int, *, state_dict: str | None = None, base: str | None = None
+) -> SentenceModel:
+    """Load a model. Its embeddings are not scaled to unit length: all scores go by direction or by probes.
+
+    Args:
+        source: folder or hub id; a SentenceTransformer's own pooling is used, unless another pooler is named.
+        pooler: as `POOLERS` names it.
+        max_length: tokens to which texts are cut; never more than the model takes.
+        state_dict: raw weights in place of `source`.
+        base: of these, the model whose architecture and tokenizer they have.
+
+    Raises:
+        SystemExit: weights that don't fit the architecture at all.
+    """
+    named = SentencePooling(POOLERS[pooler or "avg"], normalize=False, max_length=max_length)
+    if state_dict is not None:
+        return SentenceModel(load_raw(state_dict, base), AutoTokenizer.from_pretrained(base), named)
+    found = read_sentence_pooling(source)
+    model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+    if found is not None and pooler is None:
+        named = replace(found, normalize=False, max_length=min(max_length, found.max_length))
+    return SentenceModel(model, AutoTokenizer.from_pretrained(source), named)
+
+
+def load_raw(file: str, base: str) -> PreTrainedModel:
+    """An encoder with weights from a bare `state_dict` (`.pth`, `.bin`), read without unpickling objects.
+
+    Weights that it lacks or has too many of are listed.
+
+    Raises:
+        SystemExit: none of its weights has a place in the architecture.
+    """
+    weights = torch.load(file, weights_only=True, map_location="cpu")
+    model = AutoModel.from_config(AutoConfig.from_pretrained(base)).eval()
+    prefix = f"{model.base_model_prefix}."
+    weights = {name.removeprefix("module.").removeprefix(prefix): tensor for name, tensor in weights.items()}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if len(missing) == len(model.state_dict()):
+        raise SystemExit(
+            f"{file} holds {', '.join(list(weights)[:3])} ..., of which a {type(model).__name__} ({base}) has nothing."
+        )
+    for what, names in (("missing, and so random", missing), ("not of this architecture", unexpected)):
+        if names:
+            print(f"{file}: {len(names)} weights are {what}: {', '.join(names)}")
+    return model
+
+
+def sts(model: SentenceModel, pairs: Dataset) -> float:
+    """Spearman correlation of cosines with the gold scores."""
+    return sts_of_each(model, {"pairs": pairs})["pairs"]
+
+
+def sts_of_each(model: SentenceModel, tables: Mapping[str, Dataset]) -> dict[str, float]:
+    """Likewise of several tables; a text that stands in more than one place is embedded once."""
+    sides = {(name, side): pairs[side] for name, pairs in tables.items() for side in ("sentence1", "sentence2")}
+    rows = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(sides.values())))}
+    embeddings = model.embed(list(rows))
+    of_side = {place: embeddings[[rows[text] for text in texts]] for place, texts in sides.items()}
+    return {
+        name: sts_spearman(of_side[name, "sentence1"], of_side[name, "sentence2"], pairs["score"])
+        for name, pairs in tables.items()
+    }
+
+
+@dataclass
+class SentenceModel:
+    """An encoder together with what makes embeddings of its outputs."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    pooling: SentencePooling
+
+    def embed(self, texts: Sequence[str], progress: bool = False) -> torch.Tensor:
+        """`[texts, dim]`, of unit length if the teacher's are."""
+        embeddings = embed(
+            self.model,
+            self.tokenizer,
+            texts,
+            pooler=self.pooling.pooler,
+            max_length=self.pooling.max_length,
+            progress=progress,
+        )
+        if self.pooling.dense is not None:
+            embeddings = self.pooling.dense(embeddings)
+        return F.normalize(embeddings, dim=-1) if self.pooling.normalize else embeddings
+
+    def with_model(self, model: PreTrainedModel) -> SentenceModel:
+        """Another encoder, used in the same way."""
+        return SentenceModel(model, self.tokenizer, self.pooling)
+
+
+def load_sentence_teacher(
+    source: str | Path, max_length: int, pooler: str | None = None, *, otherwise: str = "mean"
+) -> SentenceModel:
+    """Load a SentenceTransformer's encoder, or any encoder with a pooler named.
+
+    Args:
+        source: folder or hub id.
+        max_length: texts are cut to so many tokens, or to fewer if the teacher's own limit is lower.
+        pooler: which it is to have; a SentenceTransformer says so itself.
+        otherwise: the pooler of one that doesn't say, if `pooler` doesn't either.
+
+    Raises:
+        SystemExit: the teacher has layers after its pooler, which an encoder alone does not run; or it pools otherwise.
+    """
+    pooling = read_sentence_pooling(source) or SentencePooling(
+        pooler or otherwise, normalize=True, max_length=max_length
+    )
+    if pooling.dense is not None:
+        raise SystemExit(f"{source} has Dense layers after its pooler. Its encoder alone would teach something else.")
+    if pooler not in (None, pooling.pooler):
+        raise SystemExit(f"{source} pools by {pooling.pooler!r}, but teacher_pooler {pooler!r} was asked for.")
+    pooling = SentencePooling(pooling.pooler, pooling.normalize, min(max_length, pooling.max_length))
+    model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+    return SentenceModel(model, AutoTokenizer.from_pretrained(source), pooling)

@@ -1,0 +1,69 @@
+"""Semantic textual similarity: do cosine similarities order sentence pairs as people do?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...data.readers import ScoredPairs
+from .similarity import rank_correlation, unit_vectors
+
+
+def sts_spearman(first: Tensor | np.ndarray, second: Tensor | np.ndarray, gold: Sequence[float]) -> float:
+    """Spearman's rank correlation of cosine similarity and human scores, STS's usual measure.
+
+    Args:
+        first: `[pairs, dim]`, embeddings of the first sentences.
+        second: `[pairs, dim]`, embeddings of the second sentences.
+        gold: `pairs` human scores, on any scale on which more means more alike.
+
+    Returns:
+        A number in [-1, 1] (papers print 100 times it).
+
+    Raises:
+        ValueError: lengths differ, or a side is constant or holds NaN.
+    """
+    if not len(first) == len(second) == len(gold):
+        raise ValueError(
+            f"Each pair needs two embeddings and a score, but there are {len(first)}, {len(second)} and {len(gold)}."
+        )
+    cosines = (unit_vectors(first, "first") * unit_vectors(second, "second")).sum(1)
+    return rank_correlation(cosines.cpu().numpy(), np.asarray(gold, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class StsScores:
+    """Spearman's rank correlations on a task of several subsets, three ways to sum them up.
+
+    Attributes:
+        all: over all pairs of all subsets together, which most papers report (Gao et al. 2021, SimCSE, appendix B).
+        mean: of the subsets' own.
+        weighted: likewise, by their numbers of pairs.
+        subsets: each subset's.
+    """
+
+    all: float
+    mean: float
+    weighted: float
+    subsets: Mapping[str, float]
+
+
+def sts_scores(embed: Callable[[Sequence[str]], Tensor | np.ndarray], task: Mapping[str, ScoredPairs]) -> StsScores:
+    """Score a model on an STS task.
+
+    Args:
+        embed: texts -> `[texts, dim]`.
+        task: its subsets by name.
+    """
+    embedded = {name: (embed(pairs.first), embed(pairs.second), pairs.scores) for name, pairs in task.items()}
+    found = {name: sts_spearman(*sides) for name, sides in embedded.items()}
+    first, second = (torch.cat([torch.as_tensor(sides[i]) for sides in embedded.values()]) for i in (0, 1))
+    gold = [score for *_, scores in embedded.values() for score in scores]
+    weights = [len(pairs.scores) for pairs in task.values()]
+    values = list(found.values())
+    together = sts_spearman(first, second, gold)
+    return StsScores(together, float(np.mean(values)), float(np.average(values, weights=weights)), found)

@@ -1,0 +1,146 @@
+"""How well a classifier or a regressor agrees with gold labels, in all and by language."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from scipy.stats import pearsonr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from ..sentences import rank_correlation
+
+Score = TypeVar("Score")
+
+
+@dataclass(frozen=True)
+class ClassificationScores:
+    """Scores of a classifier.
+
+    Attributes:
+        accuracy: in [0, 1].
+        macro_f1: mean F1, in [0, 1], over the classes that occur in gold labels or predictions.
+        mcc: Matthews correlation coefficient, in [-1, 1]; 0 if either side has one class only.
+        rows: how many were scored.
+        by_language: the same of each language, in the order of their first rows.
+    """
+
+    accuracy: float
+    macro_f1: float
+    mcc: float
+    rows: int
+    by_language: dict[str, ClassificationScores] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RegressionScores:
+    """Pearson's and Spearman's correlation, in [-1, 1], the number of rows, and the same of each language."""
+
+    pearson: float
+    spearman: float
+    rows: int
+    by_language: dict[str, RegressionScores] = field(default_factory=dict)
+
+
+def classification_scores(
+    gold: Sequence[int | str], predicted: Sequence[int | str], languages: Sequence[str] | None = None
+) -> ClassificationScores:
+    """Score predicted classes.
+
+    Args:
+        gold: one class per row, by number or by name.
+        predicted: likewise.
+        languages: one per row.
+
+    Raises:
+        ValueError: no rows, lengths that differ, or a number that is not whole, such as a probability.
+    """
+    truth, found = _classes(gold, "gold"), _classes(predicted, "predicted")
+
+    def score(rows: Sequence[int], **languages: dict) -> ClassificationScores:
+        own, others = truth[rows], found[rows]
+        macro_f1 = f1_score(own, others, average="macro")
+        return ClassificationScores(
+            accuracy_score(own, others), float(macro_f1), float(matthews_corrcoef(own, others)), len(rows), **languages
+        )
+
+    return _scored(score, truth, found, languages)
+
+
+def binary_f1(gold: Sequence[int], predicted: Sequence[int]) -> float:
+    """F1, in [0, 1], of class 1 of two, 0 and 1; 0 if it occurs on neither side.
+
+    Raises:
+        ValueError: as `classification_scores`, or a class other than 0 and 1.
+    """
+    truth, found = _classes(gold, "gold"), _classes(predicted, "predicted")
+    _check_lengths(truth, found)
+    if others := set(truth.tolist() + found.tolist()) - {0, 1}:
+        raise ValueError(f"F1 of two classes takes 0 and 1, but got {sorted(others, key=str)[0]!r}.")
+    return float(f1_score(truth, found, zero_division=0))
+
+
+def regression_scores(
+    gold: Sequence[float], predicted: Sequence[float], languages: Sequence[str] | None = None
+) -> RegressionScores:
+    """Score predicted numbers.
+
+    Args:
+        gold: one number per row.
+        predicted: likewise, on any scale.
+        languages: one per row.
+
+    Raises:
+        ValueError: no rows, lengths that differ, or a side that is constant or not finite: it correlates with nothing.
+    """
+    truth, found = (np.asarray(values, dtype=np.float64) for values in (gold, predicted))
+
+    def score(rows: Sequence[int], **languages: dict) -> RegressionScores:
+        own, others = truth[rows], found[rows]
+        spearman = rank_correlation(own, others)  # first: it refuses what has no correlation
+        return RegressionScores(float(pearsonr(own, others).statistic), spearman, len(rows), **languages)
+
+    return _scored(score, truth, found, languages)
+
+
+def _scored(
+    score: Callable[..., Score], gold: np.ndarray, predicted: np.ndarray, languages: Sequence[str] | None
+) -> Score:
+    """Score all rows, and those of each language."""
+    _check_lengths(gold, predicted)
+    if languages is not None and len(languages) != len(gold):
+        raise ValueError(f"Each row needs a language, but there are {len(gold)} rows and {len(languages)} languages.")
+    rows = defaultdict(list)
+    for index, language in enumerate(languages if languages is not None else ()):
+        rows[language].append(index)
+    by_language = {}
+    for language, own in rows.items():
+        try:
+            by_language[language] = score(own)
+        except ValueError as error:
+            raise ValueError(f"Language {language!r}: {error}") from None
+    return score(range(len(gold)), by_language=by_language)
+
+
+def _check_lengths(gold: np.ndarray, predicted: np.ndarray) -> None:
+    if not len(gold) or len(gold) != len(predicted):
+        raise ValueError(
+            f"A score takes as many predictions as gold labels, and at least one, but got {len(predicted)} and "
+            f"{len(gold)}."
+        )
+
+
+def _classes(labels: Sequence[int | str], side: str) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.dtype.kind == "f":
+        # NaN is no whole number either.
+        if (wrong := labels[labels != np.round(labels)]).size:
+            raise ValueError(
+                f"{side} labels must be classes, but one of them is {wrong[0]:g}. Give the likeliest class of each "
+                "row, not its probability."
+            )
+        return labels.astype(np.int64)
+    return labels

@@ -1,0 +1,206 @@
+"""How well a tagger finds entities: precision, recall and F1, by type and by language, and what it takes for what."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from seqeval.scheme import IOB2, Entities, Entity
+
+from ..report import aligned
+
+logger = logging.getLogger(__name__)
+
+_TAG = re.compile(r"O|[BI](-.+)?")
+
+
+@dataclass(frozen=True)
+class EntityScore:
+    """Precision, recall and F1, each in [0, 1], and the number of gold entities that they are over."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+    @classmethod
+    def of_counts(cls, correct: int, predicted: int, gold: int) -> EntityScore:
+        """Score so many entities; a share of none is 0."""
+        precision = correct / predicted if predicted else 0.0
+        recall = correct / gold if gold else 0.0
+        f1 = 2 * precision * recall / (precision + recall) if correct else 0.0
+        return cls(precision, recall, f1, gold)
+
+    @classmethod
+    def mean(cls, scores: Iterable[EntityScore]) -> EntityScore:
+        """Unweighted mean of each measure; the sum of the support."""
+        scores = list(scores)
+        means = (fmean(getattr(score, name) for score in scores) for name in ("precision", "recall", "f1"))
+        return cls(*means, sum(score.support for score in scores))
+
+
+@dataclass(frozen=True)
+class EntityConfusion:
+    """What became of each gold entity, and what was predicted where there is none; entities are counted.
+
+    For each gold type, the sum over `types`, `boundary` and `missed` is its support.
+
+    Attributes:
+        types: gold type -> type predicted with exactly the same words -> count; correct ones are on the diagonal.
+        boundary: gold type -> entities overlapped by predicted ones of any type, none of them with the same words.
+        missed: gold type -> entities that no predicted one overlaps.
+        spurious: predicted type -> entities that overlap no gold one.
+    """
+
+    types: dict[str, dict[str, int]]
+    boundary: dict[str, int]
+    missed: dict[str, int]
+    spurious: dict[str, int]
+
+
+@dataclass(frozen=True)
+class EntityScores:
+    """Scores of a tagger.
+
+    Attributes:
+        micro: over all entities; its F1 is the CoNLL score.
+        macro: mean over the types, those included that occur only in predictions.
+        by_type: in alphabetical order.
+        by_language: micro scores of each language that has gold entities, in the order of their first rows.
+        language_mean: mean over `by_language`; None without languages.
+        confusion: see `EntityConfusion`.
+    """
+
+    micro: EntityScore
+    macro: EntityScore
+    by_type: dict[str, EntityScore]
+    by_language: dict[str, EntityScore]
+    language_mean: EntityScore | None
+    confusion: EntityConfusion
+
+    def table(self) -> str:
+        """All of it as plain text."""
+        scores = [("by type", self.by_type | {"micro": self.micro, "macro": self.macro})]
+        if self.language_mean:
+            scores.append(("by language", self.by_language | {"mean": self.language_mean}))
+        blocks = [
+            [[title, "precision", "recall", "F1", "gold"], *([name, *_cells(score)] for name, score in lines.items())]
+            for title, lines in scores
+        ]
+        return "\n\n".join("\n".join(aligned(block, gap=3)) for block in [*blocks, self._confusion_table()])
+
+    def _confusion_table(self) -> list[list[str]]:
+        types, found = list(self.by_type), self.confusion
+        body = [
+            [gold, *(found.types[gold][predicted] for predicted in types), found.boundary[gold], found.missed[gold]]
+            for gold in types
+        ]
+        spurious = ["(spurious)", *(found.spurious[predicted] for predicted in types), "", ""]
+        head = ["gold \\ predicted", *types, "(boundary)", "(missed)"]
+        return [list(map(str, line)) for line in (head, *body, spurious)]
+
+
+def entity_scores(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], languages: Sequence[str] | None = None
+) -> EntityScores:
+    """Score tags by the entities that they make: an entity is correct if its words and its type are.
+
+    Entities are those of seqeval in strict mode (https://github.com/chakki-works/seqeval): in IOB2 an entity begins
+    with a B- tag; an I- tag that goes on with no entity of its type makes none. None goes beyond its row.
+
+    Args:
+        gold: for each row, one tag (O, B-type or I-type) per word.
+        predicted: likewise.
+        languages: one per row.
+
+    Raises:
+        ValueError: numbers of rows, of languages or of a row's tags that differ, a tag that is not of IOB2, or no gold
+            entity at all.
+    """
+    _check(gold, predicted, languages)
+    truth, found = _entities(gold), _entities(predicted)
+    if not any(truth):
+        raise ValueError(
+            f"None of the {len(gold)} gold rows holds an entity (a B- tag), so there is nothing to score. Is this the "
+            "right file, and are its tags IOB2 (B-type, I-type, O)?"
+        )
+    types = sorted({entity.tag for row in truth + found for entity in row})
+    by_type = {kind: _score(_of_type(truth, kind), _of_type(found, kind)) for kind in types}
+    by_language = _by_language(truth, found, languages) if languages is not None else {}
+    return EntityScores(
+        micro=_score(truth, found),
+        macro=EntityScore.mean(by_type.values()),
+        by_type=by_type,
+        by_language=by_language,
+        language_mean=EntityScore.mean(by_language.values()) if by_language else None,
+        confusion=_confusion(truth, found, types),
+    )
+
+
+def _check(gold: Sequence, predicted: Sequence, languages: Sequence[str] | None) -> None:
+    if len(gold) != len(predicted):
+        raise ValueError(f"There are {len(gold)} gold rows, but {len(predicted)} predicted ones.")
+    if languages is not None and len(languages) != len(gold):
+        raise ValueError(f"Each row needs a language, but there are {len(gold)} rows and {len(languages)} languages.")
+    for index, (truth, found) in enumerate(zip(gold, predicted, strict=True)):
+        if len(truth) != len(found):
+            raise ValueError(f"Row {index} has {len(truth)} gold tags, but {len(found)} predicted ones.")
+        for side, tags in (("gold", truth), ("predicted", found)):
+            if wrong := [tag for tag in tags if not _TAG.fullmatch(tag)]:
+                raise ValueError(
+                    f"Row {index} has the {side} tag {wrong[0]!r}, which is not of IOB2: expected O, B-type or I-type. "
+                    "The names of a model's tags are in its config.id2label."
+                )
+
+
+def _entities(rows: Sequence[Sequence[str]]) -> list[list[Entity]]:
+    return Entities(rows, IOB2).entities
+
+
+def _of_type(rows: list[list[Entity]], kind: str) -> list[list[Entity]]:
+    return [[entity for entity in row if entity.tag == kind] for row in rows]
+
+
+def _score(truth: list[list[Entity]], found: list[list[Entity]]) -> EntityScore:
+    correct = sum(len(set(row) & set(other)) for row, other in zip(truth, found, strict=True))
+    return EntityScore.of_counts(correct, predicted=sum(map(len, found)), gold=sum(map(len, truth)))
+
+
+def _by_language(
+    truth: list[list[Entity]], found: list[list[Entity]], languages: Sequence[str]
+) -> dict[str, EntityScore]:
+    rows = defaultdict(list)
+    for index, language in enumerate(languages):
+        rows[language].append(index)
+    scores = {language: _score([truth[i] for i in own], [found[i] for i in own]) for language, own in rows.items()}
+    if without := [language for language, score in scores.items() if not score.support]:
+        logger.warning("Left out of the mean over languages, without gold entities: %s.", ", ".join(without))
+    return {language: score for language, score in scores.items() if score.support}
+
+
+def _confusion(truth: list[list[Entity]], found: list[list[Entity]], types: list[str]) -> EntityConfusion:
+    same = {kind: dict.fromkeys(types, 0) for kind in types}
+    boundary, missed, spurious = Counter(), Counter(), Counter()
+    for row, others in zip(truth, found, strict=True):
+        at = {(other.start, other.end): other for other in others}
+        for entity in row:
+            if match := at.get((entity.start, entity.end)):
+                same[entity.tag][match.tag] += 1
+            elif _overlaps(entity, others):
+                boundary[entity.tag] += 1
+            else:
+                missed[entity.tag] += 1
+        spurious.update(other.tag for other in others if not _overlaps(other, row))
+    return EntityConfusion(same, *({kind: counts[kind] for kind in types} for counts in (boundary, missed, spurious)))
+
+
+def _overlaps(entity: Entity, others: list[Entity]) -> bool:
+    return any(other.start < entity.end and entity.start < other.end for other in others)
+
+
+def _cells(score: EntityScore) -> list[str]:
+    return [*(f"{100 * value:.2f}" for value in (score.precision, score.recall, score.f1)), f"{score.support:,}"]

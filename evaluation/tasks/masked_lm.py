@@ -1,0 +1,70 @@
+"""What the script and the recipe for masked language models share: a new model, what guesses cost, how to use one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ...collators import EVALUATION, Filler, Masking, SpanCollator, collator_for, masking_chances, on_device
+from ...data.tokenization import tokenize_spans
+from ...modeling.encoding import OutputRequest, encode
+from ...modeling.losses import vocabulary_cross_entropy
+from ..sentences import embed
+
+# Rows of a forward pass.
+_ROWS = 64
+
+# What is hidden when models are judged.
+_SHARE, _SEED = 0.15, 42
+
+
+@dataclass(frozen=True)
+class MaskedModel:
+    """A masked language model with its tokenizer.
+
+    Attributes:
+        model: with its head.
+        tokenizer: its own.
+        max_length: tokens of a row.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+    def embed(self, texts: Sequence[str]) -> torch.Tensor:
+        """What the encoder makes of texts, `[texts, hidden]`: the work that most tasks ask of it."""
+        return embed(self.model, self.tokenizer, texts, pooler="mean", max_length=self.max_length)
+
+    def bits_per_character(self, texts: Dataset) -> float:
+        """What hidden words cost, spread over their characters.
+
+        The words are the same for any tokenizer, as long as texts fit into `max_length` whole; so models of different
+        vocabularies can be compared.
+
+        Args:
+            texts: a column `text`.
+        """
+        rows = tokenize_spans(texts, self.tokenizer, max_length=self.max_length)
+        rows = rows.select(np.argsort(rows["length"], kind="stable")).with_format("numpy")
+        collate = SpanCollator(collator_for(self.model, [], self.tokenizer, None, packing=True))
+        chances = masking_chances(None, self.model.config.vocab_size, _SHARE, smoothing=0)
+        mask = Masking(chances, Filler.of(self.tokenizer), None, whole_words=True, seed=_SEED)
+        request, bits, characters = OutputRequest(output_layer=True), 0.0, 0
+        self.model.eval()
+        for start in tqdm(range(0, len(rows), _ROWS), desc="Hidden words", unit=" batches", leave=False):
+            batch = collate([rows[at] for at in range(start, min(start + _ROWS, len(rows)))])
+            batch = mask(on_device(batch, self.model.device), EVALUATION)
+            with torch.inference_mode():
+                output = encode(self.model, batch["student"], batch["layout"], request)
+                hidden = output.features[batch["hidden"]], batch["hidden_tokens"]
+                bits += float(vocabulary_cross_entropy(*hidden, output.output_layer).sum()) / math.log(2)
+            characters += int(batch["hidden_characters"])
+        return bits / characters

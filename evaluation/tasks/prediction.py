@@ -1,0 +1,191 @@
+"""Finished taggers and classifiers at work: words to tags, texts to probabilities of classes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ...data.tokenization import EncodedRow, Encoder, makes_token_types
+from ..batching import map_batches
+
+logger = logging.getLogger(__name__)
+
+OUTSIDE = "O"
+
+"""The tag of words that belong to no entity."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagPrediction:
+    """What a tagger says of one word.
+
+    Attributes:
+        tag: the likeliest.
+        probability: of that tag; None for a word that the model has not seen.
+        distribution: the probabilities of all tags, in the order of `Tagger.labels`, if they were asked for.
+    """
+
+    tag: str
+    probability: float | None
+    distribution: tuple[float, ...] | None = None
+
+
+class _Predictor:
+    """Model, tokenizer and the names of the classes."""
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 128, batch_size: int = 32):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
+        # Room for a pair is room for one text.
+        self._encoder = Encoder(tokenizer, max_length, pairs=True)
+
+    def _map(self, forward: Callable, rows: list[EncodedRow], *, token_types: bool = False) -> list[Tensor]:
+        inputs = [{"input_ids": row.ids} | ({"token_type_ids": row.type_ids} if token_types else {}) for row in rows]
+        return map_batches(forward, inputs, self.model, self.tokenizer, batch_size=self.batch_size)
+
+
+class Tagger(_Predictor):
+    """Gives each word the tag that is likeliest at its first piece, which is where taggers are trained.
+
+    Args:
+        model: a `PreTrainedModel` for token classification, or anything that has its `config` and `device` and takes
+            the same inputs, `[rows, width]` each, to an object with `logits`, `[rows, width, classes]`.
+        tokenizer: the one that it was trained with; a fast one.
+        max_length: tokens of a row at most, special ones included; lowered to the tokenizer's `model_max_length`.
+        batch_size: rows per forward pass.
+
+    Attributes:
+        labels: names of the classes, in the order of the logits.
+
+    Raises:
+        ValueError: a slow tokenizer, or a `max_length` that special tokens fill.
+    """
+
+    def __call__(self, rows: Sequence[Sequence[str]], *, distributions: bool = False) -> list[list[TagPrediction]]:
+        """Predict one tag per word.
+
+        Words without a token of their own (cut off at `max_length`, or in one token with the word before) get the tag
+        O, or the first label of a model that has no O, and no probability: in a score they count as errors wherever
+        they should have had another tag. They are counted and logged.
+
+        Args:
+            rows: lists of words, which are tokenised as the text that they make with a space between them.
+            distributions: give the probabilities of all tags, too.
+
+        Raises:
+            ValueError: a row that isn't a list of words; a word of which the tokenizer makes nothing.
+        """
+        _check_rows(rows)
+        encoded = self._encoder.encode_words([list(words) for words in rows])
+        words_at = [_words_by_position(row) for row in encoded]
+
+        def at_first_pieces(chosen: list[int], inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+            logits = self.model(**inputs).logits
+            places = [(line, position) for line, row in enumerate(chosen) for position in words_at[row]]
+            lines, positions = torch.tensor(places, dtype=torch.long, device=logits.device).reshape(-1, 2).unbind(1)
+            probabilities = logits[lines, positions].float().softmax(-1).cpu()
+            return probabilities.split([len(words_at[row]) for row in chosen])
+
+        found = self._map(at_first_pieces, encoded)
+        self._report(sum(map(len, rows)), sum(map(len, words_at)))
+        return [
+            self._predictions(len(words), list(places.values()), probabilities, distributions)
+            for words, places, probabilities in zip(rows, words_at, found, strict=True)
+        ]
+
+    def _report(self, words: int, seen: int) -> None:
+        if seen < words:
+            logger.warning(
+                "%d of %d words have no token of their own (cut off at %d tokens, or in one token with the word "
+                "before): they get the tag %s.",
+                words - seen,
+                words,
+                self._encoder.max_length,
+                self._unseen.tag,
+            )
+
+    @property
+    def _unseen(self) -> TagPrediction:
+        return TagPrediction(OUTSIDE if OUTSIDE in self.labels else self.labels[0], None)
+
+    def _predictions(
+        self, count: int, words: list[int], probabilities: Tensor, distributions: bool
+    ) -> list[TagPrediction]:
+        predictions = [self._unseen] * count
+        best, indices = probabilities.max(-1)
+        full = map(tuple, probabilities.tolist()) if distributions else [None] * len(words)
+        for word, probability, index, others in zip(words, best.tolist(), indices.tolist(), full, strict=True):
+            predictions[word] = TagPrediction(self.labels[index], probability, others)
+        return predictions
+
+
+class Classifier(_Predictor):
+    """Gives each text, or pair of texts, the probabilities of the classes, or a score if the model has one output.
+
+    Args:
+        model: as for `Tagger`, but for sequence classification, with `logits` `[rows, classes]`.
+        tokenizer, max_length, batch_size: as for `Tagger`.
+
+    Attributes:
+        labels: names of the classes, in the order of the logits.
+        is_regression: whether there is only one output.
+
+    Raises:
+        ValueError: as `Tagger`; or a model of several labels, or several scores, at once.
+    """
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, **settings: int):
+        super().__init__(model, tokenizer, **settings)
+        self.is_regression = len(self.labels) == 1
+        problem = model.config.problem_type
+        if not self.is_regression and problem not in (None, "single_label_classification"):
+            raise ValueError(
+                f"The model's configuration says problem_type={problem!r} with {len(self.labels)} outputs, but "
+                "Classifier takes models that choose one of several classes, or have a single output."
+            )
+
+    def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tensor:
+        """Predict the probability of each class; what is longer than `max_length` is cut.
+
+        Args:
+            texts: `rows` strings.
+            pairs: their second texts, for a model of pairs.
+
+        Returns:
+            `[rows, classes]`, float32, on the CPU: softmax of the logits, in the order of `labels`; the raw output of
+            a model that has only one.
+
+        Raises:
+            ValueError: one string instead of a list of them, or another number of second texts.
+        """
+        if isinstance(texts, str) or isinstance(pairs, str):
+            raise ValueError("Classifier takes lists of texts, but got one string. Pass a list that holds it.")
+        if pairs is not None and len(pairs) != len(texts):
+            raise ValueError(f"Each text needs a second one, but there are {len(texts)} and {len(pairs)}.")
+
+        def classify(chosen: list[int], inputs: dict[str, Tensor]) -> Tensor:
+            logits = self.model(**inputs).logits.float()
+            return (logits if self.is_regression else logits.softmax(-1)).cpu()
+
+        encoded = self._encoder.encode_texts(list(texts), pairs and list(pairs))
+        rows = self._map(classify, encoded, token_types=bool(pairs) and makes_token_types(self.tokenizer))
+        return torch.stack(rows) if rows else torch.empty(0, len(self.labels))
+
+
+def _check_rows(rows: Sequence[Sequence[str]]) -> None:
+    for index, words in enumerate(rows):
+        if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+            raise ValueError(f"Row {index} must be a list of words, but is {words!r}.")
+
+
+def _words_by_position(row: EncodedRow) -> dict[int, int]:
+    """Place of a token -> the word that it is the first piece of; the first of them, as in training."""
+    return {position: word for (_, word), position in reversed(row.first_pieces.items())}

@@ -1,0 +1,181 @@
+"""The distillation losses: pure functions of tensors, computed in float32.
+
+Every function returns one value per row or token, `[n]`, unreduced. Who calls them sums and divides by a count taken
+over the whole optimizer step, all micro-batches and all ranks: so neither gradient accumulation nor the number of
+ranks changes a gradient. No function takes a mask: what comes in is flat, without padding (see `layout`), except for
+the two on attention, which live on pairs of tokens and take the layout itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..encoding import TokenLayout
+
+IGNORED_LABEL = -100
+
+
+def mean_squared_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared difference, averaged over the features.
+
+    Inputs:
+        student, teacher: `[n, features]` — logits, hidden states or embeddings of equal width.
+
+    Returns:
+        `[n]`
+    """
+    return (student.float() - teacher.float()).square().mean(-1)
+
+
+def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """One minus the cosine; half the squared distance of the two unit vectors.
+
+    Inputs:
+        student, teacher: `[n, features]` — hidden states or embeddings of equal width.
+
+    Returns:
+        `[n]`, in 0..2
+    """
+    return 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² KL(teacher ‖ student) of the softened class distributions (Hinton et al. 2015, arXiv:1503.02531, eq. 1).
+
+    Inputs:
+        student, teacher: `[n, classes]` logits over the same classes in the same order.
+        temperature: tau, divides the logits; T² keeps the gradient's size independent of it.
+
+    Returns:
+        `[n]`, at least 0
+    """
+    student = F.log_softmax(student.float() / temperature, dim=-1)
+    teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
+    return temperature**2 * F.kl_div(student, teacher, log_target=True, reduction="none").sum(-1)
+
+
+def hard_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
+    """Cross-entropy against the teacher's most likely class.
+
+    Inputs:
+        student, teacher: `[n, classes]` logits.
+
+    Returns:
+        `[n]`
+    """
+    return F.cross_entropy(student.float(), teacher.argmax(-1), reduction="none")
+
+
+def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared difference of the batch's cosine-similarity matrices, averaged over the columns.
+
+    Inputs:
+        student: `[n, student_features]`, n at least 2; teacher: `[n, teacher_features]`. Widths may differ.
+
+    Returns:
+        `[n]`; its mean is the mean over the n² pairs.
+
+    Raises:
+        ValueError: a batch of one, whose only similarity is 1.
+    """
+    if len(student) < 2:
+        raise ValueError(
+            "A similarity matrix needs at least two rows per batch on each rank, but got one. Raise "
+            "per_device_train_batch_size, or set dataloader_drop_last=True if only the last batch is this small."
+        )
+    student = F.normalize(student.float(), dim=-1)
+    teacher = F.normalize(teacher.float(), dim=-1)
+    return (student @ student.T - teacher @ teacher.T).square().mean(-1)
+
+
+def info_nce(
+    anchors: Tensor, positives: Tensor, negatives: Sequence[tuple[Tensor, Tensor]], further: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of an anchor's positive among keys (van den Oord et al. 2018, arXiv:1807.03748, eq. 4).
+
+    Inputs:
+        anchors: `[n, features]`, unit vectors times 1/tau; positives: `[n, features]`, unit vectors, one of each.
+        negatives: sets of unit vectors `[m, features]`, each with a mask `[n, m]` that is True where a key is no
+            negative of an anchor: its own positive, or that of another copy of its sentence.
+        further: `[n]`, the log of the sum of exp(anchor · key) over any more keys (see `queue_log_sum_exp`).
+
+    Returns:
+        `[n]`, at least 0; 0 for an anchor without negatives.
+    """
+    anchors, lowest = anchors.float(), torch.finfo(torch.float32).min
+    positive = (anchors * positives.float()).sum(-1)
+    total = positive if further is None else torch.logaddexp(positive, further)
+    for keys, ignored in negatives:
+        # Not minus infinity, whose gradient is not a number where every key is ignored.
+        total = torch.logaddexp(total, (anchors @ keys.float().T).masked_fill(ignored, lowest).logsumexp(-1))
+    return total - positive
+
+
+def attention_error(student: Tensor, teacher: Tensor, layout: TokenLayout, kind: str) -> Tensor:
+    """How far two attention maps are apart, per query token. Heads are averaged where their numbers differ.
+
+    Inputs:
+        student, teacher: `[rows, heads, width, width]`, each query's weights summing to 1 over the row's real tokens.
+        layout: tells which of the width² pairs are real.
+        kind: `"mse"`, the mean over heads and the row's keys of the squared difference; `"kl"`, the mean over heads of
+            KL(teacher ‖ student) over the keys.
+
+    Returns:
+        `[tokens]`
+    """
+    if student.shape[1] != teacher.shape[1]:
+        student, teacher = student.mean(1, keepdim=True), teacher.mean(1, keepdim=True)
+    student, teacher = student.float(), teacher.float()
+    pairs = (layout.mask[:, None, :, None] & layout.mask[:, None, None, :]).expand_as(student)
+    if kind == "mse":
+        keys = layout.lengths[:, None, None, None]
+        each = (student - teacher).square() / keys
+    else:
+        # An attention weight may underflow to 0, where teacher * log(teacher) is 0 and log(student) must stay finite.
+        floor = torch.finfo(torch.float32).tiny
+        each = torch.xlogy(teacher, teacher) - teacher * student.clamp_min(floor).log()
+    return layout.unpad(torch.where(pairs, each, 0).sum(-1).mean(1))
+
+
+def relation_divergence(student: Tensor, teacher: Tensor, layout: TokenLayout, heads: int) -> Tensor:
+    """KL between the self-attention relations of two layers (MiniLMv2, Wang et al. 2021, arXiv:2012.15828).
+
+    The vectors of all attention heads are joined and cut anew into relation heads, so that neither the number of
+    attention heads nor the width need agree. A relation is softmax(a aᵀ / √size) within a row.
+
+    Inputs:
+        student: `[tokens, student_width]` queries, keys or values; teacher: `[tokens, teacher_width]`, the same ones.
+        layout: the rows they lie in.
+        heads: relation heads; must divide both widths.
+
+    Returns:
+        `[tokens]`, KL(teacher ‖ student) of each token's relations, averaged over the relation heads.
+    """
+    keys = layout.mask[:, None, None, :]
+
+    def relations(flat: Tensor) -> Tensor:
+        vectors = layout.pad(flat.float()).unflatten(-1, (heads, -1)).transpose(1, 2)
+        scores = vectors @ vectors.transpose(-1, -2) / math.sqrt(vectors.shape[-1])
+        return F.log_softmax(scores.masked_fill(~keys, torch.finfo(scores.dtype).min), dim=-1)
+
+    divergence = F.kl_div(relations(student), relations(teacher), log_target=True, reduction="none")
+    return layout.unpad(divergence.masked_fill(~keys, 0).sum(-1).mean(1))
+
+
+def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The task's own loss: cross-entropy for class labels, squared error for real-valued ones.
+
+    Inputs:
+        logits: `[n, classes]`, or `[n, 1]` for regression; labels: `[n]`, integers or floats.
+
+    Returns:
+        `[n]`
+    """
+    if labels.is_floating_point():
+        return (logits.float().squeeze(-1) - labels.float()).square()
+    return F.cross_entropy(logits.float(), labels, reduction="none")

@@ -1,0 +1,103 @@
+"""Students of another architecture: XtremeDistil's bidirectional LSTM for a fine-tuned teacher."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from ..architectures.bilstm import (
+    BiLstmConfig,
+    BiLstmForSequenceClassification,
+    BiLstmForTokenClassification,
+    BiLstmPreTrainedModel,
+)
+from ..sharding import gathered
+from .embeddings import PRINCIPAL_INITS, project_embeddings
+
+HEADS = {
+    "ForTokenClassification": BiLstmForTokenClassification,
+    "ForSequenceClassification": BiLstmForSequenceClassification,
+}
+
+
+@torch.no_grad()
+def bilstm_student(
+    teacher: PreTrainedModel,
+    *,
+    embedding_size: int = 300,
+    lstm_hidden_size: int = 600,
+    layers: int = 1,
+    embedding_init: Literal["svd", "pca"] = "svd",
+    freeze_embeddings: bool = False,
+    seed: int = 42,
+) -> BiLstmPreTrainedModel:
+    """Build the student of XtremeDistil (Mukherjee & Awadallah 2020, https://arxiv.org/abs/2004.05686).
+
+    It has the teacher's vocabulary, classes and kind of head, and narrower word embeddings made of the teacher's. Its
+    layers, projector and classifier start at random. The projector makes its top hidden state as wide as the
+    teacher's, so that the two are compared as they are (`layer_map="last"`).
+
+    Args:
+        teacher: a model with a token or sequence classification head, fine-tuned. It stays as it is and shares no
+            memory with the student. One that DeepSpeed has sharded is gathered.
+        embedding_size: width of the word embeddings, at most the teacher's.
+        lstm_hidden_size: width of the LSTM's state in each direction.
+        layers: number of bidirectional layers.
+        embedding_init: how the word embeddings come from the teacher's (see `embeddings.project_embeddings`): by
+            truncated `"svd"`, or by centred `"pca"`, which loses their mean.
+        freeze_embeddings: don't train the word embeddings.
+        seed: of the random weights; the global generator is left as it is.
+
+    Returns:
+        A student in float32 on the CPU, in evaluation mode as from `from_pretrained`.
+
+    Raises:
+        ValueError: a size below 1 or word embeddings wider than the teacher's, an unknown `embedding_init`, or a
+            teacher with another head.
+    """
+    if embedding_init not in PRINCIPAL_INITS:
+        raise ValueError(f"Unknown embedding_init={embedding_init!r}. Choose one of {', '.join(PRINCIPAL_INITS)}.")
+    sizes = {"embedding_size": embedding_size, "lstm_hidden_size": lstm_hidden_size, "layers": layers}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size}: a student needs at least 1.")
+    architecture = _architecture_for(teacher)
+    with gathered(teacher):
+        words = teacher.get_input_embeddings().weight.detach()
+        vocab_size, width = words.shape
+        if embedding_size > width:
+            raise ValueError(
+                f"embedding_size={embedding_size}, but the word embeddings of {type(teacher).__name__} are {width} "
+                f"wide, and cannot be made wider. Choose at most {width}."
+            )
+        narrow = project_embeddings(words, embedding_size, embedding_init).cpu()
+    config = BiLstmConfig(
+        vocab_size=vocab_size,
+        embedding_size=embedding_size,
+        lstm_hidden_size=lstm_hidden_size,
+        num_hidden_layers=layers,
+        hidden_size=teacher.config.hidden_size,
+        pad_token_id=teacher.config.pad_token_id,
+        id2label=dict(teacher.config.id2label),
+        label2id=dict(teacher.config.label2id),
+        problem_type=teacher.config.problem_type,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = architecture(config).eval()
+    student.get_input_embeddings().weight.copy_(narrow)
+    student.get_input_embeddings().weight.requires_grad_(not freeze_embeddings)
+    return student
+
+
+def _architecture_for(teacher: PreTrainedModel) -> type[BiLstmPreTrainedModel]:
+    for suffix, architecture in HEADS.items():
+        if type(teacher).__name__.endswith(suffix):
+            return architecture
+    raise ValueError(
+        f"The teacher is a {type(teacher).__name__}, but a BiLSTM student takes over the classes of a token or "
+        "sequence classification head. Load the fine-tuned teacher with AutoModelForTokenClassification or "
+        "AutoModelForSequenceClassification."
+    )

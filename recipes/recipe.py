@@ -1,0 +1,283 @@
+"""A recipe: a YAML file that names a teacher, a student, data, stages, and where to write."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, fields, replace
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from .. import trainers
+from ..data import sha256_of
+from ..modeling.shrinking import shrink
+from ..trainers import DistillTrainer
+from ..trainers.stages import Stage
+
+
+def read_yaml(path: str) -> dict:
+    """A YAML file as a dict.
+
+    Raises:
+        SystemExit: the file is missing, is not YAML or holds something other than names and values.
+    """
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise SystemExit(f"{path}: {error}") from error
+    if not isinstance(settings, dict):
+        raise SystemExit(f"{path}: expected names and values (name: value), but found {type(settings).__name__}.")
+    return settings
+
+
+@dataclass(frozen=True)
+class Assistant:
+    """A model between teacher and student: the student is made of it, and learns from it where a stage says so.
+
+    Attributes:
+        model: hub id or folder of a finished one; None for one that is trained first.
+        student: how one that is trained first is made of the teacher.
+        stages: which it goes through.
+    """
+
+    model: str | None = None
+    student: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+
+
+@dataclass(frozen=True)
+class NewTeacher:
+    """A teacher that is trained from nothing first.
+
+    Attributes:
+        model: what it is made of.
+        stages: which it goes through.
+    """
+
+    model: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a recipe says.
+
+    Attributes:
+        teacher: hub id or folder; empty of a new one.
+        teacher_name: what to call it.
+        fine_tuning: the stage that gives the teacher its head; None if it has one.
+        new_teacher: how the teacher is trained; None if there is one.
+        assistant: between teacher and student; None without one.
+        student: how the student is made of the teacher, or of the assistant if there is one.
+        data: what it learns from.
+        stages: in their order.
+        arguments: of every stage's trainer, the fine-tuning's among them; a stage's own win.
+        evaluation: what it is judged by.
+        output_dir: where to write.
+        push_to_hub: hub id that the finished student is pushed to; None to keep it here.
+    """
+
+    teacher: str
+    teacher_name: str
+    student: Mapping[str, Any]
+    data: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+    output_dir: str
+    fine_tuning: Stage | None = None
+    new_teacher: NewTeacher | None = None
+    assistant: Assistant | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    push_to_hub: str | None = None
+
+    def with_teacher(self, teacher: str) -> Recipe:
+        """Another teacher, whose student is written beside this one's."""
+        folder = f"{self.output_dir}-{Path(teacher).resolve().name}"
+        return replace(self, teacher=teacher, teacher_name=teacher, new_teacher=None, output_dir=folder)
+
+    def with_seed(self, seed: int) -> Recipe:
+        """Another seed for every stage of the student; the teacher's fine-tuning and the assistant keep theirs."""
+        return replace(self, stages=tuple(replace(s, arguments={**s.arguments, "seed": seed}) for s in self.stages))
+
+    def scaled(self, scale: float) -> Recipe:
+        """`scale` times the epochs for every stage of the student."""
+
+        def longer(stage: Stage) -> Stage:
+            epochs = stage.arguments["num_train_epochs"] * scale
+            return replace(stage, arguments={**stage.arguments, "num_train_epochs": epochs})
+
+        return replace(self, stages=tuple(map(longer, self.stages)))
+
+
+# What may be said of a student that is made of another model's layers.
+OF_LAYERS = frozenset(signature(shrink).parameters) - {"teacher", "tokenizer", "teacher_tokenizer", "piece_counts"}
+
+
+def check_student(settings: Mapping[str, Any], *ways: Set[str]) -> None:
+    """See to it that a student is made in one way.
+
+    Args:
+        settings: what a recipe says of it.
+        ways: what may be said of it, for each way in which it can be made.
+
+    Raises:
+        SystemExit: something else is said, or what belongs to different ways.
+    """
+    if not any(settings.keys() <= way for way in ways):
+        told = "; or by ".join(", ".join(sorted(way)) for way in ways)
+        raise SystemExit(f"Here a student is made by {told}. This one has {', '.join(settings)}.")
+
+
+_REQUIRED = ("teacher", "student", "data", "stages", "output_dir")
+
+_OPTIONAL = ("assistant", "arguments", "evaluation", "push_to_hub")
+
+_OF_NEW_TEACHER = ("tokenizer", "layers", "hidden_size", "intermediate_size", "num_attention_heads")
+
+
+def read_recipe(path: str) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: of a YAML file, or the name of one that comes with retort.
+
+    Raises:
+        SystemExit: unknown or missing sections or settings.
+    """
+    path = str(packaged_recipes().get(path, path))
+    found = read_yaml(path)
+    missing = [name for name in _REQUIRED if name not in found]
+    unknown = [name for name in found if name not in (*_REQUIRED, *_OPTIONAL)]
+    if missing or unknown:
+        raise SystemExit(
+            f"{path}: a recipe has the sections {', '.join(_REQUIRED)} and, if need be, {', '.join(_OPTIONAL)}; here, "
+            f"{', '.join(missing) or 'none'} are missing and {', '.join(unknown) or 'none'} unknown."
+        )
+    return Recipe(
+        **_teacher(found["teacher"], path),
+        student=found["student"],
+        data=found["data"],
+        stages=_stages(found["stages"], path),
+        output_dir=found["output_dir"],
+        assistant=_assistant(found["assistant"], path) if "assistant" in found else None,
+        arguments=_resolved(found.get("arguments", {})),
+        evaluation=found.get("evaluation", {}),
+        push_to_hub=found.get("push_to_hub"),
+    )
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """The recipes that come with retort, by their names."""
+    return {file.stem: file for file in sorted((Path(__file__).parent / "configs").glob("*.yaml"))}
+
+
+def quickstart_teacher() -> str:
+    """The folder of the teacher that `make quickstart` distils."""
+    return read_recipe("quickstart").teacher
+
+
+def stage_of(settings: Mapping[str, Any], path: str) -> Stage:
+    """A stage as a recipe writes it.
+
+    Raises:
+        SystemExit: a setting that stages don't have, one that contradicts another, or no trainer of that name.
+    """
+    known = [each.name for each in fields(Stage) if not each.kw_only]
+    if unknown := [name for name in settings if name not in known]:
+        raise SystemExit(f"{path}: a stage has {', '.join(known)}, but not {', '.join(unknown)}.")
+    settings = {"arguments": {}} | dict(settings)
+    if "name" not in settings:
+        raise SystemExit(f"{path}: every stage needs a name.")
+    if "trainer" in settings:
+        trainer = getattr(trainers, settings["trainer"], None)
+        if not (isinstance(trainer, type) and issubclass(trainer, DistillTrainer)):
+            raise SystemExit(f"{path}: retort has no trainer called {settings['trainer']!r}.")
+        settings["trainer"] = trainer
+    try:
+        return Stage(**settings | {"arguments": _resolved(settings["arguments"])})
+    except ValueError as error:
+        raise SystemExit(f"{path}: {error}") from error
+
+
+def _teacher(named: str | Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Those of a recipe's attributes that tell of its teacher."""
+    if isinstance(named, str):
+        return {"teacher": named, "teacher_name": named}
+    if "new" in named and {"name", "stages"} <= named.keys():
+        if "tokenizer" not in named["new"] or not named["new"].keys() <= set(_OF_NEW_TEACHER):
+            raise SystemExit(
+                f"{path}: a new teacher has a tokenizer and perhaps {', '.join(_OF_NEW_TEACHER[1:])}; here are "
+                f"{', '.join(named['new'])}."
+            )
+        made = NewTeacher(named["new"], _stages(named["stages"], path))
+        return {"teacher": "", "teacher_name": named["name"], "new_teacher": made}
+    fine_tuning = named.get("fine_tuning")
+    stage = fine_tuning and stage_of({"name": "fine-tuning"} | fine_tuning, path)
+    if "package" in named:
+        folder = packaged_model(named["package"], named["folder"], named["sha256"])
+        return {"teacher": str(folder), "teacher_name": named["name"], "fine_tuning": stage}
+    if "model" not in named:
+        raise SystemExit(
+            f"{path}: teacher needs a model (hub id or folder); a package, folder, sha256 and name; or new, name and "
+            "stages, by which a masked language model is trained first."
+        )
+    return {"teacher": named["model"], "teacher_name": named["model"], "fine_tuning": stage}
+
+
+def _assistant(settings: Mapping[str, Any], path: str) -> Assistant:
+    """An assistant as a recipe writes it."""
+    if set(settings) not in ({"model"}, {"student", "stages"}):
+        raise SystemExit(
+            f"{path}: an assistant is a finished model (model: hub id or folder), or has student and stages, by which "
+            f"it is made of the teacher; here are {', '.join(settings)}."
+        )
+    return Assistant(**settings | {"stages": _stages(settings.get("stages", []), path)})
+
+
+def _stages(found: Any, path: str) -> tuple[Stage, ...]:
+    if not isinstance(found, list) or not all(isinstance(stage, dict) for stage in found):
+        raise SystemExit(f"{path}: stages must be a list (- name: ...).")
+    return tuple(stage_of(stage, path) for stage in found)
+
+
+def _resolved(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a trainer; `bf16: auto` is decided for this machine."""
+    return {name: supports_bf16() if (name, value) == ("bf16", "auto") else value for name, value in arguments.items()}
+
+
+def supports_bf16() -> bool:
+    """Whether bfloat16 is computed by the hardware, and so worth having."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def packaged_model(package: str, folder: str, sha256: str) -> Path:
+    """The folder of a model that lies in an installed package, its weights checked before anyone reads them.
+
+    Args:
+        package: import name; it is located, not imported.
+        folder: the model's folder within the package.
+        sha256: of `model.safetensors`.
+
+    Raises:
+        SystemExit: the package is not installed, or its weights are not the ones expected.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(
+            f"The default teacher lies in the package {package}, which is not installed: run `make quickstart`, or "
+            "pip install 'retort[quickstart]', or name another with --teacher."
+        )
+    path = Path(spec.submodule_search_locations[0]) / folder
+    found = sha256_of(path / "model.safetensors")
+    if found != sha256:
+        raise SystemExit(
+            f"{path}/model.safetensors has SHA-256 {found}, not the expected {sha256}: refusing to load it."
+        )
+    return path

@@ -1,0 +1,166 @@
+"""What run_sentence.py and run_ckd.py share: their flags, and a run from text to a judged student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import AutoConfig, PreTrainedModel
+
+from ...data.readers import read_sts, read_texts
+from ...data.tokenization import tokenize
+from ...evaluation.report import Role, markdown_table, text_table, write_report
+from ...evaluation.sentences import SentenceModel, load_sentence_teacher, sts
+from ...modeling.shrinking import shrink
+from ...trainers import DistillTrainer
+from ...trainers.arguments import DistillTrainingArguments
+from ...trainers.stages import ScoreOnDev
+from ..student_run import resume
+from .report import side_by_side
+
+
+@dataclass
+class SentenceArguments:
+    """Teacher, text and student."""
+
+    teacher: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
+    train_files: list[str] = field(
+        metadata={
+            "help": "Text to distil on: .txt (one per line), .tsv, .csv, .jsonl, .parquet (also .gz), folders or names "
+            "of datasets; with the columns that hold text where there are several, as in pairs.tsv:question,answer or, "
+            "without a header, pairs.tsv:0,1."
+        }
+    )
+    exclude_files: list[str] = field(
+        default_factory=list, metadata={"help": "Texts to leave out, such as a test set's; named as train_files are."}
+    )
+    layers: list[int] | None = field(
+        default=None, metadata={"help": "The teacher's layers to keep, from 0. Default: every second, first and last."}
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "Width of the student. Default: the teacher's."})
+    max_length: int = field(default=128, metadata={"help": "Tokens to which texts are cut."})
+
+
+@dataclass
+class STSArguments:
+    """What sentence encoders are judged by."""
+
+    sts_dev: str | None = field(
+        default=None,
+        metadata={
+            "help": "TSV with columns sentence1, sentence2, score, or two such files that translate each other "
+            "(en.tsv+de.tsv) for pairs across languages: with --eval_strategy, its Spearman correlation is "
+            "reported as eval_sts, by which --load_best_model_at_end may select."
+        },
+    )
+    sts_test: str | None = field(
+        default=None, metadata={"help": "Likewise; scored once, at the end. Never selected on."}
+    )
+
+    def read(self) -> tuple[Dataset | None, Dataset | None]:
+        """The pairs of both."""
+        return self.sts_dev and read_sts(self.sts_dev), self.sts_test and read_sts(self.sts_test)
+
+
+def distil(
+    trainer_class: type[DistillTrainer],
+    options: SentenceArguments,
+    measure: STSArguments,
+    args: DistillTrainingArguments,
+) -> None:
+    """Distil, judge, save.
+
+    Args:
+        trainer_class: what trains.
+        options: teacher, text and student.
+        measure: what the student is judged by.
+        args: of the trainer.
+    """
+    teacher, texts, rows = prepare(options, args)
+    # Both are read now: a mistake in a file should not show after hours of training.
+    dev, test = measure.read()
+    trainer = trainer_class(
+        new_student(options, teacher),
+        options.teacher,
+        args,
+        train_dataset=rows,
+        eval_dataset=dev and tokenize(dev, teacher.tokenizer, text="sentence1", max_length=options.max_length),
+        processing_class=teacher.tokenizer,
+        callbacks=[ScoreOnDev(lambda student: {"sts": sts(teacher.with_model(student), dev)})] if dev else [],
+    )
+    resume(trainer)
+    if trainer.is_world_process_zero() and test:
+        judge(trainer, options, teacher, texts, test, Path(measure.sts_test).name)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        print(f"\n{how_to_use(args.output_dir)}\n")
+    trainer.end()
+
+
+def prepare(options: SentenceArguments, args: DistillTrainingArguments) -> tuple[SentenceModel, Dataset, Dataset]:
+    """The teacher, the texts, and their tokens; sets the run's poolers to the teacher's."""
+    with args.main_process_first(desc="reading text"):
+        teacher = load_model(options.teacher, options.max_length, args)
+        excluded = read_texts(options.exclude_files) if options.exclude_files else ()
+        texts = read_texts(options.train_files, exclude=excluded)
+        rows = tokenize(texts, teacher.tokenizer, max_length=teacher.pooling.max_length)
+    return teacher, texts, rows
+
+
+def load_model(source: str, max_length: int, args: DistillTrainingArguments) -> SentenceModel:
+    """A SentenceTransformer's encoder, or any encoder; sets the run's poolers to its own.
+
+    Raises:
+        SystemExit: --pooler names another. Teacher and student are used in the same way.
+    """
+    model = load_sentence_teacher(source, max_length, args.teacher_pooler, otherwise=args.pooler)
+    if args.pooler not in (DistillTrainingArguments.pooler, model.pooling.pooler):
+        raise SystemExit(f"{source} pools by {model.pooling.pooler!r}, but --pooler {args.pooler!r} was asked for.")
+    args.pooler = args.teacher_pooler = model.pooling.pooler
+    return model
+
+
+def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTrainedModel:
+    """The student before training."""
+    layers = options.layers or -(-teacher.model.config.num_hidden_layers // 2)
+    return shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
+
+
+def judge(
+    trainer: DistillTrainer,
+    options: SentenceArguments,
+    teacher: SentenceModel,
+    texts: Dataset,
+    pairs: Dataset,
+    name: str,
+) -> None:
+    """Set teacher, untrained and trained student side by side, and put the table into the model card."""
+    report = side_by_side(
+        {
+            Path(options.teacher).name: (Role.TEACHER, teacher),
+            "student, untrained": (Role.UNTRAINED, teacher.with_model(new_student(options, teacher))),
+            "student": (Role.STUDENT, teacher.with_model(trainer.student)),
+        },
+        lambda model: {"STS Spearman": sts(model, pairs)},
+        pairs["sentence1"],
+        trainer.state.log_history,
+        measured=f"Spearman correlation on the {len(pairs):,} pairs of {name}.",
+    )
+    write_report(report, trainer.args.output_dir)
+    trainer.create_model_card(
+        summary=report.title,
+        results=markdown_table(report),
+        measured=report.measured,
+        data={", ".join(Path(name).name for name in options.train_files): len(texts)},
+    )
+    print(f"\n{text_table(report)}\n\nreport.json, report.png and the student: {trainer.args.output_dir}/")
+
+
+def how_to_use(folder: str | Path) -> str:
+    """The two lines of Python that use a finished student."""
+    code = ", trust_remote_code=True" if hasattr(AutoConfig.from_pretrained(folder), "auto_map") else ""
+    return (
+        "from sentence_transformers import SentenceTransformer\n"
+        f'embeddings = SentenceTransformer("{folder}"{code}).encode(["A vessel to distil in.", "A glass retort."])'
+    )

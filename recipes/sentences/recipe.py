@@ -1,0 +1,183 @@
+"""A recipe for sentence embeddings: stages on texts, groups of them or translations, and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ...data.tokenization import tokenize, tokenize_groups
+from ...evaluation.sentences import SentenceModel, load_sentence_teacher, sts_of_each
+from ...modeling.shrinking import shrink
+from ...trainers.stages import Stage, StagedRun
+from ..own_tokenizer import own_tokenizer
+from ..recipe import OF_LAYERS, Recipe, check_student
+from .corpora import Corpus, Docstrings, Files
+
+
+@dataclass(frozen=True)
+class SentenceRecipe:
+    """A recipe whose `data` names a corpus of sentences."""
+
+    recipe: Recipe
+
+    def __post_init__(self):
+        check_student(self._made_of_teacher, OF_LAYERS | {"tokenizer"}, {"model", "freeze_embeddings"})
+        if self.recipe.assistant:
+            check_student(self.recipe.student, OF_LAYERS)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """What is learnt from and judged by.
+
+        Raises:
+            SystemExit: settings that it doesn't have.
+        """
+        settings = {name: value for name, value in self.recipe.data.items() if name != "max_length"}
+        if (settings, self.recipe.evaluation) == ({"corpus": "docstrings"}, "retrieval"):
+            return Docstrings()
+        evaluation = self.recipe.evaluation if isinstance(self.recipe.evaluation, dict) else {}
+        known = {each.name for each in fields(Files)}
+        given = settings | evaluation
+        if "sts_test" not in given or not given.keys() <= known:
+            raise SystemExit(
+                "A recipe for sentences has data: {corpus: docstrings} with evaluation: retrieval, or files: in data "
+                "train_files, group_files, parallel_files (max_rows, alpha) or exclude_files, in evaluation sts_test "
+                f"(name: file) and perhaps sts_dev and bitext. Here are {', '.join(given) or self.recipe.evaluation}."
+            )
+        return Files(**given)
+
+    # --- Models -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def teacher_model(self) -> SentenceModel:
+        """The teacher, with what makes embeddings of its outputs."""
+        arguments, max_length = self.recipe.arguments, self.recipe.data["max_length"]
+        pooler, students = arguments.get("teacher_pooler"), arguments.get("pooler", "mean")
+        return load_sentence_teacher(self.recipe.teacher, max_length, pooler, otherwise=students)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The student's; an assistant has the same."""
+        if model := self._made_of_teacher.get("model"):
+            return AutoTokenizer.from_pretrained(model)
+        theirs = self.teacher_model.tokenizer
+        if "tokenizer" not in self._made_of_teacher:
+            return theirs
+        folder = Path(self.recipe.output_dir)
+        return own_tokenizer(self._made_of_teacher["tokenizer"], theirs, self.corpus.texts, folder)
+
+    @property
+    def _made_of_teacher(self) -> Mapping[str, Any]:
+        """How the first model beside the teacher is made: the assistant, or the student if there is none."""
+        assistant = self.recipe.assistant
+        if assistant is None:
+            return self.recipe.student
+        return {"model": assistant.model} if assistant.model else assistant.student
+
+    def start(self) -> PreTrainedModel:
+        """The first model beside the teacher before its first stage: of the teacher, or a checkpoint (`model`)."""
+        settings = self._made_of_teacher
+        if "model" in settings:
+            model = AutoModel.from_pretrained(settings["model"], dtype=torch.float32).eval()
+            if settings.get("freeze_embeddings"):
+                model.get_input_embeddings().weight.requires_grad_(False)
+            return model
+        own = {"tokenizer": self.tokenizer, "teacher_tokenizer": self.teacher_model.tokenizer}
+        return _shrunk(self.teacher_model.model, settings, **own if "tokenizer" in settings else {})
+
+    def as_sentence_model(self, model: PreTrainedModel | str | Path) -> SentenceModel:
+        """A student or an assistant, with what makes embeddings of its outputs."""
+        if not isinstance(model, PreTrainedModel):
+            model = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
+        return SentenceModel(
+            model, self.tokenizer, replace(self.teacher_model.pooling, pooler=self._arguments["pooler"])
+        )
+
+    # --- Runs ---------------------------------------------------------------------------------------------------------
+
+    def assistant_run(self) -> StagedRun | None:
+        """The stages of an assistant that is trained first."""
+        assistant = self.recipe.assistant
+        if assistant is None or assistant.model:
+            return None
+        return self._run(assistant.stages, self.start(), "assistant")
+
+    def staged_run(self, assistant: PreTrainedModel | str | Path | None = None) -> StagedRun:
+        """The student's stages. `assistant` is the finished one; or any of its shape, to look at the plan."""
+        if assistant is None:
+            return self._run(self.recipe.stages, self.start(), "stages")
+        parent = assistant
+        if not isinstance(parent, PreTrainedModel):
+            parent = load_sentence_teacher(assistant, self.recipe.data["max_length"], self._arguments["pooler"]).model
+        student = _shrunk(parent, self.recipe.student)
+        return self._run(self.recipe.stages, student, "stages", assistant)
+
+    def _run(
+        self,
+        stages: Sequence[Stage],
+        student: PreTrainedModel,
+        folder: str,
+        assistant: PreTrainedModel | str | Path | None = None,
+    ) -> StagedRun:
+        return StagedRun(
+            stages,
+            student,
+            self.recipe.teacher,
+            folder=Path(self.recipe.output_dir) / folder,
+            data=self._rows(stages),
+            assistant=assistant,
+            eval_dataset=self._dev_rows(),
+            processing_class=self.tokenizer,
+            teacher_processing_class=self.teacher_model.tokenizer,
+            arguments=self._arguments,
+            score=self._score if self.corpus.dev else None,
+        )
+
+    @property
+    def _arguments(self) -> Mapping[str, Any]:
+        pooler = self.teacher_model.pooling.pooler
+        return {"pooler": pooler, "teacher_pooler": pooler} | dict(self.recipe.arguments)
+
+    def _score(self, student: PreTrainedModel) -> dict[str, float]:
+        """The mean of all development sets, and each where there are several."""
+        scores = sts_of_each(self.as_sentence_model(student), self.corpus.dev)
+        several = {f"sts_{name}": score for name, score in scores.items()} if len(scores) > 1 else {}
+        return {"sts": fmean(scores.values())} | several
+
+    # --- Rows ---------------------------------------------------------------------------------------------------------
+
+    def _rows(self, stages: Sequence[Stage]) -> Mapping[str, Dataset]:
+        tokenizers = {"tokenizer": self.tokenizer, "max_length": self.teacher_model.pooling.max_length}
+        their_tokenizer = self.teacher_model.tokenizer
+        makers = {
+            "train": lambda: self._tokenized(self.corpus.texts),
+            "groups": lambda: tokenize_groups(self.corpus.groups, **tokenizers),
+            "translations": lambda: tokenize_groups(
+                self.corpus.translations, teacher_tokenizer=their_tokenizer, **tokenizers
+            ),
+        }
+        wanted = {stage.data for stage in stages}
+        if unknown := wanted - makers.keys():
+            raise SystemExit(f"A stage for sentences has data: {', '.join(makers)}, but not {', '.join(unknown)}.")
+        return {name: makers[name]() for name in wanted}
+
+    def _dev_rows(self) -> Dataset | None:
+        pairs = next(iter(self.corpus.dev.values()), None)
+        return pairs and self._tokenized(pairs.rename_column("sentence1", "text"))
+
+    def _tokenized(self, texts: Dataset) -> Dataset:
+        max_length = self.teacher_model.pooling.max_length
+        return tokenize(texts, self.tokenizer, teacher_tokenizer=self.teacher_model.tokenizer, max_length=max_length)
+
+
+def _shrunk(parent: PreTrainedModel, settings: Mapping[str, Any], **tokenizers: Any) -> PreTrainedModel:
+    of_layers = {name: value for name, value in settings.items() if name in OF_LAYERS}
+    return shrink(parent, **of_layers, **tokenizers).eval()

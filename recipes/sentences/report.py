@@ -1,0 +1,53 @@
+"""Sentence encoders side by side in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...evaluation.cost import Footprint, compare_speed, describe_machine
+from ...evaluation.report import ModelRow, Report, Role, loss_history
+from ...evaluation.sentences import SentenceModel, similarity_agreement
+
+
+def side_by_side(
+    models: dict[str, tuple[Role, SentenceModel]],
+    quality: Callable[[SentenceModel], dict[str, float]],
+    texts: Sequence[str],
+    log_history: list[dict],
+    measured: str,
+) -> Report:
+    """Judge teacher, untrained and trained student in one run.
+
+    Args:
+        models: name -> role and model; the teacher first.
+        quality: names scores of a model; the first is the report's.
+        texts: unseen texts, for speed and for how far similarities agree with the teacher's.
+        log_history: of the trainer.
+        measured: what the scores were measured on.
+    """
+    scores = {}
+    for name, (_, model) in models.items():
+        scores[name] = quality(model)
+        metric, value = next(iter(scores[name].items()))
+        print(f"{name}: {metric} {value:.3f}", flush=True)
+    embeddings = {name: model.embed(texts[:1000]) for name, (_, model) in models.items()}
+    teacher = next(iter(embeddings.values()))
+    speeds = compare_speed({name: model.embed for name, (_, model) in models.items()}, texts)
+    rows = [
+        ModelRow(
+            name=name,
+            role=role,
+            quality=scores[name] | {"agreement with the teacher": similarity_agreement(teacher, embeddings[name])},
+            footprint=Footprint.of(model.model),
+            speed=speeds[name],
+            layers=model.model.config.num_hidden_layers,
+        )
+        for name, (role, model) in models.items()
+    ]
+    return Report(
+        rows=tuple(rows),
+        metric=next(iter(rows[0].quality)),
+        losses=loss_history(log_history),
+        measured=f"{measured} Speed: float32, padded batches of 32 and of 1, medians of interleaved rounds on "
+        f"{describe_machine()}.",
+    )

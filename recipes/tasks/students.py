@@ -1,0 +1,246 @@
+"""What the scripts for tagging and classification share: teachers with heads, students of all kinds, and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import numpy as np
+import torch
+from datasets import Dataset, Features, Value, concatenate_datasets
+from transformers import (
+    AutoConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from ...data.tasks import Task, are_spans
+from ...data.tokenization import tokenize
+from ...evaluation.metrics import MEASURES, Classification, Glue
+from ...evaluation.tasks import Classifier, EntityScores, Tagger, entity_scores, expected_calibration_error
+from ...modeling import AUTO_CLASSES, add_projector
+from ...modeling.losses import IGNORED_LABEL
+from ...modeling.shrinking import bilstm_student, project_embeddings, shrink
+
+HEADS = {"tagging": "ForTokenClassification", "classification": "ForSequenceClassification"}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a model is worth.
+
+    Attributes:
+        quality: scores as a report prints them, the most important first.
+        entities: of a tagger, scores by type and language, and what it takes for what.
+    """
+
+    quality: dict[str, float]
+    entities: EntityScores | None = None
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task, tokenised for a model, and how that is judged.
+
+    Attributes:
+        task: its rows and labels.
+        tokenizer: the model's.
+        max_length: tokens to which rows are cut.
+        metric_name: of classification: a GLUE task, whose metric is taken, or the folder of an `evaluate` module.
+        teacher_tokenizer: its teacher's, where it differs.
+    """
+
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    metric_name: str | None = None
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None
+
+    def rows(self, name: str) -> Dataset:
+        """The tokenised rows of a split; of `transfer`, which have no labels; or of both, as `train+transfer`.
+
+        Raises:
+            SystemExit: both, of a regression. Its labels are numbers, and no number says that there is none.
+        """
+        if "+" not in name:
+            return self._rows(name)
+        if not self.task.labels:
+            raise SystemExit(f"The data {name} is for tasks with classes. Of a regression, train on each by itself.")
+        parts = [self._rows(part) for part in name.split("+")]
+        features = parts[0].features
+        return concatenate_datasets([_with_labels(part, features) for part in parts])
+
+    def _rows(self, split: str) -> Dataset:
+        second = "text_pair" if self.task.pairs else None
+        if split == "transfer":
+            return self._tokenized(self.task.transfer, text_pair=second)
+        source = {"words": "words"} if self.task.kind == "tagging" else {"text": "text", "text_pair": second}
+        return self._tokenized(self.task.splits[split], **source, labels="labels")
+
+    def _tokenized(self, rows: Dataset, **columns: str | None) -> Dataset:
+        others = {"teacher_tokenizer": self.teacher_tokenizer, "align": True, "max_length": self.max_length}
+        return tokenize(rows, self.tokenizer, **columns, **others)
+
+    def predictor(self, model: Any) -> Tagger | Classifier:
+        """What predicts with a model, or with an ONNX file in its place."""
+        kind = Tagger if self.task.kind == "tagging" else Classifier
+        return kind(model, self.tokenizer, max_length=self.max_length)
+
+    def dev_score(self, model: PreTrainedModel) -> dict[str, float]:
+        """The number by which a student is selected: F1 of all entities (a language may have few), or the first."""
+        quality = self.judge(model, "dev").quality
+        return {"score": quality.get("F1", next(iter(quality.values())))}
+
+    def judge(self, model: Any, split: str = "test") -> Judgement:
+        """All that is to be said of a model's predictions."""
+        if self.task.kind == "classification":
+            return Judgement(self._classified(model, split))
+        gold, tags, calibration = self._tagged(model, split)
+        if not self._has_entities:
+            return Judgement(self._words(gold, tags) | {"ECE": calibration})
+        scores = entity_scores(gold, tags, self.task.splits[split]["language"])
+        by_language = scores.by_language if len(scores.by_language) > 1 else {}
+        mean = {"F1, mean of languages": scores.language_mean.f1} if by_language else {}
+        named = {f"F1 {language}": score.f1 for language, score in by_language.items()}
+        return Judgement(mean | {"F1": scores.micro.f1} | named | {"ECE": calibration}, scores)
+
+    @property
+    def _has_entities(self) -> bool:
+        """Whether tags make entities; of others (parts of speech) every word is scored by itself."""
+        return are_spans(self.task.labels)
+
+    def _words(self, gold: list[list[str]], tags: list[list[str]]) -> dict[str, float]:
+        numbers = {name: index for index, name in enumerate(self.task.labels)}
+        sides = ([numbers[tag] for words in side for tag in words] for side in (tags, gold))
+        return self.metric.compute(**dict(zip(("predictions", "references"), sides, strict=True)))
+
+    def _tagged(self, model: Any, split: str) -> tuple[list[list[str]], list[list[str]], float]:
+        """Gold tags, predicted ones, and the calibration error of those that the model has seen."""
+        rows, names = self.task.splits[split], self.task.labels
+        gold = [[names[label] for label in labels] for labels in rows["labels"]]
+        found = self.predictor(model)(rows["words"])
+        pairs = [
+            (word.probability, word.tag == tag)
+            for words, tags in zip(found, gold, strict=True)
+            for word, tag in zip(words, tags, strict=True)
+            if word.probability is not None
+        ]
+        calibration = expected_calibration_error(*zip(*pairs, strict=True))
+        return gold, [[word.tag for word in words] for words in found], calibration.error
+
+    def _classified(self, model: Any, split: str) -> dict[str, float]:
+        rows = self.task.splits[split]
+        found = self.predictor(model)(rows["text"], rows["text_pair"] if self.task.pairs else None)
+        confidences, classes = found.max(-1)
+        predictions, gold = (classes if self.task.labels else confidences).numpy(), np.asarray(rows["labels"])
+        scores = self.metric.compute(predictions=predictions, references=gold)
+        first, languages = next(iter(scores)), np.asarray(rows["language"])
+        for language in sorted(set(languages)) if len(set(languages)) > 1 else ():
+            own = languages == language
+            found_there = self.metric.compute(predictions=predictions[own], references=gold[own])
+            scores[f"{first} {language}"] = found_there[first]
+        if self.task.labels:
+            right = (predictions == gold).tolist()
+            scores["ECE"] = expected_calibration_error(confidences.tolist(), right).error
+        return scores
+
+    @cached_property
+    def metric(self) -> evaluate.Metric:
+        """Of classification: that of a GLUE task, of an `evaluate` module, or accuracy, macro F1 and MCC."""
+        if self.metric_name in MEASURES or not self.task.labels:
+            return Glue(self.metric_name or "stsb", keep_in_memory=True)
+        return evaluate.load(self.metric_name) if self.metric_name else Classification(keep_in_memory=True)
+
+
+def _with_labels(rows: Dataset, features: Features) -> Dataset:
+    """The rows; if they have no labels, with a column that says so for each row, or each of its tokens."""
+    if "labels" in rows.column_names:
+        return rows
+    of_tokens = not isinstance(features["labels"], Value)
+
+    def none(lengths: list[int]) -> dict[str, list]:
+        return {"labels": [[IGNORED_LABEL] * length if of_tokens else IGNORED_LABEL for length in lengths]}
+
+    return rows.map(none, input_columns=["length"], batched=True, features=features, desc="Joining")
+
+
+def head_labels(source: str | Path, kind: str) -> tuple[str, ...] | None:
+    """The labels of a teacher that has a head for this kind of task; None if it has none."""
+    config = AutoConfig.from_pretrained(source)
+    if not any(name.endswith(HEADS[kind]) for name in config.architectures or ()):
+        return None
+    return tuple(config.id2label[index] for index in range(config.num_labels))
+
+
+def with_head(source: str | Path, task: Task, seed: int = 42) -> PreTrainedModel:
+    """A model with a head for a task, as it was saved or, where it wasn't or for other classes, new."""
+    set_seed(seed)
+    names = dict(enumerate(task.labels)) or {0: "LABEL_0"}
+    return AUTO_CLASSES[HEADS[task.kind]].from_pretrained(
+        source,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        id2label=names,
+        label2id={name: index for index, name in names.items()},
+    )
+
+
+def build_student(
+    settings: Mapping[str, Any],
+    teacher: PreTrainedModel,
+    task: Task,
+    seed: int = 42,
+    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase] | None = None,
+) -> PreTrainedModel:
+    """A student for a teacher with a head.
+
+    Args:
+        settings: `bilstm` with arguments of `bilstm_student`; or `model`, a checkpoint to start from, and perhaps
+            `embedding_init` (`svd` or `pca`) to give it the teacher's vocabulary and word embeddings, narrowed; or
+            arguments of `shrink`. Besides, `projector: true` puts a projector into the teacher's width before the
+            classifier, and `freeze_embeddings: true` keeps word embeddings as they are.
+        teacher: fine-tuned.
+        task: what it does.
+        seed: of what starts at random.
+        tokenizers: the student's and the teacher's, where they differ.
+
+    Returns:
+        The student.
+    """
+    settings = {name: value for name, value in settings.items() if name != "tokenizer"}
+    if tokenizers and ("bilstm" in settings or {"model", "embedding_init"} <= settings.keys()):
+        raise SystemExit(
+            "A student that is given its teacher's word embeddings has its tokenizer: leave out tokenizer."
+        )
+    project, freeze = settings.pop("projector", False), settings.pop("freeze_embeddings", False)
+    if "bilstm" in settings:
+        student = bilstm_student(teacher, **settings["bilstm"], seed=seed)
+    elif "model" in settings:
+        student = with_head(settings["model"], task, seed)
+        if "embedding_init" in settings:
+            adopt_words(student, teacher, settings["embedding_init"])
+    else:
+        own = dict(zip(("tokenizer", "teacher_tokenizer"), tokenizers, strict=True)) if tokenizers else {}
+        student = shrink(teacher, **settings, **own)
+    set_seed(seed)
+    if project:
+        add_projector(student, teacher.config.hidden_size)
+    if freeze:
+        student.get_input_embeddings().weight.requires_grad_(False)
+    return student
+
+
+@torch.no_grad()
+def adopt_words(student: PreTrainedModel, teacher: PreTrainedModel, embedding_init: str) -> None:
+    """Give a student the teacher's vocabulary, with the teacher's word embeddings brought to the student's width."""
+    words = teacher.get_input_embeddings().weight
+    width = student.get_input_embeddings().embedding_dim
+    student.resize_token_embeddings(len(words), mean_resizing=False)
+    student.config.pad_token_id = teacher.config.pad_token_id
+    projected = words if width == words.shape[1] else project_embeddings(words, width, embedding_init)
+    student.get_input_embeddings().weight.copy_(projected)

@@ -1,0 +1,30 @@
+"""Write a teacher's outputs to disk, once, for later runs with --teacher_cache.
+
+python examples/cache_teacher.py --teacher sentence-transformers/all-MiniLM-L6-v2 --train_files corpus.txt \
+    --embedding_weight 1 --teacher_cache caches/minilm --output_dir runs/mine
+
+Takes the flags of the run that will read the cache, and writes what its objectives need. Interrupted and started again,
+it goes on at the next part; under torchrun the ranks share the parts.
+"""
+
+from __future__ import annotations
+
+from ..recipes.sentences import SentenceArguments, STSArguments, new_student, prepare
+from ..trainers import DistillTrainer
+from ..trainers.arguments import DistillTrainingArguments
+from .command_line import parse, quiet
+
+
+def main() -> None:
+    """Parse, and build the trainer: that writes the cache."""
+    quiet()
+    options, _, args = parse(SentenceArguments, STSArguments, DistillTrainingArguments, description=__doc__)
+    if not args.teacher_cache:
+        raise SystemExit("Name the folder to write with --teacher_cache.")
+    teacher, texts, rows = prepare(options, args)
+    trainer = DistillTrainer(
+        new_student(options, teacher), options.teacher, args, train_dataset=rows, processing_class=teacher.tokenizer
+    )
+    if trainer.is_world_process_zero():
+        print(f"{len(texts):,} rows of teacher outputs: {args.teacher_cache}/")
+    trainer.end()

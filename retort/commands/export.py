@@ -1,0 +1,94 @@
+"""Export a finished model to ONNX, check it against PyTorch, and measure what it gains.
+
+python examples/export_onnx.py --model runs/tagger --int8
+
+Writes model.onnx and, with --int8, model-int8.onnx beside the model, or into --output_dir with its configuration and
+tokenizer. Differences and speed are measured on sentences of the docstrings of Python's standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import BatchEncoding
+
+from ..data.readers import docstring_corpus
+from ..evaluation.cost import Footprint, OnnxModel, compare_speed, describe_machine
+from ..evaluation.report import aligned
+from ..modeling import load_finished
+from ..modeling.onnx import FLOAT32_FILE, INT8_FILE, onnx_agreement, quantize_int8
+from ..trainers.saving import save_onnx
+from .command_line import plain_parser, quiet
+
+SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
+
+
+def main() -> None:
+    """Parse, export, compare, print."""
+    quiet()
+    options = parse_arguments()
+    if not (Path(options.model) / "config.json").is_file():
+        raise SystemExit(f"{options.model} has no config.json: --model takes the folder of a finished model.")
+    model, tokenizer = load_finished(options.model)
+    output_dir = Path(options.output_dir or options.model)
+    save_onnx(model, tokenizer, output_dir, beside_model=output_dir.resolve() == Path(options.model).resolve())
+    files = [FLOAT32_FILE]
+    if options.int8:
+        quantize_int8(output_dir)
+        files.append(INT8_FILE)
+    print(f"{comparison(model, tokenizer, output_dir, files)}\n\n{output_dir}/: {', '.join(files)}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = plain_parser(__doc__)
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="a finished model with its tokenizer")
+    parser.add_argument("--output_dir", metavar="FOLDER", help="where to write; default: beside the model")
+    parser.add_argument("--int8", action="store_true", help="write a quantised file, too")
+    return parser.parse_args()
+
+
+def comparison(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, files: list[str]) -> str:
+    """A table of the model in PyTorch and of its files: size, agreement with PyTorch, speed."""
+    texts = docstring_corpus().sentences["test"]["text"][:SENTENCES]
+    longest = min(MAX_LENGTH, tokenizer.model_max_length)
+    encode = partial(tokenizer, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+    batches = [encode(texts[start : start + BATCH_SIZE]) for start in range(0, len(texts), BATCH_SIZE)]
+    found = {file: onnx_agreement(model, folder / file, batches) for file in files}
+    models = {"PyTorch": model} | {file: OnnxModel(folder, file) for file in files}
+    speeds = compare_speed({name: forward(made, encode) for name, made in models.items()}, texts)
+    lines = [["", "MB", "max difference", "same class", "ms, 1 sentence", f"sentences/s, {BATCH_SIZE}", "speed-up"]]
+    for name, speed in speeds.items():
+        size = Footprint.of(model) if name == "PyTorch" else Footprint.of_file(folder / name, model)
+        agreement = found.get(name)
+        same = agreement and agreement.same_class
+        lines.append(
+            [
+                name,
+                f"{size.megabytes:.1f}",
+                f"{agreement.max_difference:.1e}" if agreement else "-",
+                "-" if same is None else f"{100 * same:.2f} %",
+                f"{speed.milliseconds:.1f} ({speed.latency_speedup:.2f}x)",
+                f"{speed.sentences_per_second:,.0f}",
+                f"{speed.speedup:.2f}x",
+            ]
+        )
+    note = f"Max difference: share of the largest output. Speed: medians of interleaved rounds on {describe_machine()}."
+    return "\n".join([*aligned(lines, gap=3), "", note])
+
+
+def forward(
+    model: PreTrainedModel | OnnxModel, encode: Callable[[list[str]], BatchEncoding]
+) -> Callable[[list[str]], object]:
+    """From texts to outputs."""
+
+    def run(texts: list[str]) -> object:
+        with torch.inference_mode():
+            return model(**encode(texts))
+
+    return run

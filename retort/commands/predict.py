@@ -1,0 +1,198 @@
+"""Tag words or classify texts with a finished model, file by file, however large.
+
+python examples/run_predict.py --model runs/tagger --input sentences.txt --output tags.tsv
+zcat pairs.tsv.gz | python examples/run_predict.py --model runs/nli --pairs --format jsonl
+
+The model's architecture says whether it tags or classifies. The input is UTF-8, one row per line (.gz is read, too):
+running text to tag, or with --is_split_into_words words that spaces separate, as data sets have them; a text, or two
+with a tab between them and --pairs, to classify. Each line gives one line of output: words, tags and probabilities, or
+text, label and probability; an empty line, an empty one (in jsonl, an object without words, or with null for what was
+predicted). In jsonl, entities come with their places in the line, and on running text are those that
+transformers.pipeline("token-classification", model, aggregation_strategy="first") finds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from tqdm.auto import tqdm
+
+from ..data import replace_files
+from ..data.readers import text_rows
+from ..data.tokenization import Span, spans_between_spaces, split_running_text
+from ..evaluation.tasks import Classifier, EntitySpan, Tagger, entity_spans
+from ..modeling import load_finished
+from .command_line import plain_parser, quiet
+
+# Enough to fill batches with rows of like length, and few enough to hold.
+LINES_AT_ONCE = 4096
+
+PREDICTORS = {"ForTokenClassification": Tagger, "ForSequenceClassification": Classifier}
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Parse, load, predict, write."""
+    quiet()
+    options = parse_arguments()
+    predictor = load(options.model, max_length=options.max_length, batch_size=options.batch_size)
+    if isinstance(predictor, Tagger):
+        if options.pairs:
+            raise SystemExit(f"--pairs is for models that classify texts, but {options.model} tags words.")
+        parse, predict = text_to_tag, partial(tag, is_split_into_words=options.is_split_into_words)
+    else:
+        if options.is_split_into_words:
+            raise SystemExit(f"--is_split_into_words is for models that tag words, but {options.model} classifies.")
+        parse, predict = partial(split_texts, pairs=options.pairs), classify
+    show = {"tsv": tsv_line, "jsonl": partial(json.dumps, ensure_ascii=False)}[options.format]
+    source = Path("/dev/stdin" if options.input == "-" else options.input)
+    rows = (parse(row["text"], f"{source}:{number}") for number, row in enumerate(text_rows(source), 1))
+    with opened(options.output) as output, tqdm(desc="Predicting", unit=" lines") as bar:
+        while chunk := list(islice(rows, LINES_AT_ONCE)):
+            output.writelines(f"{show(row)}\n" for row in predict(predictor, chunk))
+            output.flush()
+            bar.update(len(chunk))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = plain_parser(__doc__)
+    parser.add_argument("--model", required=True, help="folder or hub id of a model for token or text classification")
+    parser.add_argument("--input", default="-", metavar="FILE", help="default: -, standard input")
+    parser.add_argument(
+        "--output", default="-", metavar="FILE", help="appears whole, at the end; default: -, standard output"
+    )
+    parser.add_argument("--format", choices=("tsv", "jsonl"), default="tsv", help="of the output; default: tsv")
+    parser.add_argument("--pairs", action="store_true", help="classify pairs: text1<TAB>text2")
+    parser.add_argument("--is_split_into_words", action="store_true", help="tag what spaces separate, nothing less")
+    parser.add_argument("--max_length", type=int, default=512, help="tokens to which rows are cut; default: 512")
+    parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass; default: 32")
+    return parser.parse_args()
+
+
+def load(source: str, **settings: int) -> Tagger | Classifier:
+    """Load a model for the task that its configuration names, onto the GPU if there is one.
+
+    Raises:
+        SystemExit: it neither tags nor classifies.
+    """
+    model, tokenizer = load_finished(source)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    for ending, predictor in PREDICTORS.items():
+        if type(model).__name__.endswith(ending):
+            return predictor(model.to(device), tokenizer, **settings)
+    raise SystemExit(
+        f"{source} holds a {type(model).__name__}, but a model that predicts ends in {' or '.join(PREDICTORS)}. Name "
+        "one that was trained for its task."
+    )
+
+
+def text_to_tag(line: str, where: str) -> str:
+    """A line that holds text only.
+
+    Raises:
+        ValueError: a tab; what stands behind it is no text to tag.
+    """
+    if "\t" in line:
+        raise ValueError(f"{where}: holds a tab, but a line to tag is text and no more. Cut the other columns off.")
+    return line
+
+
+def split_texts(line: str, where: str, *, pairs: bool) -> list[str]:
+    """The one text of a line, or its two.
+
+    Raises:
+        ValueError: another number of columns.
+    """
+    expected = 2 if pairs else 1
+    texts = line.split("\t") if line else [""] * expected
+    if len(texts) != expected:
+        wanted = "text1<TAB>text2" if pairs else "one text (two, with a tab between them, need --pairs)"
+        raise ValueError(f"{where}: this line has {len(texts)} columns, expected {wanted}.")
+    return texts
+
+
+def tag(tagger: Tagger, texts: list[str], *, is_split_into_words: bool) -> Iterator[Row]:
+    """Words, tags, the tags' probabilities, and the entities that they make."""
+    if is_split_into_words:
+        spans = list(map(spans_between_spaces, texts))
+    else:
+        spans = split_running_text(texts, tagger.tokenizer)
+    words = [[text[start:end] for start, end in found] for text, found in zip(texts, spans, strict=True)]
+    for text, row, places, predictions in zip(texts, words, spans, tagger(words), strict=True):
+        yield {
+            "words": row,
+            "tags": [prediction.tag for prediction in predictions],
+            "probabilities": [rounded(prediction.probability) for prediction in predictions],
+            "entities": [entity_in(text, entity, places) for entity in entity_spans(predictions)],
+        }
+
+
+def entity_in(text: str, entity: EntitySpan, words: list[Span]) -> Row:
+    """An entity with its characters, and the first of them and one past the last."""
+    start, end = words[entity.first][0], words[entity.end - 1][1]
+    return {
+        "type": entity.type,
+        "text": text[start:end],
+        "start": start,
+        "end": end,
+        "probability": rounded(entity.probability),
+    }
+
+
+def classify(classifier: Classifier, rows: list[list[str]]) -> Iterator[Row]:
+    """Text or texts, label, probability and the whole distribution; a value alone, of a model with one output."""
+    filled = [row for row in rows if any(row)]
+    found = iter(classifier(*zip(*filled, strict=True)).tolist() if filled else ())
+    for row in rows:
+        texts = dict(zip(("text", "text_pair"), row, strict=False))
+        scores = next(found) if any(row) else [None] * len(classifier.labels)
+        if classifier.is_regression:
+            yield texts | {"value": rounded(scores[0])}
+            continue
+        best = scores.index(max(scores)) if any(row) else None
+        yield texts | {
+            "label": None if best is None else classifier.labels[best],
+            "probability": None if best is None else rounded(scores[best]),
+            "distribution": dict(zip(classifier.labels, map(rounded, scores), strict=True)),
+        }
+
+
+def tsv_line(row: Row) -> str:
+    """The input and what was predicted, with tabs between them; nothing for a row that was empty."""
+    if not any(row.get(name) for name in ("words", "text", "text_pair")):
+        return ""
+    columns = [value for name, value in row.items() if name not in ("entities", "distribution")]
+    return "\t".join(" ".join(map(cell, value)) if isinstance(value, list) else cell(value) for value in columns)
+
+
+def cell(value: str | float | None) -> str:
+    """One value of a table; a hyphen for a probability that there is not."""
+    return "-" if value is None else str(value)
+
+
+def rounded(value: float | None) -> float | None:
+    """Six decimal places: float32 has no more."""
+    return None if value is None else round(value, 6)
+
+
+@contextmanager
+def opened(output: str) -> Iterator[TextIO]:
+    """A file that takes its name once the block has ended well, or standard output."""
+    if output == "-":
+        sys.stdout.reconfigure(encoding="utf-8")
+        yield sys.stdout
+        return
+    path = Path(output)
+    with replace_files(path.parent) as staging, (staging / path.name).open("w", encoding="utf-8", newline="\n") as file:
+        yield file

@@ -1,0 +1,225 @@
+"""Arguments of a distillation run. Each field is documented once, in its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+import torch
+from transformers import TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.trainer_utils import HubStrategy
+
+from ...modeling.encoding import POOLERS
+
+
+@dataclass
+class DistillTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with what a distillation needs: the teacher, the objectives and their weights.
+
+    An objective takes part if its weight is above 0. Some defaults of `TrainingArguments` differ: rows are grouped by
+    length (an exact, resumable sampler), and a loss that is not finite stops the run instead of being hidden in the
+    log.
+    """
+
+    # The teacher
+    teacher_dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+        default="auto",
+        metadata={
+            "help": "Number format of a teacher given as a folder or hub id. 'auto': bfloat16 under --bf16, float16 "
+            "under --fp16, else float32."
+        },
+    )
+    teacher_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of teacher outputs. Written before training if it is not there yet (in parts, so that an "
+            "interrupted run goes on), then read instead of running the teacher at every step. Refused if it was made "
+            "by another teacher, tokenizer, pooler or text."
+        },
+    )
+    teacher_cache_dtype: Literal["float16", "float32"] = field(
+        default="float16", metadata={"help": "Number format of the outputs in --teacher_cache."}
+    )
+    teacher_weights: list[float] | None = field(
+        default=None, metadata={"help": "Weights of several teachers, in their order. Default: all equal."}
+    )
+    shard_teacher: bool = field(
+        default=False,
+        metadata={"help": "Under DeepSpeed ZeRO-3, shard the teacher over the ranks instead of one copy on each."},
+    )
+
+    # Objectives
+    embedding_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the pooled embeddings' distance to the teacher's."}
+    )
+    embedding_loss: Literal["cosine", "mse"] = field(
+        default="cosine",
+        metadata={
+            "help": "Distance of embeddings: 'cosine' (half the squared distance of unit vectors), or 'mse' (squared "
+            "difference of the bare vectors, averaged over their features)."
+        },
+    )
+    similarity_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the squared difference of the batch's cosine-similarity matrices."},
+    )
+    logits_weight: float = field(default=0.0, metadata={"help": "Weight of the distance to the teacher's logits."})
+    logits_loss: Literal["kl", "mse", "hard"] = field(
+        default="kl",
+        metadata={
+            "help": "'kl' (tau squared times the KL divergence), 'mse' (on the bare logits) or 'hard' (cross-entropy "
+            "against the teacher's most likely class)."
+        },
+    )
+    temperature: float = field(default=2.0, metadata={"help": "tau of --logits_loss kl; divides the logits."})
+    hidden_weight: float = field(default=0.0, metadata={"help": "Weight of the distance of hidden states."})
+    hidden_tokens: Literal["all", "first", "mean"] = field(
+        default="all",
+        metadata={"help": "Compare hidden states at all tokens, or of each row the first's ([CLS]) or the mean."},
+    )
+    hidden_loss: Literal["mse", "cosine"] = field(
+        default="mse", metadata={"help": "Distance of hidden states, and of the features of --features_weight."}
+    )
+    features_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the distance of what the two classifiers read: a tagger's top hidden states, a sequence "
+            "classifier's pooled vector; behind the student's projector, where it has one."
+        },
+    )
+    layer_map: str = field(
+        default="top",
+        metadata={
+            "help": "Which of the teacher's layers each of the student's learns from, for hidden states and attention "
+            "maps: 'top' (aligned at the top), 'uniform', 'last', 'average' (over groups), or pairs such as "
+            "'1:2,2:4,3:6' (student:teacher, 0 is the embedding layer). 'mix', for hidden states: one average of all "
+            "layers on either side, with weights that are learnt."
+        },
+    )
+    attention_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the distance of attention maps. Needs attn_implementation='eager' on both sides."},
+    )
+    attention_loss: Literal["mse", "kl"] = field(default="mse", metadata={"help": "Distance of attention maps."})
+    relation_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of MiniLMv2's query-query, key-key and value-value relations; heads may differ."},
+    )
+    relation_heads: int = field(
+        default=12, metadata={"help": "Heads into which relations are cut; must divide both models' widths."}
+    )
+    relation_map: str = field(
+        default="last",
+        metadata={"help": "Layers whose relations are compared: 'last', or pairs such as '3:10', counted from 1."},
+    )
+    label_weight: float = field(default=0.0, metadata={"help": "Weight of the task's own loss on the labels."})
+
+    # How vectors are made and compared
+    pooler: Literal[POOLERS] = field(
+        default="mean",
+        metadata={
+            "help": "How token vectors become an embedding: 'mean', 'cls' (through the model's pooler), "
+            "'cls_before_pooler', 'mean_last_two', 'mean_first_last', 'mean_first' (of the embedding layer)."
+        },
+    )
+    teacher_pooler: Literal[POOLERS] | None = field(
+        default=None, metadata={"help": "The teacher's pooler. Default: the student's."}
+    )
+    projector: Literal["linear", "none"] = field(
+        default="linear",
+        metadata={
+            "help": "Where student and teacher differ in width: a trained linear map into the teacher's ('linear'), or "
+            "an error ('none')."
+        },
+    )
+    keep_projector: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep the embeddings' projector in the exported student (a Dense module of a SentenceTransformer), "
+            "whose embeddings then have the teacher's width. Default: it is dropped."
+        },
+    )
+    disable_dropout: bool = field(
+        default=False,
+        metadata={
+            "help": "Train the student without dropout: where text is plenty, the teacher's outputs regularise enough, "
+            "and attention without dropout is faster."
+        },
+    )
+    packing: bool = field(
+        default=True,
+        metadata={
+            "help": "Join each batch into one row without padding, where the architecture allows; exact, and much "
+            "faster. --no_packing pads."
+        },
+    )
+
+    # Defaults that differ from TrainingArguments
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={
+            "help": "'group_by_length' (rows of similar length meet in a step; seeded, resumes exactly), 'random' or "
+            "'sequential'."
+        },
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide losses that are not finite from the log. retort stops on them instead."}
+    )
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True,
+        metadata={"help": "Resume callbacks, too: early stopping goes on counting where it was."},
+    )
+    logging_steps: float = field(
+        default=50, metadata={"help": "Log every so many steps; below 1, a share of all steps."}
+    )
+
+    def __post_init__(self):
+        if not torch.accelerator.is_available():
+            # Without it, ranks of a machine that has no GPU would each train alone and never say so, and bf16 would be
+            # refused.
+            self.use_cpu = True
+        super().__post_init__()
+        if self.deepspeed:
+            # Otherwise every model that is loaded from here on would come as empty shards under ZeRO-3, and no student
+            # can be cut from those. Encoders are small enough to be loaded whole; the engine shards them afterwards.
+            unset_hf_deepspeed_config()
+        if self.fsdp:
+            raise ValueError(
+                "retort does not run under FSDP. For models that one GPU can't hold, use --deepspeed (ZeRO-3)."
+            )
+        if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            raise ValueError(
+                f"hub_strategy={self.hub_strategy.value!r} would publish optimizer states, which are pickles. Use "
+                "'end' or 'every_save'."
+            )
+        if self.disable_dropout and self.activation_checkpointing:
+            raise ValueError(
+                "disable_dropout keeps the student in eval mode, in which transformers checkpoints no activations. "
+                "Choose one, or set the dropout probabilities of the student's configuration to 0."
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature}: tau divides the logits and must be above 0.")
+        for name in self.weights:
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"{name}={value}: an objective's weight must be 0 (off) or above.")
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """The number format in which models compute."""
+        return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else torch.float32
+
+    @property
+    def shards_weights(self) -> bool:
+        """Whether each rank holds a slice of the weights (DeepSpeed ZeRO-3)."""
+        return bool(self.deepspeed and self.hf_deepspeed_config.is_zero3())
+
+    @property
+    def poolers(self) -> tuple[str, str]:
+        """The student's pooler, and the teacher's."""
+        return self.pooler, self.teacher_pooler or self.pooler
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the objectives' weights."""
+        return [each.name for each in fields(self) if each.name.endswith("_weight")]

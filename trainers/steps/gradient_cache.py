@@ -1,0 +1,89 @@
+"""A loss on all embeddings of an optimizer step, whatever micro-batches and ranks they come from.
+
+Where an embedding is a negative of others, micro-batches can't be trained on one after another as if they were alone.
+So all are embedded without gradients first; the loss of the whole step gives a gradient for each embedding; and each
+micro-batch, embedded once more, is trained by its share of that (Gao et al. 2021, GradCache, arXiv:2101.06983).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ...collators import Batch
+
+
+@dataclass(frozen=True)
+class Share:
+    """A micro-batch's part of a step's loss.
+
+    Attributes:
+        values: `[rows]`, the loss of its own rows.
+        gradient: of the sum over the whole step's rows, by this micro-batch's embeddings; of their shape.
+        random: the generators' states before it was embedded: dropout must fall as it fell then.
+    """
+
+    values: Tensor
+    gradient: Tensor
+    random: RandomState
+
+    def of(self, embeddings: Tensor) -> Tensor:
+        """`[rows]`, the values, with the gradient of the whole step by these embeddings."""
+        linear = (embeddings * self.gradient).sum() / len(self.values)
+        return self.values + linear - linear.detach()
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """The state of torch's generators, on the CPU and on the device."""
+
+    host: Tensor
+    device: Tensor | None
+    where: torch.device
+
+    @classmethod
+    def now(cls, where: torch.device) -> RandomState:
+        """As they are."""
+        device = None if where.type == "cpu" else torch.get_device_module(where).get_rng_state(where)
+        return cls(torch.get_rng_state(), device, where)
+
+    def restore(self) -> None:
+        """Let them go on from here again."""
+        torch.set_rng_state(self.host)
+        if self.device is not None:
+            torch.get_device_module(self.where).set_rng_state(self.device, self.where)
+
+
+def shares(
+    batches: Sequence[Batch],
+    embed: Callable[[Batch], Tensor],
+    loss: Callable[[Tensor], Tensor],
+    accelerator: Accelerator,
+) -> list[Share]:
+    """Each micro-batch's share.
+
+    Args:
+        batches: the micro-batches of a step on this rank; all ranks have as many rows.
+        embed: from one to its embeddings, `[rows, ...]`, as they are in training.
+        loss: from the embeddings of all ranks, in their order, `[all rows, ...]`, to the loss of each row.
+        accelerator: of the run.
+    """
+    made: list[Tensor] = []
+    states: list[RandomState] = []
+    for batch in batches:
+        states.append(RandomState.now(accelerator.device))
+        with torch.no_grad():
+            made.append(embed(batch).float())
+    sizes = [len(embeddings) for embeddings in made]
+    own = torch.cat(made).requires_grad_()
+    everywhere = list(accelerator.gather(own.detach()).split(len(own)))
+    everywhere[accelerator.process_index] = own
+    with torch.enable_grad():
+        values = loss(torch.cat(everywhere))
+    (gradient,) = torch.autograd.grad(values.sum(), own)
+    own_values = values.detach().split(len(own))[accelerator.process_index]
+    return [Share(*parts) for parts in zip(own_values.split(sizes), gradient.split(sizes), states, strict=True)]

@@ -1,0 +1,301 @@
+"""Teacher outputs on disk: computed once, in shards of Arrow columns, and read as part of the dataset.
+
+A cache folder holds `cache.json` (what it was made from), and for each shard an Arrow file and a small JSON file with
+its checksum, written when the shard is complete. A run that is interrupted goes on at the next shard; ranks share the
+shards among them. What does not fit the teacher, the outputs or the text at hand is refused, never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset, Features, List, Value, concatenate_datasets
+from torch import Tensor
+from transformers.utils import logging
+
+from ...collators import Batch, on_device
+from ...data import fingerprint_model, fingerprint_rows, replace_files, sha256_of, write_json
+from ...modeling import is_row_wise
+from ...modeling.encoding import EncoderOutput, OutputRequest, TokenLayout
+from ..objectives import Dimensions
+from .live import LiveTeacher, Teacher
+
+logger = logging.get_logger(__name__)
+
+PREFIX = "teacher_"
+
+ROWS_PER_SHARD = 16_384
+
+_SINGLE = ("embedding", "logits", "features")
+
+_LAYERED = {
+    "hidden_state": "hidden_states",
+    "query": "queries",
+    "key": "keys",
+    "value": "values",
+    "attention": "attentions",
+}
+
+
+class StaleCacheError(ValueError):
+    """A teacher cache that was made from something else than what it is asked for."""
+
+
+class CorruptCacheError(ValueError):
+    """A teacher cache whose files are not what was written."""
+
+
+class CachedTeacher(Teacher):
+    """Reads what `cache_teacher` wrote, from the columns that came with the batch."""
+
+    def __init__(self, folder: str | Path):
+        dimensions = _read_manifest(Path(folder))["dimensions"]
+        self.dimensions = Dimensions(**dimensions | {"labels": tuple(dimensions["labels"])})
+
+    def outputs(self, batch: Batch) -> EncoderOutput:
+        if "teacher_outputs" not in batch:
+            raise ValueError(
+                "These rows have no cached outputs of the teacher. With teacher_cache=..., hand every dataset to the "
+                "trainer when it is made (eval_dataset takes a dict of several), or leave teacher_cache out."
+            )
+        return output_from_columns(batch["teacher_outputs"])
+
+
+def columns_of(output: EncoderOutput) -> dict[str, Tensor]:
+    """Name every tensor of an output as the cache's columns do (without the prefix)."""
+    columns = {name: tensor for name in _SINGLE if (tensor := getattr(output, name)) is not None}
+    for column, name in _LAYERED.items():
+        columns |= {f"{column}_{layer}": tensor for layer, tensor in getattr(output, name).items()}
+    return columns
+
+
+def output_from_columns(columns: dict[str, Tensor]) -> EncoderOutput:
+    """The inverse of `columns_of`."""
+    output = EncoderOutput(**{name: columns.get(name) for name in _SINGLE})
+    for name, tensor in columns.items():
+        kind, _, layer = name.rpartition("_")
+        if kind in _LAYERED:
+            getattr(output, _LAYERED[kind])[int(layer)] = tensor
+    return output
+
+
+def cache_teacher(
+    teacher: LiveTeacher,
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    collator: Callable[[list[dict]], Batch],
+    device: torch.device | str = "cpu",
+    dtype: str = "float16",
+    batch_size: int = 64,
+    rows_per_shard: int = ROWS_PER_SHARD,
+) -> Dataset:
+    """Write a teacher's outputs for every row of a tokenised dataset, or go on where an earlier run stopped.
+
+    Args:
+        teacher: with the request of what to write.
+        dataset: tokenised; its teacher's (or only) token ids are what the outputs belong to.
+        folder: where to write. Must be new, or hold a cache of the same teacher, outputs and text.
+        collator: makes the teacher's batches.
+        device: where the teacher lies.
+        dtype: number format on disk, `"float16"` or `"float32"`.
+        batch_size: rows of a forward pass; rows of similar length are taken together.
+        rows_per_shard: rows of one file, and what an interruption can cost.
+
+    Returns:
+        The memory-mapped columns, row for row those of `dataset`.
+
+    Raises:
+        StaleCacheError: the folder holds something else.
+    """
+    folder = Path(folder)
+    # On a machine without a GPU, ranks that aren't told so don't find each other, and would all write every shard.
+    state = PartialState(cpu=torch.device(device).type == "cpu")
+    manifest = _manifest(teacher, dataset, dtype, rows_per_shard)
+    if (folder / "cache.json").exists():
+        _check_manifest(folder, manifest)
+    elif state.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "cache.json", manifest)
+    state.wait_for_everyone()
+    shards = range(-(-len(dataset) // rows_per_shard))
+    for index in shards[state.process_index :: state.num_processes]:
+        if not _shard_note(folder, index).exists():
+            rows = dataset.select(range(index * rows_per_shard, min((index + 1) * rows_per_shard, len(dataset))))
+            logger.info(f"Teacher outputs: shard {index + 1} of {len(shards)}, {len(rows)} rows")
+            _write_shard(teacher, rows, folder, index, collator, device, dtype, batch_size, len(shards))
+    state.wait_for_everyone()
+    return open_cache(folder, teacher.request, dataset)
+
+
+def open_cache(folder: str | Path, request: OutputRequest, dataset: Dataset) -> Dataset:
+    """Open a complete cache for a dataset.
+
+    Raises:
+        FileNotFoundError: no cache there, or one that is not finished.
+        StaleCacheError: other rows, other outputs.
+        CorruptCacheError: a file is not what was written.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    wanted = {"text": fingerprint_rows(dataset), "rows": len(dataset), "outputs": _describe(request)}
+    _check_manifest(folder, wanted)
+    count = -(-manifest["rows"] // manifest["rows_per_shard"])
+    missing = [index for index in range(count) if not _shard_note(folder, index).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"The teacher cache {folder} is not finished: {len(missing)} of {count} shards are missing. Run the same "
+            "command again with the teacher to complete it."
+        )
+    return concatenate_datasets([_open_shard(folder, index) for index in range(count)])
+
+
+def with_teacher_outputs(dataset: Dataset, cached: Dataset) -> Dataset:
+    """Put the cached columns beside a dataset's own. They are not copied."""
+    stale = [name for name in cached.column_names if name in dataset.column_names]
+    rows = dataset.remove_columns(stale).with_format(None)
+    if rows._indices is not None:  # chosen or shuffled: else datasets would copy the teacher's outputs as well, or fail
+        rows = rows.flatten_indices()
+    joined = concatenate_datasets([rows, cached], axis=1)
+    # As Python lists, one layer's states of 64 rows of 20 tokens would take 0.2 s to read; as arrays, a tenth of that.
+    return joined.with_format("numpy")
+
+
+def _manifest(teacher: LiveTeacher, dataset: Dataset, dtype: str, rows_per_shard: int) -> dict:
+    return {
+        "teacher": [fingerprint_model(model) for model in teacher.models],
+        "weights": teacher.weights,
+        "precision": [str(teacher.precision_of(model)) for model in teacher.models],
+        "outputs": _describe(teacher.request),
+        "text": fingerprint_rows(dataset),
+        "rows": len(dataset),
+        "rows_per_shard": rows_per_shard,
+        "dtype": dtype,
+        "dimensions": asdict(teacher.dimensions) | {"labels": list(teacher.dimensions.labels)},
+    }
+
+
+def _describe(request: OutputRequest) -> dict:
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(request).items()}
+
+
+def _read_manifest(folder: Path) -> dict:
+    if not (folder / "cache.json").exists():
+        raise FileNotFoundError(f"{folder} holds no teacher cache (no cache.json).")
+    needed = {"text", "rows", "rows_per_shard", "outputs", "dimensions"}
+    return _read_object(folder / "cache.json", needed, way_out=f"Delete {folder} and run again")
+
+
+def _read_object(file: Path, needed: set[str], way_out: str) -> dict:
+    """A JSON object as this module wrote it.
+
+    Raises:
+        CorruptCacheError: it is not JSON, or lacks one of the keys needed.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # neither JSON nor UTF-8
+        raise CorruptCacheError(f"{file} is not valid JSON ({error}). {way_out}.") from None
+    if not isinstance(found, dict) or not needed <= found.keys():
+        raise CorruptCacheError(f"{file} must hold {', '.join(sorted(needed))}, but does not. {way_out}.")
+    return found
+
+
+def _check_manifest(folder: Path, wanted: dict) -> None:
+    found = _read_manifest(folder)
+    differing = [name for name, value in wanted.items() if found.get(name) != value]
+    if differing:
+        names = {
+            "teacher": "the teacher's weights or settings",
+            "weights": "the weights of the teachers in their average",
+            "precision": "the number format in which the teacher computes",
+            "dtype": "the number format of what is stored",
+            "outputs": "the outputs (layers, pooler)",
+            "text": "the text or its tokens",
+        }
+        what = ", ".join(names.get(name, name) for name in differing)
+        raise StaleCacheError(
+            f"The teacher cache {folder} was made from something else: {what} differ. Name another folder with "
+            "--teacher_cache, or delete this one."
+        )
+
+
+def _shard_file(folder: Path, index: int) -> Path:
+    return folder / f"shard-{index:05d}.arrow"
+
+
+def _shard_note(folder: Path, index: int) -> Path:
+    return folder / f"shard-{index:05d}.json"
+
+
+def _write_shard(teacher, rows, folder, index, collator, device, dtype, batch_size, shards) -> None:
+    def outputs(columns: dict[str, list]) -> dict[str, list]:
+        features = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return _outputs_of_rows(teacher, features, collator, device, dtype, batch_size)
+
+    first = outputs(rows[:1])
+    with replace_files(folder) as staging:
+        file = staging / _shard_file(folder, index).name
+        rows.map(
+            outputs,
+            batched=True,
+            batch_size=32 * batch_size,
+            remove_columns=rows.column_names,
+            features=Features({name: _feature(values[0], dtype) for name, values in first.items()}),
+            cache_file_name=str(file),
+            load_from_cache_file=False,
+            # Hashing `outputs` would mean hashing the teacher inside it.
+            new_fingerprint=hashlib.sha256(file.name.encode()).hexdigest()[:16],
+            desc=f"Teacher outputs, part {index + 1} of {shards}",
+        )
+        write_json(staging / _shard_note(folder, index).name, {"rows": len(rows), "sha256": sha256_of(file)})
+
+
+def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> dict[str, list[np.ndarray]]:
+    """The teacher's outputs for some rows, in their order; run in batches of similar length."""
+    read = "teacher_input_ids" if "teacher_input_ids" in features[0] else "input_ids"
+    order = sorted(range(len(features)), key=lambda i: len(features[i][read]))
+    results: dict[str, list] = {}
+    row_wise = {"embedding", "logits", "features"} if is_row_wise(teacher.models[0]) else {"embedding"}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = on_device(collator([features[i] for i in chosen]), device)
+        layout = batch.get("teacher_layout", batch["layout"])
+        places = [chosen[i] for i in batch["order"].tolist()] if "order" in batch else chosen
+        for name, tensor in columns_of(teacher.outputs(batch)).items():
+            column = results.setdefault(PREFIX + name, [None] * len(features))
+            for place, row in zip(places, _split_rows(tensor, layout, name, row_wise), strict=True):
+                column[place] = row.to(getattr(torch, dtype)).cpu().numpy()
+    return results
+
+
+def _split_rows(tensor: Tensor, layout: TokenLayout, name: str, row_wise: set[str]) -> Iterable[Tensor]:
+    if name in row_wise:
+        return tensor
+    if name.startswith("attention_"):
+        return [maps[:, :length, :length] for maps, length in zip(tensor, layout.lengths.tolist(), strict=True)]
+    return tensor.split(layout.lengths.tolist())
+
+
+def _feature(row: np.ndarray, dtype: str) -> List:
+    """Vectors have a fixed width on disk; the number of a row's tokens varies."""
+    value: List | Value = List(Value(dtype), length=row.shape[-1] if row.ndim < 3 else -1)
+    for _ in range(row.ndim - 1):
+        value = List(value)
+    return value
+
+
+def _open_shard(folder: Path, index: int) -> Dataset:
+    file, note = _shard_file(folder, index), _shard_note(folder, index)
+    way_out = f"Delete {note} and run again with the teacher: only this part is computed anew"
+    checksum = _read_object(note, {"sha256"}, way_out)["sha256"]
+    if not file.exists() or sha256_of(file) != checksum:
+        raise CorruptCacheError(f"{file} is missing or not what was written (its checksum differs). {way_out}.")
+    return Dataset.from_file(str(file)).with_format("numpy")
