@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
 from retort.data import tokenize_spans
-from retort.data.tokenization import tokenize_spans as span_tokenization
+from retort.data.tokenization.tokenization import Tokenization
 
 
 def of_bytes():
@@ -205,7 +205,7 @@ def on_disk(tmp_path):
 def test_the_same_call_again_comes_from_the_cache(on_disk, monkeypatch, caplog):
     first = tokenize_spans(on_disk(), tiny.tokenizer(), teacher_tokenizer=BYTES, max_length=32)
     caplog.clear()
-    monkeypatch.setattr(span_tokenization._SpanTokenization, "__call__", None)
+    monkeypatch.setattr(Tokenization, "__call__", None)
     used = tiny.tokenizer()
     used("a cat", truncation=True, max_length=5)
     again = tokenize_spans(on_disk(), used, teacher_tokenizer=of_bytes(), max_length=32)
@@ -232,7 +232,7 @@ def test_another_call_does_not(on_disk, change, monkeypatch):
     def ran(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(span_tokenization._SpanTokenization, "__call__", ran)
+    monkeypatch.setattr(Tokenization, "__call__", ran)
     arguments |= change
     rows = arguments.pop("rows", None)
     data = on_disk().select(range(rows)) if rows else on_disk()

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, CanineTokenizer, PreTrainedTokenizerFast
 
 from retort import tokenize
 from retort.data import same_tokenizer
-from retort.data.tokenization import tokenize as tokenization
+from retort.data.tokenization.tokenization import Tokenization
 
 KINDS = ("wordpiece", "bpe", "unigram")
 TOKENIZERS = {kind: tiny.tokenizer(kind) for kind in KINDS}
@@ -270,7 +270,7 @@ def on_disk(tmp_path):
 def test_the_same_call_again_comes_from_the_cache(on_disk, monkeypatch, caplog):
     first = tokenize(on_disk(), tiny.tokenizer(), max_length=8)
     caplog.clear()
-    monkeypatch.setattr(tokenization._Tokenization, "__call__", None)
+    monkeypatch.setattr(Tokenization, "__call__", None)
     used = tiny.tokenizer()
     used("a cat", truncation=True, max_length=5)
     again = tokenize(on_disk(), used, max_length=8)
@@ -298,7 +298,7 @@ def test_another_call_does_not(on_disk, change, monkeypatch):
     def ran(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(tokenization._Tokenization, "__call__", ran)
+    monkeypatch.setattr(Tokenization, "__call__", ran)
     with pytest.raises(ZeroDivisionError):
         tokenize(on_disk(), **arguments | change)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
-from .alignment import Span, Word, first_pieces, spans_of_text, spans_of_words
+from .words import Span, Word, first_pieces, spans_of_text, spans_of_words
 
 
 def same_tokenizer(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
@@ -112,13 +112,9 @@ class Encoder:
     ) -> list[EncodedRow]:
         """Encode one text per row, or two; `find_words` also finds the words that whitespace separates."""
         encodings = self.encode(texts, pairs)
-        if not find_words:
-            return [EncodedRow.of(encoding) for encoding in encodings]
         rows = zip(texts, strict=True) if pairs is None else zip(texts, pairs, strict=True)
-        return [
-            EncodedRow.of(encoding, [spans_of_text(text) for text in row])
-            for encoding, row in zip(encodings, rows, strict=True)
-        ]
+        spans = [[spans_of_text(text) for text in row] if find_words else () for row in rows]
+        return list(map(EncodedRow.of, encodings, spans))
 
     def encode_words(self, rows: list[list[str]]) -> list[EncodedRow]:
         """Encode rows of words as the texts that they make with a space between them.

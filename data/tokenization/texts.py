@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from ...modeling.losses import IGNORED_LABEL
-from ..fingerprints import fingerprint
 from .encoder import EncodedRow, Encoder, makes_token_types, same_tokenizer
+from .tokenization import Tokenization, check_columns
 
 logger = logging.getLogger(__name__)
-
-# What became of each row, in columns until it is counted: a counter would miss rows that come from the cache or from
-# another process.
-_NOTES = ("was_cut", "words", "words_without", "words_unknown", "words_paired")
 
 
 def tokenize(
@@ -62,14 +57,10 @@ def tokenize(
         ValueError: a slow tokenizer, a missing column, values of the wrong kind (with the number of the row, from 0),
             other than one label for each word, a `max_length` without room for text, or no row with text at all.
     """
-    if not isinstance(dataset, Dataset):
-        raise ValueError(
-            f"tokenize takes a datasets.Dataset, but got a {type(dataset).__name__}. Pass one split of it."
-        )
     if words is not None and text_pair is not None:
         raise ValueError("words= and text_pair= exclude each other: a row is a list of words, or one or two texts.")
-    source = _Source(words, None, True, labels) if words else _Source(text, text_pair, False, labels)
-    source.check(dataset)
+    inputs = (words or text, text_pair, labels)
+    check_columns(dataset, inputs)
     pairs = text_pair is not None
     readers_of_types = [tokenizer]
     if teacher_tokenizer is not None and same_tokenizer(tokenizer, teacher_tokenizer):
@@ -77,53 +68,90 @@ def tokenize(
         # doesn't.
         readers_of_types.append(teacher_tokenizer)
         teacher_tokenizer = None
-    job = _Tokenization(
-        source=source,
+    job = _TextTokenization(
         student=Encoder(tokenizer, max_length, pairs=pairs),
-        token_types=pairs and any(map(makes_token_types, readers_of_types)),
         teacher=teacher_tokenizer and Encoder(teacher_tokenizer, max_length, pairs=pairs),
+        text=words or text,
+        text_pair=text_pair,
+        is_words=bool(words),
+        labels=labels,
+        label_type=_label_type(dataset, labels, bool(words)),
+        token_types=pairs and any(map(makes_token_types, readers_of_types)),
         teacher_token_types=pairs and teacher_tokenizer is not None and makes_token_types(teacher_tokenizer),
         align=align and teacher_tokenizer is not None,
-        label_type=dataset.features[labels] if labels else None,
     )
-    result = dataset.with_format(None).map(
-        job,
-        batched=True,
-        with_indices=True,
-        remove_columns=dataset.column_names,
-        features=job.features,
-        num_proc=num_proc,
-        # By default the tokenizer object would be hashed, and its state changes with every call.
-        new_fingerprint=job.fingerprint(dataset),
-        desc="Tokenising",
-    )
+    result = job.run(dataset, inputs, num_proc)
     _report(dataset, result, job)
-    return result.remove_columns(list(_NOTES))
+    return result.remove_columns(list(job.notes))
+
+
+def _label_type(dataset: Dataset, labels: str | None, are_of_words: bool) -> Value | ClassLabel | List | None:
+    """The type of the labels of the result; labels of texts that are no numbers are refused."""
+    if not labels:
+        return None
+    if are_of_words:
+        return List(Value("int32"))
+    feature = dataset.features[labels]
+    if not isinstance(feature, Value | ClassLabel) or feature.dtype in ("string", "large_string"):
+        raise ValueError(
+            f"Labels of texts must be one number per row, but the column {labels!r} holds {feature}. Turn names into "
+            "numbers with dataset.class_encode_column(...), digits with dataset.cast_column(...); pass words= for "
+            "labels of words."
+        )
+    return feature
 
 
 @dataclass(frozen=True)
-class _Source:
-    """The columns that hold a row's text and labels; `text` holds lists of words if `is_words`."""
+class _TextTokenization(Tokenization):
+    """From texts, pairs of them or lists of words, and their labels.
+
+    Attributes:
+        text: column of texts, or of lists of words if `is_words`.
+        text_pair: column of second texts.
+        is_words: whether words are given.
+        labels: column of labels.
+        label_type: of the column `labels` of the result.
+        token_types: whether the student's token types are asked for.
+        teacher_token_types: likewise, the teacher's.
+        align: whether words are matched between the two tokenizers.
+    """
 
     text: str
     text_pair: str | None
     is_words: bool
     labels: str | None
+    label_type: Any
+    token_types: bool
+    teacher_token_types: bool
+    align: bool
 
-    def check(self, dataset: Dataset) -> None:
-        """Refuse a dataset that lacks a column, or labels of texts that are no numbers."""
-        for column in (self.text, self.text_pair, self.labels):
-            if column and column not in dataset.column_names:
-                raise ValueError(f"The dataset has no column {column!r}, only {', '.join(dataset.column_names)}.")
-        feature = dataset.features[self.labels] if self.labels and not self.is_words else Value("int64")
-        if not isinstance(feature, Value | ClassLabel) or feature.dtype in ("string", "large_string"):
-            raise ValueError(
-                f"Labels of texts must be one number per row, but the column {self.labels!r} holds {feature}. Turn "
-                "names into numbers with dataset.class_encode_column(...), digits with dataset.cast_column(...); pass "
-                "words= for labels of words."
-            )
+    notes = ("was_cut", "words", "words_without", "words_unknown", "words_paired")
 
-    def has_text(self, row: dict[str, Any], index: int) -> bool:
+    @property
+    def columns(self) -> dict[str, Any]:
+        ids, types = List(Value("int32")), List(Value("int8"))
+        optional = {
+            "token_type_ids": self.token_types and types,
+            "labels": self.label_type,
+            "teacher_input_ids": self.teacher and ids,
+            "teacher_token_type_ids": self.teacher_token_types and types,
+            "student_positions": self.align and ids,
+            "teacher_positions": self.align and ids,
+        }
+        return {"input_ids": ids, "length": Value("int32")} | {name: kind for name, kind in optional.items() if kind}
+
+    def tokenize(self, columns: dict[str, list], indices: list[int]) -> list[dict[str, Any]]:
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        rows = [row for row, index in zip(rows, indices, strict=True) if self._has_text(row, index)]
+        ours = self._encode(self.student, rows)
+        theirs = self._encode(self.teacher, rows) if self.teacher else ours
+        return [
+            self._row(row, mine, yours)
+            for row, mine, yours in zip(rows, ours, theirs, strict=True)
+            if mine.has_text and yours.has_text
+        ]
+
+    def _has_text(self, row: dict[str, Any], index: int) -> bool:
         """Whether a row holds more than whitespace. Raises if what it holds isn't text, or its labels don't fit."""
         texts = [row[column] for column in (self.text, self.text_pair) if column]
         for value in texts:
@@ -147,61 +175,14 @@ class _Source:
         if not all(isinstance(label, int) for label in labels):
             raise ValueError(f"Row {index}: labels of words must be whole numbers (class indices), but are {labels}.")
 
-
-@dataclass(frozen=True)
-class _Tokenization:
-    """The function that `datasets.map` runs, from columns of a batch of rows to columns of tokens."""
-
-    source: _Source
-    student: Encoder
-    token_types: bool
-    teacher: Encoder | None
-    teacher_token_types: bool
-    align: bool
-    label_type: Any
-
-    @property
-    def features(self) -> Features:
-        """The columns of the result, and the notes beside them."""
-        ids, types = List(Value("int32")), List(Value("int8"))
-        label_type = List(Value("int32")) if self.source.is_words else self.label_type
-        optional = {
-            "token_type_ids": types if self.token_types else None,
-            "labels": label_type if self.source.labels else None,
-            "teacher_input_ids": ids if self.teacher else None,
-            "teacher_token_type_ids": types if self.teacher_token_types else None,
-            "student_positions": ids if self.align else None,
-            "teacher_positions": ids if self.align else None,
-        }
-        columns = {"input_ids": ids, "length": Value("int32")} | {k: v for k, v in optional.items() if v is not None}
-        return Features(columns | {name: Value("int32") for name in _NOTES})
-
-    def fingerprint(self, dataset: Dataset) -> str:
-        """A name of the result, which changes with the rows, the tokenizers and the arguments."""
-        tokenizers = [encoder and encoder.description for encoder in (self.student, self.teacher)]
-        arguments = [*astuple(self.source), self.token_types, self.teacher_token_types, self.align]
-        return fingerprint(dataset, tokenizers, arguments)
-
-    def __call__(self, columns: dict[str, list], indices: list[int]) -> dict[str, list]:
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        rows = [row for row, index in zip(rows, indices, strict=True) if self.source.has_text(row, index)]
-        ours = self._encode(self.student, rows)
-        theirs = self._encode(self.teacher, rows) if self.teacher else ours
-        made = [
-            self._columns(row, mine, yours)
-            for row, mine, yours in zip(rows, ours, theirs, strict=True)
-            if mine.has_text and yours.has_text
-        ]
-        return {name: [row[name] for row in made] for name in self.features}
-
     def _encode(self, encoder: Encoder, rows: list[dict[str, Any]]) -> list[EncodedRow]:
-        texts = [row[self.source.text] for row in rows]
-        if self.source.is_words:
+        texts = [row[self.text] for row in rows]
+        if self.is_words:
             return encoder.encode_words(texts)
-        pairs = [row[self.source.text_pair] for row in rows] if self.source.text_pair else None
+        pairs = [row[self.text_pair] for row in rows] if self.text_pair else None
         return encoder.encode_texts(texts, pairs, find_words=self.align)
 
-    def _columns(self, row: dict[str, Any], mine: EncodedRow, yours: EncodedRow) -> dict[str, Any]:
+    def _row(self, row: dict[str, Any], mine: EncodedRow, yours: EncodedRow) -> dict[str, Any]:
         """What one row adds to each column, those that weren't asked for among them."""
         shared = [word for word in mine.first_pieces if word in yours.first_pieces] if self.align else []
         return {
@@ -221,10 +202,8 @@ class _Tokenization:
         }
 
     def _labels(self, row: dict[str, Any], encoded: EncodedRow) -> Any:
-        if not self.source.labels:
-            return None
-        labels = row[self.source.labels]
-        if not self.source.is_words:
+        labels = row[self.labels] if self.labels else None
+        if labels is None or not self.is_words:
             return labels
         placed = [IGNORED_LABEL] * len(encoded.ids)
         # Backwards, so that of two words in one token the first gives it its label.
@@ -233,17 +212,17 @@ class _Tokenization:
         return placed
 
 
-def _report(dataset: Dataset, result: Dataset, job: _Tokenization) -> None:
+def _report(dataset: Dataset, result: Dataset, job: _TextTokenization) -> None:
     """Log what was left out or cut."""
     if len(result) == 0:
-        raise ValueError(f"None of the {len(dataset)} rows holds any text in the column {job.source.text!r}.")
+        raise ValueError(f"None of the {len(dataset)} rows holds any text in the column {job.text!r}.")
     if skipped := len(dataset) - len(result):
         logger.warning("%d of %d rows hold no text and were left out.", skipped, len(dataset))
-    cut, words, without, unknown, paired = (pc.sum(result.data.column(name)).as_py() for name in _NOTES)
+    cut, words, without, unknown, paired = job.totals(result)
     if cut:
         limits = ", ".join(str(encoder.max_length) for encoder in (job.student, job.teacher) if encoder)
         logger.warning("%d of %d rows were cut at %s tokens.", cut, len(result), limits)
-    if without and job.source.is_words:
+    if without and job.is_words:
         reason = "cut off, or in one token with the word before"
         logger.warning("%d of %d words have no token of their own (%s), and lose their labels.", without, words, reason)
     if unknown:

@@ -1,0 +1,68 @@
+"""Groups of texts -> their tokens: the columns that `GroupCollator` makes batches of."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from datasets import Dataset, List, Value
+from transformers import PreTrainedTokenizerBase
+
+from .encoder import Encoder
+from .tokenization import Tokenization
+
+logger = logging.getLogger(__name__)
+
+
+def tokenize_groups(
+    groups: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    max_length: int = 128,
+) -> Dataset:
+    """Tokenise groups. The same call again takes the result from datasets' cache.
+
+    Args:
+        groups: columns of texts, as `read_groups` and `read_parallel` return them.
+        tokenizer: the student's.
+        teacher_tokenizer: of a teacher that reads the first text of each group, and no other. None if there is none.
+        max_length: tokens of a text at most, special ones included; longer ones are cut, and counted.
+
+    Returns:
+        Columns `members` (for each text of a group its ids) and `length` (of them together); with a
+        `teacher_tokenizer` also `teacher_input_ids`.
+    """
+    teacher = teacher_tokenizer and Encoder(teacher_tokenizer, max_length)
+    job = _GroupTokenization(Encoder(tokenizer, max_length), teacher)
+    made = job.run(groups, groups.column_names)
+    (cut,) = job.totals(made)
+    if cut:
+        logger.warning("%d of %d texts were cut at %d tokens.", cut, len(made) * groups.num_columns, max_length)
+    return made.remove_columns(list(job.notes))
+
+
+class _GroupTokenization(Tokenization):
+    """From columns of texts to one column of their tokens, and the teacher's tokens of the first."""
+
+    notes = ("cut",)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        ids = List(Value("int32"))
+        theirs = {"teacher_input_ids": ids} if self.teacher else {}
+        return {"members": List(ids), "length": Value("int32")} | theirs
+
+    def tokenize(self, columns: dict[str, list[str]], indices: list[int]) -> list[dict[str, Any]]:
+        groups = list(zip(*map(self.student.encode_texts, columns.values()), strict=True))
+        anchors = next(iter(columns.values()))
+        theirs = self.teacher.encode_texts(anchors) if self.teacher else [group[0] for group in groups]
+        return [
+            {
+                "members": [text.ids for text in group],
+                "length": sum(len(text.ids) for text in group),
+                "cut": sum(text.was_cut for text in group),
+                "teacher_input_ids": anchor.ids,
+            }
+            for group, anchor in zip(groups, theirs, strict=True)
+        ]

@@ -1,0 +1,81 @@
+"""What all ways to tokenise a dataset share: the cached run over its rows, and the account of what was lost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow.compute as pc
+from datasets import Dataset, Features, Value
+
+from ..fingerprints import fingerprint
+from .encoder import Encoder
+
+
+def check_columns(dataset: Any, columns: Iterable[str | None]) -> None:
+    """Refuse what is not a dataset, and a dataset that lacks one of the columns that are named."""
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"Tokenisation takes a datasets.Dataset, but got a {type(dataset).__name__}. Pass one split of it."
+        )
+    for column in columns:
+        if column and column not in dataset.column_names:
+            raise ValueError(f"The dataset has no column {column!r}, only {', '.join(dataset.column_names)}.")
+
+
+@dataclass(frozen=True)
+class Tokenization(ABC):
+    """The function that `datasets.map` runs, from columns of a batch of rows to columns of tokens.
+
+    Attributes:
+        student: encodes for the student.
+        teacher: encodes for the teacher; None if the student's tokens serve it, or nothing is to be encoded for it.
+        notes: columns of numbers that say what became of each row. They are columns until they are added up: a counter
+            would miss rows that come from the cache or from another process.
+    """
+
+    student: Encoder
+    teacher: Encoder | None
+
+    notes: ClassVar[tuple[str, ...]]
+
+    @property
+    @abstractmethod
+    def columns(self) -> dict[str, Any]:
+        """The columns of the result, without the notes, and their types."""
+
+    @abstractmethod
+    def tokenize(self, columns: dict[str, list], indices: list[int]) -> list[dict[str, Any]]:
+        """The rows that a batch makes: all columns and notes of each, and perhaps others, which are dropped."""
+
+    def __call__(self, columns: dict[str, list], indices: list[int]) -> dict[str, list]:
+        rows = self.tokenize(columns, indices)
+        return {name: [row[name] for row in rows] for name in (*self.columns, *self.notes)}
+
+    def run(self, dataset: Dataset, inputs: Iterable[str | None], num_proc: int | None = None) -> Dataset:
+        """Tokenise the columns `inputs` of a dataset. The notes are in the result.
+
+        The same call again takes the result from datasets' cache.
+        """
+        # By default the tokenizer objects would be hashed, and their state changes with every call.
+        arguments = [
+            value.description if isinstance(value, Encoder) else str(value) for value in (*vars(self).values(), inputs)
+        ]
+        rows = dataset.with_format(None).select_columns(list(dict.fromkeys(filter(None, inputs))))
+        return rows.map(
+            self,
+            batched=True,
+            with_indices=True,
+            remove_columns=rows.column_names,
+            features=Features(self.columns | dict.fromkeys(self.notes, Value("int32"))),
+            num_proc=num_proc,
+            new_fingerprint=fingerprint(dataset, type(self).__name__, arguments),
+            desc="Tokenising",
+        )
+
+    def totals(self, rows: Dataset) -> list[int]:
+        """The notes of all rows, added up."""
+        notes = rows.select_columns(list(self.notes)).with_format("arrow")[:]
+        return [pc.sum(notes[name]).as_py() for name in self.notes]
