@@ -11,11 +11,14 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 
 from ..fingerprints import fingerprint
+from ..readers import text_rows
 from . import tags
-from .part import Form, Part
-from .sources import LABELS_FILE, labels_file, read_labels
+from .rows import LabelledRows, RowSchema
+from .sources import split_off_language
 
 logger = logging.getLogger(__name__)
+
+LABELS_FILE = "labels.tsv"
 
 _INTEGER = re.compile(r"[+-]?\d+")
 
@@ -23,7 +26,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def declared_labels(
-    labels: str | Path | Sequence[str] | None, folders: list[str | Path], parts: dict[str, list[Part]]
+    labels: str | Path | Sequence[str] | None, folders: list[str | Path], parts: dict[str, list[LabelledRows]]
 ) -> tuple[str, tuple[str, ...]] | None:
     """Where the labels are listed, and the list."""
     if isinstance(labels, str | Path):
@@ -32,7 +35,8 @@ def declared_labels(
         if len(set(labels)) < len(labels):
             raise ValueError(f"labels= must name every label once, but got {', '.join(labels)}.")
         return "labels=", tuple(labels)
-    lists = [(str(file), read_labels(file)) for file in map(labels_file, folders) if file]
+    files = [Path(split_off_language(folder)[1]).expanduser() / LABELS_FILE for folder in folders]
+    lists = [(str(file), read_labels(file)) for file in files if file.is_file()]
     lists = lists or [(p.source.name, p.declared) for found in parts.values() for p in found if p.declared]
     for name, names in lists[1:]:
         if names != lists[0][1]:
@@ -43,14 +47,35 @@ def declared_labels(
     return lists[0] if lists else None
 
 
+def read_labels(file: str | Path) -> tuple[str, ...]:
+    """Names of labels, one per line, in the order of their ids.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a label twice, an empty line among them, several columns.
+    """
+    labels: list[str] = []
+    for number, row in enumerate(text_rows(Path(file).expanduser()), 1):
+        label = row["text"].strip(" ")
+        if not label or "\t" in label:
+            raise ValueError(f"{file}:{number}: expected one label per line, but this line is {row['text']!r}.")
+        if label in labels:
+            raise ValueError(
+                f"{file}:{number}: the label {label!r} stands in line {labels.index(label) + 1} already. Every label "
+                "is listed once."
+            )
+        labels.append(label)
+    return tuple(labels)
+
+
 def label_names(
-    parts: dict[str, list[Part]], form: Form, declared: tuple[str, tuple[str, ...]] | None
+    parts: dict[str, list[LabelledRows]], schema: RowSchema, declared: tuple[str, tuple[str, ...]] | None
 ) -> tuple[str, ...]:
     """The classes of the task, checked against all rows; none for a regression."""
     every_part = [part for found in parts.values() for part in found]
     occurring = set().union(*(part.label_names() for part in parts["train"]))
-    place, names = declared or ("The training rows", _in_order(occurring, form, parts["train"]))
-    if form.is_tagging:
+    place, names = declared or ("The training rows", _in_order(occurring, schema, parts["train"]))
+    if schema.is_tagging:
         for part in every_part:
             tags.check_scheme(part.label_names(), part.source.name)
         tags.check_scheme(names, place)
@@ -62,16 +87,16 @@ def label_names(
     return names
 
 
-def number_labels(part: Part, form: Form, names: tuple[str, ...]) -> Dataset:
+def number_labels(part: LabelledRows, schema: RowSchema, names: tuple[str, ...]) -> Dataset:
     """The rows with ids in place of names, or with numbers if there are no names."""
     value = Value("int32") if names else Value("float64")
-    labels = {"labels": List(value) if form.is_tagging else value}
-    features = {name: form.features[name] for name in form.texts} | labels | {"language": Value("string")}
+    labels = {"labels": List(value) if schema.is_tagging else value}
+    features = {name: schema.features[name] for name in schema.texts} | labels | {"language": Value("string")}
     ids = {name: index for index, name in enumerate(names)}
     entry_language = part.source.language
 
     def number(labels: list[Any], languages: list[str]) -> dict[str, list[Any]]:
-        if form.is_tagging:
+        if schema.is_tagging:
             numbers = [[ids[tag] for tag in row] for row in labels]
         else:
             numbers = [ids[label] if ids else float(label) for label in labels]
@@ -83,15 +108,15 @@ def number_labels(part: Part, form: Form, names: tuple[str, ...]) -> Dataset:
         batched=True,
         remove_columns=[name for name in part.rows.column_names if name not in features],
         features=Features(features),
-        new_fingerprint=fingerprint(part.rows, "numbered", form, names, entry_language),
+        new_fingerprint=fingerprint(part.rows, "numbered", schema, names, entry_language),
         desc="Numbering labels",
     )
 
 
-def _in_order(occurring: set[str], form: Form, train: list[Part]) -> tuple[str, ...]:
+def _in_order(occurring: set[str], schema: RowSchema, train: list[LabelledRows]) -> tuple[str, ...]:
     if all(_INTEGER.fullmatch(name) for name in occurring):
         return tuple(sorted(occurring, key=lambda name: (int(name), name)))
-    if form.is_tagging:
+    if schema.is_tagging:
         return tuple(sorted(occurring, key=lambda name: (name != tags.OUTSIDE, name)))
     words = sorted(name for name in occurring if not _NUMBER.fullmatch(name))
     if not words:
@@ -106,7 +131,7 @@ def _in_order(occurring: set[str], form: Form, train: list[Part]) -> tuple[str, 
     return tuple(words)
 
 
-def _check_labels(part: Part, names: tuple[str, ...], place: str) -> None:
+def _check_labels(part: LabelledRows, names: tuple[str, ...], place: str) -> None:
     unknown = {name for name in part.label_names() if not (name in names if names else _NUMBER.fullmatch(name))}
     if unknown:
         name = min(unknown)
@@ -117,11 +142,11 @@ def _check_labels(part: Part, names: tuple[str, ...], place: str) -> None:
         )
 
 
-def _place_of(part: Part, label: str) -> str:
+def _place_of(part: LabelledRows, label: str) -> str:
     """File and line of the first row with a label."""
     rows = part.rows.select_columns(["labels", "line"])
     return next(
-        part.place(row["line"])
+        part.source.place(row["line"])
         for row in rows
         if label == row["labels"] or (isinstance(row["labels"], list) and label in row["labels"])
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 from datasets import Dataset
 
-from ..readers import load_splits, text_rows
-from .files import FORMATS
-from .part import Source
+from ..readers import format_of, load_splits
+
+logger = logging.getLogger(__name__)
 
 SPLITS = {
     "train": ("train",),
@@ -19,9 +22,58 @@ SPLITS = {
     "transfer": ("transfer",),
 }
 
-LABELS_FILE = "labels.tsv"
+# One word and its tag per line; without labels, `.txt` holds one text per line.
+CONLL = (".conll", ".bio", ".iob2", ".txt")
+
+TABLES = (".tsv", ".jsonl", ".parquet")
+
+FORMATS = (*TABLES, *CONLL)
 
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3}(?:[-_]\w+)*)=(.+)")
+
+
+class Source(NamedTuple):
+    """A file or a dataset that holds rows of one split.
+
+    Attributes:
+        language: of all its rows, or "".
+        name: as it was given, for messages.
+        data: the file, or the dataset.
+    """
+
+    language: str
+    name: str
+    data: Path | Dataset
+
+    def place(self, number: int) -> str:
+        """How messages name a row: by its line in a text file, by its number in a dataset, both from 1."""
+        has_lines = isinstance(self.data, Path) and format_of(self.data) != ".parquet"
+        return f"{self.name}:{number}" if has_lines else f"{self.name}, row {number} (from 1)"
+
+
+def find_sources(folders: Sequence[str | Path], named: Mapping[str, Sequence[str | Path]]) -> dict[str, list[Source]]:
+    """The sources of each split: those that were named for it, or else what the folders hold.
+
+    Args:
+        folders: folders or datasets with several splits, perhaps with a language before them.
+        named: split -> files, folders or datasets, perhaps with a language before them. For `transfer`, the split
+            `train` of a folder serves where it has no other.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: a split that isn't there, a folder with neither files of splits nor a dataset, or two files for one
+            split.
+    """
+    in_folders = [_sources_in(folder) for folder in folders]
+    sources = {}
+    for split, entries in named.items():
+        if entries:
+            sources[split] = [_named_source(entry, split) for entry in entries]
+            continue
+        sources[split] = [found[split] for found in in_folders if split in found]
+        if sources[split] and len(sources[split]) < len(folders):
+            logger.warning("%d of %d folders have no %s.", len(folders) - len(sources[split]), len(folders), split)
+    return sources
 
 
 def split_off_language(entry: str | Path) -> tuple[str, str]:
@@ -30,17 +82,7 @@ def split_off_language(entry: str | Path) -> tuple[str, str]:
     return (match[1], match[2]) if match and not Path(entry).exists() else ("", str(entry))
 
 
-def find_source(entry: str | Path, split: str) -> Source:
-    """The source that was named for a split: a file, or that split of a folder or dataset.
-
-    Args:
-        entry: path or name, perhaps with a language before it.
-        split: one of `SPLITS`. For `transfer`, `train` serves where there is none.
-
-    Raises:
-        FileNotFoundError: nothing there.
-        ValueError: no such split.
-    """
+def _named_source(entry: str | Path, split: str) -> Source:
     language, name = split_off_language(entry)
     path = Path(name).expanduser()
     if path.is_file():
@@ -52,13 +94,7 @@ def find_source(entry: str | Path, split: str) -> Source:
     return Source(language, name if isinstance(data, Dataset) else str(data), data)
 
 
-def find_sources(folder: str | Path) -> dict[str, Source]:
-    """What a folder or dataset holds, by splits.
-
-    Raises:
-        FileNotFoundError: nothing there.
-        ValueError: neither files of splits nor a dataset, or two files for one split.
-    """
+def _sources_in(folder: str | Path) -> dict[str, Source]:
     language, name = split_off_language(folder)
     found = _splits_of(name)
     if "" in found:
@@ -67,33 +103,6 @@ def find_sources(folder: str | Path) -> dict[str, Source]:
         split: Source(language, f"{name} ({split})" if isinstance(data, Dataset) else str(data), data)
         for split, data in found.items()
     }
-
-
-def labels_file(folder: str | Path) -> Path | None:
-    """The list of labels in a folder, if it has one."""
-    file = Path(split_off_language(folder)[1]).expanduser() / LABELS_FILE
-    return file if file.is_file() else None
-
-
-def read_labels(file: str | Path) -> tuple[str, ...]:
-    """Names of labels, one per line, in the order of their ids.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a label twice, an empty line among them, several columns.
-    """
-    labels: list[str] = []
-    for number, row in enumerate(text_rows(Path(file).expanduser()), 1):
-        label = row["text"].strip(" ")
-        if not label or "\t" in label:
-            raise ValueError(f"{file}:{number}: expected one label per line, but this line is {row['text']!r}.")
-        if label in labels:
-            raise ValueError(
-                f"{file}:{number}: the label {label!r} stands in line {labels.index(label) + 1} already. Every label "
-                "is listed once."
-            )
-        labels.append(label)
-    return tuple(labels)
 
 
 def _splits_of(name: str) -> dict[str, Path | Dataset]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,9 @@ from datasets import Dataset, concatenate_datasets
 
 from ..fingerprints import text_digest
 from ..readers import folded, format_of
-from .datasets import joined_words
-from .files import read_part, read_unlabelled
 from .labels import declared_labels, label_names, number_labels
-from .part import Form, Part, Source
-from .sources import find_source, find_sources
+from .rows import LabelledRows, RowSchema, joined_words, read_labelled, read_unlabelled
+from .sources import find_sources
 from .tags import OUTSIDE
 
 logger = logging.getLogger(__name__)
@@ -96,60 +95,45 @@ def read_task(
         ValueError: rows that are not of their format, with file and line; no training rows; labels that are unknown,
             twice in the list, or fewer than two; tags of another scheme; a dev split without any tag but `O`.
     """
-    form = _form(kind, pairs)
-    folders = _listed(folders)
-    sources = _sources(folders, {"train": train, "dev": dev, "test": test, "transfer": transfer})
-    parts = {split: _read_parts(sources[split], form) for split in ("train", "dev", "test")}
-    if not parts["train"]:
-        raise ValueError("There are no labelled training rows. Name files by train=, or folders that hold them.")
-    names = label_names(parts, form, declared_labels(labels, folders, parts))
-    splits = {
-        split: concatenate_datasets([number_labels(part, form, names) for part in found])
-        for split, found in parts.items()
-        if found
-    }
-    if "dev" not in splits:
-        splits = _hold_out(splits)
-    if form.is_tagging:
-        _check_dev(splits["dev"], names)
-    _warn_of_repetitions(splits, form)
-    return Task(kind, names, splits, _transfer_set(sources["transfer"], splits["train"], form), pairs)
-
-
-def _form(kind: str, pairs: bool) -> Form:
     if kind not in ("tagging", "classification"):
         raise ValueError(f"A task is tagging or classification, but got kind={kind!r}.")
     if pairs and kind == "tagging":
         raise ValueError("Tagging has one text per row, but got pairs=True. Pass pairs=False.")
-    return Form(kind, pairs)
+    schema = RowSchema(kind, pairs)
+    folders = _listed(folders)
+    named = {"train": train, "dev": dev, "test": test, "transfer": transfer}
+    sources = find_sources(folders, {split: _listed(entries) for split, entries in named.items()})
+    found = {split: [read_labelled(source, schema) for source in sources[split]] for split in ("train", "dev", "test")}
+    for part in chain.from_iterable(found.values()):
+        _report(part)
+    found = {split: [part for part in parts if len(part.rows)] for split, parts in found.items()}
+    if not found["train"]:
+        raise ValueError("There are no labelled training rows. Name files by train=, or folders that hold them.")
+    names = label_names(found, schema, declared_labels(labels, folders, found))
+    splits = {
+        split: concatenate_datasets([number_labels(part, schema, names) for part in parts])
+        for split, parts in found.items()
+        if parts
+    }
+    if "dev" not in splits:
+        splits = _hold_out(splits)
+    if schema.is_tagging:
+        _check_dev(splits["dev"], names)
+    _warn_of_repetitions(splits, schema)
+    if sources["transfer"]:
+        texts = concatenate_datasets([read_unlabelled(source, schema) for source in sources["transfer"]])
+    else:
+        rows = splits["train"]
+        logger.warning("There is no transfer set: the %d training texts serve. Name files by transfer=.", len(rows))
+        texts = joined_words(rows) if schema.is_tagging else rows.select_columns(list(schema.texts))
+    return Task(kind, names, splits, texts, pairs)
 
 
 def _listed(entries: Entries) -> list[str | Path]:
     return [entries] if isinstance(entries, str | Path) else list(entries)
 
 
-def _sources(folders: list[str | Path], named: dict[str, Entries]) -> dict[str, list[Source]]:
-    """Sources of each split: those named, or else what the folders hold."""
-    in_folders = [find_sources(folder) for folder in folders]
-    sources = {}
-    for split, entries in named.items():
-        if given := _listed(entries):
-            sources[split] = [find_source(entry, split) for entry in given]
-            continue
-        sources[split] = [found[split] for found in in_folders if split in found]
-        if sources[split] and len(sources[split]) < len(folders):
-            logger.warning("%d of %d folders have no %s.", len(folders) - len(sources[split]), len(folders), split)
-    return sources
-
-
-def _read_parts(sources: list[Source], form: Form) -> list[Part]:
-    parts = [read_part(source, form) for source in sources]
-    for part in parts:
-        _report(part, form)
-    return [part for part in parts if len(part.rows)]
-
-
-def _report(part: Part, form: Form) -> None:
+def _report(part: LabelledRows) -> None:
     """Log what was left out of a file, or changed in it."""
     name, count = part.source.name, len(part.rows)
     if part.unlabelled:
@@ -159,8 +143,8 @@ def _report(part: Part, form: Form) -> None:
         blank = part.rows[-1]["line"] - part.rows[0]["line"] + 1 - count
         if blank:
             logger.warning("%s: %d blank lines between rows were skipped.", name, blank)
-    opened = part.sum_of("opened") if form.is_tagging else 0
-    if opened and not part.sum_of("iob2_only"):
+    opened = part.total("opened")
+    if opened and not part.total("iob2_only"):
         logger.warning("%s is in IOB1 and was converted to IOB2: %d tags I- became B-.", name, opened)
     elif opened:
         logger.warning("%s: %d tags I- continue nothing (not IOB2) and are read as B-.", name, opened)
@@ -188,29 +172,17 @@ def _check_dev(dev: Dataset, names: tuple[str, ...]) -> None:
         )
 
 
-def _warn_of_repetitions(splits: dict[str, Dataset], form: Form) -> None:
-    """Log how many rows of dev and test have a text that occurs in training."""
-    seen = _digests(splits["train"], form)
+def _warn_of_repetitions(splits: dict[str, Dataset], schema: RowSchema) -> None:
+    """Log how many rows of dev and test have a text that occurs in training, but for case and spacing."""
+
+    def digests(split: str) -> Iterator[int]:
+        separator = " " if schema.is_tagging else "\t"
+        for batch in splits[split].select_columns(list(schema.texts)).with_format(None).iter(batch_size=10_000):
+            for texts in batch["words"] if schema.is_tagging else zip(*batch.values(), strict=True):
+                yield text_digest(separator.join(map(folded, texts)))
+
+    seen = np.fromiter(digests("train"), np.uint64)
     for split in ("dev", "test"):
-        repeated = np.isin(_digests(splits[split], form), seen).sum() if split in splits else 0
+        repeated = np.isin(np.fromiter(digests(split), np.uint64), seen).sum() if split in splits else 0
         if repeated:
             logger.warning("%d of %d rows of %s have a text of train.", repeated, len(splits[split]), split)
-
-
-def _digests(dataset: Dataset, form: Form) -> np.ndarray:
-    """`[rows]`, a number for the text of each row, the same for texts that differ in case or spacing only."""
-    rows = (
-        row
-        for batch in dataset.select_columns(list(form.texts)).with_format(None).iter(batch_size=10_000)
-        for row in zip(*batch.values(), strict=True)
-    )
-    texts = (row[0] if form.is_tagging else row for row in rows)
-    separator = " " if form.is_tagging else "\t"
-    return np.fromiter((text_digest(separator.join(map(folded, text))) for text in texts), np.uint64)
-
-
-def _transfer_set(sources: list[Source], train: Dataset, form: Form) -> Dataset:
-    if sources:
-        return concatenate_datasets([read_unlabelled(source, form) for source in sources])
-    logger.warning("There is no transfer set: the %d training texts serve. Name files by transfer=.", len(train))
-    return joined_words(train) if form.is_tagging else train.select_columns(list(form.texts))
