@@ -25,54 +25,15 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def declared_labels(
-    labels: str | Path | Sequence[str] | None, folders: list[str | Path], parts: dict[str, list[LabelledRows]]
-) -> tuple[str, tuple[str, ...]] | None:
-    """Where the labels are listed, and the list."""
-    if isinstance(labels, str | Path):
-        return str(labels), read_labels(labels)
-    if labels is not None:
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"labels= must name every label once, but got {', '.join(labels)}.")
-        return "labels=", tuple(labels)
-    files = [Path(split_off_language(folder)[1]).expanduser() / LABELS_FILE for folder in folders]
-    lists = [(str(file), read_labels(file)) for file in files if file.is_file()]
-    lists = lists or [(p.source.name, p.declared) for found in parts.values() for p in found if p.declared]
-    for name, names in lists[1:]:
-        if names != lists[0][1]:
-            raise ValueError(
-                f"{lists[0][0]} and {name} list other labels, or in another order: {_few(lists[0][1])} and "
-                f"{_few(names)}. Pass labels= with one list for all."
-            )
-    return lists[0] if lists else None
-
-
-def read_labels(file: str | Path) -> tuple[str, ...]:
-    """Names of labels, one per line, in the order of their ids.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a label twice, an empty line among them, several columns.
-    """
-    labels: list[str] = []
-    for number, row in enumerate(text_rows(Path(file).expanduser()), 1):
-        label = row["text"].strip(" ")
-        if not label or "\t" in label:
-            raise ValueError(f"{file}:{number}: expected one label per line, but this line is {row['text']!r}.")
-        if label in labels:
-            raise ValueError(
-                f"{file}:{number}: the label {label!r} stands in line {labels.index(label) + 1} already. Every label "
-                "is listed once."
-            )
-        labels.append(label)
-    return tuple(labels)
-
-
 def label_names(
-    parts: dict[str, list[LabelledRows]], schema: RowSchema, declared: tuple[str, tuple[str, ...]] | None
+    parts: dict[str, list[LabelledRows]],
+    schema: RowSchema,
+    labels: str | Path | Sequence[str] | None,
+    folders: list[str | Path],
 ) -> tuple[str, ...]:
-    """The classes of the task, checked against all rows; none for a regression."""
+    """The classes of the task, checked against all rows; none for a regression. See `read_task`."""
     every_part = [part for found in parts.values() for part in found]
+    declared = _declared(labels, folders, every_part)
     occurring = set().union(*(part.label_names() for part in parts["train"]))
     place, names = declared or ("The training rows", _in_order(occurring, schema, parts["train"]))
     if schema.is_tagging:
@@ -111,6 +72,49 @@ def number_labels(part: LabelledRows, schema: RowSchema, names: tuple[str, ...])
         new_fingerprint=fingerprint(part.rows, "numbered", schema, names, entry_language),
         desc="Numbering labels",
     )
+
+
+def _declared(
+    labels: str | Path | Sequence[str] | None, folders: list[str | Path], parts: list[LabelledRows]
+) -> tuple[str, tuple[str, ...]] | None:
+    """Where the labels are listed, and the list."""
+    if isinstance(labels, str | Path):
+        return str(labels), _read_labels(labels)
+    if labels is not None:
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"labels= must name every label once, but got {', '.join(labels)}.")
+        return "labels=", tuple(labels)
+    files = [Path(split_off_language(folder)[1]).expanduser() / LABELS_FILE for folder in folders]
+    lists = [(str(file), _read_labels(file)) for file in files if file.is_file()]
+    lists = lists or [(part.source.name, part.declared) for part in parts if part.declared]
+    for name, names in lists[1:]:
+        if names != lists[0][1]:
+            raise ValueError(
+                f"{lists[0][0]} and {name} list other labels, or in another order: {_few(lists[0][1])} and "
+                f"{_few(names)}. Pass labels= with one list for all."
+            )
+    return lists[0] if lists else None
+
+
+def _read_labels(file: str | Path) -> tuple[str, ...]:
+    """Names of labels, one per line, in the order of their ids.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a label twice, an empty line among them, several columns.
+    """
+    labels: list[str] = []
+    for number, row in enumerate(text_rows(Path(file).expanduser()), 1):
+        label = row["text"].strip(" ")
+        if not label or "\t" in label:
+            raise ValueError(f"{file}:{number}: expected one label per line, but this line is {row['text']!r}.")
+        if label in labels:
+            raise ValueError(
+                f"{file}:{number}: the label {label!r} stands in line {labels.index(label) + 1} already. Every label "
+                "is listed once."
+            )
+        labels.append(label)
+    return tuple(labels)
 
 
 def _in_order(occurring: set[str], schema: RowSchema, train: list[LabelledRows]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from ..fingerprints import fingerprint
 from ..readers import conll_rows, convert, format_of, labelled_rows, named_errors, read_dataset
 from .sources import CONLL, FORMATS, TABLES, Source
 from .tags import split_languages, to_iob2
+
+logger = logging.getLogger(__name__)
 
 _TEXTS = (Value("string"), Value("large_string"))
 
@@ -70,13 +73,11 @@ class LabelledRows:
         rows: the columns of `RowSchema.features`. `line` is the line that a row begins in, or the number of a dataset's
             row, from 1. `opened` and `iob2_only` are what `to_iob2` counted.
         declared: names of all labels in the order of their ids, if the dataset has them.
-        unlabelled: rows without a label, which were left out.
     """
 
     source: Source
     rows: Dataset
     declared: tuple[str, ...] | None = None
-    unlabelled: int = 0
 
     def label_names(self) -> set[str]:
         """The labels that occur."""
@@ -84,30 +85,34 @@ class LabelledRows:
         one_per_row = isinstance(self.rows.features["labels"], Value)
         return set(pc.unique(column if one_per_row else pc.list_flatten(column)).to_pylist())
 
-    def total(self, column: str) -> int:
-        """Sum of a column of counts; 0 where there is no such column."""
-        return pc.sum(self.rows.data.column(column)).as_py() or 0 if column in self.rows.column_names else 0
-
 
 def read_labelled(source: Source, schema: RowSchema) -> LabelledRows:
-    """Read labelled rows.
+    """Read labelled rows. Those that were left out, and tags that were changed, are counted and logged.
 
     Raises:
         ValueError: rows that are not of that schema, with file and line; a format or columns that don't fit.
     """
-    file = source.data
-    if isinstance(file, Dataset):
-        return _labelled_rows_of_dataset(source, file, schema)
-    ending = format_of(file)
-    if ending in (".jsonl", ".parquet"):
-        return _labelled_rows_of_dataset(source, read_dataset(file), schema)
-    formats = FORMATS if schema.is_tagging else TABLES
-    if ending not in formats:
+    data = source.data
+    ending = format_of(data) if isinstance(data, Path) else None
+    if ending in (None, ".jsonl", ".parquet"):
+        found = _labelled_rows_of_dataset(source, read_dataset(data) if ending else data, schema)
+    elif ending not in (formats := FORMATS if schema.is_tagging else TABLES):
         raise ValueError(f"{source.name}: labelled rows for {schema.kind} are read from files of {', '.join(formats)}.")
-    with named_errors(file):
-        if schema.is_tagging:
-            return LabelledRows(source, convert(file, tagged_rows))
-        return LabelledRows(source, convert(file, classified_rows, texts=list(schema.texts)))
+    else:
+        with named_errors(data):
+            tagging = schema.is_tagging
+            rows = convert(data, tagged_rows) if tagging else convert(data, classified_rows, texts=list(schema.texts))
+        found = LabelledRows(source, rows)
+    rows = found.rows
+    if ending == ".tsv" and (blank := rows[-1]["line"] - rows[0]["line"] + 1 - len(rows)):
+        logger.warning("%s: %d blank lines between rows were skipped.", source.name, blank)
+    if schema.is_tagging:
+        opened, iob2_only = (pc.sum(rows.data.column(column)).as_py() for column in ("opened", "iob2_only"))
+        if opened and not iob2_only:
+            logger.warning("%s is in IOB1 and was converted to IOB2: %d tags I- became B-.", source.name, opened)
+        elif opened:
+            logger.warning("%s: %d tags I- continue nothing (not IOB2) and are read as B-.", source.name, opened)
+    return found
 
 
 def read_unlabelled(source: Source, schema: RowSchema) -> Dataset:
@@ -241,7 +246,9 @@ def _labelled_rows_of_dataset(source: Source, dataset: Dataset, schema: RowSchem
         new_fingerprint=fingerprint(dataset, schema, texts, column, names),
         desc="Reading labels",
     )
-    return LabelledRows(source, rows, names, len(dataset) - len(rows))
+    if unlabelled := len(dataset) - len(rows):
+        logger.warning("%s: %d of %d rows have no label and were left out.", source.name, unlabelled, len(dataset))
+    return LabelledRows(source, rows, names)
 
 
 def _text_columns(name: str, dataset: Dataset, schema: RowSchema) -> tuple[str, ...]:

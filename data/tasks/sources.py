@@ -64,7 +64,8 @@ def find_sources(folders: Sequence[str | Path], named: Mapping[str, Sequence[str
         ValueError: a split that isn't there, a folder with neither files of splits nor a dataset, or two files for one
             split.
     """
-    in_folders = [_sources_in(folder) for folder in folders]
+    # A dataset without splits is training rows.
+    in_folders = [_sources_in(folder, whole="train") for folder in folders]
     sources = {}
     for split, entries in named.items():
         if entries:
@@ -87,36 +88,26 @@ def _named_source(entry: str | Path, split: str) -> Source:
     path = Path(name).expanduser()
     if path.is_file():
         return Source(language, name, path)
-    found = _splits_of(name)
-    data = found.get("", found.get(split, found.get("train") if split == "transfer" else None))
-    if data is None:
+    found = _sources_in(entry, whole=split)
+    source = found.get(split) or (found.get("train") if split == "transfer" else None)
+    if source is None:
         raise ValueError(f"{name} has no split {split}, only {', '.join(found)}.")
-    return Source(language, name if isinstance(data, Dataset) else str(data), data)
+    return source
 
 
-def _sources_in(folder: str | Path) -> dict[str, Source]:
+def _sources_in(folder: str | Path, *, whole: str) -> dict[str, Source]:
+    """The splits of a folder or dataset; a dataset without splits is the split `whole`."""
     language, name = split_off_language(folder)
-    found = _splits_of(name)
-    if "" in found:
-        found = {"train": found[""]}
-    return {
-        split: Source(language, f"{name} ({split})" if isinstance(data, Dataset) else str(data), data)
-        for split, data in found.items()
-    }
-
-
-def _splits_of(name: str) -> dict[str, Path | Dataset]:
-    """Split -> file or dataset; a dataset without splits stands under ""."""
-    folder = Path(name).expanduser()
-    if folder.is_file():
+    path = Path(name).expanduser()
+    if path.is_file():
         raise ValueError(
             f"{name} is a file, expected a folder with files of splits. Name files by train=, dev=, test=."
         )
-    if folder.is_dir():
-        if files := _split_files(folder):
-            return files
+    if path.is_dir():
+        if files := _split_files(path):
+            return {split: Source(language, str(file), file) for split, file in files.items()}
         # What load_dataset would find in a folder of text files it would read with quotes, and with a header row.
-        if not any(any(folder.rglob(f"*{ending}")) for ending in (".arrow", ".parquet")):
+        if not any(any(path.rglob(f"*{ending}")) for ending in (".arrow", ".parquet")):
             raise ValueError(
                 f"The folder {name} holds neither files of splits, such as train.tsv (splits: "
                 f"{', '.join(alias for aliases in SPLITS.values() for alias in aliases)}; formats: "
@@ -124,13 +115,13 @@ def _splits_of(name: str) -> dict[str, Path | Dataset]:
             )
     loaded = load_splits(name)
     if isinstance(loaded, Dataset):
-        return {"": loaded}
-    found = {split: [alias for alias in aliases if alias in loaded] for split, aliases in SPLITS.items()}
-    return {split: loaded[aliases[0]] for split, aliases in found.items() if aliases}
+        return {whole: Source(language, f"{name} ({whole})", loaded)}
+    found = {split: next((alias for alias in aliases if alias in loaded), None) for split, aliases in SPLITS.items()}
+    return {split: Source(language, f"{name} ({split})", loaded[alias]) for split, alias in found.items() if alias}
 
 
-def _split_files(folder: Path) -> dict[str, Path | Dataset]:
-    files: dict[str, Path | Dataset] = {}
+def _split_files(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
     for split, aliases in SPLITS.items():
         names = (f"{alias}{ending}{packed}" for alias, ending, packed in product(aliases, FORMATS, ("", ".gz")))
         found = [folder / name for name in names if (folder / name).is_file()]

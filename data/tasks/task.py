@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from ..fingerprints import text_digest
-from ..readers import folded, format_of
-from .labels import declared_labels, label_names, number_labels
-from .rows import LabelledRows, RowSchema, joined_words, read_labelled, read_unlabelled
+from ..readers import folded
+from .labels import label_names, number_labels
+from .rows import RowSchema, joined_words, read_labelled, read_unlabelled
 from .sources import find_sources
 from .tags import OUTSIDE
 
@@ -103,13 +102,13 @@ def read_task(
     folders = _listed(folders)
     named = {"train": train, "dev": dev, "test": test, "transfer": transfer}
     sources = find_sources(folders, {split: _listed(entries) for split, entries in named.items()})
-    found = {split: [read_labelled(source, schema) for source in sources[split]] for split in ("train", "dev", "test")}
-    for part in chain.from_iterable(found.values()):
-        _report(part)
-    found = {split: [part for part in parts if len(part.rows)] for split, parts in found.items()}
+    found = {
+        split: [read for source in sources[split] if len((read := read_labelled(source, schema)).rows)]
+        for split in ("train", "dev", "test")
+    }
     if not found["train"]:
         raise ValueError("There are no labelled training rows. Name files by train=, or folders that hold them.")
-    names = label_names(found, schema, declared_labels(labels, folders, found))
+    names = label_names(found, schema, labels, folders)
     splits = {
         split: concatenate_datasets([number_labels(part, schema, names) for part in parts])
         for split, parts in found.items()
@@ -131,23 +130,6 @@ def read_task(
 
 def _listed(entries: Entries) -> list[str | Path]:
     return [entries] if isinstance(entries, str | Path) else list(entries)
-
-
-def _report(part: LabelledRows) -> None:
-    """Log what was left out of a file, or changed in it."""
-    name, count = part.source.name, len(part.rows)
-    if part.unlabelled:
-        total = part.unlabelled + count
-        logger.warning("%s: %d of %d rows have no label and were left out.", name, part.unlabelled, total)
-    if isinstance(part.source.data, Path) and format_of(part.source.data) == ".tsv":
-        blank = part.rows[-1]["line"] - part.rows[0]["line"] + 1 - count
-        if blank:
-            logger.warning("%s: %d blank lines between rows were skipped.", name, blank)
-    opened = part.total("opened")
-    if opened and not part.total("iob2_only"):
-        logger.warning("%s is in IOB1 and was converted to IOB2: %d tags I- became B-.", name, opened)
-    elif opened:
-        logger.warning("%s: %d tags I- continue nothing (not IOB2) and are read as B-.", name, opened)
 
 
 def _hold_out(splits: dict[str, Dataset]) -> dict[str, Dataset]:
