@@ -9,9 +9,6 @@ from .datasets import (
     named_errors,
     read_dataset,
     read_texts,
-    select,
-    sift,
-    text_columns,
 )
 from .docstrings import DocstringCorpus, docstring_corpus
 from .groups import read_groups
@@ -27,4 +24,4 @@ from .senteval import (
     read_transfer_task,
 )
 from .sts import read_sts
-from .text_files import conll_rows, first_row, labelled_rows, parallel_rows, text_rows
+from .text_files import conll_rows, labelled_rows, text_rows

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_dataset, load_from_disk
@@ -58,7 +58,15 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
             raise ValueError(f"{source} is a file and has no split {split!r}. Pass split=None.")
         with named_errors(path):
             return _read_file(path, columns)
-    return _choose_split(load_splits(source), split, source)
+    found = load_splits(source)
+    if isinstance(found, Dataset):
+        if split is not None:
+            raise ValueError(f"{source} is one dataset and has no split {split!r}. Pass split=None.")
+        return found
+    wanted = split or ("train" if len(found) > 1 else next(iter(found)))
+    if wanted not in found:
+        raise ValueError(f"{source} has no split {wanted!r}, only {', '.join(found)}.")
+    return found[wanted]
 
 
 def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ()) -> Dataset:
@@ -94,41 +102,49 @@ def distinct(columns: Sequence[Dataset], *, named: str, exclude: Iterable[str] |
     """
     texts = concatenate_datasets(columns)
     excluded = {folded(text) for text in (exclude["text"] if isinstance(exclude, Dataset) else exclude)}
-    kept, left_out = sift(
-        ((text or "",) for rows in texts.with_format(None).iter(batch_size=10_000) for text in rows["text"]),
-        {"empty": lambda text: not text.strip(), "excluded": lambda text: excluded and folded(text) in excluded},
-    )
+    kept, left_out = sift(texts, excluded)
     if left_out:
         logger.warning("Of %d texts read, left out: %s.", len(texts), left_out)
     if not len(kept):
         raise ValueError(f"No text is left of {named}; left out: {left_out}.")
-    return select(texts, kept)
+    return kept
 
 
-def sift(rows: Iterable[tuple[str, ...]], faults: Mapping[str, Callable[..., Any]]) -> tuple[np.ndarray, str]:
-    """Find the rows that are worth keeping, each once.
+def sift(rows: Dataset, excluded: Collection[str], *, max_characters: int | None = None) -> tuple[Dataset, str]:
+    """Keep the rows that are worth reading, each once.
 
     Args:
-        rows: their texts; read once, so that there may be more than memory holds.
-        faults: what a row may suffer from, and how one tells from its texts.
+        rows: columns of texts.
+        excluded: texts, `folded`; rows that hold one of them in any column are left out.
+        max_characters: of a text; rows with a longer one are left out.
 
     Returns:
-        The indices of the rows to keep, in order; and how many were left out for which reason, in words.
+        The rows that are kept; and how many were left out for which reason, in words.
     """
+    too_long = f"longer than {max_characters} characters"
+
+    def fault(texts: tuple[str, ...]) -> str | None:
+        if not all(text.strip() for text in texts):
+            return "empty"
+        if max_characters is not None and max(map(len, texts)) > max_characters:
+            return too_long
+        return "excluded" if excluded and any(folded(text) in excluded for text in texts) else None
+
     # Arrays of numbers, not lists and sets of objects: 16 bytes for a row, however many millions there are.
     candidates, digests = array("q"), array("Q")
-    counts = dict.fromkeys((*faults, "repeated"), 0)
-    for index, texts in enumerate(rows):
-        fault = next((name for name, has in faults.items() if has(*texts)), None)
-        if fault:
-            counts[fault] += 1
+    counts = dict.fromkeys(("empty", too_long, "excluded", "repeated"), 0)
+    batches = rows.with_format(None).iter(batch_size=10_000)
+    for index, values in enumerate(chain.from_iterable(zip(*batch.values(), strict=True) for batch in batches)):
+        texts = tuple(text or "" for text in values)
+        if found := fault(texts):
+            counts[found] += 1
         else:
             candidates.append(index)
             digests.append(text_digest("\t".join(texts)))
     _, firsts = np.unique(np.asarray(digests), return_index=True)
     counts["repeated"] = len(candidates) - len(firsts)
     left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
-    return np.asarray(candidates)[np.sort(firsts)], left_out
+    return select(rows, np.asarray(candidates)[np.sort(firsts)]), left_out
 
 
 def select(rows: Dataset, indices: np.ndarray) -> Dataset:
@@ -173,10 +189,17 @@ def load_splits(source: str | Path) -> Dataset | DatasetDict:
     """
     path = Path(source).expanduser()
     if path.exists():
-        return _load_folder(path)
-    if _looks_like_path(str(source)):
-        raise FileNotFoundError(f"There is no file or folder {source} (in {Path.cwd()}).")
-    return _load_by_name(str(source))
+        is_saved = (path / "state.json").exists() or (path / "dataset_dict.json").exists()
+        return load_from_disk(str(path)) if is_saved else load_dataset(str(path))
+    name = str(source)
+    if format_of(path) in _FORMATS or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+        raise FileNotFoundError(f"There is no file or folder {name} (in {Path.cwd()}).")
+    try:
+        return load_dataset(*name.split(":", maxsplit=1))
+    except (DatasetNotFoundError, ConnectionError) as error:
+        raise FileNotFoundError(
+            f"{name} is no file or folder (in {Path.cwd()}), and no dataset of that name can be loaded: {error}"
+        ) from error
 
 
 def convert(path: Path, rows: Callable, **arguments) -> Dataset:
@@ -209,11 +232,6 @@ def format_of(path: Path) -> str:
     return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
 
 
-def _looks_like_path(source: str) -> bool:
-    known = format_of(Path(source)) in _FORMATS
-    return known or source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
-
-
 def _read_file(path: Path, columns: Sequence[str] | None) -> Dataset:
     kind = format_of(path)
     if kind == ".txt":
@@ -230,31 +248,6 @@ def _read_file(path: Path, columns: Sequence[str] | None) -> Dataset:
         f"{path} has none of the formats that can be read: {', '.join(_FORMATS)}, of which text files may also be "
         "compressed (.gz)."
     )
-
-
-def _load_folder(folder: Path) -> Dataset | DatasetDict:
-    is_saved = (folder / "state.json").exists() or (folder / "dataset_dict.json").exists()
-    return load_from_disk(str(folder)) if is_saved else load_dataset(str(folder))
-
-
-def _load_by_name(name: str) -> Dataset | DatasetDict:
-    try:
-        return load_dataset(*name.split(":", maxsplit=1))
-    except (DatasetNotFoundError, ConnectionError) as error:
-        raise FileNotFoundError(
-            f"{name} is no file or folder (in {Path.cwd()}), and no dataset of that name can be loaded: {error}"
-        ) from error
-
-
-def _choose_split(found: Dataset | DatasetDict, split: str | None, source: str | Path) -> Dataset:
-    if isinstance(found, Dataset):
-        if split is not None:
-            raise ValueError(f"{source} is one dataset and has no split {split!r}. Pass split=None.")
-        return found
-    wanted = split or ("train" if len(found) > 1 else next(iter(found)))
-    if wanted not in found:
-        raise ValueError(f"{source} has no split {wanted!r}, only {', '.join(found)}.")
-    return found[wanted]
 
 
 def _split_off_columns(source: str) -> tuple[str, list[str]]:

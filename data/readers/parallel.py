@@ -47,9 +47,17 @@ def read_parallel(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha={alpha}: from 0 (all sources alike) to 1 (by their size).")
     excluded = {folded(text) for text in exclude}
-    parts = [_first(_whole(_read(source), source, excluded, max_characters), max_rows) for source in sources]
+    parts = []
+    for source in sources:
+        pairs = _read(source)
+        kept, left_out = sift(pairs, excluded, max_characters=max_characters)
+        if left_out:
+            logger.warning("Of %d pairs in %s, left out: %s.", len(pairs), source, left_out)
+        if not len(kept):
+            raise ValueError(f"No pair is left of {source}; left out: {left_out}.")
+        parts.append(kept if max_rows is None else _resized(kept, min(max_rows, len(kept))))
     longest = max(map(len, parts))
-    return concatenate_datasets([_repeated(part, round(longest ** (1 - alpha) * len(part) ** alpha)) for part in parts])
+    return concatenate_datasets([_resized(part, round(longest ** (1 - alpha) * len(part) ** alpha)) for part in parts])
 
 
 def both_sides(pairs: Dataset) -> Dataset:
@@ -76,27 +84,6 @@ def _read(source: str) -> Dataset:
     return concatenate_datasets(columns, axis=1)
 
 
-def _whole(pairs: Dataset, source: str, excluded: set[str], max_characters: int) -> Dataset:
-    """The pairs that can be learnt from."""
-    batches = pairs.with_format(None).iter(batch_size=10_000)
-    kept, left_out = sift(
-        ((a or "", b or "") for batch in batches for a, b in zip(batch["source"], batch["target"], strict=True)),
-        {
-            "empty": lambda *sides: not all(side.strip() for side in sides),
-            f"longer than {max_characters} characters": lambda *sides: max(map(len, sides)) > max_characters,
-            "excluded": lambda *sides: excluded and any(folded(side) in excluded for side in sides),
-        },
-    )
-    if left_out:
-        logger.warning("Of %d pairs in %s, left out: %s.", len(pairs), source, left_out)
-    if not len(kept):
-        raise ValueError(f"No pair is left of {source}; left out: {left_out}.")
-    return select(pairs, kept)
-
-
-def _first(pairs: Dataset, rows: int | None) -> Dataset:
-    return pairs if rows is None or rows >= len(pairs) else select(pairs, np.arange(rows))
-
-
-def _repeated(pairs: Dataset, rows: int) -> Dataset:
+def _resized(pairs: Dataset, rows: int) -> Dataset:
+    """The first rows, or all and then again from the first."""
     return pairs if rows == len(pairs) else select(pairs, np.arange(rows) % len(pairs))
