@@ -20,8 +20,8 @@ from .senteval import (
     LabelledTexts,
     ScoredPairs,
     read_scored_pairs,
+    read_sts,
     read_sts_task,
     read_transfer_task,
 )
-from .sts import read_sts
 from .text_files import conll_rows, labelled_rows, text_rows

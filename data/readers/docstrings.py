@@ -110,7 +110,10 @@ def read_docstrings(root: str | os.PathLike) -> Iterator[Docstring]:
         folders[:] = sorted(name for name in folders if name.isidentifier() and name not in SKIPPED_FOLDERS)
         for path in (Path(folder, name) for name in sorted(files) if name.endswith(".py")):
             try:
-                tree = _parse(path)
+                with warnings.catch_warnings():
+                    # An invalid escape in somebody else's string is no concern of ours.
+                    warnings.simplefilter("ignore")
+                    tree = ast.parse(path.read_bytes(), filename=str(path))
             except (SyntaxError, ValueError) as error:
                 unreadable.append(f"{path} ({error})")
                 continue
@@ -141,13 +144,6 @@ def summary_and_details(text: str) -> tuple[str, str] | None:
     if len(prose) < 2 or split_sentences(prose[0]) != prose[:1]:
         return None
     return prose[0], " ".join(prose[1:])
-
-
-def _parse(path: Path) -> ast.Module:
-    with warnings.catch_warnings():
-        # An invalid escape in somebody else's string is no concern of ours.
-        warnings.simplefilter("ignore")
-        return ast.parse(path.read_bytes(), filename=str(path))
 
 
 def _docstrings_in(node: ast.AST) -> Iterator[str]:
@@ -221,11 +217,10 @@ def _split(rows: list[dict[str, str]], texts: tuple[str, ...], sides: dict[str, 
             if sides[_top_level(row["module"])] == side and seen.isdisjoint(new):
                 seen |= new
                 kept[side].append(row)
-    return DatasetDict({side: _table(kept[side], (*texts, "module")) for side in kept})
-
-
-def _table(rows: list[dict[str, str]], columns: tuple[str, ...]) -> Dataset:
-    return Dataset.from_dict({column: [row[column] for row in rows] for column in columns})
+    columns = (*texts, "module")
+    return DatasetDict(
+        {side: Dataset.from_dict({c: [row[c] for row in rows] for c in columns}) for side, rows in kept.items()}
+    )
 
 
 def _top_level(module: str) -> str:

@@ -1,10 +1,17 @@
-"""SentEval's data, as its download script leaves it (https://github.com/facebookresearch/SentEval, data/downstream)."""
+"""Sentences that people have scored or labelled: SentEval's data, and tables of pairs like it.
+
+SentEval's data (https://github.com/facebookresearch/SentEval, data/downstream) is read as its download script leaves it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from datasets import Dataset, Value, concatenate_datasets
+
+from .datasets import read_dataset
 
 STS_SUBSETS = {
     "STS12": ("MSRpar", "MSRvid", "SMTeuroparl", "surprise.OnWN", "surprise.SMTnews"),
@@ -91,6 +98,34 @@ def read_scored_pairs(file: str | Path) -> ScoredPairs:
     return _scored(file, rows[1:], first=first, second=second, score=score)
 
 
+def read_sts(source: str) -> Dataset:
+    """Pairs with gold scores: `sentence1`, `sentence2`, `score`.
+
+    Args:
+        source: a TSV with a header, or without one and in this order (as STS 2017's are), or any dataset with these
+            columns; or two with a plus between them (`en.tsv+de.tsv`), whose rows translate each other, for pairs of a
+            sentence in the one language and a sentence in the other.
+
+    Raises:
+        ValueError: two files that don't have the same scores.
+    """
+    first, plus, second = source.partition("+")
+    if not plus or Path(source).exists():
+        if Path(source).suffix not in (".tsv", ".txt"):
+            return read_dataset(source).cast_column("score", Value("float64"))
+        found = read_scored_pairs(source)
+        return Dataset.from_dict({"sentence1": found.first, "sentence2": found.second, "score": found.scores})
+    sides = [read_sts(first), read_sts(second)]
+    if sides[0]["score"][:] != sides[1]["score"][:]:
+        raise ValueError(
+            f"Rows of {first} and {second} are to translate each other, but their scores differ ({len(sides[0])} and "
+            f"{len(sides[1])} rows)."
+        )
+    return concatenate_datasets(
+        [sides[0].select_columns(["sentence1", "score"]), sides[1].select_columns("sentence2")], axis=1
+    )
+
+
 def read_transfer_task(folder: str | Path, name: str) -> dict[str, LabelledTexts]:
     """The splits of a transfer task: `train` alone, `train` and `test`, or `dev` as well.
 
@@ -103,14 +138,15 @@ def read_transfer_task(folder: str | Path, name: str) -> dict[str, LabelledTexts
     folder = Path(folder)
     if name in BINARY:
         sides = [(_lines(folder / file, "latin-1"), label) for file, label in zip(BINARY[name], (1, 0), strict=True)]
-        return {"train": _labelled([(_spaced(line), label) for lines, label in sides for _, line in lines])}
+        return {"train": _labelled((label, line) for lines, label in sides for _, line in lines)}
     if name == "SST2":
         home = folder / "SST" / "binary"
         return {split: _labelled(_sst(home / f"sentiment-{split}")) for split in ("train", "dev", "test")}
     if name == "TREC":
         files = {"train": "train_5500.label", "test": "TREC_10.label"}
         return {split: _labelled(_trec(folder / "TREC" / file)) for split, file in files.items()}
-    return {split: _mrpc(folder / "MRPC" / f"msr_paraphrase_{split}.txt") for split in ("train", "test")}
+    files = {split: folder / "MRPC" / f"msr_paraphrase_{split}.txt" for split in ("train", "test")}
+    return {split: _labelled(_mrpc(file)) for split, file in files.items()}
 
 
 def _read_subset(home: Path, subset: str) -> ScoredPairs:
@@ -130,32 +166,30 @@ def _scored(file: Path, rows: Sequence, *, first: int, second: int, score: int) 
     return ScoredPairs(*map(list, zip(*found, strict=True)))
 
 
-def _sst(file: Path) -> list[tuple[str, int]]:
-    return [(_spaced(text), _number(file, number, label, int)) for number, (text, label) in _rows(file, columns=2)]
+def _sst(file: Path) -> Iterator[tuple[int, str]]:
+    for number, (text, label) in _rows(file, columns=2):
+        yield _number(file, number, label, int), text
 
 
-def _trec(file: Path) -> list[tuple[str, int]]:
-    rows = []
+def _trec(file: Path) -> Iterator[tuple[int, str]]:
     for number, line in _lines(file, "latin-1"):
         label, _, rest = line.partition(":")
         if label not in TREC_CLASSES or " " not in rest:
             raise ValueError(f"{file}, line {number}: expected CLASS:subclass text, but found {line[:60]!r}.")
-        rows.append((_spaced(rest.split(" ", 1)[1]), TREC_CLASSES.index(label)))
-    return rows
+        yield TREC_CLASSES.index(label), rest.split(" ", 1)[1]
 
 
-def _mrpc(file: Path) -> LabelledTexts:
-    rows = list(_rows(file, columns=5))[1:]
-    made = [(_spaced(row[3]), _spaced(row[4]), _number(file, number, row[0], int)) for number, row in rows]
-    made.sort(key=lambda row: (_words(row[0]), _words(row[1]), row[2]))
-    first, second, labels = map(list, zip(*made, strict=True))
-    return LabelledTexts(first, labels, second)
+def _mrpc(file: Path) -> Iterator[tuple[int, str, str]]:
+    for number, row in list(_rows(file, columns=5))[1:]:
+        yield _number(file, number, row[0], int), row[3], row[4]
 
 
-def _labelled(rows: list[tuple[str, int]]) -> LabelledTexts:
-    rows = sorted(rows, key=lambda row: (_words(row[0]), row[1]))
-    texts, labels = map(list, zip(*rows, strict=True))
-    return LabelledTexts(texts, labels)
+def _labelled(rows: Iterable[tuple]) -> LabelledTexts:
+    """Rows of a label and its texts, in SentEval's order."""
+    spaced = [(label, *map(_spaced, texts)) for label, *texts in rows]
+    spaced.sort(key=lambda row: (*(len(text.split()) for text in row[1:]), row[0]))
+    labels, texts, *second = map(list, zip(*spaced, strict=True))
+    return LabelledTexts(texts, labels, *second)
 
 
 def _lines(file: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
@@ -189,7 +223,3 @@ def _number(file: Path, number: int, text: str, kind: Callable[[str], float]) ->
 
 def _spaced(text: str) -> str:
     return " ".join(text.split())
-
-
-def _words(text: str) -> int:
-    return len(text.split())

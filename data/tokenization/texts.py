@@ -105,15 +105,8 @@ def _label_type(dataset: Dataset, labels: str | None, are_of_words: bool) -> Val
 class _TextTokenization(Tokenization):
     """From texts, pairs of them or lists of words, and their labels.
 
-    Attributes:
-        text: column of texts, or of lists of words if `is_words`.
-        text_pair: column of second texts.
-        is_words: whether words are given.
-        labels: column of labels.
-        label_type: of the column `labels` of the result.
-        token_types: whether the student's token types are asked for.
-        teacher_token_types: likewise, the teacher's.
-        align: whether words are matched between the two tokenizers.
+    Attributes are as the arguments of `tokenize`, but that `text` names the column of words if `is_words`, and that
+    `label_type` is the type of the labels of the result.
     """
 
     text: str
@@ -161,19 +154,16 @@ class _TextTokenization(Tokenization):
                 raise ValueError(f"Row {index} must hold {kind} in the column {self.text!r}, but holds {value!r}.")
         if any(value is None or not "".join(value).strip() for value in texts):
             return False
-        self._check_labels(row, index)
-        return True
-
-    def _check_labels(self, row: dict[str, Any], index: int) -> None:
-        labels = row[self.labels] if self.labels else ()
+        if not self.labels:
+            return True
+        labels = row[self.labels]
         if labels is None:
             raise ValueError(f"Row {index} has no label (None in the column {self.labels!r}). Leave such rows out.")
-        if not (self.labels and self.is_words):
-            return
-        if len(labels) != len(row[self.text]):
+        if self.is_words and len(labels) != len(row[self.text]):
             raise ValueError(f"Row {index} has {len(row[self.text])} words, but {len(labels)} labels.")
-        if not all(isinstance(label, int) for label in labels):
+        if self.is_words and not all(isinstance(label, int) for label in labels):
             raise ValueError(f"Row {index}: labels of words must be whole numbers (class indices), but are {labels}.")
+        return True
 
     def _encode(self, encoder: Encoder, rows: list[dict[str, Any]]) -> list[EncodedRow]:
         texts = [row[self.text] for row in rows]

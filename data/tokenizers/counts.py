@@ -30,11 +30,7 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Dataset) -> torch.Te
         ValueError: a slow tokenizer.
     """
     require_fast(tokenizer)
-    return torch.from_numpy(count_ids(counting_tokenizer(tokenizer), texts))
-
-
-def count_ids(counter: Tokenizer, texts: Dataset) -> np.ndarray:
-    """As `count_tokens`, by what `counting_tokenizer` made."""
+    counter = counting_tokenizer(tokenizer)
     counts = np.zeros(vocabulary_size(counter), dtype=np.int64)
     with tqdm(total=texts.num_rows * texts.num_columns, desc="Counting tokens", unit=" texts") as bar:
         for batch in text_batches(texts):
@@ -42,7 +38,7 @@ def count_ids(counter: Tokenizer, texts: Dataset) -> np.ndarray:
             ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int64)
             counts += np.bincount(ids, minlength=len(counts))
             bar.update(len(batch))
-    return counts
+    return torch.from_numpy(counts)
 
 
 def counting_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:

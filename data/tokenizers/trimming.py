@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from ...modeling.vocabularies import require_fast
-from .counts import count_ids, counting_tokenizer
+from .counts import count_tokens, counting_tokenizer
 
 # What may be set on a tokenizer after it was made, and is then not saved with it.
 _SETTINGS = (
@@ -63,7 +63,7 @@ def trim_tokenizer(
         )
     model = _MODELS[kind](backend["model"])
     counter = counting_tokenizer(tokenizer)
-    counts = count_ids(counter, texts)
+    counts = count_tokens(tokenizer, texts).numpy()
     if not counts.any():
         raise ValueError("There is no text to trim a tokenizer to.")
 
