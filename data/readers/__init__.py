@@ -6,7 +6,6 @@ from .datasets import (
     folded,
     format_of,
     load_splits,
-    named_errors,
     read_dataset,
     read_texts,
 )

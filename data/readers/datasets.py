@@ -56,8 +56,7 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
     if path.is_file():
         if split is not None:
             raise ValueError(f"{source} is a file and has no split {split!r}. Pass split=None.")
-        with named_errors(path):
-            return _read_file(path, columns)
+        return _read_file(path, columns)
     found = load_splits(source)
     if isinstance(found, Dataset):
         if split is not None:
@@ -212,11 +211,12 @@ def convert(path: Path, rows: Callable, **arguments) -> Dataset:
     """
     # By default the cache goes by the arguments, and a file that has changed would give the rows it had before.
     name = fingerprint(sha256_of(path), rows.__name__, format_of(path), path.suffix, arguments)
-    return Dataset.from_generator(partial(rows, path, **arguments), fingerprint=name)
+    with _named_errors(path):
+        return Dataset.from_generator(partial(rows, path, **arguments), fingerprint=name)
 
 
 @contextmanager
-def named_errors(path: Path) -> Iterator[None]:
+def _named_errors(path: Path) -> Iterator[None]:
     """Take off the wrapping that datasets puts around what went wrong, and see that the file is named."""
     try:
         yield
@@ -240,10 +240,9 @@ def _read_file(path: Path, columns: Sequence[str] | None) -> Dataset:
         return convert(path, table_rows, columns=None if columns is None else list(columns))
     if kind == ".jsonl":
         return convert(path, json_rows)
-    if kind == ".parquet":
-        return Dataset.from_parquet(str(path))
-    if kind == ".arrow":
-        return Dataset.from_file(str(path))
+    if kind in (".parquet", ".arrow"):
+        with _named_errors(path):
+            return Dataset.from_parquet(str(path)) if kind == ".parquet" else Dataset.from_file(str(path))
     raise ValueError(
         f"{path} has none of the formats that can be read: {', '.join(_FORMATS)}, of which text files may also be "
         "compressed (.gz)."

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from .datasets import convert, distinct, folded, named_errors, select, sift, text_columns
+from .datasets import convert, distinct, folded, select, sift, text_columns
 from .text_files import parallel_rows
 
 logger = logging.getLogger(__name__)
@@ -71,8 +71,7 @@ def _read(source: str) -> Dataset:
     if path.exists() or "+" not in source:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {source} (in {Path.cwd()}).")
-        with named_errors(path):
-            return convert(path, parallel_rows)
+        return convert(path, parallel_rows)
     first, _, second = source.partition("+")
     sides = [concatenate_datasets(text_columns(side)) for side in (first, second)]
     if len(sides[0]) != len(sides[1]):

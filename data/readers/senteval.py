@@ -1,6 +1,7 @@
 """Sentences that people have scored or labelled: SentEval's data, and tables of pairs like it.
 
-SentEval's data (https://github.com/facebookresearch/SentEval, data/downstream) is read as its download script leaves it.
+SentEval's data is read as its download script leaves it, in https://github.com/facebookresearch/SentEval's folder
+data/downstream.
 """
 
 from __future__ import annotations

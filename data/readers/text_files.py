@@ -42,15 +42,15 @@ def table_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dic
     """
     rows = _fields(file)
     names = list(columns) if columns is not None else _header(file, *next(rows))
-    empty = True
+    row = None
     for number, fields in rows:
         if len(fields) != len(names):
             raise ValueError(
                 f"{file}:{number}: this row has {len(fields)} columns, expected {len(names)} ({', '.join(names)})."
             )
-        empty = False
-        yield dict(zip(names, fields, strict=True))
-    if empty:
+        row = dict(zip(names, fields, strict=True))
+        yield row
+    if row is None:
         raise ValueError(f"{file} has a header row ({', '.join(names)}), but no rows below it.")
 
 
@@ -94,17 +94,22 @@ def labelled_rows(
     Yields:
         The columns, and `line`, the row's number in the file, from 1.
     """
-    filled = ((number, fields) for number, fields in _tsv_fields(file) if len(fields) > 1 or fields[0].strip())
-    empty = True
-    for number, fields in _without_header(filled):
+    row, is_first = None, True
+    for number, fields in _tsv_fields(file):
+        if len(fields) == 1 and not fields[0].strip():
+            continue
+        is_header = is_first and len(fields) > 1 and fields[-1].strip().lower() in _LABEL_COLUMNS
+        is_first = False
+        if is_header:
+            continue
         if len(fields) < len(columns) or (len(fields) > len(columns) and not more):
             raise ValueError(
                 f"{file}:{number}: this row has {len(fields)} columns, expected {len(columns)} ({', '.join(columns)}), "
                 f"with a tab between them.{hint}"
             )
-        empty = False
-        yield dict(zip(columns, fields, strict=False)) | {"line": number}
-    if empty:
+        row = dict(zip(columns, fields, strict=False)) | {"line": number}
+        yield row
+    if row is None:
         raise ValueError(f"{file} holds no rows.")
 
 
@@ -116,18 +121,17 @@ def parallel_rows(file: Path) -> Iterator[dict[str, Any]]:
     Yields:
         `source` and `target`.
     """
-    empty = True
-    for number, fields in _tsv_fields(file):
-        source, *targets = fields
+    row = None
+    for number, (source, *targets) in _tsv_fields(file):
         if not targets and source.strip():
             raise ValueError(
                 f"{file}:{number}: this row has no translation: expected a sentence, a tab and its translation, but it "
                 f"is {source[:60]!r}."
             )
         for target in targets:
-            empty = False
-            yield {"source": source, "target": target}
-    if empty:
+            row = {"source": source, "target": target}
+            yield row
+    if row is None:
         raise ValueError(f"{file} holds no rows.")
 
 
@@ -177,13 +181,6 @@ def _header(file: Path, number: int, names: list[str]) -> list[str]:
             "has no header row, pass the names of its columns."
         )
     return names
-
-
-def _without_header(rows: NumberedFields) -> NumberedFields:
-    number, fields = next(rows, (0, []))
-    if number and (len(fields) == 1 or fields[-1].strip().lower() not in _LABEL_COLUMNS):
-        yield number, fields
-    yield from rows
 
 
 def _fields(file: Path) -> NumberedFields:

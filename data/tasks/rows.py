@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from ..fingerprints import fingerprint
-from ..readers import conll_rows, convert, format_of, labelled_rows, named_errors, read_dataset
+from ..readers import conll_rows, convert, format_of, labelled_rows, read_dataset
 from .sources import CONLL, FORMATS, TABLES, Source
 from .tags import split_languages, to_iob2
 
@@ -98,11 +98,10 @@ def read_labelled(source: Source, schema: RowSchema) -> LabelledRows:
         found = _labelled_rows_of_dataset(source, read_dataset(data) if ending else data, schema)
     elif ending not in (formats := FORMATS if schema.is_tagging else TABLES):
         raise ValueError(f"{source.name}: labelled rows for {schema.kind} are read from files of {', '.join(formats)}.")
+    elif schema.is_tagging:
+        found = LabelledRows(source, convert(data, tagged_rows))
     else:
-        with named_errors(data):
-            tagging = schema.is_tagging
-            rows = convert(data, tagged_rows) if tagging else convert(data, classified_rows, texts=list(schema.texts))
-        found = LabelledRows(source, rows)
+        found = LabelledRows(source, convert(data, classified_rows, texts=list(schema.texts)))
     rows = found.rows
     if ending == ".tsv" and (blank := rows[-1]["line"] - rows[0]["line"] + 1 - len(rows)):
         logger.warning("%s: %d blank lines between rows were skipped.", source.name, blank)
@@ -126,8 +125,7 @@ def read_unlabelled(source: Source, schema: RowSchema) -> Dataset:
     if isinstance(data, Path):
         ending = format_of(data)
         if ending == ".tsv":
-            with named_errors(data):
-                return convert(data, labelled_rows, columns=columns, more=True).select_columns(columns)
+            return convert(data, labelled_rows, columns=columns, more=True).select_columns(columns)
         if ending == ".txt" and schema.pairs:
             raise ValueError(
                 f"{source.name}: a .txt file holds one text per line, expected pairs. Write them into a .tsv file, "

@@ -116,8 +116,13 @@ def read_task(
     }
     if "dev" not in splits:
         splits = _hold_out(splits)
-    if schema.is_tagging:
-        _check_dev(splits["dev"], names)
+    if OUTSIDE in names and schema.is_tagging:
+        outside = names.index(OUTSIDE)
+        if all(label == outside for labels in splits["dev"]["labels"] for label in labels):
+            raise ValueError(
+                f"All tags of the dev split ({len(splits['dev'])} rows) are {OUTSIDE}, so no model can be selected by "
+                "it. Name files with tagged spans by dev=."
+            )
     _warn_of_repetitions(splits, schema)
     if sources["transfer"]:
         texts = concatenate_datasets([read_unlabelled(source, schema) for source in sources["transfer"]])
@@ -141,17 +146,6 @@ def _hold_out(splits: dict[str, Dataset]) -> dict[str, Dataset]:
     parted = splits["train"].train_test_split(count, seed=0)
     logger.warning("There is no dev split: %d of %d training rows are held out for it.", count, rows)
     return splits | {"train": parted["train"], "dev": parted["test"]}
-
-
-def _check_dev(dev: Dataset, names: tuple[str, ...]) -> None:
-    if OUTSIDE not in names:
-        return
-    outside = names.index(OUTSIDE)
-    if all(label == outside for labels in dev["labels"] for label in labels):
-        raise ValueError(
-            f"All tags of the dev split ({len(dev)} rows) are {OUTSIDE}, so no model can be selected by it. Name "
-            "files with tagged spans by dev=."
-        )
 
 
 def _warn_of_repetitions(splits: dict[str, Dataset], schema: RowSchema) -> None:
