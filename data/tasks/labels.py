@@ -51,25 +51,19 @@ def label_names(
 def number_labels(part: LabelledRows, schema: RowSchema, names: tuple[str, ...]) -> Dataset:
     """The rows with ids in place of names, or with numbers if there are no names."""
     value = Value("int32") if names else Value("float64")
-    labels = {"labels": List(value) if schema.is_tagging else value}
-    features = {name: schema.features[name] for name in schema.texts} | labels | {"language": Value("string")}
-    ids = {name: index for index, name in enumerate(names)}
-    entry_language = part.source.language
+    columns = {name: part.rows.features[name] for name in (*schema.texts, "labels", "language")}
+    number = {name: index for index, name in enumerate(names)}.__getitem__ if names else float
 
-    def number(labels: list[Any], languages: list[str]) -> dict[str, list[Any]]:
-        if schema.is_tagging:
-            numbers = [[ids[tag] for tag in row] for row in labels]
-        else:
-            numbers = [ids[label] if ids else float(label) for label in labels]
-        return {"labels": numbers, "language": [language or entry_language for language in languages]}
+    def numbered(labels: list[Any]) -> dict[str, list[Any]]:
+        return {"labels": [list(map(number, row)) if schema.is_tagging else number(row) for row in labels]}
 
     return part.rows.with_format(None).map(
-        number,
-        input_columns=["labels", "language"],
+        numbered,
+        input_columns=["labels"],
         batched=True,
-        remove_columns=[name for name in part.rows.column_names if name not in features],
-        features=Features(features),
-        new_fingerprint=fingerprint(part.rows, "numbered", schema, names, entry_language),
+        remove_columns=[name for name in part.rows.column_names if name not in columns],
+        features=Features(columns | {"labels": List(value) if schema.is_tagging else value}),
+        new_fingerprint=fingerprint(part.rows, "numbered", names),
         desc="Numbering labels",
     )
 

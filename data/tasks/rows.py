@@ -99,9 +99,10 @@ def read_labelled(source: Source, schema: RowSchema) -> LabelledRows:
     elif ending not in (formats := FORMATS if schema.is_tagging else TABLES):
         raise ValueError(f"{source.name}: labelled rows for {schema.kind} are read from files of {', '.join(formats)}.")
     elif schema.is_tagging:
-        found = LabelledRows(source, convert(data, tagged_rows))
+        found = LabelledRows(source, convert(data, tagged_rows, language=source.language))
     else:
-        found = LabelledRows(source, convert(data, classified_rows, texts=list(schema.texts)))
+        texts = list(schema.texts)
+        found = LabelledRows(source, convert(data, classified_rows, texts=texts, language=source.language))
     rows = found.rows
     if ending == ".tsv" and (blank := rows[-1]["line"] - rows[0]["line"] + 1 - len(rows)):
         logger.warning("%s: %d blank lines between rows were skipped.", source.name, blank)
@@ -156,21 +157,21 @@ def joined_words(dataset: Dataset, words: str = "words") -> Dataset:
     )
 
 
-def tagged_rows(file: Path) -> Iterator[dict[str, Any]]:
+def tagged_rows(file: Path, language: str) -> Iterator[dict[str, Any]]:
     """Sentences of a TSV file (words, a tab, tags; both with single spaces) or of a CoNLL file."""
     rows = _tagged_table_rows(file) if format_of(file) == ".tsv" else conll_rows(file)
     for row in rows:
-        yield row | _tag_columns(row["words"], row["labels"], f"{file}:{row['line']}")
+        yield row | _tag_columns(row["words"], row["labels"], language, f"{file}:{row['line']}")
 
 
-def classified_rows(file: Path, texts: list[str]) -> Iterator[dict[str, Any]]:
+def classified_rows(file: Path, texts: list[str], language: str) -> Iterator[dict[str, Any]]:
     """Rows of a TSV file: one or two texts, and a label."""
     hint = "" if len(texts) > 1 else " Pairs of texts take pairs=True."
     for row in labelled_rows(file, [*texts, "label"], hint=hint):
         label = row.pop("label").strip()
         if not label:
             raise ValueError(f"{file}:{row['line']}: expected a label behind the last tab, but there is none.")
-        yield row | {"labels": label, "language": ""}
+        yield row | {"labels": label, "language": language}
 
 
 def _tagged_table_rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -188,7 +189,7 @@ def _tagged_table_rows(file: Path) -> Iterator[dict[str, Any]]:
         )
 
 
-def _tag_columns(words: list[str], tags: list[str], place: str) -> dict[str, Any]:
+def _tag_columns(words: list[str], tags: list[str], language: str, place: str) -> dict[str, Any]:
     """The columns of `RowSchema.features` that the tags of one sentence make, given as they were read."""
     if len(words) != len(tags) or not words:
         raise ValueError(f"{place}: {len(words)} words, but {len(tags)} tags, expected one tag for each word.")
@@ -196,7 +197,7 @@ def _tag_columns(words: list[str], tags: list[str], place: str) -> dict[str, Any
     if len(languages) > 1:
         raise ValueError(f"{place}: tags of several languages in one sentence: {', '.join(sorted(languages))}.")
     tags, opened, iob2_only = to_iob2(tags)
-    return {"labels": tags, "language": "".join(languages), "opened": opened, "iob2_only": iob2_only}
+    return {"labels": tags, "language": "".join(languages) or language, "opened": opened, "iob2_only": iob2_only}
 
 
 def _labelled_rows_of_dataset(source: Source, dataset: Dataset, schema: RowSchema) -> LabelledRows:
@@ -228,9 +229,9 @@ def _labelled_rows_of_dataset(source: Source, dataset: Dataset, schema: RowSchem
             place = source.place(index + 1)
             if None in found:
                 raise ValueError(f"{place}: this row has a label, but no text.")
-            made = {"labels": labels[0], "language": ""}
+            made = {"labels": labels[0], "language": source.language}
             if schema.is_tagging:
-                made = _tag_columns(found[0], labels, place)
+                made = _tag_columns(found[0], labels, source.language, place)
             rows.append(dict(zip(schema.texts, found, strict=True)) | made | {"line": index + 1})
         return {column: [row[column] for row in rows] for column in schema.features}
 
@@ -241,7 +242,7 @@ def _labelled_rows_of_dataset(source: Source, dataset: Dataset, schema: RowSchem
         batched=True,
         remove_columns=dataset.column_names,
         features=schema.features,
-        new_fingerprint=fingerprint(dataset, schema, texts, column, names),
+        new_fingerprint=fingerprint(dataset, schema, texts, column, names, source.language),
         desc="Reading labels",
     )
     if unlabelled := len(dataset) - len(rows):
