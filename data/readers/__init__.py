@@ -9,10 +9,9 @@ from .datasets import (
     read_dataset,
     read_texts,
 )
-from .docstrings import DocstringCorpus, docstring_corpus
+from .docstrings import DocstringCorpus, docstring_corpus, passages
 from .groups import read_groups
 from .parallel import both_sides, read_parallel
-from .passages import passages
 from .senteval import (
     STS_TASKS,
     TRANSFER_TASKS,

@@ -152,15 +152,12 @@ def select(rows: Dataset, indices: np.ndarray) -> Dataset:
 
 
 def text_columns(source: str) -> list[Dataset]:
-    """The columns of one source that hold text, each as a dataset with the column `text`.
-
-    Args:
-        source: see `read_texts`.
-
-    Raises:
-        ValueError: see `read_texts`.
-    """
-    name, wanted = _split_off_columns(source)
+    """The columns of one source of `read_texts` that hold text, each as a dataset with the column `text`."""
+    name, colon, named = source.rpartition(":")
+    wanted = named.split(",")
+    if not colon or Path(source).expanduser().exists():
+        # A colon in the name of a file that exists is its own.
+        name, wanted = source, ["text"]
     names = None
     if all(column.isdecimal() for column in wanted):
         path = Path(name).expanduser()
@@ -247,14 +244,6 @@ def _read_file(path: Path, columns: Sequence[str] | None) -> Dataset:
         f"{path} has none of the formats that can be read: {', '.join(_FORMATS)}, of which text files may also be "
         "compressed (.gz)."
     )
-
-
-def _split_off_columns(source: str) -> tuple[str, list[str]]:
-    """`"pairs.tsv:en,de"` -> `("pairs.tsv", ["en", "de"])`; a colon in the name of a file that exists is its own."""
-    name, colon, columns = source.rpartition(":")
-    if not colon or Path(source).expanduser().exists():
-        return source, ["text"]
-    return name, columns.split(",")
 
 
 def folded(text: str) -> str:

@@ -15,6 +15,7 @@ import sysconfig
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,10 @@ _SENTENCE_END = re.compile(
 _WORD = re.compile(r"""["'(\[`*]*[A-Za-z]+(?:['/-][A-Za-z]+)*["')\]`*]*[.,;:!?]*["')]*""")
 
 _LONGEST_SENTENCE = 60
+
+_CLAUSE_END = re.compile(r"(?<=[,;:])\s")
+
+_SHORTEST_CLAUSE = 4
 
 
 class Docstring(NamedTuple):
@@ -96,6 +101,32 @@ def docstring_corpus(seed: int = 0, root: str | os.PathLike | None = None) -> Do
     ]
     sides = _sides(docstrings, seed)
     return DocstringCorpus(_split(sentences, ("text",), sides), _split(pairs, ("summary", "details"), sides))
+
+
+def passages(sentences: Dataset, source: str) -> Dataset:
+    """Sentences, their clauses, and every two neighbours joined.
+
+    A student that sees few texts many times learns them by heart: more passes bring it no nearer to its teacher on
+    other texts. Other cuts of the same text do.
+
+    Args:
+        sentences: a column `text` of one sentence per row, in the order of reading, and a column `source`.
+        source: column that tells where a sentence comes from; two of different sources are not joined.
+
+    Returns:
+        A column `text` of distinct passages: the sentences in their order, then their clauses of at least four words
+        (what stands between commas, semicolons and colons), then the pairs.
+    """
+    texts, sources = sentences["text"][:], sentences[source][:]
+    clauses = [
+        clause for text in texts for clause in _CLAUSE_END.split(text) if len(clause.split()) >= _SHORTEST_CLAUSE
+    ]
+    pairs = [
+        f"{first} {second}"
+        for (first, here), (second, there) in pairwise(zip(texts, sources, strict=True))
+        if here == there
+    ]
+    return Dataset.from_dict({"text": list(dict.fromkeys([*texts, *clauses, *pairs]))})
 
 
 def read_docstrings(root: str | os.PathLike) -> Iterator[Docstring]:

@@ -8,6 +8,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,12 @@ def table_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dic
         columns: names of the columns of a file without a header row; without them the first row is the header.
     """
     rows = _fields(file)
-    names = list(columns) if columns is not None else _header(file, *next(rows))
+    number, names = (0, list(columns)) if columns is not None else next(rows)
+    if columns is None and ("" in names or len(set(names)) < len(names)):
+        raise ValueError(
+            f"{file}:{number}: a header row must give every column a name of its own, but holds {names}. If the file "
+            "has no header row, pass the names of its columns."
+        )
     row = None
     for number, fields in rows:
         if len(fields) != len(names):
@@ -143,28 +149,25 @@ def conll_rows(file: Path) -> Iterator[dict[str, Any]]:
     Yields:
         `words`, `labels`, and `line`, the number of the sentence's first line, from 1.
     """
-    sentence: dict[str, Any] = {}
     width, separator = 0, None
-    for number, line in enumerate(_lines(file), 1):
-        line = _without_line_end(line)
-        if not line.strip() or line.startswith("-DOCSTART-"):
-            if sentence:
-                yield sentence
-            sentence = {}
+    lines = ((number, _without_line_end(line)) for number, line in enumerate(_lines(file), 1))
+    for is_between, sentence in groupby(lines, lambda row: not row[1].strip() or row[1].startswith("-DOCSTART-")):
+        if is_between:
             continue
-        separator = separator or ("\t" if "\t" in line else " ")
-        fields = line.split("\t") if separator == "\t" else [field for field in line.split(" ") if field]
-        width = width or len(fields)
-        if len(fields) != width or width < 2 or not (fields[0] and fields[-1].strip()):
-            raise ValueError(
-                f"{file}:{number}: expected {max(width, 2)} columns with a {'space' if separator == ' ' else 'tab'} "
-                f"between them, the word first and its tag last, but this line is {line[:60]!r}."
-            )
-        sentence = sentence or {"words": [], "labels": [], "line": number}
-        sentence["words"].append(fields[0])
-        sentence["labels"].append(fields[-1].strip())
-    if sentence:
-        yield sentence
+        first_line, words, labels = None, [], []
+        for number, line in sentence:
+            first_line = first_line or number
+            separator = separator or ("\t" if "\t" in line else " ")
+            fields = line.split("\t") if separator == "\t" else [field for field in line.split(" ") if field]
+            width = width or len(fields)
+            if len(fields) != width or width < 2 or not (fields[0] and fields[-1].strip()):
+                raise ValueError(
+                    f"{file}:{number}: expected {max(width, 2)} columns with a {'space' if separator == ' ' else 'tab'}"
+                    f" between them, the word first and its tag last, but this line is {line[:60]!r}."
+                )
+            words.append(fields[0])
+            labels.append(fields[-1].strip())
+        yield {"words": words, "labels": labels, "line": first_line}
     if width == 0:
         raise ValueError(f"{file} holds no sentences.")
 
@@ -172,15 +175,6 @@ def conll_rows(file: Path) -> Iterator[dict[str, Any]]:
 def first_row(file: Path) -> list[str]:
     """The first row of a TSV or CSV file, be it a header or not."""
     return next(_fields(file))[1]
-
-
-def _header(file: Path, number: int, names: list[str]) -> list[str]:
-    if "" in names or len(set(names)) < len(names):
-        raise ValueError(
-            f"{file}:{number}: a header row must give every column a name of its own, but holds {names}. If the file "
-            "has no header row, pass the names of its columns."
-        )
-    return names
 
 
 def _fields(file: Path) -> NumberedFields:

@@ -91,12 +91,7 @@ def _declared(
 
 
 def _read_labels(file: str | Path) -> tuple[str, ...]:
-    """Names of labels, one per line, in the order of their ids.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a label twice, an empty line among them, several columns.
-    """
+    """Names of labels, one per line, in the order of their ids."""
     labels: list[str] = []
     for number, row in enumerate(text_rows(Path(file).expanduser()), 1):
         label = row["text"].strip(" ")
