@@ -133,9 +133,9 @@ def read_unlabelled(source: Source, schema: RowSchema) -> Dataset:
                 "with a tab between the texts."
             )
         if ending in CONLL and ending != ".txt":
-            return joined_words(read_labelled(source, RowSchema("tagging", pairs=False)).rows)
+            return joined_words(convert(data, tagged_rows, language=source.language))
         data = read_dataset(data)
-    if schema.is_tagging and any(column in data.column_names for column in _WORD_COLUMNS):
+    if schema.is_tagging and _first_of(_WORD_COLUMNS, data):
         return joined_words(data, *_text_columns(source.name, data, schema))
     found = _text_columns(source.name, data, RowSchema("classification", schema.pairs))
     data = data.select_columns(list(found)).rename_columns(dict(zip(found, columns, strict=True)))
