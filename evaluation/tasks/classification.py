@@ -111,10 +111,9 @@ def _scored(
 ) -> Score:
     """Score all rows, and those of each language."""
     _check_lengths(gold, predicted)
-    if languages is not None and len(languages) != len(gold):
-        raise ValueError(f"Each row needs a language, but there are {len(gold)} rows and {len(languages)} languages.")
+    check_languages(languages, len(gold))
     rows = defaultdict(list)
-    for index, language in enumerate(languages if languages is not None else ()):
+    for index, language in enumerate(() if languages is None else languages):
         rows[language].append(index)
     by_language = {}
     for language, own in rows.items():
@@ -123,6 +122,12 @@ def _scored(
         except ValueError as error:
             raise ValueError(f"Language {language!r}: {error}") from None
     return score(range(len(gold)), by_language=by_language)
+
+
+def check_languages(languages: Sequence[str] | None, rows: int) -> None:
+    """Refuse languages, if there are any, that are not one for each row."""
+    if languages is not None and len(languages) != rows:
+        raise ValueError(f"Each row needs a language, but there are {rows} rows and {len(languages)} languages.")
 
 
 def _check_lengths(gold: np.ndarray, predicted: np.ndarray) -> None:
