@@ -44,12 +44,7 @@ def write_labels(axes: Axes, labels: Sequence[Label], avoid: Iterable[tuple[floa
 
     Every label takes the cheapest of `PLACES`: where it covers least of points, of other labels and of what is outside
     the axes, nearby if it can. Then each chooses again, twice, knowing where the others are. Limits and position of
-    the axes must be final.
-
-    Args:
-        axes: where to write.
-        labels: what to write.
-        avoid: further points to keep free, in data coordinates.
+    the axes must be final. `avoid` holds further points to keep free, in data coordinates.
     """
     reach = CLEARANCE * _pixels_per_point(axes)
     points = [axes.transData.transform((label.x, label.y)) for label in labels]
@@ -65,15 +60,7 @@ def write_labels(axes: Axes, labels: Sequence[Label], avoid: Iterable[tuple[floa
 
 
 def spread(positions: Sequence[float], gap: float) -> np.ndarray:
-    """Move positions apart until neighbours are at least `gap` from each other, by the least sum of squares.
-
-    Args:
-        positions: in any order.
-        gap: least distance.
-
-    Returns:
-        New positions, in the order of the old ones.
-    """
+    """Move positions, in any order, until neighbours are at least `gap` apart, by the least sum of squares."""
     order = np.argsort(positions, kind="stable")
     steps = gap * np.arange(len(order))
     moved = np.empty(len(order))
@@ -93,13 +80,9 @@ def _boxes(axes: Axes, label: Label, point: np.ndarray) -> np.ndarray:
 
 
 def _costs(axes: Axes, point: np.ndarray, boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """`[places]`, in square pixels; whole ones, for rounding is not to choose among places that are equally good.
+    """`[places]`, the cost of each place of a point's label.
 
-    Args:
-        axes: where to write.
-        point: what the label belongs to, in pixels.
-        boxes: of the label's words at each place.
-        taken: `[boxes, 4]`, what to keep free.
+    `boxes` are those of its words at each place, `taken` (`[boxes, 4]`) are to be kept free, all in pixels.
     """
     pixels = _pixels_per_point(axes)
     outside = _shared_area(boxes, boxes) - _shared_area(boxes, axes.bbox.extents)
@@ -111,6 +94,7 @@ def _costs(axes: Axes, point: np.ndarray, boxes: np.ndarray, taken: np.ndarray) 
     crossed = ((taken[:, :2] <= at) & (at <= taken[:, 2:])).all(-1) & leaves[..., None]
     distance = np.abs(PLACES).max(1) - NEAR
     extra = DISTANCE_COST * distance + CROSSING_COST * crossed.sum((1, 2)) * (distance > 0)
+    # In whole square pixels: rounding errors are not to choose among places that are equally good.
     return np.rint(covered + extra * pixels**2)
 
 

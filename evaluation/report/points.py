@@ -40,7 +40,7 @@ def draw_models(axes: Axes, report: Report, values: Sequence[float | None]) -> N
         if value
     }
     _scale_right(axes, [x for x, _ in points.values()], report)
-    axes.set_ylim(*_padded([row.quality[report.metric] for row in report.rows]))
+    axes.set_ylim(*_limits([row.quality[report.metric] for row in report.rows]))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if report.teacher:
         axes.axhline(report.teacher.quality[report.metric], color=INK, linewidth=0.8, linestyle=(0, (1, 4)))
@@ -108,11 +108,9 @@ def _overlapping(axes: Axes, points: Mapping[int, Point]) -> list[list[int]]:
     places = {index: axes.transData.transform(point) for index, point in points.items()}
     for index, place in places.items():
         near = (g for g in groups if np.linalg.norm(places[g[0]] - place) < MARKER / 2 * DPI / 72)
-        group = next(near, None)
-        if group is None:
-            groups.append([index])
-        else:
-            group.append(index)
+        if (group := next(near, None)) is None:
+            groups.append(group := [])
+        group.append(index)
     return groups
 
 
@@ -126,13 +124,13 @@ def _scale_right(axes: Axes, values: list[float], report: Report) -> None:
     number_log_axis(axes.xaxis, LogLocator(subs=(1,) if wide else (1, 3)))
 
 
-def _draw_arrow(axes: Axes, start: Point, end: Point) -> list[Point]:
-    """Show what training did. Returns points along the arrow; none if it would be shorter than its head."""
+def _draw_arrow(axes: Axes, start: Point, end: Point) -> np.ndarray:
+    """Show what training did. Returns points along the arrow, `[points, 2]`; none if it is shorter than its head."""
     if np.linalg.norm(np.subtract(*axes.transData.transform([start, end]))) < 40 * DPI / 72:
-        return []
+        return np.empty((0, 2))
     arrow = {"arrowstyle": "-|>", "color": PALETTE[0], "linewidth": 1.6, "shrinkA": 8, "shrinkB": 8}
     axes.annotate("", xy=end, xytext=start, arrowprops=arrow | {"mutation_scale": 14})
-    return list(zip(np.linspace(start[0], end[0], 15), np.linspace(start[1], end[1], 15), strict=True))
+    return np.linspace(start, end, 15)
 
 
 def _describe(row: ModelRow, report: Report, separator: str) -> str:
@@ -146,7 +144,7 @@ def _color(row: ModelRow, report: Report) -> str:
     return PALETTE[0] if row is report.student else INK if row.role == Role.TEACHER else FAINT
 
 
-def _padded(values: list[float]) -> Point:
+def _limits(values: list[float]) -> Point:
     """Limits with room for labels above and below; at least a tenth of the values apart."""
     low, high = min(values), max(values)
     reach = max(high - low, 0.1 * max(abs(low), abs(high)), 1e-3)
