@@ -1,4 +1,4 @@
-"""Judged models to a report: their speed is measured here."""
+"""From models whose quality is known to a report: their speed is measured here."""
 
 from __future__ import annotations
 

@@ -80,7 +80,8 @@ def probe(
         both = np.concatenate([features, dev[0]]), np.concatenate([labels, dev[1]])
         side = np.repeat([-1, 0], [len(labels), len(dev[1])])  # -1: never held out
         chosen = _search(STRENGTHS, PredefinedSplit(side), refit=False).fit(*both)
-        dev_score, classifier = chosen.best_score_, _classifier(**chosen.best_params_).fit(features, labels)
+        dev_score = chosen.best_score_
+        classifier = chosen.estimator.set_params(**chosen.best_params_).fit(features, labels)
     found = classifier.predict(test[0])
     f1 = float(f1_score(test[1], found)) if set(np.unique(labels)) == {0, 1} else None
     return ProbeScores(float(dev_score), float(accuracy_score(test[1], found)), f1)
@@ -92,11 +93,8 @@ def pair_features(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _search(strengths: tuple[float, ...], cv: StratifiedKFold | PredefinedSplit, refit: bool = True) -> GridSearchCV:
-    return GridSearchCV(_classifier(), {"C": list(strengths)}, scoring="accuracy", cv=cv, refit=refit)
-
-
-def _classifier(**settings: float) -> LogisticRegression:
-    return LogisticRegression(max_iter=1000, **settings)
+    classifier = LogisticRegression(max_iter=1000)
+    return GridSearchCV(classifier, {"C": list(strengths)}, scoring="accuracy", cv=cv, refit=refit)
 
 
 def _folds(labels: np.ndarray, folds: int) -> StratifiedKFold:

@@ -141,6 +141,7 @@ def entity_scores(
     by_type = scores_by(lambda entity: entity.tag, sorted({entity.tag for entity in of_gold | of_predicted}))
     by_language = {}
     if languages is not None:
+        languages = list(languages)  # a column of a dataset is slow to index
         of_all = scores_by(lambda entity: languages[entity.sent_id], dict.fromkeys(languages))
         by_language = {language: score for language, score in of_all.items() if score.support}
         if without := [language for language in of_all if language not in by_language]:
