@@ -23,11 +23,6 @@ class OnnxModel:
         file: its name: `model.onnx` or `model-int8.onnx`.
         threads: for one operator; as many as PyTorch uses if None.
 
-    Attributes:
-        path: of the file.
-        config: the model's configuration.
-        device: the CPU.
-
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: onnxruntime is not installed.

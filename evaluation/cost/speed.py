@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 
@@ -64,24 +64,21 @@ def compare_speed(
     full = [[texts[(b * batch_size + i) % len(texts)] for i in range(batch_size)] for b in range(batches)]
     alone = [[texts[i % len(texts)]] for i in range(singles)]
     names = list(encoders)
-    batch_seconds: dict[str, list[float]] = {name: [] for name in names}
-    single_seconds: dict[str, list[float]] = {name: [] for name in names}
+    # name -> for each round, the seconds of a text in full batches, and those of a text alone.
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            measured = _seconds(encoders[name], full), _seconds(encoders[name], alone)
+            in_batches, singly = _seconds(encoders[name], full), _seconds(encoders[name], alone)
             if turn > 0:
-                batch_seconds[name].append(measured[0] / (batch_size * batches))
-                single_seconds[name].append(measured[1] / singles)
-    return {
-        name: Speed(
-            sentences_per_second=1 / statistics.median(batch_seconds[name]),
-            milliseconds=1000 * statistics.median(single_seconds[name]),
-            speedup=_median_ratio(batch_seconds[names[0]], batch_seconds[name]),
-            latency_speedup=_median_ratio(single_seconds[names[0]], single_seconds[name]),
-        )
-        for name in names
-    }
+                seconds[name].append((in_batches / (batch_size * batches), singly / singles))
+    measured = {name: np.array(times) for name, times in seconds.items()}
+    speeds = {}
+    for name, own in measured.items():
+        in_batches, singly = np.median(own, axis=0).tolist()
+        ratios = np.median(measured[names[0]] / own, axis=0).tolist()
+        speeds[name] = Speed(1 / in_batches, 1000 * singly, *ratios)
+    return speeds
 
 
 def describe_machine(device: torch.device | str = "cpu") -> str:
@@ -109,10 +106,6 @@ def _seconds(encoder: Callable[[list[str]], object], calls: list[list[str]]) -> 
     for texts in calls:
         encoder(texts)
     return now() - start
-
-
-def _median_ratio(reference: list[float], other: list[float]) -> float:
-    return statistics.median(r / o for r, o in zip(reference, other, strict=True))
 
 
 def _cpu_name() -> str:

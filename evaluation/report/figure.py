@@ -13,28 +13,12 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
 from .label_placement import spread
-from .points import draw_models, key_height, megabytes, sentences_per_second, write_key
+from .points import draw_models, key_height, write_key
 from .report import Report
-from .style import DPI, FAINT, HAIRLINE, INK, PALETTE
-
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 12,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    # A name may hold dollar signs.
-    "text.parse_math": False,
-}
+from .style import DPI, FAINT, HAIRLINE, INK, PALETTE, STYLE, number_log_axis
 
 # The page, in inches.
 WIDTH = 12.0
@@ -54,22 +38,24 @@ def draw(report: Report) -> Figure:
     with style.context(["default", STYLE]):
         measured = textwrap.wrap(report.measured, 132)
         heading = HEADING + HEADING_LINE * len(measured)
-        models = POINTS_HEIGHT + key_height(report, WIDTH)
+        key = key_height(report, WIDTH)
+        models = POINTS_HEIGHT + key
         height = heading + models + (BETWEEN + LOSS_HEIGHT) * bool(report.losses) + MARGIN_BOTTOM
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
         _write_heading(figure, report.title, measured)
-        panels = [(megabytes, "←  megabytes")]
+        panels = {"←  megabytes": [row.footprint.megabytes for row in report.rows]}
         if any(row.speed for row in report.rows):
-            panels.append((sentences_per_second, "sentences per second  →"))
+            speeds = [row.speed and row.speed.sentences_per_second for row in report.rows]
+            panels["sentences per second  →"] = speeds
         width = (WIDTH - MARGIN_LEFT - MARGIN_RIGHT + GUTTER) / len(panels) - GUTTER
-        for column, (measure, name) in enumerate(panels):
+        for column, (name, values) in enumerate(panels.items()):
             axes = _add_axes(figure, MARGIN_LEFT + column * (width + GUTTER), heading, width, POINTS_HEIGHT)
-            draw_models(axes, report, measure)
-            axes.set_xlabel(name)
+            draw_models(axes, report, values)
+            axes.set(xlabel=name, title="" if column else f"↑  {report.metric}")
             axes.tick_params(labelleft=column == 0)
-            axes.set_title(f"↑  {report.metric}" if column == 0 else "", loc="left", fontsize=12)
-        write_key(figure, report, left=MARGIN_LEFT, top=heading + POINTS_HEIGHT + MARGIN_BOTTOM)
+        if key:
+            write_key(figure, report, left=MARGIN_LEFT, top=heading + POINTS_HEIGHT + MARGIN_BOTTOM)
         if report.losses:
             width = WIDTH - MARGIN_LEFT - MARGIN_RIGHT - LOSS_LABELS
             axes = _add_axes(figure, MARGIN_LEFT, heading + models + BETWEEN, width, LOSS_HEIGHT)
@@ -97,14 +83,17 @@ def _write_heading(figure: Figure, title: str, measured: list[str]) -> None:
 def _draw_losses(axes: Axes, report: Report) -> None:
     """One line per objective, and their sum where there are several."""
     steps = [entry["step"] for entry in report.losses]
-    curves = {name: _curve(report, name) for name in _curve_names(report)}
-    positive = [value for curve in curves.values() for value in curve if value > 0]
-    if positive and not any(value <= 0 for curve in curves.values() for value in curve):
-        _use_log_scale(axes, positive)
-    axes.grid(axis="y", color=HAIRLINE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.set_title("training loss", loc="left", fontsize=12)
-    axes.set_xlabel("step")
+    names = list(dict.fromkeys(name for entry in report.losses for name in entry if name.startswith("loss_")))
+    if len(names) != 1:
+        names.append("loss")
+    # As float64, None is NaN, and leaves a gap.
+    curves = {name: np.array([entry.get(name) for entry in report.losses], dtype=np.float64) for name in names}
+    values = np.concatenate(list(curves.values()))
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0:
+        axes.set(yscale="log", ylim=(values.min() / 1.15, values.max() * 1.15))
+        number_log_axis(axes.yaxis, _log_ticks(values.max() / values.min()))
+    axes.set(title="training loss", xlabel="step")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10)))
     colors = {name: INK if name == "loss" else PALETTE[i % len(PALETTE)] for i, name in enumerate(curves)}
     for name, curve in curves.items():
@@ -113,24 +102,6 @@ def _draw_losses(axes: Axes, report: Report) -> None:
     axes.set_xlim(0, max(steps))
     _mark_epochs(axes, report)
     _label_curves(axes, steps, curves, colors)
-
-
-def _curve_names(report: Report) -> list[str]:
-    names = list(dict.fromkeys(name for entry in report.losses for name in entry if name.startswith("loss_")))
-    return names if len(names) == 1 else [*names, "loss"]
-
-
-def _curve(report: Report, name: str) -> list[float]:
-    values = (entry.get(name) for entry in report.losses)
-    return [float("nan") if value is None else value for value in values]
-
-
-def _use_log_scale(axes: Axes, values: list[float]) -> None:
-    axes.set_yscale("log")
-    axes.set_ylim(min(values) / 1.15, max(values) * 1.15)
-    axes.yaxis.set_major_locator(_log_ticks(max(values) / min(values)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _log_ticks(span: float) -> Locator:
@@ -149,21 +120,16 @@ def _mark_epochs(axes: Axes, report: Report) -> None:
             axes.axvline(epoch * last["step"] / epochs, color=HAIRLINE, linewidth=0.8, zorder=0)
 
 
-def _label_curves(axes: Axes, steps: list[float], curves: dict[str, list[float]], colors: dict[str, str]) -> None:
+def _label_curves(axes: Axes, steps: list[float], curves: dict[str, np.ndarray], colors: dict[str, str]) -> None:
     """Name each line at its right end, with its last value."""
-    ends = {}
-    for name, curve in curves.items():
-        known = [(step, value) for step, value in zip(steps, curve, strict=True) if np.isfinite(value)]
-        if known:
-            ends[name] = known[-1]
-    heights = [axes.transData.transform(end)[1] for end in ends.values()]
+    last = {name: np.flatnonzero(np.isfinite(curve))[-1] for name, curve in curves.items() if np.isfinite(curve).any()}
+    heights = [axes.transData.transform((steps[at], curves[name][at]))[1] for name, at in last.items()]
     apart = spread(heights, gap=1.5 * 12 * DPI / 72)
-    for (name, (_, value)), wanted in zip(ends.items(), apart, strict=True):
+    for (name, at), wanted in zip(last.items(), apart, strict=True):
         label = "weighted sum" if name == "loss" and len(curves) > 1 else name.removeprefix("loss_").replace("_", " ")
-        up = (wanted - axes.bbox.y0) / axes.bbox.height
         axes.annotate(
-            f"{label}  {value:.3g}",
-            (1, up),
+            f"{label}  {curves[name][at]:.3g}",
+            (1, (wanted - axes.bbox.y0) / axes.bbox.height),
             xycoords="axes fraction",
             xytext=(10, 0),
             textcoords="offset points",

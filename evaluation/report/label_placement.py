@@ -19,7 +19,7 @@ NEAR = 12
 
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
-PLACES = tuple((reach * right, reach * up) for reach in (NEAR, 32, 60, 90) for right, up in SIDES)
+PLACES = np.array([(reach * right, reach * up) for reach in (NEAR, 32, 60, 90) for right, up in SIDES])
 
 # What a place costs besides the area that it covers, in square points: for each point of distance, and for each tenth
 # of its line that runs over something.
@@ -39,55 +39,28 @@ class Label(NamedTuple):
     color: str
 
 
-class _Option(NamedTuple):
-    """One place for a label.
-
-    Attributes:
-        place: its offset from its point, in typographic points.
-        box: left, bottom, right and top edge of its words, in pixels.
-        line: `[points, 2]`, points along the line that leads to it, in pixels.
-    """
-
-    place: tuple[int, int]
-    box: np.ndarray
-    line: np.ndarray
-
-
 def write_labels(axes: Axes, labels: Sequence[Label], avoid: Iterable[tuple[float, float]] = ()) -> None:
     """Write each label near its point, with a thin line to it where it cannot be next to it.
 
     Every label takes the cheapest of `PLACES`: where it covers least of points, of other labels and of what is outside
     the axes, nearby if it can. Then each chooses again, twice, knowing where the others are. Limits and position of
-    the axes must be final.
-
-    Args:
-        axes: where to write.
-        labels: what to write.
-        avoid: further points to keep free, in data coordinates.
+    the axes must be final. `avoid` holds further points to keep free, in data coordinates.
     """
-    marked = [(label.x, label.y) for label in labels]
     reach = CLEARANCE * _pixels_per_point(axes)
-    kept_free = [_square(axes.transData.transform(point), reach) for point in [*marked, *avoid]]
-    options = [_options(axes, label) for label in labels]
-    chosen: dict[int, _Option] = {}
+    points = [axes.transData.transform((label.x, label.y)) for label in labels]
+    kept_free = [np.concatenate([at - reach, at + reach]) for at in (*points, *map(axes.transData.transform, avoid))]
+    boxes = [_boxes(axes, label, point) for label, point in zip(labels, points, strict=True)]
+    chosen: dict[int, int] = {}
     for _ in range(3):
-        for i in range(len(labels)):
-            taken = np.array(kept_free + [option.box for j, option in chosen.items() if j != i])
-            chosen[i] = min(options[i], key=lambda option, taken=taken: _cost(option, taken, axes))
+        for i, point in enumerate(points):
+            taken = np.array(kept_free + [boxes[j][place] for j, place in chosen.items() if j != i])
+            chosen[i] = int(_costs(axes, point, boxes[i], taken).argmin())
     for i, label in enumerate(labels):
-        _write(axes, label, chosen[i].place)
+        _write(axes, label, PLACES[chosen[i]])
 
 
 def spread(positions: Sequence[float], gap: float) -> np.ndarray:
-    """Move positions apart until neighbours are at least `gap` from each other, by the least sum of squares.
-
-    Args:
-        positions: in any order.
-        gap: least distance.
-
-    Returns:
-        New positions, in the order of the old ones.
-    """
+    """Move positions, in any order, until neighbours are at least `gap` apart, by the least sum of squares."""
     order = np.argsort(positions, kind="stable")
     steps = gap * np.arange(len(order))
     moved = np.empty(len(order))
@@ -95,66 +68,58 @@ def spread(positions: Sequence[float], gap: float) -> np.ndarray:
     return moved
 
 
-def _options(axes: Axes, label: Label) -> list[_Option]:
-    point = axes.transData.transform((label.x, label.y))
+def _boxes(axes: Axes, label: Label, point: np.ndarray) -> np.ndarray:
+    """`[places, 4]`: left, bottom, right and top edge of a label's words at each of `PLACES`, in pixels."""
+    sample = axes.text(0, 0, label.text, linespacing=LINE_SPACING)
+    extent = sample.get_window_extent()
+    sample.remove()
     # Some room around the words, so that two labels never touch.
-    size = np.add(_text_size(axes, label.text), (8, 2))
-    options = []
-    for place in PLACES:
-        offset = np.multiply(place, _pixels_per_point(axes))
-        center = point + offset + np.sign(place) * size / 2
-        line = point + np.linspace(0.1, 1, 10)[:, None] * offset
-        # The point's own surroundings are no obstacle to its line.
-        line = line[np.abs(line - point).max(1) > CLEARANCE * _pixels_per_point(axes)]
-        options.append(_Option(place, np.concatenate([center - size / 2, center + size / 2]), line))
-    return options
+    size = np.add(extent.size, (8, 2))
+    centers = point + PLACES * _pixels_per_point(axes) + np.sign(PLACES) * size / 2
+    return np.concatenate([centers - size / 2, centers + size / 2], axis=1)
 
 
-def _cost(option: _Option, taken: np.ndarray, axes: Axes) -> int:
-    """In square pixels; whole ones, for rounding is not to choose among places that are equally good."""
-    outside = _shared_area(option.box, option.box) - _shared_area(option.box, axes.bbox.extents)
-    covered = _shared_area(option.box, taken).sum() + outside
-    points = option.line[:, None]
-    crossed = ((taken[:, :2] <= points) & (points <= taken[:, 2:])).all(-1).sum()
-    distance = max(map(abs, option.place)) - NEAR
-    extra = DISTANCE_COST * distance + CROSSING_COST * crossed * (distance > 0)
-    return round(float(covered + extra * _pixels_per_point(axes) ** 2))
+def _costs(axes: Axes, point: np.ndarray, boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """`[places]`, the cost of each place of a point's label.
+
+    `boxes` are those of its words at each place, `taken` (`[boxes, 4]`) are to be kept free, all in pixels.
+    """
+    pixels = _pixels_per_point(axes)
+    outside = _shared_area(boxes, boxes) - _shared_area(boxes, axes.bbox.extents)
+    covered = _shared_area(boxes[:, None], taken).sum(1) + outside
+    # `[places, points, 2]`: the line that leads to each place. The point's own surroundings are no obstacle to it.
+    line = np.linspace(0.1, 1, 10)[:, None] * PLACES[:, None] * pixels
+    leaves = np.abs(line).max(-1) > CLEARANCE * pixels
+    at = (point + line)[:, :, None]
+    crossed = ((taken[:, :2] <= at) & (at <= taken[:, 2:])).all(-1) & leaves[..., None]
+    distance = np.abs(PLACES).max(1) - NEAR
+    extra = DISTANCE_COST * distance + CROSSING_COST * crossed.sum((1, 2)) * (distance > 0)
+    # In whole square pixels: rounding errors are not to choose among places that are equally good.
+    return np.rint(covered + extra * pixels**2)
 
 
-def _write(axes: Axes, label: Label, place: tuple[int, int]) -> None:
-    right, up = place
+def _write(axes: Axes, label: Label, place: np.ndarray) -> None:
+    right, up = np.sign(place).tolist()
     line = {"arrowstyle": "-", "color": label.color, "linewidth": 0.8, "shrinkB": CLEARANCE - 1}
     axes.annotate(
         label.text,
         (label.x, label.y),
-        xytext=place,
+        xytext=tuple(place),
         textcoords="offset points",
-        ha={0: "center", 1: "left", -1: "right"}[int(np.sign(right))],
-        va={0: "center", 1: "bottom", -1: "top"}[int(np.sign(up))],
+        ha={0: "center", 1: "left", -1: "right"}[right],
+        va={0: "center", 1: "bottom", -1: "top"}[up],
         color=label.color,
         linespacing=LINE_SPACING,
         annotation_clip=False,
         # Lines that pass below a label are not to run through its words.
         path_effects=[withStroke(linewidth=3, foreground="white")],
-        arrowprops=line if max(map(abs, place)) > NEAR else None,
+        arrowprops=line if np.abs(place).max() > NEAR else None,
     )
 
 
-def _text_size(axes: Axes, text: str) -> tuple[float, float]:
-    """Width and height in pixels."""
-    sample = axes.text(0, 0, text, linespacing=LINE_SPACING)
-    box = sample.get_window_extent()
-    sample.remove()
-    return box.width, box.height
-
-
-def _square(point: np.ndarray, reach: float) -> np.ndarray:
-    return np.concatenate([point - reach, point + reach])
-
-
-def _shared_area(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Area that `box` shares with each box of `others` (`[..., 4]`)."""
-    sides = np.minimum(box[2:], others[..., 2:]) - np.maximum(box[:2], others[..., :2])
+def _shared_area(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Area that each of `boxes` (`[..., 4]`) shares with the one of `others` beside it."""
+    sides = np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(boxes[..., :2], others[..., :2])
     return sides.clip(min=0).prod(-1)
 
 

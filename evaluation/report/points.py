@@ -6,16 +6,16 @@ A few models are named beside their points. More of them are numbered there, and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from .label_placement import Label, write_labels
 from .report import ModelRow, Report, Role, number, percent
-from .style import DPI, FAINT, HAIRLINE, INK, PALETTE
+from .style import DPI, FAINT, INK, PALETTE, number_log_axis
 
 Point = tuple[float, float]
 
@@ -32,26 +32,16 @@ KEY_LINE, KEY_LETTER = 0.27, 0.105
 WIDEST_LINEAR = 10
 
 
-def megabytes(row: ModelRow) -> float:
-    """What is to the right in the first panel."""
-    return row.footprint.megabytes
-
-
-def sentences_per_second(row: ModelRow) -> float | None:
-    """What is to the right in the second panel."""
-    return row.speed and row.speed.sentences_per_second
-
-
-def draw_models(axes: Axes, report: Report, measure: Callable[[ModelRow], float | None]) -> None:
-    """One point per model: `measure` to the right, the report's metric upwards."""
+def draw_models(axes: Axes, report: Report, values: Sequence[float | None]) -> None:
+    """One point per model that has a value: the value to the right, the report's metric upwards."""
     points = {
-        index: (measure(row), row.quality[report.metric]) for index, row in enumerate(report.rows) if measure(row)
+        index: (value, row.quality[report.metric])
+        for index, (row, value) in enumerate(zip(report.rows, values, strict=True))
+        if value
     }
     _scale_right(axes, [x for x, _ in points.values()], report)
-    axes.set_ylim(*_padded([row.quality[report.metric] for row in report.rows]))
+    axes.set_ylim(*_limits([row.quality[report.metric] for row in report.rows]))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.grid(axis="y", color=HAIRLINE, linewidth=0.8)
-    axes.set_axisbelow(True)
     if report.teacher:
         axes.axhline(report.teacher.quality[report.metric], color=INK, linewidth=0.8, linestyle=(0, (1, 4)))
     before, after = None, None
@@ -77,9 +67,7 @@ def key_height(report: Report, width: float) -> float:
 
 
 def write_key(figure: Figure, report: Report, left: float, top: float) -> None:
-    """Number and name of every model, unless the names stand beside the points; from a place in inches."""
-    if _names_fit(report):
-        return
+    """Number and name of every model, from a place in inches."""
     width, height = figure.get_size_inches()
     columns = _key_columns(report, width)
     lines = math.ceil(len(report.rows) / columns)
@@ -120,11 +108,9 @@ def _overlapping(axes: Axes, points: Mapping[int, Point]) -> list[list[int]]:
     places = {index: axes.transData.transform(point) for index, point in points.items()}
     for index, place in places.items():
         near = (g for g in groups if np.linalg.norm(places[g[0]] - place) < MARKER / 2 * DPI / 72)
-        group = next(near, None)
-        if group is None:
-            groups.append([index])
-        else:
-            group.append(index)
+        if (group := next(near, None)) is None:
+            groups.append(group := [])
+        group.append(index)
     return groups
 
 
@@ -133,25 +119,22 @@ def _scale_right(axes: Axes, values: list[float], report: Report) -> None:
         axes.set_xlim(0, 1.3 * max(values))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         return
-    axes.set_xscale("log")
-    axes.set_xlim(min(values) / 1.6, 1.6 * max(values))
+    axes.set(xscale="log", xlim=(min(values) / 1.6, 1.6 * max(values)))
     wide = max(values) > 500 * min(values)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 3)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
+    number_log_axis(axes.xaxis, LogLocator(subs=(1,) if wide else (1, 3)))
 
 
-def _draw_arrow(axes: Axes, start: Point, end: Point) -> list[Point]:
-    """Show what training did. Returns points along the arrow; none if it would be shorter than its head."""
+def _draw_arrow(axes: Axes, start: Point, end: Point) -> np.ndarray:
+    """Show what training did. Returns points along the arrow, `[points, 2]`; none if it is shorter than its head."""
     if np.linalg.norm(np.subtract(*axes.transData.transform([start, end]))) < 40 * DPI / 72:
-        return []
+        return np.empty((0, 2))
     arrow = {"arrowstyle": "-|>", "color": PALETTE[0], "linewidth": 1.6, "shrinkA": 8, "shrinkB": 8}
     axes.annotate("", xy=end, xytext=start, arrowprops=arrow | {"mutation_scale": 14})
-    return list(zip(np.linspace(start[0], end[0], 15), np.linspace(start[1], end[1], 15), strict=True))
+    return np.linspace(start, end, 15)
 
 
 def _describe(row: ModelRow, report: Report, separator: str) -> str:
-    share = report.kept(row)
+    share = report.share_of_teacher(row)
     compared = "" if share is None or row is report.teacher else f" ({percent(share)})"
     return f"{row.name}{separator}{number(row.quality[report.metric])}{compared}"
 
@@ -161,7 +144,7 @@ def _color(row: ModelRow, report: Report) -> str:
     return PALETTE[0] if row is report.student else INK if row.role == Role.TEACHER else FAINT
 
 
-def _padded(values: list[float]) -> Point:
+def _limits(values: list[float]) -> Point:
     """Limits with room for labels above and below; at least a tenth of the values apart."""
     low, high = min(values), max(values)
     reach = max(high - low, 0.1 * max(abs(low), abs(high)), 1e-3)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from numbers import Real
+from typing import Any
 
 from ..cost import Footprint, Speed
 
@@ -44,6 +45,22 @@ class ModelRow:
         if wrong := {metric: value for metric, value in self.quality.items() if not math.isfinite(value)}:
             raise ValueError(f"A report of {self.name!r} cannot be made of {wrong}: metrics must be finite numbers.")
 
+    @classmethod
+    def of(
+        cls, name: str, role: Role, model: Any, quality: Mapping[str, float], footprint: Footprint | None = None
+    ) -> ModelRow:
+        """Describe a model whose speed is not measured yet.
+
+        Args:
+            name, role, quality: as of the row.
+            model: a `PreTrainedModel`; or anything with a `config`, if `footprint` is given.
+            footprint: measured on `model` if None.
+        """
+        # The layers of a BiLSTM, which has no attention heads, say nothing beside a transformer's.
+        has_attention = getattr(model.config, "num_attention_heads", True)
+        layers = model.config.num_hidden_layers if has_attention else None
+        return cls(name, role, quality, footprint or Footprint.of(model), layers=layers)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -77,7 +94,7 @@ class Report:
         """The model that the report is about: the last student (in PyTorch), or the last model if there is none."""
         return next((row for row in reversed(self.rows) if row.role == Role.STUDENT), self.rows[-1])
 
-    def kept(self, row: ModelRow) -> float | None:
+    def share_of_teacher(self, row: ModelRow) -> float | None:
         """A model's value of `metric` as a share of the teacher's; None where a share means nothing."""
         teacher = self.teacher
         if teacher is None or teacher.quality[self.metric] <= 0:
@@ -91,7 +108,7 @@ class Report:
         value = f"{self.metric} {number(student.quality[self.metric])}"
         if teacher is None or student is teacher:
             return f"{student.name}: {value}, {millions(student.footprint.parameters)} parameters"
-        share = self.kept(student)
+        share = self.share_of_teacher(student)
         if share is None:
             result = f"{value} (teacher {number(teacher.quality[self.metric])})"
         else:

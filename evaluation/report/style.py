@@ -1,4 +1,9 @@
-"""Colours and resolution of a report's picture."""
+"""Colours and resolution of a report's picture, and the axes that its panels share."""
+
+from __future__ import annotations
+
+from matplotlib.axis import Axis
+from matplotlib.ticker import Locator, NullLocator
 
 INK, FAINT, HAIRLINE = "#2b2b2b", "#6e6e6e", "#dcdcdc"
 
@@ -7,3 +12,33 @@ INK, FAINT, HAIRLINE = "#2b2b2b", "#6e6e6e", "#dcdcdc"
 PALETTE = ("#0072B2", "#D55E00", "#117733", "#AA4499", "#332288", "#882255")
 
 DPI = 150
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 12,
+    "text.color": INK,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": HAIRLINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    # A name may hold dollar signs.
+    "text.parse_math": False,
+}
+
+
+def number_log_axis(axis: Axis, ticks: Locator) -> None:
+    """Print plain numbers at the ticks of a logarithmic axis, and draw no others."""
+    axis.set_major_locator(ticks)
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_locator(NullLocator())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from .report import ModelRow, Report, millions, number
 
-MISSING = "-"
+MISSING, SHARE = "-", "% of teacher"
 
 # With more models than this, columns of their names would be wider than a terminal.
 MOST_SIDE_BY_SIDE = 4
@@ -16,32 +15,31 @@ MOST_SIDE_BY_SIDE = 4
 # Letters of a heading in one line, unless a column is wider than that anyway.
 NARROW = 7
 
-
-class _Measure(NamedTuple):
-    """Something to tell of every model.
-
-    Attributes:
-        label: what it is called.
-        heading: the same in fewer letters, for the head of a narrow column.
-        values: one for each model, as they are to be printed.
-    """
-
-    label: str
-    heading: str
-    values: list[str]
+# Labels in fewer letters, for the heads of narrow columns.
+HEADINGS = {
+    "parameters": "params",
+    "outside embeddings": "outside embed.",
+    "fewer parameters": "fewer params",
+    "megabytes": "MB",
+    "sentences/s": "sent./s",
+    "speed-up": "speed up",
+    "ms for one sentence": "ms for one",
+    "speed-up, one sentence": "speed up, one",
+}
 
 
 def text_table(report: Report) -> str:
     """The title, an aligned table of at most some 110 columns and how it was measured, as plain text."""
-    measures = _measures(report)
+    cells = _cells(report)
     if _is_side_by_side(report):
-        head, *body = aligned(_cells(report, measures), gap=3)
+        head, *body = aligned(cells, gap=3)
         heads = [head]
     else:
-        columns = [_wrapped(measure) for measure in measures]
+        headings = HEADINGS | {f"{report.metric}, {SHARE}": SHARE}
+        columns = [_wrapped(headings.get(label, label), values) for label, *values in zip(*cells, strict=True)]
         height = max(map(len, columns))
-        heading = [["", *line] for line in zip(*([""] * (height - len(c)) + c for c in columns), strict=True)]
-        lines = aligned([*heading, *_cells(report, measures)[1:]], gap=2)
+        heading = zip(*([""] * (height - len(column)) + column for column in columns), strict=True)
+        lines = aligned([*heading, *cells[1:]], gap=2)
         heads, body = lines[:height], lines[height:]
     rule = "-" * len(heads[0])
     measured = textwrap.fill(report.measured, max(len(rule), 72))
@@ -51,7 +49,7 @@ def text_table(report: Report) -> str:
 def markdown_table(report: Report) -> str:
     """The table in GitHub's Markdown, without title."""
     # A pipe would end a cell.
-    head, *body = [[cell.replace("|", r"\|") for cell in cells] for cells in _cells(report, _measures(report))]
+    head, *body = [[cell.replace("|", r"\|") for cell in cells] for cells in _cells(report)]
     alignment = [":---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, alignment, *body))
 
@@ -66,52 +64,39 @@ def _is_side_by_side(report: Report) -> bool:
     return len(report.rows) <= MOST_SIDE_BY_SIDE
 
 
-def _cells(report: Report, measures: list[_Measure]) -> list[list[str]]:
-    """Head and body of the table, with a line for each measure or, of many models, for each model."""
-    table = [["", *(row.name for row in report.rows)], *([measure.label, *measure.values] for measure in measures)]
-    return table if _is_side_by_side(report) else [list(line) for line in zip(*table, strict=True)]
+def _wrapped(heading: str, values: Sequence[str]) -> list[str]:
+    width = max(NARROW, *map(len, values))
+    return textwrap.wrap(heading, width, break_long_words=False, break_on_hyphens=False)
 
 
-def _wrapped(measure: _Measure) -> list[str]:
-    width = max(NARROW, *map(len, measure.values))
-    return textwrap.wrap(measure.heading, width, break_long_words=False, break_on_hyphens=False)
+def _cells(report: Report) -> list[Sequence[str]]:
+    """Head and body of the table, with a line for each measure or, of many models, for each model.
 
+    A measure that no model has a value for is left out.
+    """
+    teacher = report.teacher
 
-def _measures(report: Report) -> list[_Measure]:
-    """All there is to tell, without what no model has a value for."""
+    def share(row: ModelRow) -> str | None:
+        kept = report.share_of_teacher(row)
+        return None if kept is None else f"{100 * kept:.1f}"
 
-    def measure(label: str, show: Callable[[ModelRow], str | None], heading: str | None = None) -> _Measure:
-        return _Measure(label, heading or label, [show(row) or MISSING for row in report.rows])
-
-    measures = [measure("layers", lambda row: row.layers and str(row.layers))]
-    for metric in dict.fromkeys([report.metric, *(metric for row in report.rows for metric in row.quality)]):
-        measures.append(measure(metric, lambda row, m=metric: number(row.quality[m]) if m in row.quality else None))
-        if metric == report.metric:
-            measures.append(measure(f"{metric}, % of teacher", lambda row: _share(row, report), "% of teacher"))
-    measures += [
-        measure("parameters", lambda row: millions(row.footprint.parameters), "params"),
-        measure(
-            "outside embeddings", lambda row: millions(row.footprint.parameters_without_embeddings), "outside embed."
-        ),
-        measure("fewer parameters", lambda row: _compression(row, report), "fewer params"),
-        measure("megabytes", lambda row: f"{row.footprint.megabytes:.1f}", "MB"),
-        measure("sentences/s", lambda row: row.speed and f"{row.speed.sentences_per_second:,.0f}", "sent./s"),
-        measure("speed-up", lambda row: row.speed and f"{row.speed.speedup:.2f}x", "speed up"),
-        measure("ms for one sentence", lambda row: row.speed and f"{row.speed.milliseconds:.1f}", "ms for one"),
-        measure(
-            "speed-up, one sentence", lambda row: row.speed and f"{row.speed.latency_speedup:.2f}x", "speed up, one"
-        ),
+    measures: list[tuple[str, Callable[[ModelRow], str | None]]] = [
+        ("layers", lambda row: row.layers and str(row.layers)),
     ]
-    return [measure for measure in measures if set(measure.values) != {MISSING}]
-
-
-def _share(row: ModelRow, report: Report) -> str | None:
-    share = report.kept(row)
-    return None if share is None else f"{100 * share:.1f}"
-
-
-def _compression(row: ModelRow, report: Report) -> str | None:
-    """How many times fewer parameters than the teacher's."""
-    if report.teacher is None:
-        return None
-    return f"{report.teacher.footprint.parameters / row.footprint.parameters:.1f}x"
+    for metric in dict.fromkeys([report.metric, *(metric for row in report.rows for metric in row.quality)]):
+        measures.append((metric, lambda row, m=metric: number(row.quality[m]) if m in row.quality else None))
+        if metric == report.metric:
+            measures.append((f"{metric}, {SHARE}", share))
+    measures += [
+        ("parameters", lambda row: millions(row.footprint.parameters)),
+        ("outside embeddings", lambda row: millions(row.footprint.parameters_without_embeddings)),
+        ("fewer parameters", lambda row: teacher and f"{teacher.footprint.parameters / row.footprint.parameters:.1f}x"),
+        ("megabytes", lambda row: f"{row.footprint.megabytes:.1f}"),
+        ("sentences/s", lambda row: row.speed and f"{row.speed.sentences_per_second:,.0f}"),
+        ("speed-up", lambda row: row.speed and f"{row.speed.speedup:.2f}x"),
+        ("ms for one sentence", lambda row: row.speed and f"{row.speed.milliseconds:.1f}"),
+        ("speed-up, one sentence", lambda row: row.speed and f"{row.speed.latency_speedup:.2f}x"),
+    ]
+    lines = [[label, *(show(row) or MISSING for row in report.rows)] for label, show in measures]
+    table = [["", *(row.name for row in report.rows)], *(line for line in lines if set(line[1:]) != {MISSING})]
+    return table if _is_side_by_side(report) else list(zip(*table, strict=True))

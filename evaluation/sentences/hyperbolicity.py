@@ -65,8 +65,9 @@ class Hyperbolicity:
         _check(distances)
         distances = distances.double()
         products = (distances[0] + distances[:, :1] - distances) / 2
-        # One row at a time: at once, the (max, min) product would hold points³ numbers.
-        deltas = [_worst(products, row) for row in range(len(products))]
+        # One x at a time: at once, the (max, min) product would hold points³ numbers. A is symmetric, so y not before x
+        # are enough, and the columns A_zy are rows.
+        deltas = [(torch.minimum(of_x, products[x:]).amax(-1) - of_x[x:]).max() for x, of_x in enumerate(products)]
         return cls(torch.stack(deltas).max().item(), distances.max().item())
 
     @classmethod
@@ -86,9 +87,6 @@ def sample_hyperbolicity(
         samples: vectors of a sample; all, in another order, if there are no more.
         tries: how many samples.
 
-    Returns:
-        What was found in each sample.
-
     Raises:
         ValueError: as `Hyperbolicity.of`.
     """
@@ -99,12 +97,6 @@ def sample_hyperbolicity(
         distances = torch.cdist(chosen, chosen, compute_mode="donot_use_mm_for_euclid_dist")
         found.append(Hyperbolicity.of(distances))
     return found
-
-
-def _worst(products: Tensor, row: int) -> Tensor:
-    """The largest of min(A_xz, A_zy) - A_xy for one x. A is symmetric: later y are enough, and columns are rows."""
-    x, later = products[row], products[row:]
-    return (torch.minimum(x, later).amax(-1) - x[row:]).max()
 
 
 def _check(distances: Tensor) -> None:

@@ -26,6 +26,39 @@ POOLERS = {
 }
 
 
+@dataclass
+class SentenceModel:
+    """An encoder together with what makes embeddings of its outputs."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    pooling: SentencePooling
+
+    @classmethod
+    def load(cls, source: str | Path, pooling: SentencePooling) -> SentenceModel:
+        """Load an encoder in float32, from a folder or by its hub id."""
+        model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+        return cls(model, AutoTokenizer.from_pretrained(source), pooling)
+
+    def embed(self, texts: Sequence[str], progress: bool = False) -> torch.Tensor:
+        """`[texts, dim]`, of unit length if the teacher's are."""
+        embeddings = embed(
+            self.model,
+            self.tokenizer,
+            texts,
+            pooler=self.pooling.pooler,
+            max_length=self.pooling.max_length,
+            progress=progress,
+        )
+        if self.pooling.dense is not None:
+            embeddings = self.pooling.dense(embeddings)
+        return F.normalize(embeddings, dim=-1) if self.pooling.normalize else embeddings
+
+    def with_model(self, model: PreTrainedModel) -> SentenceModel:
+        """Another encoder, used in the same way."""
+        return SentenceModel(model, self.tokenizer, self.pooling)
+
+
 def load_embedder(
     source: str | None, pooler: str | None, max_length: int, *, state_dict: str | None = None, base: str | None = None
 ) -> SentenceModel:
@@ -45,10 +78,33 @@ def load_embedder(
     if state_dict is not None:
         return SentenceModel(load_raw(state_dict, base), AutoTokenizer.from_pretrained(base), named)
     found = read_sentence_pooling(source)
-    model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
     if found is not None and pooler is None:
         named = replace(found, normalize=False, max_length=min(max_length, found.max_length))
-    return SentenceModel(model, AutoTokenizer.from_pretrained(source), named)
+    return SentenceModel.load(source, named)
+
+
+def load_sentence_teacher(
+    source: str | Path, max_length: int, pooler: str | None = None, *, otherwise: str = "mean"
+) -> SentenceModel:
+    """Load a SentenceTransformer's encoder, or any encoder with a pooler named.
+
+    Args:
+        source: folder or hub id.
+        max_length: texts are cut to so many tokens, or to fewer if the teacher's own limit is lower.
+        pooler: which it is to have; a SentenceTransformer says so itself.
+        otherwise: the pooler of one that doesn't say, if `pooler` doesn't either.
+
+    Raises:
+        SystemExit: the teacher has layers after its pooler, which an encoder alone does not run; or it pools otherwise.
+    """
+    pooling = read_sentence_pooling(source) or SentencePooling(
+        pooler or otherwise, normalize=True, max_length=max_length
+    )
+    if pooling.dense is not None:
+        raise SystemExit(f"{source} has Dense layers after its pooler. Its encoder alone would teach something else.")
+    if pooler not in (None, pooling.pooler):
+        raise SystemExit(f"{source} pools by {pooling.pooler!r}, but teacher_pooler {pooler!r} was asked for.")
+    return SentenceModel.load(source, replace(pooling, max_length=min(max_length, pooling.max_length)))
 
 
 def load_raw(file: str, base: str) -> PreTrainedModel:
@@ -89,56 +145,3 @@ def sts_of_each(model: SentenceModel, tables: Mapping[str, Dataset]) -> dict[str
         name: sts_spearman(of_side[name, "sentence1"], of_side[name, "sentence2"], pairs["score"])
         for name, pairs in tables.items()
     }
-
-
-@dataclass
-class SentenceModel:
-    """An encoder together with what makes embeddings of its outputs."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    pooling: SentencePooling
-
-    def embed(self, texts: Sequence[str], progress: bool = False) -> torch.Tensor:
-        """`[texts, dim]`, of unit length if the teacher's are."""
-        embeddings = embed(
-            self.model,
-            self.tokenizer,
-            texts,
-            pooler=self.pooling.pooler,
-            max_length=self.pooling.max_length,
-            progress=progress,
-        )
-        if self.pooling.dense is not None:
-            embeddings = self.pooling.dense(embeddings)
-        return F.normalize(embeddings, dim=-1) if self.pooling.normalize else embeddings
-
-    def with_model(self, model: PreTrainedModel) -> SentenceModel:
-        """Another encoder, used in the same way."""
-        return SentenceModel(model, self.tokenizer, self.pooling)
-
-
-def load_sentence_teacher(
-    source: str | Path, max_length: int, pooler: str | None = None, *, otherwise: str = "mean"
-) -> SentenceModel:
-    """Load a SentenceTransformer's encoder, or any encoder with a pooler named.
-
-    Args:
-        source: folder or hub id.
-        max_length: texts are cut to so many tokens, or to fewer if the teacher's own limit is lower.
-        pooler: which it is to have; a SentenceTransformer says so itself.
-        otherwise: the pooler of one that doesn't say, if `pooler` doesn't either.
-
-    Raises:
-        SystemExit: the teacher has layers after its pooler, which an encoder alone does not run; or it pools otherwise.
-    """
-    pooling = read_sentence_pooling(source) or SentencePooling(
-        pooler or otherwise, normalize=True, max_length=max_length
-    )
-    if pooling.dense is not None:
-        raise SystemExit(f"{source} has Dense layers after its pooler. Its encoder alone would teach something else.")
-    if pooler not in (None, pooling.pooler):
-        raise SystemExit(f"{source} pools by {pooling.pooler!r}, but teacher_pooler {pooler!r} was asked for.")
-    pooling = SentencePooling(pooling.pooler, pooling.normalize, min(max_length, pooling.max_length))
-    model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
-    return SentenceModel(model, AutoTokenizer.from_pretrained(source), pooling)

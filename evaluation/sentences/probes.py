@@ -47,9 +47,8 @@ def probe_by_folds(features: np.ndarray, labels: np.ndarray, *, folds: int = 10)
     Raises:
         ValueError: a class with fewer rows than folds.
     """
-    _check_folds(labels, folds)
-    search = _search(STRENGTHS, _folds(folds))
-    found = cross_validate(search, features, labels, cv=_folds(folds), return_estimator=True)
+    cv = _folds(labels, folds)
+    found = cross_validate(_search(STRENGTHS, cv), features, labels, cv=cv, return_estimator=True)
     dev = np.mean([chosen.best_score_ for chosen in found["estimator"]])
     return ProbeScores(float(dev), float(found["test_score"].mean()))
 
@@ -75,14 +74,14 @@ def probe(
     """
     features, labels = train
     if dev is None:
-        _check_folds(labels, folds)
-        chosen = _search(STRENGTHS_WITH_TEST, _folds(folds)).fit(features, labels)
+        chosen = _search(STRENGTHS_WITH_TEST, _folds(labels, folds)).fit(features, labels)
         dev_score, classifier = chosen.best_score_, chosen.best_estimator_
     else:
         both = np.concatenate([features, dev[0]]), np.concatenate([labels, dev[1]])
         side = np.repeat([-1, 0], [len(labels), len(dev[1])])  # -1: never held out
         chosen = _search(STRENGTHS, PredefinedSplit(side), refit=False).fit(*both)
-        dev_score, classifier = chosen.best_score_, _classifier(**chosen.best_params_).fit(features, labels)
+        dev_score = chosen.best_score_
+        classifier = chosen.estimator.set_params(**chosen.best_params_).fit(features, labels)
     found = classifier.predict(test[0])
     f1 = float(f1_score(test[1], found)) if set(np.unique(labels)) == {0, 1} else None
     return ProbeScores(float(dev_score), float(accuracy_score(test[1], found)), f1)
@@ -94,21 +93,15 @@ def pair_features(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _search(strengths: tuple[float, ...], cv: StratifiedKFold | PredefinedSplit, refit: bool = True) -> GridSearchCV:
-    return GridSearchCV(_classifier(), {"C": list(strengths)}, scoring="accuracy", cv=cv, refit=refit)
+    classifier = LogisticRegression(max_iter=1000)
+    return GridSearchCV(classifier, {"C": list(strengths)}, scoring="accuracy", cv=cv, refit=refit)
 
 
-def _classifier(**settings: float) -> LogisticRegression:
-    return LogisticRegression(max_iter=1000, **settings)
-
-
-def _folds(folds: int) -> StratifiedKFold:
-    return StratifiedKFold(folds, shuffle=True, random_state=SEED)
-
-
-def _check_folds(labels: np.ndarray, folds: int) -> None:
+def _folds(labels: np.ndarray, folds: int) -> StratifiedKFold:
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2 or counts.min() < folds:
         raise ValueError(
             f"{folds} folds need two classes of {folds} rows at least, but the classes {classes.tolist()} have "
             f"{counts.tolist()}. Use fewer folds."
         )
+    return StratifiedKFold(folds, shuffle=True, random_state=SEED)

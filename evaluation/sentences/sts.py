@@ -53,12 +53,7 @@ class StsScores:
 
 
 def sts_scores(embed: Callable[[Sequence[str]], Tensor | np.ndarray], task: Mapping[str, ScoredPairs]) -> StsScores:
-    """Score a model on an STS task.
-
-    Args:
-        embed: texts -> `[texts, dim]`.
-        task: its subsets by name.
-    """
+    """Score a model, given as a function from texts to `[texts, dim]`, on an STS task, given as its named subsets."""
     embedded = {name: (embed(pairs.first), embed(pairs.second), pairs.scores) for name, pairs in task.items()}
     found = {name: sts_spearman(*sides) for name, sides in embedded.items()}
     first, second = (torch.cat([torch.as_tensor(sides[i]) for sides in embedded.values()]) for i in (0, 1))

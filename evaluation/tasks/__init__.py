@@ -3,6 +3,5 @@
 from .calibration import Calibration, CalibrationBin, expected_calibration_error
 from .classification import ClassificationScores, RegressionScores, binary_f1, classification_scores, regression_scores
 from .entities import EntityConfusion, EntityScore, EntityScores, entity_scores
-from .entity_spans import EntitySpan, entity_spans
 from .masked_lm import MaskedModel
-from .prediction import Classifier, Tagger, TagPrediction
+from .prediction import Classifier, EntitySpan, Tagger, TagPrediction, entity_spans

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -59,10 +60,10 @@ def expected_calibration_error(confidences: Sequence[float], correct: Sequence[b
             "words without a probability, and put logits through a softmax."
         )
     edges = np.linspace(0, 1, bins + 1)
-    homes = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, None)
-    members = [homes == home for home in range(bins)]
+    places = np.searchsorted(edges[1:-1], sure)
     filled = tuple(
-        _bin(low, high, sure[own], right[own]) for low, high, own in zip(edges[:-1], edges[1:], members, strict=True)
+        _bin(low, high, sure[places == place], right[places == place])
+        for place, (low, high) in enumerate(pairwise(edges.tolist()))
     )
     distances = [b.count * abs(b.accuracy - b.confidence) for b in filled if b.count]
     return Calibration(sum(distances) / len(sure), filled)
@@ -70,4 +71,4 @@ def expected_calibration_error(confidences: Sequence[float], correct: Sequence[b
 
 def _bin(low: float, high: float, sure: np.ndarray, right: np.ndarray) -> CalibrationBin:
     means = (float(sure.mean()), float(right.mean())) if len(sure) else (None, None)
-    return CalibrationBin(float(low), float(high), len(sure), *means)
+    return CalibrationBin(low, high, len(sure), *means)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -58,16 +57,12 @@ def classification_scores(
     Raises:
         ValueError: no rows, lengths that differ, or a number that is not whole, such as a probability.
     """
-    truth, found = _classes(gold, "gold"), _classes(predicted, "predicted")
 
-    def score(rows: Sequence[int], **languages: dict) -> ClassificationScores:
-        own, others = truth[rows], found[rows]
-        macro_f1 = f1_score(own, others, average="macro")
-        return ClassificationScores(
-            accuracy_score(own, others), float(macro_f1), float(matthews_corrcoef(own, others)), len(rows), **languages
-        )
+    def score(truth: np.ndarray, found: np.ndarray, **languages: dict) -> ClassificationScores:
+        macro_f1, mcc = f1_score(truth, found, average="macro"), matthews_corrcoef(truth, found)
+        return ClassificationScores(accuracy_score(truth, found), float(macro_f1), float(mcc), len(truth), **languages)
 
-    return _scored(score, truth, found, languages)
+    return _scored(score, _classes(gold, "gold"), _classes(predicted, "predicted"), languages)
 
 
 def binary_f1(gold: Sequence[int], predicted: Sequence[int]) -> float:
@@ -96,13 +91,12 @@ def regression_scores(
     Raises:
         ValueError: no rows, lengths that differ, or a side that is constant or not finite: it correlates with nothing.
     """
+
+    def score(truth: np.ndarray, found: np.ndarray, **languages: dict) -> RegressionScores:
+        spearman = rank_correlation(truth, found)  # first: it refuses what has no correlation
+        return RegressionScores(float(pearsonr(truth, found).statistic), spearman, len(truth), **languages)
+
     truth, found = (np.asarray(values, dtype=np.float64) for values in (gold, predicted))
-
-    def score(rows: Sequence[int], **languages: dict) -> RegressionScores:
-        own, others = truth[rows], found[rows]
-        spearman = rank_correlation(own, others)  # first: it refuses what has no correlation
-        return RegressionScores(float(pearsonr(own, others).statistic), spearman, len(rows), **languages)
-
     return _scored(score, truth, found, languages)
 
 
@@ -111,18 +105,22 @@ def _scored(
 ) -> Score:
     """Score all rows, and those of each language."""
     _check_lengths(gold, predicted)
-    if languages is not None and len(languages) != len(gold):
-        raise ValueError(f"Each row needs a language, but there are {len(gold)} rows and {len(languages)} languages.")
-    rows = defaultdict(list)
-    for index, language in enumerate(languages if languages is not None else ()):
-        rows[language].append(index)
+    check_languages(languages, len(gold))
+    languages = np.asarray([] if languages is None else list(languages))
     by_language = {}
-    for language, own in rows.items():
+    for language in dict.fromkeys(languages.tolist()):
+        own = languages == language
         try:
-            by_language[language] = score(own)
+            by_language[language] = score(gold[own], predicted[own])
         except ValueError as error:
             raise ValueError(f"Language {language!r}: {error}") from None
-    return score(range(len(gold)), by_language=by_language)
+    return score(gold, predicted, by_language=by_language)
+
+
+def check_languages(languages: Sequence[str] | None, rows: int) -> None:
+    """Refuse languages, if there are any, that are not one for each row."""
+    if languages is not None and len(languages) != rows:
+        raise ValueError(f"Each row needs a language, but there are {rows} rows and {len(languages)} languages.")
 
 
 def _check_lengths(gold: np.ndarray, predicted: np.ndarray) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean
 
 from seqeval.scheme import IOB2, Entities, Entity
 
 from ..report import aligned
+from .classification import check_languages
 
 logger = logging.getLogger(__name__)
 
@@ -122,30 +124,42 @@ def entity_scores(
             entity at all.
     """
     _check(gold, predicted, languages)
-    truth, found = _entities(gold), _entities(predicted)
+    truth, found = (Entities(rows, IOB2).entities for rows in (gold, predicted))
     if not any(truth):
         raise ValueError(
             f"None of the {len(gold)} gold rows holds an entity (a B- tag), so there is nothing to score. Is this the "
             "right file, and are its tags IOB2 (B-type, I-type, O)?"
         )
-    types = sorted({entity.tag for row in truth + found for entity in row})
-    by_type = {kind: _score(_of_type(truth, kind), _of_type(found, kind)) for kind in types}
-    by_language = _by_language(truth, found, languages) if languages is not None else {}
+    # An entity knows its row, so the entities of all rows make one set.
+    of_gold, of_predicted = set(chain(*truth)), set(chain(*found))
+    correct = of_gold & of_predicted
+
+    def scores_by(name_of: Callable[[Entity], str], names: Iterable[str]) -> dict[str, EntityScore]:
+        counts = [Counter(map(name_of, entities)) for entities in (correct, of_predicted, of_gold)]
+        return {name: EntityScore.of_counts(*(count[name] for count in counts)) for name in names}
+
+    by_type = scores_by(lambda entity: entity.tag, sorted({entity.tag for entity in of_gold | of_predicted}))
+    by_language = {}
+    if languages is not None:
+        languages = list(languages)  # a column of a dataset is slow to index
+        of_all = scores_by(lambda entity: languages[entity.sent_id], dict.fromkeys(languages))
+        by_language = {language: score for language, score in of_all.items() if score.support}
+        if without := [language for language in of_all if language not in by_language]:
+            logger.warning("Left out of the mean over languages, without gold entities: %s.", ", ".join(without))
     return EntityScores(
-        micro=_score(truth, found),
+        micro=EntityScore.of_counts(len(correct), len(of_predicted), len(of_gold)),
         macro=EntityScore.mean(by_type.values()),
         by_type=by_type,
         by_language=by_language,
         language_mean=EntityScore.mean(by_language.values()) if by_language else None,
-        confusion=_confusion(truth, found, types),
+        confusion=_confusion(truth, found, list(by_type)),
     )
 
 
 def _check(gold: Sequence, predicted: Sequence, languages: Sequence[str] | None) -> None:
     if len(gold) != len(predicted):
         raise ValueError(f"There are {len(gold)} gold rows, but {len(predicted)} predicted ones.")
-    if languages is not None and len(languages) != len(gold):
-        raise ValueError(f"Each row needs a language, but there are {len(gold)} rows and {len(languages)} languages.")
+    check_languages(languages, len(gold))
     for index, (truth, found) in enumerate(zip(gold, predicted, strict=True)):
         if len(truth) != len(found):
             raise ValueError(f"Row {index} has {len(truth)} gold tags, but {len(found)} predicted ones.")
@@ -157,34 +171,9 @@ def _check(gold: Sequence, predicted: Sequence, languages: Sequence[str] | None)
                 )
 
 
-def _entities(rows: Sequence[Sequence[str]]) -> list[list[Entity]]:
-    return Entities(rows, IOB2).entities
-
-
-def _of_type(rows: list[list[Entity]], kind: str) -> list[list[Entity]]:
-    return [[entity for entity in row if entity.tag == kind] for row in rows]
-
-
-def _score(truth: list[list[Entity]], found: list[list[Entity]]) -> EntityScore:
-    correct = sum(len(set(row) & set(other)) for row, other in zip(truth, found, strict=True))
-    return EntityScore.of_counts(correct, predicted=sum(map(len, found)), gold=sum(map(len, truth)))
-
-
-def _by_language(
-    truth: list[list[Entity]], found: list[list[Entity]], languages: Sequence[str]
-) -> dict[str, EntityScore]:
-    rows = defaultdict(list)
-    for index, language in enumerate(languages):
-        rows[language].append(index)
-    scores = {language: _score([truth[i] for i in own], [found[i] for i in own]) for language, own in rows.items()}
-    if without := [language for language, score in scores.items() if not score.support]:
-        logger.warning("Left out of the mean over languages, without gold entities: %s.", ", ".join(without))
-    return {language: score for language, score in scores.items() if score.support}
-
-
 def _confusion(truth: list[list[Entity]], found: list[list[Entity]], types: list[str]) -> EntityConfusion:
     same = {kind: dict.fromkeys(types, 0) for kind in types}
-    boundary, missed, spurious = Counter(), Counter(), Counter()
+    boundary, missed, spurious = (dict.fromkeys(types, 0) for _ in range(3))
     for row, others in zip(truth, found, strict=True):
         at = {(other.start, other.end): other for other in others}
         for entity in row:
@@ -194,8 +183,9 @@ def _confusion(truth: list[list[Entity]], found: list[list[Entity]], types: list
                 boundary[entity.tag] += 1
             else:
                 missed[entity.tag] += 1
-        spurious.update(other.tag for other in others if not _overlaps(other, row))
-    return EntityConfusion(same, *({kind: counts[kind] for kind in types} for counts in (boundary, missed, spurious)))
+        for other in others:
+            spurious[other.tag] += not _overlaps(other, row)
+    return EntityConfusion(same, boundary, missed, spurious)
 
 
 def _overlaps(entity: Entity, others: list[Entity]) -> bool:

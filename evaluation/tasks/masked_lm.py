@@ -1,4 +1,4 @@
-"""What the script and the recipe for masked language models share: a new model, what guesses cost, how to use one."""
+"""A masked language model, judged by what its guesses of hidden words cost."""
 
 from __future__ import annotations
 

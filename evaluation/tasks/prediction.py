@@ -1,10 +1,11 @@
-"""Finished taggers and classifiers at work: words to tags, texts to probabilities of classes."""
+"""Finished taggers and classifiers at work: words to tags and entities, texts to probabilities of classes."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -34,6 +35,16 @@ class TagPrediction:
     tag: str
     probability: float | None
     distribution: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntitySpan:
+    """One entity: its type, its first word, one past its last word, and the mean probability of its words' tags."""
+
+    type: str
+    first: int
+    end: int
+    probability: float
 
 
 class _Predictor:
@@ -83,7 +94,9 @@ class Tagger(_Predictor):
         Raises:
             ValueError: a row that isn't a list of words; a word of which the tokenizer makes nothing.
         """
-        _check_rows(rows)
+        for index, words in enumerate(rows):
+            if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+                raise ValueError(f"Row {index} must be a list of words, but is {words!r}.")
         encoded = self._encoder.encode_words([list(words) for words in rows])
         words_at = [_words_by_position(row) for row in encoded]
 
@@ -95,35 +108,22 @@ class Tagger(_Predictor):
             return probabilities.split([len(words_at[row]) for row in chosen])
 
         found = self._map(at_first_pieces, encoded)
-        self._report(sum(map(len, rows)), sum(map(len, words_at)))
-        return [
-            self._predictions(len(words), list(places.values()), probabilities, distributions)
-            for words, places, probabilities in zip(rows, words_at, found, strict=True)
-        ]
-
-    def _report(self, words: int, seen: int) -> None:
-        if seen < words:
+        unseen = TagPrediction(OUTSIDE if OUTSIDE in self.labels else self.labels[0], None)
+        count, seen = sum(map(len, rows)), sum(map(len, words_at))
+        if seen < count:
             logger.warning(
                 "%d of %d words have no token of their own (cut off at %d tokens, or in one token with the word "
                 "before): they get the tag %s.",
-                words - seen,
-                words,
+                count - seen,
+                count,
                 self._encoder.max_length,
-                self._unseen.tag,
+                unseen.tag,
             )
-
-    @property
-    def _unseen(self) -> TagPrediction:
-        return TagPrediction(OUTSIDE if OUTSIDE in self.labels else self.labels[0], None)
-
-    def _predictions(
-        self, count: int, words: list[int], probabilities: Tensor, distributions: bool
-    ) -> list[TagPrediction]:
-        predictions = [self._unseen] * count
-        best, indices = probabilities.max(-1)
-        full = map(tuple, probabilities.tolist()) if distributions else [None] * len(words)
-        for word, probability, index, others in zip(words, best.tolist(), indices.tolist(), full, strict=True):
-            predictions[word] = TagPrediction(self.labels[index], probability, others)
+        predictions = [[unseen] * len(words) for words in rows]
+        for row, places, probabilities in zip(predictions, words_at, found, strict=True):
+            likeliest = probabilities.argmax(-1).tolist()
+            for word, best, of_tags in zip(places.values(), likeliest, probabilities.tolist(), strict=True):
+                row[word] = TagPrediction(self.labels[best], of_tags[best], tuple(of_tags) if distributions else None)
         return predictions
 
 
@@ -180,10 +180,29 @@ class Classifier(_Predictor):
         return torch.stack(rows) if rows else torch.empty(0, len(self.labels))
 
 
-def _check_rows(rows: Sequence[Sequence[str]]) -> None:
-    for index, words in enumerate(rows):
-        if isinstance(words, str) or not all(isinstance(word, str) for word in words):
-            raise ValueError(f"Row {index} must be a list of words, but is {words!r}.")
+def entity_spans(predictions: Sequence[TagPrediction]) -> list[EntitySpan]:
+    """The entities of a row, grouped as `transformers.pipeline("token-classification")` groups words.
+
+    An I- tag goes on with the entity before it if that is of the same type, and else begins one, which a score by
+    `entity_scores` would not count. Tags without B- or I- stand for a type of their own. Words without a probability
+    belong to no entity.
+    """
+    groups: list[tuple[str, list[int]]] = []
+    for place, prediction in enumerate(predictions):
+        begins, kind = prediction.tag.startswith("B-"), prediction.tag
+        if prediction.probability is None:
+            kind = OUTSIDE
+        elif kind.startswith(("B-", "I-")):
+            kind = kind[2:]
+        if groups and groups[-1][0] == kind and not begins:
+            groups[-1][1].append(place)
+        else:
+            groups.append((kind, [place]))
+    return [
+        EntitySpan(kind, places[0], places[-1] + 1, fmean(predictions[place].probability for place in places))
+        for kind, places in groups
+        if kind != OUTSIDE
+    ]
 
 
 def _words_by_position(row: EncodedRow) -> dict[int, int]:

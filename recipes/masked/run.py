@@ -7,8 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...evaluation.cost import Footprint, Speed, compare_speed, describe_machine
-from ...evaluation.report import ModelRow, Report, Role, loss_history
+from ...evaluation.report import ModelRow, Report, Role, build_report
 from ...evaluation.tasks import MaskedModel
 from ...trainers.stages import StageResult, best_stage
 from ..student_run import arguments_of, finish, run_student, show
@@ -60,26 +59,18 @@ def report_of(work: MaskedRecipe, teacher: str | Path, untrained: PreTrainedMode
         "student, untrained": (Role.UNTRAINED, work.as_masked_model(untrained, ours)),
         "student": (Role.STUDENT, work.as_masked_model(best.folder, ours)),
     }
-    speeds = compare_speed({name: model.embed for name, (_, model) in models.items()}, work.text.test["text"][:])
-    rows = [row_of(work, name, role, model, speeds[name]) for name, (role, model) in models.items()]
-    return Report(
-        rows=tuple(rows),
-        metric=next(iter(rows[0].quality)),
-        losses=loss_history(list(best.log_history)),
+    return build_report(
+        [ModelRow.of(name, role, model.model, quality(work, model)) for name, (role, model) in models.items()],
+        {name: model.embed for name, (_, model) in models.items()},
+        work.text.test["text"][:],
+        best.log_history,
         measured=f"Hidden words of {len(work.text.test):,} texts: what their characters are guessed with, as bits and "
-        "as the geometric mean of probabilities; the same words for all models. Speed: the encoder without its head, "
-        f"float32, padded batches of 32 and of 1, medians of interleaved rounds on {describe_machine()}.",
+        "as the geometric mean of probabilities; the same words for all models.",
+        timed="the encoder without its head, float32",
     )
 
 
-def row_of(work: MaskedRecipe, name: str, role: Role, model: MaskedModel, speed: Speed) -> ModelRow:
-    """One model's row of the report."""
+def quality(work: MaskedRecipe, model: MaskedModel) -> dict[str, float]:
+    """One model's scores on the test's hidden words."""
     bits = model.bits_per_character(work.text.test)
-    return ModelRow(
-        name=name,
-        role=role,
-        quality={"probability of a hidden character": 2**-bits, "bits per hidden character": bits},
-        footprint=Footprint.of(model.model),
-        speed=speed,
-        layers=model.model.config.num_hidden_layers,
-    )
+    return {"probability of a hidden character": 2**-bits, "bits per hidden character": bits}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...evaluation.cost import Footprint, compare_speed, describe_machine
-from ...evaluation.report import ModelRow, Report, Role, loss_history
+from ...evaluation.report import ModelRow, Report, Role, build_report
 from ...evaluation.sentences import SentenceModel, similarity_agreement
 
 
@@ -32,22 +31,12 @@ def side_by_side(
         print(f"{name}: {metric} {value:.3f}", flush=True)
     embeddings = {name: model.embed(texts[:1000]) for name, (_, model) in models.items()}
     teacher = next(iter(embeddings.values()))
-    speeds = compare_speed({name: model.embed for name, (_, model) in models.items()}, texts)
-    rows = [
-        ModelRow(
-            name=name,
-            role=role,
-            quality=scores[name] | {"agreement with the teacher": similarity_agreement(teacher, embeddings[name])},
-            footprint=Footprint.of(model.model),
-            speed=speeds[name],
-            layers=model.model.config.num_hidden_layers,
-        )
-        for name, (role, model) in models.items()
-    ]
-    return Report(
-        rows=tuple(rows),
-        metric=next(iter(rows[0].quality)),
-        losses=loss_history(log_history),
-        measured=f"{measured} Speed: float32, padded batches of 32 and of 1, medians of interleaved rounds on "
-        f"{describe_machine()}.",
+    for name, own in embeddings.items():
+        scores[name]["agreement with the teacher"] = similarity_agreement(teacher, own)
+    return build_report(
+        [ModelRow.of(name, role, model.model, scores[name]) for name, (role, model) in models.items()],
+        {name: model.embed for name, (_, model) in models.items()},
+        texts,
+        log_history,
+        measured=measured,
     )

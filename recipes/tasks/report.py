@@ -10,8 +10,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ...data.tasks import Task
-from ...evaluation.cost import Footprint, OnnxModel, compare_speed, describe_machine
-from ...evaluation.report import ModelRow, Report, Role, loss_history
+from ...evaluation.cost import Footprint, OnnxModel
+from ...evaluation.report import ModelRow, Report, Role, build_report
 from ...evaluation.tasks import EntityScores
 from ...modeling.onnx import FLOAT32_FILE, INT8_FILE, quantize_int8
 from ...trainers.saving import save_onnx
@@ -41,36 +41,37 @@ def task_report(
     models = {work.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, with_head(teacher, work.task))}
     student = type(untrained).from_pretrained(best.folder)
     models |= {"student, untrained": (Role.UNTRAINED, untrained), "student": (Role.STUDENT, student)}
-    rows = {name: (role, model, Footprint.of(model)) for name, (role, model) in models.items()}
     if work.recipe.evaluation.get("onnx"):
-        rows |= exported(student, work.data, Path(work.recipe.output_dir) / "onnx")
-    data = {name: work.teacher_data if role == Role.TEACHER else work.data for name, (role, _, _) in rows.items()}
-    readers = {name: on_texts(data[name], model) for name, (_, model, _) in rows.items()}
-    speeds = compare_speed(readers, sample(work.task, split))
-    judged = {name: data[name].judge(model, split) for name, (_, model, _) in rows.items()}
-    made = [
-        ModelRow(name, role, judged[name].quality, footprint, speeds[name], layers=depth(model))
-        for name, (role, model, footprint) in rows.items()
+        models |= exported(student, work.data, Path(work.recipe.output_dir) / "onnx")
+    data = {name: work.teacher_data if role == Role.TEACHER else work.data for name, (role, _) in models.items()}
+    judged = {name: data[name].judge(model, split) for name, (_, model) in models.items()}
+    rows = [
+        ModelRow.of(
+            name,
+            role,
+            model,
+            judged[name].quality,
+            Footprint.of_file(model.path, student) if role == Role.EXPORTED else None,
+        )
+        for name, (role, model) in models.items()
     ]
-    count = len(work.task.splits[split])
-    report = Report(
-        rows=tuple(made),
-        metric=next(iter(made[0].quality)),
-        losses=loss_history(best.log_history),
-        measured=f"Scores: {count:,} rows of the {split} split. Speed: from words to predictions, float32 but where "
-        f"named otherwise, padded batches of 32 and of 1, medians of interleaved rounds on {describe_machine()}.",
+    report = build_report(
+        rows,
+        {name: on_texts(data[name], model) for name, (_, model) in models.items()},
+        sample(work.task, split),
+        best.log_history,
+        measured=f"Scores: {len(work.task.splits[split]):,} rows of the {split} split.",
+        timed="from words to predictions, float32 but where named otherwise",
     )
     return report, judged["student"].entities
 
 
-def exported(student: PreTrainedModel, data: TaskData, folder: Path) -> dict[str, tuple[Role, OnnxModel, Footprint]]:
+def exported(student: PreTrainedModel, data: TaskData, folder: Path) -> dict[str, tuple[Role, OnnxModel]]:
     """The student as ONNX files, in float32 and in int8, in a folder of their own."""
     save_onnx(student, data.tokenizer, folder, beside_model=False)
     quantize_int8(folder)
-    return {
-        name: (Role.EXPORTED, OnnxModel(folder, file), Footprint.of_file(folder / file, student))
-        for name, file in (("student, ONNX", FLOAT32_FILE), ("student, ONNX int8", INT8_FILE))
-    }
+    files = {"student, ONNX": FLOAT32_FILE, "student, ONNX int8": INT8_FILE}
+    return {name: (Role.EXPORTED, OnnxModel(folder, file)) for name, file in files.items()}
 
 
 def on_texts(data: TaskData, model: Any) -> Callable[[list[str]], object]:
@@ -94,9 +95,3 @@ def sample(task: Task, split: str) -> list[str]:
                 yield f"{row['text']}\t{row['text_pair']}" if task.pairs else row["text"]
 
     return list(islice(texts(), TEXTS))
-
-
-def depth(model: Any) -> int | None:
-    """Transformer layers; of other encoders they say nothing beside the teacher's."""
-    config = model.config
-    return config.num_hidden_layers if config.num_attention_heads else None

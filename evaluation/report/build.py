@@ -1,0 +1,40 @@
+"""From models whose quality is known to a report: their speed is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ..cost import compare_speed, describe_machine
+from .report import ModelRow, Report, loss_history
+
+
+def build_report(
+    rows: Iterable[ModelRow],
+    encoders: Mapping[str, Callable[[list[str]], object]],
+    texts: Sequence[str],
+    log_history: Iterable[Mapping[str, float]],
+    *,
+    measured: str,
+    timed: str = "float32",
+) -> Report:
+    """Time models side by side, and report on them.
+
+    Args:
+        rows: the models, without their speeds. The first is the one that others are compared with, and the first
+            metric of its quality is the report's.
+        encoders: name of each row -> what is timed, as `compare_speed` takes it.
+        texts: for speed.
+        log_history: of the student's trainer.
+        measured: what the quality was measured on, in sentences.
+        timed: what part of the models is timed, and in which precision.
+    """
+    rows = list(rows)
+    speeds = compare_speed({row.name: encoders[row.name] for row in rows}, texts)
+    return Report(
+        rows=tuple(replace(row, speed=speeds[row.name]) for row in rows),
+        metric=next(iter(rows[0].quality)),
+        losses=loss_history(log_history),
+        measured=f"{measured} Speed: {timed}, padded batches of 32 and of 1, medians of interleaved rounds on "
+        f"{describe_machine()}.",
+    )
