@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, is_tracing
+from transformers.utils import ModelOutput, TransformersKwargs, is_tracing
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -165,7 +165,10 @@ class BiLstmModel(BiLstmPreTrainedModel):
 
 
 class BiLstmClassifier(BiLstmPreTrainedModel):
-    """A `BiLstmModel` with dropout and a classifier, which its subclasses apply to tokens or to rows."""
+    """A `BiLstmModel` with dropout and a classifier; a subclass says which output is classified."""
+
+    classified: ClassVar[str]
+    output_class: ClassVar[type[ModelOutput]]
 
     def __init__(self, config: BiLstmConfig):
         super().__init__(config)
@@ -175,37 +178,6 @@ class BiLstmClassifier(BiLstmPreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-
-class BiLstmForTokenClassification(BiLstmClassifier):
-    """A `BiLstmModel` with a classifier on every token, e.g. for named-entity recognition."""
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> TokenClassifierOutput:
-        """Classify every token.
-
-        Args:
-            input_ids, attention_mask, inputs_embeds: see `BiLstmModel.forward`.
-            labels: `[batch, seq]`, -100 where no loss is wanted.
-
-        Returns:
-            `logits` `[batch, seq, num_labels]`; with `labels` also `loss`, the mean cross-entropy.
-        """
-        outputs = self.bilstm(input_ids, attention_mask, inputs_embeds, **kwargs)
-        logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None if labels is None else self.loss_function(logits, labels, self.config)
-        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
-
-
-class BiLstmForSequenceClassification(BiLstmClassifier):
-    """A `BiLstmModel` with a classifier on the last state of both directions, one output for each row."""
-
     @can_return_tuple
     def forward(
         self,
@@ -214,21 +186,43 @@ class BiLstmForSequenceClassification(BiLstmClassifier):
         inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> SequenceClassifierOutput:
-        """Classify rows, or give a number for each where `num_labels` is 1.
+    ) -> ModelOutput:
+        """Classify tokens or rows.
 
         Args:
             input_ids, attention_mask, inputs_embeds: see `BiLstmModel.forward`.
-            labels: `[batch]` classes or numbers; `[batch, num_labels]` of zeros and ones for several at a time
-                (`problem_type="multi_label_classification"`).
+            labels: see the subclass.
 
         Returns:
-            `logits` `[batch, num_labels]`; with `labels` also `loss`.
+            `logits`; with `labels` also `loss`.
         """
         outputs = self.bilstm(input_ids, attention_mask, inputs_embeds, **kwargs)
-        logits = self.classifier(self.dropout(outputs.pooler_output))
-        loss = None if labels is None else self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+        logits = self.classifier(self.dropout(outputs[self.classified]))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=self.config)
+        return self.output_class(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+
+
+class BiLstmForTokenClassification(BiLstmClassifier):
+    """A `BiLstmModel` with a classifier on every token, e.g. for named-entity recognition.
+
+    `labels` are `[batch, seq]`, -100 where no loss is wanted; `logits` are `[batch, seq, num_labels]`.
+    """
+
+    classified = "last_hidden_state"
+    output_class = TokenClassifierOutput
+
+
+class BiLstmForSequenceClassification(BiLstmClassifier):
+    """A `BiLstmModel` with a classifier on the last state of both directions, one output for each row.
+
+    `labels` are `[batch]` classes, or numbers where `num_labels` is 1; or `[batch, num_labels]` of zeros and ones for
+    several classes at a time (`problem_type="multi_label_classification"`). `logits` are `[batch, num_labels]`.
+    """
+
+    classified = "pooler_output"
+    output_class = SequenceClassifierOutput
 
 
 __all__ = ["BiLstmForSequenceClassification", "BiLstmForTokenClassification", "BiLstmModel", "BiLstmPreTrainedModel"]

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from ...anatomy import layers_name, parameter_count, split_layer_name
 from ...sharding import gathered
 from .modeling_recurrent_bert import RecurrentBertPreTrainedModel
-from .stock import BERT, ROBERTA, settings
+from .stock import BERT, ROBERTA, settings, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +38,11 @@ def expand(student: RecurrentBertPreTrainedModel) -> PreTrainedModel:
     if not isinstance(student, RecurrentBertPreTrainedModel):
         raise TypeError(f"expand takes a RecurrentBert, but got a {type(student).__name__}, which is stock already.")
     family = ROBERTA if student.config.roberta_positions else BERT
-    task = family.task_of(type(student))
     shared = {name: value for name, value in settings(student.config).items() if name not in OWN_SETTINGS}
     with gathered(student):
-        stock = task.stock.from_pretrained(
-            None,
-            config=family.config(**shared),
-            state_dict=family.to_stock(_unrolled(student), task),
-            dtype=torch.float32,
+        weights = family.to_stock(_unrolled(student), task_of(type(student)))
+        stock = family.stock_class(task_of(type(student))).from_pretrained(
+            None, config=family.config(**shared), state_dict=weights, dtype=torch.float32
         )
         before, after = parameter_count(student), parameter_count(stock)
     stock.name_or_path = stock.config.name_or_path = ""

@@ -1,4 +1,4 @@
-"""The stock models that a RecurrentBert is made of, and made into: what their weights are called there and here."""
+"""The stock models that a RecurrentBert is made from and expanded to, and the names of their weights."""
 
 from __future__ import annotations
 
@@ -6,49 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import transformers
 from torch import Tensor
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    BertModel,
-    PreTrainedConfig,
-    PreTrainedModel,
-    XLMRobertaConfig,
-    XLMRobertaForMaskedLM,
-    XLMRobertaForSequenceClassification,
-    XLMRobertaForTokenClassification,
-    XLMRobertaModel,
-)
+from transformers import BertConfig, PreTrainedConfig, PreTrainedModel, XLMRobertaConfig
 
-from .modeling_recurrent_bert import (
-    RecurrentBertForMaskedLM,
-    RecurrentBertForSequenceClassification,
-    RecurrentBertForTokenClassification,
-    RecurrentBertModel,
-    RecurrentBertPreTrainedModel,
-)
+from . import modeling_recurrent_bert as recurrent
 
-OURS = "recurrent_bert"
-
-# What `to_dict` says of the class and not of the model.
+# Entries of `to_dict` that describe the class and not the model.
 CLASS_ENTRIES = ("model_type", "architectures", "auto_map", "transformers_version")
-
-
-@dataclass(frozen=True)
-class Task:
-    """A RecurrentBert and the same with stock layers.
-
-    Attributes:
-        ours: its class.
-        stock: the stock model's.
-        names: how the names of weights outside the encoder begin here, and there.
-    """
-
-    ours: type[RecurrentBertPreTrainedModel]
-    stock: type[PreTrainedModel]
-    names: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,80 +23,71 @@ class Family:
     Attributes:
         config: the class of their configuration.
         prefix: how the names of the encoder's weights begin below a head.
-        tasks: what they are made for.
+        head_names: task -> how names of weights outside the encoder begin in a RecurrentBert -> how they begin in the
+            stock model; where these differ.
     """
 
     config: type[PreTrainedConfig]
     prefix: str
-    tasks: tuple[Task, ...]
+    head_names: Mapping[str, Mapping[str, str]]
 
-    def task_like(self, stock: type[PreTrainedModel]) -> Task | None:
-        """The task that a stock class is made for, by how its name ends: XLM-R's and CamemBERT's are RoBERTa's."""
-        ending = stock.__name__.removeprefix(stock.config_class.__name__.removesuffix("Config"))
-        return next((task for task in self.tasks if task.stock.__name__.endswith(ending)), None)
+    def stock_class(self, task: str) -> type[PreTrainedModel]:
+        """The stock class for a task."""
+        return getattr(transformers, self.config.__name__.removesuffix("Config") + task)
 
-    def task_of(self, ours: type[RecurrentBertPreTrainedModel]) -> Task:
-        """The task that a RecurrentBert is made for."""
-        return next(task for task in self.tasks if task.ours is ours)
+    def to_ours(self, tensors: Mapping[str, Tensor], task: str) -> dict[str, Tensor]:
+        """Weights of a stock model by their names in a RecurrentBert."""
+        return _renamed(tensors, {theirs: ours for ours, theirs in self._names(task).items()})
 
-    def to_ours(self, tensors: Mapping[str, Tensor], task: Task) -> dict[str, Tensor]:
-        """Weights by their names in a RecurrentBert."""
-        names = {theirs: ours for ours, theirs in task.names.items()} | {f"{self.prefix}.": f"{OURS}."}
-        return {_renamed(name, names): tensor for name, tensor in tensors.items()}
+    def to_stock(self, tensors: Mapping[str, Tensor], task: str) -> dict[str, Tensor]:
+        """Weights of a RecurrentBert by their names in the stock model."""
+        return _renamed(tensors, self._names(task))
 
-    def to_stock(self, tensors: Mapping[str, Tensor], task: Task) -> dict[str, Tensor]:
-        """Weights by their names in a stock model."""
-        names = dict(task.names) | {f"{OURS}.": f"{self.prefix}."}
-        return {_renamed(name, names): tensor for name, tensor in tensors.items()}
+    def _names(self, task: str) -> dict[str, str]:
+        return {**self.head_names.get(task, {}), "recurrent_bert.": f"{self.prefix}."}
 
 
-def _renamed(name: str, beginnings: Mapping[str, str]) -> str:
-    for old, new in beginnings.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
+def task_of(architecture: type[PreTrainedModel]) -> str:
+    """The end of a model's class name: `ForMaskedLM`, ..., or `Model` for an encoder without a head."""
+    return architecture.__name__.removeprefix(architecture.config_class.__name__.removesuffix("Config"))
+
+
+def recurrent_class(task: str) -> type[recurrent.RecurrentBertPreTrainedModel] | None:
+    """The RecurrentBert for a task; None where there is none."""
+    name = f"RecurrentBert{task}"
+    return getattr(recurrent, name) if name in recurrent.__all__ else None
 
 
 def settings(config: PreTrainedConfig) -> dict[str, Any]:
-    """What a configuration says of its model; what it says of its class is left out."""
+    """The entries of a configuration that describe its model, without those that describe its class."""
     return {name: value for name, value in config.to_dict().items() if name not in CLASS_ENTRIES}
+
+
+def _renamed(tensors: Mapping[str, Tensor], beginnings: Mapping[str, str]) -> dict[str, Tensor]:
+    """The same tensors; in each name the first of these beginnings that it has is replaced."""
+    found = {name: next((old for old in beginnings if name.startswith(old)), "") for name in tensors}
+    return {beginnings.get(old, "") + name.removeprefix(old): tensors[name] for name, old in found.items()}
 
 
 BERT = Family(
     BertConfig,
     "bert",
-    (
-        Task(RecurrentBertModel, BertModel, {}),
-        Task(
-            RecurrentBertForMaskedLM,
-            BertForMaskedLM,
-            {"head.transform.": "cls.predictions.transform.", "head.decoder.bias": "cls.predictions.bias"},
-        ),
-        Task(RecurrentBertForTokenClassification, BertForTokenClassification, {}),
-        Task(RecurrentBertForSequenceClassification, BertForSequenceClassification, {}),
-    ),
+    {"ForMaskedLM": {"head.transform.": "cls.predictions.transform.", "head.decoder.bias": "cls.predictions.bias"}},
 )
 
 ROBERTA = Family(
     XLMRobertaConfig,
     "roberta",
-    (
-        Task(RecurrentBertModel, XLMRobertaModel, {}),
-        Task(
-            RecurrentBertForMaskedLM,
-            XLMRobertaForMaskedLM,
-            {
-                "head.transform.dense.": "lm_head.dense.",
-                "head.transform.LayerNorm.": "lm_head.layer_norm.",
-                "head.decoder.bias": "lm_head.bias",
-            },
-        ),
-        Task(RecurrentBertForTokenClassification, XLMRobertaForTokenClassification, {}),
-        # RoBERTa keeps in its head what BERT calls its pooler.
-        Task(
-            RecurrentBertForSequenceClassification,
-            XLMRobertaForSequenceClassification,
-            {f"{OURS}.pooler.dense.": "classifier.dense.", "classifier.": "classifier.out_proj."},
-        ),
-    ),
+    {
+        "ForMaskedLM": {
+            "head.transform.dense.": "lm_head.dense.",
+            "head.transform.LayerNorm.": "lm_head.layer_norm.",
+            "head.decoder.bias": "lm_head.bias",
+        },
+        # RoBERTa's classification head holds the layer that is BERT's pooler.
+        "ForSequenceClassification": {
+            "recurrent_bert.pooler.dense.": "classifier.dense.",
+            "classifier.": "classifier.out_proj.",
+        },
+    },
 )
