@@ -1,15 +1,14 @@
-"""The distillation losses: pure functions of tensors, computed in float32.
+"""The losses that compare a student's outputs with its teacher's or with labels, computed in float32.
 
-Every function returns one value per row or token, `[n]`, unreduced. Who calls them sums and divides by a count taken
-over the whole optimizer step, all micro-batches and all ranks: so neither gradient accumulation nor the number of
-ranks changes a gradient. No function takes a mask: what comes in is flat, without padding (see `layout`), except for
-the two on attention, which live on pairs of tokens and take the layout itself.
+Every function returns one value per row or token, `[n]`, unreduced. The caller sums and divides by a count taken over
+the whole optimizer step, all micro-batches and all ranks: so neither gradient accumulation nor the number of ranks
+changes a gradient. Inputs are flat, without padding (see `layout`), so no function takes a mask; the two on attention
+compare pairs of tokens and take the layout.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -91,29 +90,6 @@ def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
     student = F.normalize(student.float(), dim=-1)
     teacher = F.normalize(teacher.float(), dim=-1)
     return (student @ student.T - teacher @ teacher.T).square().mean(-1)
-
-
-def info_nce(
-    anchors: Tensor, positives: Tensor, negatives: Sequence[tuple[Tensor, Tensor]], further: Tensor | None = None
-) -> Tensor:
-    """Cross-entropy of an anchor's positive among keys (van den Oord et al. 2018, arXiv:1807.03748, eq. 4).
-
-    Inputs:
-        anchors: `[n, features]`, unit vectors times 1/tau; positives: `[n, features]`, unit vectors, one of each.
-        negatives: sets of unit vectors `[m, features]`, each with a mask `[n, m]` that is True where a key is no
-            negative of an anchor: its own positive, or that of another copy of its sentence.
-        further: `[n]`, the log of the sum of exp(anchor · key) over any more keys (see `queue_log_sum_exp`).
-
-    Returns:
-        `[n]`, at least 0; 0 for an anchor without negatives.
-    """
-    anchors, lowest = anchors.float(), torch.finfo(torch.float32).min
-    positive = (anchors * positives.float()).sum(-1)
-    total = positive if further is None else torch.logaddexp(positive, further)
-    for keys, ignored in negatives:
-        # Not minus infinity, whose gradient is not a number where every key is ignored.
-        total = torch.logaddexp(total, (anchors @ keys.float().T).masked_fill(ignored, lowest).logsumexp(-1))
-    return total - positive
 
 
 def attention_error(student: Tensor, teacher: Tensor, layout: TokenLayout, kind: str) -> Tensor:
