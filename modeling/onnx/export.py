@@ -23,9 +23,8 @@ FLOAT32_FILE = "model.onnx"
 
 INT8_FILE = "model-int8.onnx"
 
+# How far a float32 file may be from PyTorch, as a share of the largest output.
 TOLERANCE = 1e-4
-
-"""How far a float32 file may be from PyTorch, as a share of the largest output."""
 
 _OPSET = 17
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from operator import index
 
@@ -29,14 +27,12 @@ def with_layers(draft: Draft, layers: int | Sequence[int] | None, layer_init: st
     if layers is None:
         return draft
     groups = layer_groups(layers, layer_init, draft.config.num_hidden_layers)
-    config = copy.deepcopy(draft.config)
-    config.num_hidden_layers = len(groups)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [draft.config.layer_types[group[0]] for group in groups]
-    tensors = _regroup(draft.tensors, draft.layers_name, groups)
-    shallower = replace(draft, config=config, tensors=tensors)
+    settings = {"num_hidden_layers": len(groups)}
+    if types := getattr(draft.config, "layer_types", None):
+        settings["layer_types"] = [types[group[0]] for group in groups]
+    shallower = draft.changed(_regroup(draft.tensors, draft.layers_name, groups), **settings)
     homes = shallower.outline.state_dict()
-    homeless = [name for name in tensors if name not in homes]
+    homeless = [name for name in shallower.tensors if name not in homes]
     if homeless:
         logger.warning(
             "%s has no place for %d of the teacher's weights in the layers they moved to; the student goes without: %s",
@@ -44,7 +40,7 @@ def with_layers(draft: Draft, layers: int | Sequence[int] | None, layer_init: st
             len(homeless),
             ", ".join(homeless),
         )
-    return replace(shallower, tensors={name: tensor for name, tensor in tensors.items() if name in homes})
+    return shallower.changed({name: tensor for name, tensor in shallower.tensors.items() if name in homes})
 
 
 def layer_groups(layers: int | Sequence[int], layer_init: str, depth: int) -> list[tuple[int, ...]]:

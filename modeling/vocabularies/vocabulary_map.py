@@ -102,8 +102,9 @@ class VocabularyMap:
         tokens = single.nonzero().flatten()
         pieces = spelling.pieces[spelling.counts.cumsum(0)[tokens] - 1]
         first = torch.full((vocabulary,), len(single)).scatter_reduce(0, pieces, tokens, "amin")
-        others = torch.ones_like(single).index_fill(0, tokens[first[pieces] == tokens], False)
-        return cls.of(spelling.without(others.nonzero().flatten()), vocabulary)
+        is_first = first[pieces] == tokens
+        counts = torch.zeros_like(spelling.counts).index_fill(0, tokens[is_first], 1)
+        return cls.of(Spelling(pieces[is_first], counts), vocabulary)
 
     def __len__(self) -> int:
         """How many of the teacher's tokens there are."""

@@ -187,15 +187,7 @@ class BiLstmClassifier(BiLstmPreTrainedModel):
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ModelOutput:
-        """Classify tokens or rows.
-
-        Args:
-            input_ids, attention_mask, inputs_embeds: see `BiLstmModel.forward`.
-            labels: see the subclass.
-
-        Returns:
-            `logits`; with `labels` also `loss`.
-        """
+        """As `BiLstmModel.forward`; the class says what `logits` and `labels` are. Labels give a `loss`."""
         outputs = self.bilstm(input_ids, attention_mask, inputs_embeds, **kwargs)
         logits = self.classifier(self.dropout(outputs[self.classified]))
         loss = None

@@ -207,15 +207,7 @@ class RecurrentBertWithHead(RecurrentBertPreTrainedModel):
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ModelOutput:
-        """Encode a batch and apply the head.
-
-        Args:
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: see `RecurrentBertModel.forward`.
-            labels: see the subclass.
-
-        Returns:
-            `logits`; with `labels` also `loss`.
-        """
+        """As `RecurrentBertModel.forward`; the class says what `logits` and `labels` are. Labels give a `loss`."""
         outputs = self.recurrent_bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         logits = self.logits_of(outputs)
         loss = None
