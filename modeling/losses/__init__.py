@@ -1,4 +1,4 @@
-"""What is minimised: functions of tensors, computed in float32."""
+"""Losses: functions of tensors, computed in float32."""
 
 from .contrastive import KeyQueue, LearnedScale, info_nce, queue_log_sum_exp
 from .distillation import (

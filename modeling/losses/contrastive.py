@@ -92,17 +92,12 @@ class KeyQueue:
 
     @property
     def ids(self) -> Tensor:
-        """`[len]`, what each key is of."""
+        """`[len]`, the id of each key's sentence."""
         return self._ids[: len(self)]
 
     @torch.no_grad()
     def push(self, keys: Tensor, ids: Tensor) -> None:
-        """Store keys; of more than fit, the last ones.
-
-        Args:
-            keys: `[n, width]`.
-            ids: `[n]`, integers; equal for keys of the same sentence.
-        """
+        """Store keys `[n, width]`, or the last ones if more than fit; equal `ids` `[n]` mark keys of one sentence."""
         size = self.size
         self.pushed += max(len(keys) - size, 0)
         keys, ids = keys[-size:], ids[-size:]
@@ -111,15 +106,11 @@ class KeyQueue:
         self.pushed += len(keys)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that makes it: `keys`, `ids` and `pushed`."""
+        """The whole state: `keys`, `ids` and `pushed`."""
         return {"keys": self._keys, "ids": self._ids, "pushed": torch.tensor(self.pushed)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Become what another queue was.
-
-        Raises:
-            ValueError: that was of another size or width.
-        """
+        """Restore the state of another queue; a ValueError if that had another size or width."""
         if state["keys"].shape != self._keys.shape:
             raise ValueError(
                 f"The saved queue holds {list(state['keys'].shape)} numbers, this one {list(self._keys.shape)}. Resume "

@@ -13,7 +13,7 @@ from ..architectures.bilstm import (
     BiLstmForTokenClassification,
     BiLstmPreTrainedModel,
 )
-from ..finished import head_of
+from ..loading import head_of
 from ..sharding import gathered
 from .embeddings import PRINCIPAL_INITS, project_embeddings
 

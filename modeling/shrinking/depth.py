@@ -106,9 +106,6 @@ def _regroup(tensors: dict[str, Tensor], layers_name: str, groups: list[tuple[in
     for position, group in enumerate(groups):
         for part in dict.fromkeys(part for i in group for part in layers[i]):
             members = [layers[i][part] for i in group if part in layers[i]]
-            regrouped[f"{layers_name}.{position}.{part}"] = members[0] if len(members) == 1 else _mean(members)
+            mean = torch.stack([t.double() for t in members]).mean(0).float() if len(members) > 1 else members[0]
+            regrouped[f"{layers_name}.{position}.{part}"] = mean
     return regrouped
-
-
-def _mean(tensors: list[Tensor]) -> Tensor:
-    return torch.stack([t.double() for t in tensors]).mean(0).float()

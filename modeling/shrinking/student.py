@@ -11,7 +11,7 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..finished import architecture_of
+from ..loading import architecture_of
 from ..sharding import gathered
 from .depth import LAYER_INITS, with_layers
 from .draft import Draft

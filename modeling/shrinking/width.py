@@ -117,7 +117,12 @@ def _choose(
     - `ATTENTION`: the rows of query, key and value maps that make up these heads, `[student hidden]`;
     - `INTERMEDIATE`: units of the layer's feed-forward part, `[student intermediate]`.
     """
-    norms = {name: tensor for name, tensor in tensors.items() if _is_gain(name, labels)}
+    # The gains of norms over hidden states are the only vectors of that length that aren't called bias.
+    norms = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if labels[name] == (AxisLabel(Axis.HIDDEN),) and name.endswith("weight")
+    }
     matrices = {name: tensor for name, tensor in tensors.items() if tensor.dim() > 1}
     layers: dict[int | None, dict[str, Tensor]] = {None: {}}
     for name, tensor in matrices.items():
@@ -141,11 +146,6 @@ def _choose(
         layer: everywhere | {Axis.INTERMEDIATE: _heaviest(weight, student.intermediate_size)}
         for layer, weight in weights.items()
     }
-
-
-def _is_gain(name: str, labels: Labels) -> bool:
-    """Whether this is the gain of a norm over hidden states: the only vectors of that length not called bias."""
-    return labels[name] == (AxisLabel(Axis.HIDDEN),) and name.endswith("weight")
 
 
 def _rows_of_heads(heads: Tensor, teacher: Widths, student: Widths) -> Tensor:

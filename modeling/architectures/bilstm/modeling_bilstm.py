@@ -82,6 +82,7 @@ class BiLstmPreTrainedModel(PreTrainedModel):
 
     config: BiLstmConfig
     base_model_prefix = "bilstm"
+    _input_embed_layer = "word_embeddings"
     # The losses are means of a batch: a Trainer that accumulates gradients has to divide them.
     accepts_loss_kwargs = False
     _can_record_outputs: ClassVar = {"hidden_states": BiLstmLayer}
@@ -111,12 +112,6 @@ class BiLstmModel(BiLstmPreTrainedModel):
         self.layers = nn.ModuleList([BiLstmLayer(config, i) for i in range(config.num_hidden_layers)])
         self.projector = nn.Linear(2 * config.lstm_hidden_size, config.hidden_size)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.embeddings.word_embeddings = value
 
     @merge_with_config_defaults
     @capture_outputs

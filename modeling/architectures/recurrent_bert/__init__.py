@@ -1,7 +1,7 @@
 """A BERT with factorised word embeddings and recurrent layers as a Hugging Face model of its own."""
 
 from .configuration_recurrent_bert import RecurrentBertConfig
-from .expansion import expand
+from .expansion import BERT, ROBERTA, expand, recurrent_class, settings, task_of
 from .modeling_recurrent_bert import (
     RecurrentBertForMaskedLM,
     RecurrentBertForSequenceClassification,
@@ -9,4 +9,3 @@ from .modeling_recurrent_bert import (
     RecurrentBertModel,
     RecurrentBertPreTrainedModel,
 )
-from .stock import BERT, ROBERTA, recurrent_class, settings, task_of

@@ -103,6 +103,7 @@ class RecurrentBertPreTrainedModel(PreTrainedModel):
 
     config: RecurrentBertConfig
     base_model_prefix = "recurrent_bert"
+    _input_embed_layer = "word_embeddings"
     # The losses are means of a batch: a Trainer that accumulates gradients has to divide them.
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
@@ -123,12 +124,6 @@ class RecurrentBertModel(RecurrentBertPreTrainedModel):
         self.encoder = RecurrentBertEncoder(config)
         self.pooler = BertPooler(config) if add_pooling_layer else None
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.embeddings.word_embeddings = value
 
     @merge_with_config_defaults
     @capture_outputs

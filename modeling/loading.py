@@ -1,4 +1,4 @@
-"""Finished models, each with the head that its configuration names."""
+"""Loading models with the head that their configuration names."""
 
 from __future__ import annotations
 
