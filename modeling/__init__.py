@@ -13,7 +13,7 @@ from .anatomy import (
 from .architectures import bilstm, recurrent_bert
 from .architectures.recurrent_bert import expand
 from .distillation_model import DistillationModel, hidden_state_head
-from .finished import AUTO_CLASSES, auto_class_for, head_of, load_finished
+from .loading import AUTO_CLASSES, auto_class_for, head_of, load_finished
 from .modes import evaluating
 from .projected_classifier import PROJECTOR, add_projector, projected_classifier, stock_classifier
 from .sharding import gathered

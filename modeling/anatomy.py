@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
-from transformers import (
-    PreTrainedModel,
-)
-
-
-def is_row_wise(model: PreTrainedModel) -> bool:
-    """Whether the head gives one output per row rather than per token."""
-    return type(model).__name__.endswith("ForSequenceClassification")
-
+from transformers import PreTrainedModel
 
 # The names under which encoders keep the linear maps of self-attention. A fused map holds query, key and value in
 # one matrix, in that order.
@@ -126,6 +118,11 @@ def classifier(model: PreTrainedModel) -> tuple[str, nn.Linear]:
             "AutoModelForTokenClassification or AutoModelForSequenceClassification."
         )
     return found[-1]
+
+
+def is_row_wise(model: PreTrainedModel) -> bool:
+    """Whether the head gives one output per row rather than per token."""
+    return type(model).__name__.endswith("ForSequenceClassification")
 
 
 def parameter_count(module: nn.Module) -> int:

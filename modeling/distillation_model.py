@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .encoding import EncoderOutput, OutputRequest, TokenLayout, encode
-from .projected_classifier import folded, projected_classifier
+from .projected_classifier import fold_projector, projected_classifier
 
 
 class DistillationModel(nn.Module):
@@ -83,9 +83,9 @@ class DistillationModel(nn.Module):
         Args:
             state: this module's `state_dict`, whole.
         """
-        weights = _below(state, "student.")
-        found = projected_classifier(self.student)
-        return folded(weights, found[0]) if found else weights
+        prefix, found = "student.", projected_classifier(self.student)
+        weights = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        return fold_projector(weights, found[0]) if found else weights
 
     def side_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights that a stock student lacks: those of the heads, and of a projected classifier in its two parts.
@@ -101,12 +101,8 @@ class DistillationModel(nn.Module):
         }
 
 
-def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
 def _read_by(head: str, output: EncoderOutput) -> Tensor:
-    """What a head is applied to."""
+    """The output that a head is applied to; a head without one of its own reads the hidden state in its name."""
     if head == "scaled_embedding":
         return output.projected.get("embedding", output.embedding)
     if head == "mixed_state":
@@ -114,13 +110,9 @@ def _read_by(head: str, output: EncoderOutput) -> Tensor:
     if head in ("curvature", "teacher_layers"):
         return next(iter(output.hidden_states.values()))
     source = getattr(output, head, None)
-    return output.hidden_states[_state_index(head)] if source is None else source
+    return output.hidden_states[int(head.rsplit("_", 1)[1])] if source is None else source
 
 
 def hidden_state_head(index: int) -> str:
     """Name of the head on one hidden state."""
     return f"hidden_state_{index}"
-
-
-def _state_index(name: str) -> int:
-    return int(name.rsplit("_", 1)[1])

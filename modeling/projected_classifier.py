@@ -7,7 +7,6 @@ in a row are one, so the finished student is a stock model that has no projector
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,9 +29,9 @@ class ProjectedClassifier(nn.Sequential):
     """
 
     def __init__(self, hidden_size: int, features: int, classes: int):
-        super().__init__(
-            OrderedDict([(PROJECTOR, nn.Linear(hidden_size, features)), ("classifier", nn.Linear(features, classes))])
-        )
+        super().__init__()
+        self.projector = nn.Linear(hidden_size, features)
+        self.classifier = nn.Linear(features, classes)
 
 
 def add_projector(student: PreTrainedModel, features: int) -> None:
@@ -52,20 +51,20 @@ def projected_classifier(model: PreTrainedModel) -> tuple[str, ProjectedClassifi
     return next(((name, m) for name, m in model.named_modules() if isinstance(m, ProjectedClassifier)), None)
 
 
-def folded(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The weights of the stock model that computes the same.
+def fold_projector(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The weights of the stock model that computes the same as one with a `ProjectedClassifier`.
 
     `W_c (W_p h + b_p) + b_c = (W_c W_p) h + (W_c b_p + b_c)`, multiplied in float64.
 
     Args:
-        weights: of a model whose classifier is a `ProjectedClassifier`.
-        name: that classifier's.
+        weights: of the model.
+        name: the classifier's.
     """
-    parts = {key: weights[f"{name}.{key}"].double() for key in ProjectedClassifier(1, 1, 1).state_dict()}
-    inner, outer = parts["projector.weight"], parts["classifier.weight"]
-    bias = outer @ parts["projector.bias"] + parts["classifier.bias"]
-    kept = {key: value for key, value in weights.items() if not key.startswith(f"{name}.")}
     dtype = weights[f"{name}.classifier.weight"].dtype
+    kept = {key: value for key, value in weights.items() if not key.startswith(f"{name}.")}
+    inner, inner_bias = (weights[f"{name}.projector.{part}"].double() for part in ("weight", "bias"))
+    outer, outer_bias = (weights[f"{name}.classifier.{part}"].double() for part in ("weight", "bias"))
+    bias = outer @ inner_bias + outer_bias
     return kept | {f"{name}.weight": (outer @ inner).to(dtype), f"{name}.bias": bias.to(dtype)}
 
 

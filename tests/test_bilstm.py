@@ -346,7 +346,7 @@ def test_a_saved_student_gives_the_same_where_retort_cannot_be_imported(tokenize
 
 
 def test_the_code_that_travels_imports_only_torch_and_transformers():
-    folder = Path(__file__).parents[1] / "modeling" / "bilstm"
+    folder = Path(__file__).parents[1] / "modeling" / "architectures" / "bilstm"
     for file in ("configuration_bilstm.py", "modeling_bilstm.py"):
         lines = (folder / file).read_text().splitlines()
         modules = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}

@@ -16,8 +16,7 @@ from transformers import TrainerCallback
 from retort import CKDTrainer, CKDTrainingArguments, shrink, tokenize
 from retort.collators import as_batch, text_ids
 from retort.modeling.losses import KeyQueue, LearnedScale, info_nce, queue_log_sum_exp
-from retort.modeling.losses.learned import LARGEST
-from retort.modeling.losses.queue_log_sum_exp import CHUNK
+from retort.modeling.losses.contrastive import CHUNK, LARGEST_SCALE
 from retort.trainers.objectives import Candidates
 
 
@@ -87,7 +86,7 @@ def test_a_learnt_scale_is_the_length_of_what_it_returns_and_is_bounded():
     scale = LearnedScale(20.0)
     torch.testing.assert_close(scale(vectors), F.normalize(vectors, dim=-1) * 20)
     scale.log_scale.data.fill_(9.0)
-    torch.testing.assert_close(scale(vectors).norm(dim=-1), torch.full((5,), LARGEST))
+    torch.testing.assert_close(scale(vectors).norm(dim=-1), torch.full((5,), LARGEST_SCALE))
 
 
 # --- The queue --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from retort.modeling import DistillationModel, add_projector, projected_classifier
 from retort.modeling.encoding import OutputRequest, TokenLayout, encode
-from retort.modeling.projected_classifier import ProjectedClassifier, folded
+from retort.modeling.projected_classifier import ProjectedClassifier, fold_projector
 
 INPUTS = {
     "input_ids": torch.tensor([[2, 9, 8, 7, 3], [2, 5, 3, 0, 0]]),
@@ -22,7 +22,7 @@ def test_the_folded_model_computes_the_same(family, task):
     student, stock = tiny.model(family, task), tiny.model(family, task, seed=5)
     add_projector(student, 48)
     name, _ = projected_classifier(student)
-    stock.load_state_dict(folded(student.state_dict(), name))
+    stock.load_state_dict(fold_projector(student.state_dict(), name))
     with torch.no_grad():
         expected, found = student(**INPUTS).logits, stock(**INPUTS).logits
     mask = LAYOUT.mask if task == "token" else slice(None)

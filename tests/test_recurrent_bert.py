@@ -391,7 +391,7 @@ def test_both_forms_give_the_same_where_retort_cannot_be_imported(tokenizer, tmp
 
 
 def test_the_code_that_travels_imports_only_what_transformers_brings():
-    folder = Path(__file__).parents[1] / "modeling" / "recurrent_bert"
+    folder = Path(__file__).parents[1] / "modeling" / "architectures" / "recurrent_bert"
     for file in ("configuration_recurrent_bert.py", "modeling_recurrent_bert.py"):
         lines = (folder / file).read_text().splitlines()
         modules = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}

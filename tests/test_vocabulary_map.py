@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers.normalizers import Lowercase
 
 from retort.modeling.vocabularies import Spelling, VocabularyMap, spell, vocabulary_size
-from retort.modeling.vocabularies.vocabulary_map import Bags
+from retort.modeling.vocabularies.vocabulary_map import IndexBags
 
 PIECES = 7
 # By the teacher's token; 0 and 3 are spelled alike, 4 has a piece twice, 1 and 8 can't be spelled.
@@ -36,7 +36,7 @@ def test_sets_are_summed_and_empty_ones_give_zeros(sets):
     owners = torch.tensor([owner for owner, members in enumerate(sets) for _ in members], dtype=torch.long)
     members = torch.tensor([member for members in sets for member in members], dtype=torch.long)
     shuffled = torch.randperm(len(members), generator=torch.Generator().manual_seed(0))
-    sums = Bags.of(members[shuffled], owners[shuffled], len(sets)).sums(rows)
+    sums = IndexBags.of(members[shuffled], owners[shuffled], len(sets)).sums(rows)
     expected = [sum((rows[member] for member in members), start=torch.zeros_like(rows[0])) for members in sets]
     torch.testing.assert_close(sums, torch.stack(expected))
 

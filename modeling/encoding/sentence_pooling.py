@@ -57,8 +57,8 @@ def read_sentence_pooling(name_or_path: str | os.PathLike) -> SentencePooling | 
     Raises:
         ValueError: it does something to texts or embeddings that retort would leave out; the message says what.
     """
-    source = _Source(os.fspath(name_or_path))
-    listed = source.json("modules.json")
+    source = os.fspath(name_or_path)
+    listed = _json(source, "modules.json")
     if listed is None:
         return None
     kinds = [entry["type"].rsplit(".", 1)[-1] for entry in listed]
@@ -69,10 +69,9 @@ def read_sentence_pooling(name_or_path: str | os.PathLike) -> SentencePooling | 
             "order."
         )
     paths = {kind: [e["path"] for e, k in zip(listed, kinds, strict=True) if k == kind] for kind in kinds}
-    config = AutoConfig.from_pretrained(source.name)
-    settings = (
-        source.json("sentence_bert_config.json") or source.json(f"sentence_{config.model_type}_config.json") or {}
-    )
+    config = AutoConfig.from_pretrained(source)
+    names = ("sentence_bert_config.json", f"sentence_{config.model_type}_config.json")
+    settings = next((found for name in names if (found := _json(source, name))), {})
     _require_plain_texts(source, settings)
     dense = [layer for path in paths.get("Dense", ()) for layer in _dense_layers(source, path)]
     return SentencePooling(
@@ -83,39 +82,32 @@ def read_sentence_pooling(name_or_path: str | os.PathLike) -> SentencePooling | 
     )
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A model's files, from a folder or from the Hub."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
-
-    def file(self, path: str) -> str | None:
-        if os.path.isdir(self.name):
-            local = os.path.join(self.name, path)
-            return local if os.path.isfile(local) else None
-        try:
-            return hf_hub_download(self.name, path)
-        except EntryNotFoundError:
-            return None
-
-    def json(self, path: str) -> Any:
-        local = self.file(path)
-        return None if local is None else json.loads(Path(local).read_text(encoding="utf-8"))
-
-    def weights(self, folder: str) -> dict[str, Tensor]:
-        if path := self.file(f"{folder}/model.safetensors"):
-            return load_file(path)
-        if path := self.file(f"{folder}/pytorch_model.bin"):
-            return torch.load(path, map_location="cpu", weights_only=True)
-        raise ValueError(f"{self}/{folder} has neither model.safetensors nor pytorch_model.bin.")
+def _file(source: str, path: str) -> Path | None:
+    """A model's file, from its folder or from the Hub; None if it has none of that name."""
+    if os.path.isdir(source):
+        return local if (local := Path(source, path)).is_file() else None
+    try:
+        return Path(hf_hub_download(source, path))
+    except EntryNotFoundError:
+        return None
 
 
-def _require_plain_texts(source: _Source, settings: Mapping[str, Any]) -> None:
+def _json(source: str, path: str) -> Any:
+    file = _file(source, path)
+    return None if file is None else json.loads(file.read_text(encoding="utf-8"))
+
+
+def _weights(source: str, folder: str) -> dict[str, Tensor]:
+    if file := _file(source, f"{folder}/model.safetensors"):
+        return load_file(file)
+    if file := _file(source, f"{folder}/pytorch_model.bin"):
+        return torch.load(file, map_location="cpu", weights_only=True)
+    raise ValueError(f"{source}/{folder} has neither model.safetensors nor pytorch_model.bin.")
+
+
+def _require_plain_texts(source: str, settings: Mapping[str, Any]) -> None:
     """Refuse what a model does to texts outside its tokenizer, and to embeddings outside its modules."""
-    config = source.json("config_sentence_transformers.json") or {}
+    config = _json(source, "config_sentence_transformers.json") or {}
     prompt = (config.get("prompts") or {}).get(config.get("default_prompt_name"))
     if prompt:
         raise ValueError(
@@ -128,7 +120,7 @@ def _require_plain_texts(source: _Source, settings: Mapping[str, Any]) -> None:
             "Use a copy of the model without truncate_dim."
         )
     if settings.get("do_lower_case"):
-        normalizer = AutoTokenizer.from_pretrained(source.name).backend_tokenizer.normalizer
+        normalizer = AutoTokenizer.from_pretrained(source).backend_tokenizer.normalizer
         if normalizer is None or normalizer.normalize_str("A") != "a":
             raise ValueError(
                 f"{source} lowercases texts outside its tokenizer (do_lower_case), and retort does not. Lowercase "
@@ -136,19 +128,17 @@ def _require_plain_texts(source: _Source, settings: Mapping[str, Any]) -> None:
             )
 
 
-def _max_length(source: _Source, settings: Mapping[str, Any], config: PreTrainedConfig) -> int:
+def _max_length(source: str, settings: Mapping[str, Any], config: PreTrainedConfig) -> int:
     if length := settings.get("max_seq_length"):
         return length
-    limits = [
-        (source.json("tokenizer_config.json") or {}).get("model_max_length"),
-        getattr(config, "max_position_embeddings", None),
-    ]
+    tokenizer = _json(source, "tokenizer_config.json") or {}
+    limits = tokenizer.get("model_max_length"), getattr(config, "max_position_embeddings", None)
     if not any(limits):
         raise ValueError(f"{source} says nowhere how long its texts may be (max_seq_length).")
-    return min(limit for limit in limits if limit)
+    return min(filter(None, limits))
 
 
-def _pooler(source: _Source, settings: Mapping[str, Any], paths: Mapping[str, list[str]]) -> str:
+def _pooler(source: str, settings: Mapping[str, Any], paths: Mapping[str, list[str]]) -> str:
     read = settings.get("modality_config", {}).get("text", {}).get("method_output_name", "last_hidden_state")
     read = read if isinstance(read, str) else ".".join(map(str, read))
     if "Pooling" not in paths:
@@ -157,7 +147,7 @@ def _pooler(source: _Source, settings: Mapping[str, Any], paths: Mapping[str, li
         raise ValueError(f"{source} has no Pooling, and its embedding isn't its encoder's pooler_output but {read}.")
     if read != "last_hidden_state":
         raise ValueError(f"{source} pools {read}; retort pools last_hidden_state.")
-    mode = _pooling_mode(source.json(f"{paths['Pooling'][0]}/config.json"))
+    mode = _pooling_mode(_json(source, f"{paths['Pooling'][0]}/config.json"))
     if "WeightedLayerPooling" in paths:
         return _averaging_pooler(source, paths["WeightedLayerPooling"][0], mode)
     if mode not in _POOLER_OF_MODE:
@@ -174,10 +164,10 @@ def _pooling_mode(config: Mapping[str, Any]) -> str:
     return modes if isinstance(modes, str) else "+".join(modes)
 
 
-def _averaging_pooler(source: _Source, path: str, mode: str) -> str:
+def _averaging_pooler(source: str, path: str, mode: str) -> str:
     """The pooler that averages the hidden states to which a `WeightedLayerPooling` gives weight."""
-    config = source.json(f"{path}/config.json")
-    weights = source.weights(path)["layer_weights"].tolist()
+    config = _json(source, f"{path}/config.json")
+    weights = _weights(source, path)["layer_weights"].tolist()
     states = tuple(config["layer_start"] + place for place, weight in enumerate(weights) if weight)
     equal = len({weight for weight in weights if weight}) == 1
     depth = config["num_hidden_layers"]
@@ -190,13 +180,13 @@ def _averaging_pooler(source: _Source, path: str, mode: str) -> str:
     )
 
 
-def _dense_layers(source: _Source, path: str) -> list[nn.Module]:
-    config = source.json(f"{path}/config.json")
+def _dense_layers(source: str, path: str) -> list[nn.Module]:
+    config = _json(source, f"{path}/config.json")
     module, _, name = config.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")
     activation = getattr(nn, name, None) if module.startswith("torch.nn.modules.") else None
     if activation is None or config.get("use_residual") or "token_embeddings" in config.values():
         raise ValueError(f"{source}/{path} isn't a linear map of embeddings and an activation of torch.nn: {config}.")
     linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-    weights = source.weights(path)
+    weights = _weights(source, path)
     linear.load_state_dict({name.removeprefix("linear."): tensor.float() for name, tensor in weights.items()})
     return [linear, activation()]

@@ -6,67 +6,49 @@ in float64 where that comes in.
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..encoding import exact_dtype
 
 # Share of the radius that is left free at the border, where float32 can't tell points apart: enough for 1 - c|x|² to
 # have an error of 0.003 % at most.
 MARGIN = 1e-3
+
+# Curvatures with which float32 still tells points of the ball apart.
+CURVATURES = 1e-4, 1e2
 
 # Stands in for lengths of 0, and for squares of lengths that rounding makes 0 or less.
 SHORTEST = 1e-15
 
 
 def exponential_map(x: Tensor, curvature: float | Tensor) -> Tensor:
-    """tanh(√c|x|) x / (√c|x|): a vector, as one goes from the origin, to the point where one arrives (lemma 2).
+    """tanh(√c|x|) x / (√c|x|): vectors `[n, features]` from the origin to the points where they end (lemma 2).
 
     The point lies 2|x| from the origin. Vectors longer than 3.8/√c would come too close to the border: all arrive at
     the radius (1 - `MARGIN`)/√c, so that only their direction counts and only their direction has a gradient.
-
-    Args:
-        x: `[n, features]`.
-        curvature: c.
-
-    Returns:
-        `[n, features]`, within the ball.
     """
-    x = _exact(x)
+    x = x.to(exact_dtype(x))
     length = curvature**0.5 * x.norm(dim=-1, keepdim=True).clamp_min(SHORTEST)
     return length.tanh().clamp_max(1 - MARGIN) / length * x
 
 
 def poincare_distance(x: Tensor, y: Tensor, curvature: float | Tensor) -> Tensor:
-    """Distance of each point of one set from its like in another (Nickel and Kiela 2017, arXiv:1705.08039, eq. 1).
+    """Distances of corresponding points of two sets (Nickel and Kiela 2017, arXiv:1705.08039, eq. 1).
 
-    It is arcosh(1 + 2c|x - y|² / ((1 - c|x|²)(1 - c|y|²))) / √c, for small c about 2|x - y|.
-
-    Args:
-        x, y: `[n, features]`, points of the ball, as `exponential_map` gives them.
-        curvature: c.
-
-    Returns:
-        `[n]`, at least 0. Its gradient is 0 where the distance is.
+    A distance is arcosh(1 + 2c|x - y|² / ((1 - c|x|²)(1 - c|y|²))) / √c, for small c about 2|x - y|. Points
+    `[n, features]` give distances `[n]`, whose gradient is 0 where the distance is.
     """
-    x, y = _exact(x), _exact(y)
+    x, y = x.to(exact_dtype(x)), y.to(exact_dtype(y))
     return _stretched((x - y).norm(dim=-1), _room(x, curvature), _room(y, curvature), curvature)
 
 
 def poincare_distances(x: Tensor, y: Tensor, curvature: float | Tensor) -> Tensor:
-    """Distance of each point of one set from each of another (see `poincare_distance`).
-
-    Args:
-        x: `[n, features]`, points of the ball; y: `[m, features]`, likewise.
-        curvature: c.
-
-    Returns:
-        `[n, m]`, at least 0.
-    """
-    x, y = _exact(x), _exact(y)
+    """Distance of each point of one set, `[n, features]`, from each of another, `[m, features]`: `[n, m]`."""
+    x, y = x.to(exact_dtype(x)), y.to(exact_dtype(y))
     return _stretched(_gaps(x, y), _room(x, curvature)[:, None], _room(y, curvature), curvature)
-
-
-def _exact(vectors: Tensor) -> Tensor:
-    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
 
 
 def _room(points: Tensor, curvature: float | Tensor) -> Tensor:
@@ -92,3 +74,20 @@ def _stretched(gaps: Tensor, room: Tensor, other_room: Tensor, curvature: float 
     """
     root = curvature**0.5
     return 2 / root * torch.asinh(root * gaps / (room * other_room).sqrt())
+
+
+class LearnedCurvature(nn.Module):
+    """c of the Poincaré ball of curvature -c, above 0 whatever is learnt.
+
+    Args:
+        curvature: at the start; it never leaves `CURVATURES`.
+    """
+
+    def __init__(self, curvature: float):
+        super().__init__()
+        # One number, but not a scalar, of which ZeRO could not give each rank a share.
+        self.log_curvature = nn.Parameter(torch.tensor([math.log(curvature)]))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """`[1]`, float32, whatever the states; it takes them because heads are called on what the student makes."""
+        return self.log_curvature.float().clamp(*map(math.log, CURVATURES)).exp()

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..encoding import exact_dtype
 from .hyperbolic import exponential_map, poincare_distance, poincare_distances
 
 
@@ -74,8 +75,9 @@ def token_contrast(
         `[n]`, at least 0; 0 for an anchor without negatives.
     """
     if curvature is None:
-        kind = torch.promote_types(anchors.dtype, torch.float32)
-        anchors, positives, negatives = (F.normalize(each.to(kind), dim=-1) for each in (anchors, positives, negatives))
+        exact = exact_dtype(anchors)
+        vectors = (anchors, positives, negatives)
+        anchors, positives, negatives = (F.normalize(each.to(exact), dim=-1) for each in vectors)
         positive, others = (anchors * positives).sum(-1), anchors @ negatives.T
     else:
         anchors, positives, negatives = (exponential_map(each, curvature) for each in (anchors, positives, negatives))

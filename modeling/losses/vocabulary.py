@@ -7,7 +7,7 @@ the output layer is applied here, to a few tokens at a time, and their part of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from ..encoding import OutputLayer, exact_dtype
 from ..vocabularies import VocabularyMap
-from .distances import soft_cross_entropy
+from .distillation import soft_cross_entropy
 
 # Logits of one side that are alive at a time: 32 MB in float32.
 CHUNK_LOGITS = 2**23
@@ -84,9 +84,10 @@ def vocabulary_cross_entropy(features: Tensor, labels: Tensor, layer: OutputLaye
 def _by_chunks(loss: Callable[..., Tensor], vocabulary: int, rows: tuple[Tensor, ...], layer: OutputLayer) -> Tensor:
     """Apply a loss to some rows at a time, as `loss(*rows, weight, bias)`."""
     size = CHUNK_LOGITS // vocabulary
-    sweep = _Sweep(loss, len(rows), size - size % GRANULE if size >= GRANULE else max(1, size))
+    size = size - size % GRANULE if size >= GRANULE else max(1, size)
+    sweep = partial(_sweep, loss, len(rows), size)
     tensors = (*rows, layer.weight, layer.bias)
-    return _ByChunks.apply(sweep, *tensors) if torch.is_grad_enabled() else sweep(tensors)[0]
+    return _ByChunks.apply(sweep, *tensors) if torch.is_grad_enabled() else sweep(tensors, [False] * len(tensors))[0]
 
 
 class _ByChunks(torch.autograd.Function):
@@ -96,11 +97,11 @@ class _ByChunks(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, sweep: _Sweep, *tensors: Tensor | None) -> Tensor:
+    def forward(ctx, sweep: Callable, *tensors: Tensor | None) -> Tensor:
         ctx.sweep, ctx.wanted = sweep, ctx.needs_input_grad[1:]
         ctx.save_for_backward(*tensors)
         ctx.along = all(tensor is None or tensor.dtype != torch.float16 for tensor in tensors)
-        values, ctx.gradients = sweep(tensors, ctx.wanted if ctx.along else None)
+        values, ctx.gradients = sweep(tensors, ctx.wanted if ctx.along else [False] * len(tensors))
         return values
 
     @staticmethod
@@ -113,48 +114,37 @@ class _ByChunks(torch.autograd.Function):
         return None, *ctx.sweep(ctx.saved_tensors, ctx.wanted, weights)[1]
 
 
-@dataclass(frozen=True)
-class _Sweep:
-    """A loss and its gradient, some rows at a time.
+def _sweep(
+    loss: Callable[..., Tensor],
+    rows: int,
+    size: int,
+    tensors: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+    weights: Tensor | None = None,
+) -> tuple[Tensor, list[Tensor | None]]:
+    """A loss of each row and the gradient of their sum, some rows at a time.
 
-    Attributes:
+    Args:
         loss: from some rows of the first tensors, and the others whole, to the loss of each row.
         rows: how many tensors are taken by rows.
         size: rows at a time.
+        tensors: what the loss is of.
+        wanted: by which tensors the gradient is computed.
+        weights: each row's in the sum; None for 1.
     """
+    gradients = [torch.zeros_like(t, dtype=exact_dtype(t)) if w else None for t, w in zip(tensors, wanted, strict=True)]
 
-    loss: Callable[..., Tensor]
-    rows: int
-    size: int
-
-    def __call__(
-        self, tensors: Sequence[Tensor | None], wanted: Sequence[bool] | None = None, weights: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor | None]]:
-        """The loss of each row, and the gradient of their sum, each row times its weight, by the tensors `wanted`."""
-        wanted = wanted or [False] * len(tensors)
-        gradients = [
-            torch.zeros_like(t, dtype=exact_dtype(t)) if w else None for t, w in zip(tensors, wanted, strict=True)
-        ]
-        starts = range(0, max(1, len(tensors[0])), self.size)
-        return torch.cat([self._chunk(start, tensors, gradients, weights) for start in starts]), gradients
-
-    def _chunk(
-        self,
-        start: int,
-        tensors: Sequence[Tensor | None],
-        gradients: Sequence[Tensor | None],
-        weights: Tensor | None,
-    ) -> Tensor:
-        """The loss of the rows from `start` on; what they add to the gradients is added."""
-        chunk = slice(start, start + self.size)
-        parts = [t if t is None else (t[chunk] if i < self.rows else t).detach() for i, t in enumerate(tensors)]
-        wanted = [index for index, gradient in enumerate(gradients) if gradient is not None]
-        leaves = [parts[index].requires_grad_() for index in wanted]
+    def values_from(start: int) -> Tensor:
+        chunk = slice(start, start + size)
+        parts = [t if t is None else (t[chunk] if i < rows else t).detach() for i, t in enumerate(tensors)]
+        leaves = {i: part.requires_grad_() for i, part in enumerate(parts) if gradients[i] is not None}
         # Backward knows nothing of autocast, and must compute the same: the tensors' own formats hold.
-        with torch.autocast(parts[0].device.type, enabled=False), torch.set_grad_enabled(bool(wanted)):
-            values = self.loss(*parts)
-            weights = torch.ones_like(values) if weights is None else weights[chunk]
-            found = torch.autograd.grad(values, leaves, weights) if wanted else ()
-        for index, gradient in zip(wanted, found, strict=True):
-            (gradients[index][chunk] if index < self.rows else gradients[index]).add_(gradient)
+        with torch.autocast(parts[0].device.type, enabled=False), torch.set_grad_enabled(bool(leaves)):
+            values = loss(*parts)
+            factors = torch.ones_like(values) if weights is None else weights[chunk]
+            found = torch.autograd.grad(values, tuple(leaves.values()), factors) if leaves else ()
+        for i, gradient in zip(leaves, found, strict=True):
+            (gradients[i][chunk] if i < rows else gradients[i]).add_(gradient)
         return values.detach()
+
+    return torch.cat([values_from(start) for start in range(0, max(1, len(tensors[0])), size)]), gradients

@@ -23,9 +23,8 @@ FLOAT32_FILE = "model.onnx"
 
 INT8_FILE = "model-int8.onnx"
 
+# How far a float32 file may be from PyTorch, as a share of the largest output.
 TOLERANCE = 1e-4
-
-"""How far a float32 file may be from PyTorch, as a share of the largest output."""
 
 _OPSET = 17
 
@@ -88,16 +87,13 @@ def export_onnx(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
 
 
 def quantize_int8(folder: str | os.PathLike) -> Path:
-    """Write `model-int8.onnx` beside the `model.onnx` of a folder, about a quarter of its size.
+    """Write `model-int8.onnx` beside the `model.onnx` of a folder, about a quarter of its size, and return its path.
 
     In int8 are the weights of linear maps (one scale for each output), of LSTMs, and the embedding tables (one scale
     for each table), word embeddings among them. Activations are quantised as they come, before every linear map, with
     one scale for the whole batch: outputs of a row depend a little on the rows beside it. Biases, norms, and the
     products of queries, keys and values stay in float32. This is ONNX Runtime's dynamic quantisation: no data is
     needed. On processors without VNNI or AMX, sums may saturate: measure where the file will run.
-
-    Returns:
-        The file's path.
 
     Raises:
         FileNotFoundError: the folder has no `model.onnx`.

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 def onnx_library(name: str) -> ModuleType:
-    """Import a library that only those need who use ONNX files.
-
-    Raises:
-        ImportError: it is not installed.
-    """
+    """Import a library of the extra `onnx`; an ImportError tells how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -48,15 +44,12 @@ def open_session(path: str | os.PathLike, threads: int | None = None) -> Inferen
 
 
 def run_session(session: InferenceSession, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The first output of a session.
+    """The first output of a session, on the CPU in float32.
 
     Args:
-        session: what `open_session` gave.
+        session: from `open_session`.
         inputs: name -> `[rows, width]`, int64; those that the file does not take are left out. Without
             `token_type_ids`, all tokens belong to the first text, as in transformers.
-
-    Returns:
-        On the CPU, in float32.
 
     Raises:
         ValueError: an input that the file takes is missing.

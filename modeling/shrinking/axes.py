@@ -6,7 +6,6 @@ The axes of a weight that follow a size of the configuration are those that chan
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -79,19 +78,13 @@ class Widths:
         """
         return cls(config.hidden_size, getattr(config, _intermediate_name(config)), config.num_attention_heads)
 
-    def applied_to(self, config: PreTrainedConfig) -> PreTrainedConfig:
-        """A copy of `config` with these sizes, and with all that follows them."""
-        teacher, config = config, copy.deepcopy(config)
-        setattr(config, _intermediate_name(config), self.intermediate_size)
-        for size in ("hidden_size", "num_attention_heads"):
-            setattr(config, size, getattr(self, size))
-            for follower in FOLLOWERS[size]:
-                if getattr(teacher, follower, None) == getattr(teacher, size):
-                    setattr(config, follower, getattr(self, size))
-        for name in HEAD_SIZE_NAMES:
-            if getattr(teacher, name, None) is not None:
-                setattr(config, name, self.head_size)
-        return config
+    def settings(self, config: PreTrainedConfig) -> dict[str, int]:
+        """The entries of `config` that these sizes change, those that follow a size included."""
+        changed = {_intermediate_name(config): self.intermediate_size}
+        for size, followers in FOLLOWERS.items():
+            equal = [name for name in followers if getattr(config, name, None) == getattr(config, size)]
+            changed |= dict.fromkeys([size, *equal], getattr(self, size))
+        return changed | {name: self.head_size for name in HEAD_SIZE_NAMES if getattr(config, name, None) is not None}
 
 
 def _intermediate_name(config: PreTrainedConfig) -> str:
@@ -125,7 +118,7 @@ def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) ->
     attention = _attention_axes(model)
     shapes = _shapes(model)
     when_wider, when_taller, with_more_heads = (
-        _shapes(skeleton(architecture, changed.applied_to(config))) for changed in (wider, taller, more_heads)
+        _shapes(skeleton(architecture, config, **sizes.settings(config))) for sizes in (wider, taller, more_heads)
     )
 
     def label(name: str, axis: int) -> AxisLabel | None:

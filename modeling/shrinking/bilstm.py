@@ -13,6 +13,7 @@ from ..architectures.bilstm import (
     BiLstmForTokenClassification,
     BiLstmPreTrainedModel,
 )
+from ..loading import head_of
 from ..sharding import gathered
 from .embeddings import PRINCIPAL_INITS, project_embeddings
 
@@ -63,7 +64,13 @@ def bilstm_student(
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name}={size}: a student needs at least 1.")
-    architecture = _architecture_for(teacher)
+    architecture = HEADS.get(head_of(type(teacher).__name__))
+    if architecture is None:
+        raise ValueError(
+            f"The teacher is a {type(teacher).__name__}, but a BiLSTM student takes over the classes of a token or "
+            "sequence classification head. Load the fine-tuned teacher with AutoModelForTokenClassification or "
+            "AutoModelForSequenceClassification."
+        )
     with gathered(teacher):
         words = teacher.get_input_embeddings().weight.detach()
         vocab_size, width = words.shape
@@ -90,14 +97,3 @@ def bilstm_student(
     student.get_input_embeddings().weight.copy_(narrow)
     student.get_input_embeddings().weight.requires_grad_(not freeze_embeddings)
     return student
-
-
-def _architecture_for(teacher: PreTrainedModel) -> type[BiLstmPreTrainedModel]:
-    for suffix, architecture in HEADS.items():
-        if type(teacher).__name__.endswith(suffix):
-            return architecture
-    raise ValueError(
-        f"The teacher is a {type(teacher).__name__}, but a BiLSTM student takes over the classes of a token or "
-        "sequence classification head. Load the fine-tuned teacher with AutoModelForTokenClassification or "
-        "AutoModelForSequenceClassification."
-    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from operator import index
 
@@ -29,14 +27,12 @@ def with_layers(draft: Draft, layers: int | Sequence[int] | None, layer_init: st
     if layers is None:
         return draft
     groups = layer_groups(layers, layer_init, draft.config.num_hidden_layers)
-    config = copy.deepcopy(draft.config)
-    config.num_hidden_layers = len(groups)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [draft.config.layer_types[group[0]] for group in groups]
-    tensors = _regroup(draft.tensors, draft.layers_name, groups)
-    shallower = replace(draft, config=config, tensors=tensors)
+    settings = {"num_hidden_layers": len(groups)}
+    if types := getattr(draft.config, "layer_types", None):
+        settings["layer_types"] = [types[group[0]] for group in groups]
+    shallower = draft.changed(_regroup(draft.tensors, draft.layers_name, groups), **settings)
     homes = shallower.outline.state_dict()
-    homeless = [name for name in tensors if name not in homes]
+    homeless = [name for name in shallower.tensors if name not in homes]
     if homeless:
         logger.warning(
             "%s has no place for %d of the teacher's weights in the layers they moved to; the student goes without: %s",
@@ -44,7 +40,7 @@ def with_layers(draft: Draft, layers: int | Sequence[int] | None, layer_init: st
             len(homeless),
             ", ".join(homeless),
         )
-    return replace(shallower, tensors={name: tensor for name, tensor in tensors.items() if name in homes})
+    return shallower.changed({name: tensor for name, tensor in shallower.tensors.items() if name in homes})
 
 
 def layer_groups(layers: int | Sequence[int], layer_init: str, depth: int) -> list[tuple[int, ...]]:
@@ -110,9 +106,6 @@ def _regroup(tensors: dict[str, Tensor], layers_name: str, groups: list[tuple[in
     for position, group in enumerate(groups):
         for part in dict.fromkeys(part for i in group for part in layers[i]):
             members = [layers[i][part] for i in group if part in layers[i]]
-            regrouped[f"{layers_name}.{position}.{part}"] = members[0] if len(members) == 1 else _mean(members)
+            mean = torch.stack([t.double() for t in members]).mean(0).float() if len(members) > 1 else members[0]
+            regrouped[f"{layers_name}.{position}.{part}"] = mean
     return regrouped
-
-
-def _mean(tensors: list[Tensor]) -> Tensor:
-    return torch.stack([t.double() for t in tensors]).mean(0).float()

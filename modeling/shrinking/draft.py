@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +16,17 @@ from ..anatomy import layers_name
 from ..sharding import gathered
 
 
-def skeleton(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
-    """The model that `config` describes, on the `meta` device: shapes without values."""
+def skeleton(architecture: type[PreTrainedModel], config: PreTrainedConfig, **settings: Any) -> PreTrainedModel:
+    """The model that `config` describes once `settings` are changed, on the `meta` device: shapes without values."""
     with torch.device("meta"):
-        return architecture(copy.deepcopy(config))
+        return architecture(_changed(config, settings))
+
+
+def _changed(config: PreTrainedConfig, settings: Mapping[str, Any]) -> PreTrainedConfig:
+    config = copy.deepcopy(config)
+    for name, value in settings.items():
+        setattr(config, name, value)
+    return config
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,10 @@ class Draft:
         draft = cls(type(model), copy.deepcopy(model.config), tensors)
         draft.check()
         return draft
+
+    def changed(self, tensors: dict[str, Tensor], **settings: Any) -> Draft:
+        """The same student with other weights and other settings in its configuration."""
+        return replace(self, config=_changed(self.config, settings), tensors=tensors)
 
     @cached_property
     def outline(self) -> PreTrainedModel:

@@ -36,8 +36,11 @@ def narrow_embeddings(words: Tensor, channels: Tensor, embedding_init: str) -> T
     channels = channels.to(words.device)
     if embedding_init == "cut":
         return words.index_select(1, channels).float()
-    mean, gram = _gram(words, embedding_init)
-    return (words.float() - mean.float()) @ _principal_projection(gram, channels).float()
+    mean = words.mean(0, dtype=torch.float64) * (embedding_init == "pca")
+    values, vectors = _principal_axes(words, mean, len(channels))
+    # (E V_k)^T E[:, channels] = S_k^2 V_k^T[:, channels]: the orthogonal Procrustes problem needs no word vector.
+    left, _, right = torch.linalg.svd(values[:, None] * vectors[channels].T)
+    return (words.float() - mean.float()) @ (vectors @ (left @ right)).float()
 
 
 def factorise_embeddings(words: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -51,8 +54,7 @@ def factorise_embeddings(words: Tensor, size: int) -> tuple[Tensor, Tensor]:
         `E V_k` `[vocabulary, k]` and `V_k` `[hidden, k]`, float32: `words` is about the first times the second
         transposed. Columns come by their weight, the heaviest first.
     """
-    _, gram = _gram(words, "svd")
-    _, vectors = _principal_axes(gram, size)
+    _, vectors = _principal_axes(words, words.new_zeros((), dtype=torch.float64), size)
     vectors = vectors.flip(1).float()
     return words.float() @ vectors, vectors
 
@@ -75,25 +77,14 @@ def project_embeddings(words: Tensor, size: int, embedding_init: str) -> Tensor:
     return factorise_embeddings(centred, size)[0]
 
 
-def _gram(words: Tensor, embedding_init: str) -> tuple[Tensor, Tensor]:
-    """The mean `[hidden]` that is taken off the word vectors (0 for SVD), and `E^T E` `[hidden, hidden]` without it."""
-    mean = words.mean(0, dtype=torch.float64) * (embedding_init == "pca")
+def _principal_axes(words: Tensor, mean: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest eigenvalues of `E^T E`, ascending, and their eigenvectors `[hidden, count]`.
+
+    `E` is the word vectors less `mean`, `[hidden]` or 0.
+    """
     gram = torch.zeros(words.shape[1], words.shape[1], dtype=torch.float64, device=words.device)
     for chunk in words.split(CHUNK):
         centred = chunk.double() - mean
         gram.addmm_(centred.T, centred)
-    return mean, gram
-
-
-def _principal_axes(gram: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` largest eigenvalues, ascending, and their eigenvectors `[hidden, count]`."""
     eigenvalues, eigenvectors = torch.linalg.eigh(gram)
     return eigenvalues[-count:], eigenvectors[:, -count:]
-
-
-def _principal_projection(gram: Tensor, channels: Tensor) -> Tensor:
-    """`V_k R`, `[hidden, k]`, from `E^T E`: the eigenvectors of its k largest eigenvalues, turned onto `channels`."""
-    values, vectors = _principal_axes(gram, len(channels))
-    # (E V_k)^T E[:, channels] = S_k^2 V_k^T[:, channels]: the orthogonal Procrustes problem needs no word vector.
-    left, _, right = torch.linalg.svd(values[:, None] * vectors[channels].T)
-    return vectors @ (left @ right)

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..anatomy import layers_name, split_layer_name
-from ..architectures.recurrent_bert import BERT, ROBERTA, Family, RecurrentBertConfig, Task, settings
+from ..architectures.recurrent_bert import BERT, ROBERTA, RecurrentBertConfig, recurrent_class, settings, task_of
 from ..encoding import position_offset
 from .draft import Draft, skeleton
 from .embeddings import factorise_embeddings
@@ -34,7 +35,16 @@ def with_recurrence(
             f"recurrent_steps={steps}, embedding_size={size}: layers are run at least once, and word embeddings are 1 "
             f"to {width} wide, the hidden states' width."
         )
-    family, task = _stock(draft)
+    # Many families have the weights of these two, and positions tell one from the other.
+    family = ROBERTA if position_offset(draft.outline) else BERT
+    task = task_of(draft.architecture)
+    architecture, tensors = recurrent_class(task), family.to_ours(draft.tensors, task)
+    if unknown := _names_unknown_to(architecture, tensors):
+        raise ValueError(
+            f"{draft.architecture.__name__} has no counterpart with recurrent layers (which have no {unknown[0]}). "
+            "There is one of a bare BERT, RoBERTa or XLM-RoBERTa encoder, and of their models for masked LM, token "
+            "and sequence classification."
+        )
     layers = draft.config.num_hidden_layers
     config = RecurrentBertConfig(
         **settings(draft.config)
@@ -45,27 +55,15 @@ def with_recurrence(
             "roberta_positions": family is ROBERTA,
         }
     )
-    tensors = _factorised(family.to_ours(draft.tensors, task), size, embedding_init)
-    return replace(draft, architecture=task.ours, config=config, tensors=tensors)
+    tensors = _factorised(tensors, size, embedding_init)
+    return replace(draft, architecture=architecture, config=config, tensors=tensors)
 
 
-def _stock(draft: Draft) -> tuple[Family, Task]:
-    """What the draft is inside. Told by its weights' names, not by its family's, of which there are many."""
-    family = ROBERTA if position_offset(draft.outline) else BERT
-    task = family.task_like(draft.architecture)
-    strange = _names_unlike(task, family.to_ours(draft.tensors, task)) if task else list(draft.tensors)
-    if strange:
-        raise ValueError(
-            f"{draft.architecture.__name__} has no counterpart with recurrent layers (which have no {strange[0]}). "
-            "There is one of a bare BERT, RoBERTa or XLM-RoBERTa encoder, and of their models for masked LM, token "
-            "and sequence classification."
-        )
-    return family, task
-
-
-def _names_unlike(task: Task, names: Iterable[str]) -> list[str]:
-    """Those that no weight of a RecurrentBert has, whatever the layer's number."""
-    model = skeleton(task.ours, RecurrentBertConfig(num_hidden_layers=1, num_unique_layers=1))
+def _names_unknown_to(architecture: type[PreTrainedModel] | None, names: Iterable[str]) -> list[str]:
+    """The names that no weight of a RecurrentBert has, whatever the layer's number; all where there is no class."""
+    if architecture is None:
+        return list(names)
+    model = skeleton(architecture, RecurrentBertConfig(num_hidden_layers=1, num_unique_layers=1))
     layers = layers_name(model)
     known = {split_layer_name(name, layers)[1] for name in model.state_dict()}
     return [name for name in names if split_layer_name(name, layers)[1] not in known]

@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..loading import architecture_of
 from ..sharding import gathered
 from .depth import LAYER_INITS, with_layers
 from .draft import Draft
@@ -109,11 +110,10 @@ def _load(name: str | os.PathLike) -> PreTrainedModel:
             f"The teacher is a {type(name).__name__}, but shrink needs a transformers PreTrainedModel, a folder or a "
             "hub id. Unwrap the model first, and merge adapters into it."
         )
-    architectures = AutoConfig.from_pretrained(name).architectures or ["none"]
-    architecture = getattr(transformers, architectures[0], None)
-    if architecture is None:
+    architecture = architecture_of(name)
+    if not hasattr(transformers, architecture):
         raise ValueError(
-            f"The configuration of {name} names {architectures[0]} as its architecture, which transformers doesn't "
+            f"The configuration of {name} names {architecture} as its architecture, which transformers doesn't "
             "have. Load the teacher yourself and hand the model to shrink."
         )
-    return architecture.from_pretrained(name)
+    return getattr(transformers, architecture).from_pretrained(name)

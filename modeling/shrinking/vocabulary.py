@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -51,25 +48,15 @@ def with_vocabulary(
             unspelled,
             len(spelling.counts),
         )
-    config = copy.deepcopy(draft.config)
-    config.vocab_size = len(spelling.counts)
-    for role in ROLES:
-        if getattr(config, f"{role}_token_id", None) is not None:
-            setattr(config, f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
-    counting = _names_that_count_words(draft)
+    ids = [name for role in ROLES if getattr(draft.config, name := f"{role}_token_id", None) is not None]
+    # The weights whose first axis is the vocabulary are those that another vocabulary makes longer.
+    longer = skeleton(draft.architecture, draft.config, vocab_size=words + 1).state_dict()
     tensors = {
-        name: _respelled(tensor, spelling, piece_counts) if name in counting else tensor
+        name: tensor if longer[name].shape == tensor.shape else _respelled(tensor, spelling, piece_counts)
         for name, tensor in draft.tensors.items()
     }
-    return _with_positions(replace(draft, config=config, tensors=tensors), draft)
-
-
-def _names_that_count_words(draft: Draft) -> set[str]:
-    """Of the weights whose first axis is the vocabulary, found by building the model with another one."""
-    config = copy.deepcopy(draft.config)
-    config.vocab_size += 1
-    other = skeleton(draft.architecture, config).state_dict()
-    return {name for name, tensor in draft.outline.state_dict().items() if tensor.shape != other[name].shape}
+    settings = {"vocab_size": len(spelling.counts)} | {name: getattr(tokenizer, name) for name in ids}
+    return _with_positions(draft.changed(tensors, **settings), draft)
 
 
 def _respelled(rows: Tensor, spelling: Spelling, piece_counts: Tensor | None) -> Tensor:
@@ -88,6 +75,4 @@ def _with_positions(draft: Draft, teacher: Draft) -> Draft:
     name = next(name for name in draft.tensors if name.endswith("position_embeddings.weight"))
     rows = draft.tensors[name].detach()
     moved = torch.cat([rows.new_zeros(new, rows.shape[1]), rows[old:]])
-    config = copy.deepcopy(draft.config)
-    config.max_position_embeddings = len(moved)
-    return replace(draft, config=config, tensors=draft.tensors | {name: moved})
+    return draft.changed(draft.tensors | {name: moved}, max_position_embeddings=len(moved))

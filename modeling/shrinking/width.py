@@ -15,8 +15,6 @@ One rule decides: what carries the most weight stays, in the teacher's order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import torch
 from torch import Tensor
 
@@ -95,49 +93,38 @@ def with_widths(
     teacher = Widths.of(draft.config)
     student = plan_widths(teacher, hidden_size, intermediate_size, num_attention_heads)
     labels = label_axes(draft.architecture, draft.config)
-    kept = _choose(draft.tensors, labels, teacher, student, draft.layers_name)
+    layers = draft.layers_name
+    kept = _choose(draft.tensors, labels, teacher, student, layers)
     tensors = {
-        name: _cut(tensor, labels[name], kept.along(split_layer_name(name, draft.layers_name)[0]))
+        name: _cut(tensor, labels[name], kept[split_layer_name(name, layers)[0]])
         for name, tensor in draft.tensors.items()
     }
     words = draft.words_name
     if student.hidden_size < teacher.hidden_size and labels[words][1] is not None:
-        tensors[words] = narrow_embeddings(draft.tensors[words], kept.channels, embedding_init)
-    narrower = replace(draft, config=student.applied_to(draft.config), tensors=tensors)
+        tensors[words] = narrow_embeddings(draft.tensors[words], kept[None][Axis.HIDDEN], embedding_init)
+    narrower = draft.changed(tensors, **student.settings(draft.config))
     narrower.check()
     return narrower
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What the student keeps of the teacher, as ascending indices.
+def _choose(
+    tensors: dict[str, Tensor], labels: Labels, teacher: Widths, student: Widths, layers_name: str
+) -> dict[int | None, dict[Axis, Tensor]]:
+    """What the student keeps of the teacher: for each layer (None: outside the layers), ascending indices of
 
-    Attributes:
-        channels: `[student hidden]`, channels of the hidden states.
-        heads: `[student heads]`, the teacher's head that each head is cut from; repeated where one is divided.
-        rows: `[student hidden]`, rows of the teacher's query, key and value maps that make up the student's heads.
-        units: for each layer `[student intermediate]`, units of its feed-forward part.
+    - `HIDDEN`: channels, `[student hidden]`, the same in all layers;
+    - `HEADS`: the teacher's head that each head is cut from, `[student heads]`; repeated where one is divided;
+    - `ATTENTION`: the rows of query, key and value maps that make up these heads, `[student hidden]`;
+    - `INTERMEDIATE`: units of the layer's feed-forward part, `[student intermediate]`.
     """
-
-    channels: Tensor
-    heads: Tensor
-    rows: Tensor
-    units: dict[int | None, Tensor]
-
-    def along(self, layer: int | None) -> dict[Axis, Tensor | None]:
-        """Indices to keep along each kind of axis in one layer (None: outside the layers)."""
-        return {
-            Axis.HIDDEN: self.channels,
-            Axis.HEADS: self.heads,
-            Axis.ATTENTION: self.rows,
-            Axis.INTERMEDIATE: self.units.get(layer),
-        }
-
-
-def _choose(tensors: dict[str, Tensor], labels: Labels, teacher: Widths, student: Widths, layers_name: str) -> Kept:
-    norms = {name: tensor for name, tensor in tensors.items() if _is_gain(name, labels)}
+    # The gains of norms over hidden states are the only vectors of that length that aren't called bias.
+    norms = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if labels[name] == (AxisLabel(Axis.HIDDEN),) and name.endswith("weight")
+    }
     matrices = {name: tensor for name, tensor in tensors.items() if tensor.dim() > 1}
-    layers: dict[int | None, dict[str, Tensor]] = {}
+    layers: dict[int | None, dict[str, Tensor]] = {None: {}}
     for name, tensor in matrices.items():
         layers.setdefault(split_layer_name(name, layers_name)[0], {})[name] = tensor
 
@@ -146,22 +133,19 @@ def _choose(tensors: dict[str, Tensor], labels: Labels, teacher: Widths, student
     else:
         weight = _weight_along(Axis.ATTENTION, teacher.num_attention_heads, matrices, labels)
         heads = _heaviest(weight, student.num_attention_heads)
-    return Kept(
-        channels=_heaviest(_weight_along(Axis.HIDDEN, teacher.hidden_size, norms, labels), student.hidden_size),
-        heads=heads,
-        rows=_rows_of_heads(heads, teacher, student),
-        units={
-            layer: _heaviest(
-                _weight_along(Axis.INTERMEDIATE, teacher.intermediate_size, members, labels), student.intermediate_size
-            )
-            for layer, members in layers.items()
-        },
-    )
-
-
-def _is_gain(name: str, labels: Labels) -> bool:
-    """Whether this is the gain of a norm over hidden states: the only vectors of that length not called bias."""
-    return labels[name] == (AxisLabel(Axis.HIDDEN),) and name.endswith("weight")
+    everywhere = {
+        Axis.HIDDEN: _heaviest(_weight_along(Axis.HIDDEN, teacher.hidden_size, norms, labels), student.hidden_size),
+        Axis.HEADS: heads,
+        Axis.ATTENTION: _rows_of_heads(heads, teacher, student),
+    }
+    weights = {
+        layer: _weight_along(Axis.INTERMEDIATE, teacher.intermediate_size, members, labels)
+        for layer, members in layers.items()
+    }
+    return {
+        layer: everywhere | {Axis.INTERMEDIATE: _heaviest(weight, student.intermediate_size)}
+        for layer, weight in weights.items()
+    }
 
 
 def _rows_of_heads(heads: Tensor, teacher: Widths, student: Widths) -> Tensor:

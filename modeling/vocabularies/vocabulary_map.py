@@ -1,4 +1,4 @@
-"""What of a student's vocabulary answers to which tokens of the teacher's."""
+"""Which pieces of a student's vocabulary make up which tokens of the teacher's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .spelling import Spelling
 
 
 @dataclass(frozen=True)
-class Bags:
-    """Sets of rows, one after another.
+class IndexBags:
+    """Sets of row indices, one after another, as `embedding_bag` takes them.
 
     Attributes:
-        members: `[all members]`, indices of rows.
+        members: `[all members]`, the indices.
         starts: `[sets]`, where each set's members begin.
     """
 
@@ -25,14 +25,8 @@ class Bags:
     starts: Tensor
 
     @classmethod
-    def of(cls, members: Tensor, owners: Tensor, count: int) -> Bags:
-        """Sets of those members that have the same owner.
-
-        Args:
-            members: `[n]`.
-            owners: `[n]`, the set that each belongs to.
-            count: how many sets there are.
-        """
+    def of(cls, members: Tensor, owners: Tensor, count: int) -> IndexBags:
+        """`count` sets of members `[n]`, by the set that owns each, `[n]`."""
         sizes = torch.bincount(owners, minlength=count)
         return cls(members[torch.argsort(owners, stable=True)], sizes.cumsum(0) - sizes)
 
@@ -40,9 +34,9 @@ class Bags:
         """The sum of each set's rows, `[rows, n]` -> `[sets, n]`."""
         return F.embedding_bag(self.members, rows, self.starts, mode="sum")
 
-    def to(self, device: torch.device | str) -> Bags:
+    def to(self, device: torch.device | str) -> IndexBags:
         """Move the indices to a device."""
-        return Bags(self.members.to(device), self.starts.to(device))
+        return IndexBags(self.members.to(device), self.starts.to(device))
 
 
 @dataclass(frozen=True)
@@ -58,8 +52,8 @@ class VocabularyMap:
     """
 
     tokens: Tensor
-    spelt_by: Bags
-    part_of: Bags
+    spelt_by: IndexBags
+    part_of: IndexBags
     joint: Literal["sum", "logsumexp"] = "sum"
 
     @classmethod
@@ -80,8 +74,8 @@ class VocabularyMap:
                 "The student's tokenizer can't spell a single token of the teacher's. Are these the right tokenizers?"
             )
         owners = torch.repeat_interleave(torch.arange(len(tokens)), spelling.counts[tokens])
-        spelt_by = Bags.of(spelling.pieces, owners, len(tokens))
-        return cls(tokens, spelt_by, Bags.of(owners, spelling.pieces, vocabulary), joint)
+        spelt_by = IndexBags.of(spelling.pieces, owners, len(tokens))
+        return cls(tokens, spelt_by, IndexBags.of(owners, spelling.pieces, vocabulary), joint)
 
     @classmethod
     def shared(cls, spelling: Spelling, vocabulary: int) -> VocabularyMap:
@@ -102,8 +96,9 @@ class VocabularyMap:
         tokens = single.nonzero().flatten()
         pieces = spelling.pieces[spelling.counts.cumsum(0)[tokens] - 1]
         first = torch.full((vocabulary,), len(single)).scatter_reduce(0, pieces, tokens, "amin")
-        others = torch.ones_like(single).index_fill(0, tokens[first[pieces] == tokens], False)
-        return cls.of(spelling.without(others.nonzero().flatten()), vocabulary)
+        is_first = first[pieces] == tokens
+        counts = torch.zeros_like(spelling.counts).index_fill(0, tokens[is_first], 1)
+        return cls.of(Spelling(pieces[is_first], counts), vocabulary)
 
     def __len__(self) -> int:
         """How many of the teacher's tokens there are."""

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, is_tracing
+from transformers.utils import ModelOutput, TransformersKwargs, is_tracing
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -82,6 +82,7 @@ class BiLstmPreTrainedModel(PreTrainedModel):
 
     config: BiLstmConfig
     base_model_prefix = "bilstm"
+    _input_embed_layer = "word_embeddings"
     # The losses are means of a batch: a Trainer that accumulates gradients has to divide them.
     accepts_loss_kwargs = False
     _can_record_outputs: ClassVar = {"hidden_states": BiLstmLayer}
@@ -111,12 +112,6 @@ class BiLstmModel(BiLstmPreTrainedModel):
         self.layers = nn.ModuleList([BiLstmLayer(config, i) for i in range(config.num_hidden_layers)])
         self.projector = nn.Linear(2 * config.lstm_hidden_size, config.hidden_size)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.embeddings.word_embeddings = value
 
     @merge_with_config_defaults
     @capture_outputs
@@ -165,7 +160,10 @@ class BiLstmModel(BiLstmPreTrainedModel):
 
 
 class BiLstmClassifier(BiLstmPreTrainedModel):
-    """A `BiLstmModel` with dropout and a classifier, which its subclasses apply to tokens or to rows."""
+    """A `BiLstmModel` with dropout and a classifier; a subclass says which output is classified."""
+
+    classified: ClassVar[str]
+    output_class: ClassVar[type[ModelOutput]]
 
     def __init__(self, config: BiLstmConfig):
         super().__init__(config)
@@ -175,37 +173,6 @@ class BiLstmClassifier(BiLstmPreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-
-class BiLstmForTokenClassification(BiLstmClassifier):
-    """A `BiLstmModel` with a classifier on every token, e.g. for named-entity recognition."""
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> TokenClassifierOutput:
-        """Classify every token.
-
-        Args:
-            input_ids, attention_mask, inputs_embeds: see `BiLstmModel.forward`.
-            labels: `[batch, seq]`, -100 where no loss is wanted.
-
-        Returns:
-            `logits` `[batch, seq, num_labels]`; with `labels` also `loss`, the mean cross-entropy.
-        """
-        outputs = self.bilstm(input_ids, attention_mask, inputs_embeds, **kwargs)
-        logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None if labels is None else self.loss_function(logits, labels, self.config)
-        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
-
-
-class BiLstmForSequenceClassification(BiLstmClassifier):
-    """A `BiLstmModel` with a classifier on the last state of both directions, one output for each row."""
-
     @can_return_tuple
     def forward(
         self,
@@ -214,21 +181,35 @@ class BiLstmForSequenceClassification(BiLstmClassifier):
         inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> SequenceClassifierOutput:
-        """Classify rows, or give a number for each where `num_labels` is 1.
-
-        Args:
-            input_ids, attention_mask, inputs_embeds: see `BiLstmModel.forward`.
-            labels: `[batch]` classes or numbers; `[batch, num_labels]` of zeros and ones for several at a time
-                (`problem_type="multi_label_classification"`).
-
-        Returns:
-            `logits` `[batch, num_labels]`; with `labels` also `loss`.
-        """
+    ) -> ModelOutput:
+        """As `BiLstmModel.forward`; the class says what `logits` and `labels` are. Labels give a `loss`."""
         outputs = self.bilstm(input_ids, attention_mask, inputs_embeds, **kwargs)
-        logits = self.classifier(self.dropout(outputs.pooler_output))
-        loss = None if labels is None else self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+        logits = self.classifier(self.dropout(outputs[self.classified]))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=self.config)
+        return self.output_class(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+
+
+class BiLstmForTokenClassification(BiLstmClassifier):
+    """A `BiLstmModel` with a classifier on every token, e.g. for named-entity recognition.
+
+    `labels` are `[batch, seq]`, -100 where no loss is wanted; `logits` are `[batch, seq, num_labels]`.
+    """
+
+    classified = "last_hidden_state"
+    output_class = TokenClassifierOutput
+
+
+class BiLstmForSequenceClassification(BiLstmClassifier):
+    """A `BiLstmModel` with a classifier on the last state of both directions, one output for each row.
+
+    `labels` are `[batch]` classes, or numbers where `num_labels` is 1; or `[batch, num_labels]` of zeros and ones for
+    several classes at a time (`problem_type="multi_label_classification"`). `logits` are `[batch, num_labels]`.
+    """
+
+    classified = "pooler_output"
+    output_class = SequenceClassifierOutput
 
 
 __all__ = ["BiLstmForSequenceClassification", "BiLstmForTokenClassification", "BiLstmModel", "BiLstmPreTrainedModel"]

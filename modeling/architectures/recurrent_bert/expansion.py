@@ -1,26 +1,109 @@
-"""A RecurrentBert as a stock model, for those who won't run code from the Hub."""
+"""A RecurrentBert as a stock model, for those who won't run code from the Hub; and the names of weights in both."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import BertConfig, PreTrainedConfig, PreTrainedModel, XLMRobertaConfig
 
 from ...anatomy import layers_name, parameter_count, split_layer_name
 from ...sharding import gathered
-from .modeling_recurrent_bert import RecurrentBertPreTrainedModel
-from .stock import BERT, ROBERTA, settings
+from . import modeling_recurrent_bert as recurrent
 
 logger = logging.getLogger(__name__)
 
-# What only a RecurrentBert is configured by.
+# Entries of `to_dict` that describe the class and not the model.
+CLASS_ENTRIES = ("model_type", "architectures", "auto_map", "transformers_version")
+
+# Entries that only a RecurrentBert's configuration has.
 OWN_SETTINGS = ("embedding_size", "num_unique_layers", "roberta_positions")
 
 
+@dataclass(frozen=True)
+class Family:
+    """Stock models whose encoders have the same weights.
+
+    Attributes:
+        config: the class of their configuration.
+        prefix: how the names of the encoder's weights begin below a head.
+        head_names: task -> how names of weights outside the encoder begin in a RecurrentBert -> how they begin in the
+            stock model; where these differ.
+    """
+
+    config: type[PreTrainedConfig]
+    prefix: str
+    head_names: Mapping[str, Mapping[str, str]]
+
+    def stock_class(self, task: str) -> type[PreTrainedModel]:
+        """The stock class for a task."""
+        return getattr(transformers, self.config.__name__.removesuffix("Config") + task)
+
+    def to_ours(self, tensors: Mapping[str, Tensor], task: str) -> dict[str, Tensor]:
+        """Weights of a stock model by their names in a RecurrentBert."""
+        return _renamed(tensors, {theirs: ours for ours, theirs in self._names(task).items()})
+
+    def to_stock(self, tensors: Mapping[str, Tensor], task: str) -> dict[str, Tensor]:
+        """Weights of a RecurrentBert by their names in the stock model."""
+        return _renamed(tensors, self._names(task))
+
+    def _names(self, task: str) -> dict[str, str]:
+        return {**self.head_names.get(task, {}), "recurrent_bert.": f"{self.prefix}."}
+
+
+def task_of(architecture: type[PreTrainedModel]) -> str:
+    """The end of a model's class name: `ForMaskedLM`, ..., or `Model` for an encoder without a head."""
+    return architecture.__name__.removeprefix(architecture.config_class.__name__.removesuffix("Config"))
+
+
+def recurrent_class(task: str) -> type[recurrent.RecurrentBertPreTrainedModel] | None:
+    """The RecurrentBert for a task; None where there is none."""
+    name = f"RecurrentBert{task}"
+    return getattr(recurrent, name) if name in recurrent.__all__ else None
+
+
+def settings(config: PreTrainedConfig) -> dict[str, Any]:
+    """The entries of a configuration that describe its model, without those that describe its class."""
+    return {name: value for name, value in config.to_dict().items() if name not in CLASS_ENTRIES}
+
+
+def _renamed(tensors: Mapping[str, Tensor], beginnings: Mapping[str, str]) -> dict[str, Tensor]:
+    """The same tensors; in each name the first of these beginnings that it has is replaced."""
+    found = {name: next((old for old in beginnings if name.startswith(old)), "") for name in tensors}
+    return {beginnings.get(old, "") + name.removeprefix(old): tensors[name] for name, old in found.items()}
+
+
+BERT = Family(
+    BertConfig,
+    "bert",
+    {"ForMaskedLM": {"head.transform.": "cls.predictions.transform.", "head.decoder.bias": "cls.predictions.bias"}},
+)
+
+ROBERTA = Family(
+    XLMRobertaConfig,
+    "roberta",
+    {
+        "ForMaskedLM": {
+            "head.transform.dense.": "lm_head.dense.",
+            "head.transform.LayerNorm.": "lm_head.layer_norm.",
+            "head.decoder.bias": "lm_head.bias",
+        },
+        # RoBERTa's classification head holds the layer that is BERT's pooler.
+        "ForSequenceClassification": {
+            "recurrent_bert.pooler.dense.": "classifier.dense.",
+            "classifier.": "classifier.out_proj.",
+        },
+    },
+)
+
+
 @torch.no_grad()
-def expand(student: RecurrentBertPreTrainedModel) -> PreTrainedModel:
+def expand(student: recurrent.RecurrentBertPreTrainedModel) -> PreTrainedModel:
     """Write a RecurrentBert's function as a stock BERT, or XLM-RoBERTa where positions are counted so.
 
     Every pass of a layer becomes a layer, and the word embeddings are multiplied by their projection. What this costs
@@ -35,17 +118,14 @@ def expand(student: RecurrentBertPreTrainedModel) -> PreTrainedModel:
     Raises:
         TypeError: another kind of model.
     """
-    if not isinstance(student, RecurrentBertPreTrainedModel):
+    if not isinstance(student, recurrent.RecurrentBertPreTrainedModel):
         raise TypeError(f"expand takes a RecurrentBert, but got a {type(student).__name__}, which is stock already.")
     family = ROBERTA if student.config.roberta_positions else BERT
-    task = family.task_of(type(student))
     shared = {name: value for name, value in settings(student.config).items() if name not in OWN_SETTINGS}
     with gathered(student):
-        stock = task.stock.from_pretrained(
-            None,
-            config=family.config(**shared),
-            state_dict=family.to_stock(_unrolled(student), task),
-            dtype=torch.float32,
+        weights = family.to_stock(_unrolled(student), task_of(type(student)))
+        stock = family.stock_class(task_of(type(student))).from_pretrained(
+            None, config=family.config(**shared), state_dict=weights, dtype=torch.float32
         )
         before, after = parameter_count(student), parameter_count(stock)
     stock.name_or_path = stock.config.name_or_path = ""
@@ -61,7 +141,7 @@ def expand(student: RecurrentBertPreTrainedModel) -> PreTrainedModel:
     return stock
 
 
-def _unrolled(student: RecurrentBertPreTrainedModel) -> dict[str, Tensor]:
+def _unrolled(student: recurrent.RecurrentBertPreTrainedModel) -> dict[str, Tensor]:
     """A stock model's weights, by the names that they have in a RecurrentBert."""
     layers, depth, unique = layers_name(student), student.config.num_hidden_layers, student.config.num_unique_layers
     tied, tensors = student.all_tied_weights_keys, {}

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.models.bert.modeling_bert import BertLayer, BertPooler, BertPredictionHeadTransform, BertSelfAttention
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -103,6 +103,7 @@ class RecurrentBertPreTrainedModel(PreTrainedModel):
 
     config: RecurrentBertConfig
     base_model_prefix = "recurrent_bert"
+    _input_embed_layer = "word_embeddings"
     # The losses are means of a batch: a Trainer that accumulates gradients has to divide them.
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
@@ -123,12 +124,6 @@ class RecurrentBertModel(RecurrentBertPreTrainedModel):
         self.encoder = RecurrentBertEncoder(config)
         self.pooler = BertPooler(config) if add_pooling_layer else None
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.embeddings.word_embeddings = value
 
     @merge_with_config_defaults
     @capture_outputs
@@ -182,103 +177,19 @@ class RecurrentBertMaskedLMHead(nn.Module):
         return self.decoder(hidden_states if projection is None else projection(hidden_states, back=True))
 
 
-class RecurrentBertForMaskedLM(RecurrentBertPreTrainedModel):
-    """A `RecurrentBertModel` that names masked words; its output layer is the word embeddings and their projection."""
+class RecurrentBertWithHead(RecurrentBertPreTrainedModel):
+    """A `RecurrentBertModel` with a head, which a subclass makes."""
 
-    _tied_weights_keys: ClassVar = {"head.decoder.weight": "recurrent_bert.embeddings.word_embeddings.weight"}
-
-    def __init__(self, config: RecurrentBertConfig):
-        super().__init__(config)
-        self.recurrent_bert = RecurrentBertModel(config, add_pooling_layer=False)
-        self.head = RecurrentBertMaskedLMHead(config)
-        self.post_init()
-
-    def get_output_embeddings(self) -> nn.Linear:
-        return self.head.decoder
-
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        self.head.decoder = new_embeddings
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> MaskedLMOutput:
-        """Score every word of the vocabulary at every token.
-
-        Args:
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: see `RecurrentBertModel.forward`.
-            labels: `[batch, seq]`, -100 where no loss is wanted.
-
-        Returns:
-            `logits` `[batch, seq, vocab_size]`; with `labels` also `loss`, the mean cross-entropy.
-        """
-        outputs = self.recurrent_bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        logits = self.head(outputs.last_hidden_state, self.recurrent_bert.embeddings.projection)
-        loss = None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size)
-        return MaskedLMOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
-
-
-class RecurrentBertClassifier(RecurrentBertPreTrainedModel):
-    """A `RecurrentBertModel` with dropout and a classifier, which its subclasses apply to tokens or to rows."""
-
-    has_pooler: ClassVar[bool]
+    has_pooler: ClassVar[bool] = False
+    output_class: ClassVar[type[ModelOutput]]
 
     def __init__(self, config: RecurrentBertConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
         self.recurrent_bert = RecurrentBertModel(config, add_pooling_layer=self.has_pooler)
-        dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
 
-
-class RecurrentBertForTokenClassification(RecurrentBertClassifier):
-    """A `RecurrentBertModel` with a classifier on every token, e.g. for named-entity recognition."""
-
-    has_pooler = False
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> TokenClassifierOutput:
-        """Classify every token.
-
-        Args:
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: see `RecurrentBertModel.forward`.
-            labels: `[batch, seq]`, -100 where no loss is wanted.
-
-        Returns:
-            `logits` `[batch, seq, num_labels]`; with `labels` also `loss`, the mean cross-entropy.
-        """
-        outputs = self.recurrent_bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None if labels is None else self.loss_function(logits, labels, self.config)
-        return TokenClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
-
-
-class RecurrentBertForSequenceClassification(RecurrentBertClassifier):
-    """A `RecurrentBertModel` with a classifier on the pooled first token, one output for each row."""
-
-    has_pooler = True
+    def logits_of(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+        """What the head makes of the encoder's outputs."""
+        raise NotImplementedError
 
     @can_return_tuple
     def forward(
@@ -290,23 +201,86 @@ class RecurrentBertForSequenceClassification(RecurrentBertClassifier):
         inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> SequenceClassifierOutput:
-        """Classify rows, or give a number for each where `num_labels` is 1.
-
-        Args:
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: see `RecurrentBertModel.forward`.
-            labels: `[batch]` classes or numbers; `[batch, num_labels]` of zeros and ones for several at a time
-                (`problem_type="multi_label_classification"`).
-
-        Returns:
-            `logits` `[batch, num_labels]`; with `labels` also `loss`.
-        """
+    ) -> ModelOutput:
+        """As `RecurrentBertModel.forward`; the class says what `logits` and `labels` are. Labels give a `loss`."""
         outputs = self.recurrent_bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        logits = self.classifier(self.dropout(outputs.pooler_output))
-        loss = None if labels is None else self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        return SequenceClassifierOutput(
+        logits = self.logits_of(outputs)
+        loss = None
+        if labels is not None:
+            # The losses for tokens, rows and masked words each take some of these, and leave the others.
+            loss = self.loss_function(
+                logits=logits,
+                labels=labels,
+                pooled_logits=logits,
+                vocab_size=self.config.vocab_size,
+                config=self.config,
+            )
+        return self.output_class(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+class RecurrentBertForMaskedLM(RecurrentBertWithHead):
+    """A `RecurrentBertModel` that names masked words; its output layer is the word embeddings and their projection.
+
+    `labels` are `[batch, seq]`, -100 where no loss is wanted; `logits` are `[batch, seq, vocab_size]`.
+    """
+
+    output_class = MaskedLMOutput
+    _tied_weights_keys: ClassVar = {"head.decoder.weight": "recurrent_bert.embeddings.word_embeddings.weight"}
+
+    def __init__(self, config: RecurrentBertConfig):
+        super().__init__(config)
+        self.head = RecurrentBertMaskedLMHead(config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.head.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        self.head.decoder = new_embeddings
+
+    def logits_of(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+        return self.head(outputs.last_hidden_state, self.recurrent_bert.embeddings.projection)
+
+
+class RecurrentBertClassifier(RecurrentBertWithHead):
+    """A `RecurrentBertModel` with dropout and a classifier; a subclass says which output is classified."""
+
+    classified: ClassVar[str]
+
+    def __init__(self, config: RecurrentBertConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def logits_of(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+        return self.classifier(self.dropout(outputs[self.classified]))
+
+
+class RecurrentBertForTokenClassification(RecurrentBertClassifier):
+    """A `RecurrentBertModel` with a classifier on every token, e.g. for named-entity recognition.
+
+    `labels` are `[batch, seq]`, -100 where no loss is wanted; `logits` are `[batch, seq, num_labels]`.
+    """
+
+    classified = "last_hidden_state"
+    output_class = TokenClassifierOutput
+
+
+class RecurrentBertForSequenceClassification(RecurrentBertClassifier):
+    """A `RecurrentBertModel` with a classifier on the pooled first token, one output for each row.
+
+    `labels` are `[batch]` classes, or numbers where `num_labels` is 1; or `[batch, num_labels]` of zeros and ones for
+    several classes at a time (`problem_type="multi_label_classification"`). `logits` are `[batch, num_labels]`.
+    """
+
+    has_pooler = True
+    classified = "pooler_output"
+    output_class = SequenceClassifierOutput
 
 
 __all__ = [

@@ -1,15 +1,14 @@
-"""The distillation losses: pure functions of tensors, computed in float32.
+"""The losses that compare a student's outputs with its teacher's or with labels, computed in float32.
 
-Every function returns one value per row or token, `[n]`, unreduced. Who calls them sums and divides by a count taken
-over the whole optimizer step, all micro-batches and all ranks: so neither gradient accumulation nor the number of
-ranks changes a gradient. No function takes a mask: what comes in is flat, without padding (see `layout`), except for
-the two on attention, which live on pairs of tokens and take the layout itself.
+Every function returns one value per row or token, `[n]`, unreduced. The caller sums and divides by a count taken over
+the whole optimizer step, all micro-batches and all ranks: so neither gradient accumulation nor the number of ranks
+changes a gradient. Inputs are flat, without padding (see `layout`), so no function takes a mask; the two on attention
+compare pairs of tokens and take the layout.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,26 +20,12 @@ IGNORED_LABEL = -100
 
 
 def mean_squared_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared difference, averaged over the features.
-
-    Inputs:
-        student, teacher: `[n, features]` — logits, hidden states or embeddings of equal width.
-
-    Returns:
-        `[n]`
-    """
+    """Squared difference of logits, hidden states or embeddings `[n, features]`, averaged over the features."""
     return (student.float() - teacher.float()).square().mean(-1)
 
 
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """One minus the cosine; half the squared distance of the two unit vectors.
-
-    Inputs:
-        student, teacher: `[n, features]` — hidden states or embeddings of equal width.
-
-    Returns:
-        `[n]`, in 0..2
-    """
+    """One minus the cosine of vectors `[n, features]`, in 0..2: half the squared distance of the two unit vectors."""
     return 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
 
 
@@ -50,9 +35,6 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
     Inputs:
         student, teacher: `[n, classes]` logits over the same classes in the same order.
         temperature: tau, divides the logits; T² keeps the gradient's size independent of it.
-
-    Returns:
-        `[n]`, at least 0
     """
     student = F.log_softmax(student.float() / temperature, dim=-1)
     teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
@@ -60,25 +42,14 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
 
 
 def hard_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cross-entropy against the teacher's most likely class.
-
-    Inputs:
-        student, teacher: `[n, classes]` logits.
-
-    Returns:
-        `[n]`
-    """
-    return F.cross_entropy(student.float(), teacher.argmax(-1), reduction="none")
+    """Cross-entropy of logits `[n, classes]` against the teacher's most likely class."""
+    return task_loss(student, teacher.argmax(-1))
 
 
 def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared difference of the batch's cosine-similarity matrices, averaged over the columns.
 
-    Inputs:
-        student: `[n, student_features]`, n at least 2; teacher: `[n, teacher_features]`. Widths may differ.
-
-    Returns:
-        `[n]`; its mean is the mean over the n² pairs.
+    The mean of the result is the mean over the n² pairs. Student and teacher, `[n, features]`, may differ in width.
 
     Raises:
         ValueError: a batch of one, whose only similarity is 1.
@@ -91,29 +62,6 @@ def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
     student = F.normalize(student.float(), dim=-1)
     teacher = F.normalize(teacher.float(), dim=-1)
     return (student @ student.T - teacher @ teacher.T).square().mean(-1)
-
-
-def info_nce(
-    anchors: Tensor, positives: Tensor, negatives: Sequence[tuple[Tensor, Tensor]], further: Tensor | None = None
-) -> Tensor:
-    """Cross-entropy of an anchor's positive among keys (van den Oord et al. 2018, arXiv:1807.03748, eq. 4).
-
-    Inputs:
-        anchors: `[n, features]`, unit vectors times 1/tau; positives: `[n, features]`, unit vectors, one of each.
-        negatives: sets of unit vectors `[m, features]`, each with a mask `[n, m]` that is True where a key is no
-            negative of an anchor: its own positive, or that of another copy of its sentence.
-        further: `[n]`, the log of the sum of exp(anchor · key) over any more keys (see `queue_log_sum_exp`).
-
-    Returns:
-        `[n]`, at least 0; 0 for an anchor without negatives.
-    """
-    anchors, lowest = anchors.float(), torch.finfo(torch.float32).min
-    positive = (anchors * positives.float()).sum(-1)
-    total = positive if further is None else torch.logaddexp(positive, further)
-    for keys, ignored in negatives:
-        # Not minus infinity, whose gradient is not a number where every key is ignored.
-        total = torch.logaddexp(total, (anchors @ keys.float().T).masked_fill(ignored, lowest).logsumexp(-1))
-    return total - positive
 
 
 def attention_error(student: Tensor, teacher: Tensor, layout: TokenLayout, kind: str) -> Tensor:
@@ -168,14 +116,8 @@ def relation_divergence(student: Tensor, teacher: Tensor, layout: TokenLayout, h
 
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The task's own loss: cross-entropy for class labels, squared error for real-valued ones.
-
-    Inputs:
-        logits: `[n, classes]`, or `[n, 1]` for regression; labels: `[n]`, integers or floats.
-
-    Returns:
-        `[n]`
-    """
+    """The task's own loss: of logits `[n, classes]` cross-entropy with integer labels `[n]`; of predictions `[n, 1]`
+    the squared error against floats `[n]`."""
     if labels.is_floating_point():
         return (logits.float().squeeze(-1) - labels.float()).square()
     return F.cross_entropy(logits.float(), labels, reduction="none")

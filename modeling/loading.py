@@ -1,8 +1,8 @@
-"""Finished models, each with the head that its configuration names."""
+"""Loading models with the head that their configuration names."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import torch
 from transformers import (
@@ -33,12 +33,12 @@ def head_of(architecture: str) -> str | None:
     return next((suffix for suffix in AUTO_CLASSES if architecture.endswith(suffix)), None)
 
 
-HEADS = {ending: AUTO_CLASSES[ending] for ending in ("ForTokenClassification", "ForSequenceClassification")} | {
-    "Model": AutoModel
-}
+def architecture_of(source: str | os.PathLike) -> str:
+    """The model class that the configuration of a folder or hub id names; "none" if it names none."""
+    return (AutoConfig.from_pretrained(source).architectures or ["none"])[0]
 
 
-def load_finished(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_finished(source: str | os.PathLike) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in float32 and in eval mode, and its tokenizer.
 
     Args:
@@ -47,12 +47,12 @@ def load_finished(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeni
     Raises:
         SystemExit: an architecture that neither tags, nor classifies, nor is an encoder without a head.
     """
-    architecture = (AutoConfig.from_pretrained(source).architectures or ["none"])[0]
-    for ending, auto_class in HEADS.items():
-        if architecture.endswith(ending):
-            model = auto_class.from_pretrained(source, dtype=torch.float32).eval()
-            return model, AutoTokenizer.from_pretrained(source)
-    raise SystemExit(
-        f"The configuration of {source} names {architecture} as its architecture, but expected is one that ends in "
-        f"{', '.join(HEADS)}."
-    )
+    architecture = architecture_of(source)
+    endings = ("ForTokenClassification", "ForSequenceClassification", "Model")
+    if not architecture.endswith(endings):
+        raise SystemExit(
+            f"The configuration of {source} names {architecture} as its architecture, but expected is one that ends "
+            f"in {', '.join(endings)}."
+        )
+    auto_class = AUTO_CLASSES.get(head_of(architecture), AutoModel)
+    return auto_class.from_pretrained(source, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(source)

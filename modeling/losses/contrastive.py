@@ -1,0 +1,192 @@
+"""The contrastive losses of whole texts: InfoNCE, its learnt scale, and a queue of past keys as further negatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Keys whose exponentials are taken at a time: a piece that stays in a processor's cache.
+CHUNK = 2048
+
+# Parts in which keys are summed, side by side.
+PARTS = 8
+
+LARGEST_SCALE = 100.0
+
+
+class LearnedScale(nn.Module):
+    """Makes vectors as long as a learnt scale, 1/tau (Radford et al. 2021, CLIP, arXiv:2103.00020, section 2.5).
+
+    Args:
+        scale: at the start; above 0. It never exceeds `LARGEST_SCALE`, as in CLIP, lest the loss become unstable.
+    """
+
+    def __init__(self, scale: float):
+        super().__init__()
+        # One number, but not a scalar, of which ZeRO-3 could not give each rank a share.
+        self.log_scale = nn.Parameter(torch.tensor([math.log(scale)]))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """`[rows, features]` -> the same directions, float32, each of length `scale`."""
+        return F.normalize(vectors.float(), dim=-1) * self.log_scale.clamp(max=math.log(LARGEST_SCALE)).exp()
+
+
+def info_nce(
+    anchors: Tensor, positives: Tensor, negatives: Sequence[tuple[Tensor, Tensor]], further: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of an anchor's positive among keys (van den Oord et al. 2018, arXiv:1807.03748, eq. 4).
+
+    Inputs:
+        anchors: `[n, features]`, unit vectors times 1/tau; positives: `[n, features]`, unit vectors, one of each.
+        negatives: sets of unit vectors `[m, features]`, each with a mask `[n, m]` that is True where a key is no
+            negative of an anchor: its own positive, or that of another copy of its sentence.
+        further: `[n]`, the log of the sum of exp(anchor · key) over any more keys (see `queue_log_sum_exp`).
+
+    Returns:
+        `[n]`, at least 0; 0 for an anchor without negatives.
+    """
+    anchors, lowest = anchors.float(), torch.finfo(torch.float32).min
+    positive = (anchors * positives.float()).sum(-1)
+    total = positive if further is None else torch.logaddexp(positive, further)
+    for keys, ignored in negatives:
+        # Not minus infinity, whose gradient is not a number where every key is ignored.
+        total = torch.logaddexp(total, (anchors @ keys.float().T).masked_fill(ignored, lowest).logsumexp(-1))
+    return total - positive
+
+
+class KeyQueue:
+    """Holds the newest keys on one device, oldest overwritten first.
+
+    Keys of a frozen teacher never go stale, so a queue may be as long as memory and corpus allow.
+
+    Args:
+        size: keys at most.
+        width: features of a key.
+        dtype: in which keys are stored; half precision halves the memory.
+        device: where they are stored.
+    """
+
+    def __init__(
+        self, size: int, width: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ):
+        self._keys = torch.zeros(size, width, dtype=dtype, device=device)
+        self._ids = torch.zeros(size, dtype=torch.long, device=device)
+        self.pushed = 0
+
+    def __len__(self) -> int:
+        return min(self.pushed, self.size)
+
+    @property
+    def size(self) -> int:
+        """Keys at most."""
+        return len(self._keys)
+
+    @property
+    def keys(self) -> Tensor:
+        """`[len, width]`, in no particular order; a view of what is stored."""
+        return self._keys[: len(self)]
+
+    @property
+    def ids(self) -> Tensor:
+        """`[len]`, the id of each key's sentence."""
+        return self._ids[: len(self)]
+
+    @torch.no_grad()
+    def push(self, keys: Tensor, ids: Tensor) -> None:
+        """Store keys `[n, width]`, or the last ones if more than fit; equal `ids` `[n]` mark keys of one sentence."""
+        size = self.size
+        self.pushed += max(len(keys) - size, 0)
+        keys, ids = keys[-size:], ids[-size:]
+        places = torch.arange(self.pushed, self.pushed + len(keys), device=self._ids.device) % size
+        self._keys[places], self._ids[places] = keys.to(self._keys), ids.to(self._ids)
+        self.pushed += len(keys)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The whole state: `keys`, `ids` and `pushed`."""
+        return {"keys": self._keys, "ids": self._ids, "pushed": torch.tensor(self.pushed)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the state of another queue; a ValueError if that had another size or width."""
+        if state["keys"].shape != self._keys.shape:
+            raise ValueError(
+                f"The saved queue holds {list(state['keys'].shape)} numbers, this one {list(self._keys.shape)}. Resume "
+                "with the queue_size and the teacher of the run that was interrupted."
+            )
+        self._keys.copy_(state["keys"])
+        self._ids.copy_(state["ids"])
+        self.pushed = int(state["pushed"])
+
+
+def queue_log_sum_exp(anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor) -> Tensor:
+    """log of the sum of exp(anchor · key) over the keys that are of another text than the anchor.
+
+    The gradient is computed along, so that the one `[m, n]` matrix that is made, in the keys' number format, is gone
+    before backward, and neither the keys nor the matrix is ever copied. Sums are taken in float32.
+
+    Inputs:
+        anchors: `[n, features]`, float32, unit vectors times 1/tau; ids: `[n]`, what text each is of.
+        keys: `[m, features]`, unit vectors, to which no gradient flows; key_ids: `[m]`.
+
+    Returns:
+        `[n]`, very low where no key is of another text.
+    """
+    return _QueueLogSumExp.apply(anchors, ids, keys, key_ids)
+
+
+class _QueueLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor) -> Tensor:
+        float32 = torch.finfo(torch.float32)
+        products = keys @ anchors.to(keys.dtype).T
+        shift = _shift(products, anchors)
+        owners, own = _places(key_ids, ids)
+        total = torch.zeros_like(shift)
+        for piece, piece_owners in zip(products.split(CHUNK), owners.split(CHUNK), strict=True):
+            weights = piece.float().sub_(shift).exp_()
+            # As numbers: a product with them is several times faster than a mask.
+            weights.mul_(torch.ne(piece_owners[:, None], own, out=torch.empty_like(weights)))
+            total += (weights.new_ones(1, len(weights)) @ weights)[0]
+            piece.copy_(weights)
+        # The mean of the keys, weighted by exp(anchor · key), is the gradient.
+        ctx.save_for_backward(_weighted_sum(products, keys) / total.clamp_min(float32.tiny)[:, None])
+        return torch.where(total > 0, shift + total.log(), float32.min)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (mean,) = ctx.saved_tensors
+        return gradient[:, None] * mean, None, None, None
+
+
+def _shift(products: Tensor, anchors: Tensor) -> Tensor:
+    """What is taken off each anchor's products before exp, so that it neither overflows nor gives nothing but zeros.
+
+    In float16 the largest product. Numbers of eight bits of exponent reach from e^-87 to e^88, so that it may be
+    guessed from some of the keys; no product is larger than the anchor is long.
+    """
+    if products.dtype == torch.float16:
+        return products.amax(0).float()
+    return torch.minimum(products[:CHUNK].amax(0).float() + 60, anchors.norm(dim=-1))
+
+
+def _weighted_sum(weights: Tensor, keys: Tensor) -> Tensor:
+    """`weights.T @ keys` for `[m, n]` and `[m, features]`: `[n, features]`, float32."""
+    even = len(keys) // PARTS * PARTS
+    ours, theirs = (each[:even].unflatten(0, (PARTS, even // PARTS)) for each in (weights, keys))
+    summed = torch.bmm(ours.transpose(1, 2), theirs).float().sum(0)
+    return summed + (weights[even:].T @ keys[even:]).float()
+
+
+def _places(key_ids: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Small numbers in place of ids: equal for keys and anchors of the same text.
+
+    Returns:
+        `[m]` of the keys, and `[n]` of the anchors, float32, which compares fastest.
+    """
+    known = ids.sort().values
+    places = torch.searchsorted(known, key_ids)
+    is_known = known[places.clamp_max(len(known) - 1)] == key_ids
+    return torch.where(is_known, places, len(known)).float(), torch.searchsorted(known, ids).float()
