@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from retort.commands import plain_parser, quiet
+from retort.commands import plain_parser
 from retort.recipes import Recipe, packaged_recipes, read_recipe, run_recipe
 
 
 def main() -> None:
     """Run the recipe named on the command line."""
-    quiet()
     options = parse_options()
     run_recipe(changed(read_recipe(options.recipe), options), dry_run=options.dry_run)
 

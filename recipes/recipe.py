@@ -113,8 +113,8 @@ class Recipe:
         return replace(self, stages=tuple(map(longer, self.stages)))
 
 
-# What may be said of a student that is made of another model's layers.
-OF_LAYERS = frozenset(signature(shrink).parameters) - {"teacher", "tokenizer", "teacher_tokenizer", "piece_counts"}
+# The settings of a student that is made by `shrink`.
+SHRINK_SETTINGS = signature(shrink).parameters.keys() - {"teacher", "tokenizer", "teacher_tokenizer", "piece_counts"}
 
 
 def check_student(settings: Mapping[str, Any], *ways: Set[str]) -> None:

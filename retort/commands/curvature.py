@@ -22,7 +22,7 @@ from ..evaluation import map_batches
 from ..evaluation.report import aligned
 from ..evaluation.sentences import Hyperbolicity, sample_hyperbolicity
 from ..modeling.encoding import OutputRequest, TokenLayout, encode
-from .command_line import plain_parser, quiet
+from .command_line import plain_parser
 
 # Tokens that are embedded for each that is sampled: neighbours resemble each other, and come from fewer texts.
 SPARE = 4
@@ -32,7 +32,6 @@ BATCH_SIZE = 32
 
 def main() -> None:
     """Parse, embed, sample, print."""
-    quiet()
     options = parse_arguments()
     generator = torch.Generator().manual_seed(options.seed)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"

@@ -44,7 +44,7 @@ from ..evaluation.sentences import (
     probe_by_folds,
     sts_scores,
 )
-from .command_line import named_file, plain_parser, quiet
+from .command_line import named_file, plain_parser
 
 TASK_SETS = {"sts": STS_TASKS, "transfer": TRANSFER_TASKS, "full": (*STS_TASKS, *TRANSFER_TASKS), "na": ()}
 
@@ -61,7 +61,6 @@ FOLDS = {"test": 10, "dev": 5, "fasttest": 5}
 
 def main() -> None:
     """Read all that is to be scored, score it, print tables and write the numbers down."""
-    quiet()
     options = parse_options()
     jobs = {"STS": sts_jobs(options), "Transfer": transfer_jobs(options), "Translations": bitext_jobs(options)}
     if not any(jobs.values()):

@@ -23,14 +23,13 @@ from ..evaluation.report import aligned
 from ..modeling import load_finished
 from ..modeling.onnx import FLOAT32_FILE, INT8_FILE, onnx_agreement, quantize_int8
 from ..trainers.saving import save_onnx
-from .command_line import plain_parser, quiet
+from .command_line import plain_parser
 
 SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 
 
 def main() -> None:
     """Parse, export, compare, print."""
-    quiet()
     options = parse_arguments()
     if not (Path(options.model) / "config.json").is_file():
         raise SystemExit(f"{options.model} has no config.json: --model takes the folder of a finished model.")

@@ -31,7 +31,7 @@ from ..data.readers import text_rows
 from ..data.tokenization import Span, spans_between_spaces, split_running_text
 from ..evaluation.tasks import Classifier, EntitySpan, Tagger, entity_spans
 from ..modeling import load_finished
-from .command_line import plain_parser, quiet
+from .command_line import plain_parser
 
 # Enough to fill batches with rows of like length, and few enough to hold.
 LINES_AT_ONCE = 4096
@@ -43,7 +43,6 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Parse, load, predict, write."""
-    quiet()
     options = parse_arguments()
     predictor = load(options.model, max_length=options.max_length, batch_size=options.batch_size)
     if isinstance(predictor, Tagger):
