@@ -58,9 +58,15 @@ def main() -> None:
     )
 
     def judge() -> None:
-        if trainer.is_world_process_zero() and test:
-            scores = before, sts(start.with_model(trainer.student), test)
-            report(trainer, options, Path(measure.sts_test).name, *scores)
+        if not trainer.is_world_process_zero() or not test:
+            return
+        after = sts(start.with_model(trainer.student), test)
+        scores = [Path(measure.sts_test).name, f"{before:.4f}", f"{after:.4f}"]
+        print("\n" + "\n".join(aligned([["STS Spearman", "before", "after"], scores], gap=3)))
+        trainer.create_model_card(
+            results=f"| STS Spearman | before | after |\n|:---|---:|---:|\n| {' | '.join(scores)} |",
+            data={", ".join(Path(name).name for name in options.train_files): len(trainer.train_dataset)},
+        )
 
     train_and_save(trainer, judge, lambda: how_to_use(args.output_dir))
 
@@ -71,16 +77,6 @@ def close_pairs(pairs: Dataset) -> Dataset:
     chosen = pairs.filter(lambda score: score >= least, input_columns="score")
     return chosen.select_columns(["sentence1", "sentence2"]).rename_columns(
         {"sentence1": "anchor", "sentence2": "positive"}
-    )
-
-
-def report(trainer: ContrastiveTrainer, options: EncoderArguments, test: str, before: float, after: float) -> None:
-    """Print the scores, and put them into the model card."""
-    lines = [["STS Spearman", "before", "after"], [test, f"{before:.4f}", f"{after:.4f}"]]
-    print("\n" + "\n".join(aligned(lines, gap=3)))
-    trainer.create_model_card(
-        results="| STS Spearman | before | after |\n|:---|---:|---:|\n" + f"| {' | '.join(lines[1])} |",
-        data={", ".join(Path(name).name for name in options.train_files): len(trainer.train_dataset)},
     )
 
 

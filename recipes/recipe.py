@@ -150,24 +150,20 @@ def read_recipe(path: str) -> Recipe:
     """
     path = str(packaged_recipes().get(path, path))
     found = read_yaml(path)
-    missing = [name for name in _REQUIRED if name not in found]
-    unknown = [name for name in found if name not in (*_REQUIRED, *_OPTIONAL)]
-    if missing or unknown:
-        raise SystemExit(
-            f"{path}: a recipe has the sections {', '.join(_REQUIRED)} and, if need be, {', '.join(_OPTIONAL)}; here, "
-            f"{', '.join(missing) or 'none'} are missing and {', '.join(unknown) or 'none'} unknown."
-        )
-    return Recipe(
-        **_teacher(found["teacher"], path),
-        student=found["student"],
-        data=found["data"],
-        stages=_stages(found["stages"], path),
-        output_dir=found["output_dir"],
-        assistant=_assistant(found["assistant"], path) if "assistant" in found else None,
-        arguments=_resolved(found.get("arguments", {})),
-        evaluation=found.get("evaluation", {}),
-        push_to_hub=found.get("push_to_hub"),
-    )
+    try:
+        missing = [name for name in _REQUIRED if name not in found]
+        unknown = [name for name in found if name not in (*_REQUIRED, *_OPTIONAL)]
+        if missing or unknown:
+            raise ValueError(
+                f"a recipe has the sections {', '.join(_REQUIRED)} and, if need be, {', '.join(_OPTIONAL)}; here, "
+                f"{', '.join(missing) or 'none'} are missing and {', '.join(unknown) or 'none'} unknown."
+            )
+        told = {"stages": _stages(found["stages"]), "arguments": _resolved(found.get("arguments", {}))}
+        if "assistant" in found:
+            told["assistant"] = _assistant(found["assistant"])
+        return Recipe(**found | told | _teacher(found["teacher"]))
+    except ValueError as error:
+        raise SystemExit(f"{path}: {error}") from error
 
 
 def packaged_recipes() -> dict[str, Path]:
@@ -180,68 +176,65 @@ def quickstart_teacher() -> str:
     return read_recipe("quickstart").teacher
 
 
-def stage_of(settings: Mapping[str, Any], path: str) -> Stage:
+def _stage(settings: Mapping[str, Any]) -> Stage:
     """A stage as a recipe writes it.
 
     Raises:
-        SystemExit: a setting that stages don't have, one that contradicts another, or no trainer of that name.
+        ValueError: a setting that stages don't have, one that contradicts another, or no trainer of that name.
     """
     known = [each.name for each in fields(Stage) if not each.kw_only]
     if unknown := [name for name in settings if name not in known]:
-        raise SystemExit(f"{path}: a stage has {', '.join(known)}, but not {', '.join(unknown)}.")
+        raise ValueError(f"a stage has {', '.join(known)}, but not {', '.join(unknown)}.")
     settings = {"arguments": {}} | dict(settings)
     if "name" not in settings:
-        raise SystemExit(f"{path}: every stage needs a name.")
+        raise ValueError("every stage needs a name.")
     if "trainer" in settings:
         trainer = getattr(trainers, settings["trainer"], None)
         if not (isinstance(trainer, type) and issubclass(trainer, DistillTrainer)):
-            raise SystemExit(f"{path}: retort has no trainer called {settings['trainer']!r}.")
+            raise ValueError(f"retort has no trainer called {settings['trainer']!r}.")
         settings["trainer"] = trainer
-    try:
-        return Stage(**settings | {"arguments": _resolved(settings["arguments"])})
-    except ValueError as error:
-        raise SystemExit(f"{path}: {error}") from error
+    return Stage(**settings | {"arguments": _resolved(settings["arguments"])})
 
 
-def _teacher(named: str | Mapping[str, Any], path: str) -> dict[str, Any]:
+def _teacher(named: str | Mapping[str, Any]) -> dict[str, Any]:
     """Those of a recipe's attributes that tell of its teacher."""
     if isinstance(named, str):
         return {"teacher": named, "teacher_name": named}
     if "new" in named and {"name", "stages"} <= named.keys():
         if "tokenizer" not in named["new"] or not named["new"].keys() <= set(_OF_NEW_TEACHER):
-            raise SystemExit(
-                f"{path}: a new teacher has a tokenizer and perhaps {', '.join(_OF_NEW_TEACHER[1:])}; here are "
+            raise ValueError(
+                f"a new teacher has a tokenizer and perhaps {', '.join(_OF_NEW_TEACHER[1:])}; here are "
                 f"{', '.join(named['new'])}."
             )
-        made = NewTeacher(named["new"], _stages(named["stages"], path))
+        made = NewTeacher(named["new"], _stages(named["stages"]))
         return {"teacher": "", "teacher_name": named["name"], "new_teacher": made}
     fine_tuning = named.get("fine_tuning")
-    stage = fine_tuning and stage_of({"name": "fine-tuning"} | fine_tuning, path)
+    stage = fine_tuning and _stage({"name": "fine-tuning"} | fine_tuning)
     if "package" in named:
         folder = packaged_model(named["package"], named["folder"], named["sha256"])
         return {"teacher": str(folder), "teacher_name": named["name"], "fine_tuning": stage}
     if "model" not in named:
-        raise SystemExit(
-            f"{path}: teacher needs a model (hub id or folder); a package, folder, sha256 and name; or new, name and "
+        raise ValueError(
+            "teacher needs a model (hub id or folder); a package, folder, sha256 and name; or new, name and "
             "stages, by which a masked language model is trained first."
         )
     return {"teacher": named["model"], "teacher_name": named["model"], "fine_tuning": stage}
 
 
-def _assistant(settings: Mapping[str, Any], path: str) -> Assistant:
+def _assistant(settings: Mapping[str, Any]) -> Assistant:
     """An assistant as a recipe writes it."""
     if set(settings) not in ({"model"}, {"student", "stages"}):
-        raise SystemExit(
-            f"{path}: an assistant is a finished model (model: hub id or folder), or has student and stages, by which "
+        raise ValueError(
+            f"an assistant is a finished model (model: hub id or folder), or has student and stages, by which "
             f"it is made of the teacher; here are {', '.join(settings)}."
         )
-    return Assistant(**settings | {"stages": _stages(settings.get("stages", []), path)})
+    return Assistant(**settings | {"stages": _stages(settings.get("stages", []))})
 
 
-def _stages(found: Any, path: str) -> tuple[Stage, ...]:
+def _stages(found: Any) -> tuple[Stage, ...]:
     if not isinstance(found, list) or not all(isinstance(stage, dict) for stage in found):
-        raise SystemExit(f"{path}: stages must be a list (- name: ...).")
-    return tuple(stage_of(stage, path) for stage in found)
+        raise ValueError("stages must be a list (- name: ...).")
+    return tuple(_stage(stage) for stage in found)
 
 
 def _resolved(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,14 +64,7 @@ def distil(
     measure: STSArguments,
     args: DistillTrainingArguments,
 ) -> None:
-    """Distil, judge, save.
-
-    Args:
-        trainer_class: what trains.
-        options: teacher, text and student.
-        measure: what the student is judged by.
-        args: of the trainer.
-    """
+    """Distil, judge the student beside its teacher and its untrained self, save it."""
     teacher, texts, rows = prepare(options, args)
     # Both are read now: a mistake in a file should not show after hours of training.
     dev, test = measure.read()
@@ -85,11 +78,29 @@ def distil(
         callbacks=[score_on_dev(teacher, dev)] if dev else [],
     )
 
-    def judge_on_test() -> None:
-        if trainer.is_world_process_zero() and test:
-            judge(trainer, options, teacher, texts, test, Path(measure.sts_test).name)
+    def judge() -> None:
+        if not trainer.is_world_process_zero() or not test:
+            return
+        models = {
+            Path(options.teacher).name: (Role.TEACHER, teacher),
+            "student, untrained": (Role.UNTRAINED, teacher.with_model(new_student(options, teacher))),
+            "student": (Role.STUDENT, teacher.with_model(trainer.student)),
+        }
+        report = side_by_side(
+            models,
+            lambda model: {"STS Spearman": sts(model, test)},
+            test["sentence1"],
+            trainer.state.log_history,
+            measured=f"Spearman correlation on the {len(test):,} pairs of {Path(measure.sts_test).name}.",
+        )
+        write_report(report, args.output_dir)
+        read = {", ".join(Path(name).name for name in options.train_files): len(texts)}
+        trainer.create_model_card(
+            summary=report.title, results=markdown_table(report), measured=report.measured, data=read
+        )
+        print(f"\n{text_table(report)}\n\nreport.json, report.png and the student: {args.output_dir}/")
 
-    train_and_save(trainer, judge_on_test, lambda: how_to_use(args.output_dir))
+    train_and_save(trainer, judge, lambda: how_to_use(args.output_dir))
 
 
 def prepare(options: SentenceArguments, args: DistillTrainingArguments) -> tuple[SentenceModel, Dataset, Dataset]:
@@ -124,36 +135,6 @@ def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTraine
 def score_on_dev(encoder: SentenceModel, pairs: Dataset) -> ScoreOnDev:
     """Adds to every evaluation how a model scores that is used as `encoder` is."""
     return ScoreOnDev(lambda model: {"sts": sts(encoder.with_model(model), pairs)})
-
-
-def judge(
-    trainer: DistillTrainer,
-    options: SentenceArguments,
-    teacher: SentenceModel,
-    texts: Dataset,
-    pairs: Dataset,
-    name: str,
-) -> None:
-    """Set teacher, untrained and trained student side by side, and put the table into the model card."""
-    report = side_by_side(
-        {
-            Path(options.teacher).name: (Role.TEACHER, teacher),
-            "student, untrained": (Role.UNTRAINED, teacher.with_model(new_student(options, teacher))),
-            "student": (Role.STUDENT, teacher.with_model(trainer.student)),
-        },
-        lambda model: {"STS Spearman": sts(model, pairs)},
-        pairs["sentence1"],
-        trainer.state.log_history,
-        measured=f"Spearman correlation on the {len(pairs):,} pairs of {name}.",
-    )
-    write_report(report, trainer.args.output_dir)
-    trainer.create_model_card(
-        summary=report.title,
-        results=markdown_table(report),
-        measured=report.measured,
-        data={", ".join(Path(name).name for name in options.train_files): len(texts)},
-    )
-    print(f"\n{text_table(report)}\n\nreport.json, report.png and the student: {trainer.args.output_dir}/")
 
 
 def how_to_use(folder: str | Path) -> str:

@@ -21,7 +21,7 @@ from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
 from ..recipe import SHRINK_SETTINGS, check_student
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
-from .corpora import Corpus, Docstrings, Files
+from .corpora import Docstrings, Files
 from .flags import how_to_use
 from .report import side_by_side
 
@@ -38,7 +38,7 @@ class SentenceRecipe(StudentRecipe):
             check_student(self.recipe.student, SHRINK_SETTINGS)
 
     @cached_property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Docstrings | Files:
         """What is learnt from and judged by.
 
         Raises:

@@ -34,7 +34,7 @@ def main() -> None:
     """Parse, embed, sample, print."""
     options = parse_arguments()
     generator = torch.Generator().manual_seed(options.seed)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     model = AutoModel.from_pretrained(options.model, dtype=torch.float32).to(device)
     layer = layer_index(model, options.layer)
     tokenizer = AutoTokenizer.from_pretrained(options.model)

@@ -60,7 +60,7 @@ def comparison(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     batches = [encode(texts[start : start + BATCH_SIZE]) for start in range(0, len(texts), BATCH_SIZE)]
     found = {file: onnx_agreement(model, folder / file, batches) for file in files}
     models = {"PyTorch": model} | {file: OnnxModel(folder, file) for file in files}
-    speeds = compare_speed({name: forward(made, encode) for name, made in models.items()}, texts)
+    speeds = compare_speed({name: partial(outputs, made, encode) for name, made in models.items()}, texts)
     lines = [["", "MB", "max difference", "same class", "ms, 1 sentence", f"sentences/s, {BATCH_SIZE}", "speed-up"]]
     for name, speed in speeds.items():
         size = Footprint.of(model) if name == "PyTorch" else Footprint.of_file(folder / name, model)
@@ -81,13 +81,7 @@ def comparison(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     return "\n".join([*aligned(lines, gap=3), "", note])
 
 
-def forward(
-    model: PreTrainedModel | OnnxModel, encode: Callable[[list[str]], BatchEncoding]
-) -> Callable[[list[str]], object]:
-    """From texts to outputs."""
-
-    def run(texts: list[str]) -> object:
-        with torch.inference_mode():
-            return model(**encode(texts))
-
-    return run
+@torch.inference_mode()
+def outputs(model: PreTrainedModel | OnnxModel, encode: Callable[..., BatchEncoding], texts: list[str]) -> object:
+    """What a model makes of texts."""
+    return model(**encode(texts))

@@ -30,7 +30,7 @@ from ..data import replace_files
 from ..data.readers import text_rows
 from ..data.tokenization import Span, spans_between_spaces, split_running_text
 from ..evaluation.tasks import Classifier, EntitySpan, Tagger, entity_spans
-from ..modeling import load_finished
+from ..modeling import head_of, load_finished
 from .command_line import plain_parser
 
 # Enough to fill batches with rows of like length, and few enough to hold.
@@ -86,13 +86,14 @@ def load(source: str, **settings: int) -> Tagger | Classifier:
         SystemExit: it neither tags nor classifies.
     """
     model, tokenizer = load_finished(source)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    for ending, predictor in PREDICTORS.items():
-        if type(model).__name__.endswith(ending):
-            return predictor(model.to(device), tokenizer, **settings)
-    raise SystemExit(
-        f"{source} holds a {type(model).__name__}, but a model that predicts ends in {' or '.join(PREDICTORS)}. Name "
-        "one that was trained for its task."
+    predictor = PREDICTORS.get(head_of(type(model).__name__))
+    if predictor is None:
+        raise SystemExit(
+            f"{source} holds a {type(model).__name__}, but a model that predicts ends in {' or '.join(PREDICTORS)}. "
+            "Name one that was trained for its task."
+        )
+    return predictor(
+        model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu"), tokenizer, **settings
     )
 
 
