@@ -89,8 +89,8 @@ class StageArguments:
 
     def student(self) -> dict[str, Any]:
         """As a recipe says it."""
-        made = {"layers": self.layers, "recurrent_steps": self.recurrent_steps, "embedding_size": self.embedding_size}
-        made |= {"tokenizer": self.vocab_size and {"vocab_size": self.vocab_size}, "model": self.model}
+        made = {name: getattr(self, name) for name in ("model", "layers", "recurrent_steps", "embedding_size")}
+        made["tokenizer"] = self.vocab_size and {"vocab_size": self.vocab_size}
         return {name: value for name, value in made.items() if value is not None}
 
 
@@ -106,13 +106,7 @@ def main() -> None:
 
 
 def recipe_of(stage: Stage, options: StageArguments, settings: dict[str, Any]) -> Recipe:
-    """A recipe of one stage.
-
-    Args:
-        stage: the stage.
-        options: teacher, student and text.
-        settings: of its trainer.
-    """
+    """A recipe of one stage; `settings` are its trainer's."""
     output_dir, push = settings.pop("output_dir"), settings.pop("push_to_hub", False)
     hub_id = settings.pop("hub_model_id", None) or output_dir.rstrip("/").rsplit("/", 1)[-1]
     # Of models, by which they are judged as well; a stage's own say what alone is compared there.

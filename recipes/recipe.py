@@ -171,11 +171,6 @@ def packaged_recipes() -> dict[str, Path]:
     return {file.stem: file for file in sorted((Path(__file__).parent / "configs").glob("*.yaml"))}
 
 
-def quickstart_teacher() -> str:
-    """The folder of the teacher that `make quickstart` distils."""
-    return read_recipe("quickstart").teacher
-
-
 def _stage(settings: Mapping[str, Any]) -> Stage:
     """A stage as a recipe writes it.
 

@@ -2,4 +2,3 @@
 
 from .flags import SentenceArguments, STSArguments, distil, how_to_use, load_model, new_student, prepare, score_on_dev
 from .recipe import SentenceRecipe
-from .report import side_by_side

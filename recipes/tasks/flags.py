@@ -116,10 +116,7 @@ def recipe_of(
 
     Args:
         kind: `tagging` or `classification`.
-        task: where teacher and data come from.
-        student: how the student is made.
-        schedule: its stages.
-        args: what all trainers are told.
+        task, student, schedule, args: the flags; `args` go to all trainers.
         pairs: whether rows are pairs of texts.
         metric: of classification (see `TaskData`).
     """

@@ -125,10 +125,10 @@ class TaskRecipe(StudentRecipe):
 
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
         """The student before its first stage."""
-        theirs = self.data.teacher_tokenizer
-        tokenizers = (self.data.tokenizer, theirs) if theirs is not None else None
+        ours, theirs = self.data.tokenizer, self.data.teacher_tokenizer
+        tokenizers = {} if theirs is None else {"tokenizer": ours, "teacher_tokenizer": theirs}
         seed = self.recipe.stages[0].arguments.get("seed", 42)
-        return build_student(self.recipe.student, teacher, self.task, seed, tokenizers)
+        return build_student(self.recipe.student, teacher, self.task, seed, **tokenizers)
 
     def staged_run(self, parent: Parent) -> StagedRun:
         teacher = parent if isinstance(parent, PreTrainedModel) else with_head(parent, self.task)

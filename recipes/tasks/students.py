@@ -188,7 +188,7 @@ def build_student(
     teacher: PreTrainedModel,
     task: Task,
     seed: int = 42,
-    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase] | None = None,
+    **tokenizers: PreTrainedTokenizerBase,
 ) -> PreTrainedModel:
     """A student for a teacher with a head.
 
@@ -200,10 +200,10 @@ def build_student(
         teacher: fine-tuned.
         task: what it does.
         seed: of what starts at random.
-        tokenizers: the student's and the teacher's, where they differ.
+        tokenizers: `tokenizer` and `teacher_tokenizer`, where they differ.
 
-    Returns:
-        The student.
+    Raises:
+        SystemExit: a tokenizer that differs, of a student with the teacher's word embeddings.
     """
     settings = {name: value for name, value in settings.items() if name != "tokenizer"}
     if tokenizers and ("bilstm" in settings or {"model", "embedding_init"} <= settings.keys()):
@@ -218,8 +218,7 @@ def build_student(
         if "embedding_init" in settings:
             adopt_words(student, teacher, settings["embedding_init"])
     else:
-        own = dict(zip(("tokenizer", "teacher_tokenizer"), tokenizers, strict=True)) if tokenizers else {}
-        student = shrink(teacher, **settings, **own)
+        student = shrink(teacher, **settings, **tokenizers)
     set_seed(seed)
     if project:
         add_projector(student, teacher.config.hidden_size)

@@ -130,9 +130,10 @@ def _parser(dataclass_types: tuple[type, ...], description: str) -> HfArgumentPa
 
 def _with_settings(parser: HfArgumentParser) -> list[str]:
     """The flags of a YAML file, if the first argument is one, and those behind it."""
-    path, arguments = "".join(sys.argv[1:2]), sys.argv[1:]
-    if not path.endswith((".yaml", ".yml")):
+    arguments = sys.argv[1:]
+    if not arguments or not arguments[0].endswith((".yaml", ".yml")):
         return arguments
+    path, *arguments = arguments
     settings = read_yaml(path)
     known = {action.dest for action in parser._actions}
     if unknown := sorted(settings.keys() - known):
@@ -142,7 +143,7 @@ def _with_settings(parser: HfArgumentParser) -> list[str]:
     for name, value in settings.items():
         if value is not None:
             flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return flags + arguments[1:]
+    return flags + arguments
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -32,7 +32,7 @@ BATCH_SIZE = 32
 
 def main() -> None:
     """Parse, embed, sample, print."""
-    options = parse_arguments()
+    options = parse_options()
     generator = torch.Generator().manual_seed(options.seed)
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     model = AutoModel.from_pretrained(options.model, dtype=torch.float32).to(device)
@@ -49,7 +49,7 @@ def main() -> None:
     print(f"\n{options.tries} samples of {used:,} among {len(vectors):,} tokens, layer {layer} of {options.model}")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = plain_parser(__doc__)
     parser.add_argument("--model", required=True, help="folder or hub id of an encoder")

@@ -30,7 +30,7 @@ SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 
 def main() -> None:
     """Parse, export, compare, print."""
-    options = parse_arguments()
+    options = parse_options()
     if not (Path(options.model) / "config.json").is_file():
         raise SystemExit(f"{options.model} has no config.json: --model takes the folder of a finished model.")
     model, tokenizer = load_finished(options.model)
@@ -43,7 +43,7 @@ def main() -> None:
     print(f"{comparison(model, tokenizer, output_dir, files)}\n\n{output_dir}/: {', '.join(files)}")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = plain_parser(__doc__)
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a finished model with its tokenizer")

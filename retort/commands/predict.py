@@ -43,7 +43,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Parse, load, predict, write."""
-    options = parse_arguments()
+    options = parse_options()
     predictor = load(options.model, max_length=options.max_length, batch_size=options.batch_size)
     if isinstance(predictor, Tagger):
         if options.pairs:
@@ -63,7 +63,7 @@ def main() -> None:
             bar.update(len(chunk))
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = plain_parser(__doc__)
     parser.add_argument("--model", required=True, help="folder or hub id of a model for token or text classification")
@@ -173,12 +173,9 @@ def tsv_line(row: Row) -> str:
     if not any(row.get(name) for name in ("words", "text", "text_pair")):
         return ""
     columns = [value for name, value in row.items() if name not in ("entities", "distribution")]
-    return "\t".join(" ".join(map(cell, value)) if isinstance(value, list) else cell(value) for value in columns)
-
-
-def cell(value: str | float | None) -> str:
-    """One value of a table; a hyphen for a probability that there is not."""
-    return "-" if value is None else str(value)
+    words = [column if isinstance(column, list) else [column] for column in columns]
+    # A hyphen stands for a probability that there is not.
+    return "\t".join(" ".join("-" if word is None else str(word) for word in column) for column in words)
 
 
 def rounded(value: float | None) -> float | None:
