@@ -39,9 +39,9 @@ class Assistant:
     """A model between teacher and student: the student is made of it, and learns from it where a stage says so.
 
     Attributes:
-        model: hub id or folder of a finished one; None for one that is trained first.
-        student: how one that is trained first is made of the teacher.
-        stages: which it goes through.
+        model: hub id or folder of a finished assistant; None if it is trained first.
+        student: how an assistant that is trained first is made of the teacher.
+        stages: the stages that train it.
     """
 
     model: str | None = None
@@ -51,11 +51,11 @@ class Assistant:
 
 @dataclass(frozen=True)
 class NewTeacher:
-    """A teacher that is trained from nothing first.
+    """A teacher that is trained from random weights first.
 
     Attributes:
-        model: what it is made of.
-        stages: which it goes through.
+        model: its tokenizer and sizes.
+        stages: the stages that train it.
     """
 
     model: Mapping[str, Any]
@@ -64,21 +64,21 @@ class NewTeacher:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a recipe says.
+    """A distillation from start to finish, as a YAML file describes it.
 
     Attributes:
-        teacher: hub id or folder; empty of a new one.
-        teacher_name: what to call it.
+        teacher: hub id or folder; empty for a new teacher.
+        teacher_name: the teacher's name in reports and cards.
         fine_tuning: the stage that gives the teacher its head; None if it has one.
-        new_teacher: how the teacher is trained; None if there is one.
-        assistant: between teacher and student; None without one.
+        new_teacher: how a new teacher is made and trained; None if the teacher exists.
+        assistant: the model between teacher and student; None without one.
         student: how the student is made of the teacher, or of the assistant if there is one.
-        data: what it learns from.
-        stages: in their order.
-        arguments: of every stage's trainer, the fine-tuning's among them; a stage's own win.
-        evaluation: what it is judged by.
-        output_dir: where to write.
-        push_to_hub: hub id that the finished student is pushed to; None to keep it here.
+        data: what the student learns from.
+        stages: the student's stages, in order.
+        arguments: for the trainers of all stages, the fine-tuning included; a stage's own arguments win.
+        evaluation: what the student is judged by.
+        output_dir: where everything is written.
+        push_to_hub: hub id that the finished student is pushed to; None for no push.
     """
 
     teacher: str
@@ -118,14 +118,14 @@ SHRINK_SETTINGS = signature(shrink).parameters.keys() - {"teacher", "tokenizer",
 
 
 def check_student(settings: Mapping[str, Any], *ways: Set[str]) -> None:
-    """See to it that a student is made in one way.
+    """Check that a recipe makes its student in one way.
 
     Args:
-        settings: what a recipe says of it.
-        ways: what may be said of it, for each way in which it can be made.
+        settings: the recipe's section `student`.
+        ways: the settings of each way to make a student.
 
     Raises:
-        SystemExit: something else is said, or what belongs to different ways.
+        SystemExit: a setting that no way has, or settings of different ways.
     """
     if not any(settings.keys() <= way for way in ways):
         told = "; or by ".join(", ".join(sorted(way)) for way in ways)
@@ -192,7 +192,7 @@ def _stage(settings: Mapping[str, Any]) -> Stage:
 
 
 def _teacher(named: str | Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a recipe's attributes that tell of its teacher."""
+    """The attributes of a `Recipe` that describe its teacher."""
     if isinstance(named, str):
         return {"teacher": named, "teacher_name": named}
     if "new" in named and {"name", "stages"} <= named.keys():

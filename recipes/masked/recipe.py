@@ -35,7 +35,7 @@ def new_bert(
     intermediate_size: int | None = None,
     num_attention_heads: int | None = None,
 ) -> PreTrainedModel:
-    """A BERT with weights drawn by chance; unless told otherwise, four times as wide inside, with heads of 64."""
+    """A BERT with random weights; by default the feed-forward layers are four times as wide, and heads have size 64."""
     config = BertConfig(
         vocab_size=len(tokenizer),
         num_hidden_layers=layers,
@@ -89,7 +89,7 @@ class MaskedRecipe(StudentRecipe):
 
     @cached_property
     def text(self) -> MaskedText:
-        """What is learnt from and judged by.
+        """The texts to train on and to judge by.
 
         Raises:
             SystemExit: settings that it doesn't have.
@@ -112,7 +112,7 @@ class MaskedRecipe(StudentRecipe):
         return AutoTokenizer.from_pretrained(made.model["tokenizer"] if made else self.recipe.teacher)
 
     def new_teacher(self) -> PreTrainedModel:
-        """A teacher with weights drawn by chance."""
+        """The new teacher with random weights."""
         settings = {name: value for name, value in self.recipe.new_teacher.model.items() if name != "tokenizer"}
         torch.manual_seed(self.recipe.new_teacher.stages[0].arguments.get("seed", 42))
         return new_bert(self.teacher_tokenizer, **settings)

@@ -28,7 +28,7 @@ from .report import side_by_side
 
 @dataclass(frozen=True)
 class SentenceRecipe(StudentRecipe):
-    """A recipe whose `data` names a corpus of sentences."""
+    """A recipe for sentence embeddings: its `data` names text and no task."""
 
     parent_title = "Stages of the assistant"
 
@@ -39,7 +39,7 @@ class SentenceRecipe(StudentRecipe):
 
     @cached_property
     def corpus(self) -> Docstrings | Files:
-        """What is learnt from and judged by.
+        """The text to train on and to judge by.
 
         Raises:
             SystemExit: settings that it doesn't have.
