@@ -31,7 +31,7 @@ from retort.evaluation import describe_machine
 from retort.evaluation.cost import now
 from retort.evaluation.report import aligned
 from retort.modeling.losses import KeyQueue
-from retort.recipes import quickstart_teacher, supports_bf16
+from retort.recipes import read_recipe, supports_bf16
 
 STEPS_PER_TURN = 4
 
@@ -154,7 +154,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--live_teacher", action="store_true", help="run the teacher in every step")
     parser.add_argument("--teacher", help="hub id or folder (default: the quickstart's)")
     options = parser.parse_args()
-    options.teacher = options.teacher or quickstart_teacher()
+    options.teacher = options.teacher or read_recipe("quickstart").teacher
     return options
 
 

@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from retort import Stage
-from retort.recipes import Recipe, be_quiet, in_words, read_recipe, recipe_parser, tell, with_teacher_cache
+from retort.recipes import Recipe, comparison_parser, in_words, read_recipe, with_teacher_cache, write_comparison
 from retort.recipes.tasks import TaskRecipe, with_head
 from retort.trainers import best_stage
 from retort.trainers.stages import PlannedStage
@@ -87,7 +87,7 @@ def steps_of(recipe: Recipe, teacher: str) -> int:
 
 def fine_tuned(recipe: Recipe, folder: Path) -> str:
     """The teacher's folder; it is given its head first, if it has none."""
-    fine_tuning = TaskRecipe(replace(recipe, output_dir=str(folder))).fine_tuning()
+    fine_tuning = TaskRecipe(replace(recipe, output_dir=str(folder))).parent_run()
     return str(fine_tuning.run()[-1].folder) if fine_tuning else recipe.teacher
 
 
@@ -125,7 +125,6 @@ def run(recipe: Recipe, teacher: str, strategy: str, seed: int, steps: int, fold
 
 def main() -> None:
     """Train all students, print the table and write all numbers down."""
-    be_quiet()
     options = parse_options()
     recipe = read_recipe(options.recipe)
     recipe = (recipe.with_teacher(options.teacher) if options.teacher else recipe).scaled(options.scale)
@@ -138,12 +137,12 @@ def main() -> None:
     runs = [
         run(recipe, teacher, strategy, seed, steps, folder) for seed in options.seeds for strategy in options.strategies
     ]
-    tell(runs, ("teacher", quality), folder / "strategies.json", options)
+    write_comparison(runs, ("teacher", quality), folder / "strategies.json", options)
 
 
 def parse_options() -> argparse.Namespace:
     """The command line."""
-    parser = recipe_parser(__doc__, STRATEGIES, flag="--strategies")
+    parser = comparison_parser(__doc__, STRATEGIES, flag="--strategies")
     parser.add_argument("--teacher", help="one that has its head (default: the recipe's, fine-tuned as it says)")
     return parser.parse_args()
 

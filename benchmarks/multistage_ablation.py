@@ -23,7 +23,7 @@ from pathlib import Path
 
 from retort import Stage
 from retort.evaluation import Footprint
-from retort.recipes import Recipe, be_quiet, in_words, read_recipe, recipe_parser, tell, with_teacher_cache
+from retort.recipes import Recipe, comparison_parser, in_words, read_recipe, with_teacher_cache, write_comparison
 from retort.recipes.sentences import SentenceRecipe
 from retort.trainers import best_stage
 
@@ -112,18 +112,17 @@ def run(recipe: Recipe, assistant: str, variant: str, seed: int) -> dict:
 
 def main() -> None:
     """Train all students, print the table and write all numbers down."""
-    be_quiet()
-    options = recipe_parser(__doc__, VARIANTS).parse_args()
+    options = comparison_parser(__doc__, VARIANTS).parse_args()
     recipe = read_recipe(options.recipe)
     if recipe.assistant is None or not {"layers", "recurrent_steps"} <= recipe.student.keys():
         raise SystemExit(f"{options.recipe} has no assistant whose layers a student runs several times.")
     recipe = replace(recipe, output_dir=options.output_dir or recipe.output_dir).scaled(options.scale)
     work = SentenceRecipe(recipe)
-    training = work.assistant_run()
+    training = work.parent_run()
     assistant = str(best_stage(training.run()).folder) if training else recipe.assistant.model
     reference = work.corpus.quality(work.as_sentence_model(assistant))
     runs = [run(recipe, assistant, variant, seed) for seed in options.seeds for variant in options.variants]
-    tell(runs, ("assistant", reference), Path(recipe.output_dir) / "ablation.json", options)
+    write_comparison(runs, ("assistant", reference), Path(recipe.output_dir) / "ablation.json", options)
 
 
 if __name__ == "__main__":

@@ -273,7 +273,7 @@ def main() -> None:
 
 def parse_options() -> Namespace:
     """The command line; the teacher's place is filled in."""
-    from retort.recipes import quickstart_teacher
+    from retort.recipes import read_recipe
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender trains (default: 3)")
@@ -289,7 +289,7 @@ def parse_options() -> Namespace:
     parser.add_argument("--seed", type=int, default=42, help="of the first round; the next has the next (default: 42)")
     parser.add_argument("--output", default="runs/benchmarks/sentence_distillation.json", help="(default: %(default)s)")
     options = parser.parse_args()
-    options.teacher = options.teacher or quickstart_teacher()
+    options.teacher = options.teacher or read_recipe("quickstart").teacher
     return options
 
 

@@ -34,7 +34,7 @@ from retort.data.readers import read_sts
 from retort.evaluation import describe_machine
 from retort.evaluation.report import aligned
 from retort.evaluation.sentences import SentenceModel, load_sentence_teacher, sts
-from retort.recipes import quickstart_teacher, supports_bf16
+from retort.recipes import read_recipe, supports_bf16
 from retort.trainers.stages import release_memory
 
 
@@ -182,7 +182,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--teacher", help="a SentenceTransformer (default: the quickstart's)")
     parser.add_argument("--output_dir", default="runs/benchmarks/sentence_objectives", help="(default: %(default)s)")
     options = parser.parse_args()
-    options.teacher = options.teacher or quickstart_teacher()
+    options.teacher = options.teacher or read_recipe("quickstart").teacher
     return options
 
 

@@ -25,7 +25,7 @@ from statistics import fmean
 from retort import Stage
 from retort.evaluation import Footprint
 from retort.evaluation.tasks import MaskedModel
-from retort.recipes import Recipe, be_quiet, in_words, read_recipe, recipe_parser, tell
+from retort.recipes import Recipe, comparison_parser, in_words, read_recipe, write_comparison
 from retort.recipes.masked import MaskedRecipe
 from retort.recipes.tasks import TaskRecipe, with_head
 from retort.trainers import best_stage
@@ -81,7 +81,7 @@ def fine_tuned(folder: Path, data: Mapping[str, str], seed: int) -> float:
     stage = Stage("fine-tuning", FINE_TUNING | {"seed": seed})
     output = folder / data["task"]
     work = TaskRecipe(Recipe(str(folder), "teacher", {}, data, (), str(output), fine_tuning=stage))
-    finished = best_stage(work.fine_tuning().run()).folder
+    finished = best_stage(work.parent_run().run()).folder
     return next(iter(work.teacher_data.judge(with_head(finished, work.task), "test").quality.values()))
 
 
@@ -109,7 +109,6 @@ def run(recipe: Recipe, teacher: Path | str, variant: str, vocab_size: int, seed
 
 def main() -> None:
     """Train all students, print the tables and write all numbers down."""
-    be_quiet()
     options = parse_options()
     recipe = read_recipe(options.recipe)
     recipe = replace(recipe, output_dir=options.output_dir or recipe.output_dir).scaled(options.scale)
@@ -117,7 +116,7 @@ def main() -> None:
     if not work.text.test:
         raise SystemExit(f"{options.recipe} has no evaluation: test_files to judge students by.")
     tasks = dict(options.tasks)
-    training = work.teacher_run()
+    training = work.parent_run()
     teacher = best_stage(training.run()).folder if training else recipe.teacher
     model = work.as_masked_model(teacher, work.teacher_tokenizer)
     beside = Path(recipe.output_dir) / "teacher" / "tasks"
@@ -129,7 +128,7 @@ def main() -> None:
         for variant in options.variants
     ]
     output = Path(recipe.output_dir) / "ablation.json"
-    tell(runs, ("teacher", reference), output, options, metrics=list(reference))
+    write_comparison(runs, ("teacher", reference), output, options, metrics=list(reference))
 
 
 def judge_teacher(
@@ -145,7 +144,7 @@ def judge_teacher(
 
 def parse_options() -> argparse.Namespace:
     """The command line."""
-    parser = recipe_parser(__doc__, VARIANTS)
+    parser = comparison_parser(__doc__, VARIANTS)
     parser.add_argument("--vocab_sizes", type=int, nargs="+", default=[16000], help="of students (default: 16000)")
     for kind in ("classification", "tagging"):
         parser.add_argument(

@@ -11,13 +11,12 @@ GPUs. Killed and started again, it goes on from its last checkpoint, queue inclu
 from __future__ import annotations
 
 from retort import CKDTrainer
-from retort.commands import parse, quiet
+from retort.commands import parse
 from retort.recipes.sentences import SentenceArguments, STSArguments, distil
 
 
 def main() -> None:
     """Parse, distil, judge, save."""
-    quiet()
     options, measure, args = parse(SentenceArguments, STSArguments, CKDTrainer.arguments_class, description=__doc__)
     distil(CKDTrainer, options, measure, args)
 

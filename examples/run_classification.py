@@ -9,12 +9,15 @@ As with run_ner.py, a teacher without a head is fine-tuned first, and what was k
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from transformers.hf_argparser import HfArg
 
 from retort import DistillTrainingArguments
-from retort.commands import parse, quiet
+from retort.commands import parse
 from retort.evaluation.metrics import MEASURES
-from retort.recipes.tasks import ScheduleArguments, StudentArguments, TaskArguments, TaskRecipe, recipe_of, run_task
+from retort.recipes import run_recipe
+from retort.recipes.tasks import ScheduleArguments, StudentArguments, TaskArguments, recipe_of
 
 # GLUE's tasks on single texts; all others are on pairs.
 SINGLE_TEXTS = ("cola", "sst2")
@@ -24,19 +27,17 @@ SINGLE_TEXTS = ("cola", "sst2")
 class ClassificationArguments:
     """What only classification has."""
 
-    do_pairwise: bool = field(default=False, metadata={"help": "Rows are text1, text2, label."})
-    task_name: str | None = field(
-        default=None, metadata={"help": f"A GLUE task, from the Hub: {', '.join(MEASURES)}. Brings data and metric."}
+    do_pairwise: bool = HfArg(default=False, help="Rows are text1, text2, label.")
+    task_name: str | None = HfArg(
+        default=None, help=f"A GLUE task, from the Hub: {', '.join(MEASURES)}. Brings data and metric."
     )
-    metric: str | None = field(
-        default=None,
-        metadata={"help": "A GLUE task whose metric to take, or the folder of an evaluate module. Default: accuracy."},
+    metric: str | None = HfArg(
+        default=None, help="A GLUE task whose metric to take, or the folder of an evaluate module. Default: accuracy."
     )
 
 
 def main() -> None:
     """Parse, fine-tune, distil, judge, save."""
-    quiet()
     flags, task, student, schedule, args = parse(
         ClassificationArguments,
         TaskArguments,
@@ -53,7 +54,7 @@ def main() -> None:
         pairs = flags.task_name not in SINGLE_TEXTS
     metric = flags.metric or flags.task_name
     recipe = recipe_of("classification", task, student, schedule, args, metric=metric, pairs=pairs)
-    run_task(TaskRecipe(recipe), dry_run=task.dry_run)
+    run_recipe(recipe, dry_run=task.dry_run)
 
 
 if __name__ == "__main__":

@@ -11,36 +11,35 @@ it goes on from its last checkpoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
+from transformers.hf_argparser import HfArg
 
 from retort import ContrastiveTrainer, ContrastiveTrainingArguments
-from retort.commands import parse, quiet
+from retort.commands import parse
 from retort.data import read_groups, tokenize_groups
 from retort.evaluation.report import aligned
 from retort.evaluation.sentences import sts
-from retort.recipes import resume
-from retort.recipes.sentences import STSArguments, how_to_use, load_model
-from retort.trainers import ScoreOnDev
+from retort.recipes import train_and_save
+from retort.recipes.sentences import STSArguments, how_to_use, load_model, score_on_dev
 
 
 @dataclass
 class EncoderArguments:
     """Model and text."""
 
-    model: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
-    train_files: list[str] = field(
-        metadata={"help": ".tsv or .csv of two columns (anchor, positive) or three (and a hard negative), or .txt."}
+    model: str = HfArg(help="Hub id or folder; a SentenceTransformer's pooling is read from its files.")
+    train_files: list[str] = HfArg(
+        help=".tsv or .csv of two columns (anchor, positive) or three (and a hard negative), or .txt."
     )
-    max_length: int = field(default=64, metadata={"help": "Tokens to which texts are cut."})
+    max_length: int = HfArg(default=64, help="Tokens to which texts are cut.")
 
 
 def main() -> None:
     """Parse, fine-tune, judge, save."""
-    quiet()
     options, measure, args = parse(EncoderArguments, STSArguments, ContrastiveTrainingArguments, description=__doc__)
     with args.main_process_first(desc="reading text"):
         start = load_model(options.model, options.max_length, args)
@@ -55,16 +54,21 @@ def main() -> None:
         train_dataset=groups,
         eval_dataset=close,
         processing_class=start.tokenizer,
-        callbacks=[ScoreOnDev(lambda model: {"sts": sts(start.with_model(model), dev)})] if dev else [],
+        callbacks=[score_on_dev(start, dev)] if dev else [],
     )
-    resume(trainer)
-    if trainer.is_world_process_zero() and test:
-        scores = before, sts(start.with_model(trainer.student), test)
-        report(trainer, options, Path(measure.sts_test).name, *scores)
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        print(f"\n{how_to_use(args.output_dir)}\n")
-    trainer.end()
+
+    def judge() -> None:
+        if not trainer.is_world_process_zero() or not test:
+            return
+        after = sts(start.with_model(trainer.student), test)
+        scores = [Path(measure.sts_test).name, f"{before:.4f}", f"{after:.4f}"]
+        print("\n" + "\n".join(aligned([["STS Spearman", "before", "after"], scores], gap=3)))
+        trainer.create_model_card(
+            results=f"| STS Spearman | before | after |\n|:---|---:|---:|\n| {' | '.join(scores)} |",
+            data={", ".join(Path(name).name for name in options.train_files): len(trainer.train_dataset)},
+        )
+
+    train_and_save(trainer, judge, lambda: how_to_use(args.output_dir))
 
 
 def close_pairs(pairs: Dataset) -> Dataset:
@@ -73,16 +77,6 @@ def close_pairs(pairs: Dataset) -> Dataset:
     chosen = pairs.filter(lambda score: score >= least, input_columns="score")
     return chosen.select_columns(["sentence1", "sentence2"]).rename_columns(
         {"sentence1": "anchor", "sentence2": "positive"}
-    )
-
-
-def report(trainer: ContrastiveTrainer, options: EncoderArguments, test: str, before: float, after: float) -> None:
-    """Print the scores, and put them into the model card."""
-    lines = [["STS Spearman", "before", "after"], [test, f"{before:.4f}", f"{after:.4f}"]]
-    print("\n" + "\n".join(aligned(lines, gap=3)))
-    trainer.create_model_card(
-        results="| STS Spearman | before | after |\n|:---|---:|---:|\n" + f"| {' | '.join(lines[1])} |",
-        data={", ".join(Path(name).name for name in options.train_files): len(trainer.train_dataset)},
     )
 
 

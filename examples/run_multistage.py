@@ -24,14 +24,14 @@ examples/run_recipe.py multistage_xlmr.
 from __future__ import annotations
 
 import argparse
-import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from transformers.hf_argparser import HfArg
+
 from retort import MCLTrainer, Stage
-from retort.commands import named_file, parse_given, quiet
-from retort.recipes import Recipe
-from retort.recipes.sentences import SentenceRecipe, run_sentences
+from retort.commands import named_file, parse_given
+from retort.recipes import Recipe, run_recipe
 
 EMBEDDINGS = {"embedding_weight": 1.0, "embedding_loss": "mse"}
 
@@ -53,81 +53,60 @@ STAGES = {
 class StageArguments:
     """Stage, teacher, student and text."""
 
-    stage: Literal[tuple(STAGES)] = field(metadata={"help": "What is learnt; further defaults follow from it."})
-    teacher: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
-    model: str | None = field(
-        default=None,
-        metadata={"help": "The student before this stage: hub id or folder. Default: made of the teacher, as follows."},
+    stage: Literal[tuple(STAGES)] = HfArg(help="What is learnt; further defaults follow from it.")
+    teacher: str = HfArg(help="Hub id or folder; a SentenceTransformer's pooling is read from its files.")
+    model: str | None = HfArg(
+        default=None, help="The student before this stage: hub id or folder. Default: made of the teacher, as follows."
     )
-    layers: list[int] | None = field(default=None, metadata={"help": "Of the teacher, from 0. Default: all."})
-    recurrent_steps: int | None = field(
-        default=None, metadata={"help": "How often these layers are run, one after the other and over again."}
+    layers: list[int] | None = HfArg(default=None, help="Of the teacher, from 0. Default: all.")
+    recurrent_steps: int | None = HfArg(
+        default=None, help="How often these layers are run, one after the other and over again."
     )
-    embedding_size: int | None = field(default=None, metadata={"help": "Width of factorised word embeddings."})
-    vocab_size: int | None = field(
-        default=None, metadata={"help": "Train a tokenizer of so many tokens on the text. Default: the teacher's."}
+    embedding_size: int | None = HfArg(default=None, help="Width of factorised word embeddings.")
+    vocab_size: int | None = HfArg(
+        default=None, help="Train a tokenizer of so many tokens on the text. Default: the teacher's."
     )
-    parallel_files: list[str] = field(
+    parallel_files: list[str] = HfArg(
         default_factory=list,
-        metadata={
-            "help": "A sentence, a tab and its translation per line (also .gz); or two files whose rows translate each "
-            "other, as in en.tsv:text+de.tsv:text."
-        },
+        help="A sentence, a tab and its translation per line (also .gz); or two files whose rows translate each "
+        "other, as in en.tsv:text+de.tsv:text.",
     )
-    train_files: list[str] = field(
-        default_factory=list, metadata={"help": "Further text for bottleneck and recurrent, as in run_sentence.py."}
+    train_files: list[str] = HfArg(
+        default_factory=list, help="Further text for bottleneck and recurrent, as in run_sentence.py."
     )
-    alpha: float = field(
-        default=1.0, metadata={"help": "Files are seen in proportion to their size to this power; 0: all alike."}
-    )
-    max_length: int = field(default=128, metadata={"help": "Tokens to which texts are cut."})
-    sts_dev: list[str] = field(
+    alpha: float = HfArg(default=1.0, help="Files are seen in proportion to their size to this power; 0: all alike.")
+    max_length: int = HfArg(default=128, help="Tokens to which texts are cut.")
+    sts_dev: list[str] = HfArg(
         default_factory=list,
-        metadata={
-            "help": "[name=]TSV of sentence1, sentence2, score, or two that translate each other (en.tsv+de.tsv): with "
-            "--eval_strategy the mean of their Spearman correlations is reported as eval_sts."
-        },
+        help="[name=]TSV of sentence1, sentence2, score, or two that translate each other (en.tsv+de.tsv): with "
+        "--eval_strategy the mean of their Spearman correlations is reported as eval_sts.",
     )
-    sts_test: list[str] = field(
-        default_factory=list, metadata={"help": "Likewise; scored once, at the end. Never selected on."}
+    sts_test: list[str] = HfArg(default_factory=list, help="Likewise; scored once, at the end. Never selected on.")
+    bitext: list[str] = HfArg(
+        default_factory=list, help="[name=]TSV of sentences and translations that are to find each other."
     )
-    bitext: list[str] = field(
-        default_factory=list, metadata={"help": "[name=]TSV of sentences and translations that are to find each other."}
-    )
-    dry_run: bool = field(default=False, metadata={"help": "Show what the stage would train, and stop."})
+    dry_run: bool = HfArg(default=False, help="Show what the stage would train, and stop.")
 
     def student(self) -> dict[str, Any]:
         """As a recipe says it."""
-        made = {"layers": self.layers, "recurrent_steps": self.recurrent_steps, "embedding_size": self.embedding_size}
-        made |= {"tokenizer": self.vocab_size and {"vocab_size": self.vocab_size}, "model": self.model}
+        made = {name: getattr(self, name) for name in ("model", "layers", "recurrent_steps", "embedding_size")}
+        made["tokenizer"] = self.vocab_size and {"vocab_size": self.vocab_size}
         return {name: value for name, value in made.items() if value is not None}
 
 
 def main() -> None:
     """Parse, and run the stage as a recipe of its own."""
-    quiet()
     chosen = argparse.ArgumentParser(add_help=False)
     chosen.add_argument("--stage", choices=STAGES, default="recurrent")
     stage = STAGES[chosen.parse_known_args()[0].stage]
     options, settings = parse_given(
-        StageArguments,
-        stage.trainer.arguments_class,
-        description=__doc__,
-        arguments=sys.argv[1:],
-        defaults=stage.arguments,
+        StageArguments, stage.trainer.arguments_class, description=__doc__, defaults=stage.arguments
     )
-    recipe = recipe_of(stage, options, settings)
-    run_sentences(SentenceRecipe(recipe), dry_run=options.dry_run)
+    run_recipe(recipe_of(stage, options, settings), dry_run=options.dry_run)
 
 
 def recipe_of(stage: Stage, options: StageArguments, settings: dict[str, Any]) -> Recipe:
-    """A recipe of one stage.
-
-    Args:
-        stage: the stage.
-        options: teacher, student and text.
-        settings: of its trainer.
-    """
+    """A recipe of one stage; `settings` are its trainer's."""
     output_dir, push = settings.pop("output_dir"), settings.pop("push_to_hub", False)
     hub_id = settings.pop("hub_model_id", None) or output_dir.rstrip("/").rsplit("/", 1)[-1]
     # Of models, by which they are judged as well; a stage's own say what alone is compared there.

@@ -11,17 +11,17 @@ these flags can be had in a recipe (recipes/configs/small_ner.yaml) with run_rec
 from __future__ import annotations
 
 from retort import DistillTrainingArguments
-from retort.commands import parse, quiet
-from retort.recipes.tasks import ScheduleArguments, StudentArguments, TaskArguments, TaskRecipe, recipe_of, run_task
+from retort.commands import parse
+from retort.recipes import run_recipe
+from retort.recipes.tasks import ScheduleArguments, StudentArguments, TaskArguments, recipe_of
 
 
 def main() -> None:
     """Parse, fine-tune, distil, judge, save."""
-    quiet()
     task, student, schedule, args = parse(
         TaskArguments, StudentArguments, ScheduleArguments, DistillTrainingArguments, description=__doc__
     )
-    run_task(TaskRecipe(recipe_of("tagging", task, student, schedule, args)), dry_run=task.dry_run)
+    run_recipe(recipe_of("tagging", task, student, schedule, args), dry_run=task.dry_run)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,21 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from retort.commands import plain_parser, quiet
-from retort.recipes import Recipe, packaged_recipes, read_recipe, run_recipe
+from retort.commands import plain_parser
+from retort.recipes import packaged_recipes, read_recipe, run_recipe
 
 
 def main() -> None:
-    """Run the recipe named on the command line."""
-    quiet()
+    """Run the recipe named on the command line, with what else stands there in place of its own."""
     options = parse_options()
-    run_recipe(changed(read_recipe(options.recipe), options), dry_run=options.dry_run)
+    recipe = read_recipe(options.recipe)
+    if options.teacher:
+        recipe = recipe.with_teacher(options.teacher)
+    given = {name: value for name in ("output_dir", "push_to_hub") if (value := getattr(options, name))}
+    recipe = replace(recipe, **given)
+    if options.seed is not None:
+        recipe = recipe.with_seed(options.seed)
+    run_recipe(recipe, dry_run=options.dry_run)
 
 
 def parse_options() -> argparse.Namespace:
@@ -32,17 +38,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--dry_run", action="store_true", help="show the stages, and what each would train, and stop")
     parser.add_argument("--push_to_hub", metavar="ID", help="push the finished student to this hub id")
     return parser.parse_args()
-
-
-def changed(recipe: Recipe, options: argparse.Namespace) -> Recipe:
-    """The recipe with what the command line says in place of its own."""
-    if options.teacher:
-        recipe = recipe.with_teacher(options.teacher)
-    if options.output_dir:
-        recipe = replace(recipe, output_dir=options.output_dir)
-    if options.push_to_hub:
-        recipe = replace(recipe, push_to_hub=options.push_to_hub)
-    return recipe if options.seed is None else recipe.with_seed(options.seed)
 
 
 if __name__ == "__main__":

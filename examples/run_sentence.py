@@ -10,13 +10,12 @@ checkpoint.
 from __future__ import annotations
 
 from retort import DistillTrainer
-from retort.commands import parse, quiet
+from retort.commands import parse
 from retort.recipes.sentences import SentenceArguments, STSArguments, distil
 
 
 def main() -> None:
     """Parse, distil, judge, save."""
-    quiet()
     options, measure, args = parse(SentenceArguments, STSArguments, DistillTrainer.arguments_class, description=__doc__)
     distil(DistillTrainer, options, measure, args)
 

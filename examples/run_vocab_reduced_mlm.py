@@ -17,19 +17,19 @@ its last checkpoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 from datasets import Dataset
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers.hf_argparser import HfArg
 
 from retort import VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments, shrink
-from retort.commands import parse, quiet
+from retort.commands import parse
 from retort.data import count_tokens, read_texts, tokenize_spans
 from retort.evaluation import Footprint
 from retort.evaluation.report import aligned
-from retort.recipes import own_tokenizer, resume
+from retort.recipes import student_tokenizer, train_and_save
 from retort.recipes.masked import how_to_use, new_bert
 
 
@@ -37,41 +37,33 @@ from retort.recipes.masked import how_to_use, new_bert
 class VocabularyArguments:
     """Teacher, text, and the student with its vocabulary."""
 
-    train_files: list[str] = field(
-        metadata={"help": "Text, named as in run_sentence.py: .txt (one per line), pairs.tsv:question,answer, …"}
+    train_files: list[str] = HfArg(
+        help="Text, named as in run_sentence.py: .txt (one per line), pairs.tsv:question,answer, …"
     )
-    dev_files: list[str] = field(
-        default_factory=list, metadata={"help": "Text to be judged by, which is left out of --train_files."}
+    dev_files: list[str] = HfArg(default_factory=list, help="Text to be judged by, which is left out of --train_files.")
+    teacher: str | None = HfArg(
+        default=None, help="Hub id or folder of a masked language model. Default: none; a new BERT is trained."
     )
-    teacher: str | None = field(
-        default=None,
-        metadata={"help": "Hub id or folder of a masked language model. Default: none; a new BERT is trained."},
+    tokenizer: str | None = HfArg(default=None, help="The student's: hub id or folder.")
+    vocab_size: int | None = HfArg(default=None, help="Tokens at most, of a tokenizer that is made for the text.")
+    trim: bool = HfArg(default=False, help="Make it of the teacher's, by leaving out tokens, rather than anew.")
+    weigh_pieces: bool = HfArg(
+        default=False, help="Start a token as the mean of the teacher's pieces for it by their frequency, not as plain."
     )
-    tokenizer: str | None = field(default=None, metadata={"help": "The student's: hub id or folder."})
-    vocab_size: int | None = field(
-        default=None, metadata={"help": "Tokens at most, of a tokenizer that is made for the text."}
+    layers: list[int] | None = HfArg(
+        default=None, help="How many layers, or which of the teacher's, from 0. Default: all; 6 if new."
     )
-    trim: bool = field(
-        default=False, metadata={"help": "Make it of the teacher's, by leaving out tokens, rather than anew."}
+    layer_init: Literal["select", "average"] = HfArg(
+        default="select", help="Take single layers of the teacher's, or the mean of neighbours."
     )
-    weigh_pieces: bool = field(
-        default=False,
-        metadata={"help": "Start a token as the mean of the teacher's pieces for it by their frequency, not as plain."},
+    hidden_size: int | None = HfArg(default=None, help="Default: the teacher's; 256 of a new model.")
+    intermediate_size: int | None = HfArg(
+        default=None, help="Default: the teacher's; of a new model four times the hidden size."
     )
-    layers: list[int] | None = field(
-        default=None, metadata={"help": "How many layers, or which of the teacher's, from 0. Default: all; 6 if new."}
+    num_attention_heads: int | None = HfArg(
+        default=None, help="Default: as many as keep the size of heads; of a new model, heads of 64."
     )
-    layer_init: Literal["select", "average"] = field(
-        default="select", metadata={"help": "Take single layers of the teacher's, or the mean of neighbours."}
-    )
-    hidden_size: int | None = field(default=None, metadata={"help": "Default: the teacher's; 256 of a new model."})
-    intermediate_size: int | None = field(
-        default=None, metadata={"help": "Default: the teacher's; of a new model four times the hidden size."}
-    )
-    num_attention_heads: int | None = field(
-        default=None, metadata={"help": "Default: as many as keep the size of heads; of a new model, heads of 64."}
-    )
-    max_length: int = field(default=128, metadata={"help": "Tokens of a row; longer texts make several."})
+    max_length: int = HfArg(default=128, help="Tokens of a row; longer texts make several.")
 
     def __post_init__(self):
         if (self.tokenizer is None) == (self.vocab_size is None):
@@ -91,7 +83,6 @@ class VocabularyArguments:
 
 def main() -> None:
     """Parse, distil, tell, save."""
-    quiet()
     options, args = parse(VocabularyArguments, VocabReducedMLMTrainingArguments, description=__doc__)
     if options.teacher is None:
         args.mlm_weight, args.vocabulary_weight = 1.0, 0.0
@@ -99,15 +90,15 @@ def main() -> None:
         dev = read_texts(options.dev_files) if options.dev_files else None
         texts = read_texts(options.train_files, exclude=dev if dev is not None else ())
         theirs = AutoTokenizer.from_pretrained(options.teacher) if options.teacher else None
-        ours = student_tokenizer(options, theirs, texts, Path(args.output_dir))
+        made = {"trim_to" if options.trim else "vocab_size": options.vocab_size}
+        ours = student_tokenizer(options.tokenizer or made, theirs, lambda: texts, args.output_dir)
         rows, dev_rows = (
             found and tokenize_spans(found, ours, teacher_tokenizer=theirs, max_length=options.max_length)
             for found in (texts, dev)
         )
     set_seed(args.seed)  # the weights of a new model
-    student = distilled_model(options, texts, ours, theirs) if options.teacher else new_model(options, ours)
     trainer = VocabReducedMLMTrainer(
-        student,
+        untrained_student(options, texts, ours, theirs),
         options.teacher,
         args,
         train_dataset=rows,
@@ -115,65 +106,44 @@ def main() -> None:
         processing_class=ours,
         teacher_processing_class=theirs,
     )
-    resume(trainer)
-    metrics = trainer.evaluate() if dev_rows else {}
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        print(f"\n{summary(trainer, metrics)}\n\n{how_to_use(args.output_dir, ours)}\n")
-    trainer.end()
+    train_and_save(trainer, lambda: judge(trainer), lambda: how_to_use(args.output_dir, ours))
 
 
-def student_tokenizer(
-    options: VocabularyArguments, theirs: PreTrainedTokenizerBase | None, texts: Dataset, folder: Path
-) -> PreTrainedTokenizerBase:
-    """The tokenizer that the flags ask for; one that is made lies in `folder` for the next time."""
-    if options.tokenizer:
-        return AutoTokenizer.from_pretrained(options.tokenizer)
-    return own_tokenizer({"trim_to" if options.trim else "vocab_size": options.vocab_size}, theirs, texts, folder)
-
-
-def distilled_model(
-    options: VocabularyArguments, texts: Dataset, ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase
+def untrained_student(
+    options: VocabularyArguments,
+    texts: Dataset,
+    ours: PreTrainedTokenizerBase,
+    theirs: PreTrainedTokenizerBase | None,
 ) -> PreTrainedModel:
-    """The student before training, made of its teacher."""
-    layers = options.layers[0] if options.layers and len(options.layers) == 1 else options.layers
+    """The student before training, made of its teacher; without one, a BERT with random weights."""
+    sizes = {name: getattr(options, name) for name in ("hidden_size", "intermediate_size", "num_attention_heads")}
+    sizes["layers"] = options.layers[0] if options.layers and len(options.layers) == 1 else options.layers
+    sizes = {name: value for name, value in sizes.items() if value is not None}
+    if theirs is None:
+        return new_bert(ours, **sizes)
     return shrink(
         AutoModelForMaskedLM.from_pretrained(options.teacher),
-        layers=layers,
         layer_init=options.layer_init,
-        hidden_size=options.hidden_size,
-        intermediate_size=options.intermediate_size,
-        num_attention_heads=options.num_attention_heads,
         tokenizer=ours,
         teacher_tokenizer=theirs,
         piece_counts=count_tokens(theirs, texts) if options.weigh_pieces else None,
+        **sizes,
     )
 
 
-def new_model(options: VocabularyArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A BERT with weights drawn by chance."""
-    given = {
-        "layers": options.layers and options.layers[0],
-        "hidden_size": options.hidden_size,
-        "intermediate_size": options.intermediate_size,
-        "num_attention_heads": options.num_attention_heads,
-    }
-    return new_bert(tokenizer, **{name: value for name, value in given.items() if value})
-
-
-def summary(trainer: VocabReducedMLMTrainer, metrics: dict[str, float]) -> str:
-    """Sizes of teacher and student, and what the student's guesses cost."""
-    models = {"student": trainer.student}
-    if trainer.teacher:
-        models = {"teacher": trainer.teacher.models[0]} | models
+def judge(trainer: VocabReducedMLMTrainer) -> None:
+    """Print the sizes of teacher and student, and what the student's guesses cost."""
+    metrics = trainer.evaluate() if trainer.eval_dataset else {}
+    if not trainer.is_world_process_zero():
+        return
+    models = {"teacher": trainer.teacher.models[0]} if trainer.teacher else {}
     lines = [["", "vocabulary", "parameters", "MB"]]
-    for name, model in models.items():
+    for name, model in (models | {"student": trainer.student}).items():
         size = Footprint.of(model)
         lines.append([name, f"{model.config.vocab_size:,}", f"{size.parameters:,}", f"{size.megabytes:.1f}"])
-    told = aligned(lines, gap=2)
+    print("\n" + "\n".join(aligned(lines, gap=2)))
     if cost := metrics.get("eval_bits_per_character"):
-        told.append(f"\nHidden tokens of --dev_files cost {cost:.4f} bits per character.")
-    return "\n".join(told)
+        print(f"\nHidden tokens of --dev_files cost {cost:.4f} bits per character.")
 
 
 if __name__ == "__main__":

@@ -39,9 +39,9 @@ class Assistant:
     """A model between teacher and student: the student is made of it, and learns from it where a stage says so.
 
     Attributes:
-        model: hub id or folder of a finished one; None for one that is trained first.
-        student: how one that is trained first is made of the teacher.
-        stages: which it goes through.
+        model: hub id or folder of a finished assistant; None if it is trained first.
+        student: how an assistant that is trained first is made of the teacher.
+        stages: the stages that train it.
     """
 
     model: str | None = None
@@ -51,11 +51,11 @@ class Assistant:
 
 @dataclass(frozen=True)
 class NewTeacher:
-    """A teacher that is trained from nothing first.
+    """A teacher that is trained from random weights first.
 
     Attributes:
-        model: what it is made of.
-        stages: which it goes through.
+        model: its tokenizer and sizes.
+        stages: the stages that train it.
     """
 
     model: Mapping[str, Any]
@@ -64,21 +64,21 @@ class NewTeacher:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a recipe says.
+    """A distillation from start to finish, as a YAML file describes it.
 
     Attributes:
-        teacher: hub id or folder; empty of a new one.
-        teacher_name: what to call it.
+        teacher: hub id or folder; empty for a new teacher.
+        teacher_name: the teacher's name in reports and cards.
         fine_tuning: the stage that gives the teacher its head; None if it has one.
-        new_teacher: how the teacher is trained; None if there is one.
-        assistant: between teacher and student; None without one.
+        new_teacher: how a new teacher is made and trained; None if the teacher exists.
+        assistant: the model between teacher and student; None without one.
         student: how the student is made of the teacher, or of the assistant if there is one.
-        data: what it learns from.
-        stages: in their order.
-        arguments: of every stage's trainer, the fine-tuning's among them; a stage's own win.
-        evaluation: what it is judged by.
-        output_dir: where to write.
-        push_to_hub: hub id that the finished student is pushed to; None to keep it here.
+        data: what the student learns from.
+        stages: the student's stages, in order.
+        arguments: for the trainers of all stages, the fine-tuning included; a stage's own arguments win.
+        evaluation: what the student is judged by.
+        output_dir: where everything is written.
+        push_to_hub: hub id that the finished student is pushed to; None for no push.
     """
 
     teacher: str
@@ -113,19 +113,19 @@ class Recipe:
         return replace(self, stages=tuple(map(longer, self.stages)))
 
 
-# What may be said of a student that is made of another model's layers.
-OF_LAYERS = frozenset(signature(shrink).parameters) - {"teacher", "tokenizer", "teacher_tokenizer", "piece_counts"}
+# The settings of a student that is made by `shrink`.
+SHRINK_SETTINGS = signature(shrink).parameters.keys() - {"teacher", "tokenizer", "teacher_tokenizer", "piece_counts"}
 
 
 def check_student(settings: Mapping[str, Any], *ways: Set[str]) -> None:
-    """See to it that a student is made in one way.
+    """Check that a recipe makes its student in one way.
 
     Args:
-        settings: what a recipe says of it.
-        ways: what may be said of it, for each way in which it can be made.
+        settings: the recipe's section `student`.
+        ways: the settings of each way to make a student.
 
     Raises:
-        SystemExit: something else is said, or what belongs to different ways.
+        SystemExit: a setting that no way has, or settings of different ways.
     """
     if not any(settings.keys() <= way for way in ways):
         told = "; or by ".join(", ".join(sorted(way)) for way in ways)
@@ -150,24 +150,20 @@ def read_recipe(path: str) -> Recipe:
     """
     path = str(packaged_recipes().get(path, path))
     found = read_yaml(path)
-    missing = [name for name in _REQUIRED if name not in found]
-    unknown = [name for name in found if name not in (*_REQUIRED, *_OPTIONAL)]
-    if missing or unknown:
-        raise SystemExit(
-            f"{path}: a recipe has the sections {', '.join(_REQUIRED)} and, if need be, {', '.join(_OPTIONAL)}; here, "
-            f"{', '.join(missing) or 'none'} are missing and {', '.join(unknown) or 'none'} unknown."
-        )
-    return Recipe(
-        **_teacher(found["teacher"], path),
-        student=found["student"],
-        data=found["data"],
-        stages=_stages(found["stages"], path),
-        output_dir=found["output_dir"],
-        assistant=_assistant(found["assistant"], path) if "assistant" in found else None,
-        arguments=_resolved(found.get("arguments", {})),
-        evaluation=found.get("evaluation", {}),
-        push_to_hub=found.get("push_to_hub"),
-    )
+    try:
+        missing = [name for name in _REQUIRED if name not in found]
+        unknown = [name for name in found if name not in (*_REQUIRED, *_OPTIONAL)]
+        if missing or unknown:
+            raise ValueError(
+                f"a recipe has the sections {', '.join(_REQUIRED)} and, if need be, {', '.join(_OPTIONAL)}; here, "
+                f"{', '.join(missing) or 'none'} are missing and {', '.join(unknown) or 'none'} unknown."
+            )
+        told = {"stages": _stages(found["stages"]), "arguments": _resolved(found.get("arguments", {}))}
+        if "assistant" in found:
+            told["assistant"] = _assistant(found["assistant"])
+        return Recipe(**found | told | _teacher(found["teacher"]))
+    except ValueError as error:
+        raise SystemExit(f"{path}: {error}") from error
 
 
 def packaged_recipes() -> dict[str, Path]:
@@ -175,73 +171,65 @@ def packaged_recipes() -> dict[str, Path]:
     return {file.stem: file for file in sorted((Path(__file__).parent / "configs").glob("*.yaml"))}
 
 
-def quickstart_teacher() -> str:
-    """The folder of the teacher that `make quickstart` distils."""
-    return read_recipe("quickstart").teacher
-
-
-def stage_of(settings: Mapping[str, Any], path: str) -> Stage:
+def _stage(settings: Mapping[str, Any]) -> Stage:
     """A stage as a recipe writes it.
 
     Raises:
-        SystemExit: a setting that stages don't have, one that contradicts another, or no trainer of that name.
+        ValueError: a setting that stages don't have, one that contradicts another, or no trainer of that name.
     """
     known = [each.name for each in fields(Stage) if not each.kw_only]
     if unknown := [name for name in settings if name not in known]:
-        raise SystemExit(f"{path}: a stage has {', '.join(known)}, but not {', '.join(unknown)}.")
+        raise ValueError(f"a stage has {', '.join(known)}, but not {', '.join(unknown)}.")
     settings = {"arguments": {}} | dict(settings)
     if "name" not in settings:
-        raise SystemExit(f"{path}: every stage needs a name.")
+        raise ValueError("every stage needs a name.")
     if "trainer" in settings:
         trainer = getattr(trainers, settings["trainer"], None)
         if not (isinstance(trainer, type) and issubclass(trainer, DistillTrainer)):
-            raise SystemExit(f"{path}: retort has no trainer called {settings['trainer']!r}.")
+            raise ValueError(f"retort has no trainer called {settings['trainer']!r}.")
         settings["trainer"] = trainer
-    try:
-        return Stage(**settings | {"arguments": _resolved(settings["arguments"])})
-    except ValueError as error:
-        raise SystemExit(f"{path}: {error}") from error
+    return Stage(**settings | {"arguments": _resolved(settings["arguments"])})
 
 
-def _teacher(named: str | Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Those of a recipe's attributes that tell of its teacher."""
+def _teacher(named: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a `Recipe` that describe its teacher."""
     if isinstance(named, str):
         return {"teacher": named, "teacher_name": named}
     if "new" in named and {"name", "stages"} <= named.keys():
         if "tokenizer" not in named["new"] or not named["new"].keys() <= set(_OF_NEW_TEACHER):
-            raise SystemExit(
-                f"{path}: a new teacher has a tokenizer and perhaps {', '.join(_OF_NEW_TEACHER[1:])}; here are "
+            raise ValueError(
+                f"a new teacher has a tokenizer and perhaps {', '.join(_OF_NEW_TEACHER[1:])}; here are "
                 f"{', '.join(named['new'])}."
             )
-        made = NewTeacher(named["new"], _stages(named["stages"], path))
+        made = NewTeacher(named["new"], _stages(named["stages"]))
         return {"teacher": "", "teacher_name": named["name"], "new_teacher": made}
     fine_tuning = named.get("fine_tuning")
-    stage = fine_tuning and stage_of({"name": "fine-tuning"} | fine_tuning, path)
+    stage = fine_tuning and _stage({"name": "fine-tuning"} | fine_tuning)
     if "package" in named:
         folder = packaged_model(named["package"], named["folder"], named["sha256"])
         return {"teacher": str(folder), "teacher_name": named["name"], "fine_tuning": stage}
     if "model" not in named:
-        raise SystemExit(
-            f"{path}: teacher needs a model (hub id or folder); a package, folder, sha256 and name; or new, name and "
+        raise ValueError(
+            "teacher needs a model (hub id or folder); a package, folder, sha256 and name; or new, name and "
             "stages, by which a masked language model is trained first."
         )
     return {"teacher": named["model"], "teacher_name": named["model"], "fine_tuning": stage}
 
 
-def _assistant(settings: Mapping[str, Any], path: str) -> Assistant:
+def _assistant(settings: Mapping[str, Any]) -> Assistant:
     """An assistant as a recipe writes it."""
     if set(settings) not in ({"model"}, {"student", "stages"}):
-        raise SystemExit(
-            f"{path}: an assistant is a finished model (model: hub id or folder), or has student and stages, by which "
+        raise ValueError(
+            f"an assistant is a finished model (model: hub id or folder), or has student and stages, by which "
             f"it is made of the teacher; here are {', '.join(settings)}."
         )
-    return Assistant(**settings | {"stages": _stages(settings.get("stages", []), path)})
+    return Assistant(**settings | {"stages": _stages(settings.get("stages", []))})
 
 
-def _stages(found: Any, path: str) -> tuple[Stage, ...]:
+def _stages(found: Any) -> tuple[Stage, ...]:
     if not isinstance(found, list) or not all(isinstance(stage, dict) for stage in found):
-        raise SystemExit(f"{path}: stages must be a list (- name: ...).")
-    return tuple(stage_of(stage, path) for stage in found)
+        raise ValueError("stages must be a list (- name: ...).")
+    return tuple(_stage(stage) for stage in found)
 
 
 def _resolved(arguments: Mapping[str, Any]) -> dict[str, Any]:

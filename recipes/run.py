@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .masked import MASKED, MaskedRecipe, run_masked
+from .masked import MASKED, MaskedRecipe
 from .recipe import Recipe
-from .sentences import SentenceRecipe, run_sentences
-from .tasks import TaskRecipe, run_task
+from .sentences import SentenceRecipe
+from .tasks import TaskRecipe
 
 
 def run_recipe(recipe: Recipe, *, dry_run: bool = False) -> None:
-    """Run a recipe to its end: teacher, stages, report, student. What is finished already is skipped.
+    """Run a recipe to its end: teacher or assistant, stages, report, student. What is finished already is skipped.
 
     Args:
         recipe: what to do.
@@ -23,9 +23,5 @@ def run_recipe(recipe: Recipe, *, dry_run: bool = False) -> None:
         raise SystemExit("Only recipes for sentences have an assistant.")
     if recipe.new_teacher and task != MASKED:
         raise SystemExit(f"Only masked language models (data: task: {MASKED}) have a new teacher.")
-    if task == MASKED:
-        run_masked(MaskedRecipe(recipe), dry_run=dry_run)
-    elif task:
-        run_task(TaskRecipe(recipe), dry_run=dry_run)
-    else:
-        run_sentences(SentenceRecipe(recipe), dry_run=dry_run)
+    kind = MaskedRecipe if task == MASKED else TaskRecipe if task else SentenceRecipe
+    kind(recipe).run(dry_run=dry_run)

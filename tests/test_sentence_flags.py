@@ -8,7 +8,7 @@ from test_examples import EXAMPLES
 
 from retort import DistillTrainingArguments
 from retort.commands import named_file
-from retort.recipes.sentences import load_model
+from retort.recipes.sentences import SentenceRecipe, load_model
 from retort.trainers.saving import save_sentence_transformer
 
 
@@ -68,7 +68,7 @@ def test_models_of_a_stage_are_judged_by_the_pooler_they_learn_with(flag, plain,
     script = importlib.import_module("run_multistage")
     options = script.StageArguments("recurrent", str(plain), max_length=16)
     settings = {"output_dir": str(tmp_path / "out"), flag: "cls"}
-    work = script.SentenceRecipe(script.recipe_of(script.STAGES["recurrent"], options, settings))
+    work = SentenceRecipe(script.recipe_of(script.STAGES["recurrent"], options, settings))
     assert work.teacher_model.pooling.pooler == "cls"
     assert work.as_sentence_model(plain).pooling.pooler == "cls"
 

@@ -50,4 +50,4 @@ def test_two_tokenizers_for_one_student_are_refused(flags, message):
 @pytest.mark.parametrize("student", [{"bilstm": {}}, {"model": "x", "embedding_init": "svd"}])
 def test_a_tokenizer_beside_the_teachers_word_embeddings_is_refused(student):
     with pytest.raises(SystemExit, match="leave out tokenizer"):
-        build_student(student, tiny.model(), None, tokenizers=(tiny.tokenizer(), tiny.tokenizer("bpe")))
+        build_student(student, tiny.model(), None, tokenizer=tiny.tokenizer(), teacher_tokenizer=tiny.tokenizer("bpe"))

@@ -1,6 +1,7 @@
 """Distillation into another vocabulary as a user starts it."""
 
 import importlib
+import runpy
 import sys
 
 import pytest
@@ -27,12 +28,11 @@ def texts(folder):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs a script's `main` in this process; returns what it printed, without line breaks."""
+    """Runs a script in this process; returns what it printed, without line breaks."""
 
     def main(name, *flags):
-        monkeypatch.syspath_prepend(EXAMPLES)
         monkeypatch.setattr(sys, "argv", [name, *map(str, flags)])
-        importlib.import_module(name).main()
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
         return " ".join(capsys.readouterr().out.split())
 
     return main

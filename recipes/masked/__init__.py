@@ -1,4 +1,3 @@
 """Recipes for masked language models."""
 
-from .recipe import MASKED, MaskedRecipe, new_bert
-from .run import how_to_use, run_masked
+from .recipe import MASKED, MaskedRecipe, how_to_use, new_bert

@@ -15,11 +15,14 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, PreTra
 from ...data.readers import read_texts
 from ...data.tokenization import tokenize_spans
 from ...data.tokenizers import count_tokens
+from ...evaluation.report import Report
 from ...evaluation.tasks import MaskedModel
 from ...modeling.shrinking import shrink
-from ...trainers.stages import Stage, StagedRun
-from ..own_tokenizer import own_tokenizer
-from ..recipe import OF_LAYERS, Recipe, check_student
+from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
+from ..recipe import SHRINK_SETTINGS, check_student
+from ..student_recipe import Parent, StudentRecipe, rows_of_stages
+from ..tokenizers import student_tokenizer
+from .report import report_of
 
 HEAD_SIZE = 64
 
@@ -32,7 +35,7 @@ def new_bert(
     intermediate_size: int | None = None,
     num_attention_heads: int | None = None,
 ) -> PreTrainedModel:
-    """A BERT with weights drawn by chance; unless told otherwise, four times as wide inside, with heads of 64."""
+    """A BERT with random weights; by default the feed-forward layers are four times as wide, and heads have size 64."""
     config = BertConfig(
         vocab_size=len(tokenizer),
         num_hidden_layers=layers,
@@ -78,17 +81,15 @@ class MaskedText:
 
 
 @dataclass(frozen=True)
-class MaskedRecipe:
+class MaskedRecipe(StudentRecipe):
     """A recipe whose `data` has the task masked_lm."""
 
-    recipe: Recipe
-
     def __post_init__(self):
-        check_student(self.recipe.student, OF_LAYERS | {"tokenizer", "weigh_pieces"})
+        check_student(self.recipe.student, SHRINK_SETTINGS | {"tokenizer", "weigh_pieces"})
 
     @cached_property
     def text(self) -> MaskedText:
-        """What is learnt from and judged by.
+        """The texts to train on and to judge by.
 
         Raises:
             SystemExit: settings that it doesn't have.
@@ -111,17 +112,15 @@ class MaskedRecipe:
         return AutoTokenizer.from_pretrained(made.model["tokenizer"] if made else self.recipe.teacher)
 
     def new_teacher(self) -> PreTrainedModel:
-        """A teacher with weights drawn by chance."""
+        """The new teacher with random weights."""
         settings = {name: value for name, value in self.recipe.new_teacher.model.items() if name != "tokenizer"}
         torch.manual_seed(self.recipe.new_teacher.stages[0].arguments.get("seed", 42))
         return new_bert(self.teacher_tokenizer, **settings)
 
-    def teacher_run(self) -> StagedRun | None:
-        """The stages of a teacher that is trained first."""
+    def parent_run(self) -> StagedRun | None:
         if self.recipe.new_teacher is None:
             return None
-        stages = self.recipe.new_teacher.stages
-        return self._run(stages, self.new_teacher(), "teacher", processing_class=self.teacher_tokenizer)
+        return self._run("teacher", self.recipe.new_teacher.stages, self.new_teacher(), self.teacher_tokenizer)
 
     # --- The student --------------------------------------------------------------------------------------------------
 
@@ -129,9 +128,7 @@ class MaskedRecipe:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The student's: its own, if the recipe says how to make it."""
         wanted = self.recipe.student.get("tokenizer")
-        folder = Path(self.recipe.output_dir)
-        theirs = self.teacher_tokenizer
-        return theirs if wanted is None else own_tokenizer(wanted, theirs, self.text.train, folder)
+        return student_tokenizer(wanted, self.teacher_tokenizer, lambda: self.text.train, self.recipe.output_dir)
 
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
         """The student before its first stage."""
@@ -141,60 +138,68 @@ class MaskedRecipe:
             settings["piece_counts"] = count_tokens(theirs, self.text.train)
         return shrink(teacher, tokenizer=ours, teacher_tokenizer=theirs, **settings).eval()
 
-    def staged_run(self, teacher: str | Path | PreTrainedModel) -> StagedRun:
-        """The student's stages. `teacher` is the finished one; or any of its shape, to look at the plan."""
-        model = teacher if isinstance(teacher, PreTrainedModel) else masked_lm(teacher)
-        return self._run(
-            self.recipe.stages,
-            self.student(model),
-            "stages",
-            teacher=teacher,
-            processing_class=self.tokenizer,
-            teacher_processing_class=self.teacher_tokenizer,
-        )
+    def staged_run(self, parent: Parent) -> StagedRun:
+        student, tokenizers = self.student(masked_lm(parent)), (self.tokenizer, self.teacher_tokenizer)
+        return self._run("stages", self.recipe.stages, student, *tokenizers, teacher=parent)
 
     def _run(
         self,
+        folder: str,
         stages: Sequence[Stage],
         model: PreTrainedModel,
-        folder: str,
-        *,
-        processing_class: PreTrainedTokenizerBase,
-        **teaching: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        teachers: PreTrainedTokenizerBase | None = None,
+        teacher: Parent | None = None,
     ) -> StagedRun:
-        tokenizers = processing_class, teaching.get("teacher_processing_class")
-        return StagedRun(
+        def tokenized(texts: Dataset) -> Dataset:
+            return tokenize_spans(texts, tokenizer, teacher_tokenizer=teachers, max_length=self.text.max_length)
+
+        return self._staged_run(
+            folder,
             stages,
             model,
-            folder=Path(self.recipe.output_dir) / folder,
-            data=self._rows(stages, *tokenizers),
-            eval_dataset=self.text.dev and self._tokenized(self.text.dev, *tokenizers),
-            arguments=self.recipe.arguments,
-            processing_class=processing_class,
-            **teaching,
+            teacher,
+            data=rows_of_stages(stages, {"train": lambda: tokenized(self.text.train)}, "masked language models"),
+            eval_dataset=self.text.dev and tokenized(self.text.dev),
+            processing_class=tokenizer,
+            teacher_processing_class=teachers,
         )
 
-    def _rows(self, stages: Sequence[Stage], *tokenizers: PreTrainedTokenizerBase | None) -> Mapping[str, Dataset]:
-        if unknown := {stage.data for stage in stages} - {"train"}:
-            raise SystemExit(f"A stage for masked language models has data: train, but not {', '.join(unknown)}.")
-        return {"train": self._tokenized(self.text.train, *tokenizers)}
+    # --- Runs ---------------------------------------------------------------------------------------------------------
 
-    def _tokenized(
-        self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, teachers: PreTrainedTokenizerBase | None
-    ) -> Dataset:
-        return tokenize_spans(texts, tokenizer, teacher_tokenizer=teachers, max_length=self.text.max_length)
+    @property
+    def introduction(self) -> str:
+        sizes = f"{len(self.tokenizer):,} of {len(self.teacher_tokenizer):,} tokens"
+        return f"Teacher: {self.recipe.teacher_name}. {len(self.text.train):,} texts, {sizes}."
 
-    # --- Judging ------------------------------------------------------------------------------------------------------
+    def report(self, parent: Parent, untrained: PreTrainedModel, results: Sequence[StageResult]) -> Report | None:
+        return report_of(self, parent, untrained, best_stage(results)) if self.text.test else None
 
-    def as_masked_model(self, model: PreTrainedModel | str | Path, tokenizer: PreTrainedTokenizerBase) -> MaskedModel:
+    @property
+    def card_facts(self) -> Mapping[str, Any]:
+        return {"data": {", ".join(Path(file).name for file in self.text.train_files): len(self.text.train)}}
+
+    def how_to_use(self) -> str:
+        return how_to_use(self.recipe.output_dir, self.tokenizer)
+
+    def as_masked_model(self, model: Parent, tokenizer: PreTrainedTokenizerBase) -> MaskedModel:
         """A model with its tokenizer."""
-        model = model if isinstance(model, PreTrainedModel) else masked_lm(model)
-        return MaskedModel(model, tokenizer, self.text.max_length)
+        return MaskedModel(masked_lm(model), tokenizer, self.text.max_length)
 
 
-def masked_lm(source: str | Path) -> PreTrainedModel:
-    """Load a masked language model."""
+def masked_lm(source: Parent) -> PreTrainedModel:
+    """Load a masked language model, unless it is one."""
+    if isinstance(source, PreTrainedModel):
+        return source
     return AutoModelForMaskedLM.from_pretrained(source, dtype=torch.float32).eval()
+
+
+def how_to_use(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The two lines of Python that use a finished student."""
+    return (
+        "from transformers import pipeline\n"
+        f'pipeline("fill-mask", model="{folder}")("A retort is a {tokenizer.mask_token} to distil in.")'
+    )
 
 
 def _texts(texts: Dataset | None) -> list[str]:

@@ -1,6 +1,4 @@
 """Recipes for sentence embeddings."""
 
-from .flags import SentenceArguments, STSArguments, distil, how_to_use, load_model, new_student, prepare
+from .flags import SentenceArguments, STSArguments, distil, how_to_use, load_model, new_student, prepare, score_on_dev
 from .recipe import SentenceRecipe
-from .report import side_by_side
-from .run import run_sentences

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Protocol
+from types import MappingProxyType
 
 from datasets import Dataset
 
@@ -25,44 +25,11 @@ from ...data.readers import (
 from ...evaluation.sentences import SentenceModel, bitext_accuracy, retrieval_scores, sts_of_each
 
 
-class Corpus(Protocol):
-    """Text to learn from, and a measure.
-
-    Attributes:
-        introduction: what it is, for the terminal.
-        sample: unseen texts, for speed and for agreement with the teacher.
-        has_tests: whether there is anything to judge by at the end.
-        measured: on what `quality` is measured.
-        data: of the model card: what was learnt from, and how many rows.
-        dev: name -> pairs with scores by which stages are compared; may be empty.
-        texts: a column `text` to learn from.
-        groups: groups for a `ContrastiveTrainer`.
-        translations: sentences and their translations for an `MCLTrainer`.
-    """
-
-    introduction: str
-    sample: Sequence[str]
-    has_tests: bool
-    measured: str
-    data: Mapping[str, int]
-    dev: Mapping[str, Dataset]
-    texts: Dataset
-    groups: Dataset
-    translations: Dataset
-
-    def quality(self, model: SentenceModel) -> dict[str, float]:
-        """Scores on what was not learnt from, the most important first."""
-
-
 @dataclass(frozen=True)
 class Docstrings:
-    """The docstrings of Python's standard library."""
+    """The docstrings of Python's standard library. For attributes and `quality`, see `Files`."""
 
-    has_tests = True
-
-    @property
-    def dev(self) -> Mapping[str, Dataset]:
-        return {}
+    has_tests, dev = True, MappingProxyType({})
 
     @cached_property
     def _corpus(self):
@@ -139,6 +106,7 @@ class Files:
 
     @cached_property
     def dev(self) -> Mapping[str, Dataset]:
+        """Pairs with scores by which stages are compared, by name; perhaps none."""
         named = self.sts_dev if isinstance(self.sts_dev, dict) else {"sts": self.sts_dev} if self.sts_dev else {}
         return {name: read_sts(file) for name, file in named.items()}
 
@@ -152,11 +120,13 @@ class Files:
 
     @property
     def introduction(self) -> str:
+        """What it is, for the terminal."""
         files = (*self.train_files, *self.parallel_files, *self.group_files)
         return f"Text: {_names(files)}; judged by {', '.join((*self.sts_test, *self._bitext)) or 'nothing'}."
 
     @property
     def has_tests(self) -> bool:
+        """Whether there is anything to judge by at the end."""
         return bool(self.sts_test)
 
     @cached_property
@@ -168,6 +138,7 @@ class Files:
 
     @cached_property
     def texts(self) -> Dataset:
+        """A column `text` to learn from."""
         if not self.parallel_files:
             return read_texts(self.train_files, exclude=self._left_out)
         translated = both_sides(self.translations)
@@ -178,14 +149,17 @@ class Files:
 
     @cached_property
     def groups(self) -> Dataset:
+        """Groups for a `ContrastiveTrainer`."""
         return read_groups(self.group_files)
 
     @cached_property
     def translations(self) -> Dataset:
+        """Sentences and their translations for an `MCLTrainer`."""
         return read_parallel(self.parallel_files, exclude=self._left_out, max_rows=self.max_rows, alpha=self.alpha)
 
     @property
     def data(self) -> Mapping[str, int]:
+        """What was learnt from, and how many rows: for the model card."""
         read = {}
         if self.train_files:
             read[_names(self.train_files)] = len(self.texts)
@@ -197,16 +171,19 @@ class Files:
 
     @property
     def sample(self) -> Sequence[str]:
+        """Unseen texts, for speed and for agreement with the teacher."""
         return next(iter(self._tests.values()))["sentence1"]
 
     @property
     def measured(self) -> str:
+        """On what `quality` is measured."""
         told = "Spearman correlation of cosines with people's scores."
         if self.bitext:
             told += " Bitext: how often a sentence's nearest neighbour is its translation; back, a translation's."
         return told
 
     def quality(self, model: SentenceModel) -> dict[str, float]:
+        """Scores on what was not learnt from, the most important first."""
         scores = sts_of_each(model, self._tests)
         if len(scores) > 1:
             scores = {"mean STS": fmean(scores.values())} | scores

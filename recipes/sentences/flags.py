@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
 from transformers import AutoConfig, PreTrainedModel
+from transformers.hf_argparser import HfArg
 
 from ...data.readers import read_sts, read_texts
 from ...data.tokenization import tokenize
@@ -16,7 +17,7 @@ from ...modeling.shrinking import shrink
 from ...trainers import DistillTrainer
 from ...trainers.arguments import DistillTrainingArguments
 from ...trainers.stages import ScoreOnDev
-from ..student_run import resume
+from ..training import train_and_save
 from .report import side_by_side
 
 
@@ -24,39 +25,33 @@ from .report import side_by_side
 class SentenceArguments:
     """Teacher, text and student."""
 
-    teacher: str = field(metadata={"help": "Hub id or folder; a SentenceTransformer's pooling is read from its files."})
-    train_files: list[str] = field(
-        metadata={
-            "help": "Text to distil on: .txt (one per line), .tsv, .csv, .jsonl, .parquet (also .gz), folders or names "
-            "of datasets; with the columns that hold text where there are several, as in pairs.tsv:question,answer or, "
-            "without a header, pairs.tsv:0,1."
-        }
+    teacher: str = HfArg(help="Hub id or folder; a SentenceTransformer's pooling is read from its files.")
+    train_files: list[str] = HfArg(
+        help="Text to distil on: .txt (one per line), .tsv, .csv, .jsonl, .parquet (also .gz), folders or names "
+        "of datasets; with the columns that hold text where there are several, as in pairs.tsv:question,answer or, "
+        "without a header, pairs.tsv:0,1."
     )
-    exclude_files: list[str] = field(
-        default_factory=list, metadata={"help": "Texts to leave out, such as a test set's; named as train_files are."}
+    exclude_files: list[str] = HfArg(
+        default_factory=list, help="Texts to leave out, such as a test set's; named as train_files are."
     )
-    layers: list[int] | None = field(
-        default=None, metadata={"help": "The teacher's layers to keep, from 0. Default: every second, first and last."}
+    layers: list[int] | None = HfArg(
+        default=None, help="The teacher's layers to keep, from 0. Default: every second, first and last."
     )
-    hidden_size: int | None = field(default=None, metadata={"help": "Width of the student. Default: the teacher's."})
-    max_length: int = field(default=128, metadata={"help": "Tokens to which texts are cut."})
+    hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
+    max_length: int = HfArg(default=128, help="Tokens to which texts are cut.")
 
 
 @dataclass
 class STSArguments:
     """What sentence encoders are judged by."""
 
-    sts_dev: str | None = field(
+    sts_dev: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "TSV with columns sentence1, sentence2, score, or two such files that translate each other "
-            "(en.tsv+de.tsv) for pairs across languages: with --eval_strategy, its Spearman correlation is "
-            "reported as eval_sts, by which --load_best_model_at_end may select."
-        },
+        help="TSV with columns sentence1, sentence2, score, or two such files that translate each other "
+        "(en.tsv+de.tsv) for pairs across languages: with --eval_strategy, its Spearman correlation is "
+        "reported as eval_sts, by which --load_best_model_at_end may select.",
     )
-    sts_test: str | None = field(
-        default=None, metadata={"help": "Likewise; scored once, at the end. Never selected on."}
-    )
+    sts_test: str | None = HfArg(default=None, help="Likewise; scored once, at the end. Never selected on.")
 
     def read(self) -> tuple[Dataset | None, Dataset | None]:
         """The pairs of both."""
@@ -69,14 +64,7 @@ def distil(
     measure: STSArguments,
     args: DistillTrainingArguments,
 ) -> None:
-    """Distil, judge, save.
-
-    Args:
-        trainer_class: what trains.
-        options: teacher, text and student.
-        measure: what the student is judged by.
-        args: of the trainer.
-    """
+    """Distil, judge the student beside its teacher and its untrained self, save it."""
     teacher, texts, rows = prepare(options, args)
     # Both are read now: a mistake in a file should not show after hours of training.
     dev, test = measure.read()
@@ -87,15 +75,32 @@ def distil(
         train_dataset=rows,
         eval_dataset=dev and tokenize(dev, teacher.tokenizer, text="sentence1", max_length=options.max_length),
         processing_class=teacher.tokenizer,
-        callbacks=[ScoreOnDev(lambda student: {"sts": sts(teacher.with_model(student), dev)})] if dev else [],
+        callbacks=[score_on_dev(teacher, dev)] if dev else [],
     )
-    resume(trainer)
-    if trainer.is_world_process_zero() and test:
-        judge(trainer, options, teacher, texts, test, Path(measure.sts_test).name)
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        print(f"\n{how_to_use(args.output_dir)}\n")
-    trainer.end()
+
+    def judge() -> None:
+        if not trainer.is_world_process_zero() or not test:
+            return
+        models = {
+            Path(options.teacher).name: (Role.TEACHER, teacher),
+            "student, untrained": (Role.UNTRAINED, teacher.with_model(new_student(options, teacher))),
+            "student": (Role.STUDENT, teacher.with_model(trainer.student)),
+        }
+        report = side_by_side(
+            models,
+            lambda model: {"STS Spearman": sts(model, test)},
+            test["sentence1"],
+            trainer.state.log_history,
+            measured=f"Spearman correlation on the {len(test):,} pairs of {Path(measure.sts_test).name}.",
+        )
+        write_report(report, args.output_dir)
+        read = {", ".join(Path(name).name for name in options.train_files): len(texts)}
+        trainer.create_model_card(
+            summary=report.title, results=markdown_table(report), measured=report.measured, data=read
+        )
+        print(f"\n{text_table(report)}\n\nreport.json, report.png and the student: {args.output_dir}/")
+
+    train_and_save(trainer, judge, lambda: how_to_use(args.output_dir))
 
 
 def prepare(options: SentenceArguments, args: DistillTrainingArguments) -> tuple[SentenceModel, Dataset, Dataset]:
@@ -127,34 +132,9 @@ def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTraine
     return shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
 
 
-def judge(
-    trainer: DistillTrainer,
-    options: SentenceArguments,
-    teacher: SentenceModel,
-    texts: Dataset,
-    pairs: Dataset,
-    name: str,
-) -> None:
-    """Set teacher, untrained and trained student side by side, and put the table into the model card."""
-    report = side_by_side(
-        {
-            Path(options.teacher).name: (Role.TEACHER, teacher),
-            "student, untrained": (Role.UNTRAINED, teacher.with_model(new_student(options, teacher))),
-            "student": (Role.STUDENT, teacher.with_model(trainer.student)),
-        },
-        lambda model: {"STS Spearman": sts(model, pairs)},
-        pairs["sentence1"],
-        trainer.state.log_history,
-        measured=f"Spearman correlation on the {len(pairs):,} pairs of {name}.",
-    )
-    write_report(report, trainer.args.output_dir)
-    trainer.create_model_card(
-        summary=report.title,
-        results=markdown_table(report),
-        measured=report.measured,
-        data={", ".join(Path(name).name for name in options.train_files): len(texts)},
-    )
-    print(f"\n{text_table(report)}\n\nreport.json, report.png and the student: {trainer.args.output_dir}/")
+def score_on_dev(encoder: SentenceModel, pairs: Dataset) -> ScoreOnDev:
+    """Adds to every evaluation how a model scores that is used as `encoder` is."""
+    return ScoreOnDev(lambda model: {"sts": sts(encoder.with_model(model), pairs)})
 
 
 def how_to_use(folder: str | Path) -> str:

@@ -14,28 +14,32 @@ from datasets import Dataset
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...data.tokenization import tokenize, tokenize_groups
+from ...evaluation.report import Report, Role
 from ...evaluation.sentences import SentenceModel, load_sentence_teacher, sts_of_each
 from ...modeling.shrinking import shrink
-from ...trainers.stages import Stage, StagedRun
-from ..own_tokenizer import own_tokenizer
-from ..recipe import OF_LAYERS, Recipe, check_student
-from .corpora import Corpus, Docstrings, Files
+from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
+from ..recipe import SHRINK_SETTINGS, check_student
+from ..student_recipe import Parent, StudentRecipe, rows_of_stages
+from ..tokenizers import student_tokenizer
+from .corpora import Docstrings, Files
+from .flags import how_to_use
+from .report import side_by_side
 
 
 @dataclass(frozen=True)
-class SentenceRecipe:
-    """A recipe whose `data` names a corpus of sentences."""
+class SentenceRecipe(StudentRecipe):
+    """A recipe for sentence embeddings: its `data` names text and no task."""
 
-    recipe: Recipe
+    parent_title = "Stages of the assistant"
 
     def __post_init__(self):
-        check_student(self._made_of_teacher, OF_LAYERS | {"tokenizer"}, {"model", "freeze_embeddings"})
+        check_student(self._made_of_teacher, SHRINK_SETTINGS | {"tokenizer"}, {"model", "freeze_embeddings"})
         if self.recipe.assistant:
-            check_student(self.recipe.student, OF_LAYERS)
+            check_student(self.recipe.student, SHRINK_SETTINGS)
 
     @cached_property
-    def corpus(self) -> Corpus:
-        """What is learnt from and judged by.
+    def corpus(self) -> Docstrings | Files:
+        """The text to train on and to judge by.
 
         Raises:
             SystemExit: settings that it doesn't have.
@@ -68,11 +72,8 @@ class SentenceRecipe:
         """The student's; an assistant has the same."""
         if model := self._made_of_teacher.get("model"):
             return AutoTokenizer.from_pretrained(model)
-        theirs = self.teacher_model.tokenizer
-        if "tokenizer" not in self._made_of_teacher:
-            return theirs
-        folder = Path(self.recipe.output_dir)
-        return own_tokenizer(self._made_of_teacher["tokenizer"], theirs, self.corpus.texts, folder)
+        wanted, theirs = self._made_of_teacher.get("tokenizer"), self.teacher_model.tokenizer
+        return student_tokenizer(wanted, theirs, lambda: self.corpus.texts, self.recipe.output_dir)
 
     @property
     def _made_of_teacher(self) -> Mapping[str, Any]:
@@ -103,35 +104,37 @@ class SentenceRecipe:
 
     # --- Runs ---------------------------------------------------------------------------------------------------------
 
-    def assistant_run(self) -> StagedRun | None:
-        """The stages of an assistant that is trained first."""
+    @property
+    def introduction(self) -> str:
+        return f"Teacher: {self.recipe.teacher_name}. {self.corpus.introduction}"
+
+    @property
+    def parent(self) -> str | None:
+        """The finished assistant; None if there is none, or if it is trained first."""
+        return self.recipe.assistant and self.recipe.assistant.model
+
+    def parent_run(self) -> StagedRun | None:
         assistant = self.recipe.assistant
         if assistant is None or assistant.model:
             return None
-        return self._run(assistant.stages, self.start(), "assistant")
+        return self._run("assistant", assistant.stages, self.start())
 
-    def staged_run(self, assistant: PreTrainedModel | str | Path | None = None) -> StagedRun:
-        """The student's stages. `assistant` is the finished one; or any of its shape, to look at the plan."""
-        if assistant is None:
-            return self._run(self.recipe.stages, self.start(), "stages")
-        parent = assistant
-        if not isinstance(parent, PreTrainedModel):
-            parent = load_sentence_teacher(assistant, self.recipe.data["max_length"], self._arguments["pooler"]).model
-        student = _shrunk(parent, self.recipe.student)
-        return self._run(self.recipe.stages, student, "stages", assistant)
+    def staged_run(self, parent: Parent | None = None) -> StagedRun:
+        if parent is None:
+            return self._run("stages", self.recipe.stages, self.start())
+        model = parent
+        if not isinstance(model, PreTrainedModel):
+            model = load_sentence_teacher(parent, self.recipe.data["max_length"], self._arguments["pooler"]).model
+        return self._run("stages", self.recipe.stages, _shrunk(model, self.recipe.student), assistant=parent)
 
     def _run(
-        self,
-        stages: Sequence[Stage],
-        student: PreTrainedModel,
-        folder: str,
-        assistant: PreTrainedModel | str | Path | None = None,
+        self, folder: str, stages: Sequence[Stage], student: PreTrainedModel, assistant: Parent | None = None
     ) -> StagedRun:
-        return StagedRun(
+        return self._staged_run(
+            folder,
             stages,
             student,
             self.recipe.teacher,
-            folder=Path(self.recipe.output_dir) / folder,
             data=self._rows(stages),
             assistant=assistant,
             eval_dataset=self._dev_rows(),
@@ -157,17 +160,14 @@ class SentenceRecipe:
     def _rows(self, stages: Sequence[Stage]) -> Mapping[str, Dataset]:
         tokenizers = {"tokenizer": self.tokenizer, "max_length": self.teacher_model.pooling.max_length}
         their_tokenizer = self.teacher_model.tokenizer
-        makers = {
+        readers = {
             "train": lambda: self._tokenized(self.corpus.texts),
             "groups": lambda: tokenize_groups(self.corpus.groups, **tokenizers),
             "translations": lambda: tokenize_groups(
                 self.corpus.translations, teacher_tokenizer=their_tokenizer, **tokenizers
             ),
         }
-        wanted = {stage.data for stage in stages}
-        if unknown := wanted - makers.keys():
-            raise SystemExit(f"A stage for sentences has data: {', '.join(makers)}, but not {', '.join(unknown)}.")
-        return {name: makers[name]() for name in wanted}
+        return rows_of_stages(stages, readers, "sentences")
 
     def _dev_rows(self) -> Dataset | None:
         pairs = next(iter(self.corpus.dev.values()), None)
@@ -177,7 +177,38 @@ class SentenceRecipe:
         max_length = self.teacher_model.pooling.max_length
         return tokenize(texts, self.tokenizer, teacher_tokenizer=self.teacher_model.tokenizer, max_length=max_length)
 
+    # --- The finished student -----------------------------------------------------------------------------------------
+
+    def report(
+        self, parent: Parent | None, untrained: PreTrainedModel, results: Sequence[StageResult]
+    ) -> Report | None:
+        if not self.corpus.has_tests:
+            return None
+        print("\nMeasuring quality, size and speed ...", flush=True)
+        best, models = best_stage(results), {}
+        if parent is not None:  # with which the student is compared
+            models["assistant"] = Role.TEACHER, self.as_sentence_model(parent)
+        models[self.recipe.teacher_name.rsplit("/", 1)[-1]] = Role.TEACHER, self.teacher_model
+        if parent is None:
+            models["student, untrained"] = Role.UNTRAINED, self.as_sentence_model(untrained)
+        else:
+            if not self.parent:
+                models["assistant, untrained"] = Role.UNTRAINED, self.as_sentence_model(self.start())
+            for stage in results:
+                if stage is not best:
+                    models[f"after {stage.name}"] = Role.STUDENT, self.as_sentence_model(stage.folder)
+        models["student"] = Role.STUDENT, self.as_sentence_model(best.folder)
+        corpus = self.corpus
+        return side_by_side(models, corpus.quality, corpus.sample, list(best.log_history), measured=corpus.measured)
+
+    @property
+    def card_facts(self) -> Mapping[str, Any]:
+        return {"data": self.corpus.data}
+
+    def how_to_use(self) -> str:
+        return how_to_use(self.recipe.output_dir)
+
 
 def _shrunk(parent: PreTrainedModel, settings: Mapping[str, Any], **tokenizers: Any) -> PreTrainedModel:
-    of_layers = {name: value for name, value in settings.items() if name in OF_LAYERS}
-    return shrink(parent, **of_layers, **tokenizers).eval()
+    chosen = {name: value for name, value in settings.items() if name in SHRINK_SETTINGS}
+    return shrink(parent, **chosen, **tokenizers).eval()

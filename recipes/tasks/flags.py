@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from transformers import AutoConfig
+from transformers.hf_argparser import HfArg
 
 from ...trainers.arguments import DistillTrainingArguments
 from ...trainers.stages import Stage
@@ -16,59 +17,52 @@ from ..recipe import Recipe
 class TaskArguments:
     """Teacher and data."""
 
-    teacher: str = field(
-        metadata={"help": "Hub id or folder of any encoder. One without a head for the task is fine-tuned first."}
-    )
-    task_folder: list[str] = field(
+    teacher: str = HfArg(help="Hub id or folder of any encoder. One without a head for the task is fine-tuned first.")
+    task_folder: list[str] = HfArg(
         default_factory=list,
-        metadata={
-            "help": "Folders with train, dev and test files (.tsv, .conll, .jsonl, .parquet), labels.tsv and "
-            "transfer.txt, or names of datasets; each may begin with a language (da=folder), for scores by language."
-        },
+        help="Folders with train, dev and test files (.tsv, .conll, .jsonl, .parquet), labels.tsv and "
+        "transfer.txt, or names of datasets; each may begin with a language (da=folder), for scores by language.",
     )
-    train_files: list[str] = field(default_factory=list, metadata={"help": "In place of the folders' train files."})
-    dev_files: list[str] = field(default_factory=list, metadata={"help": "In place of the folders' dev files."})
-    test_files: list[str] = field(default_factory=list, metadata={"help": "In place of the folders' test files."})
-    transfer_files: list[str] = field(
-        default_factory=list, metadata={"help": "Text without labels to distil on. Default: the training texts."}
+    train_files: list[str] = HfArg(default_factory=list, help="In place of the folders' train files.")
+    dev_files: list[str] = HfArg(default_factory=list, help="In place of the folders' dev files.")
+    test_files: list[str] = HfArg(default_factory=list, help="In place of the folders' test files.")
+    transfer_files: list[str] = HfArg(
+        default_factory=list, help="Text without labels to distil on. Default: the training texts."
     )
-    labels_file: str | None = field(default=None, metadata={"help": "Labels, one per line, in the order of their ids."})
-    max_length: int = field(default=128, metadata={"help": "Tokens to which rows are cut."})
-    onnx: bool = field(default=False, metadata={"help": "Also export to ONNX, in float32 and int8, and measure that."})
-    dry_run: bool = field(default=False, metadata={"help": "Show the stages, and what each would train, and stop."})
+    labels_file: str | None = HfArg(default=None, help="Labels, one per line, in the order of their ids.")
+    max_length: int = HfArg(default=128, help="Tokens to which rows are cut.")
+    onnx: bool = HfArg(default=False, help="Also export to ONNX, in float32 and int8, and measure that.")
+    dry_run: bool = HfArg(default=False, help="Show the stages, and what each would train, and stop.")
 
 
 @dataclass
 class StudentArguments:
     """The student: some of the teacher's layers, a checkpoint, or a BiLSTM."""
 
-    layers: list[int] | None = field(
-        default=None, metadata={"help": "The teacher's layers to keep, from 0; one number: how many. Default: half."}
+    layers: list[int] | None = HfArg(
+        default=None, help="The teacher's layers to keep, from 0; one number: how many. Default: half."
     )
-    hidden_size: int | None = field(default=None, metadata={"help": "Width of the student. Default: the teacher's."})
-    num_attention_heads: int | None = field(default=None, metadata={"help": "Heads of the student."})
-    student: str | None = field(default=None, metadata={"help": "A checkpoint to start from, instead of layers."})
-    student_tokenizer: str | None = field(
-        default=None, metadata={"help": "Hub id or folder of its tokenizer. Default: the teacher's."}
+    hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
+    num_attention_heads: int | None = HfArg(default=None, help="Heads of the student.")
+    student: str | None = HfArg(default=None, help="A checkpoint to start from, instead of layers.")
+    student_tokenizer: str | None = HfArg(
+        default=None, help="Hub id or folder of its tokenizer. Default: the teacher's."
     )
-    vocab_size: int | None = field(
-        default=None, metadata={"help": "Train a tokenizer of so many tokens on the texts, for a student of layers."}
+    vocab_size: int | None = HfArg(
+        default=None, help="Train a tokenizer of so many tokens on the texts, for a student of layers."
     )
-    trim_to: int | None = field(
-        default=None, metadata={"help": "Likewise, but of the teacher's tokens, without those that texts need least."}
+    trim_to: int | None = HfArg(
+        default=None, help="Likewise, but of the teacher's tokens, without those that texts need least."
     )
-    bilstm: list[int] | None = field(
-        default=None,
-        metadata={"help": "A BiLSTM student: widths of its word embeddings and of its state (the paper: 300 600)."},
+    bilstm: list[int] | None = HfArg(
+        default=None, help="A BiLSTM student: widths of its word embeddings and of its state (the paper: 300 600)."
     )
-    embedding_init: Literal["svd", "pca"] = field(
-        default="svd",
-        metadata={"help": "How narrower word embeddings are made of the fine-tuned teacher's; the paper: pca."},
+    embedding_init: Literal["svd", "pca"] = HfArg(
+        default="svd", help="How narrower word embeddings are made of the fine-tuned teacher's; the paper: pca."
     )
-    freeze_embeddings: bool = field(default=False, metadata={"help": "Don't train the word embeddings."})
-    classifier_projector: bool = field(
-        default=False,
-        metadata={"help": "Put a projector into the teacher's width before the classifier; it folds away on export."},
+    freeze_embeddings: bool = HfArg(default=False, help="Don't train the word embeddings.")
+    classifier_projector: bool = HfArg(
+        default=False, help="Put a projector into the teacher's width before the classifier; it folds away on export."
     )
 
     def __post_init__(self):
@@ -86,26 +80,26 @@ class StudentArguments:
 class ScheduleArguments:
     """The stages: representations and logits on the transfer set, then labels."""
 
-    teacher_epochs: float = field(default=5, metadata={"help": "Epochs of the teacher's own fine-tuning, at most."})
-    teacher_learning_rate: float = field(default=5e-5, metadata={"help": "Of the teacher's own fine-tuning."})
-    lora_rank: int | None = field(default=None, metadata={"help": "Fine-tune the teacher by adapters of this rank."})
-    distil_epochs: float = field(default=5, metadata={"help": "Epochs of each stage on the transfer set, at most."})
-    ft_epochs: float = field(default=5, metadata={"help": "Epochs of each stage on the labels, at most."})
-    ft_learning_rate: float | None = field(
-        default=None, metadata={"help": "Of the stages on the labels. Default: that of all stages."}
+    teacher_epochs: float = HfArg(default=5, help="Epochs of the teacher's own fine-tuning, at most.")
+    teacher_learning_rate: float = HfArg(default=5e-5, help="Of the teacher's own fine-tuning.")
+    lora_rank: int | None = HfArg(default=None, help="Fine-tune the teacher by adapters of this rank.")
+    distil_epochs: float = HfArg(default=5, help="Epochs of each stage on the transfer set, at most.")
+    ft_epochs: float = HfArg(default=5, help="Epochs of each stage on the labels, at most.")
+    ft_learning_rate: float | None = HfArg(
+        default=None, help="Of the stages on the labels. Default: that of all stages."
     )
-    gradual_unfreezing: Literal["encoder", "layers", "none"] = field(
+    gradual_unfreezing: Literal["encoder", "layers", "none"] = HfArg(
         default="encoder",
-        metadata={"help": "Unfreeze from the head down, the encoder as one group or layer by layer, or all at once."},
+        help="Unfreeze from the head down, the encoder as one group or layer by layer, or all at once.",
     )
-    distil_chunk_size: int | None = field(
-        default=None, metadata={"help": "Rows of the transfer set to go through before the next ones. Default: all."}
+    distil_chunk_size: int | None = HfArg(
+        default=None, help="Rows of the transfer set to go through before the next ones. Default: all."
     )
-    distil_multi_hidden_states: bool = field(
-        default=False, metadata={"help": "Compare all hidden states, aligned at the top, not the last alone."}
+    distil_multi_hidden_states: bool = HfArg(
+        default=False, help="Compare all hidden states, aligned at the top, not the last alone."
     )
-    distil_attention: bool = field(default=False, metadata={"help": "Compare attention maps as well."})
-    patience: int = field(default=5, metadata={"help": "Evaluations on dev without a better one, after which to stop."})
+    distil_attention: bool = HfArg(default=False, help="Compare attention maps as well.")
+    patience: int = HfArg(default=5, help="Evaluations on dev without a better one, after which to stop.")
 
 
 def recipe_of(
@@ -122,10 +116,7 @@ def recipe_of(
 
     Args:
         kind: `tagging` or `classification`.
-        task: where teacher and data come from.
-        student: how the student is made.
-        schedule: its stages.
-        args: what all trainers are told.
+        task, student, schedule, args: the flags; `args` go to all trainers.
         pairs: whether rows are pairs of texts.
         metric: of classification (see `TaskData`).
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -12,22 +12,24 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedModel
 
 from ...data.tasks import Task, read_task
-from ...trainers.stages import StagedRun
-from ..own_tokenizer import own_tokenizer
-from ..recipe import OF_LAYERS, Recipe, check_student
+from ...evaluation.report import Report
+from ...modeling.onnx import onnx_library
+from ...trainers.stages import StagedRun, StageResult, best_stage, bound_kernel_cache
+from ..recipe import SHRINK_SETTINGS, check_student
+from ..student_recipe import Parent, StudentRecipe
+from ..tokenizers import student_tokenizer
+from .report import task_report
 from .students import TaskData, build_student, head_labels, with_head
 
 
 @dataclass(frozen=True)
-class TaskRecipe:
+class TaskRecipe(StudentRecipe):
     """A recipe whose `data` names a task."""
-
-    recipe: Recipe
 
     def __post_init__(self):
         any_may = {"tokenizer", "freeze_embeddings", "projector"}
         check_student(
-            self.recipe.student, OF_LAYERS | any_may, {"model", "embedding_init"} | any_may, {"bilstm"} | any_may
+            self.recipe.student, SHRINK_SETTINGS | any_may, {"model", "embedding_init"} | any_may, {"bilstm"} | any_may
         )
         if unknown := self.recipe.evaluation.keys() - {"metric", "onnx"}:
             raise SystemExit(f"The evaluation of a task has metric and onnx, but not {', '.join(sorted(unknown))}.")
@@ -59,7 +61,7 @@ class TaskRecipe:
         wanted, theirs = self.recipe.student.get("tokenizer"), self.teacher_data.tokenizer
         if wanted is None:
             return self.teacher_data
-        ours = own_tokenizer(wanted, theirs, _texts(self.task), Path(self.recipe.output_dir))
+        ours = student_tokenizer(wanted, theirs, lambda: _texts(self.task), self.recipe.output_dir)
         return replace(self.teacher_data, tokenizer=ours, teacher_tokenizer=theirs)
 
     @property
@@ -84,46 +86,75 @@ class TaskRecipe:
     def _kind(self) -> str:
         return self.recipe.data["task"]
 
-    def fine_tuning(self) -> StagedRun | None:
+    # --- Runs ---------------------------------------------------------------------------------------------------------
+
+    def prepare_process(self) -> None:
+        if any(stage.chunk_rows for stage in self.recipe.stages):
+            bound_kernel_cache()
+        for library in ("onnx", "onnxruntime") if self.recipe.evaluation.get("onnx") else ():
+            onnx_library(library)
+
+    @property
+    def introduction(self) -> str:
+        rows = ", ".join(f"{len(split):,} {name}" for name, split in self.task.splits.items())
+        labels = len(self.task.labels) or 1
+        return f"{self._kind}: {labels} labels; rows: {rows}, {len(self.task.transfer):,} transfer"
+
+    @property
+    def parent_title(self) -> str:
+        return f"Fine-tuning of {self.recipe.teacher_name}"
+
+    def parent_run(self) -> StagedRun | None:
         """The run that gives the teacher its head; None if it has one."""
         if not self.needs_fine_tuning:
             return None
         stage = self.recipe.fine_tuning
-        return StagedRun(
+        return self._staged_run(
+            "teacher",
             [replace(stage, arguments={"label_weight": 1.0} | dict(stage.arguments))],
             with_head(self.recipe.teacher, self.task),
-            folder=Path(self.recipe.output_dir) / "teacher",
             data={"train": self.teacher_data.rows("train")},
             eval_dataset=self.teacher_data.rows("dev"),
             processing_class=self.teacher_data.tokenizer,
-            arguments=self.recipe.arguments,
             score=self.teacher_data.dev_score,
         )
 
+    def finished_parent(self, results: Sequence[StageResult]) -> Path:
+        """The last stage's, whatever the others scored."""
+        return results[-1].folder
+
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
         """The student before its first stage."""
-        theirs = self.data.teacher_tokenizer
-        tokenizers = (self.data.tokenizer, theirs) if theirs is not None else None
+        ours, theirs = self.data.tokenizer, self.data.teacher_tokenizer
+        tokenizers = {} if theirs is None else {"tokenizer": ours, "teacher_tokenizer": theirs}
         seed = self.recipe.stages[0].arguments.get("seed", 42)
-        return build_student(self.recipe.student, teacher, self.task, seed, tokenizers)
+        return build_student(self.recipe.student, teacher, self.task, seed, **tokenizers)
 
-    def staged_run(self, teacher: str) -> StagedRun:
-        """The student's stages. `teacher` is the fine-tuned one; or any of its shape, to look at the plan."""
-        return StagedRun(
+    def staged_run(self, parent: Parent) -> StagedRun:
+        teacher = parent if isinstance(parent, PreTrainedModel) else with_head(parent, self.task)
+        return self._staged_run(
+            "stages",
             self.recipe.stages,
-            self.student(with_head(teacher, self.task)),
-            teacher,
-            folder=Path(self.recipe.output_dir) / "stages",
-            data=self._rows(),
+            self.student(teacher),
+            parent,
+            data={name: self.data.rows(name) for name in {stage.data for stage in self.recipe.stages}},
             eval_dataset=self.data.rows("dev"),
             processing_class=self.data.tokenizer,
             teacher_processing_class=self.data.teacher_tokenizer,
-            arguments=self.recipe.arguments,
             score=self.data.dev_score,
         )
 
-    def _rows(self) -> Mapping[str, Dataset]:
-        return {name: self.data.rows(name) for name in {stage.data for stage in self.recipe.stages}}
+    # --- The finished student -----------------------------------------------------------------------------------------
+
+    def report(self, parent: Parent, untrained: PreTrainedModel, results: Sequence[StageResult]) -> Report:
+        print("\nMeasuring ...\n", flush=True)
+        report, entities = task_report(self, parent, untrained, best_stage(results))
+        if entities:
+            print(entities.table())
+        return report
+
+    def how_to_use(self) -> str:
+        return f"Predict with it: python examples/run_predict.py --model {self.recipe.output_dir} --input texts.txt"
 
 
 def _texts(task: Task) -> Dataset:

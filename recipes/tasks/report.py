@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
@@ -16,8 +16,10 @@ from ...evaluation.tasks import EntityScores
 from ...modeling.onnx import FLOAT32_FILE, INT8_FILE, quantize_int8
 from ...trainers.saving import save_onnx
 from ...trainers.stages import StageResult
-from .recipe import TaskRecipe
 from .students import TaskData, with_head
+
+if TYPE_CHECKING:
+    from .recipe import TaskRecipe
 
 # Of the test split, for speed.
 TEXTS = 256

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,7 @@ import evaluate
 import numpy as np
 import torch
 from datasets import Dataset, Features, Value, concatenate_datasets
-from transformers import (
-    AutoConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    set_seed,
-)
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ...data.tasks import Task, are_spans
 from ...data.tokenization import tokenize
@@ -76,15 +72,21 @@ class TaskData:
         return concatenate_datasets([_with_labels(part, features) for part in parts])
 
     def _rows(self, split: str) -> Dataset:
-        second = "text_pair" if self.task.pairs else None
-        if split == "transfer":
-            return self._tokenized(self.task.transfer, text_pair=second)
-        source = {"words": "words"} if self.task.kind == "tagging" else {"text": "text", "text_pair": second}
-        return self._tokenized(self.task.splits[split], **source, labels="labels")
-
-    def _tokenized(self, rows: Dataset, **columns: str | None) -> Dataset:
-        others = {"teacher_tokenizer": self.teacher_tokenizer, "align": True, "max_length": self.max_length}
-        return tokenize(rows, self.tokenizer, **columns, **others)
+        rows, labels = self.task.transfer, None
+        if split != "transfer":
+            rows, labels = self.task.splits[split], "labels"
+        columns = {"text": "text", "text_pair": "text_pair" if self.task.pairs else None}
+        if self.task.kind == "tagging" and labels:
+            columns = {"words": "words"}
+        return tokenize(
+            rows,
+            self.tokenizer,
+            **columns,
+            labels=labels,
+            teacher_tokenizer=self.teacher_tokenizer,
+            align=True,
+            max_length=self.max_length,
+        )
 
     def predictor(self, model: Any) -> Tagger | Classifier:
         """What predicts with a model, or with an ONNX file in its place."""
@@ -101,7 +103,7 @@ class TaskData:
         if self.task.kind == "classification":
             return Judgement(self._classified(model, split))
         gold, tags, calibration = self._tagged(model, split)
-        if not self._has_entities:
+        if not are_spans(self.task.labels):  # of parts of speech and the like, every word is scored by itself
             return Judgement(self._words(gold, tags) | {"ECE": calibration})
         scores = entity_scores(gold, tags, self.task.splits[split]["language"])
         by_language = scores.by_language if len(scores.by_language) > 1 else {}
@@ -109,28 +111,19 @@ class TaskData:
         named = {f"F1 {language}": score.f1 for language, score in by_language.items()}
         return Judgement(mean | {"F1": scores.micro.f1} | named | {"ECE": calibration}, scores)
 
-    @property
-    def _has_entities(self) -> bool:
-        """Whether tags make entities; of others (parts of speech) every word is scored by itself."""
-        return are_spans(self.task.labels)
-
     def _words(self, gold: list[list[str]], tags: list[list[str]]) -> dict[str, float]:
         numbers = {name: index for index, name in enumerate(self.task.labels)}
-        sides = ([numbers[tag] for words in side for tag in words] for side in (tags, gold))
-        return self.metric.compute(**dict(zip(("predictions", "references"), sides, strict=True)))
+        predictions, references = ([numbers[tag] for tag in chain.from_iterable(side)] for side in (tags, gold))
+        return self.metric.compute(predictions=predictions, references=references)
 
     def _tagged(self, model: Any, split: str) -> tuple[list[list[str]], list[list[str]], float]:
         """Gold tags, predicted ones, and the calibration error of those that the model has seen."""
         rows, names = self.task.splits[split], self.task.labels
         gold = [[names[label] for label in labels] for labels in rows["labels"]]
         found = self.predictor(model)(rows["words"])
-        pairs = [
-            (word.probability, word.tag == tag)
-            for words, tags in zip(found, gold, strict=True)
-            for word, tag in zip(words, tags, strict=True)
-            if word.probability is not None
-        ]
-        calibration = expected_calibration_error(*zip(*pairs, strict=True))
+        words = zip(chain.from_iterable(found), chain.from_iterable(gold), strict=True)
+        seen = [(word.probability, word.tag == tag) for word, tag in words if word.probability is not None]
+        calibration = expected_calibration_error(*zip(*seen, strict=True))
         return gold, [[word.tag for word in words] for words in found], calibration.error
 
     def _classified(self, model: Any, split: str) -> dict[str, float]:
@@ -195,7 +188,7 @@ def build_student(
     teacher: PreTrainedModel,
     task: Task,
     seed: int = 42,
-    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase] | None = None,
+    **tokenizers: PreTrainedTokenizerBase,
 ) -> PreTrainedModel:
     """A student for a teacher with a head.
 
@@ -207,10 +200,10 @@ def build_student(
         teacher: fine-tuned.
         task: what it does.
         seed: of what starts at random.
-        tokenizers: the student's and the teacher's, where they differ.
+        tokenizers: `tokenizer` and `teacher_tokenizer`, where they differ.
 
-    Returns:
-        The student.
+    Raises:
+        SystemExit: a tokenizer that differs, of a student with the teacher's word embeddings.
     """
     settings = {name: value for name, value in settings.items() if name != "tokenizer"}
     if tokenizers and ("bilstm" in settings or {"model", "embedding_init"} <= settings.keys()):
@@ -225,8 +218,7 @@ def build_student(
         if "embedding_init" in settings:
             adopt_words(student, teacher, settings["embedding_init"])
     else:
-        own = dict(zip(("tokenizer", "teacher_tokenizer"), tokenizers, strict=True)) if tokenizers else {}
-        student = shrink(teacher, **settings, **own)
+        student = shrink(teacher, **settings, **tokenizers)
     set_seed(seed)
     if project:
         add_projector(student, teacher.config.hidden_size)

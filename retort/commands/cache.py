@@ -12,12 +12,11 @@ from __future__ import annotations
 from ..recipes.sentences import SentenceArguments, STSArguments, new_student, prepare
 from ..trainers import DistillTrainer
 from ..trainers.arguments import DistillTrainingArguments
-from .command_line import parse, quiet
+from .command_line import parse
 
 
 def main() -> None:
     """Parse, and build the trainer: that writes the cache."""
-    quiet()
     options, _, args = parse(SentenceArguments, STSArguments, DistillTrainingArguments, description=__doc__)
     if not args.teacher_cache:
         raise SystemExit("Name the folder to write with --teacher_cache.")

@@ -42,30 +42,26 @@ COMMON = {
 }
 
 
-def quiet() -> None:
-    """Keep transformers from telling what it loads and saves, in lines and bars that are gone before one can read."""
-    transformers.logging.set_verbosity_warning()
-    transformers.logging.disable_progress_bar()
-
-
 def plain_parser(description: str) -> argparse.ArgumentParser:
-    """A parser whose --help keeps the lines of its description."""
+    """For a command without dataclasses. Its --help keeps the lines of its description; transformers is made quiet."""
+    _quiet()
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def parse(*dataclass_types: type, description: str, arguments: list[str] | None = None) -> tuple:
+def parse(*dataclass_types: type, description: str) -> tuple:
     """Parse `script.py [settings.yaml] [--flag value ...]` into one object of each dataclass; flags win.
+
+    transformers is made quiet.
 
     Raises:
         SystemExit: as argparse does, with a message: an unknown flag or YAML key, a missing or ill-typed value.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = _parser(dataclass_types, description, arguments)
-    return parser.parse_args_into_dataclasses(_with_settings(parser, arguments))
+    parser = _parser(dataclass_types, description)
+    return parser.parse_args_into_dataclasses(_with_settings(parser))
 
 
 def parse_given(
-    options: type, settings: type, *, description: str, arguments: list[str], defaults: Mapping[str, Any]
+    options: type, settings: type, *, description: str, defaults: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """As `parse`, for a script that hands settings on, some of them with defaults of its own.
 
@@ -73,7 +69,6 @@ def parse_given(
         options: a dataclass of the script's own.
         settings: the class whose settings are handed on.
         description: for --help.
-        arguments: of the command line.
         defaults: of settings, where they are not to be the class's.
 
     Returns:
@@ -82,11 +77,11 @@ def parse_given(
     Raises:
         SystemExit: as `parse`.
     """
-    parser = _parser((options, settings), description, arguments)
+    parser = _parser((options, settings), description)
     parser.set_defaults(**defaults)  # for --help
     # argparse fills in no default where there is something, be it None.
     blank = argparse.Namespace(**{each.name: None for each in fields(settings)})
-    found = vars(parser.parse_args(_with_settings(parser, arguments), blank))
+    found = vars(parser.parse_args(_with_settings(parser), blank))
     handed_on = {each.name: found.pop(each.name) for each in fields(settings)}
     handed_on.pop("local_rank", None)  # a launcher's
     return options(**found), {**defaults, **{name: value for name, value in handed_on.items() if value is not None}}
@@ -104,7 +99,15 @@ def named_file(given: str) -> tuple[str, str]:
     return name or Path(file).stem, file
 
 
-def _parser(dataclass_types: tuple[type, ...], description: str, arguments: list[str]) -> HfArgumentParser:
+def _quiet() -> None:
+    """Keep transformers from telling what it loads and saves, in lines and bars that are gone before one can read."""
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()
+
+
+def _parser(dataclass_types: tuple[type, ...], description: str) -> HfArgumentParser:
+    """A parser whose --help shows the common flags, and with --help_all every one. All parse."""
+    _quiet()
     parser = HfArgumentParser(
         dataclass_types,
         description=description,
@@ -112,28 +115,35 @@ def _parser(dataclass_types: tuple[type, ...], description: str, arguments: list
         formatter_class=_Formatter,
     )
     parser.add_argument("--help_all", action="help", help="show every flag of transformers.TrainingArguments, too")
-    hidden = {field.name for field in fields(TrainingArguments)} - COMMON - _redefined(dataclass_types)
-    _tidy_help(parser, hidden if "--help_all" not in arguments else set())
+    # A field that our arguments give another default is shown, too.
+    ours = {name for cls in dataclass_types for name in vars(cls).get("__annotations__", {})}
+    hidden = {field.name for field in fields(TrainingArguments)} - COMMON - ours
+    for action in parser._actions:
+        if action.dest in hidden and "--help_all" not in sys.argv:
+            action.help = argparse.SUPPRESS
+        if action.dest != "help":
+            action.option_strings = action.option_strings[:1]  # not the second spelling, --with-dashes
+        if action.choices is None and action.nargs != 0:
+            action.metavar = {int: "N", float: "X"}.get(action.type, "VALUE")
     return parser
 
 
-def _with_settings(parser: HfArgumentParser, arguments: list[str]) -> list[str]:
+def _with_settings(parser: HfArgumentParser) -> list[str]:
     """The flags of a YAML file, if the first argument is one, and those behind it."""
-    if arguments and arguments[0].endswith((".yaml", ".yml")):
-        settings = read_yaml(arguments[0])
-        known = {action.dest: action for action in parser._actions}
-        if unknown := sorted(settings.keys() - known.keys()):
-            parser.error(f"{arguments[0]}: unknown settings {', '.join(unknown)} (see --help_all)")
-        flags = [part for name, value in settings.items() for part in _as_flag(name, value)]
-        arguments = flags + arguments[1:]
-    return arguments
-
-
-def _as_flag(name: str, value) -> list[str]:
+    arguments = sys.argv[1:]
+    if not arguments or not arguments[0].endswith((".yaml", ".yml")):
+        return arguments
+    path, *arguments = arguments
+    settings = read_yaml(path)
+    known = {action.dest for action in parser._actions}
+    if unknown := sorted(settings.keys() - known):
+        parser.error(f"{path}: unknown settings {', '.join(unknown)} (see --help_all)")
     # As flags, values of a YAML file go through the same conversions and checks as those of the command line.
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
-    return [] if value is None else [f"--{name}", str(value)]
+    flags = []
+    for name, value in settings.items():
+        if value is not None:
+            flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return flags + arguments
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -146,19 +156,3 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         told = action.help or ""
         silent = action.default in (None, [], argparse.SUPPRESS) or "efault" in told
         return told if silent else f"{told} (default: %(default)s)"
-
-
-def _tidy_help(parser: argparse.ArgumentParser, hidden: set[str]) -> None:
-    """Leave out some flags, and the second spelling (--with-dashes) and long metavars of others; all still parse."""
-    for action in parser._actions:
-        if action.dest in hidden:
-            action.help = argparse.SUPPRESS
-        if action.dest != "help":
-            action.option_strings = action.option_strings[:1]
-        if action.choices is None and action.nargs != 0:
-            action.metavar = {int: "N", float: "X"}.get(action.type, "VALUE")
-
-
-def _redefined(dataclass_types: tuple[type, ...]) -> set[str]:
-    """Fields of TrainingArguments to which our arguments give another default."""
-    return {name for cls in dataclass_types for name in vars(cls).get("__annotations__", {})}

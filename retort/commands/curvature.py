@@ -22,7 +22,7 @@ from ..evaluation import map_batches
 from ..evaluation.report import aligned
 from ..evaluation.sentences import Hyperbolicity, sample_hyperbolicity
 from ..modeling.encoding import OutputRequest, TokenLayout, encode
-from .command_line import plain_parser, quiet
+from .command_line import plain_parser
 
 # Tokens that are embedded for each that is sampled: neighbours resemble each other, and come from fewer texts.
 SPARE = 4
@@ -32,10 +32,9 @@ BATCH_SIZE = 32
 
 def main() -> None:
     """Parse, embed, sample, print."""
-    quiet()
-    options = parse_arguments()
+    options = parse_options()
     generator = torch.Generator().manual_seed(options.seed)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     model = AutoModel.from_pretrained(options.model, dtype=torch.float32).to(device)
     layer = layer_index(model, options.layer)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
@@ -50,7 +49,7 @@ def main() -> None:
     print(f"\n{options.tries} samples of {used:,} among {len(vectors):,} tokens, layer {layer} of {options.model}")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = plain_parser(__doc__)
     parser.add_argument("--model", required=True, help="folder or hub id of an encoder")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 
 from ..data import write_json
 from ..data.readers import (
@@ -44,7 +45,7 @@ from ..evaluation.sentences import (
     probe_by_folds,
     sts_scores,
 )
-from .command_line import named_file, plain_parser, quiet
+from .command_line import named_file, plain_parser
 
 TASK_SETS = {"sts": STS_TASKS, "transfer": TRANSFER_TASKS, "full": (*STS_TASKS, *TRANSFER_TASKS), "na": ()}
 
@@ -61,7 +62,6 @@ FOLDS = {"test": 10, "dev": 5, "fasttest": 5}
 
 def main() -> None:
     """Read all that is to be scored, score it, print tables and write the numbers down."""
-    quiet()
     options = parse_options()
     jobs = {"STS": sts_jobs(options), "Transfer": transfer_jobs(options), "Translations": bitext_jobs(options)}
     if not any(jobs.values()):
@@ -130,64 +130,50 @@ def sts_jobs(options: argparse.Namespace) -> dict[str, Job]:
     split = "dev" if options.mode == "dev" else "test"
     names = [name for name in options.tasks if name in STS_TASKS and (split == "test" or name in WITH_DEV)]
     tasks = {name: read_sts_task(options.senteval, name, split) for name in names}
-    tasks |= {name: {name: read_pairs(file)} for name, file in map(named_file, options.sts)}
+    for name, file in map(named_file, options.sts):
+        pairs = read_sts(file)
+        tasks[name] = {name: ScoredPairs(pairs["sentence1"][:], pairs["sentence2"][:], pairs["score"][:])}
+    return {name: partial(sts_job, task) for name, task in tasks.items()}
 
-    def job(task: Mapping[str, ScoredPairs]) -> Job:
-        return lambda embedder: asdict(sts_scores(partial(embedder.embed, progress=True), task))
 
-    return {name: job(task) for name, task in tasks.items()}
+def sts_job(task: Mapping[str, ScoredPairs], embedder: SentenceModel) -> dict[str, Any]:
+    """Spearman's correlations of a task."""
+    return asdict(sts_scores(partial(embedder.embed, progress=True), task))
 
 
 def transfer_jobs(options: argparse.Namespace) -> dict[str, Job]:
-    """What is scored by a probe."""
-
-    def job(splits: Mapping[str, Any]) -> Job:
-        def run(embedder: SentenceModel) -> dict[str, Any]:
-            sides = {}
-            for split, rows in splits.items():
-                features = embedder.embed(rows.texts, progress=True).numpy()
-                if rows.second is not None:
-                    features = pair_features(features, embedder.embed(rows.second, progress=True).numpy())
-                sides[split] = features, np.asarray(rows.labels)
-            folds = FOLDS[options.mode]
-            found = probe(**sides, folds=folds) if "test" in sides else probe_by_folds(*sides["train"], folds=folds)
-            return {"all": found.dev} if options.mode == "dev" else {"all": found.test, **asdict(found)}
-
-        return run
-
+    """What is scored by a probe; all files are read now."""
     names = [name for name in options.tasks if name in TRANSFER_TASKS]
     tasks = {name: read_transfer_task(options.senteval, name) for name in names}
-    tasks |= {name: read_folder(folder) for name, folder in map(named_file, options.probe)}
-    return {name: job(splits) for name, splits in tasks.items()}
+    for name, folder in map(named_file, options.probe):
+        splits = read_task("classification", folders=folder).splits
+        tasks[name] = {split: LabelledTexts(rows["text"][:], rows["labels"][:]) for split, rows in splits.items()}
+    return {name: partial(transfer_job, splits, options.mode) for name, splits in tasks.items()}
 
 
-def read_folder(folder: str) -> dict[str, LabelledTexts]:
-    """The splits of a folder for run_classification.py: train.tsv, test.tsv, and perhaps dev.tsv."""
-    task = read_task("classification", folders=folder)
-    return {split: LabelledTexts(rows["text"][:], rows["labels"][:]) for split, rows in task.splits.items()}
+def transfer_job(splits: Mapping[str, LabelledTexts], mode: str, embedder: SentenceModel) -> dict[str, Any]:
+    """Accuracies of a probe that is trained on embeddings."""
+    sides = {}
+    for split, rows in splits.items():
+        features = embedder.embed(rows.texts, progress=True).numpy()
+        if rows.second is not None:
+            features = pair_features(features, embedder.embed(rows.second, progress=True).numpy())
+        sides[split] = features, np.asarray(rows.labels)
+    folds = FOLDS[mode]
+    found = probe(**sides, folds=folds) if "test" in sides else probe_by_folds(*sides["train"], folds=folds)
+    return {"all": found.dev} if mode == "dev" else {"all": found.test, **asdict(found)}
 
 
 def bitext_jobs(options: argparse.Namespace) -> dict[str, Job]:
-    """What is scored by retrieval."""
-
-    def job(file: str) -> Job:
-        pairs = read_dataset(file, columns=["source", "target"])
-
-        def run(embedder: SentenceModel) -> dict[str, Any]:
-            there, back = bitext_accuracy(
-                *(embedder.embed(pairs[side], progress=True) for side in ("source", "target"))
-            )
-            return {"all": (there + back) / 2, "there": there, "back": back}
-
-        return run
-
-    return {name: job(file) for name, file in map(named_file, options.bitext)}
+    """What is scored by retrieval; all files are read now."""
+    tables = {name: read_dataset(file, columns=["source", "target"]) for name, file in map(named_file, options.bitext)}
+    return {name: partial(bitext_job, pairs) for name, pairs in tables.items()}
 
 
-def read_pairs(source: str) -> ScoredPairs:
-    """Pairs with scores."""
-    pairs = read_sts(source)
-    return ScoredPairs(pairs["sentence1"][:], pairs["sentence2"][:], pairs["score"][:])
+def bitext_job(pairs: Dataset, embedder: SentenceModel) -> dict[str, Any]:
+    """How often the nearest neighbour is the translation."""
+    there, back = bitext_accuracy(*(embedder.embed(pairs[side], progress=True) for side in ("source", "target")))
+    return {"all": (there + back) / 2, "there": there, "back": back}
 
 
 def table(title: str, scores: Mapping[str, Mapping[str, Any]]) -> str:

@@ -23,15 +23,14 @@ from ..evaluation.report import aligned
 from ..modeling import load_finished
 from ..modeling.onnx import FLOAT32_FILE, INT8_FILE, onnx_agreement, quantize_int8
 from ..trainers.saving import save_onnx
-from .command_line import plain_parser, quiet
+from .command_line import plain_parser
 
 SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 
 
 def main() -> None:
     """Parse, export, compare, print."""
-    quiet()
-    options = parse_arguments()
+    options = parse_options()
     if not (Path(options.model) / "config.json").is_file():
         raise SystemExit(f"{options.model} has no config.json: --model takes the folder of a finished model.")
     model, tokenizer = load_finished(options.model)
@@ -44,7 +43,7 @@ def main() -> None:
     print(f"{comparison(model, tokenizer, output_dir, files)}\n\n{output_dir}/: {', '.join(files)}")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = plain_parser(__doc__)
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a finished model with its tokenizer")
@@ -61,7 +60,7 @@ def comparison(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     batches = [encode(texts[start : start + BATCH_SIZE]) for start in range(0, len(texts), BATCH_SIZE)]
     found = {file: onnx_agreement(model, folder / file, batches) for file in files}
     models = {"PyTorch": model} | {file: OnnxModel(folder, file) for file in files}
-    speeds = compare_speed({name: forward(made, encode) for name, made in models.items()}, texts)
+    speeds = compare_speed({name: partial(outputs, made, encode) for name, made in models.items()}, texts)
     lines = [["", "MB", "max difference", "same class", "ms, 1 sentence", f"sentences/s, {BATCH_SIZE}", "speed-up"]]
     for name, speed in speeds.items():
         size = Footprint.of(model) if name == "PyTorch" else Footprint.of_file(folder / name, model)
@@ -82,13 +81,7 @@ def comparison(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     return "\n".join([*aligned(lines, gap=3), "", note])
 
 
-def forward(
-    model: PreTrainedModel | OnnxModel, encode: Callable[[list[str]], BatchEncoding]
-) -> Callable[[list[str]], object]:
-    """From texts to outputs."""
-
-    def run(texts: list[str]) -> object:
-        with torch.inference_mode():
-            return model(**encode(texts))
-
-    return run
+@torch.inference_mode()
+def outputs(model: PreTrainedModel | OnnxModel, encode: Callable[..., BatchEncoding], texts: list[str]) -> object:
+    """What a model makes of texts."""
+    return model(**encode(texts))

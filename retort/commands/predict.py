@@ -30,8 +30,8 @@ from ..data import replace_files
 from ..data.readers import text_rows
 from ..data.tokenization import Span, spans_between_spaces, split_running_text
 from ..evaluation.tasks import Classifier, EntitySpan, Tagger, entity_spans
-from ..modeling import load_finished
-from .command_line import plain_parser, quiet
+from ..modeling import head_of, load_finished
+from .command_line import plain_parser
 
 # Enough to fill batches with rows of like length, and few enough to hold.
 LINES_AT_ONCE = 4096
@@ -43,8 +43,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Parse, load, predict, write."""
-    quiet()
-    options = parse_arguments()
+    options = parse_options()
     predictor = load(options.model, max_length=options.max_length, batch_size=options.batch_size)
     if isinstance(predictor, Tagger):
         if options.pairs:
@@ -64,7 +63,7 @@ def main() -> None:
             bar.update(len(chunk))
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = plain_parser(__doc__)
     parser.add_argument("--model", required=True, help="folder or hub id of a model for token or text classification")
@@ -87,13 +86,14 @@ def load(source: str, **settings: int) -> Tagger | Classifier:
         SystemExit: it neither tags nor classifies.
     """
     model, tokenizer = load_finished(source)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    for ending, predictor in PREDICTORS.items():
-        if type(model).__name__.endswith(ending):
-            return predictor(model.to(device), tokenizer, **settings)
-    raise SystemExit(
-        f"{source} holds a {type(model).__name__}, but a model that predicts ends in {' or '.join(PREDICTORS)}. Name "
-        "one that was trained for its task."
+    predictor = PREDICTORS.get(head_of(type(model).__name__))
+    if predictor is None:
+        raise SystemExit(
+            f"{source} holds a {type(model).__name__}, but a model that predicts ends in {' or '.join(PREDICTORS)}. "
+            "Name one that was trained for its task."
+        )
+    return predictor(
+        model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu"), tokenizer, **settings
     )
 
 
@@ -173,12 +173,9 @@ def tsv_line(row: Row) -> str:
     if not any(row.get(name) for name in ("words", "text", "text_pair")):
         return ""
     columns = [value for name, value in row.items() if name not in ("entities", "distribution")]
-    return "\t".join(" ".join(map(cell, value)) if isinstance(value, list) else cell(value) for value in columns)
-
-
-def cell(value: str | float | None) -> str:
-    """One value of a table; a hyphen for a probability that there is not."""
-    return "-" if value is None else str(value)
+    words = [column if isinstance(column, list) else [column] for column in columns]
+    # A hyphen stands for a probability that there is not.
+    return "\t".join(" ".join("-" if word is None else str(word) for word in column) for column in words)
 
 
 def rounded(value: float | None) -> float | None:

@@ -22,7 +22,7 @@ from ..data.readers import read_texts
 from ..data.tokenizers import train_tokenizer, trim_tokenizer
 from ..evaluation.report import aligned
 from ..modeling.vocabularies import spell
-from .command_line import plain_parser, quiet
+from .command_line import plain_parser
 
 # Texts that tokens are counted in.
 SAMPLE = 10_000
@@ -30,7 +30,6 @@ SAMPLE = 10_000
 
 def main() -> None:
     """Parse, make, save, tell."""
-    quiet()
     options = parse_options()
     teacher = AutoTokenizer.from_pretrained(options.teacher)
     texts = read_texts(options.text)

@@ -1,0 +1,161 @@
+"""A recipe of any kind of student, from the model that it is made of to its folder with report and card."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from ..evaluation.report import Report, aligned, markdown_table, text_table, write_report
+from ..trainers.saving import is_hub_id
+from ..trainers.stages import Stage, StagedRun, StageResult, best_stage, plan_table, publish, push_student
+from .recipe import Recipe
+
+# A model, its folder or its hub id.
+Parent = PreTrainedModel | str | Path
+
+
+@dataclass(frozen=True)
+class StudentRecipe(ABC):
+    """A recipe with the rows, models and measures of its kind of student.
+
+    The student is made of its parent: the teacher or, where there is one, the assistant.
+
+    Attributes:
+        recipe: what it says.
+    """
+
+    recipe: Recipe
+
+    def run(self, *, dry_run: bool = False) -> None:
+        """Train the parent if need be, distil, judge, and write student, card and report.
+
+        Args:
+            dry_run: show the stages, and what each would train, and stop.
+        """
+        self.prepare_process()
+        # The arguments of the first stage start the process group, so they are made before anything is read.
+        first = self.recipe.stages[0]
+        settings = {**self.recipe.arguments, **first.arguments}
+        args = first.trainer.arguments_class(output_dir=self.recipe.output_dir, **settings)
+        with args.main_process_first(desc="reading data"):
+            parent_run = self.parent_run()
+        if args.process_index == 0:
+            print(self.introduction)
+        parent, before = self.parent, []
+        if parent_run:
+            show_plan(parent_run, self.parent_title)
+            if dry_run:
+                parent = parent_run.materials.student
+            else:
+                before = parent_run.run()
+                parent = self.finished_parent(before)
+        with args.main_process_first(desc="reading data"):
+            run = self.staged_run(parent)
+        show_plan(run, "Stages of the student")
+        if not dry_run:
+            results = run.run()
+            if args.process_index == 0:
+                show_scores(before, results)
+                report = self.report(parent, run.materials.student, results)
+                self._publish(results, report)
+                print(f"\n{self.how_to_use()}\n")
+        PartialState().wait_for_everyone()
+        PartialState().destroy_process_group()
+
+    def _publish(self, results: Sequence[StageResult], report: Report | None) -> None:
+        """Write student and card, write and print the report, and push what is to be pushed."""
+        folder, name, facts = self.recipe.output_dir, self.recipe.teacher_name, dict(self.card_facts)
+        if report:
+            facts |= {"summary": report.title, "results": markdown_table(report), "measured": report.measured}
+        publish(results, folder, teachers=(name,), base_models=(name,) if is_hub_id(name) else (), **facts)
+        if report:
+            write_report(report, folder)
+            print(f"\n{text_table(report)}")
+        written = "Student, model card, report.json and report.png" if report else "Student and model card"
+        print(f"\n{written}: {Path(folder)}/")
+        if self.recipe.push_to_hub:
+            print(f"Pushed: {push_student(folder, self.recipe.push_to_hub)}")
+
+    # --- What each kind of student says -------------------------------------------------------------------------------
+
+    def prepare_process(self) -> None:  # noqa: B027
+        """Set what must be set before anything is computed, and raise what else would show after hours of training."""
+
+    @property
+    @abstractmethod
+    def introduction(self) -> str:
+        """What was read, for the terminal."""
+
+    parent_title = "Stages of the teacher"
+
+    @property
+    def parent(self) -> str | None:
+        """The parent as the recipe names it, if it needn't be trained first."""
+        return self.recipe.teacher
+
+    @abstractmethod
+    def parent_run(self) -> StagedRun | None:
+        """The stages of a parent that is trained first; None if it is finished."""
+
+    def finished_parent(self, results: Sequence[StageResult]) -> Path:
+        """The folder of a parent that went through its stages."""
+        return best_stage(results).folder
+
+    @abstractmethod
+    def staged_run(self, parent: Parent) -> StagedRun:
+        """The student's stages. `parent` is the finished one; or any of its shape, to look at the plan."""
+
+    @abstractmethod
+    def report(self, parent: Parent, untrained: PreTrainedModel, results: Sequence[StageResult]) -> Report | None:
+        """The best stage's student beside the models that it comes from; None if there is nothing to judge by."""
+
+    @property
+    def card_facts(self) -> Mapping[str, Any]:
+        """Fields of the model card (see `CardFacts`) that the stages don't know."""
+        return {}
+
+    @abstractmethod
+    def how_to_use(self) -> str:
+        """How to use the finished student, in one or two lines."""
+
+    def _staged_run(self, folder: str, stages: Sequence[Stage], *models: Any, **settings: Any) -> StagedRun:
+        """A run that keeps its stages in a folder beside the finished student."""
+        place = Path(self.recipe.output_dir) / folder
+        return StagedRun(stages, *models, folder=place, **{"arguments": self.recipe.arguments} | settings)
+
+
+def show_plan(run: StagedRun, title: str) -> None:
+    """Print what a run will do, on the first rank."""
+    if PartialState().is_main_process:
+        print(f"\n{title}\n\n" + "\n".join(aligned(plan_table(run.plan), gap=2)) + "\n", flush=True)
+
+
+def show_scores(before: Sequence[StageResult], results: Sequence[StageResult]) -> None:
+    """Print the scores on development data, if there are any, after each stage of the parent and of the student."""
+    best = best_stage(results)
+    if best.scores:
+        lines = [["stage", *(f"dev {name}" for name in best.scores), "steps"]]
+        for each in (*before, *results):
+            lines.append([each.name, *(f"{each.scores[name]:.4f}" for name in best.scores), f"{each.steps:,}"])
+        print("\n" + "\n".join(aligned(lines, gap=2)) + f"\n\nBest on dev: {best.name}.")
+
+
+def rows_of_stages(
+    stages: Sequence[Stage], readers: Mapping[str, Callable[[], Dataset]], kind: str
+) -> dict[str, Dataset]:
+    """Read the rows that stages name, and no others.
+
+    Raises:
+        SystemExit: rows that this kind of recipe doesn't have.
+    """
+    wanted = {stage.data for stage in stages}
+    if unknown := wanted - readers.keys():
+        raise SystemExit(f"A stage for {kind} has data: {', '.join(readers)}, but not {', '.join(unknown)}.")
+    return {name: readers[name]() for name in wanted}
