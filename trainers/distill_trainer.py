@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -318,7 +319,7 @@ class DistillTrainer(StudentTrainer):
         """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""
         load_as = self.hub_model_id or self.args.hub_model_id or self.args.output_dir
         known = describe_run(self.student, self._sources, self.objectives, self.args, self.train_dataset, load_as)
-        return CardFacts(**known | self._told)
+        return replace(known, **self._told)
 
     def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
         """Make a sentence encoder a SentenceTransformer, too."""
