@@ -34,10 +34,10 @@ def run_masked(work: MaskedRecipe, *, dry_run: bool) -> None:
     teacher = recipe.teacher
     if teacher_run:
         show(teacher_run, "Stages of the teacher")
-        teacher = teacher_run.materials.student if dry_run else best_stage(teacher_run.run()).folder
+        teacher = teacher_run.student if dry_run else best_stage(teacher_run.run()).folder
     run_student(
         lambda: work.staged_run(teacher),
-        lambda run, results: judge(work, teacher, run.materials.student, results),
+        lambda run, results: judge(work, teacher, run.student, results),
         args,
         dry_run=dry_run,
     )

@@ -26,13 +26,13 @@ def run_sentences(work: SentenceRecipe, *, dry_run: bool) -> None:
     assistant, before = recipe.assistant and recipe.assistant.model, []
     if assistant_run:
         show(assistant_run, "Stages of the assistant")
-        assistant = assistant_run.materials.student
+        assistant = assistant_run.student
         if not dry_run:
             before = assistant_run.run()
             assistant = best_stage(before).folder
     run_student(
         lambda: work.staged_run(assistant),
-        lambda run, results: judge(work, run.materials.student, assistant, before, results),
+        lambda run, results: judge(work, run.student, assistant, before, results),
         args,
         dry_run=dry_run,
     )

@@ -45,7 +45,7 @@ def judge(work: TaskRecipe, teacher: str, run: StagedRun, results: list[StageRes
     """Measure the best stage's student beside its teacher, and publish it."""
     best = best_stage(results)
     print("\n" + "\n".join(stage_scores(results)) + f"\n\nBest on dev: {best.name}. Measuring ...\n")
-    report, entities = task_report(work, teacher, run.materials.student, best)
+    report, entities = task_report(work, teacher, run.student, best)
     if entities:
         print(entities.table())
     finish(work.recipe, results, report)

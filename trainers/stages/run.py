@@ -6,7 +6,7 @@ import copy
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,10 @@ from ..distill_trainer import DistillTrainer
 from ..saving import last_complete_checkpoint
 from ..student_trainer import HEADS_FILE
 from ..teachers import TeacherSource
-from .adapters import add_lora
 from .callbacks import Score, ScoreOnDev
-from .groups import parameter_groups, train_only
+from .groups import add_lora, train_only
 from .memory import release_memory
-from .plan import RESULT_FILE, Materials, PlannedStage, plan_stages
+from .plan import RESULT_FILE, PlannedStage, plan_stages
 from .stage import Stage
 
 
@@ -61,6 +60,7 @@ class StageResult:
         write_json(self.folder / RESULT_FILE, {"key": key, "result": asdict(self) | {"folder": None}})
 
 
+@dataclass(frozen=True, eq=False)
 class StagedRun:
     """A student and the stages that it goes through.
 
@@ -86,31 +86,33 @@ class StagedRun:
         ValueError: see `plan_stages`.
     """
 
-    def __init__(
-        self,
-        stages: Sequence[Stage],
-        student: PreTrainedModel,
-        teacher: TeacherSource | Sequence[TeacherSource] | None = None,
-        *,
-        folder: str | Path,
-        data: Mapping[str, datasets.Dataset],
-        assistant: TeacherSource | None = None,
-        eval_dataset: datasets.Dataset | None = None,
-        processing_class: PreTrainedTokenizerBase,
-        teacher_processing_class: PreTrainedTokenizerBase | None = None,
-        arguments: Mapping[str, Any] | None = None,
-        score: Score | None = None,
-        callbacks: Sequence[TrainerCallback] = (),
-    ):
-        self.materials = Materials(student, teacher, assistant, data, eval_dataset, arguments or {})
-        self.stages, self.folder = list(stages), Path(folder)
-        self.tokenizers = {"processing_class": processing_class, "teacher_processing_class": teacher_processing_class}
-        self.score, self.callbacks = score, list(callbacks)
+    stages: Sequence[Stage]
+    student: PreTrainedModel
+    teacher: TeacherSource | Sequence[TeacherSource] | None = None
+    _: KW_ONLY
+    folder: str | Path
+    data: Mapping[str, datasets.Dataset]
+    assistant: TeacherSource | None = None
+    eval_dataset: datasets.Dataset | None = None
+    processing_class: PreTrainedTokenizerBase
+    teacher_processing_class: PreTrainedTokenizerBase | None = None
+    arguments: Mapping[str, Any] | None = None
+    score: Score | None = None
+    callbacks: Sequence[TrainerCallback] = ()
 
     @cached_property
     def plan(self) -> list[PlannedStage]:
         """What will be run, in order."""
-        return plan_stages(self.stages, self.materials, self.folder)
+        return plan_stages(self)
+
+    @property
+    def freeze_words(self) -> bool:
+        """Whether the table of word embeddings never learns, even where a stage trains its group."""
+        return not self.student.get_input_embeddings().weight.requires_grad
+
+    def arguments_of(self, stage: Stage) -> dict[str, Any]:
+        """The arguments of a stage's trainer: the stage's own beside the run's."""
+        return {**(self.arguments or {}), **stage.arguments}
 
     def run(self) -> list[StageResult]:
         """Run what isn't finished yet.
@@ -161,18 +163,18 @@ class StagedRun:
 
     def _trainer(self, planned: PlannedStage, student: PreTrainedModel) -> DistillTrainer:
         stage = planned.stage
-        settings = {"report_to": [], **self.materials.arguments, **stage.arguments}
+        settings = {"report_to": [], **self.arguments_of(stage)}
         if settings.get("attention_weight"):
             student.set_attn_implementation("eager")
         if stage.cache_teacher:
             settings["teacher_cache"] = str(self._caches / stage.cache_name)
         args = stage.trainer.arguments_class(output_dir=str(planned.folder), **settings)
-        rows = self.materials.data[stage.data]
+        rows = self.data[stage.data]
         train_dataset = rows.select(range(*stage.chunk)) if stage.chunk else rows
-        eval_dataset = self.materials.eval_dataset if args.do_eval else None
-        teacher, tokenizers = self.materials.teacher, self.tokenizers
+        eval_dataset = self.eval_dataset if args.do_eval else None
+        teacher, teacher_tokenizer = self.teacher, self.teacher_processing_class
         if stage.teacher == "assistant":
-            teacher, tokenizers = self.materials.assistant, tokenizers | {"teacher_processing_class": None}
+            teacher, teacher_tokenizer = self.assistant, None
             train_dataset, eval_dataset = _students_alone(train_dataset), eval_dataset and _students_alone(eval_dataset)
         return stage.trainer(
             student,
@@ -181,7 +183,8 @@ class StagedRun:
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             callbacks=self._callbacks(stage),
-            **tokenizers,
+            processing_class=self.processing_class,
+            teacher_processing_class=teacher_tokenizer,
         )
 
     def _callbacks(self, stage: Stage) -> list[TrainerCallback]:
@@ -193,19 +196,17 @@ class StagedRun:
     def _freeze(self, student: PreTrainedModel, stage: Stage) -> PeftModel | None:
         """Freeze what doesn't learn; returns the student wrapped in adapters, if there are any."""
         if stage.lora is not None:
-            set_seed({**self.materials.arguments, **stage.arguments}.get("seed", 42))
+            set_seed(self.arguments_of(stage).get("seed", 42))
             return add_lora(student, stage.lora)
-        names = parameter_groups(student) if stage.trainable is None else stage.trainable
-        train_only(student, names, freeze_words=self.materials.freeze_words)
+        train_only(student, stage.trainable, freeze_words=self.freeze_words)
         return None
 
     def _student_after(self, folder: Path | None) -> PreTrainedModel:
         """The student as a stage has left it; always read from its files, as a run that was interrupted must."""
-        start = self.materials.student
         if folder is None:
-            return copy.deepcopy(start)
-        student = type(start).from_pretrained(folder, dtype=start.dtype)
-        if found := projected_classifier(start):
+            return copy.deepcopy(self.student)
+        student = type(self.student).from_pretrained(folder, dtype=self.student.dtype)
+        if found := projected_classifier(self.student):
             name, classifier = found
             add_projector(student, classifier.classifier.in_features)
             prefix = f"student.{name}."
@@ -216,7 +217,7 @@ class StagedRun:
 
     @property
     def _caches(self) -> Path:
-        return self.folder / "_teacher"
+        return Path(self.folder) / "_teacher"
 
 
 def _students_alone(rows: datasets.Dataset) -> datasets.Dataset:
