@@ -39,7 +39,9 @@ def replace_files(folder: str | os.PathLike) -> Iterator[Path]:
         yield staging
         files = sorted(path for path in staging.rglob("*") if path.is_file())
         for path in files:
-            _flush_to_disk(path)
+            # Without this a rename can outlive a power cut and the bytes behind it not.
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         if not folder.exists():
             os.rename(staging, folder)
             return
@@ -58,13 +60,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write a UTF-8 text file whole or not at all; its directory is made if need be."""
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path.parent)
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        _flush_to_disk(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_files(path.parent) as staging:
+        (staging / path.name).write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike, data: Any) -> None:
@@ -84,9 +81,3 @@ def temporary_name(parent: Path) -> Path:
     """A new name in a folder for what isn't whole yet."""
     # Not `tempfile`: its files are readable by their owner only, and would stay so after the rename.
     return parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}"
-
-
-def _flush_to_disk(path: Path) -> None:
-    """Without this a rename can outlive a power cut and the bytes behind it not."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
