@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import datasets
 from huggingface_hub import HfApi
@@ -57,11 +59,7 @@ class StudentTrainer(Trainer):
 
     model: DistillationModel
     # Facts for the model card that only the caller knows.
-    _told: dict[str, object]
-
-    def __init__(self, *arguments, **named):
-        self._told = {}
-        super().__init__(*arguments, **named)
+    _told: Mapping[str, object] = MappingProxyType({})
 
     @property
     def student(self) -> PreTrainedModel:
@@ -178,7 +176,7 @@ class StudentTrainer(Trainer):
             model_name: title.
             facts: fields of `CardFacts`, such as `results` and `measured`; they are kept for later exports.
         """
-        self._told |= facts | ({"name": model_name} if model_name else {})
+        self._told = {**self._told, **facts, **({"name": model_name} if model_name else {})}
         if self.is_world_process_zero():
             write_card(self.args.output_dir, self.card_facts())
 

@@ -11,18 +11,20 @@ from enum import Enum
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
+from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedModel, TrainingArguments
 
 from ...data import write_text
 from ...modeling import parameter_count
-from ..arguments import DistillTrainingArguments
 from ..objectives import Objective, PooledObjective
 from ..teachers import TeacherSource
+
+if TYPE_CHECKING:
+    from ..distill_trainer import DistillTrainer
 
 PIPELINE_TAGS = {
     "ForTokenClassification": "token-classification",
@@ -115,24 +117,11 @@ class CardFacts:
             validate_repo_id(model_id)
 
 
-def describe_run(
-    student: PreTrainedModel,
-    sources: Sequence[TeacherSource],
-    objectives: Sequence[Objective],
-    args: DistillTrainingArguments,
-    train_dataset: Any,
-    load_as: str,
-) -> CardFacts:
-    """What a run knows of its student.
-
-    Args:
-        student: the student.
-        sources: the teachers, as the user named them.
-        objectives: the terms of the loss.
-        args: the run's arguments.
-        train_dataset: its rows.
-        load_as: hub id or folder that the student is loaded from.
-    """
+def describe_run(trainer: DistillTrainer) -> CardFacts:
+    """What a run knows of its student."""
+    student, objectives, args = trainer.student, trainer.objectives, trainer.args
+    sources, train_dataset = trainer.teacher_sources, trainer.train_dataset
+    load_as = trainer.hub_model_id or args.hub_model_id or args.output_dir
     config, head = student.config, type(student).__name__
     cached = ("a teacher whose outputs were cached",) if args.teacher_cache else ()
     teachers = tuple(map(_teacher_name, sources)) or cached
@@ -214,14 +203,14 @@ def teacher_license(name_or_path: str | os.PathLike) -> dict[str, str]:
         name_or_path: a folder, or a model id on the Hub.
     """
     path = Path(name_or_path) / "README.md"
-    if not Path(name_or_path).is_dir():
-        try:
-            path = Path(hf_hub_download(os.fspath(name_or_path), "README.md"))
-        except EntryNotFoundError:
-            return {}
-    if not path.is_file():
+    in_a_folder = Path(name_or_path).is_dir()
+    if in_a_folder and not path.is_file():
         return {}
-    metadata = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
+    try:
+        card = ModelCard.load(path if in_a_folder else os.fspath(name_or_path), ignore_metadata_errors=True)
+    except EntryNotFoundError:
+        return {}
+    metadata = card.data.to_dict()
     keys = ("license", "license_name", "license_link")
     return {key: str(metadata[key]) for key in keys if metadata.get(key)}
 

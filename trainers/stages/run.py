@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,48 +15,37 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
-from ...data import write_json
 from ...modeling import add_projector, projected_classifier
 from ..distill_trainer import DistillTrainer
 from ..saving import last_complete_checkpoint
 from ..student_trainer import HEADS_FILE
 from ..teachers import TeacherSource
-from .callbacks import Score, ScoreOnDev
 from .groups import add_lora, train_only
 from .memory import release_memory
-from .plan import RESULT_FILE, PlannedStage, plan_stages
+from .plan import PlannedStage, plan_stages
+from .results import StageResult
 from .stage import Stage
 
+Score = Callable[[PreTrainedModel], Mapping[str, float]]
 
-@dataclass(frozen=True)
-class StageResult:
-    """What a stage came to.
 
-    Attributes:
-        name: the stage's.
-        folder: holds the student as a stock folder.
-        scores: of the student on development data when the stage had ended.
-        steps: that it took.
-        log_history: the trainer's log.
-        card: the facts of its model card (see `CardFacts`).
+class ScoreOnDev(TrainerCallback):
+    """Adds scores on development data to every evaluation, by which the best model may be selected.
+
+    Args:
+        score: names scores of a student; they are reported as `eval_<name>`.
     """
 
-    name: str
-    folder: Path
-    scores: Mapping[str, float]
-    steps: int
-    log_history: Sequence[Mapping[str, Any]]
-    card: Mapping[str, Any]
+    def __init__(self, score: Score):
+        self.score = score
 
-    @classmethod
-    def read(cls, folder: Path) -> StageResult:
-        """Read what a finished stage has left in its folder."""
-        found = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-        return cls(**found["result"] | {"folder": folder})
-
-    def write(self, key: str) -> None:
-        """Leave it in its folder: from now on the stage is finished."""
-        write_json(self.folder / RESULT_FILE, {"key": key, "result": asdict(self) | {"folder": None}})
+    def on_evaluate(self, args, state, control, metrics, model, **kwargs):
+        """Score the student as it stands."""
+        scores = {f"eval_{name}": value for name, value in self.score(model.student).items()}
+        metrics |= scores
+        if state.is_world_process_zero:
+            told = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            print(f"Step {state.global_step}: {told}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,22 +164,19 @@ class StagedRun:
         if stage.teacher == "assistant":
             teacher, teacher_tokenizer = self.assistant, None
             train_dataset, eval_dataset = _students_alone(train_dataset), eval_dataset and _students_alone(eval_dataset)
+        # Early stopping reads what the score adds, so it comes behind it.
+        score = [ScoreOnDev(self.score)] if self.score else []
+        stop = [EarlyStoppingCallback(stage.patience)] if stage.patience else []
         return stage.trainer(
             student,
             teacher,
             args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            callbacks=self._callbacks(stage),
+            callbacks=[*self.callbacks, *score, *stop],
             processing_class=self.processing_class,
             teacher_processing_class=teacher_tokenizer,
         )
-
-    def _callbacks(self, stage: Stage) -> list[TrainerCallback]:
-        # Early stopping reads what the score adds, so it comes behind it.
-        score = [ScoreOnDev(self.score)] if self.score else []
-        stop = [EarlyStoppingCallback(stage.patience)] if stage.patience else []
-        return [*self.callbacks, *score, *stop]
 
     def _freeze(self, student: PreTrainedModel, stage: Stage) -> PeftModel | None:
         """Freeze what doesn't learn; returns the student wrapped in adapters, if there are any."""

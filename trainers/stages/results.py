@@ -1,20 +1,51 @@
-"""The student that a staged run ends with: chosen on development data, put where the user wants it, and on the Hub."""
+"""What stages come to: their results, the best student among them, put where the user wants it, and on the Hub."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
 
-from ...data import replace_files
+from ...data import replace_files, write_json
 from ..saving import describe_stages, write_card
 from ..student_trainer import PRIVATE_FILES
 from .plan import RESULT_FILE
-from .run import StageResult
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage came to.
+
+    Attributes:
+        name: the stage's.
+        folder: holds the student as a stock folder.
+        scores: of the student on development data when the stage had ended.
+        steps: that it took.
+        log_history: the trainer's log.
+        card: the facts of its model card (see `CardFacts`).
+    """
+
+    name: str
+    folder: Path
+    scores: Mapping[str, float]
+    steps: int
+    log_history: Sequence[Mapping[str, Any]]
+    card: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> StageResult:
+        """Read what a finished stage has left in its folder."""
+        found = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        return cls(**found["result"] | {"folder": folder})
+
+    def write(self, key: str) -> None:
+        """Leave it in its folder: from now on the stage is finished."""
+        write_json(self.folder / RESULT_FILE, {"key": key, "result": asdict(self) | {"folder": None}})
 
 
 def best_stage(results: Sequence[StageResult]) -> StageResult:
