@@ -317,7 +317,7 @@ class DistillTrainer(StudentTrainer):
 
     def card_facts(self) -> CardFacts:
         """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""
-        return replace(describe_run(self), **self._told)
+        return replace(describe_run(self), **self._given_facts)
 
     def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
         """Make a sentence encoder a SentenceTransformer, too."""

@@ -59,7 +59,7 @@ class StudentTrainer(Trainer):
 
     model: DistillationModel
     # Facts for the model card that only the caller knows.
-    _told: Mapping[str, object] = MappingProxyType({})
+    _given_facts: Mapping[str, object] = MappingProxyType({})
 
     @property
     def student(self) -> PreTrainedModel:
@@ -176,7 +176,7 @@ class StudentTrainer(Trainer):
             model_name: title.
             facts: fields of `CardFacts`, such as `results` and `measured`; they are kept for later exports.
         """
-        self._told = {**self._told, **facts, **({"name": model_name} if model_name else {})}
+        self._given_facts = {**self._given_facts, **facts, **({"name": model_name} if model_name else {})}
         if self.is_world_process_zero():
             write_card(self.args.output_dir, self.card_facts())
 

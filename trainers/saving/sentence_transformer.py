@@ -46,7 +46,7 @@ def save_sentence_transformer(
 
     Args:
         folder: holds what `save_pretrained` of the encoder and of its tokenizer wrote.
-        pooler: one of `modeling.pooling.POOLERS`. `"cls"` is exported as the encoder's own `pooler_output`, hidden
+        pooler: one of `POOLERS`. `"cls"` is exported as the encoder's own `pooler_output`, hidden
             states other than the last as a `WeightedLayerPooling`.
         max_length: tokens to which texts are cut, special tokens included.
         normalize: whether embeddings are scaled to unit length.
