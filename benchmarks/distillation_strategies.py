@@ -108,7 +108,7 @@ def run(recipe: Recipe, teacher: str, strategy: str, seed: int, steps: int, fold
     staged_run = work.staged_run(teacher)
     results = staged_run.run()
     best = best_stage(results)
-    quality = work.data.judge(type(staged_run.materials.student).from_pretrained(best.folder)).quality
+    quality = work.data.judge(type(staged_run.student).from_pretrained(best.folder)).quality
     print(f"{strategy}, seed {seed}: {in_words(quality)}", flush=True)
     return {
         "strategy": strategy,

@@ -52,7 +52,7 @@ class StudentRecipe(ABC):
         if parent_run:
             show_plan(parent_run, self.parent_title)
             if dry_run:
-                parent = parent_run.materials.student
+                parent = parent_run.student
             else:
                 before = parent_run.run()
                 parent = self.finished_parent(before)
@@ -63,7 +63,7 @@ class StudentRecipe(ABC):
             results = run.run()
             if args.process_index == 0:
                 show_scores(before, results)
-                report = self.report(parent, run.materials.student, results)
+                report = self.report(parent, run.student, results)
                 self._publish(results, report)
                 print(f"\n{self.how_to_use()}\n")
         PartialState().wait_for_everyone()

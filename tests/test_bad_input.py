@@ -190,7 +190,7 @@ WRITERS = {
     "model.safetensors": "transformers.modeling_utils.safe_save_file",
     "tokenizer.json": "transformers.PreTrainedTokenizerFast.save_pretrained",
     "2_Dense/model.safetensors": "retort.trainers.saving.sentence_transformer.save_file",
-    "README.md": "retort.trainers.student_trainer.write_text",
+    "README.md": "retort.trainers.saving.model_card.write_text",
     "optimizer.pt": "torch.save",
     "scheduler.pt": "torch.save",
     "rng_state.pth": "torch.save",

@@ -80,7 +80,7 @@ def test_frozen_words_do_not_learn(recipe, folder):
     path = written(recipe, folder, student=student)
     work = MaskedRecipe(read_recipe(path))
     run = work.staged_run(work.new_teacher())
-    words = run.materials.student.get_input_embeddings().weight.numel()
+    words = run.student.get_input_embeddings().weight.numel()
     assert run.plan[0].parameters - run.plan[0].trainable == words
 
 

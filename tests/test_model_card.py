@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retort import DistillTrainingArguments
+from retort.trainers.objectives import AttentionObjective, LabelObjective, Objective, RelationObjective
+from retort.trainers.objectives.classes import LogitsObjective
+from retort.trainers.objectives.embeddings import EmbeddingObjective
+from retort.trainers.objectives.layers import HiddenStateObjective
 from retort.trainers.saving import CardFacts, Size, render_card
-from retort.trainers.saving.citations import CITATIONS, citations_of
-from retort.trainers.saving.model_card import changed_arguments, package_versions, teacher_license
+from retort.trainers.saving.model_card import bibtex_entries, changed_arguments, package_versions, teacher_license
 
 TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 BARE = CardFacts(
@@ -46,7 +49,7 @@ FULL = replace(
     languages=("en", "no"),
     license="apache-2.0",
     versions={"torch": "2.13.0"},
-    citations=citations_of(["embedding", "relations"]),
+    citations=bibtex_entries([EmbeddingObjective, RelationObjective]),
     limits=("It has seen nothing but documentation.",),
 )
 
@@ -91,7 +94,9 @@ def test_every_fact_is_in_the_text():
         "torch 2.13.0",
         "as its model card names it: apache-2.0.",
         "- It has seen nothing but documentation.",
-        CITATIONS["embedding"] + "\n\n" + CITATIONS["relations"],
+        "\n\n".join(FULL.citations),
+        "{reimers2020multilingual,",
+        "{wang2021minilmv2,",
     ):
         assert fact in text, fact
 
@@ -202,6 +207,20 @@ def test_versions_name_what_runs():
 
 
 def test_each_paper_is_cited_once_and_labels_cite_none():
-    assert citations_of(["hidden", "labels", "attention", "logits"]) == (CITATIONS["hidden"], CITATIONS["logits"])
-    for entry in CITATIONS.values():
+    cited = bibtex_entries([HiddenStateObjective, LabelObjective, AttentionObjective, LogitsObjective])
+    assert cited == bibtex_entries([HiddenStateObjective]) + bibtex_entries([LogitsObjective])
+    assert [entry.split(",")[0] for entry in cited] == ["@inproceedings{jiao2020tinybert", "@misc{hinton2015distilling"]
+
+
+def objectives(base: type = Objective) -> list[type]:
+    """All objectives of ours that a run may have."""
+    below = [each for child in base.__subclasses__() for each in objectives(child)]
+    return below + ([base] if hasattr(base, "name") and base.__module__.startswith("retort.") else [])
+
+
+@pytest.mark.parametrize("objective", objectives(), ids=lambda objective: objective.__name__)
+def test_each_objective_is_described_and_its_paper_can_be_cited(objective):
+    assert objective.description
+    for entry in bibtex_entries([objective]):
+        assert entry.startswith("@")
         assert entry.count("{") == entry.count("}")

@@ -29,7 +29,7 @@ def finished(tmp_path_factory):
 
 def test_the_bottleneck_learns_the_assistant_s_embedding_layer_and_leaves_the_layers_alone(finished, tmp_path):
     run = multistage_run(tmp_path)
-    before, after = run.materials.student.state_dict(), weights(finished[0])
+    before, after = run.student.state_dict(), weights(finished[0])
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed == {name for name in after if name.startswith("embeddings.")}
     assert run.plan[0].trainable == sum(before[name].numel() for name in changed)

@@ -89,7 +89,7 @@ def test_attention_maps_are_compared_in_a_stage_of_their_own(tmp_path):
         Stage("logits", {"logits_weight": 1.0}, data="transfer"),
     ]
     run_of = staged.staged_run(tmp_path, stages)
-    run_of.materials.teacher.save_pretrained(tmp_path / "teacher")
+    run_of.teacher.save_pretrained(tmp_path / "teacher")
     run_of = staged.staged_run(tmp_path, stages, teacher=str(tmp_path / "teacher"))
     first, second = run_of.run()
     assert first.log_history[0]["loss_attention"] > 0

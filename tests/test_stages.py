@@ -60,7 +60,7 @@ def test_the_plan_tells_rows_and_parameters(tmp_path):
     run = staged.staged_run(tmp_path)
     assert [planned.stage.name for planned in run.plan] == NAMES
     assert [planned.rows for planned in run.plan] == [24, 16, 40, 40, 40, 32]
-    student = run.materials.student
+    student = run.student
     head = 32 * 3 + 3
     projector = 16 * 32 + 32
     total = sum(parameter.numel() for parameter in student.parameters())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -91,7 +92,7 @@ class DistillTrainer(StudentTrainer):
         check_run(model, args)
         sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         teachers = [load_teacher(source, model, args) for source in sources]
-        self._sources = sources
+        self.teacher_sources = sources
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
         dimensions = _teacher_dimensions(teachers, args)
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
@@ -316,9 +317,7 @@ class DistillTrainer(StudentTrainer):
 
     def card_facts(self) -> CardFacts:
         """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""
-        load_as = self.hub_model_id or self.args.hub_model_id or self.args.output_dir
-        known = describe_run(self.student, self._sources, self.objectives, self.args, self.train_dataset, load_as)
-        return CardFacts(**known | self._told)
+        return replace(describe_run(self), **self._given_facts)
 
     def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
         """Make a sentence encoder a SentenceTransformer, too."""

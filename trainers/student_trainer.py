@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import datasets
 from huggingface_hub import HfApi
@@ -16,15 +18,15 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
 from transformers.utils import PushInProgress
 
-from ..data import replace_files, write_text
+from ..data import replace_files
 from ..modeling import DistillationModel, gathered, stock_classifier
 from .saving import (
     CardFacts,
     checkpoint_in_progress,
     last_complete_checkpoint,
     remove_incomplete_checkpoints,
-    render_card,
     was_stopped_early,
+    write_card,
 )
 from .steps import LengthGroupedSampler
 
@@ -34,8 +36,6 @@ _LETTING_GO = 0.2
 HEADS_FILE = "heads.safetensors"
 
 QUEUE_FILE = "queue.safetensors"
-
-CARD_FILE = "README.md"
 
 # What a checkpoint holds beside the student: of no use to others, some of it pickled.
 PRIVATE_FILES = [
@@ -59,11 +59,7 @@ class StudentTrainer(Trainer):
 
     model: DistillationModel
     # Facts for the model card that only the caller knows.
-    _told: dict[str, object]
-
-    def __init__(self, *arguments, **named):
-        self._told = {}
-        super().__init__(*arguments, **named)
+    _given_facts: Mapping[str, object] = MappingProxyType({})
 
     @property
     def student(self) -> PreTrainedModel:
@@ -131,7 +127,7 @@ class StudentTrainer(Trainer):
                 self.processing_class.save_pretrained(folder)
             # Trainer would pickle the arguments here. The card tells those that matter.
             self.export_extras(folder, self.model.side_weights(state))
-            write_text(folder / CARD_FILE, render_card(self.card_facts()))
+            write_card(folder, self.card_facts())
 
     def save_heads(self, folder: Path) -> None:
         """Write what an exported student lacks, and further training needs: heads, and an unfolded projector."""
@@ -180,9 +176,9 @@ class StudentTrainer(Trainer):
             model_name: title.
             facts: fields of `CardFacts`, such as `results` and `measured`; they are kept for later exports.
         """
-        self._told |= facts | ({"name": model_name} if model_name else {})
+        self._given_facts = {**self._given_facts, **facts, **({"name": model_name} if model_name else {})}
         if self.is_world_process_zero():
-            write_text(Path(self.args.output_dir) / CARD_FILE, render_card(self.card_facts()))
+            write_card(self.args.output_dir, self.card_facts())
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         # Trainer copies a fixed list of files into output_dir and uploads that, pickled arguments included, while the

@@ -16,9 +16,18 @@ from ...modeling.encoding import EncoderOutput, OutputRequest
 
 @dataclass(frozen=True)
 class Objective(ABC):
-    """One term of the loss."""
+    """One term of the loss.
+
+    Attributes:
+        name: what logs call it.
+        description: what the model card calls it; its name, if this is empty.
+        citation: key of the paper in `trainers/saving/citations.bib`, which the model card cites.
+        weight: of its values in the loss.
+    """
 
     name: ClassVar[str]
+    description: ClassVar[str] = ""
+    citation: ClassVar[str | None] = None
     weight: float
 
     @abstractmethod

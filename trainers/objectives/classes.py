@@ -21,6 +21,8 @@ class LogitsObjective(Objective):
     """
 
     name = "logits"
+    description = "distance of logits"
+    citation = "hinton2015distilling"
     loss: str
     temperature: float
     row_wise: bool
@@ -45,6 +47,7 @@ class LabelObjective(Objective):
     """The task's own loss on labelled rows or tokens."""
 
     name = "labels"
+    description = "task labels"
     row_wise: bool
 
     def student_request(self):
@@ -84,6 +87,7 @@ class FeatureObjective(Objective):
     """
 
     name = "features"
+    description = "distance of what the classifiers read"
     loss: str
     row_wise: bool
     student_size: int

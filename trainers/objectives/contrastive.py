@@ -47,6 +47,8 @@ class InfoNCEObjective(ContrastiveObjective):
     """
 
     name = "contrastive"
+    description = "knowing the teacher's embedding of the same text among others (InfoNCE)"
+    citation = "gao2021distilcse"
     temperature: float
     learn_temperature: bool
 
@@ -126,6 +128,8 @@ class GroupContrastObjective(InfoNCEObjective):
     """
 
     name = "positives"
+    description = "knowing a text's positive among others (InfoNCE)"
+    citation = "gao2021simcse"
 
     def teacher_request(self):
         return OutputRequest()

@@ -33,6 +33,8 @@ class EmbeddingObjective(PooledObjective):
     """Distance of pooled embeddings (Reimers & Gurevych 2020, arXiv:2004.09813, for `"mse"`)."""
 
     name = "embedding"
+    description = "distance of pooled embeddings"
+    citation = "reimers2020multilingual"
     loss: str
     student_size: int
     teacher_size: int
@@ -51,6 +53,8 @@ class SimilarityObjective(PooledObjective):
     """Difference of the batch's similarity matrices. Widths may differ; no projector is used."""
 
     name = "similarity"
+    description = "difference of similarity matrices"
+    citation = "tung2019similarity"
 
     def __call__(self, student, teacher, batch):
         return losses.similarity_matrix_error(student.embedding, teacher.embedding)

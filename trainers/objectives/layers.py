@@ -50,6 +50,8 @@ class HiddenStateObjective(LayerPairsObjective):
     """
 
     name = "hidden"
+    description = "distance of hidden states"
+    citation = "jiao2020tinybert"
     loss: str
     tokens: str
 
@@ -91,6 +93,8 @@ class AttentionObjective(Objective):
     """Difference of attention maps over a layer map, averaged over its pairs (TinyBERT, arXiv:1909.10351, eq. 7)."""
 
     name = "attention"
+    description = "difference of attention maps"
+    citation = "jiao2020tinybert"
     loss: str
     pairs: tuple[tuple[int, tuple[int, ...]], ...]
 
@@ -116,6 +120,8 @@ class RelationObjective(Objective):
     """MiniLMv2's self-attention relations (arXiv:2012.15828): query-query, key-key and value-value, summed."""
 
     name = "relations"
+    description = "divergence of self-attention relations"
+    citation = "wang2021minilmv2"
     pairs: tuple[tuple[int, int], ...]
     relation_heads: int
 

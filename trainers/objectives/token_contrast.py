@@ -35,6 +35,8 @@ class TokenContrastObjective(LayerPairsObjective):
     """
 
     name = "token_contrast"
+    description = "knowing a token's hidden state in the other model among others"
+    citation = "kolesnikova2022vocabulary"
     negatives: str
     count_of_negatives: int
     same_text: bool

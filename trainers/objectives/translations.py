@@ -19,6 +19,7 @@ class SourceObjective(EmbeddingObjective):
     arXiv:2004.09813, eq. 1)."""
 
     name = "source"
+    description = "distance of embeddings of sentences from the teacher's"
     member: ClassVar[int] = 0
 
     def count(self, batch):
@@ -34,6 +35,7 @@ class TargetObjective(SourceObjective):
     """Distance of the student's embedding of a translation from the teacher's of the sentence."""
 
     name = "target"
+    description = "distance of embeddings of translations from the teacher's of the sentences"
     member = 1
 
 
@@ -47,6 +49,8 @@ class SimilarityAcrossObjective(ContrastiveObjective):
     """
 
     name = "mcl"
+    description = "difference of similarities across languages from the teacher's (MCL)"
+    citation = "ding2022multistage"
 
     def count(self, batch):
         return len(batch["groups"])

@@ -20,6 +20,8 @@ class MaskedLMObjective(Objective):
     """The tokens that `Masking` hid (Devlin et al. 2019, arXiv:1810.04805, section 3.1)."""
 
     name = "mlm"
+    description = "hidden tokens"
+    citation = "devlin2019bert"
 
     def student_request(self):
         return _OUTPUT_LAYER
@@ -48,6 +50,8 @@ class VocabularyObjective(Objective):
     """
 
     name = "vocabulary"
+    description = "divergence from the teacher's distribution over its vocabulary"
+    citation = "kolesnikova2022vocabulary"
     vocabulary: VocabularyMap
     temperature: float
     joint: str

@@ -1,12 +1,11 @@
 """What a run leaves on disk: checkpoints, exports and model cards."""
 
-from .card_facts import describe_run, is_hub_id
 from .checkpoints import (
     checkpoint_in_progress,
     last_complete_checkpoint,
     remove_incomplete_checkpoints,
     was_stopped_early,
 )
-from .model_card import CardFacts, Size, render_card
+from .model_card import CardFacts, Size, describe_run, describe_stages, is_hub_id, render_card, write_card
 from .onnx import save_onnx
 from .sentence_transformer import save_sentence_transformer

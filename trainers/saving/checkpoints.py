@@ -75,8 +75,12 @@ def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
     Like `transformers.trainer_utils.get_last_checkpoint`, but it passes over checkpoints that carry the marker or have
     no trainer state, and takes a folder that doesn't exist for an empty one.
     """
-    complete = [path for path in _checkpoints(output_dir) if _is_complete(path)]
-    return str(max(complete, key=_step)) if complete else None
+    complete = {
+        step: path
+        for path, step in _checkpoints(output_dir)
+        if not (path / INCOMPLETE_MARKER).exists() and (path / TRAINER_STATE_NAME).is_file()
+    }
+    return str(complete[max(complete)]) if complete else None
 
 
 def was_stopped_early(checkpoint: str | os.PathLike) -> bool:
@@ -98,7 +102,7 @@ def remove_incomplete_checkpoints(output_dir: str | os.PathLike) -> list[str]:
     output_dir = Path(output_dir)
     for leftover in output_dir.glob(TEMPORARY_PREFIX + "*"):
         _remove(leftover)
-    removed = [path for path in _checkpoints(output_dir) if (path / INCOMPLETE_MARKER).exists()]
+    removed = [path for path, _ in _checkpoints(output_dir) if (path / INCOMPLETE_MARKER).exists()]
     for checkpoint in removed:
         _remove(checkpoint)
     for set_aside in output_dir.glob(f"{_SET_ASIDE_PREFIX}{PREFIX_CHECKPOINT_DIR}-*"):
@@ -106,18 +110,10 @@ def remove_incomplete_checkpoints(output_dir: str | os.PathLike) -> list[str]:
     return sorted(map(str, removed))
 
 
-def _checkpoints(output_dir: str | os.PathLike) -> list[Path]:
-    output_dir = Path(output_dir)
-    entries = output_dir.iterdir() if output_dir.is_dir() else ()
-    return [path for path in entries if path.is_dir() and _CHECKPOINT_NAME.fullmatch(path.name)]
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    return not (checkpoint / INCOMPLETE_MARKER).exists() and (checkpoint / TRAINER_STATE_NAME).is_file()
-
-
-def _step(checkpoint: Path) -> int:
-    return int(_CHECKPOINT_NAME.fullmatch(checkpoint.name)[1])
+def _checkpoints(output_dir: str | os.PathLike) -> list[tuple[Path, int]]:
+    """All of them, whole or not, each with its step."""
+    named = [(path, _CHECKPOINT_NAME.fullmatch(path.name)) for path in Path(output_dir).glob("*") if path.is_dir()]
+    return [(path, int(name[1])) for path, name in named if name]
 
 
 def _remove(path: Path) -> None:

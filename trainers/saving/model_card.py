@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
-TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+from ...data import write_text
+from ...modeling import parameter_count
+from ..objectives import Objective, PooledObjective
+from ..teachers import TeacherSource
+
+if TYPE_CHECKING:
+    from ..distill_trainer import DistillTrainer
+
+PIPELINE_TAGS = {
+    "ForTokenClassification": "token-classification",
+    "ForSequenceClassification": "text-classification",
+    "ForMaskedLM": "fill-mask",
+}
 
 # Beginnings of the arguments that say where a run was kept and how it was watched, not what was learnt.
 _HOUSEKEEPING = tuple(
@@ -32,6 +45,12 @@ class Size(NamedTuple):
 
     parameters: int
     megabytes: float
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Size:
+        """The size of a model whose weights are float32."""
+        parameters = parameter_count(model)
+        return cls(parameters, parameters * 4 / 1e6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +79,7 @@ class CardFacts:
         languages: ISO 639 codes.
         license, license_name, license_link: the teacher's (see `teacher_license`).
         versions: package -> version (see `package_versions`).
-        citations: BibTeX entries (see `citations.citations_of`).
+        citations: BibTeX entries (see `bibtex_entries`).
         limits: sentences, besides those that hold for every student.
 
     Raises:
@@ -98,6 +117,65 @@ class CardFacts:
             validate_repo_id(model_id)
 
 
+def describe_run(trainer: DistillTrainer) -> CardFacts:
+    """What a run knows of its student."""
+    student, objectives, args = trainer.student, trainer.objectives, trainer.args
+    sources, train_dataset = trainer.teacher_sources, trainer.train_dataset
+    load_as = trainer.hub_model_id or args.hub_model_id or args.output_dir
+    config, head = student.config, type(student).__name__
+    cached = ("a teacher whose outputs were cached",) if args.teacher_cache else ()
+    teachers = tuple(map(_teacher_name, sources)) or cached
+    loaded = [source for source in sources if isinstance(source, PreTrainedModel)]
+    is_sentence_encoder = any(isinstance(objective, PooledObjective) for objective in objectives)
+    tag = next((tag for suffix, tag in PIPELINE_TAGS.items() if head.endswith(suffix)), "feature-extraction")
+    embeddings = ""
+    if is_sentence_encoder:
+        exported = [o.teacher_size for o in objectives if "embedding" in o.heads() and args.keep_projector]
+        embeddings = f"{next(iter(exported), config.hidden_size)} numbers, pooled by {args.pooler}"
+    one_in_files = len(sources) == 1 and isinstance(sources[0], str | os.PathLike)
+    return CardFacts(
+        name=Path(load_as).name,
+        load_as=load_as,
+        architecture=f"{config.model_type} encoder, {config.num_hidden_layers} layers of width {config.hidden_size}",
+        pipeline_tag="sentence-similarity" if is_sentence_encoder else tag,
+        sentence_transformer=is_sentence_encoder,
+        embeddings=embeddings,
+        remote_code=student.is_remote_code(),
+        teachers=teachers,
+        base_models=tuple(filter(is_hub_id, teachers)),
+        objectives={objective.description or objective.name: objective.weight for objective in objectives},
+        data={"training rows": len(train_dataset)} if train_dataset is not None else {},
+        size=Size.of(student),
+        teacher_size=Size.of(loaded[0]) if loaded else None,
+        arguments=changed_arguments(args),
+        versions=package_versions(),
+        citations=bibtex_entries(objectives),
+        **(teacher_license(sources[0]) if one_in_files else {}),
+    )
+
+
+def describe_stages(stages: Sequence[tuple[str, Mapping[str, Any]]], load_as: str) -> CardFacts:
+    """What is known of a student that went through several stages.
+
+    Args:
+        stages: each one's name, and the fields of its run's `CardFacts` as JSON gives them back.
+        load_as: hub id or folder that the student is loaded from.
+    """
+    cards = [card for _, card in stages]
+    facts = cards[-1] | {"name": Path(load_as).name, "load_as": load_as}
+    facts |= {name: Size(*facts[name]) for name in ("size", "teacher_size") if facts[name]}
+    if len(stages) > 1:
+        for name in ("objectives", "data"):
+            facts[name] = {f"{stage}: {key}": value for stage, card in stages for key, value in card[name].items()}
+        facts["citations"] = tuple(dict.fromkeys(entry for card in cards for entry in card["citations"]))
+    return CardFacts(**facts)
+
+
+def write_card(folder: str | os.PathLike, facts: CardFacts) -> None:
+    """Write the card into a student's folder."""
+    write_text(Path(folder) / "README.md", render_card(facts))
+
+
 def render_card(facts: CardFacts) -> str:
     """The card as Markdown with the Hub's metadata on top. Equal facts give equal text."""
     metadata = ModelCardData(
@@ -112,7 +190,9 @@ def render_card(facts: CardFacts) -> str:
         # The Hub knows adapter, merge, quantized and finetune; a student is nearest to the last.
         base_model_relation="finetune" if facts.base_models else None,
     )
-    card = ModelCard.from_template(metadata, template_path=str(TEMPLATE), facts=facts)
+    card = ModelCard.from_template(
+        metadata, template_path=str(Path(__file__).with_name("model_card.md.jinja")), facts=facts
+    )
     return str(card).rstrip() + "\n"
 
 
@@ -123,14 +203,14 @@ def teacher_license(name_or_path: str | os.PathLike) -> dict[str, str]:
         name_or_path: a folder, or a model id on the Hub.
     """
     path = Path(name_or_path) / "README.md"
-    if not Path(name_or_path).is_dir():
-        try:
-            path = Path(hf_hub_download(os.fspath(name_or_path), "README.md"))
-        except EntryNotFoundError:
-            return {}
-    if not path.is_file():
+    in_a_folder = Path(name_or_path).is_dir()
+    if in_a_folder and not path.is_file():
         return {}
-    metadata = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
+    try:
+        card = ModelCard.load(path if in_a_folder else os.fspath(name_or_path), ignore_metadata_errors=True)
+    except EntryNotFoundError:
+        return {}
+    metadata = card.data.to_dict()
     keys = ("license", "license_name", "license_link")
     return {key: str(metadata[key]) for key in keys if metadata.get(key)}
 
@@ -152,3 +232,25 @@ def changed_arguments(args: TrainingArguments) -> dict[str, str]:
 def package_versions() -> Mapping[str, str]:
     """Versions of the packages that a run's numbers depend on."""
     return {name: version(name) for name in ("retort", "torch", "transformers", "tokenizers", "datasets", "accelerate")}
+
+
+def bibtex_entries(objectives: Sequence[Objective]) -> tuple[str, ...]:
+    """Whom to cite for objectives, each paper once."""
+    text = Path(__file__).with_name("citations.bib").read_text(encoding="utf-8")
+    entries = {entry[2]: entry[1] for entry in re.finditer(r"(@\w+\{(\w+),.*?\n\})", text, re.DOTALL)}
+    return tuple(entries[key] for key in dict.fromkeys(objective.citation for objective in objectives) if key)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a hub id with an owner."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+
+
+def _teacher_name(source: TeacherSource) -> str:
+    """What to call a teacher: a hub id where it has one, else the last part of its path, never a path."""
+    name = str(getattr(source, "name_or_path", source) or type(source).__name__)
+    return Path(name).name if Path(name).exists() else name

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +36,6 @@ _CLASSES = {
 _EMBEDDING_TO_EMBEDDING = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
 
 
-@dataclass(frozen=True)
-class _Module:
-    """What becomes a folder `<index>_<kind>`: its `config.json`, and its `model.safetensors` if it has weights."""
-
-    kind: str
-    config: Mapping[str, Any]
-    weights: Mapping[str, Tensor] | None = None
-
-
 def save_sentence_transformer(
     folder: str | os.PathLike, *, pooler: str, max_length: int, normalize: bool, projector: nn.Linear | None = None
 ) -> None:
@@ -57,7 +46,7 @@ def save_sentence_transformer(
 
     Args:
         folder: holds what `save_pretrained` of the encoder and of its tokenizer wrote.
-        pooler: one of `modeling.pooling.POOLERS`. `"cls"` is exported as the encoder's own `pooler_output`, hidden
+        pooler: one of `POOLERS`. `"cls"` is exported as the encoder's own `pooler_output`, hidden
             states other than the last as a `WeightedLayerPooling`.
         max_length: tokens to which texts are cut, special tokens included.
         normalize: whether embeddings are scaled to unit length.
@@ -77,18 +66,30 @@ def save_sentence_transformer(
     if pooler == "cls":
         _require_pooler_weights(folder, config)
     modules = _modules_after_encoder(config, pooler, normalize, projector)
+    versions = {
+        "sentence_transformers": FORMAT_VERSION,
+        "transformers": transformers.__version__,
+        "pytorch": str(torch.__version__),
+    }
+    settings = {
+        "__version__": versions,
+        "default_prompt_name": None,
+        "model_type": "SentenceTransformer",
+        "prompts": {"document": "", "query": ""},
+        "similarity_fn_name": "cosine",
+    }
     tokenizer_config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     with replace_files(folder) as staging:
         write_json(staging / "tokenizer_config.json", tokenizer_config | {"model_max_length": max_length})
         write_json(staging / "sentence_bert_config.json", _encoder_settings(config, pooler))
-        write_json(staging / "config_sentence_transformers.json", _model_settings())
+        write_json(staging / "config_sentence_transformers.json", settings)
         listed = [{"idx": 0, "name": "0", "path": "", "type": _CLASSES["Transformer"]}]
-        for index, module in enumerate(modules, start=1):
-            path = f"{index}_{module.kind}"
-            write_json(staging / path / "config.json", module.config)
-            if module.weights:
-                save_file(dict(module.weights), staging / path / "model.safetensors")
-            listed.append({"idx": index, "name": str(index), "path": path, "type": _CLASSES[module.kind]})
+        for index, (kind, module, weights) in enumerate(modules, start=1):
+            path = f"{index}_{kind}"
+            write_json(staging / path / "config.json", module)
+            if weights:
+                save_file(weights, staging / path / "model.safetensors")
+            listed.append({"idx": index, "name": str(index), "path": path, "type": _CLASSES[kind]})
         write_json(staging / "modules.json", listed)
 
 
@@ -140,20 +141,10 @@ def _encoder_settings(config: PreTrainedConfig, pooler: str) -> dict[str, Any]:
     return settings
 
 
-def _model_settings() -> dict[str, Any]:
-    versions = {"sentence_transformers": FORMAT_VERSION, "transformers": transformers.__version__}
-    return {
-        "__version__": versions | {"pytorch": str(torch.__version__)},
-        "default_prompt_name": None,
-        "model_type": "SentenceTransformer",
-        "prompts": {"document": "", "query": ""},
-        "similarity_fn_name": "cosine",
-    }
-
-
 def _modules_after_encoder(
     config: PreTrainedConfig, pooler: str, normalize: bool, projector: nn.Linear | None
-) -> list[_Module]:
+) -> list[tuple[str, dict[str, Any], dict[str, Tensor]]]:
+    """Each module's kind, configuration and weights, in order."""
     depth, width = config.num_hidden_layers, config.hidden_size
     states = pooled_hidden_states(pooler, depth)
     modules = []
@@ -161,19 +152,19 @@ def _modules_after_encoder(
         weights = torch.zeros(depth + 1 - states[0])
         weights[[state - states[0] for state in states]] = 1
         averaging = {"embedding_dimension": width, "layer_start": states[0], "num_hidden_layers": depth}
-        modules.append(_Module("WeightedLayerPooling", averaging, {"layer_weights": weights}))
+        modules.append(("WeightedLayerPooling", averaging, {"layer_weights": weights}))
     if pooler != "cls":
         mode = "cls" if pooler == "cls_before_pooler" else "mean"
         pooling = {"embedding_dimension": width, "pooling_mode": mode, "include_prompt": True}
-        modules.append(_Module("Pooling", pooling))
+        modules.append(("Pooling", pooling, {}))
     if projector is not None:
-        modules.append(_dense(projector, width))
+        modules.append(("Dense", *_dense(projector, width)))
     if normalize:
-        modules.append(_Module("Normalize", _EMBEDDING_TO_EMBEDDING))
+        modules.append(("Normalize", _EMBEDDING_TO_EMBEDDING, {}))
     return modules
 
 
-def _dense(projector: nn.Linear, width: int) -> _Module:
+def _dense(projector: nn.Linear, width: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if tuple(projector.weight.shape) != (projector.out_features, width):
         raise ValueError(
             f"The projector's weight has the shape {tuple(projector.weight.shape)}, but embeddings of {width} numbers "
@@ -187,4 +178,4 @@ def _dense(projector: nn.Linear, width: int) -> _Module:
         "activation_function": "torch.nn.modules.linear.Identity",
     }
     weights = {f"linear.{name}": value.float().cpu() for name, value in projector.state_dict().items()}
-    return _Module("Dense", config | _EMBEDDING_TO_EMBEDDING, weights)
+    return config | _EMBEDDING_TO_EMBEDDING, weights

@@ -1,8 +1,7 @@
 """Runs of several stages, and the student that they end with."""
 
-from .callbacks import ScoreOnDev
 from .memory import bound_kernel_cache, release_memory
 from .plan import PlannedStage, plan_table
-from .publish import best_stage, publish, push_student
-from .run import StagedRun, StageResult
+from .results import StageResult, best_stage, publish, push_student
+from .run import ScoreOnDev, StagedRun
 from .stage import Stage

@@ -1,13 +1,16 @@
-"""The parts of a model that a stage trains or freezes, by name and from the top down."""
+"""The parts of a model that a stage trains or freezes: groups of parameters, and low-rank adapters beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from typing import Any
 
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
-from ...modeling import PROJECTOR, backbone, encoder_layers, layers_name, split_layer_name
+from ...modeling import PROJECTOR, attention_projections, backbone, encoder_layers, layers_name, split_layer_name
 
 HEAD, EMBEDDINGS, ENCODER = "head", "embeddings", "encoder"
 
@@ -85,22 +88,48 @@ def unfreezing_order(groups: Iterable[str], by: str) -> list[tuple[str, ...]]:
     groups = tuple(groups)
     encoder = resolve_groups([ENCODER], groups)
     above = [(name,) for name in groups if name not in encoder]
-    steps = [*above, encoder] if by == "encoder" else [*above, *((name,) for name in encoder)]
-    return [sum(steps[: index + 1], ()) for index in range(len(steps))]
+    return list(accumulate([*above, encoder] if by == "encoder" else [*above, *((name,) for name in encoder)]))
 
 
-def train_only(model: PreTrainedModel, names: Iterable[str], *, freeze_words: bool = False) -> None:
-    """Let some groups of parameters learn, and freeze all others.
+def trained_parameters(
+    model: PreTrainedModel, names: Iterable[str] | None, *, freeze_words: bool = False
+) -> list[nn.Parameter]:
+    """The parameters that learn where some groups are trained.
 
     Args:
         model: the student.
-        names: of groups, as `resolve_groups` takes them.
-        freeze_words: keep the table of word embeddings frozen even where `embeddings` are trained.
+        names: of groups, as `resolve_groups` takes them; None for all.
+        freeze_words: leave the table of word embeddings out even where `embeddings` are trained.
     """
     groups = parameter_groups(model)
-    trained = resolve_groups(names, groups)
-    for name, parameters in groups.items():
-        for parameter in parameters:
-            parameter.requires_grad_(name in trained)
-    if freeze_words:
-        model.get_input_embeddings().weight.requires_grad_(False)
+    words = model.get_input_embeddings().weight if freeze_words else None
+    chosen = groups if names is None else resolve_groups(names, groups)
+    return [parameter for name in chosen for parameter in groups[name] if parameter is not words]
+
+
+def train_only(model: PreTrainedModel, names: Iterable[str] | None, *, freeze_words: bool = False) -> None:
+    """Let the parameters that `trained_parameters` names learn, and freeze all others."""
+    learning = set(map(id, trained_parameters(model, names, freeze_words=freeze_words)))
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in learning)
+
+
+def add_lora(model: PreTrainedModel, settings: Mapping[str, Any]) -> PeftModel:
+    """Put low-rank adapters (Hu et al. 2021, arXiv:2106.09685) into a model, in place; they and the head learn.
+
+    Args:
+        model: an encoder with a new head.
+        settings: of `peft.LoraConfig`. Unless `target_modules` says otherwise, queries and values get adapters, as in
+            the paper.
+
+    Returns:
+        The wrapped model; `merge_and_unload()` makes the stock one of it again.
+    """
+    maps = attention_projections(encoder_layers(model)[0])
+    targets = [maps[role] for role in ("query", "value", "fused") if role in maps]
+    names = {name.rsplit(".", 1)[-1] for name, module in encoder_layers(model)[0].named_modules() if module in targets}
+    head = parameter_groups(model)[HEAD]
+    adapted = get_peft_model(model, LoraConfig(**{"target_modules": sorted(names)} | dict(settings)))
+    for parameter in head:
+        parameter.requires_grad_(True)
+    return adapted

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
-
-from datasets import Dataset
-from torch import nn
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from ...data import fingerprint_model, fingerprint_rows, fingerprint_source
+from ...modeling import parameter_count
 from ..saving import last_complete_checkpoint
-from ..teachers import TeacherSource
-from .groups import parameter_groups, resolve_groups
+from .groups import parameter_groups, trained_parameters
 from .stage import Stage, unfold
+
+if TYPE_CHECKING:
+    from .run import StagedRun
 
 RESULT_FILE = "stage.json"
 
@@ -62,52 +61,26 @@ class PlannedStage:
         return "interrupted" if last_complete_checkpoint(self.folder) else "to do"
 
 
-@dataclass(frozen=True)
-class Materials:
-    """What all stages work with.
-
-    Attributes:
-        student: before the first stage. A table of word embeddings that is frozen there never learns.
-        teacher: as `DistillTrainer` takes it; None where there are only labels to learn from.
-        assistant: who teaches in the stages that say so, in the student's own tokens; or None.
-        data: name -> tokenised rows.
-        eval_dataset: tokenised development rows.
-        arguments: of every stage's trainer; a stage's own win.
-    """
-
-    student: PreTrainedModel
-    teacher: TeacherSource | Sequence[TeacherSource] | None
-    assistant: TeacherSource | None
-    data: Mapping[str, Dataset]
-    eval_dataset: Dataset | None
-    arguments: Mapping[str, Any]
-
-    @property
-    def freeze_words(self) -> bool:
-        """Whether the table of word embeddings never learns, even where a stage trains its group."""
-        return not self.student.get_input_embeddings().weight.requires_grad
-
-
-def plan_stages(stages: Sequence[Stage], materials: Materials, folder: Path) -> list[PlannedStage]:
-    """Unfold stages, and give each its key and folder.
+def plan_stages(run: StagedRun) -> list[PlannedStage]:
+    """Unfold a run's stages, and give each its key and folder.
 
     Raises:
         ValueError: no stages, two of one name, data that isn't there, or groups of parameters that the student lacks.
     """
-    _check(stages, materials)
-    groups = parameter_groups(materials.student)
-    prints = {name: fingerprint_rows(dataset, *_COLUMNS) for name, dataset in materials.data.items()}
-    key, planned = _root_key(materials), []
-    assistant = fingerprint_source(materials.assistant)
-    for declared in stages:
-        rows = len(materials.data[declared.data])
-        for stage in unfold(declared, tuple(groups), rows):
+    _check(run)
+    groups, parameters = tuple(parameter_groups(run.student)), parameter_count(run.student)
+    prints = {name: fingerprint_rows(dataset, *_COLUMNS) for name, dataset in run.data.items()}
+    assistant = fingerprint_source(run.assistant)
+    key, planned = _root_key(run), []
+    for declared in run.stages:
+        rows = len(run.data[declared.data])
+        for stage in unfold(declared, groups, rows):
             taught_by = assistant if stage.teacher == "assistant" else None
-            key = _hash(key, _describe(stage, materials), prints[stage.data], taught_by)
-            place = folder / f"{len(planned) + 1:02d}-{stage.name}-{key[:8]}"
+            key = _hash(key, _describe(stage, run), prints[stage.data], taught_by)
+            folder = Path(run.folder) / f"{len(planned) + 1:02d}-{stage.name}-{key[:8]}"
             count = stage.chunk[1] - stage.chunk[0] if stage.chunk else rows
-            learning = None if stage.lora else _learning(stage, groups, materials)
-            planned.append(PlannedStage(stage, key, place, count, learning, sum(map(_size, groups.values()))))
+            trainable = None if stage.lora else _count_trainable(stage, run)
+            planned.append(PlannedStage(stage, key, folder, count, trainable, parameters))
     return planned
 
 
@@ -129,45 +102,37 @@ def plan_table(planned: Sequence[PlannedStage]) -> list[list[str]]:
     return [head, *body]
 
 
-def _check(stages: Sequence[Stage], materials: Materials) -> None:
-    names = [stage.name for stage in stages]
+def _check(run: StagedRun) -> None:
+    names = [stage.name for stage in run.stages]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"A run needs at least one stage, each with a name of its own, but the names are {names}.")
-    for stage in stages:
-        if stage.data not in materials.data:
+    for stage in run.stages:
+        if stage.data not in run.data:
             raise ValueError(
-                f"The stage {stage.name!r} trains on {stage.data!r}, but there are only {', '.join(materials.data)}."
+                f"The stage {stage.name!r} trains on {stage.data!r}, but there are only {', '.join(run.data)}."
             )
-        if stage.teacher == "assistant" and materials.assistant is None:
+        if stage.teacher == "assistant" and run.assistant is None:
             raise ValueError(f"The stage {stage.name!r} is taught by an assistant, but the run has none (assistant=).")
 
 
-def _root_key(materials: Materials) -> str:
+def _root_key(run: StagedRun) -> str:
     """Of what all stages depend on."""
-    teacher = materials.teacher
-    sources = teacher if isinstance(teacher, list | tuple) else [teacher]
-    dev = materials.eval_dataset and fingerprint_rows(materials.eval_dataset, *_COLUMNS)
-    return _hash(fingerprint_model(materials.student), [fingerprint_source(source) for source in sources], dev)
+    teachers = run.teacher if isinstance(run.teacher, list | tuple) else [run.teacher]
+    dev = run.eval_dataset and fingerprint_rows(run.eval_dataset, *_COLUMNS)
+    return _hash(fingerprint_model(run.student), [fingerprint_source(teacher) for teacher in teachers], dev)
 
 
-def _describe(stage: Stage, materials: Materials) -> dict[str, Any]:
-    told = {f.name: getattr(stage, f.name) for f in fields(Stage) if f.name != "unfolded_from"}
-    return told | {
+def _describe(stage: Stage, run: StagedRun) -> dict[str, Any]:
+    return {f.name: getattr(stage, f.name) for f in fields(Stage) if f.name != "unfolded_from"} | {
         "trainer": stage.trainer.__name__,
-        "arguments": {**materials.arguments, **stage.arguments},
-        "freeze_words": materials.freeze_words,
+        "arguments": run.arguments_of(stage),
+        "freeze_words": run.freeze_words,
     }
 
 
-def _learning(stage: Stage, groups: Mapping[str, list[nn.Parameter]], materials: Materials) -> int:
-    chosen = groups if stage.trainable is None else resolve_groups(stage.trainable, groups)
-    words = materials.student.get_input_embeddings().weight
-    frozen = words.numel() if materials.freeze_words and any(words is p for n in chosen for p in groups[n]) else 0
-    return sum(_size(groups[name]) for name in chosen) - frozen
-
-
-def _size(parameters: Sequence[nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in parameters)
+def _count_trainable(stage: Stage, run: StagedRun) -> int:
+    learning = trained_parameters(run.student, stage.trainable, freeze_words=run.freeze_words)
+    return sum(parameter.numel() for parameter in learning)
 
 
 def _hash(*parts: Any) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,51 +15,40 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
-from ...data import write_json
 from ...modeling import add_projector, projected_classifier
 from ..distill_trainer import DistillTrainer
 from ..saving import last_complete_checkpoint
 from ..student_trainer import HEADS_FILE
 from ..teachers import TeacherSource
-from .adapters import add_lora
-from .callbacks import Score, ScoreOnDev
-from .groups import parameter_groups, train_only
+from .groups import add_lora, train_only
 from .memory import release_memory
-from .plan import RESULT_FILE, Materials, PlannedStage, plan_stages
+from .plan import PlannedStage, plan_stages
+from .results import StageResult
 from .stage import Stage
 
+Score = Callable[[PreTrainedModel], Mapping[str, float]]
 
-@dataclass(frozen=True)
-class StageResult:
-    """What a stage came to.
 
-    Attributes:
-        name: the stage's.
-        folder: holds the student as a stock folder.
-        scores: of the student on development data when the stage had ended.
-        steps: that it took.
-        log_history: the trainer's log.
-        card: the facts of its model card (see `CardFacts`).
+class ScoreOnDev(TrainerCallback):
+    """Adds scores on development data to every evaluation, by which the best model may be selected.
+
+    Args:
+        score: names scores of a student; they are reported as `eval_<name>`.
     """
 
-    name: str
-    folder: Path
-    scores: Mapping[str, float]
-    steps: int
-    log_history: Sequence[Mapping[str, Any]]
-    card: Mapping[str, Any]
+    def __init__(self, score: Score):
+        self.score = score
 
-    @classmethod
-    def read(cls, folder: Path) -> StageResult:
-        """Read what a finished stage has left in its folder."""
-        found = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-        return cls(**found["result"] | {"folder": folder})
-
-    def write(self, key: str) -> None:
-        """Leave it in its folder: from now on the stage is finished."""
-        write_json(self.folder / RESULT_FILE, {"key": key, "result": asdict(self) | {"folder": None}})
+    def on_evaluate(self, args, state, control, metrics, model, **kwargs):
+        """Score the student as it stands."""
+        scores = {f"eval_{name}": value for name, value in self.score(model.student).items()}
+        metrics |= scores
+        if state.is_world_process_zero:
+            told = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            print(f"Step {state.global_step}: {told}")
 
 
+@dataclass(frozen=True, eq=False)
 class StagedRun:
     """A student and the stages that it goes through.
 
@@ -86,31 +74,33 @@ class StagedRun:
         ValueError: see `plan_stages`.
     """
 
-    def __init__(
-        self,
-        stages: Sequence[Stage],
-        student: PreTrainedModel,
-        teacher: TeacherSource | Sequence[TeacherSource] | None = None,
-        *,
-        folder: str | Path,
-        data: Mapping[str, datasets.Dataset],
-        assistant: TeacherSource | None = None,
-        eval_dataset: datasets.Dataset | None = None,
-        processing_class: PreTrainedTokenizerBase,
-        teacher_processing_class: PreTrainedTokenizerBase | None = None,
-        arguments: Mapping[str, Any] | None = None,
-        score: Score | None = None,
-        callbacks: Sequence[TrainerCallback] = (),
-    ):
-        self.materials = Materials(student, teacher, assistant, data, eval_dataset, arguments or {})
-        self.stages, self.folder = list(stages), Path(folder)
-        self.tokenizers = {"processing_class": processing_class, "teacher_processing_class": teacher_processing_class}
-        self.score, self.callbacks = score, list(callbacks)
+    stages: Sequence[Stage]
+    student: PreTrainedModel
+    teacher: TeacherSource | Sequence[TeacherSource] | None = None
+    _: KW_ONLY
+    folder: str | Path
+    data: Mapping[str, datasets.Dataset]
+    assistant: TeacherSource | None = None
+    eval_dataset: datasets.Dataset | None = None
+    processing_class: PreTrainedTokenizerBase
+    teacher_processing_class: PreTrainedTokenizerBase | None = None
+    arguments: Mapping[str, Any] | None = None
+    score: Score | None = None
+    callbacks: Sequence[TrainerCallback] = ()
 
     @cached_property
     def plan(self) -> list[PlannedStage]:
         """What will be run, in order."""
-        return plan_stages(self.stages, self.materials, self.folder)
+        return plan_stages(self)
+
+    @property
+    def freeze_words(self) -> bool:
+        """Whether the table of word embeddings never learns, even where a stage trains its group."""
+        return not self.student.get_input_embeddings().weight.requires_grad
+
+    def arguments_of(self, stage: Stage) -> dict[str, Any]:
+        """The arguments of a stage's trainer: the stage's own beside the run's."""
+        return {**(self.arguments or {}), **stage.arguments}
 
     def run(self) -> list[StageResult]:
         """Run what isn't finished yet.
@@ -161,51 +151,47 @@ class StagedRun:
 
     def _trainer(self, planned: PlannedStage, student: PreTrainedModel) -> DistillTrainer:
         stage = planned.stage
-        settings = {"report_to": [], **self.materials.arguments, **stage.arguments}
+        settings = {"report_to": [], **self.arguments_of(stage)}
         if settings.get("attention_weight"):
             student.set_attn_implementation("eager")
         if stage.cache_teacher:
             settings["teacher_cache"] = str(self._caches / stage.cache_name)
         args = stage.trainer.arguments_class(output_dir=str(planned.folder), **settings)
-        rows = self.materials.data[stage.data]
+        rows = self.data[stage.data]
         train_dataset = rows.select(range(*stage.chunk)) if stage.chunk else rows
-        eval_dataset = self.materials.eval_dataset if args.do_eval else None
-        teacher, tokenizers = self.materials.teacher, self.tokenizers
+        eval_dataset = self.eval_dataset if args.do_eval else None
+        teacher, teacher_tokenizer = self.teacher, self.teacher_processing_class
         if stage.teacher == "assistant":
-            teacher, tokenizers = self.materials.assistant, tokenizers | {"teacher_processing_class": None}
+            teacher, teacher_tokenizer = self.assistant, None
             train_dataset, eval_dataset = _students_alone(train_dataset), eval_dataset and _students_alone(eval_dataset)
+        # Early stopping reads what the score adds, so it comes behind it.
+        score = [ScoreOnDev(self.score)] if self.score else []
+        stop = [EarlyStoppingCallback(stage.patience)] if stage.patience else []
         return stage.trainer(
             student,
             teacher,
             args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            callbacks=self._callbacks(stage),
-            **tokenizers,
+            callbacks=[*self.callbacks, *score, *stop],
+            processing_class=self.processing_class,
+            teacher_processing_class=teacher_tokenizer,
         )
-
-    def _callbacks(self, stage: Stage) -> list[TrainerCallback]:
-        # Early stopping reads what the score adds, so it comes behind it.
-        score = [ScoreOnDev(self.score)] if self.score else []
-        stop = [EarlyStoppingCallback(stage.patience)] if stage.patience else []
-        return [*self.callbacks, *score, *stop]
 
     def _freeze(self, student: PreTrainedModel, stage: Stage) -> PeftModel | None:
         """Freeze what doesn't learn; returns the student wrapped in adapters, if there are any."""
         if stage.lora is not None:
-            set_seed({**self.materials.arguments, **stage.arguments}.get("seed", 42))
+            set_seed(self.arguments_of(stage).get("seed", 42))
             return add_lora(student, stage.lora)
-        names = parameter_groups(student) if stage.trainable is None else stage.trainable
-        train_only(student, names, freeze_words=self.materials.freeze_words)
+        train_only(student, stage.trainable, freeze_words=self.freeze_words)
         return None
 
     def _student_after(self, folder: Path | None) -> PreTrainedModel:
         """The student as a stage has left it; always read from its files, as a run that was interrupted must."""
-        start = self.materials.student
         if folder is None:
-            return copy.deepcopy(start)
-        student = type(start).from_pretrained(folder, dtype=start.dtype)
-        if found := projected_classifier(start):
+            return copy.deepcopy(self.student)
+        student = type(self.student).from_pretrained(folder, dtype=self.student.dtype)
+        if found := projected_classifier(self.student):
             name, classifier = found
             add_projector(student, classifier.classifier.in_features)
             prefix = f"student.{name}."
@@ -216,7 +202,7 @@ class StagedRun:
 
     @property
     def _caches(self) -> Path:
-        return self.folder / "_teacher"
+        return Path(self.folder) / "_teacher"
 
 
 def _students_alone(rows: datasets.Dataset) -> datasets.Dataset:

@@ -18,7 +18,7 @@ class Stage:
         name: what logs and folders call it.
         arguments: of the trainer, by the names of its arguments class: objectives, epochs, learning rate...
         data: which of the datasets at hand it trains on.
-        trainable: the groups of parameters that learn (see `modeling.groups`); None for all. Frozen parts stay in eval
+        trainable: the groups of parameters that learn (see `parameter_groups`); None for all. Frozen parts stay in eval
             mode: what is not trained computes what it will compute when it is used.
         gradual_unfreezing: make one stage of this one for each group, each training one more, from the head down;
             with the encoder's layers and embeddings as one group (`"encoder"`, as XtremeDistilTransformers), or one by

@@ -1,19 +1,51 @@
-"""The student that a staged run ends with: chosen on development data, put where the user wants it, and on the Hub."""
+"""What stages come to: their results, the best student among them, put where the user wants it, and on the Hub."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
 
-from ...data import replace_files, write_text
-from ..saving import CardFacts, Size, render_card
-from ..student_trainer import CARD_FILE, PRIVATE_FILES
+from ...data import replace_files, write_json
+from ..saving import describe_stages, write_card
+from ..student_trainer import PRIVATE_FILES
 from .plan import RESULT_FILE
-from .run import StageResult
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage came to.
+
+    Attributes:
+        name: the stage's.
+        folder: holds the student as a stock folder.
+        scores: of the student on development data when the stage had ended.
+        steps: that it took.
+        log_history: the trainer's log.
+        card: the facts of its model card (see `CardFacts`).
+    """
+
+    name: str
+    folder: Path
+    scores: Mapping[str, float]
+    steps: int
+    log_history: Sequence[Mapping[str, Any]]
+    card: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> StageResult:
+        """Read what a finished stage has left in its folder."""
+        found = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        return cls(**found["result"] | {"folder": folder})
+
+    def write(self, key: str) -> None:
+        """Leave it in its folder: from now on the stage is finished."""
+        write_json(self.folder / RESULT_FILE, {"key": key, "result": asdict(self) | {"folder": None}})
 
 
 def best_stage(results: Sequence[StageResult]) -> StageResult:
@@ -32,34 +64,11 @@ def publish(stages: Sequence[StageResult], folder: str | Path, **facts: Any) -> 
     """
     best = best_stage(stages)
     private = shutil.ignore_patterns(*PRIVATE_FILES, RESULT_FILE, "checkpoint-*", "_*")
-    told = staged_facts(stages[: stages.index(best) + 1], str(folder)) | facts
+    went_through = [(stage.name, stage.card) for stage in stages[: stages.index(best) + 1]]
+    known = describe_stages(went_through, load_as=str(folder))
     with replace_files(folder) as staging:
         shutil.copytree(best.folder, staging, ignore=private, dirs_exist_ok=True)
-        write_text(staging / CARD_FILE, render_card(CardFacts(**told)))
-
-
-def staged_facts(results: Sequence[StageResult], load_as: str) -> dict[str, Any]:
-    """The fields of `CardFacts` for a student that went through several stages.
-
-    Args:
-        results: of the stages it went through.
-        load_as: hub id or folder that it is loaded from.
-    """
-    last = dict(results[-1].card)
-    sizes = {name: Size(*last[name]) for name in ("size", "teacher_size") if last.get(name)}
-    named = {"name": Path(load_as).name, "load_as": load_as}
-    if len(results) == 1:
-        return last | sizes | named
-    return (
-        last
-        | sizes
-        | named
-        | {
-            "objectives": _by_stage(results, "objectives"),
-            "data": _by_stage(results, "data"),
-            "citations": tuple(dict.fromkeys(entry for result in results for entry in result.card["citations"])),
-        }
-    )
+        write_card(staging, replace(known, **facts))
 
 
 def push_student(folder: str | Path, repo_id: str) -> str:
@@ -79,7 +88,3 @@ def push_student(folder: str | Path, repo_id: str) -> str:
         repo_id=repo_id, folder_path=folder, commit_message="A student distilled by retort", ignore_patterns=private
     )
     return commit.commit_url
-
-
-def _by_stage(results: Sequence[StageResult], field: str) -> dict[str, Any]:
-    return {f"{result.name}: {name}": value for result in results for name, value in result.card[field].items()}
