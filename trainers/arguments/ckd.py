@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+from transformers.hf_argparser import HfArg
 
 from .contrastive import ContrastiveTrainingArguments
 
@@ -15,34 +17,26 @@ class CKDTrainingArguments(ContrastiveTrainingArguments):
     As published: `embedding_weight` with `embedding_loss="mse"` beside it, or without.
     """
 
-    both_directions: bool = field(
-        default=False,
-        metadata={"help": "Take the mean with InfoNCE from the teacher to the student. Embeds every text twice."},
+    both_directions: bool = HfArg(
+        default=False, help="Take the mean with InfoNCE from the teacher to the student. Embeds every text twice."
     )
-    student_negatives: bool = field(
-        default=False,
-        metadata={"help": "Make the student's own embeddings of other texts negatives, too. Embeds every text twice."},
+    student_negatives: bool = HfArg(
+        default=False, help="Make the student's own embeddings of other texts negatives, too. Embeds every text twice."
     )
-    queue_size: int | None = field(
+    queue_size: int | None = HfArg(
         default=None,
-        metadata={
-            "help": "Teacher embeddings of past steps that are kept as further negatives. Default: 65,536, or as many "
-            "as there are training rows if those are fewer. 0 for none."
-        },
+        help="Teacher embeddings of past steps that are kept as further negatives. Default: 65,536, or as many "
+        "as there are training rows if those are fewer. 0 for none.",
     )
-    queue_dtype: Literal["auto", "float32", "float16", "bfloat16"] = field(
+    queue_dtype: Literal["auto", "float32", "float16", "bfloat16"] = HfArg(
         default="auto",
-        metadata={
-            "help": "Number format in which the queue is kept, and in which anchors are compared with it. 'auto': "
-            "bfloat16 under --bf16, float16 under --fp16, else float32."
-        },
+        help="Number format in which the queue is kept, and in which anchors are compared with it. 'auto': "
+        "bfloat16 under --bf16, float16 under --fp16, else float32.",
     )
-    fill_queue: bool = field(
+    fill_queue: bool = HfArg(
         default=False,
-        metadata={
-            "help": "Fill the queue before the first step, with the teacher's embeddings of training rows, from "
-            "--teacher_cache if there is one. Default: it starts empty."
-        },
+        help="Fill the queue before the first step, with the teacher's embeddings of training rows, from "
+        "--teacher_cache if there is one. Default: it starts empty.",
     )
 
     def __post_init__(self):

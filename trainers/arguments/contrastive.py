@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from transformers.hf_argparser import HfArg
 
 from .distill import DistillTrainingArguments
 
@@ -11,16 +13,10 @@ from .distill import DistillTrainingArguments
 class ContrastiveTrainingArguments(DistillTrainingArguments):
     """`DistillTrainingArguments` with a contrastive objective. Any other can be added by its weight."""
 
-    contrastive_weight: float = field(
-        default=1.0,
-        metadata={"help": "Weight of the contrastive objective (InfoNCE)."},
-    )
-    contrastive_temperature: float = field(
-        default=0.05, metadata={"help": "tau of the contrastive objective; divides the cosines."}
-    )
-    learn_temperature: bool = field(
-        default=False,
-        metadata={"help": "Learn tau, starting from --contrastive_temperature; it never goes below 0.01."},
+    contrastive_weight: float = HfArg(default=1.0, help="Weight of the contrastive objective (InfoNCE).")
+    contrastive_temperature: float = HfArg(default=0.05, help="tau of the contrastive objective; divides the cosines.")
+    learn_temperature: bool = HfArg(
+        default=False, help="Learn tau, starting from --contrastive_temperature; it never goes below 0.01."
     )
 
     def __post_init__(self):
