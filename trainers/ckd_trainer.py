@@ -71,50 +71,45 @@ class CKDTrainer(WholeStepTrainer):
 
     # --- The keys -----------------------------------------------------------------------------------------------------
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Fetch the micro-batches of one optimizer step, and run the teacher on all of them: their keys are shared."""
-        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.contrast is None or not batches:
-            return batches, counts
-        keys = [unit(output) for output in self.run_teacher(batches)]
-        ids = [text_ids(batch) for batch in batches]
-        step = self.accelerator.gather((torch.cat(keys), torch.cat(ids)))  # in the order of the ranks
+    def references(self, batch) -> tuple[Tensor, Tensor]:
+        """The teacher's keys of a batch, `[rows, features]`, and the ids of their texts."""
+        return unit(self.run_teacher(batch)), text_ids(batch)
+
+    def compared_with(self, own, step=None) -> Candidates:
+        """The keys of the whole step and those of past steps; in evaluation, a batch's own."""
+        if step is None:
+            return Candidates(*own, own)
         if len(step[0]) < 2 and self.queue is None:
             raise ValueError(
                 "A step of a single sentence has no negatives. Raise per_device_train_batch_size, or leave out "
                 "queue_size=0."
             )
         past = (self.queue.keys, self.queue.ids) if self.queue is not None and len(self.queue) else None
-        for batch, own, its_ids in zip(batches, keys, ids, strict=True):
-            batch["candidates"] = Candidates(own, its_ids, step, past)
-        batches[-1]["new_keys"] = step
-        if self.contrast.compares_students:
-            everyone = Candidates(*step, step, past)
-            self.let_meet(batches, lambda embeddings: self.contrast.values(embeddings, everyone))
+        return Candidates(*own, step, past)
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Fetch the micro-batches of one optimizer step, the last of which holds the step's keys for the queue."""
+        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.contrast is not None and batches:
+            batches[-1]["new_keys"] = batches[-1]["references"].step
         return batches, counts
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        """Forward and backward; behind the last micro-batch of a step its keys go into the queue."""
+        """Forward and backward; after the last micro-batch of a step, its keys go into the queue."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.queue is not None and "new_keys" in inputs:
             self.queue.push(*inputs["new_keys"])
         return loss
 
-    # --- The loss and what tells of a collapse ------------------------------------------------------------------------
+    # --- The log ------------------------------------------------------------------------------------------------------
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """As `DistillTrainer`; in evaluation, a batch's own keys are its candidates."""
-        if self.contrast is not None and "candidates" not in inputs:
-            (output,), ids = self.run_teacher([inputs]), text_ids(inputs)
-            keys = unit(output)
-            inputs["candidates"] = Candidates(keys, ids, (keys, ids))
-        loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
+    def measure_outputs(self, outputs, batch) -> None:
+        """Log how the student's embeddings spread, and the teacher's."""
         if self.contrast is not None:
-            theirs = inputs["candidates"].positives
-            self.measure_spread(self.contrast.embeddings(ours, inputs), theirs)
+            theirs = batch["references"].positives
+            self.measure_spread(self.contrast.embeddings(outputs, batch), theirs)
             if len(theirs) > 2:
                 self.measure("teacher_cosine_spread", off_diagonal(theirs).std(), 1)
-        return (loss, ours) if return_outputs else loss
 
     def log(self, logs, start_time=None) -> None:
         """Log, and warn of a student to which all sentences are becoming alike."""

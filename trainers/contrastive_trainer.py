@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from ..collators import GroupCollator, text_ids
 from .arguments import ContrastiveTrainingArguments
@@ -43,25 +43,18 @@ class ContrastiveTrainer(WholeStepTrainer):
         """That of `DistillTrainer`, for groups."""
         return GroupCollator(super().build_collator(*arguments))
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Fetch the micro-batches of one optimizer step, whose groups are to meet."""
-        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.contrast is None or not batches:
-            return batches, counts
-        for batch in batches:
-            batch["group_ids"] = text_ids(batch)[batch["groups"]]
-        everyone = self.accelerator.gather(torch.cat([batch["group_ids"] for batch in batches]))
-        if everyone.shape[0] == 1 and everyone.shape[1] == 2:
-            raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
-        self.let_meet(batches, lambda embeddings: self.contrast.values(embeddings, everyone))
-        return batches, counts
+    def references(self, batch) -> Tensor:
+        """The ids of the texts of each group, `[groups, members]`."""
+        return text_ids(batch)[batch["groups"]]
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """As `DistillTrainer`; in evaluation, the groups of a batch are compared with one another."""
-        if self.contrast is not None and "group_ids" not in inputs:
-            inputs = inputs | {"group_ids": text_ids(inputs)[inputs["groups"]]}
-        loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
+    def compared_with(self, own, step=None) -> Tensor:
+        """The groups of the whole step, which must be more than a single pair."""
+        if step is not None and step.shape == (1, 2):
+            raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
+        return own
+
+    def measure_outputs(self, outputs, batch) -> None:
+        """Log how near anchors are to their positives, and how they spread."""
         if self.contrast is not None:
-            groups = self.contrast.embeddings(ours, inputs)
+            groups = self.contrast.embeddings(outputs, batch)
             self.measure_spread(groups[:, 0], groups[:, 1])
-        return (loss, ours) if return_outputs else loss

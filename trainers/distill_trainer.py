@@ -205,6 +205,7 @@ class DistillTrainer(StudentTrainer):
                 # DDP and ZeRO average gradients over the ranks, but this is a rank's share of one sum.
                 share = self.args.world_size / num_items_in_batch[index].clamp_min(1)
                 loss = loss + objective.weight * total * share
+        self.measure_outputs(ours, inputs)
         return (loss, ours) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -229,6 +230,9 @@ class DistillTrainer(StudentTrainer):
     def measure_objective(self, objective: Objective, total: Tensor, count: int, batch: Batch) -> None:
         """Put an objective's values for a batch, `count` of them whose sum is `total`, into what is logged."""
         self.measure(f"loss_{objective.name}", total, count)
+
+    def measure_outputs(self, outputs: EncoderOutput, batch: Batch) -> None:
+        """Put what is worth knowing of the student's outputs for a batch into what is logged."""
 
     def measure(self, name: str, total: Tensor, count: int | Tensor) -> None:
         """Put `count` values, whose sum is `total`, into the mean that is logged under a name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from ..collators import DistillationCollator, GroupCollator, PairCollator
 from .arguments import MCLTrainingArguments
@@ -58,20 +58,11 @@ class MCLTrainer(WholeStepTrainer):
         texts = GroupCollator(DistillationCollator(alike.student))
         return PairCollator(texts, DistillationCollator(alike.teacher or alike.student))
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Fetch the micro-batches of one optimizer step, whose pairs are to meet."""
-        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.contrast is not None and batches:
-            made = [output.embedding for output in self.run_teacher(batches)]
-            everyone = self.accelerator.gather(torch.cat(made))
-            self.let_meet(batches, lambda embeddings: self.contrast.values(embeddings, everyone))
-        return batches, counts
+    def references(self, batch) -> Tensor:
+        """The teacher's embeddings of the sentences, `[pairs, features]`."""
+        return self.run_teacher(batch).embedding
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """As `DistillTrainer`; in evaluation, the pairs of a batch are compared with one another."""
-        if self.contrast is not None and "teacher_made" not in inputs:
-            self.run_teacher([inputs])
-        loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
-        sources, targets = ours.embedding.float()[inputs["groups"]].unbind(1)
+    def measure_outputs(self, outputs, batch) -> None:
+        """Log how near sentences are to their translations, and how they spread."""
+        sources, targets = outputs.embedding.float()[batch["groups"]].unbind(1)
         self.measure_spread(sources, targets)
-        return (loss, ours) if return_outputs else loss

@@ -7,12 +7,12 @@ from .contrastive import (
     ContrastiveObjective,
     GroupContrastObjective,
     InfoNCEObjective,
+    SimilarityAcrossObjective,
     TeacherContrastObjective,
 )
-from .embeddings import PooledObjective
+from .embeddings import PooledObjective, SourceObjective, TargetObjective
 from .layer_maps import layer_pairs
 from .layers import AttentionObjective, RelationObjective
 from .plan import Dimensions, build_objectives, check_pairs, check_widths
 from .token_contrast import TokenContrastObjective
-from .translations import SimilarityAcrossObjective, SourceObjective, TargetObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective

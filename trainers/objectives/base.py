@@ -1,4 +1,4 @@
-"""What every objective tells, and the distances that several of them measure."""
+"""What every objective tells, and what several of them share."""
 
 from __future__ import annotations
 
@@ -45,3 +45,20 @@ class Objective(ABC):
 def distance(loss: str) -> Callable[[Tensor, Tensor], Tensor]:
     """The function that a `..._loss` argument names."""
     return losses.cosine_distance if loss == "cosine" else losses.mean_squared_error
+
+
+def projectors(student_size: int, teacher_size: int, *names: str) -> dict[str, nn.Module]:
+    """A head of each name that maps the student's vectors into the teacher's width; none where the widths agree."""
+    return {} if student_size == teacher_size else {name: nn.Linear(student_size, teacher_size) for name in names}
+
+
+def aligned_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Pair token vectors: of the same tokens, or of those that two tokenizers have for the same text."""
+    if "alignment" not in batch:
+        return student, teacher
+    return batch["alignment"].of_student(student), batch["alignment"].of_teacher(teacher)
+
+
+def pair_count(batch: Batch) -> int:
+    """How many pairs `aligned_tokens` gives."""
+    return len(batch["alignment"]) if "alignment" in batch else batch["layout"].tokens

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from torch import nn
+from torch import Tensor
 
 from ...modeling import losses
-from ...modeling.encoding import OutputRequest
-from .base import Objective, distance
+from ...modeling.encoding import EncoderOutput, OutputRequest
+from .base import Objective, distance, projectors
+
+
+def embedding_of(student: EncoderOutput) -> Tensor:
+    """The student's embeddings, projected if they are."""
+    return student.projected.get("embedding", student.embedding)
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,33 @@ class EmbeddingObjective(PooledObjective):
     teacher_size: int
 
     def heads(self):
-        if self.student_size == self.teacher_size:
-            return {}
-        return {"embedding": nn.Linear(self.student_size, self.teacher_size)}
+        return projectors(self.student_size, self.teacher_size, "embedding")
 
     def __call__(self, student, teacher, batch):
-        return distance(self.loss)(student.projected.get("embedding", student.embedding), teacher.embedding)
+        return distance(self.loss)(embedding_of(student), teacher.embedding)
+
+
+@dataclass(frozen=True)
+class SourceObjective(EmbeddingObjective):
+    """Distance of the student's embedding of a sentence from the teacher's (Reimers & Gurevych 2020,
+    arXiv:2004.09813, eq. 1)."""
+
+    name = "source"
+    member: ClassVar[int] = 0  # of a sentence and its translation
+
+    def count(self, batch):
+        return len(batch["groups"])
+
+    def __call__(self, student, teacher, batch):
+        return distance(self.loss)(embedding_of(student)[batch["groups"][:, self.member]], teacher.embedding)
+
+
+@dataclass(frozen=True)
+class TargetObjective(SourceObjective):
+    """Distance of the student's embedding of a translation from the teacher's of the sentence."""
+
+    name = "target"
+    member = 1
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
@@ -22,7 +23,7 @@ class Dimensions:
         depth: number of layers.
         hidden_size: width of hidden states.
         attention_heads: heads of each layer.
-        labels: names of the task head's classes by id; None for a model without such a head.
+        labels: names of the task head's classes by id.
         vocab_size: rows of the embedding matrix.
     """
 
@@ -84,8 +85,8 @@ def build_objectives(
         made.append(FeatureObjective(args.features_weight, args.hidden_loss, row_wise, *sizes))
     if args.attention_weight:
         check_pairs(args, "attention_weight")
-        maps = tuple((s - 1, tuple(t - 1 for t in group)) for s, group in pairs if s > 0 and min(group) > 0)
-        made.append(AttentionObjective(args.attention_weight, args.attention_loss, maps))
+        with_maps = [(s, group) for s, group in pairs if s > 0 and min(group) > 0]
+        made.append(AttentionObjective(args.attention_weight, _layers(with_maps), args.attention_loss))
     if args.relation_weight:
         made.append(_relation_objective(args, student, teacher))
     if args.label_weight:
@@ -161,5 +162,9 @@ def _relation_objective(args: DistillTrainingArguments, student: Dimensions, tea
         raise ValueError(
             f"relation_map={args.relation_map!r} must pair single layers counted from 1: 'last' or e.g. '3:10'."
         )
-    layers = tuple((ours - 1, group[0] - 1) for ours, group in pairs)
-    return RelationObjective(args.relation_weight, layers, args.relation_heads)
+    return RelationObjective(args.relation_weight, _layers(pairs), args.relation_heads)
+
+
+def _layers(pairs: Iterable[tuple[int, tuple[int, ...]]]) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """Pairs of hidden states, as pairs of the layers that they come out of."""
+    return tuple((ours - 1, tuple(theirs - 1 for theirs in group)) for ours, group in pairs)

@@ -11,7 +11,6 @@ from ...collators import Batch, fractions, mixed
 from ...modeling.encoding import TokenLayout
 from ...modeling.losses import LearnedCurvature, draw_negatives, ignored_candidates, token_contrast
 from .layers import LayerPairsObjective
-from .pairing import pair_count
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,6 @@ class TokenContrastObjective(LayerPairsObjective):
     def heads(self):
         learnt = {"curvature": LearnedCurvature(self.curvature)} if self.learn_curvature else {}
         return super().heads() | learnt
-
-    def count(self, batch):
-        return pair_count(batch)
 
     def __call__(self, student, teacher, batch):
         alignment = batch["alignment"]
