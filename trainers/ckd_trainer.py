@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..collators import as_batch, on_device, text_ids
+from ..collators import as_batch, text_ids
 from ..modeling.encoding import EncoderOutput
 from ..modeling.losses import KeyQueue
 from .arguments import CKDTrainingArguments
@@ -156,7 +157,8 @@ class CKDTrainer(WholeStepTrainer):
         chosen = torch.randperm(len(rows), generator=generator)[: self.queue.size]
         batches = chosen.split(self.args.per_device_eval_batch_size)
         for indices in tqdm(batches, "Filling the queue", unit="batch", disable=self.args.disable_tqdm):
-            batch = on_device(as_batch(self.data_collator(rows.select(indices.tolist()).to_list())), self.args.device)
+            batch = as_batch(self.data_collator(rows.select(indices.tolist()).to_list()))
+            batch = send_to_device(batch, self.args.device)
             self.queue.push(unit(self.teacher.outputs(batch)), text_ids(batch))
 
     def save_state(self, folder: Path) -> None:

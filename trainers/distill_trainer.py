@@ -20,16 +20,7 @@ from ..data.tokenization import same_tokenizer
 from ..modeling import DistillationModel, is_row_wise, projected_classifier
 from ..modeling.encoding import EncoderOutput, OutputRequest
 from .arguments import DistillTrainingArguments
-from .checks import (
-    check_alignment,
-    check_attention,
-    check_heads,
-    check_labels,
-    check_objectives,
-    check_run,
-    check_sharding,
-    check_teacher,
-)
+from .checks import check_objectives, check_run
 from .objectives import AttentionObjective, Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
 from .steps import RunningMeans
@@ -38,13 +29,12 @@ from .teachers import (
     PREFIX,
     CachedTeacher,
     LiveTeacher,
-    Teacher,
     TeacherSource,
     cache_teacher,
     common_dimensions,
     load_teacher,
     open_cache,
-    shard_over_ranks,
+    place_teacher,
     with_teacher_outputs,
 )
 
@@ -92,16 +82,22 @@ class DistillTrainer(StudentTrainer):
         sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         teachers = [load_teacher(source, model, args) for source in sources]
         self._sources = sources
+        dimensions = None
+        if teachers:
+            dimensions = common_dimensions(teachers)
+        elif args.teacher_cache:
+            dimensions = CachedTeacher(Path(args.teacher_cache) / "train").dimensions
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
-        dimensions = _teacher_dimensions(teachers, args)
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
-        check_objectives(self.objectives, args)
-        check_teacher(self.objectives, has_teacher=dimensions is not None)
-        check_sharding(self.objectives, args, model.config.num_hidden_layers)
-        check_heads(self.objectives, model, teachers)
-        check_labels(self.objectives, model, train_dataset)
-        check_attention(self.objectives, [model, *teachers])
-        check_alignment(self.objectives, model, teachers, train_dataset, same_tokens)
+        check_objectives(
+            self.objectives,
+            args,
+            model,
+            teachers,
+            train_dataset,
+            has_teacher=dimensions is not None,
+            same_tokens=same_tokens,
+        )
         if data_collator is None:
             data_collator = self.build_collator(
                 args, model, teachers, processing_class, None if same_tokens else teacher_processing_class
@@ -124,9 +120,12 @@ class DistillTrainer(StudentTrainer):
             processing_class=processing_class,
             **trainer_arguments,
         )
-        self.teacher = self._place_teacher(teachers)
-        if args.teacher_cache and self._teacher_request():
-            self._use_teacher_cache(Path(args.teacher_cache))
+        read = reduce(or_, (objective.teacher_request() for objective in self.objectives))
+        self.teacher: LiveTeacher | CachedTeacher | None = None
+        if teachers and read:
+            self.teacher = place_teacher(teachers, read, args, self.accelerator)
+        if args.teacher_cache and read:
+            self._use_teacher_cache(Path(args.teacher_cache), read)
         # What is logged, by whether the student is in training.
         self._means = {True: RunningMeans(), False: RunningMeans()}
 
@@ -259,28 +258,8 @@ class DistillTrainer(StudentTrainer):
 
     # --- The teacher --------------------------------------------------------------------------------------------------
 
-    def _place_teacher(self, teachers: list[PreTrainedModel]) -> Teacher | None:
-        request = self._teacher_request()
-        if not teachers or not request:
-            return None
-        if self.args.shard_teacher:
-            teachers = [shard_over_ranks(model, self.accelerator) for model in teachers]
-        else:
-            teachers = [model.to(self.args.device) for model in teachers]
-        return LiveTeacher(
-            teachers,
-            request,
-            weights=self.args.teacher_weights,
-            autocast=self.args.compute_dtype,
-            stop_early=not self.args.shard_teacher,
-        )
-
-    def _teacher_request(self) -> OutputRequest:
-        return reduce(or_, (objective.teacher_request() for objective in self.objectives))
-
-    def _use_teacher_cache(self, folder: Path) -> None:
+    def _use_teacher_cache(self, folder: Path, request: OutputRequest) -> None:
         """Put the cached outputs beside the rows of every dataset, computing first what is not there yet."""
-        request = self._teacher_request()
 
         def joined(dataset: datasets.Dataset, name: str) -> datasets.Dataset:
             if self.teacher is None:
@@ -309,7 +288,8 @@ class DistillTrainer(StudentTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         # The Trainer drops the columns that the model's forward does not name; ours takes whole batches.
         if self._signature_columns is None:
-            sets = [self.train_dataset, *_values(self.eval_dataset)]
+            evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+            sets = [self.train_dataset, *evaluated.values()]
             cached = {
                 name for rows in sets for name in getattr(rows, "column_names", None) or () if name.startswith(PREFIX)
             }
@@ -341,17 +321,6 @@ class DistillTrainer(StudentTrainer):
         )
 
 
-def _teacher_dimensions(teachers: list[PreTrainedModel], args: DistillTrainingArguments) -> Dimensions | None:
-    if teachers:
-        return common_dimensions(teachers)
-    cache = args.teacher_cache and Path(args.teacher_cache) / "train"
-    return CachedTeacher(cache).dimensions if cache else None
-
-
 def _in_order(tensor: Tensor | None, batch: Batch) -> Tensor | None:
     """Undo the sorting of a packed batch's rows."""
     return tensor if tensor is None or "order" not in batch else tensor[batch["order"].argsort()]
-
-
-def _values(dataset) -> list:
-    return list(dataset.values()) if isinstance(dataset, dict) else [dataset]
