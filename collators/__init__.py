@@ -4,5 +4,4 @@ from .batch import Batch, as_batch, fractions, mixed, text_ids
 from .distillation import DistillationCollator, View, collator_for, most_tokens
 from .groups import GroupCollator
 from .masking import EVALUATION, Filler, Masking, masking_chances
-from .pairs import PairCollator
 from .spans import SPAN_COLUMNS, SpanCollator

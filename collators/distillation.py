@@ -127,12 +127,7 @@ def collator_for(
 ) -> DistillationCollator:
     """A collator of packed batches where an architecture allows, which is made ready for them; else of padded ones.
 
-    Args:
-        student: the student.
-        teachers: of one kind; perhaps none.
-        tokenizer: the student's.
-        teacher_tokenizer: the teachers', where it differs.
-        packing: whether batches may be packed at all.
+    The teachers are of one kind, if there are any; `teacher_tokenizer` is theirs where it differs from the student's.
     """
     view = View.of(student, tokenizer, packed=packing and packs(student))
     if view.packed:

@@ -76,12 +76,7 @@ class Masking:
 
     def __call__(self, batch: Batch, epoch: int) -> Batch:
         """The batch with hidden tokens: `hidden` `[n]` are their places, `hidden_tokens` `[n]` what they were, and
-        `hidden_characters` how many characters they cover.
-
-        Args:
-            batch: as it was collated; it stays as it is.
-            epoch: other epochs, other draws.
-        """
+        `hidden_characters` how many characters they cover. Each epoch has draws of its own."""
         spans, layout = batch["spans"], batch["layout"]
         tokens = layout.flatten(batch["student"]["input_ids"])
         units = spans.words if self.whole_words else spans.places

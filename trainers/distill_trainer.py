@@ -150,12 +150,7 @@ class DistillTrainer(StudentTrainer):
         return collator_for(student, teachers, tokenizer, teacher_tokenizer, packing=allowed)
 
     def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
-        """A batch as it was collated, in the form that objectives read.
-
-        Args:
-            inputs: what the collator made.
-            training: rather than evaluation.
-        """
+        """What the collator made, in the form that objectives read, for training or for evaluation."""
         return as_batch(inputs)
 
     # --- The loss -----------------------------------------------------------------------------------------------------
@@ -184,12 +179,8 @@ class DistillTrainer(StudentTrainer):
     ) -> Tensor | tuple[Tensor, EncoderOutput]:
         """The weighted sum of all objectives.
 
-        Args:
-            model: the prepared `DistillationModel`.
-            inputs: a batch.
-            return_outputs: also return the student's outputs.
-            num_items_in_batch: `[objectives]`, counts over the whole optimizer step and all ranks; None in evaluation,
-                where each batch is averaged by itself.
+        `num_items_in_batch`, `[objectives]`, counts over the whole optimizer step and all ranks. It is None in
+        evaluation, where each batch is averaged by itself.
         """
         theirs = self.teacher_outputs(inputs)
         ours = model(inputs["student"], inputs["layout"])

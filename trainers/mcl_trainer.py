@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..collators import DistillationCollator, GroupCollator, PairCollator
+from ..collators import DistillationCollator, GroupCollator
 from .arguments import MCLTrainingArguments
 from .objectives import Objective, SimilarityAcrossObjective, SourceObjective, TargetObjective, check_widths
 from .whole_step_trainer import WholeStepTrainer
@@ -52,11 +52,11 @@ class MCLTrainer(WholeStepTrainer):
         """Similarities of sentences and translations."""
         return SimilarityAcrossObjective(args.mcl_weight, *args.poolers)
 
-    def build_collator(self, *arguments) -> PairCollator:
-        """That of `DistillTrainer`, for pairs."""
-        alike = super().build_collator(*arguments)
-        texts = GroupCollator(DistillationCollator(alike.student))
-        return PairCollator(texts, DistillationCollator(alike.teacher or alike.student))
+    def build_collator(self, *arguments) -> GroupCollator:
+        """That of `DistillTrainer`, for pairs of which the teacher reads the first."""
+        made = super().build_collator(*arguments)
+        sources = DistillationCollator(made.teacher or made.student)
+        return GroupCollator(DistillationCollator(made.student), sources)
 
     def references(self, batch) -> Tensor:
         """The teacher's embeddings of the sentences, `[pairs, features]`."""

@@ -240,8 +240,6 @@ class StudentTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, datasets.Dataset):
             return super()._get_train_sampler(train_dataset)
-        # transformers' own LengthGroupedSampler draws from the global generator and has no set_epoch: a run resumed in
-        # a later epoch would see the rows in another order.
         lengths = dataset["length"] if "length" in dataset.column_names else map(len, dataset["input_ids"])
         step = self.args.per_device_train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed

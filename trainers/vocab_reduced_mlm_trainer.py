@@ -70,7 +70,7 @@ class VocabReducedMLMTrainer(DistillTrainer):
         if args.mlm_weight:
             made.append(MaskedLMObjective(args.mlm_weight))
         if args.vocabulary_weight:
-            made.append(self._vocabulary_objective(args, student))
+            made.append(_vocabulary_objective(args, student.config.vocab_size, *self._tokenizers))
         if args.contrast_weight:
             made.append(_contrast_objective(args, Dimensions.of(student.config), teacher))
         return made
@@ -89,12 +89,6 @@ class VocabReducedMLMTrainer(DistillTrainer):
         super().measure_objective(objective, total, count, batch)
         if isinstance(objective, MaskedLMObjective):
             self.measure("bits_per_character", total / math.log(2), batch["hidden_characters"])
-
-    def _vocabulary_objective(self, args, student) -> VocabularyObjective:
-        vocabulary = _vocabulary_map(args, student.config.vocab_size, *self._tokenizers).to(args.device)
-        hidden_only = args.vocabulary_tokens == "hidden"
-        settings = args.temperature, args.piece_logits, hidden_only
-        return VocabularyObjective(args.vocabulary_weight, vocabulary, *settings)
 
     def _run_epoch(self, *, epoch: int, **arguments) -> None:
         self._epoch = epoch
@@ -144,8 +138,8 @@ def _token_counts(rows: datasets.Dataset, vocabulary: int) -> torch.Tensor:
     return counts
 
 
-def _vocabulary_map(args, size, tokenizer, teacher_tokenizer) -> VocabularyMap:
-    """What of the student's vocabulary answers to which of the teacher's tokens, special ones left out."""
+def _vocabulary_objective(args, size: int, tokenizer, teacher_tokenizer) -> VocabularyObjective:
+    """Divergence over the teacher's tokens, without special ones, that some of the student's `size` tokens spell."""
     if tokenizer is None or teacher_tokenizer is None:
         raise ValueError(
             "Two vocabularies are compared by their tokenizers. Pass the student's as processing_class=..., the "
@@ -153,5 +147,13 @@ def _vocabulary_map(args, size, tokenizer, teacher_tokenizer) -> VocabularyMap:
         )
     spelling = spell(teacher_tokenizer, tokenizer).without(teacher_tokenizer.all_special_ids)
     if args.vocabulary_loss == "reduce_map":
-        return VocabularyMap.of(spelling, size, args.map_logits)
-    return VocabularyMap.shared(spelling, size)
+        vocabulary = VocabularyMap.of(spelling, size, args.map_logits)
+    else:
+        vocabulary = VocabularyMap.shared(spelling, size)
+    return VocabularyObjective(
+        args.vocabulary_weight,
+        vocabulary.to(args.device),
+        args.temperature,
+        args.piece_logits,
+        hidden_only=args.vocabulary_tokens == "hidden",
+    )

@@ -95,11 +95,7 @@ def build_objectives(
 
 
 def check_widths(args: DistillTrainingArguments, student: int, teacher: int) -> None:
-    """Refuse vectors of different widths where no projector is allowed.
-
-    Raises:
-        ValueError: they differ, and it isn't.
-    """
+    """Raise a ValueError for vectors of different widths where no projector is allowed."""
     if args.projector == "none" and student != teacher:
         raise ValueError(
             f"The student's vectors have {student} features, the teacher's {teacher}, and projector='none' allows no "
@@ -109,11 +105,7 @@ def check_widths(args: DistillTrainingArguments, student: int, teacher: int) -> 
 
 
 def check_pairs(args: DistillTrainingArguments, objective: str) -> None:
-    """Refuse a mixture of layers where single ones are compared.
-
-    Raises:
-        ValueError: so it is.
-    """
+    """Raise a ValueError for a mixture of layers where single ones are compared."""
     if args.layer_map == "mix":
         raise ValueError(
             f"{objective} compares pairs of layers, but layer_map='mix' makes one average of all. Use 'top', "
