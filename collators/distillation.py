@@ -253,8 +253,7 @@ def _cached_outputs(rows: Sequence[Row], column: str, lengths: np.ndarray) -> Te
         `[rows, heads, width, width]`, zeros in the padding. Lists come out as float32, arrays as they are.
     """
     values = [row[column] for row in rows]
-    values = [v if isinstance(v, np.ndarray | Tensor) else np.asarray(v, dtype=np.float32) for v in values]
-    values = [np.asarray(value) for value in values]
+    values = [np.asarray(v, dtype=None if isinstance(v, np.ndarray | Tensor) else np.float32) for v in values]
     if values[0].ndim == 1:
         return torch.from_numpy(np.stack(values))
     if values[0].ndim == 2:

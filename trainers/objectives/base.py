@@ -16,18 +16,27 @@ from ...modeling.encoding import EncoderOutput, OutputRequest
 
 @dataclass(frozen=True)
 class Objective(ABC):
-    """One term of the loss."""
+    """One term of the loss.
+
+    Attributes:
+        name: of the values in the log, after `loss_`.
+        reads: the outputs that it reads of the student, and of the teacher too if it `reads_teacher`. Objectives whose
+            outputs depend on their settings have their own `student_request` and `teacher_request`.
+        weight: in the loss.
+    """
 
     name: ClassVar[str]
+    reads: ClassVar[OutputRequest]
+    reads_teacher: ClassVar[bool] = True
     weight: float
 
-    @abstractmethod
     def student_request(self) -> OutputRequest:
         """The student's outputs that this objective reads."""
+        return self.reads
 
     def teacher_request(self) -> OutputRequest:
         """The teacher's outputs that this objective reads."""
-        return self.student_request()
+        return self.student_request() if self.reads_teacher else OutputRequest()
 
     def heads(self) -> dict[str, nn.Module]:
         """Modules to be trained beside the student (see `DistillationModel`)."""

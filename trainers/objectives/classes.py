@@ -20,12 +20,10 @@ class LogitsObjective(Objective):
     """
 
     name = "logits"
+    reads = OutputRequest(logits=True)
     loss: str
     temperature: float
     row_wise: bool
-
-    def student_request(self):
-        return OutputRequest(logits=True)
 
     def count(self, batch):
         if self.row_wise:
@@ -56,13 +54,9 @@ class LabelObjective(Objective):
     """The task's own loss on labelled rows or tokens."""
 
     name = "labels"
+    reads = OutputRequest(logits=True)
+    reads_teacher = False
     row_wise: bool
-
-    def student_request(self):
-        return OutputRequest(logits=True)
-
-    def teacher_request(self):
-        return OutputRequest()
 
     def count(self, batch):
         return _known(self._labels(batch)).sum()
@@ -95,13 +89,11 @@ class FeatureObjective(Objective):
     """
 
     name = "features"
+    reads = OutputRequest(features=True)
     loss: str
     row_wise: bool
     student_size: int
     teacher_size: int
-
-    def student_request(self):
-        return OutputRequest(features=True)
 
     def heads(self):
         return projectors(self.student_size, self.teacher_size, "features")

@@ -12,20 +12,14 @@ from ...modeling.losses import vocabulary_cross_entropy, vocabulary_divergence
 from ...modeling.vocabularies import VocabularyMap
 from .base import Objective
 
-_OUTPUT_LAYER = OutputRequest(output_layer=True)  # with what it reads
-
 
 @dataclass(frozen=True)
 class MaskedLMObjective(Objective):
     """The tokens that `Masking` hid (Devlin et al. 2019, arXiv:1810.04805, section 3.1)."""
 
     name = "mlm"
-
-    def student_request(self):
-        return _OUTPUT_LAYER
-
-    def teacher_request(self):
-        return OutputRequest()
+    reads = OutputRequest(output_layer=True)
+    reads_teacher = False
 
     def count(self, batch):
         return len(batch["hidden"])
@@ -48,13 +42,11 @@ class VocabularyObjective(Objective):
     """
 
     name = "vocabulary"
+    reads = OutputRequest(output_layer=True)
     vocabulary: VocabularyMap
     temperature: float
     joint: str
     hidden_only: bool
-
-    def student_request(self):
-        return _OUTPUT_LAYER
 
     def count(self, batch):
         return len(batch["alignment"]) if not self.hidden_only else self._chosen(batch).sum()
