@@ -59,16 +59,8 @@ class CKDTrainer(WholeStepTrainer):
 
     def build_contrast(self, args, student, teacher) -> TeacherContrastObjective:
         """InfoNCE against the teacher."""
-        return TeacherContrastObjective(
-            args.contrastive_weight,
-            *args.poolers,
-            args.contrastive_temperature,
-            args.learn_temperature,
-            args.both_directions,
-            args.student_negatives,
-            student.config.hidden_size,
-            teacher.hidden_size,
-        )
+        sizes = student.config.hidden_size, teacher.hidden_size
+        return TeacherContrastObjective(args.contrastive_weight, *args.poolers, args, *sizes)
 
     # --- The keys -----------------------------------------------------------------------------------------------------
 

@@ -36,8 +36,7 @@ class ContrastiveTrainer(WholeStepTrainer):
 
     def build_contrast(self, args, student, teacher) -> GroupContrastObjective:
         """InfoNCE among the groups of a step."""
-        settings = args.contrastive_temperature, args.learn_temperature
-        return GroupContrastObjective(args.contrastive_weight, args.pooler, args.pooler, *settings)
+        return GroupContrastObjective(args.contrastive_weight, args.pooler, args.pooler, args)
 
     def build_collator(self, *arguments) -> GroupCollator:
         """That of `DistillTrainer`, for groups."""

@@ -188,7 +188,9 @@ class DistillTrainer(StudentTrainer):
         for index, objective in enumerate(self.objectives):
             values = objective(ours, theirs, inputs)
             total = values.sum()
-            self.measure_objective(objective, total, len(values), inputs)
+            self.measure(f"loss_{objective.name}", total, len(values))
+            for name, summed in objective.measures(total, inputs).items():
+                self.measure(name, *summed)
             if num_items_in_batch is None:
                 loss = loss + objective.weight * total / max(len(values), 1)
             else:
@@ -216,10 +218,6 @@ class DistillTrainer(StudentTrainer):
         return self.teacher.outputs(batch) if self.teacher else EncoderOutput()
 
     # --- The log ------------------------------------------------------------------------------------------------------
-
-    def measure_objective(self, objective: Objective, total: Tensor, count: int, batch: Batch) -> None:
-        """Put an objective's values for a batch, `count` of them whose sum is `total`, into what is logged."""
-        self.measure(f"loss_{objective.name}", total, count)
 
     def measure_outputs(self, outputs: EncoderOutput, batch: Batch) -> None:
         """Put what is worth knowing of the student's outputs for a batch into what is logged."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import datasets
@@ -84,12 +83,6 @@ class VocabReducedMLMTrainer(DistillTrainer):
         epoch = self._epoch if training else EVALUATION
         return self._masking[training](super().read_batch(inputs, training=training), epoch) | {"epoch": epoch}
 
-    def measure_objective(self, objective, total, count, batch) -> None:
-        """As `DistillTrainer`; of hidden tokens, also what each of their characters costs."""
-        super().measure_objective(objective, total, count, batch)
-        if isinstance(objective, MaskedLMObjective):
-            self.measure("bits_per_character", total / math.log(2), batch["hidden_characters"])
-
     def _run_epoch(self, *, epoch: int, **arguments) -> None:
         self._epoch = epoch
         super()._run_epoch(epoch=epoch, **arguments)
@@ -100,19 +93,8 @@ def _contrast_objective(args, student: Dimensions, teacher: Dimensions) -> Token
     sizes = student.hidden_size, teacher.hidden_size
     check_widths(args, *sizes)
     check_pairs(args, "contrast_weight")
-    return TokenContrastObjective(
-        args.contrast_weight,
-        tuple(layer_pairs(args.layer_map, student.depth, teacher.depth)),
-        *sizes,
-        negatives=args.negatives,
-        count_of_negatives=args.negative_count,
-        same_text=args.negatives_within == "text",
-        unaligned=args.unaligned_negatives,
-        temperature=args.contrast_temperature,
-        curvature=args.curvature if args.contrast_space == "hyperbolic" else None,
-        learn_curvature=args.contrast_space == "hyperbolic" and args.learn_curvature,
-        seed=args.seed,
-    )
+    pairs = tuple(layer_pairs(args.layer_map, student.depth, teacher.depth))
+    return TokenContrastObjective(args.contrast_weight, pairs, *sizes, args)
 
 
 def _even_masking(args, student, tokenizer, teacher_tokenizer) -> Masking:

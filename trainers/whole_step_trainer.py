@@ -110,7 +110,7 @@ class WholeStepTrainer(DistillTrainer):
             ours: `[rows, features]`, the student's embeddings; where a temperature is learnt, of length 1/tau.
             theirs: `[rows, features]`, what they are to come near to.
         """
-        if isinstance(self.contrast, InfoNCEObjective) and self.contrast.learn_temperature:
+        if isinstance(self.contrast, InfoNCEObjective) and self.args.learn_temperature:
             self.measure("scale", ours.norm(dim=-1).sum(), len(ours))
         ours, theirs = F.normalize(ours, dim=-1), F.normalize(theirs, dim=-1)
         self.measure("alignment", (ours - theirs).square().sum(), len(ours))

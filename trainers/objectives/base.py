@@ -50,6 +50,10 @@ class Objective(ABC):
     def __call__(self, student: EncoderOutput, teacher: EncoderOutput, batch: Batch) -> Tensor:
         """The loss of each row or token, `[count]`, float32."""
 
+    def measures(self, total: Tensor, batch: Batch) -> dict[str, tuple[Tensor, int | Tensor]]:
+        """Further means to be logged, as sums and counts by name; `total` is the sum of the loss over a batch."""
+        return {}
+
 
 def distance(loss: str) -> Callable[[Tensor, Tensor], Tensor]:
     """The function that a `..._loss` argument names."""

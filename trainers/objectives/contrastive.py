@@ -13,6 +13,7 @@ from ...collators import Batch
 from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputRequest
 from ...modeling.losses import LearnedScale, queue_log_sum_exp
+from ..arguments import CKDTrainingArguments, ContrastiveTrainingArguments
 from .base import projectors
 from .embeddings import PooledObjective, embedding_of
 
@@ -41,25 +42,21 @@ class ContrastiveObjective(PooledObjective):
 
 @dataclass(frozen=True)
 class InfoNCEObjective(ContrastiveObjective):
-    """Cross-entropy of one's own among many.
-
-    Attributes:
-        temperature: tau, divides the cosines; where it is learnt, at the start.
-        learn_temperature: whether it is a parameter.
-    """
+    """Cross-entropy of one's own among many. The temperature, and whether it is learnt, are among the arguments."""
 
     name = "contrastive"
-    temperature: float
-    learn_temperature: bool
+    args: ContrastiveTrainingArguments
 
     def heads(self) -> dict[str, nn.Module]:
-        return {"scaled_embedding": LearnedScale(1 / self.temperature)} if self.learn_temperature else {}
+        if not self.args.learn_temperature:
+            return {}
+        return {"scaled_embedding": LearnedScale(1 / self.args.contrastive_temperature)}
 
     def embeddings(self, student, batch):
         """The student's embeddings, projected if they are, of length 1/tau."""
-        if self.learn_temperature:
+        if self.args.learn_temperature:
             return student.projected["scaled_embedding"]
-        return F.normalize(embedding_of(student).float(), dim=-1) / self.temperature
+        return F.normalize(embedding_of(student).float(), dim=-1) / self.args.contrastive_temperature
 
 
 @dataclass(frozen=True)
@@ -81,15 +78,9 @@ class Candidates:
 
 @dataclass(frozen=True)
 class TeacherContrastObjective(InfoNCEObjective):
-    """InfoNCE from the student's embedding to the teacher's (Gao et al. 2021, DistilCSE, arXiv:2112.05638).
+    """InfoNCE from the student's embedding to the teacher's (Gao et al. 2021, DistilCSE, arXiv:2112.05638)."""
 
-    Attributes:
-        both_directions: take the mean with InfoNCE from the teacher's embedding to the student's.
-        student_negatives: the student's own embeddings of other texts are negatives, too.
-    """
-
-    both_directions: bool
-    student_negatives: bool
+    args: CKDTrainingArguments
     student_size: int
     teacher_size: int
 
@@ -98,16 +89,16 @@ class TeacherContrastObjective(InfoNCEObjective):
 
     @property
     def compares_students(self):
-        return self.both_directions or self.student_negatives
+        return self.args.both_directions or self.args.student_negatives
 
     def values(self, embeddings, references: Candidates):
         own_ids, (keys, ids) = references.ids, references.step
         negatives, same_text = [(keys, own_ids[:, None] == ids)], own_ids[:, None] == own_ids
-        if self.student_negatives:
+        if self.args.student_negatives:
             negatives.append((F.normalize(embeddings, dim=-1), same_text))
         past = references.past and queue_log_sum_exp(embeddings, own_ids, *references.past)
         values = losses.info_nce(embeddings, references.positives, negatives, past)
-        if not self.both_directions:
+        if not self.args.both_directions:
             return values
         return (values + losses.info_nce(references.positives, embeddings, [(embeddings, same_text)])) / 2
 

@@ -36,9 +36,14 @@ class PooledObjective(Objective):
 
 @dataclass(frozen=True)
 class EmbeddingObjective(PooledObjective):
-    """Distance of pooled embeddings (Reimers & Gurevych 2020, arXiv:2004.09813, for `"mse"`)."""
+    """Distance of pooled embeddings (Reimers & Gurevych 2020, arXiv:2004.09813, for `"mse"`).
+
+    Attributes:
+        member: which text of a group the teacher's embedding is compared with; None for rows of one text.
+    """
 
     name = "embedding"
+    member: ClassVar[int | None] = None
     loss: str
     student_size: int
     teacher_size: int
@@ -46,8 +51,14 @@ class EmbeddingObjective(PooledObjective):
     def heads(self):
         return projectors(self.student_size, self.teacher_size, "embedding")
 
+    def count(self, batch):
+        return super().count(batch) if self.member is None else len(batch["groups"])
+
     def __call__(self, student, teacher, batch):
-        return distance(self.loss)(embedding_of(student), teacher.embedding)
+        ours = embedding_of(student)
+        if self.member is not None:
+            ours = ours[batch["groups"][:, self.member]]
+        return distance(self.loss)(ours, teacher.embedding)
 
 
 @dataclass(frozen=True)
@@ -56,17 +67,11 @@ class SourceObjective(EmbeddingObjective):
     arXiv:2004.09813, eq. 1)."""
 
     name = "source"
-    member: ClassVar[int] = 0  # of a sentence and its translation
-
-    def count(self, batch):
-        return len(batch["groups"])
-
-    def __call__(self, student, teacher, batch):
-        return distance(self.loss)(embedding_of(student)[batch["groups"][:, self.member]], teacher.embedding)
+    member = 0
 
 
 @dataclass(frozen=True)
-class TargetObjective(SourceObjective):
+class TargetObjective(EmbeddingObjective):
     """Distance of the student's embedding of a translation from the teacher's of the sentence."""
 
     name = "target"

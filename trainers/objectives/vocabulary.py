@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -26,6 +27,9 @@ class MaskedLMObjective(Objective):
 
     def __call__(self, student, teacher, batch):
         return vocabulary_cross_entropy(student.features[batch["hidden"]], batch["hidden_tokens"], student.output_layer)
+
+    def measures(self, total, batch):
+        return {"bits_per_character": (total / math.log(2), batch["hidden_characters"])}
 
 
 @dataclass(frozen=True)
