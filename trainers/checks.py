@@ -15,7 +15,16 @@ from transformers import PreTrainedModel
 from ..modeling import backbone, is_row_wise
 from ..modeling.losses import IGNORED_LABEL
 from .arguments import DistillTrainingArguments
-from .objectives import AttentionObjective, LabelObjective, Objective, PooledObjective, RelationObjective
+from .objectives import (
+    AttentionObjective,
+    EmbeddingObjective,
+    FeatureObjective,
+    HiddenPairsObjective,
+    LabelObjective,
+    Objective,
+    PooledObjective,
+    RelationObjective,
+)
 
 
 def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
@@ -61,18 +70,15 @@ def check_objectives(
     """Refuse objectives that the models or the training rows do not serve.
 
     Args:
-        objectives: of this run.
-        args: of this run.
-        student: the student.
-        teachers: the live teachers.
+        teachers: the live ones.
         dataset: the training rows, whose columns tell whether they were tokenised for both and aligned.
         has_teacher: whether there is a live teacher, or a cache.
         same_tokens: whether the two tokenizers given do the same.
 
     Raises:
-        ValueError: no objective, or one that reads a teacher's outputs where there is none; outputs that a model does
-            not have, or that DeepSpeed can't differentiate; labels that the student's head can't learn; tokens that
-            are compared but not the same.
+        ValueError: no objective, or one that reads a teacher's outputs where there is none; widths that differ without
+            a projector; outputs that a model does not have, or that DeepSpeed can't differentiate; labels that the
+            student's head can't learn; tokens that are compared but not the same.
     """
     if not objectives:
         weights = ", ".join(args.weights)
@@ -82,6 +88,8 @@ def check_objectives(
             f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., or teacher_cache=... "
             "with outputs written before. Without a teacher, set label_weight alone."
         )
+    if args.projector == "none":
+        _check_widths(objectives)
     check_sharding(objectives, args, student.config.num_hidden_layers)
     _check_heads(objectives, student, teachers)
     if any(isinstance(o, LabelObjective) for o in objectives):
@@ -89,6 +97,18 @@ def check_objectives(
     if any(isinstance(o, AttentionObjective) for o in objectives):
         _check_attention([student, *teachers])
     _check_alignment(objectives, student, teachers, dataset, same_tokens)
+
+
+def _check_widths(objectives: Sequence[Objective]) -> None:
+    """Refuse vectors of different widths, which a projector would map."""
+    for objective in objectives:
+        compares = isinstance(objective, EmbeddingObjective | FeatureObjective | HiddenPairsObjective)
+        if compares and objective.student_size != objective.teacher_size:
+            raise ValueError(
+                f"The student's vectors have {objective.student_size} features, the teacher's "
+                f"{objective.teacher_size}, and projector='none' allows no map between them. Set projector='linear', "
+                "or use similarity_weight or relation_weight, which compare across widths."
+            )
 
 
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, collator_for, most_tokens
 from ..data.tokenization import same_tokenizer
-from ..modeling import DistillationModel, is_row_wise, projected_classifier
+from ..modeling import DistillationModel, is_row_wise
 from ..modeling.encoding import EncoderOutput, OutputRequest
 from .arguments import DistillTrainingArguments
 from .checks import check_objectives, check_run
@@ -135,14 +135,7 @@ class DistillTrainer(StudentTrainer):
         self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
     ) -> list[Objective]:
         """The terms of the loss."""
-        projected = projected_classifier(student)
-        return build_objectives(
-            args,
-            Dimensions.of(student.config),
-            teacher,
-            row_wise=is_row_wise(student),
-            features=projected[1].classifier.in_features if projected else None,
-        )
+        return build_objectives(args, student, teacher)
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
         """The collator of a run that was given none: packed views where an architecture and the objectives allow."""

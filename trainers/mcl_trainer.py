@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..collators import DistillationCollator, GroupCollator
 from .arguments import MCLTrainingArguments
-from .objectives import Objective, SimilarityAcrossObjective, SourceObjective, TargetObjective, check_widths
+from .objectives import Objective, SimilarityAcrossObjective, SourceObjective, TargetObjective
 from .whole_step_trainer import WholeStepTrainer
 
 _WEIGHTS = ("mcl_weight", "source_weight", "target_weight")
@@ -40,13 +40,10 @@ class MCLTrainer(WholeStepTrainer):
                 f"{others[0]} compares what student and teacher make of the same text, but here the teacher reads the "
                 "sentences alone. Leave it out, or distil each language by a DistillTrainer."
             )
+        settings = *args.poolers, args.embedding_loss, student.config.hidden_size, teacher.hidden_size
+        source, target = SourceObjective(args.source_weight, *settings), TargetObjective(args.target_weight, *settings)
         made = super().build_objectives(args, student, teacher)
-        sizes = student.config.hidden_size, teacher.hidden_size
-        for objective, weight in ((SourceObjective, args.source_weight), (TargetObjective, args.target_weight)):
-            if weight:
-                check_widths(args, *sizes)
-                made.append(objective(weight, *args.poolers, args.embedding_loss, *sizes))
-        return made
+        return [*made, *(objective for objective in (source, target) if objective.weight)]
 
     def build_contrast(self, args, student, teacher) -> SimilarityAcrossObjective:
         """Similarities of sentences and translations."""

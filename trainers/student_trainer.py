@@ -251,18 +251,13 @@ class StudentTrainer(Trainer):
             return
         # accelerate's set_epoch looks two samplers deep. A run resumed within an epoch on several ranks has three
         # (skip, shard, batch), so the epoch would not reach the one that draws the order.
-        sampler = _innermost_sampler(train_dataloader)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
+        sampler = train_dataloader.batch_sampler
+        while hasattr(sampler, "batch_sampler"):
+            sampler = sampler.batch_sampler
+        if hasattr(sampler.sampler, "set_epoch"):
+            sampler.sampler.set_epoch(epoch)
         super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **arguments)
 
     def _get_eval_sampler(self, eval_dataset: datasets.Dataset) -> Sampler | None:
         # Predictions come back in the order of the rows, whatever the order of training.
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
-
-
-def _innermost_sampler(dataloader):
-    sampler = dataloader.batch_sampler
-    while hasattr(sampler, "batch_sampler"):
-        sampler = sampler.batch_sampler
-    return sampler.sampler

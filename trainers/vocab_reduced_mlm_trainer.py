@@ -13,13 +13,11 @@ from ..modeling.vocabularies import VocabularyMap, spell
 from .arguments import VocabReducedMLMTrainingArguments
 from .distill_trainer import DistillTrainer
 from .objectives import (
-    Dimensions,
     MaskedLMObjective,
     Objective,
     TokenContrastObjective,
     VocabularyObjective,
     check_pairs,
-    check_widths,
     layer_pairs,
 )
 
@@ -71,7 +69,10 @@ class VocabReducedMLMTrainer(DistillTrainer):
         if args.vocabulary_weight:
             made.append(_vocabulary_objective(args, student.config.vocab_size, *self._tokenizers))
         if args.contrast_weight:
-            made.append(_contrast_objective(args, Dimensions.of(student.config), teacher))
+            check_pairs(args, "contrast_weight")
+            pairs = layer_pairs(args.layer_map, student.config.num_hidden_layers, teacher.depth)
+            sizes = student.config.hidden_size, teacher.hidden_size
+            made.append(TokenContrastObjective(args.contrast_weight, pairs, *sizes, args))
         return made
 
     def build_collator(self, args, *arguments) -> SpanCollator:
@@ -86,15 +87,6 @@ class VocabReducedMLMTrainer(DistillTrainer):
     def _run_epoch(self, *, epoch: int, **arguments) -> None:
         self._epoch = epoch
         super()._run_epoch(epoch=epoch, **arguments)
-
-
-def _contrast_objective(args, student: Dimensions, teacher: Dimensions) -> TokenContrastObjective:
-    """Contrast of hidden states over the layer map."""
-    sizes = student.hidden_size, teacher.hidden_size
-    check_widths(args, *sizes)
-    check_pairs(args, "contrast_weight")
-    pairs = tuple(layer_pairs(args.layer_map, student.depth, teacher.depth))
-    return TokenContrastObjective(args.contrast_weight, pairs, *sizes, args)
 
 
 def _even_masking(args, student, tokenizer, teacher_tokenizer) -> Masking:
@@ -132,10 +124,4 @@ def _vocabulary_objective(args, size: int, tokenizer, teacher_tokenizer) -> Voca
         vocabulary = VocabularyMap.of(spelling, size, args.map_logits)
     else:
         vocabulary = VocabularyMap.shared(spelling, size)
-    return VocabularyObjective(
-        args.vocabulary_weight,
-        vocabulary.to(args.device),
-        args.temperature,
-        args.piece_logits,
-        hidden_only=args.vocabulary_tokens == "hidden",
-    )
+    return VocabularyObjective(args.vocabulary_weight, vocabulary.to(args.device), args)

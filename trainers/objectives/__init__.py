@@ -1,7 +1,7 @@
 """What a student is trained towards."""
 
 from .base import Objective
-from .classes import LabelObjective
+from .classes import FeatureObjective, LabelObjective
 from .contrastive import (
     Candidates,
     ContrastiveObjective,
@@ -10,9 +10,8 @@ from .contrastive import (
     SimilarityAcrossObjective,
     TeacherContrastObjective,
 )
-from .embeddings import PooledObjective, SourceObjective, TargetObjective
-from .layer_maps import layer_pairs
-from .layers import AttentionObjective, RelationObjective
-from .plan import Dimensions, build_objectives, check_pairs, check_widths
+from .embeddings import EmbeddingObjective, PooledObjective, SourceObjective, TargetObjective
+from .layers import AttentionObjective, HiddenPairsObjective, RelationObjective, layer_pairs
+from .plan import Dimensions, build_objectives, check_pairs
 from .token_contrast import TokenContrastObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective

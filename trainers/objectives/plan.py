@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from ...modeling import is_row_wise, projected_classifier
 from ..arguments import DistillTrainingArguments
 from .base import Objective
 from .classes import FeatureObjective, LabelObjective, LogitsObjective
 from .embeddings import EmbeddingObjective, SimilarityObjective
-from .layer_maps import layer_pairs
-from .layers import AttentionObjective, HiddenStateObjective, MixedStateObjective, RelationObjective
+from .layers import (
+    AttentionObjective,
+    HiddenStateObjective,
+    LayerPairs,
+    MixedStateObjective,
+    RelationObjective,
+    layer_pairs,
+)
 
 
 @dataclass(frozen=True)
@@ -40,68 +46,44 @@ class Dimensions:
         return cls(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, labels, config.vocab_size)
 
 
-def build_objectives(
-    args: DistillTrainingArguments,
-    student: Dimensions,
-    teacher: Dimensions,
-    *,
-    row_wise: bool,
-    features: int | None = None,
-) -> list[Objective]:
+def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions) -> list[Objective]:
     """The objectives whose weight is above 0, checked against both models.
 
     Args:
         args: weights, losses and layer maps.
-        student: the student's dimensions.
-        teacher: the teacher's; without one, the student's.
-        features: width of what the student's classifier reads, where that is not its hidden size.
-        row_wise: whether the student's head gives one output per row (sequence classification).
+        student: the student.
+        teacher: the teacher's dimensions; without one, the student's.
 
     Raises:
         ValueError: the two models do not fit each other in what an objective compares.
     """
-    sizes = student.hidden_size, teacher.hidden_size
+    ours, row_wise = Dimensions.of(student.config), is_row_wise(student)
     # A student that is compared by other things may be deeper than its teacher.
     by_layers = args.hidden_weight or args.attention_weight
-    pairs = tuple(layer_pairs(args.layer_map, student.depth, teacher.depth)) if by_layers else ()
-    made: list[Objective] = []
-    if args.embedding_weight:
-        check_widths(args, *sizes)
-        made.append(EmbeddingObjective(args.embedding_weight, *args.poolers, args.embedding_loss, *sizes))
-    if args.similarity_weight:
-        made.append(SimilarityObjective(args.similarity_weight, *args.poolers))
+    pairs = layer_pairs(args.layer_map, ours.depth, teacher.depth) if by_layers else []
     if args.logits_weight:
-        _check_labels(student, teacher)
-        made.append(LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise))
-    if not student.attention_heads:
-        _check_without_attention(args, student, pairs)
-    if args.hidden_weight:
-        check_widths(args, *sizes)
-        kind = MixedStateObjective if args.layer_map == "mix" else HiddenStateObjective
-        made.append(kind(args.hidden_weight, pairs, *sizes, args.hidden_loss, args.hidden_tokens))
-    if args.features_weight:
-        sizes = features or student.hidden_size, teacher.hidden_size
-        check_widths(args, *sizes)
-        made.append(FeatureObjective(args.features_weight, args.hidden_loss, row_wise, *sizes))
+        _check_labels(ours, teacher)
+    if not ours.attention_heads:
+        _check_without_attention(args, ours, pairs)
     if args.attention_weight:
         check_pairs(args, "attention_weight")
-        with_maps = [(s, group) for s, group in pairs if s > 0 and min(group) > 0]
-        made.append(AttentionObjective(args.attention_weight, _layers(with_maps), args.attention_loss))
-    if args.relation_weight:
-        made.append(_relation_objective(args, student, teacher))
-    if args.label_weight:
-        made.append(LabelObjective(args.label_weight, row_wise))
-    return made
-
-
-def check_widths(args: DistillTrainingArguments, student: int, teacher: int) -> None:
-    """Raise a ValueError for vectors of different widths where no projector is allowed."""
-    if args.projector == "none" and student != teacher:
-        raise ValueError(
-            f"The student's vectors have {student} features, the teacher's {teacher}, and projector='none' allows no "
-            "map between them. Set projector='linear', or use similarity_weight or relation_weight, which compare "
-            "across widths."
-        )
+    with_maps = [(s, group) for s, group in pairs if s > 0 and min(group) > 0]
+    relations = _relation_pairs(args, ours, teacher) if args.relation_weight else []
+    hidden = MixedStateObjective if args.layer_map == "mix" else HiddenStateObjective
+    sizes = ours.hidden_size, teacher.hidden_size
+    projected = projected_classifier(student)
+    features = projected[1].classifier.in_features if projected else ours.hidden_size
+    made = [
+        EmbeddingObjective(args.embedding_weight, *args.poolers, args.embedding_loss, *sizes),
+        SimilarityObjective(args.similarity_weight, *args.poolers),
+        LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise),
+        hidden(args.hidden_weight, pairs, *sizes, args.hidden_loss, args.hidden_tokens),
+        FeatureObjective(args.features_weight, args.hidden_loss, row_wise, features, teacher.hidden_size),
+        AttentionObjective(args.attention_weight, _layers(with_maps), args.attention_loss),
+        RelationObjective(args.relation_weight, _layers(relations), args.relation_heads),
+        LabelObjective(args.label_weight, row_wise),
+    ]
+    return [objective for objective in made if objective.weight]
 
 
 def check_pairs(args: DistillTrainingArguments, objective: str) -> None:
@@ -113,9 +95,7 @@ def check_pairs(args: DistillTrainingArguments, objective: str) -> None:
         )
 
 
-def _check_without_attention(
-    args: DistillTrainingArguments, student: Dimensions, pairs: tuple[tuple[int, tuple[int, ...]], ...]
-) -> None:
+def _check_without_attention(args: DistillTrainingArguments, student: Dimensions, pairs: LayerPairs) -> None:
     """Refuse what a student of LSTMs doesn't have."""
     if asked := [name for name in ("attention_weight", "relation_weight") if getattr(args, name)]:
         raise ValueError(
@@ -141,7 +121,7 @@ def _shortened(labels: tuple[str, ...]) -> str:
     return f"{', '.join(labels[:6])}{', …' if len(labels) > 6 else ''} ({len(labels)})"
 
 
-def _relation_objective(args: DistillTrainingArguments, student: Dimensions, teacher: Dimensions) -> RelationObjective:
+def _relation_pairs(args: DistillTrainingArguments, student: Dimensions, teacher: Dimensions) -> LayerPairs:
     for side, size in (("student", student.hidden_size), ("teacher", teacher.hidden_size)):
         if size % args.relation_heads:
             fits = [n for n in range(1, 65) if student.hidden_size % n == 0 and teacher.hidden_size % n == 0]
@@ -154,9 +134,9 @@ def _relation_objective(args: DistillTrainingArguments, student: Dimensions, tea
         raise ValueError(
             f"relation_map={args.relation_map!r} must pair single layers counted from 1: 'last' or e.g. '3:10'."
         )
-    return RelationObjective(args.relation_weight, _layers(pairs), args.relation_heads)
+    return pairs
 
 
-def _layers(pairs: Iterable[tuple[int, tuple[int, ...]]]) -> tuple[tuple[int, tuple[int, ...]], ...]:
+def _layers(pairs: LayerPairs) -> LayerPairs:
     """Pairs of hidden states, as pairs of the layers that they come out of."""
-    return tuple((ours - 1, tuple(theirs - 1 for theirs in group)) for ours, group in pairs)
+    return [(ours - 1, tuple(theirs - 1 for theirs in group)) for ours, group in pairs]

@@ -11,11 +11,11 @@ from ...collators import Batch, fractions, mixed
 from ...modeling.encoding import TokenLayout
 from ...modeling.losses import LearnedCurvature, draw_negatives, ignored_candidates, token_contrast
 from ..arguments import VocabReducedMLMTrainingArguments
-from .layers import LayerPairsObjective
+from .layers import HiddenPairsObjective
 
 
 @dataclass(frozen=True)
-class TokenContrastObjective(LayerPairsObjective):
+class TokenContrastObjective(HiddenPairsObjective):
     """Contrast of hidden states at aligned tokens, averaged over a layer map (Kolesnikova et al. 2022,
     arXiv:2205.02340).
 

@@ -61,31 +61,27 @@ class CachedTeacher:
         self.dimensions = Dimensions(**dimensions | {"labels": tuple(dimensions["labels"])})
 
     def outputs(self, batch: Batch) -> EncoderOutput:
-        """The teacher's outputs for one batch."""
+        """The teacher's outputs for one batch: the inverse of `_columns_of`."""
         if "teacher_outputs" not in batch:
             raise ValueError(
                 "These rows have no cached outputs of the teacher. With teacher_cache=..., hand every dataset to the "
                 "trainer when it is made (eval_dataset takes a dict of several), or leave teacher_cache out."
             )
-        return output_from_columns(batch["teacher_outputs"])
+        columns = batch["teacher_outputs"]
+        output = EncoderOutput(**{name: columns.get(name) for name in _SINGLE})
+        for name, tensor in columns.items():
+            kind, _, layer = name.rpartition("_")
+            if kind in _LAYERED:
+                getattr(output, _LAYERED[kind])[int(layer)] = tensor
+        return output
 
 
-def columns_of(output: EncoderOutput) -> dict[str, Tensor]:
+def _columns_of(output: EncoderOutput) -> dict[str, Tensor]:
     """Name every tensor of an output as the cache's columns do (without the prefix)."""
     columns = {name: tensor for name in _SINGLE if (tensor := getattr(output, name)) is not None}
     for column, name in _LAYERED.items():
         columns |= {f"{column}_{layer}": tensor for layer, tensor in getattr(output, name).items()}
     return columns
-
-
-def output_from_columns(columns: dict[str, Tensor]) -> EncoderOutput:
-    """The inverse of `columns_of`."""
-    output = EncoderOutput(**{name: columns.get(name) for name in _SINGLE})
-    for name, tensor in columns.items():
-        kind, _, layer = name.rpartition("_")
-        if kind in _LAYERED:
-            getattr(output, _LAYERED[kind])[int(layer)] = tensor
-    return output
 
 
 def cache_teacher(
@@ -269,7 +265,7 @@ def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> 
         batch = send_to_device(collator([features[i] for i in chosen]), device)
         layout = batch.get("teacher_layout", batch["layout"])
         places = [chosen[i] for i in batch["order"].tolist()] if "order" in batch else chosen
-        for name, tensor in columns_of(teacher.outputs(batch)).items():
+        for name, tensor in _columns_of(teacher.outputs(batch)).items():
             column = results.setdefault(PREFIX + name, [None] * len(features))
             for place, row in zip(places, _split_rows(tensor, layout, name, row_wise), strict=True):
                 column[place] = row.to(getattr(torch, dtype)).cpu().numpy()
