@@ -226,7 +226,7 @@ def test_micro_batches_have_the_gradient_of_one_large_batch(dropout, tokenizer, 
     torch.manual_seed(1)
     outputs = [trainer.model(batch["student"], batch["layout"]) for batch in batches]
     anchors = [trainer.contrast.embeddings(output, batch) for output, batch in zip(outputs, batches, strict=True)]
-    step = batches[-1]["new_keys"]
+    step = batches[-1]["references"].step
     everyone = Candidates(*step, step, (trainer.queue.keys[:10], trainer.queue.ids[:10]))
     trainer.contrast.values(torch.cat(anchors), everyone).mean().backward()
     assert "heads.scaled_embedding.log_scale" in gradient

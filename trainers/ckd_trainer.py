@@ -80,18 +80,11 @@ class CKDTrainer(WholeStepTrainer):
         past = (self.queue.keys, self.queue.ids) if self.queue is not None and len(self.queue) else None
         return Candidates(*own, step, past)
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Fetch the micro-batches of one optimizer step, the last of which holds the step's keys for the queue."""
-        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.contrast is not None and batches:
-            batches[-1]["new_keys"] = batches[-1]["references"].step
-        return batches, counts
-
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
         """Forward and backward; after the last micro-batch of a step, its keys go into the queue."""
         loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.queue is not None and "new_keys" in inputs:
-            self.queue.push(*inputs["new_keys"])
+        if self.queue is not None and "ends_step" in inputs:
+            self.queue.push(*inputs["references"].step)
         return loss
 
     # --- The log ------------------------------------------------------------------------------------------------------

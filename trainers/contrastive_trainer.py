@@ -18,7 +18,7 @@ class ContrastiveTrainer(WholeStepTrainer):
     price of embedding every text twice where there is more than one of either.
 
     Args: see `DistillTrainer`; `args` are `ContrastiveTrainingArguments`, rows are groups (see
-    `retort.collators.tokenize_groups`).
+    `retort.data.tokenize_groups`).
 
     Raises:
         ValueError: as `DistillTrainer`; a step without negatives, or single texts without dropout.

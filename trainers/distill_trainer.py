@@ -49,7 +49,7 @@ class DistillTrainer(StudentTrainer):
             where only labels are learnt from (a teacher's own fine-tuning, say).
         args: the objectives, and all that `TrainingArguments` knows.
         data_collator: makes the batches. Default: `DistillationCollator`, packed where the architecture allows.
-        train_dataset: tokenised rows (see `retort.collators.tokenize`).
+        train_dataset: tokenised rows (see `retort.data.tokenize`).
         eval_dataset: likewise, or a dict of several.
         processing_class: the student's tokenizer; it is saved beside the student.
         teacher_processing_class: the teacher's tokenizer, where it differs.
@@ -138,7 +138,7 @@ class DistillTrainer(StudentTrainer):
         return build_objectives(args, student, teacher)
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
-        """The collator of a run that was given none: packed views where an architecture and the objectives allow."""
+        """The collator of a run that was given none: it packs where an architecture and the objectives allow."""
         allowed = args.packing and not any(isinstance(o, AttentionObjective) for o in self.objectives)
         return collator_for(student, teachers, tokenizer, teacher_tokenizer, packing=allowed)
 
@@ -204,7 +204,8 @@ class DistillTrainer(StudentTrainer):
         logits = outputs.logits.float()
         if len(logits) == batch["layout"].tokens and not is_row_wise(self.student):
             logits = batch["layout"].pad(logits, -100)
-        return loss, _in_order(logits, batch), _in_order(labels, batch)
+        given = batch["order"].argsort() if "order" in batch else slice(None)  # packed batches are sorted
+        return loss, logits[given], labels if labels is None else labels[given]
 
     def teacher_outputs(self, batch: Batch) -> EncoderOutput:
         """What the objectives compare a batch with."""
@@ -225,10 +226,9 @@ class DistillTrainer(StudentTrainer):
         Raises:
             FloatingPointError: one that is not finite. Nothing good can come of further steps.
         """
-        means = self._means[self.model.training]
         prefix = next((key[: -len("loss")] for key in logs if key == "loss" or key.endswith("_loss")), None)
-        if means and prefix is not None:
-            found = means.take(self.accelerator)  # every rank logs at the same step
+        if prefix is not None:
+            found = self._means[self.model.training].take(self.accelerator)  # every rank logs at the same step
             bad = [name for name, mean in found.items() if not math.isfinite(mean)]
             if bad:
                 raise FloatingPointError(
@@ -284,7 +284,7 @@ class DistillTrainer(StudentTrainer):
         """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""
         load_as = self.hub_model_id or self.args.hub_model_id or self.args.output_dir
         known = describe_run(self.student, self._sources, self.objectives, self.args, self.train_dataset, load_as)
-        return CardFacts(**known | self._told)
+        return CardFacts(**known | self._card_extras)
 
     def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
         """Make a sentence encoder a SentenceTransformer, too."""
@@ -301,8 +301,3 @@ class DistillTrainer(StudentTrainer):
             normalize=self.args.embedding_loss == "cosine",
             projector=projector,
         )
-
-
-def _in_order(tensor: Tensor | None, batch: Batch) -> Tensor | None:
-    """Undo the sorting of a packed batch's rows."""
-    return tensor if tensor is None or "order" not in batch else tensor[batch["order"].argsort()]

@@ -24,7 +24,7 @@ class MCLTrainer(WholeStepTrainer):
     `gradient_cache`); with `mcl_weight` and more than one of either, every text is embedded twice.
 
     Args: see `DistillTrainer`; `args` are `MCLTrainingArguments`, rows are pairs (see
-    `retort.collators.read_parallel` and `tokenize_groups`, with the teacher's tokenizer).
+    `retort.data.read_parallel` and `tokenize_groups`, with the teacher's tokenizer).
 
     Raises:
         ValueError: as `DistillTrainer`; an objective that compares token with token or row with row, or rows without

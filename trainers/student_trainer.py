@@ -59,10 +59,10 @@ class StudentTrainer(Trainer):
 
     model: DistillationModel
     # Facts for the model card that only the caller knows.
-    _told: dict[str, object]
+    _card_extras: dict[str, object]
 
     def __init__(self, *arguments, **named):
-        self._told = {}
+        self._card_extras = {}
         super().__init__(*arguments, **named)
 
     @property
@@ -180,7 +180,7 @@ class StudentTrainer(Trainer):
             model_name: title.
             facts: fields of `CardFacts`, such as `results` and `measured`; they are kept for later exports.
         """
-        self._told |= facts | ({"name": model_name} if model_name else {})
+        self._card_extras |= facts | ({"name": model_name} if model_name else {})
         if self.is_world_process_zero():
             write_text(Path(self.args.output_dir) / CARD_FILE, render_card(self.card_facts()))
 

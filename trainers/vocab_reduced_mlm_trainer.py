@@ -35,7 +35,7 @@ class VocabReducedMLMTrainer(DistillTrainer):
     words from all of them: draws depend on seed and text alone, and not on how rare a token is.
 
     Args: see `DistillTrainer`; `args` are `VocabReducedMLMTrainingArguments`, models have masked-LM heads, and rows
-    come from `retort.collators.tokenize_spans`.
+    come from `retort.data.tokenize_spans`.
 
     Raises:
         ValueError: as `DistillTrainer`; two vocabularies that have nothing to compare, several teachers, or rows of

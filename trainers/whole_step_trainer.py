@@ -63,6 +63,7 @@ class WholeStepTrainer(DistillTrainer):
         step = self.accelerator.gather(concatenate(parts))  # in the order of the ranks
         for batch, own in zip(batches, parts, strict=True):
             batch["references"] = self.compared_with(own, step)
+        batches[-1]["ends_step"] = True
         if self.contrast.compares_students and (len(batches) > 1 or self.args.world_size > 1):
             batches[0]["whole_step"] = list(batches), self.compared_with(step, step)
         return batches, counts

@@ -1,6 +1,7 @@
 """What a student is trained towards."""
 
 from .base import Objective
+from .build import Dimensions, build_objectives, check_pairs
 from .classes import FeatureObjective, LabelObjective
 from .contrastive import (
     Candidates,
@@ -12,6 +13,5 @@ from .contrastive import (
 )
 from .embeddings import EmbeddingObjective, PooledObjective, SourceObjective, TargetObjective
 from .layers import AttentionObjective, HiddenPairsObjective, RelationObjective, layer_pairs
-from .plan import Dimensions, build_objectives, check_pairs
 from .token_contrast import TokenContrastObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective

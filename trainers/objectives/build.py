@@ -62,7 +62,7 @@ def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, t
     by_layers = args.hidden_weight or args.attention_weight
     pairs = layer_pairs(args.layer_map, ours.depth, teacher.depth) if by_layers else []
     if args.logits_weight:
-        _check_labels(ours, teacher)
+        _check_classes(ours, teacher)
     if not ours.attention_heads:
         _check_without_attention(args, ours, pairs)
     if args.attention_weight:
@@ -109,7 +109,7 @@ def _check_without_attention(args: DistillTrainingArguments, student: Dimensions
         )
 
 
-def _check_labels(student: Dimensions, teacher: Dimensions) -> None:
+def _check_classes(student: Dimensions, teacher: Dimensions) -> None:
     if student.labels != teacher.labels:
         raise ValueError(
             f"The logits mean other classes: the student's labels are {_shortened(student.labels)}, the teacher's "
