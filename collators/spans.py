@@ -38,7 +38,6 @@ class BatchSpans:
     characters: Tensor
 
     def __len__(self) -> int:
-        """How many spans there are."""
         return len(self.texts)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> BatchSpans:

@@ -155,7 +155,7 @@ def test_pairs_of_real_texts_cover_the_same_characters(tokenizer, view, one_to_o
 @pytest.mark.parametrize("missing", ["spans", "span_words", "span_characters", "text_id"])
 def test_rows_of_another_kind_are_an_error(missing):
     rows = [{name: value for name, value in row([0], [0]).items() if name != missing}]
-    with pytest.raises(ValueError, match=rf"no column {missing}, only .*Run retort\.collators\.tokenize_spans"):
+    with pytest.raises(ValueError, match=rf"no column {missing}, only .*Run retort\.data\.tokenize_spans"):
         collate(rows)
     with pytest.raises(ValueError, match="at least one row"):
         collate([])

@@ -28,7 +28,6 @@ from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
     CachedTeacher,
-    LiveTeacher,
     TeacherSource,
     cache_teacher,
     common_dimensions,
@@ -121,9 +120,7 @@ class DistillTrainer(StudentTrainer):
             **trainer_arguments,
         )
         read = reduce(or_, (objective.teacher_request() for objective in self.objectives))
-        self.teacher: LiveTeacher | CachedTeacher | None = None
-        if teachers and read:
-            self.teacher = place_teacher(teachers, read, args, self.accelerator)
+        self.teacher = place_teacher(teachers, read, args, self.accelerator) if teachers and read else None
         if args.teacher_cache and read:
             self._use_teacher_cache(Path(args.teacher_cache), read)
         # What is logged, by whether the student is in training.

@@ -58,11 +58,9 @@ class StudentTrainer(Trainer):
     """
 
     model: DistillationModel
-    # Facts for the model card that only the caller knows.
-    _card_extras: dict[str, object]
 
     def __init__(self, *arguments, **named):
-        self._card_extras = {}
+        self._card_extras: dict[str, object] = {}  # facts for the model card that only the caller knows
         super().__init__(*arguments, **named)
 
     @property
@@ -82,7 +80,6 @@ class StudentTrainer(Trainer):
 
         Args:
             resume_from_checkpoint: True for the last complete checkpoint of `output_dir`, or one by its path.
-            arguments: see `Trainer.train`.
 
         Raises:
             ValueError: there is no complete checkpoint.

@@ -23,17 +23,9 @@ from .layers import (
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What objectives must know of an encoder, live or cached.
+    """What objectives must know of an encoder, live or cached. `labels` are the names of its classes by id."""
 
-    Attributes:
-        depth: number of layers.
-        hidden_size: width of hidden states.
-        attention_heads: heads of each layer.
-        labels: names of the task head's classes by id.
-        vocab_size: rows of the embedding matrix.
-    """
-
-    depth: int
+    depth: int  # number of layers
     hidden_size: int
     attention_heads: int
     labels: tuple[str, ...]
@@ -49,10 +41,7 @@ class Dimensions:
 def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions) -> list[Objective]:
     """The objectives whose weight is above 0, checked against both models.
 
-    Args:
-        args: weights, losses and layer maps.
-        student: the student.
-        teacher: the teacher's dimensions; without one, the student's.
+    `teacher` are the teacher's dimensions; without one, the student's.
 
     Raises:
         ValueError: the two models do not fit each other in what an objective compares.

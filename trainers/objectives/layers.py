@@ -131,13 +131,7 @@ class LayerWeights(nn.Module):
 
 
 class LayerMix(nn.Module):
-    """Averages the states of all layers, and maps them into another width.
-
-    Args:
-        layers: how many.
-        size: of the states.
-        out_size: of what they are compared with; no map if it is the same.
-    """
+    """Averages the states of all layers, and maps them into the width of what they are compared with, if it differs."""
 
     def __init__(self, layers: int, size: int, out_size: int):
         super().__init__()

@@ -21,11 +21,10 @@ class TokenContrastObjective(HiddenPairsObjective):
 
     Negatives come from the same micro-batch, so only those of the same text don't depend on its size.
 
-    In the Poincaré ball, states are divided by the root of their width first: after a layer norm they are about 1 long,
-    and well inside the ball.
+    Anchors are the student's vectors where negatives are the teacher's, and else the teacher's.
 
-    Attributes:
-        args: with the settings of the contrast. Of `"both"` models' negatives, the teacher's vectors are the anchors.
+    In a hyperbolic space, vectors are compared by minus their distance in the Poincaré ball of curvature -c. They are
+    divided by the root of their width first: after a layer norm they are about 1 long, and well inside the ball.
     """
 
     name = "token_contrast"

@@ -62,7 +62,6 @@ def shares(
         batches: the micro-batches of a step on this rank; all ranks have as many rows.
         embed: from one to its embeddings, `[rows, ...]`, as they are in training.
         loss: from the embeddings of all ranks, in their order, `[all rows, ...]`, to the loss of each row.
-        accelerator: of the run.
     """
     made: list[Tensor] = []
     states: list[RandomState] = []
