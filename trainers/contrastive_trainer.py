@@ -47,7 +47,7 @@ class ContrastiveTrainer(WholeStepTrainer):
         return text_ids(batch)[batch["groups"]]
 
     def compared_with(self, own, step=None) -> Tensor:
-        """The groups of the whole step, which must be more than a single pair."""
+        """The ids as they are, unless the whole step is a single pair."""
         if step is not None and step.shape == (1, 2):
             raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
         return own
