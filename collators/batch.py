@@ -35,19 +35,6 @@ def as_batch(inputs: dict[str, Any]) -> Batch:
     return batch if labels is None else batch | {"labels": labels}
 
 
-def on_device(batch: Batch, device: torch.device | str) -> Batch:
-    """A batch with all that it holds on another device."""
-
-    def move(value):
-        if isinstance(value, dict):
-            return {key: move(item) for key, item in value.items()}
-        if isinstance(value, tuple):
-            return tuple(move(item) for item in value)
-        return value.to(device) if hasattr(value, "to") else value
-
-    return move(batch)
-
-
 def text_ids(batch: Batch) -> Tensor:
     """A number for each row's text, `[rows]`, int64: equal for equal tokens, and else different but for bad luck.
 

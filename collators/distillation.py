@@ -1,7 +1,8 @@
-"""Tokenised rows -> one batch of tensors: the student's view, the teacher's where it differs, and what ties the two."""
+"""Tokenised rows -> one batch of tensors: both models' inputs, and what ties the two."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..modeling.encoding import Packing, TokenAlignment, TokenLayout, position_offset
+from ..modeling import is_row_wise
+from ..modeling.encoding import (
+    Packing,
+    TokenAlignment,
+    TokenLayout,
+    enable_packing,
+    position_offset,
+    supports_packing,
+)
 from ..modeling.losses import IGNORED_LABEL
+from .batch import Batch
 
 Row = dict[str, Any]
 
@@ -22,7 +32,7 @@ _TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids", "teacher_posit
 
 
 @dataclass(frozen=True)
-class View:
+class InputFormat:
     """How one model wants its tokens.
 
     Attributes:
@@ -36,8 +46,8 @@ class View:
     position_offset: int = 0
 
     @classmethod
-    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> View:
-        """The view of a model and the tokenizer of its rows.
+    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> InputFormat:
+        """That of a model and the tokenizer of its rows.
 
         Raises:
             ValueError: there is no tokenizer, or it has no padding token.
@@ -56,14 +66,14 @@ class View:
 class DistillationCollator:
     """Makes a batch of the rows that `tokenize` wrote.
 
-    If a view is packed, rows come out sorted by their number of tokens (shortest first, equal ones in the given
-    order): neighbours of equal length are attended to together. Everything in the batch follows that order, and
-    `batch["order"]` tells it.
+    If one of the models takes packed rows, the rows come out sorted by their number of tokens (shortest first, equal
+    ones in the given order): neighbours of equal length are attended to together. Everything in the batch follows that
+    order, and `batch["order"]` tells it.
 
     Args:
-        student: the student's view.
-        teacher: the teacher's, where it differs in tokens or in form. Without a column `teacher_input_ids` it holds
-            the student's tokens.
+        student: how the student wants its tokens.
+        teacher: how the teacher wants them; None if it reads the student's inputs. Without a column
+            `teacher_input_ids` it is given the student's tokens.
 
     Returns (when called with a list of rows):
         A dict of
@@ -80,14 +90,14 @@ class DistillationCollator:
             tokens of its row.
     """
 
-    student: View
-    teacher: View | None = None
+    student: InputFormat
+    teacher: InputFormat | None = None
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[Row]) -> Batch:
         columns = _common_columns(rows)
         prefix = _TEACHER if "teacher_input_ids" in columns else ""
         lengths, teacher_lengths = _lengths(rows, "input_ids"), _lengths(rows, f"{prefix}input_ids")
-        batch: dict[str, Any] = {}
+        batch: Batch = {}
         if self.student.packed or (self.teacher and self.teacher.packed):
             order = np.argsort(lengths if self.student.packed else teacher_lengths, kind="stable")
             rows, lengths, teacher_lengths = [rows[i] for i in order], lengths[order], teacher_lengths[order]
@@ -108,6 +118,46 @@ class DistillationCollator:
         return batch
 
 
+def collator_for(
+    student: PreTrainedModel,
+    teachers: Sequence[PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    teacher_tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    packing: bool,
+) -> DistillationCollator:
+    """A collator of packed batches where an architecture allows, which is made ready for them; else of padded ones.
+
+    The teachers are of one kind, if there are any; `teacher_tokenizer` is None where it is the student's.
+    """
+    ours = InputFormat.of(student, tokenizer, packed=packing and packs(student))
+    if ours.packed:
+        enable_packing(student)
+    if not teachers:
+        return DistillationCollator(ours)
+    their_tokenizer = teacher_tokenizer or tokenizer
+    found = {InputFormat.of(t, their_tokenizer, packed=packing and all(map(packs, teachers))) for t in teachers}
+    if len(found) > 1:  # positions are counted differently; padded rows leave that to each model
+        found = {InputFormat.of(teachers[0], their_tokenizer, packed=False)}
+    theirs = found.pop()
+    if theirs.packed:
+        for model in teachers:
+            enable_packing(model)
+    same = theirs == ours and teacher_tokenizer is None
+    return DistillationCollator(ours, None if same else theirs)
+
+
+def packs(model: PreTrainedModel) -> bool:
+    """Whether a model is fed packed batches: its architecture takes them, and its head does not read whole rows."""
+    return supports_packing(model) and not is_row_wise(model)
+
+
+def most_tokens(model: PreTrainedModel) -> float:
+    """How many tokens a row may have; RoBERTa-likes have positions that no token ever takes, LSTMs have none."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return math.inf if positions is None else positions - position_offset(model)
+
+
 def _common_columns(rows: Sequence[Row]) -> set[str]:
     if not rows:
         raise ValueError("A batch needs at least one row, but the list of rows is empty.")
@@ -119,7 +169,7 @@ def _common_columns(rows: Sequence[Row]) -> set[str]:
                 f"{sorted(row)}."
             )
     if "input_ids" not in columns:
-        raise ValueError(f"The rows have no column input_ids, only {sorted(columns)}. Run retort.collators.tokenize.")
+        raise ValueError(f"The rows have no column input_ids, only {sorted(columns)}. Run retort.data.tokenize.")
     return columns
 
 
@@ -130,17 +180,17 @@ def _lengths(rows: Sequence[Row], column: str) -> np.ndarray:
     return lengths
 
 
-def _inputs(rows: Sequence[Row], lengths: np.ndarray, view: View, prefix: str) -> tuple[dict[str, Any], TokenLayout]:
+def _inputs(rows: Sequence[Row], lengths: np.ndarray, form: InputFormat, prefix: str) -> tuple[Batch, TokenLayout]:
     """One model's forward arguments, from the columns whose names begin with `prefix`."""
-    layout = TokenLayout.from_lengths(torch.from_numpy(lengths), packed=view.packed)
+    layout = TokenLayout.from_lengths(torch.from_numpy(lengths), packed=form.packed)
     names = [name for name in ("input_ids", "token_type_ids") if f"{prefix}{name}" in rows[0]]
     tokens = {name: _concatenated(rows, f"{prefix}{name}", lengths) for name in names}
-    if view.packed:
+    if form.packed:
         inputs = {name: flat[None] for name, flat in tokens.items()}
-        inputs["position_ids"] = (layout.positions + view.position_offset)[None]
+        inputs["position_ids"] = (layout.positions + form.position_offset)[None]
         inputs["packing"] = Packing.from_layout(layout)
         return inputs, layout
-    fill = {"input_ids": view.pad_token_id, "token_type_ids": 0}
+    fill = {"input_ids": form.pad_token_id, "token_type_ids": 0}
     inputs = {name: layout.pad(flat, fill[name]) for name, flat in tokens.items()}
     inputs["attention_mask"] = layout.mask.long()
     return inputs, layout
@@ -166,7 +216,7 @@ def _check_lengths(column: str, values: list[np.ndarray], lengths: np.ndarray) -
         if len(value) != length:
             raise ValueError(
                 f"Row {index} of the batch has {length} tokens, but its {column} holds {len(value)} values. A column "
-                "of one value per token must be as long as the row; run retort.collators.tokenize."
+                "of one value per token must be as long as the row; run retort.data.tokenize."
             )
 
 
@@ -204,8 +254,7 @@ def _cached_outputs(rows: Sequence[Row], column: str, lengths: np.ndarray) -> Te
         `[rows, heads, width, width]`, zeros in the padding. Lists come out as float32, arrays as they are.
     """
     values = [row[column] for row in rows]
-    values = [v if isinstance(v, np.ndarray | Tensor) else np.asarray(v, dtype=np.float32) for v in values]
-    values = [np.asarray(value) for value in values]
+    values = [np.asarray(v, dtype=None if isinstance(v, np.ndarray | Tensor) else np.float32) for v in values]
     if values[0].ndim == 1:
         return torch.from_numpy(np.stack(values))
     if values[0].ndim == 2:

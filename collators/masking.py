@@ -76,11 +76,7 @@ class Masking:
 
     def __call__(self, batch: Batch, epoch: int) -> Batch:
         """The batch with hidden tokens: `hidden` `[n]` are their places, `hidden_tokens` `[n]` what they were, and
-        `hidden_characters` how many characters they cover.
-
-        Args:
-            batch: as it was collated; it stays as it is.
-            epoch: other epochs, other draws.
+        `hidden_characters` how many characters they cover. Each epoch has draws of its own.
         """
         spans, layout = batch["spans"], batch["layout"]
         tokens = layout.flatten(batch["student"]["input_ids"])
@@ -115,7 +111,7 @@ class Masking:
 
     def _hide(
         self,
-        view: dict[str, Tensor],
+        inputs: dict[str, Tensor],
         layout: TokenLayout,
         texts: Tensor,
         spans: Tensor,
@@ -124,12 +120,12 @@ class Masking:
         filler: Filler,
     ) -> dict[str, Tensor]:
         """What one model reads, with the tokens of the drawn spans masked, replaced, or left."""
-        tokens = layout.flatten(view["input_ids"])
+        tokens = layout.flatten(inputs["input_ids"])
         fate, ordinary = _of_tokens(fate, spans, 1), filler.ordinary.to(tokens.device)
         numbers = self._numbers(epoch, 2, _of_tokens(texts, spans, 0), layout.positions)
         others = ordinary[(numbers * len(ordinary)).long()]
         seen = torch.where(fate < _MASKED, filler.mask, torch.where(fate < _MASKED + _REPLACED, others, tokens))
-        return view | {"input_ids": layout.put_back(view["input_ids"], seen)}
+        return inputs | {"input_ids": layout.put_back(inputs["input_ids"], seen)}
 
     def _numbers(self, epoch: int, purpose: int, texts: Tensor, places: Tensor) -> Tensor:
         """A number in 0..1 for each place in a text, `[n]`, float64."""

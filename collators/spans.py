@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..data.tokenization import NONE
 from ..modeling.encoding import TokenAlignment
+from .batch import Batch
 from .distillation import DistillationCollator, Row
 
 SPAN_COLUMNS = ("spans", "teacher_spans", "span_words", "span_characters", "text_id")
@@ -38,7 +38,6 @@ class BatchSpans:
     characters: Tensor
 
     def __len__(self) -> int:
-        """How many spans there are."""
         return len(self.texts)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> BatchSpans:
@@ -52,7 +51,7 @@ class SpanCollator:
     """Makes batches of the rows that `tokenize_spans` wrote.
 
     Args:
-        collator: makes the batch of both views.
+        collator: makes the batch of both models' tokens.
         one_to_one: pair only tokens that are a span on both sides; else also a token of the teacher's with several of
             the student's.
 
@@ -67,11 +66,11 @@ class SpanCollator:
     collator: DistillationCollator
     one_to_one: bool = False
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[Row]) -> Batch:
         if missing := [name for name in SPAN_COLUMNS if name != "teacher_spans" and rows and name not in rows[0]]:
             raise ValueError(
                 f"The rows have no column {missing[0]}, only {', '.join(sorted(rows[0]))}. Run "
-                "retort.collators.tokenize_spans."
+                "retort.data.tokenize_spans."
             )
         tokens = [{name: value for name, value in row.items() if name not in SPAN_COLUMNS} for row in rows]
         batch = self.collator(tokens)

@@ -13,7 +13,7 @@ from datasets import Dataset
 from ranks import run_on_ranks
 
 from retort import DistillationCollator, DistillTrainer, cache_teacher, shrink, tokenize
-from retort.collators import View
+from retort.collators import InputFormat
 from retort.modeling.encoding import OutputRequest
 from retort.trainers.teachers import LiveTeacher, open_cache
 from retort.trainers.teachers.cached import CorruptCacheError, StaleCacheError
@@ -199,7 +199,7 @@ def write_cache(folder, fail_at=None):
         return outputs(batch)
 
     teacher.outputs = counted
-    collator = DistillationCollator(View.of(teacher.models[0], tokenizer))
+    collator = DistillationCollator(InputFormat.of(teacher.models[0], tokenizer))
     options = {"collator": collator, "dtype": "float32", "batch_size": 4, "rows_per_shard": 8}
     return cache_teacher(teacher, rows(tokenizer), folder, **options), calls
 

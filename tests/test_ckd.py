@@ -194,7 +194,7 @@ def test_the_students_own_embeddings_can_be_keys(both_directions, student_negati
     with torch.no_grad():
         output = trainer.model(batch["student"], batch["layout"])
     ours = F.normalize(output.projected["embedding"], dim=-1).double()
-    theirs, others = batch["candidates"].positives.double(), ~torch.eye(8, dtype=torch.bool)
+    theirs, others = batch["references"].positives.double(), ~torch.eye(8, dtype=torch.bool)
     expected = 0
     for i in range(8):
         negatives = [theirs[others[i]]] + ([ours[others[i]]] if student_negatives else [])
@@ -225,7 +225,7 @@ def test_micro_batches_have_the_gradient_of_one_large_batch(dropout, tokenizer, 
     torch.manual_seed(1)
     outputs = [trainer.model(batch["student"], batch["layout"]) for batch in batches]
     anchors = [trainer.contrast.embeddings(output, batch) for output, batch in zip(outputs, batches, strict=True)]
-    step = batches[-1]["new_keys"]
+    step = batches[-1]["references"].step
     everyone = Candidates(*step, step, (trainer.queue.keys[:10], trainer.queue.ids[:10]))
     trainer.contrast.values(torch.cat(anchors), everyone).mean().backward()
     assert "heads.scaled_embedding.log_scale" in gradient
@@ -270,7 +270,7 @@ def test_the_metrics_are_those_of_their_definitions(tokenizer, tmp_path):
     batches, _ = step_of(trainer, next(iter(trainer.get_train_dataloader().batch_sampler)))
     with torch.no_grad():
         ours = F.normalize(trainer.model(batches[0]["student"], batches[0]["layout"]).embedding, dim=-1).double()
-    theirs = batches[0]["candidates"].positives.double()
+    theirs = batches[0]["references"].positives.double()
     pairs = torch.pdist(ours)
     assert entry["alignment"] == pytest.approx((ours - theirs).square().sum(1).mean().item(), rel=1e-4)
     assert entry["uniformity"] == pytest.approx(pairs.square().mul(-2).exp().mean().log().item(), rel=1e-4)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retort import DistillationCollator
-from retort.collators import View
+from retort.collators import InputFormat
 
-PADDED, PACKED = View(pad_token_id=9), View(pad_token_id=9, packed=True, position_offset=2)
+PADDED, PACKED = InputFormat(pad_token_id=9), InputFormat(pad_token_id=9, packed=True, position_offset=2)
 
 
 def row(length, start=0, **columns):
@@ -55,7 +55,7 @@ def test_the_teachers_view_holds_the_students_tokens_where_the_rows_have_none_of
 def test_the_teachers_own_tokens_follow_the_order_of_the_rows():
     rows = [row(3, teacher_input_ids=[50]), row(1, teacher_input_ids=[60, 61], teacher_token_type_ids=[0, 1])]
     rows[0]["teacher_token_type_ids"] = [1]
-    batch = DistillationCollator(PACKED, View(0, packed=True))(rows)
+    batch = DistillationCollator(PACKED, InputFormat(0, packed=True))(rows)
     assert batch["teacher"]["input_ids"].tolist() == [[60, 61, 50]]
     assert batch["teacher"]["token_type_ids"].tolist() == [[0, 1, 1]]
     assert batch["teacher"]["packing"].runs == ((1, 2), (1, 1))
@@ -87,7 +87,7 @@ def test_alignment_points_at_the_same_words_in_both_flat_sequences():
         row(4, 10, teacher_input_ids=[70, 71], student_positions=[1, 3], teacher_positions=[0, 1]),
         row(2, 20, teacher_input_ids=[80, 81, 82], student_positions=[1], teacher_positions=[2]),
     ]
-    batch = DistillationCollator(PACKED, View(0))(rows)
+    batch = DistillationCollator(PACKED, InputFormat(0))(rows)
     ours, theirs = batch["alignment"].student, batch["alignment"].teacher
     flat = batch["layout"].flatten(batch["student"]["input_ids"])
     teachers_flat = batch["teacher_layout"].flatten(batch["teacher"]["input_ids"])
@@ -148,7 +148,7 @@ def test_every_column_follows_the_same_permutation(lengths, packed, teacher_pack
         )
         for index, n in enumerate(lengths)
     ]
-    batch = DistillationCollator(View(0, packed=packed), View(0, packed=teacher_packed))(rows)
+    batch = DistillationCollator(InputFormat(0, packed=packed), InputFormat(0, packed=teacher_packed))(rows)
     order = batch.get("order", torch.arange(len(rows)))
     assert sorted(order.tolist()) == list(range(len(rows)))
     assert ("order" in batch) == (packed or teacher_packed)
@@ -201,9 +201,9 @@ def test_rows_that_do_not_fit_are_errors(rows, message):
 
 def test_a_view_is_read_off_a_model_and_its_tokenizer(tokenizer):
     model = tiny.model("roberta")
-    assert View.of(model, tokenizer) == View(tokenizer.pad_token_id)
-    assert View.of(model, tokenizer, packed=True) == View(tokenizer.pad_token_id, True, 1)
+    assert InputFormat.of(model, tokenizer) == InputFormat(tokenizer.pad_token_id)
+    assert InputFormat.of(model, tokenizer, packed=True) == InputFormat(tokenizer.pad_token_id, True, 1)
     padless = tiny.tokenizer()
     padless.pad_token = None
     with pytest.raises(ValueError, match="no padding token"):
-        View.of(model, padless)
+        InputFormat.of(model, padless)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retort import DistillationCollator
-from retort.collators import Filler, Masking, SpanCollator, View, fractions, masking_chances, mixed
+from retort.collators import Filler, InputFormat, Masking, SpanCollator, fractions, masking_chances, mixed
 from retort.data import tokenize_spans
 
-PADDED, PACKED = View(pad_token_id=0), View(pad_token_id=0, packed=True)
+PADDED, PACKED = InputFormat(pad_token_id=0), InputFormat(pad_token_id=0, packed=True)
 TOKENIZERS = {kind: tiny.tokenizer(kind) for kind in ("wordpiece", "wordpiece, other words", "bpe", "unigram")}
 STUDENT, TEACHER = (TOKENIZERS[kind] for kind in ("wordpiece", "wordpiece, other words"))
 MASK = STUDENT.mask_token_id

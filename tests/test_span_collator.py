@@ -8,10 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retort import DistillationCollator
-from retort.collators import SpanCollator, View
+from retort.collators import InputFormat, SpanCollator
 from retort.data import tokenize_spans
 
-PADDED, PACKED = View(pad_token_id=0), View(pad_token_id=0, packed=True)
+PADDED, PACKED = InputFormat(pad_token_id=0), InputFormat(pad_token_id=0, packed=True)
 OTHER_WORDS = tiny.tokenizer("wordpiece, other words")
 
 
@@ -80,7 +80,7 @@ SIDE = st.lists(st.integers(-1, 4), min_size=1, max_size=7)
 @example([([-1], [-1])], False, False)  # no span at all
 def test_spans_follow_the_order_of_the_rows_in_every_view(sides, packed, teacher_packed):
     rows = [row(*pair, text_id=100 + i, start=100 * i) for i, pair in enumerate(sides)]
-    batch = collate(rows, View(0, packed=packed), View(0, packed=teacher_packed))
+    batch = collate(rows, InputFormat(0, packed=packed), InputFormat(0, packed=teacher_packed))
     order = batch["order"].tolist() if "order" in batch else list(range(len(rows)))
     assert batch["text_ids"].tolist() == [100 + i for i in order]
     spans = batch["spans"]
@@ -155,7 +155,7 @@ def test_pairs_of_real_texts_cover_the_same_characters(tokenizer, view, one_to_o
 @pytest.mark.parametrize("missing", ["spans", "span_words", "span_characters", "text_id"])
 def test_rows_of_another_kind_are_an_error(missing):
     rows = [{name: value for name, value in row([0], [0]).items() if name != missing}]
-    with pytest.raises(ValueError, match=rf"no column {missing}, only .*Run retort\.collators\.tokenize_spans"):
+    with pytest.raises(ValueError, match=rf"no column {missing}, only .*Run retort\.data\.tokenize_spans"):
         collate(rows)
     with pytest.raises(ValueError, match="at least one row"):
         collate([])

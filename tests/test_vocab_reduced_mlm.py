@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_refused(changes, message, tmp_path):
 def test_rows_without_spans_are_refused(tmp_path):
     rows = tokenize(texts(), tiny.tokenizer(), teacher_tokenizer=tiny.tokenizer(OTHER_WORDS), align=True)
     trainer = make_trainer(tmp_path, rows=rows)
-    with pytest.raises(ValueError, match=r"Run retort\.collators\.tokenize_spans"):
+    with pytest.raises(ValueError, match=r"Run retort\.data\.tokenize_spans"):
         trainer.train()
 
 

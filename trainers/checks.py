@@ -15,7 +15,16 @@ from transformers import PreTrainedModel
 from ..modeling import backbone, is_row_wise
 from ..modeling.losses import IGNORED_LABEL
 from .arguments import DistillTrainingArguments
-from .objectives import AttentionObjective, LabelObjective, Objective, PooledObjective, RelationObjective
+from .objectives import (
+    AttentionObjective,
+    EmbeddingObjective,
+    FeatureObjective,
+    HiddenPairsObjective,
+    LabelObjective,
+    Objective,
+    PooledObjective,
+    RelationObjective,
+)
 
 
 def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
@@ -48,28 +57,58 @@ def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
             )
 
 
-def check_objectives(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
-    """Refuse to train towards nothing.
+def check_objectives(
+    objectives: Sequence[Objective],
+    args: DistillTrainingArguments,
+    student: PreTrainedModel,
+    teachers: Sequence[PreTrainedModel],
+    dataset: datasets.Dataset | None,
+    *,
+    has_teacher: bool,
+    same_tokens: bool,
+) -> None:
+    """Refuse objectives that the models or the training rows do not serve.
+
+    Args:
+        teachers: the live ones.
+        dataset: the training rows, whose columns tell whether they were tokenised for both and aligned.
+        has_teacher: whether there is a live teacher, or a cache.
+        same_tokens: whether the two tokenizers given do the same.
 
     Raises:
-        ValueError: every weight is 0.
+        ValueError: no objective, or one that reads a teacher's outputs where there is none; widths that differ without
+            a projector; outputs that a model does not have, or that DeepSpeed can't differentiate; labels that the
+            student's head can't learn; tokens that are compared but not the same.
     """
     if not objectives:
         weights = ", ".join(args.weights)
         raise ValueError(f"No objective: every weight is 0. Set at least one of {weights}, e.g. to 1.0.")
-
-
-def check_teacher(objectives: Sequence[Objective], *, has_teacher: bool) -> None:
-    """Refuse to compare with nothing.
-
-    Raises:
-        ValueError: an objective reads a teacher's outputs, and there is neither a teacher nor a cache.
-    """
     if not has_teacher and (asked := [o.name for o in objectives if o.teacher_request()]):
         raise ValueError(
             f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., or teacher_cache=... "
             "with outputs written before. Without a teacher, set label_weight alone."
         )
+    if args.projector == "none":
+        _check_widths(objectives)
+    check_sharding(objectives, args, student.config.num_hidden_layers)
+    _check_heads(objectives, student, teachers)
+    if any(isinstance(o, LabelObjective) for o in objectives):
+        _check_labels(student, dataset)
+    if any(isinstance(o, AttentionObjective) for o in objectives):
+        _check_attention([student, *teachers])
+    _check_alignment(objectives, student, teachers, dataset, same_tokens)
+
+
+def _check_widths(objectives: Sequence[Objective]) -> None:
+    """Refuse vectors of different widths, which a projector would map."""
+    for objective in objectives:
+        compares = isinstance(objective, EmbeddingObjective | FeatureObjective | HiddenPairsObjective)
+        if compares and objective.student_size != objective.teacher_size:
+            raise ValueError(
+                f"The student's vectors have {objective.student_size} features, the teacher's "
+                f"{objective.teacher_size}, and projector='none' allows no map between them. Set projector='linear', "
+                "or use similarity_weight or relation_weight, which compare across widths."
+            )
 
 
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:
@@ -99,14 +138,8 @@ def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArgumen
         )
 
 
-def check_attention(objectives: Sequence[Objective], models: Sequence[PreTrainedModel]) -> None:
-    """Refuse attention maps of models that make none.
-
-    Raises:
-        ValueError: an implementation other than eager, which returns an empty tuple.
-    """
-    if not any(isinstance(o, AttentionObjective) for o in objectives):
-        return
+def _check_attention(models: Sequence[PreTrainedModel]) -> None:
+    """Refuse models that make no attention maps: any implementation other than eager returns an empty tuple."""
     for model in models:
         if (kind := model.config._attn_implementation) != "eager":
             raise ValueError(
@@ -116,12 +149,10 @@ def check_attention(objectives: Sequence[Objective], models: Sequence[PreTrained
             )
 
 
-def check_heads(objectives: Sequence[Objective], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]) -> None:
-    """Refuse logits of models that make none, or make one for each row where the other makes one for each token.
-
-    Raises:
-        ValueError: a model without a task head, or heads of two kinds.
-    """
+def _check_heads(
+    objectives: Sequence[Objective], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]
+) -> None:
+    """Refuse logits of models that make none, or make one for each row where the other makes one for each token."""
     if not any(objective.student_request().runs_head for objective in objectives):
         return
     compared = [student, *(teachers if any(o.teacher_request().runs_head for o in objectives) else ())]
@@ -134,15 +165,9 @@ def check_heads(objectives: Sequence[Objective], student: PreTrainedModel, teach
             )
 
 
-def check_labels(objectives: Sequence[Objective], student: PreTrainedModel, dataset: datasets.Dataset | None) -> None:
-    """Refuse labels that the student's head can't learn.
-
-    Raises:
-        ValueError: labels of tokens for a head on rows or the other way round, numbers for a head of several classes
-            or classes for a head of one number, a class that the head doesn't have, or no label at all.
-    """
-    asked = any(isinstance(objective, LabelObjective) for objective in objectives)
-    if not asked or not isinstance(dataset, datasets.Dataset) or "labels" not in dataset.column_names:
+def _check_labels(student: PreTrainedModel, dataset: datasets.Dataset | None) -> None:
+    """Refuse labels that the student's head can't learn, by their number, their kind or their range."""
+    if not isinstance(dataset, datasets.Dataset) or "labels" not in dataset.column_names:
         return
     labels = dataset.select_columns("labels").with_format("arrow")[:]["labels"]
     name, of_tokens = type(student).__name__, pa.types.is_nested(labels.type)
@@ -166,26 +191,14 @@ def check_labels(objectives: Sequence[Objective], student: PreTrainedModel, data
         raise ValueError(f"{name} has the classes 0 to {classes - 1}, but the labels are {found}.")
 
 
-def check_alignment(
+def _check_alignment(
     objectives: Sequence[Objective],
     student: PreTrainedModel,
     teachers: Sequence[PreTrainedModel],
     dataset: datasets.Dataset | None,
     same_tokens: bool,
 ) -> None:
-    """Refuse to compare tokens that are not the same.
-
-    Args:
-        objectives: of this run.
-        student: the student.
-        teachers: the live teachers.
-        dataset: the training rows, whose columns tell whether they were tokenised for both and aligned.
-        same_tokens: whether the two tokenizers given do the same.
-
-    Raises:
-        ValueError: two vocabularies without two tokenizers, rows without the teacher's tokens, an objective on tokens
-            without an alignment, or one that can't be aligned.
-    """
+    """Refuse to compare tokens that are not the same."""
     columns = getattr(dataset, "column_names", None) or []
     own_tokens = "teacher_input_ids" in columns
     sizes = {teacher.config.vocab_size for teacher in teachers} - {student.config.vocab_size}

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..collators import as_batch, on_device, text_ids
+from ..collators import as_batch, text_ids
 from ..modeling.encoding import EncoderOutput
 from ..modeling.losses import KeyQueue
 from .arguments import CKDTrainingArguments
@@ -58,63 +59,43 @@ class CKDTrainer(WholeStepTrainer):
 
     def build_contrast(self, args, student, teacher) -> TeacherContrastObjective:
         """InfoNCE against the teacher."""
-        return TeacherContrastObjective(
-            args.contrastive_weight,
-            *args.poolers,
-            args.contrastive_temperature,
-            args.learn_temperature,
-            args.both_directions,
-            args.student_negatives,
-            student.config.hidden_size,
-            teacher.hidden_size,
-        )
+        sizes = student.config.hidden_size, teacher.hidden_size
+        return TeacherContrastObjective(args.contrastive_weight, *args.poolers, args, *sizes)
 
     # --- The keys -----------------------------------------------------------------------------------------------------
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Fetch the micro-batches of one optimizer step, and run the teacher on all of them: their keys are shared."""
-        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.contrast is None or not batches:
-            return batches, counts
-        keys = [unit(output) for output in self.run_teacher(batches)]
-        ids = [text_ids(batch) for batch in batches]
-        step = self.accelerator.gather((torch.cat(keys), torch.cat(ids)))  # in the order of the ranks
+    def references(self, batch) -> tuple[Tensor, Tensor]:
+        """The teacher's keys of a batch, `[rows, features]`, and the ids of their texts."""
+        return unit(self.run_teacher(batch)), text_ids(batch)
+
+    def compared_with(self, own, step=None) -> Candidates:
+        """The keys of the whole step and those of past steps; in evaluation, a batch's own."""
+        if step is None:
+            return Candidates(*own, own)
         if len(step[0]) < 2 and self.queue is None:
             raise ValueError(
                 "A step of a single sentence has no negatives. Raise per_device_train_batch_size, or leave out "
                 "queue_size=0."
             )
         past = (self.queue.keys, self.queue.ids) if self.queue is not None and len(self.queue) else None
-        for batch, own, its_ids in zip(batches, keys, ids, strict=True):
-            batch["candidates"] = Candidates(own, its_ids, step, past)
-        batches[-1]["new_keys"] = step
-        if self.contrast.compares_students:
-            everyone = Candidates(*step, step, past)
-            self.let_meet(batches, lambda embeddings: self.contrast.values(embeddings, everyone))
-        return batches, counts
+        return Candidates(*own, step, past)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        """Forward and backward; behind the last micro-batch of a step its keys go into the queue."""
+        """Forward and backward; after the last micro-batch of a step, its keys go into the queue."""
         loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.queue is not None and "new_keys" in inputs:
-            self.queue.push(*inputs["new_keys"])
+        if self.queue is not None and "ends_step" in inputs:
+            self.queue.push(*inputs["references"].step)
         return loss
 
-    # --- The loss and what tells of a collapse ------------------------------------------------------------------------
+    # --- The log ------------------------------------------------------------------------------------------------------
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """As `DistillTrainer`; in evaluation, a batch's own keys are its candidates."""
-        if self.contrast is not None and "candidates" not in inputs:
-            (output,), ids = self.run_teacher([inputs]), text_ids(inputs)
-            keys = unit(output)
-            inputs["candidates"] = Candidates(keys, ids, (keys, ids))
-        loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
+    def measure_outputs(self, outputs, batch) -> None:
+        """Log how the student's embeddings spread, and the teacher's."""
         if self.contrast is not None:
-            theirs = inputs["candidates"].positives
-            self.measure_spread(self.contrast.embeddings(ours, inputs), theirs)
+            theirs = batch["references"].positives
+            self.measure_spread(self.contrast.embeddings(outputs, batch), theirs)
             if len(theirs) > 2:
                 self.measure("teacher_cosine_spread", off_diagonal(theirs).std(), 1)
-        return (loss, ours) if return_outputs else loss
 
     def log(self, logs, start_time=None) -> None:
         """Log, and warn of a student to which all sentences are becoming alike."""
@@ -161,7 +142,8 @@ class CKDTrainer(WholeStepTrainer):
         chosen = torch.randperm(len(rows), generator=generator)[: self.queue.size]
         batches = chosen.split(self.args.per_device_eval_batch_size)
         for indices in tqdm(batches, "Filling the queue", unit="batch", disable=self.args.disable_tqdm):
-            batch = on_device(as_batch(self.data_collator(rows.select(indices.tolist()).to_list())), self.args.device)
+            batch = as_batch(self.data_collator(rows.select(indices.tolist()).to_list()))
+            batch = send_to_device(batch, self.args.device)
             self.queue.push(unit(self.teacher.outputs(batch)), text_ids(batch))
 
     def save_state(self, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from ..collators import GroupCollator, text_ids
 from .arguments import ContrastiveTrainingArguments
@@ -18,7 +18,7 @@ class ContrastiveTrainer(WholeStepTrainer):
     price of embedding every text twice where there is more than one of either.
 
     Args: see `DistillTrainer`; `args` are `ContrastiveTrainingArguments`, rows are groups (see
-    `retort.collators.tokenize_groups`).
+    `retort.data.tokenize_groups`).
 
     Raises:
         ValueError: as `DistillTrainer`; a step without negatives, or single texts without dropout.
@@ -36,32 +36,24 @@ class ContrastiveTrainer(WholeStepTrainer):
 
     def build_contrast(self, args, student, teacher) -> GroupContrastObjective:
         """InfoNCE among the groups of a step."""
-        settings = args.contrastive_temperature, args.learn_temperature
-        return GroupContrastObjective(args.contrastive_weight, args.pooler, args.pooler, *settings)
+        return GroupContrastObjective(args.contrastive_weight, args.pooler, args.pooler, args)
 
     def build_collator(self, *arguments) -> GroupCollator:
         """That of `DistillTrainer`, for groups."""
         return GroupCollator(super().build_collator(*arguments))
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Fetch the micro-batches of one optimizer step, whose groups are to meet."""
-        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.contrast is None or not batches:
-            return batches, counts
-        for batch in batches:
-            batch["group_ids"] = text_ids(batch)[batch["groups"]]
-        everyone = self.accelerator.gather(torch.cat([batch["group_ids"] for batch in batches]))
-        if everyone.shape[0] == 1 and everyone.shape[1] == 2:
-            raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
-        self.let_meet(batches, lambda embeddings: self.contrast.values(embeddings, everyone))
-        return batches, counts
+    def references(self, batch) -> Tensor:
+        """The ids of the texts of each group, `[groups, members]`."""
+        return text_ids(batch)[batch["groups"]]
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """As `DistillTrainer`; in evaluation, the groups of a batch are compared with one another."""
-        if self.contrast is not None and "group_ids" not in inputs:
-            inputs = inputs | {"group_ids": text_ids(inputs)[inputs["groups"]]}
-        loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
+    def compared_with(self, own, step=None) -> Tensor:
+        """The ids as they are, unless the whole step is a single pair."""
+        if step is not None and step.shape == (1, 2):
+            raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
+        return own
+
+    def measure_outputs(self, outputs, batch) -> None:
+        """Log how near anchors are to their positives, and how they spread."""
         if self.contrast is not None:
-            groups = self.contrast.embeddings(ours, inputs)
+            groups = self.contrast.embeddings(outputs, batch)
             self.measure_spread(groups[:, 0], groups[:, 1])
-        return (loss, ours) if return_outputs else loss

@@ -18,19 +18,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, collator_for, most_tokens
 from ..data.tokenization import same_tokenizer
-from ..modeling import DistillationModel, is_row_wise, projected_classifier
+from ..modeling import DistillationModel, is_row_wise
 from ..modeling.encoding import EncoderOutput, OutputRequest
 from .arguments import DistillTrainingArguments
-from .checks import (
-    check_alignment,
-    check_attention,
-    check_heads,
-    check_labels,
-    check_objectives,
-    check_run,
-    check_sharding,
-    check_teacher,
-)
+from .checks import check_objectives, check_run
 from .objectives import AttentionObjective, Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
 from .steps import RunningMeans
@@ -38,14 +29,12 @@ from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
     CachedTeacher,
-    LiveTeacher,
-    Teacher,
     TeacherSource,
     cache_teacher,
     common_dimensions,
     load_teacher,
     open_cache,
-    shard_over_ranks,
+    place_teacher,
     with_teacher_outputs,
 )
 
@@ -60,7 +49,7 @@ class DistillTrainer(StudentTrainer):
             where only labels are learnt from (a teacher's own fine-tuning, say).
         args: the objectives, and all that `TrainingArguments` knows.
         data_collator: makes the batches. Default: `DistillationCollator`, packed where the architecture allows.
-        train_dataset: tokenised rows (see `retort.collators.tokenize`).
+        train_dataset: tokenised rows (see `retort.data.tokenize`).
         eval_dataset: likewise, or a dict of several.
         processing_class: the student's tokenizer; it is saved beside the student.
         teacher_processing_class: the teacher's tokenizer, where it differs.
@@ -93,16 +82,22 @@ class DistillTrainer(StudentTrainer):
         sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         teachers = [load_teacher(source, model, args) for source in sources]
         self.teacher_sources = sources
+        dimensions = None
+        if teachers:
+            dimensions = common_dimensions(teachers)
+        elif args.teacher_cache:
+            dimensions = CachedTeacher(Path(args.teacher_cache) / "train").dimensions
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
-        dimensions = _teacher_dimensions(teachers, args)
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
-        check_objectives(self.objectives, args)
-        check_teacher(self.objectives, has_teacher=dimensions is not None)
-        check_sharding(self.objectives, args, model.config.num_hidden_layers)
-        check_heads(self.objectives, model, teachers)
-        check_labels(self.objectives, model, train_dataset)
-        check_attention(self.objectives, [model, *teachers])
-        check_alignment(self.objectives, model, teachers, train_dataset, same_tokens)
+        check_objectives(
+            self.objectives,
+            args,
+            model,
+            teachers,
+            train_dataset,
+            has_teacher=dimensions is not None,
+            same_tokens=same_tokens,
+        )
         if data_collator is None:
             data_collator = self.build_collator(
                 args, model, teachers, processing_class, None if same_tokens else teacher_processing_class
@@ -125,9 +120,10 @@ class DistillTrainer(StudentTrainer):
             processing_class=processing_class,
             **trainer_arguments,
         )
-        self.teacher = self._place_teacher(teachers)
-        if args.teacher_cache and self._teacher_request():
-            self._use_teacher_cache(Path(args.teacher_cache))
+        read = reduce(or_, (objective.teacher_request() for objective in self.objectives))
+        self.teacher = place_teacher(teachers, read, args, self.accelerator) if teachers and read else None
+        if args.teacher_cache and read:
+            self._use_teacher_cache(Path(args.teacher_cache), read)
         # What is logged, by whether the student is in training.
         self._means = {True: RunningMeans(), False: RunningMeans()}
 
@@ -137,27 +133,15 @@ class DistillTrainer(StudentTrainer):
         self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
     ) -> list[Objective]:
         """The terms of the loss."""
-        projected = projected_classifier(student)
-        return build_objectives(
-            args,
-            Dimensions.of(student.config),
-            teacher,
-            row_wise=is_row_wise(student),
-            features=projected[1].classifier.in_features if projected else None,
-        )
+        return build_objectives(args, student, teacher)
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
-        """The collator of a run that was given none: packed views where an architecture and the objectives allow."""
+        """The collator of a run that was given none: it packs where an architecture and the objectives allow."""
         allowed = args.packing and not any(isinstance(o, AttentionObjective) for o in self.objectives)
         return collator_for(student, teachers, tokenizer, teacher_tokenizer, packing=allowed)
 
     def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
-        """A batch as it was collated, in the form that objectives read.
-
-        Args:
-            inputs: what the collator made.
-            training: rather than evaluation.
-        """
+        """What the collator made, in the form that objectives read, for training or for evaluation."""
         return as_batch(inputs)
 
     # --- The loss -----------------------------------------------------------------------------------------------------
@@ -186,12 +170,8 @@ class DistillTrainer(StudentTrainer):
     ) -> Tensor | tuple[Tensor, EncoderOutput]:
         """The weighted sum of all objectives.
 
-        Args:
-            model: the prepared `DistillationModel`.
-            inputs: a batch.
-            return_outputs: also return the student's outputs.
-            num_items_in_batch: `[objectives]`, counts over the whole optimizer step and all ranks; None in evaluation,
-                where each batch is averaged by itself.
+        `num_items_in_batch`, `[objectives]`, counts over the whole optimizer step and all ranks. It is None in
+        evaluation, where each batch is averaged by itself.
         """
         theirs = self.teacher_outputs(inputs)
         ours = model(inputs["student"], inputs["layout"])
@@ -199,13 +179,16 @@ class DistillTrainer(StudentTrainer):
         for index, objective in enumerate(self.objectives):
             values = objective(ours, theirs, inputs)
             total = values.sum()
-            self.measure_objective(objective, total, len(values), inputs)
+            self.measure(f"loss_{objective.name}", total, len(values))
+            for name, summed in objective.measures(total, inputs).items():
+                self.measure(name, *summed)
             if num_items_in_batch is None:
                 loss = loss + objective.weight * total / max(len(values), 1)
             else:
                 # DDP and ZeRO average gradients over the ranks, but this is a rank's share of one sum.
                 share = self.args.world_size / num_items_in_batch[index].clamp_min(1)
                 loss = loss + objective.weight * total * share
+        self.measure_outputs(ours, inputs)
         return (loss, ours) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -219,7 +202,8 @@ class DistillTrainer(StudentTrainer):
         logits = outputs.logits.float()
         if len(logits) == batch["layout"].tokens and not is_row_wise(self.student):
             logits = batch["layout"].pad(logits, -100)
-        return loss, _in_order(logits, batch), _in_order(labels, batch)
+        given = batch["order"].argsort() if "order" in batch else slice(None)  # packed batches are sorted
+        return loss, logits[given], labels if labels is None else labels[given]
 
     def teacher_outputs(self, batch: Batch) -> EncoderOutput:
         """What the objectives compare a batch with."""
@@ -227,9 +211,8 @@ class DistillTrainer(StudentTrainer):
 
     # --- The log ------------------------------------------------------------------------------------------------------
 
-    def measure_objective(self, objective: Objective, total: Tensor, count: int, batch: Batch) -> None:
-        """Put an objective's values for a batch, `count` of them whose sum is `total`, into what is logged."""
-        self.measure(f"loss_{objective.name}", total, count)
+    def measure_outputs(self, outputs: EncoderOutput, batch: Batch) -> None:
+        """Put what is worth knowing of the student's outputs for a batch into what is logged."""
 
     def measure(self, name: str, total: Tensor, count: int | Tensor) -> None:
         """Put `count` values, whose sum is `total`, into the mean that is logged under a name."""
@@ -241,10 +224,9 @@ class DistillTrainer(StudentTrainer):
         Raises:
             FloatingPointError: one that is not finite. Nothing good can come of further steps.
         """
-        means = self._means[self.model.training]
         prefix = next((key[: -len("loss")] for key in logs if key == "loss" or key.endswith("_loss")), None)
-        if means and prefix is not None:
-            found = means.take(self.accelerator)  # every rank logs at the same step
+        if prefix is not None:
+            found = self._means[self.model.training].take(self.accelerator)  # every rank logs at the same step
             bad = [name for name, mean in found.items() if not math.isfinite(mean)]
             if bad:
                 raise FloatingPointError(
@@ -256,28 +238,8 @@ class DistillTrainer(StudentTrainer):
 
     # --- The teacher --------------------------------------------------------------------------------------------------
 
-    def _place_teacher(self, teachers: list[PreTrainedModel]) -> Teacher | None:
-        request = self._teacher_request()
-        if not teachers or not request:
-            return None
-        if self.args.shard_teacher:
-            teachers = [shard_over_ranks(model, self.accelerator) for model in teachers]
-        else:
-            teachers = [model.to(self.args.device) for model in teachers]
-        return LiveTeacher(
-            teachers,
-            request,
-            weights=self.args.teacher_weights,
-            autocast=self.args.compute_dtype,
-            stop_early=not self.args.shard_teacher,
-        )
-
-    def _teacher_request(self) -> OutputRequest:
-        return reduce(or_, (objective.teacher_request() for objective in self.objectives))
-
-    def _use_teacher_cache(self, folder: Path) -> None:
+    def _use_teacher_cache(self, folder: Path, request: OutputRequest) -> None:
         """Put the cached outputs beside the rows of every dataset, computing first what is not there yet."""
-        request = self._teacher_request()
 
         def joined(dataset: datasets.Dataset, name: str) -> datasets.Dataset:
             if self.teacher is None:
@@ -306,7 +268,8 @@ class DistillTrainer(StudentTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         # The Trainer drops the columns that the model's forward does not name; ours takes whole batches.
         if self._signature_columns is None:
-            sets = [self.train_dataset, *_values(self.eval_dataset)]
+            evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+            sets = [self.train_dataset, *evaluated.values()]
             cached = {
                 name for rows in sets for name in getattr(rows, "column_names", None) or () if name.startswith(PREFIX)
             }
@@ -317,7 +280,7 @@ class DistillTrainer(StudentTrainer):
 
     def card_facts(self) -> CardFacts:
         """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""
-        return replace(describe_run(self), **self._given_facts)
+        return replace(describe_run(self), **self._card_extras)
 
     def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
         """Make a sentence encoder a SentenceTransformer, too."""
@@ -334,19 +297,3 @@ class DistillTrainer(StudentTrainer):
             normalize=self.args.embedding_loss == "cosine",
             projector=projector,
         )
-
-
-def _teacher_dimensions(teachers: list[PreTrainedModel], args: DistillTrainingArguments) -> Dimensions | None:
-    if teachers:
-        return common_dimensions(teachers)
-    cache = args.teacher_cache and Path(args.teacher_cache) / "train"
-    return CachedTeacher(cache).dimensions if cache else None
-
-
-def _in_order(tensor: Tensor | None, batch: Batch) -> Tensor | None:
-    """Undo the sorting of a packed batch's rows."""
-    return tensor if tensor is None or "order" not in batch else tensor[batch["order"].argsort()]
-
-
-def _values(dataset) -> list:
-    return list(dataset.values()) if isinstance(dataset, dict) else [dataset]

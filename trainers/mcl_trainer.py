@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
-from ..collators import DistillationCollator, GroupCollator, PairCollator
+from ..collators import DistillationCollator, GroupCollator
 from .arguments import MCLTrainingArguments
-from .objectives import Objective, SimilarityAcrossObjective, SourceObjective, TargetObjective, check_widths
+from .objectives import Objective, SimilarityAcrossObjective, SourceObjective, TargetObjective
 from .whole_step_trainer import WholeStepTrainer
 
 _WEIGHTS = ("mcl_weight", "source_weight", "target_weight")
@@ -24,7 +24,7 @@ class MCLTrainer(WholeStepTrainer):
     `gradient_cache`); with `mcl_weight` and more than one of either, every text is embedded twice.
 
     Args: see `DistillTrainer`; `args` are `MCLTrainingArguments`, rows are pairs (see
-    `retort.collators.read_parallel` and `tokenize_groups`, with the teacher's tokenizer).
+    `retort.data.read_parallel` and `tokenize_groups`, with the teacher's tokenizer).
 
     Raises:
         ValueError: as `DistillTrainer`; an objective that compares token with token or row with row, or rows without
@@ -40,38 +40,26 @@ class MCLTrainer(WholeStepTrainer):
                 f"{others[0]} compares what student and teacher make of the same text, but here the teacher reads the "
                 "sentences alone. Leave it out, or distil each language by a DistillTrainer."
             )
+        settings = *args.poolers, args.embedding_loss, student.config.hidden_size, teacher.hidden_size
+        source, target = SourceObjective(args.source_weight, *settings), TargetObjective(args.target_weight, *settings)
         made = super().build_objectives(args, student, teacher)
-        sizes = student.config.hidden_size, teacher.hidden_size
-        for objective, weight in ((SourceObjective, args.source_weight), (TargetObjective, args.target_weight)):
-            if weight:
-                check_widths(args, *sizes)
-                made.append(objective(weight, *args.poolers, args.embedding_loss, *sizes))
-        return made
+        return [*made, *(objective for objective in (source, target) if objective.weight)]
 
     def build_contrast(self, args, student, teacher) -> SimilarityAcrossObjective:
         """Similarities of sentences and translations."""
         return SimilarityAcrossObjective(args.mcl_weight, *args.poolers)
 
-    def build_collator(self, *arguments) -> PairCollator:
-        """That of `DistillTrainer`, for pairs."""
-        alike = super().build_collator(*arguments)
-        texts = GroupCollator(DistillationCollator(alike.student))
-        return PairCollator(texts, DistillationCollator(alike.teacher or alike.student))
+    def build_collator(self, *arguments) -> GroupCollator:
+        """That of `DistillTrainer`, for pairs of which the teacher reads the first."""
+        made = super().build_collator(*arguments)
+        sources = DistillationCollator(made.teacher or made.student)
+        return GroupCollator(DistillationCollator(made.student), sources)
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Fetch the micro-batches of one optimizer step, whose pairs are to meet."""
-        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.contrast is not None and batches:
-            made = [output.embedding for output in self.run_teacher(batches)]
-            everyone = self.accelerator.gather(torch.cat(made))
-            self.let_meet(batches, lambda embeddings: self.contrast.values(embeddings, everyone))
-        return batches, counts
+    def references(self, batch) -> Tensor:
+        """The teacher's embeddings of the sentences, `[pairs, features]`."""
+        return self.run_teacher(batch).embedding
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """As `DistillTrainer`; in evaluation, the pairs of a batch are compared with one another."""
-        if self.contrast is not None and "teacher_made" not in inputs:
-            self.run_teacher([inputs])
-        loss, ours = super().compute_loss(model, inputs, True, num_items_in_batch)
-        sources, targets = ours.embedding.float()[inputs["groups"]].unbind(1)
+    def measure_outputs(self, outputs, batch) -> None:
+        """Log how near sentences are to their translations, and how they spread."""
+        sources, targets = outputs.embedding.float()[batch["groups"]].unbind(1)
         self.measure_spread(sources, targets)
-        return (loss, ours) if return_outputs else loss

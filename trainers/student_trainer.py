@@ -59,7 +59,7 @@ class StudentTrainer(Trainer):
 
     model: DistillationModel
     # Facts for the model card that only the caller knows.
-    _given_facts: Mapping[str, object] = MappingProxyType({})
+    _card_extras: Mapping[str, object] = MappingProxyType({})
 
     @property
     def student(self) -> PreTrainedModel:
@@ -78,7 +78,6 @@ class StudentTrainer(Trainer):
 
         Args:
             resume_from_checkpoint: True for the last complete checkpoint of `output_dir`, or one by its path.
-            arguments: see `Trainer.train`.
 
         Raises:
             ValueError: there is no complete checkpoint.
@@ -176,7 +175,7 @@ class StudentTrainer(Trainer):
             model_name: title.
             facts: fields of `CardFacts`, such as `results` and `measured`; they are kept for later exports.
         """
-        self._given_facts = {**self._given_facts, **facts, **({"name": model_name} if model_name else {})}
+        self._card_extras = {**self._card_extras, **facts, **({"name": model_name} if model_name else {})}
         if self.is_world_process_zero():
             write_card(self.args.output_dir, self.card_facts())
 
@@ -236,8 +235,6 @@ class StudentTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, datasets.Dataset):
             return super()._get_train_sampler(train_dataset)
-        # transformers' own LengthGroupedSampler draws from the global generator and has no set_epoch: a run resumed in
-        # a later epoch would see the rows in another order.
         lengths = dataset["length"] if "length" in dataset.column_names else map(len, dataset["input_ids"])
         step = self.args.per_device_train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -249,18 +246,13 @@ class StudentTrainer(Trainer):
             return
         # accelerate's set_epoch looks two samplers deep. A run resumed within an epoch on several ranks has three
         # (skip, shard, batch), so the epoch would not reach the one that draws the order.
-        sampler = _innermost_sampler(train_dataloader)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
+        sampler = train_dataloader.batch_sampler
+        while hasattr(sampler, "batch_sampler"):
+            sampler = sampler.batch_sampler
+        if hasattr(sampler.sampler, "set_epoch"):
+            sampler.sampler.set_epoch(epoch)
         super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **arguments)
 
     def _get_eval_sampler(self, eval_dataset: datasets.Dataset) -> Sampler | None:
         # Predictions come back in the order of the rows, whatever the order of training.
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
-
-
-def _innermost_sampler(dataloader):
-    sampler = dataloader.batch_sampler
-    while hasattr(sampler, "batch_sampler"):
-        sampler = sampler.batch_sampler
-    return sampler.sampler

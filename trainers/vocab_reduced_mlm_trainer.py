@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import datasets
@@ -14,13 +13,11 @@ from ..modeling.vocabularies import VocabularyMap, spell
 from .arguments import VocabReducedMLMTrainingArguments
 from .distill_trainer import DistillTrainer
 from .objectives import (
-    Dimensions,
     MaskedLMObjective,
     Objective,
     TokenContrastObjective,
     VocabularyObjective,
     check_pairs,
-    check_widths,
     layer_pairs,
 )
 
@@ -38,7 +35,7 @@ class VocabReducedMLMTrainer(DistillTrainer):
     words from all of them: draws depend on seed and text alone, and not on how rare a token is.
 
     Args: see `DistillTrainer`; `args` are `VocabReducedMLMTrainingArguments`, models have masked-LM heads, and rows
-    come from `retort.collators.tokenize_spans`.
+    come from `retort.data.tokenize_spans`.
 
     Raises:
         ValueError: as `DistillTrainer`; two vocabularies that have nothing to compare, several teachers, or rows of
@@ -70,9 +67,12 @@ class VocabReducedMLMTrainer(DistillTrainer):
         if args.mlm_weight:
             made.append(MaskedLMObjective(args.mlm_weight))
         if args.vocabulary_weight:
-            made.append(self._vocabulary_objective(args, student))
+            made.append(_vocabulary_objective(args, student.config.vocab_size, *self._tokenizers))
         if args.contrast_weight:
-            made.append(_contrast_objective(args, Dimensions.of(student.config), teacher))
+            check_pairs(args, "contrast_weight")
+            pairs = layer_pairs(args.layer_map, student.config.num_hidden_layers, teacher.depth)
+            sizes = student.config.hidden_size, teacher.hidden_size
+            made.append(TokenContrastObjective(args.contrast_weight, pairs, *sizes, args))
         return made
 
     def build_collator(self, args, *arguments) -> SpanCollator:
@@ -84,41 +84,9 @@ class VocabReducedMLMTrainer(DistillTrainer):
         epoch = self._epoch if training else EVALUATION
         return self._masking[training](super().read_batch(inputs, training=training), epoch) | {"epoch": epoch}
 
-    def measure_objective(self, objective, total, count, batch) -> None:
-        """As `DistillTrainer`; of hidden tokens, also what each of their characters costs."""
-        super().measure_objective(objective, total, count, batch)
-        if isinstance(objective, MaskedLMObjective):
-            self.measure("bits_per_character", total / math.log(2), batch["hidden_characters"])
-
-    def _vocabulary_objective(self, args, student) -> VocabularyObjective:
-        vocabulary = _vocabulary_map(args, student.config.vocab_size, *self._tokenizers).to(args.device)
-        hidden_only = args.vocabulary_tokens == "hidden"
-        settings = args.temperature, args.piece_logits, hidden_only
-        return VocabularyObjective(args.vocabulary_weight, vocabulary, *settings)
-
     def _run_epoch(self, *, epoch: int, **arguments) -> None:
         self._epoch = epoch
         super()._run_epoch(epoch=epoch, **arguments)
-
-
-def _contrast_objective(args, student: Dimensions, teacher: Dimensions) -> TokenContrastObjective:
-    """Contrast of hidden states over the layer map."""
-    sizes = student.hidden_size, teacher.hidden_size
-    check_widths(args, *sizes)
-    check_pairs(args, "contrast_weight")
-    return TokenContrastObjective(
-        args.contrast_weight,
-        tuple(layer_pairs(args.layer_map, student.depth, teacher.depth)),
-        *sizes,
-        negatives=args.negatives,
-        count_of_negatives=args.negative_count,
-        same_text=args.negatives_within == "text",
-        unaligned=args.unaligned_negatives,
-        temperature=args.contrast_temperature,
-        curvature=args.curvature if args.contrast_space == "hyperbolic" else None,
-        learn_curvature=args.contrast_space == "hyperbolic" and args.learn_curvature,
-        seed=args.seed,
-    )
 
 
 def _even_masking(args, student, tokenizer, teacher_tokenizer) -> Masking:
@@ -144,8 +112,8 @@ def _token_counts(rows: datasets.Dataset, vocabulary: int) -> torch.Tensor:
     return counts
 
 
-def _vocabulary_map(args, size, tokenizer, teacher_tokenizer) -> VocabularyMap:
-    """What of the student's vocabulary answers to which of the teacher's tokens, special ones left out."""
+def _vocabulary_objective(args, size: int, tokenizer, teacher_tokenizer) -> VocabularyObjective:
+    """Divergence over the teacher's tokens, without special ones, that some of the student's `size` tokens spell."""
     if tokenizer is None or teacher_tokenizer is None:
         raise ValueError(
             "Two vocabularies are compared by their tokenizers. Pass the student's as processing_class=..., the "
@@ -153,5 +121,7 @@ def _vocabulary_map(args, size, tokenizer, teacher_tokenizer) -> VocabularyMap:
         )
     spelling = spell(teacher_tokenizer, tokenizer).without(teacher_tokenizer.all_special_ids)
     if args.vocabulary_loss == "reduce_map":
-        return VocabularyMap.of(spelling, size, args.map_logits)
-    return VocabularyMap.shared(spelling, size)
+        vocabulary = VocabularyMap.of(spelling, size, args.map_logits)
+    else:
+        vocabulary = VocabularyMap.shared(spelling, size)
+    return VocabularyObjective(args.vocabulary_weight, vocabulary.to(args.device), args)

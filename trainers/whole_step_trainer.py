@@ -1,12 +1,13 @@
-"""What contrastive trainers share: a loss in which the rows of a whole step meet, and what tells of a collapse."""
+"""The trainers whose loss compares all rows of a step with one another, and the measures of a collapse."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import concatenate
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -19,7 +20,7 @@ from .steps import shares
 
 
 class WholeStepTrainer(DistillTrainer):
-    """A `DistillTrainer` with at most one contrastive objective."""
+    """A `DistillTrainer` with at most one contrastive objective, in which rows of all micro-batches and ranks meet."""
 
     @abstractmethod
     def build_contrast(
@@ -37,42 +38,67 @@ class WholeStepTrainer(DistillTrainer):
         """The contrastive objective; None if its weight is 0."""
         return next((o for o in self.objectives if isinstance(o, ContrastiveObjective)), None)
 
-    def let_meet(self, batches: list[Batch], loss: Callable[[Tensor], Tensor]) -> None:
-        """Train the micro-batches of a step by a loss on the embeddings of all of them, on all ranks.
+    @abstractmethod
+    def references(self, batch: Batch) -> Tensor | tuple[Tensor, ...]:
+        """What the contrastive loss needs of a batch beside the student's embeddings: `[rows, ...]`, or several."""
+
+    def compared_with(self, own, step=None):
+        """What the contrastive objective compares a batch by.
 
         Args:
-            batches: as `get_batch_samples` returns them.
-            loss: from the embeddings of all ranks to the loss of each row.
-        """
-        if len(batches) > 1 or self.args.world_size > 1:
-            batches[0]["whole_step"] = list(batches), loss
+            own: the batch's `references`.
+            step: those of the whole step, on all ranks; None in evaluation, where a batch is alone.
 
-    def run_teacher(self, batches: list[Batch]) -> list[EncoderOutput]:
-        """The teacher's outputs of micro-batches, before any of them is trained on; each keeps its own."""
-        for batch in batches:
-            batch["teacher_made"] = self.teacher.outputs(batch)
-        return [batch["teacher_made"] for batch in batches]
+        Raises:
+            ValueError: a step in which there is nothing to compare with.
+        """
+        return own
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Fetch the micro-batches of one optimizer step, and gather what their rows are compared by."""
+        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.contrast is None or not batches:
+            return batches, counts
+        parts = [self.references(batch) for batch in batches]
+        step = self.accelerator.gather(concatenate(parts))  # in the order of the ranks
+        for batch, own in zip(batches, parts, strict=True):
+            batch["references"] = self.compared_with(own, step)
+        batches[-1]["ends_step"] = True
+        if self.contrast.compares_students and (len(batches) > 1 or self.args.world_size > 1):
+            batches[0]["whole_step"] = list(batches), self.compared_with(step, step)
+        return batches, counts
+
+    def run_teacher(self, batch: Batch) -> EncoderOutput:
+        """The teacher's outputs, before a batch is trained on; they are kept in it."""
+        batch["teacher_made"] = self.teacher.outputs(batch)
+        return batch["teacher_made"]
 
     def teacher_outputs(self, batch: Batch) -> EncoderOutput:
         """As `DistillTrainer`, but for what `run_teacher` has made already."""
         return batch["teacher_made"] if "teacher_made" in batch else super().teacher_outputs(batch)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        """Forward and backward of a micro-batch; before the first of a step that is to meet, shares are computed."""
+        """Forward and backward of a micro-batch; before the first of a step whose rows meet, shares are computed."""
         # Not where the batches were fetched: there, a resumed run has not restored its random state yet.
         if "whole_step" in inputs:
-            batches, loss = inputs.pop("whole_step")
+            batches, references = inputs.pop("whole_step")
             model.train()
 
             def embed(batch: Batch) -> Tensor:
                 return self.contrast.embeddings(model(batch["student"], batch["layout"]), batch)
 
+            loss = partial(self.contrast.values, references=references)
             for batch, share in zip(batches, shares(batches, embed, loss, self.accelerator), strict=True):
                 batch["share"] = share
         return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """As `DistillTrainer`; with the dropout that a micro-batch had when its share was computed."""
+        """As `DistillTrainer`; in evaluation, the rows of a batch are compared with one another.
+
+        In training, a micro-batch has the dropout that it had when its share was computed.
+        """
+        if self.contrast is not None and "references" not in inputs:
+            inputs["references"] = self.compared_with(self.references(inputs))
         if "share" in inputs:
             inputs["share"].random.restore()
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -85,7 +111,7 @@ class WholeStepTrainer(DistillTrainer):
             ours: `[rows, features]`, the student's embeddings; where a temperature is learnt, of length 1/tau.
             theirs: `[rows, features]`, what they are to come near to.
         """
-        if isinstance(self.contrast, InfoNCEObjective) and self.contrast.learn_temperature:
+        if isinstance(self.contrast, InfoNCEObjective) and self.args.learn_temperature:
             self.measure("scale", ours.norm(dim=-1).sum(), len(ours))
         ours, theirs = F.normalize(ours, dim=-1), F.normalize(theirs, dim=-1)
         self.measure("alignment", (ours - theirs).square().sum(), len(ours))

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...collators import EVALUATION, Filler, Masking, SpanCollator, collator_for, masking_chances, on_device
+from ...collators import EVALUATION, Filler, Masking, SpanCollator, collator_for, masking_chances
 from ...data.tokenization import tokenize_spans
 from ...modeling.encoding import OutputRequest, encode
 from ...modeling.losses import vocabulary_cross_entropy
@@ -61,7 +62,7 @@ class MaskedModel:
         self.model.eval()
         for start in tqdm(range(0, len(rows), _ROWS), desc="Hidden words", unit=" batches", leave=False):
             batch = collate([rows[at] for at in range(start, min(start + _ROWS, len(rows)))])
-            batch = mask(on_device(batch, self.model.device), EVALUATION)
+            batch = mask(send_to_device(batch, self.model.device), EVALUATION)
             with torch.inference_mode():
                 output = encode(self.model, batch["student"], batch["layout"], request)
                 hidden = output.features[batch["hidden"]], batch["hidden_tokens"]

@@ -1,7 +1,5 @@
 """The arguments of each trainer."""
 
-from .ckd import CKDTrainingArguments
-from .contrastive import ContrastiveTrainingArguments
 from .distill import DistillTrainingArguments
-from .mcl import MCLTrainingArguments
 from .vocab_reduced_mlm import VocabReducedMLMTrainingArguments
+from .whole_step import CKDTrainingArguments, ContrastiveTrainingArguments, MCLTrainingArguments

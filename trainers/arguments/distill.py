@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
 from transformers import TrainingArguments
+from transformers.hf_argparser import HfArg
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
 
@@ -23,156 +24,117 @@ class DistillTrainingArguments(TrainingArguments):
     """
 
     # The teacher
-    teacher_dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+    teacher_dtype: Literal["auto", "float32", "bfloat16", "float16"] = HfArg(
         default="auto",
-        metadata={
-            "help": "Number format of a teacher given as a folder or hub id. 'auto': bfloat16 under --bf16, float16 "
-            "under --fp16, else float32."
-        },
+        help="Number format of a teacher given as a folder or hub id. 'auto': bfloat16 under --bf16, float16 "
+        "under --fp16, else float32.",
     )
-    teacher_cache: str | None = field(
+    teacher_cache: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Folder of teacher outputs. Written before training if it is not there yet (in parts, so that an "
-            "interrupted run goes on), then read instead of running the teacher at every step. Refused if it was made "
-            "by another teacher, tokenizer, pooler or text."
-        },
+        help="Folder of teacher outputs. Written before training if it is not there yet (in parts, so that an "
+        "interrupted run goes on), then read instead of running the teacher at every step. Refused if it was made "
+        "by another teacher, tokenizer, pooler or text.",
     )
-    teacher_cache_dtype: Literal["float16", "float32"] = field(
-        default="float16", metadata={"help": "Number format of the outputs in --teacher_cache."}
+    teacher_cache_dtype: Literal["float16", "float32"] = HfArg(
+        default="float16", help="Number format of the outputs in --teacher_cache."
     )
-    teacher_weights: list[float] | None = field(
-        default=None, metadata={"help": "Weights of several teachers, in their order. Default: all equal."}
+    teacher_weights: list[float] | None = HfArg(
+        default=None, help="Weights of several teachers, in their order. Default: all equal."
     )
-    shard_teacher: bool = field(
-        default=False,
-        metadata={"help": "Under DeepSpeed ZeRO-3, shard the teacher over the ranks instead of one copy on each."},
+    shard_teacher: bool = HfArg(
+        default=False, help="Under DeepSpeed ZeRO-3, shard the teacher over the ranks instead of one copy on each."
     )
 
     # Objectives
-    embedding_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the pooled embeddings' distance to the teacher's."}
-    )
-    embedding_loss: Literal["cosine", "mse"] = field(
+    embedding_weight: float = HfArg(default=0.0, help="Weight of the pooled embeddings' distance to the teacher's.")
+    embedding_loss: Literal["cosine", "mse"] = HfArg(
         default="cosine",
-        metadata={
-            "help": "Distance of embeddings: 'cosine' (half the squared distance of unit vectors), or 'mse' (squared "
-            "difference of the bare vectors, averaged over their features)."
-        },
+        help="Distance of embeddings: 'cosine' (half the squared distance of unit vectors), or 'mse' (squared "
+        "difference of the bare vectors, averaged over their features).",
     )
-    similarity_weight: float = field(
-        default=0.0,
-        metadata={"help": "Weight of the squared difference of the batch's cosine-similarity matrices."},
+    similarity_weight: float = HfArg(
+        default=0.0, help="Weight of the squared difference of the batch's cosine-similarity matrices."
     )
-    logits_weight: float = field(default=0.0, metadata={"help": "Weight of the distance to the teacher's logits."})
-    logits_loss: Literal["kl", "mse", "hard"] = field(
+    logits_weight: float = HfArg(default=0.0, help="Weight of the distance to the teacher's logits.")
+    logits_loss: Literal["kl", "mse", "hard"] = HfArg(
         default="kl",
-        metadata={
-            "help": "'kl' (tau squared times the KL divergence), 'mse' (on the bare logits) or 'hard' (cross-entropy "
-            "against the teacher's most likely class)."
-        },
+        help="'kl' (tau squared times the KL divergence), 'mse' (on the bare logits) or 'hard' (cross-entropy "
+        "against the teacher's most likely class).",
     )
-    temperature: float = field(default=2.0, metadata={"help": "tau of --logits_loss kl; divides the logits."})
-    hidden_weight: float = field(default=0.0, metadata={"help": "Weight of the distance of hidden states."})
-    hidden_tokens: Literal["all", "first", "mean"] = field(
-        default="all",
-        metadata={"help": "Compare hidden states at all tokens, or of each row the first's ([CLS]) or the mean."},
+    temperature: float = HfArg(default=2.0, help="tau of --logits_loss kl; divides the logits.")
+    hidden_weight: float = HfArg(default=0.0, help="Weight of the distance of hidden states.")
+    hidden_tokens: Literal["all", "first", "mean"] = HfArg(
+        default="all", help="Compare hidden states at all tokens, or of each row the first's ([CLS]) or the mean."
     )
-    hidden_loss: Literal["mse", "cosine"] = field(
-        default="mse", metadata={"help": "Distance of hidden states, and of the features of --features_weight."}
+    hidden_loss: Literal["mse", "cosine"] = HfArg(
+        default="mse", help="Distance of hidden states, and of the features of --features_weight."
     )
-    features_weight: float = field(
+    features_weight: float = HfArg(
         default=0.0,
-        metadata={
-            "help": "Weight of the distance of what the two classifiers read: a tagger's top hidden states, a sequence "
-            "classifier's pooled vector; behind the student's projector, where it has one."
-        },
+        help="Weight of the distance of what the two classifiers read: a tagger's top hidden states, a sequence "
+        "classifier's pooled vector; behind the student's projector, where it has one.",
     )
-    layer_map: str = field(
+    layer_map: str = HfArg(
         default="top",
-        metadata={
-            "help": "Which of the teacher's layers each of the student's learns from, for hidden states and attention "
-            "maps: 'top' (aligned at the top), 'uniform', 'last', 'average' (over groups), or pairs such as "
-            "'1:2,2:4,3:6' (student:teacher, 0 is the embedding layer). 'mix', for hidden states: one average of all "
-            "layers on either side, with weights that are learnt."
-        },
+        help="Which of the teacher's layers each of the student's learns from, for hidden states and attention "
+        "maps: 'top' (aligned at the top), 'uniform', 'last', 'average' (over groups), or pairs such as "
+        "'1:2,2:4,3:6' (student:teacher, 0 is the embedding layer). 'mix', for hidden states: one average of all "
+        "layers on either side, with weights that are learnt.",
     )
-    attention_weight: float = field(
-        default=0.0,
-        metadata={"help": "Weight of the distance of attention maps. Needs attn_implementation='eager' on both sides."},
+    attention_weight: float = HfArg(
+        default=0.0, help="Weight of the distance of attention maps. Needs attn_implementation='eager' on both sides."
     )
-    attention_loss: Literal["mse", "kl"] = field(default="mse", metadata={"help": "Distance of attention maps."})
-    relation_weight: float = field(
-        default=0.0,
-        metadata={"help": "Weight of MiniLMv2's query-query, key-key and value-value relations; heads may differ."},
+    attention_loss: Literal["mse", "kl"] = HfArg(default="mse", help="Distance of attention maps.")
+    relation_weight: float = HfArg(
+        default=0.0, help="Weight of MiniLMv2's query-query, key-key and value-value relations; heads may differ."
     )
-    relation_heads: int = field(
-        default=12, metadata={"help": "Heads into which relations are cut; must divide both models' widths."}
+    relation_heads: int = HfArg(default=12, help="Heads into which relations are cut; must divide both models' widths.")
+    relation_map: str = HfArg(
+        default="last", help="Layers whose relations are compared: 'last', or pairs such as '3:10', counted from 1."
     )
-    relation_map: str = field(
-        default="last",
-        metadata={"help": "Layers whose relations are compared: 'last', or pairs such as '3:10', counted from 1."},
-    )
-    label_weight: float = field(default=0.0, metadata={"help": "Weight of the task's own loss on the labels."})
+    label_weight: float = HfArg(default=0.0, help="Weight of the task's own loss on the labels.")
 
     # How vectors are made and compared
-    pooler: Literal[POOLERS] = field(
+    pooler: Literal[POOLERS] = HfArg(
         default="mean",
-        metadata={
-            "help": "How token vectors become an embedding: 'mean', 'cls' (through the model's pooler), "
-            "'cls_before_pooler', 'mean_last_two', 'mean_first_last', 'mean_first' (of the embedding layer)."
-        },
+        help="How token vectors become an embedding: 'mean', 'cls' (through the model's pooler), "
+        "'cls_before_pooler', 'mean_last_two', 'mean_first_last', 'mean_first' (of the embedding layer).",
     )
-    teacher_pooler: Literal[POOLERS] | None = field(
-        default=None, metadata={"help": "The teacher's pooler. Default: the student's."}
-    )
-    projector: Literal["linear", "none"] = field(
+    teacher_pooler: Literal[POOLERS] | None = HfArg(default=None, help="The teacher's pooler. Default: the student's.")
+    projector: Literal["linear", "none"] = HfArg(
         default="linear",
-        metadata={
-            "help": "Where student and teacher differ in width: a trained linear map into the teacher's ('linear'), or "
-            "an error ('none')."
-        },
+        help="Where student and teacher differ in width: a trained linear map into the teacher's ('linear'), or "
+        "an error ('none').",
     )
-    keep_projector: bool = field(
+    keep_projector: bool = HfArg(
         default=False,
-        metadata={
-            "help": "Keep the embeddings' projector in the exported student (a Dense module of a SentenceTransformer), "
-            "whose embeddings then have the teacher's width. Default: it is dropped."
-        },
+        help="Keep the embeddings' projector in the exported student (a Dense module of a SentenceTransformer), "
+        "whose embeddings then have the teacher's width. Default: it is dropped.",
     )
-    disable_dropout: bool = field(
+    disable_dropout: bool = HfArg(
         default=False,
-        metadata={
-            "help": "Train the student without dropout: where text is plenty, the teacher's outputs regularise enough, "
-            "and attention without dropout is faster."
-        },
+        help="Train the student without dropout: where text is plenty, the teacher's outputs regularise enough, "
+        "and attention without dropout is faster.",
     )
-    packing: bool = field(
+    packing: bool = HfArg(
         default=True,
-        metadata={
-            "help": "Join each batch into one row without padding, where the architecture allows; exact, and much "
-            "faster. --no_packing pads."
-        },
+        help="Join each batch into one row without padding, where the architecture allows; exact, and much "
+        "faster. --no_packing pads.",
     )
 
     # Defaults that differ from TrainingArguments
-    train_sampling_strategy: str = field(
+    train_sampling_strategy: str = HfArg(
         default="group_by_length",
-        metadata={
-            "help": "'group_by_length' (rows of similar length meet in a step; seeded, resumes exactly), 'random' or "
-            "'sequential'."
-        },
+        help="'group_by_length' (rows of similar length meet in a step; seeded, resumes exactly), 'random' or "
+        "'sequential'.",
     )
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Hide losses that are not finite from the log. retort stops on them instead."}
+    logging_nan_inf_filter: bool = HfArg(
+        default=False, help="Hide losses that are not finite from the log. retort stops on them instead."
     )
-    restore_callback_states_from_checkpoint: bool = field(
-        default=True,
-        metadata={"help": "Resume callbacks, too: early stopping goes on counting where it was."},
+    restore_callback_states_from_checkpoint: bool = HfArg(
+        default=True, help="Resume callbacks, too: early stopping goes on counting where it was."
     )
-    logging_steps: float = field(
-        default=50, metadata={"help": "Log every so many steps; below 1, a share of all steps."}
-    )
+    logging_steps: float = HfArg(default=50, help="Log every so many steps; below 1, a share of all steps.")
 
     def __post_init__(self):
         if not torch.accelerator.is_available():

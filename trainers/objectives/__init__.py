@@ -1,18 +1,17 @@
 """What a student is trained towards."""
 
 from .base import Objective
-from .classes import LabelObjective
+from .build import Dimensions, build_objectives, check_pairs
+from .classes import FeatureObjective, LabelObjective
 from .contrastive import (
     Candidates,
     ContrastiveObjective,
     GroupContrastObjective,
     InfoNCEObjective,
+    SimilarityAcrossObjective,
     TeacherContrastObjective,
 )
-from .embeddings import PooledObjective
-from .layer_maps import layer_pairs
-from .layers import AttentionObjective, RelationObjective
-from .plan import Dimensions, build_objectives, check_pairs, check_widths
+from .embeddings import EmbeddingObjective, PooledObjective, SourceObjective, TargetObjective
+from .layers import AttentionObjective, HiddenPairsObjective, RelationObjective, layer_pairs
 from .token_contrast import TokenContrastObjective
-from .translations import SimilarityAcrossObjective, SourceObjective, TargetObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...collators import Batch
 from ...modeling import losses
 from ...modeling.encoding import OutputRequest
-from .base import Objective, distance
-from .pairing import aligned_tokens, pair_count, paired_tokens, token_count
+from .base import Objective, aligned_tokens, distance, pair_count, projectors
 
 
 @dataclass(frozen=True)
@@ -23,23 +22,33 @@ class LogitsObjective(Objective):
     name = "logits"
     description = "distance of logits"
     citation = "hinton2015distilling"
+    reads = OutputRequest(logits=True)
     loss: str
     temperature: float
     row_wise: bool
 
-    def student_request(self):
-        return OutputRequest(logits=True)
-
     def count(self, batch):
-        return batch["layout"].rows if self.row_wise else token_count(batch)
+        if self.row_wise:
+            return batch["layout"].rows
+        labelled = _labelled(batch)
+        return pair_count(batch) if labelled is None else labelled.sum()
 
     def __call__(self, student, teacher, batch):
         sides = student.logits, teacher.logits
         if not self.row_wise:
-            sides = paired_tokens(*sides, batch)
+            sides, labelled = aligned_tokens(*sides, batch), _labelled(batch)
+            sides = sides if labelled is None else [logits[labelled] for logits in sides]
         if self.loss == "kl":
             return losses.soft_cross_entropy(*sides, self.temperature)
         return losses.mean_squared_error(*sides) if self.loss == "mse" else losses.hard_cross_entropy(*sides)
+
+
+def _labelled(batch: Batch) -> Tensor | None:
+    """Which of the student's tokens take part: those with a label, and all of a row without any; None for all."""
+    if "labels" not in batch or "alignment" in batch or batch["labels"].dim() == 1:
+        return None
+    known = batch["labels"] != losses.IGNORED_LABEL
+    return batch["layout"].unpad(known | ~known.any(1, keepdim=True))
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,9 @@ class LabelObjective(Objective):
 
     name = "labels"
     description = "task labels"
+    reads = OutputRequest(logits=True)
+    reads_teacher = False
     row_wise: bool
-
-    def student_request(self):
-        return OutputRequest(logits=True)
-
-    def teacher_request(self):
-        return OutputRequest()
 
     def count(self, batch):
         return _known(self._labels(batch)).sum()
@@ -88,18 +93,14 @@ class FeatureObjective(Objective):
 
     name = "features"
     description = "distance of what the classifiers read"
+    reads = OutputRequest(features=True)
     loss: str
     row_wise: bool
     student_size: int
     teacher_size: int
 
-    def student_request(self):
-        return OutputRequest(features=True)
-
     def heads(self):
-        if self.student_size == self.teacher_size:
-            return {}
-        return {"features": nn.Linear(self.student_size, self.teacher_size)}
+        return projectors(self.student_size, self.teacher_size, "features")
 
     def count(self, batch):
         return batch["layout"].rows if self.row_wise else pair_count(batch)

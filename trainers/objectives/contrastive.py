@@ -1,4 +1,4 @@
-"""Contrastive objectives: to know one's own among many."""
+"""Losses on the embeddings of a whole step, whose rows meet: contrastive ones, and similarities across languages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from ...collators import Batch
 from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputRequest
 from ...modeling.losses import LearnedScale, queue_log_sum_exp
-from .embeddings import PooledObjective
+from ..arguments import CKDTrainingArguments, ContrastiveTrainingArguments
+from .base import projectors
+from .embeddings import PooledObjective, embedding_of
 
 
 @dataclass(frozen=True)
@@ -25,41 +27,38 @@ class ContrastiveObjective(PooledObjective):
         """What meets: `[rows, ..., features]`, float32."""
 
     @abstractmethod
-    def values(self, embeddings: Tensor, others: Any) -> Tensor:
-        """The loss of each row, `[rows]`, among `others`."""
+    def values(self, embeddings: Tensor, references: Any) -> Tensor:
+        """The loss of each row, `[rows]`. `references` are what it needs beside the embeddings of the same rows."""
 
-    @abstractmethod
-    def others(self, batch: Batch) -> Any:
-        """What a batch that is alone is compared with."""
+    @property
+    def compares_students(self) -> bool:
+        """Whether an embedding of the student's has a part in the loss of other rows."""
+        return True
 
     def __call__(self, student, teacher, batch):
         embeddings = self.embeddings(student, batch)
-        return batch["share"].of(embeddings) if "share" in batch else self.values(embeddings, self.others(batch))
+        return batch["share"].of(embeddings) if "share" in batch else self.values(embeddings, batch["references"])
 
 
 @dataclass(frozen=True)
 class InfoNCEObjective(ContrastiveObjective):
-    """Cross-entropy of one's own among many.
-
-    Attributes:
-        temperature: tau, divides the cosines; where it is learnt, at the start.
-        learn_temperature: whether it is a parameter.
-    """
+    """Cross-entropy of one's own among many. The temperature, and whether it is learnt, are among the arguments."""
 
     name = "contrastive"
     description = "knowing the teacher's embedding of the same text among others (InfoNCE)"
     citation = "gao2021distilcse"
-    temperature: float
-    learn_temperature: bool
+    args: ContrastiveTrainingArguments
 
     def heads(self) -> dict[str, nn.Module]:
-        return {"scaled_embedding": LearnedScale(1 / self.temperature)} if self.learn_temperature else {}
+        if not self.args.learn_temperature:
+            return {}
+        return {"scaled_embedding": LearnedScale(1 / self.args.contrastive_temperature)}
 
     def embeddings(self, student, batch):
         """The student's embeddings, projected if they are, of length 1/tau."""
-        if self.learn_temperature:
+        if self.args.learn_temperature:
             return student.projected["scaled_embedding"]
-        return F.normalize(student.projected.get("embedding", student.embedding).float(), dim=-1) / self.temperature
+        return F.normalize(embedding_of(student).float(), dim=-1) / self.args.contrastive_temperature
 
 
 @dataclass(frozen=True)
@@ -81,41 +80,29 @@ class Candidates:
 
 @dataclass(frozen=True)
 class TeacherContrastObjective(InfoNCEObjective):
-    """InfoNCE from the student's embedding to the teacher's (Gao et al. 2021, DistilCSE, arXiv:2112.05638).
+    """InfoNCE from the student's embedding to the teacher's (Gao et al. 2021, DistilCSE, arXiv:2112.05638)."""
 
-    Attributes:
-        both_directions: take the mean with InfoNCE from the teacher's embedding to the student's.
-        student_negatives: the student's own embeddings of other texts are negatives, too.
-    """
-
-    both_directions: bool
-    student_negatives: bool
+    args: CKDTrainingArguments
     student_size: int
     teacher_size: int
 
     def heads(self):
-        if self.student_size == self.teacher_size:
-            return super().heads()
-        return {"embedding": nn.Linear(self.student_size, self.teacher_size)} | super().heads()
+        return projectors(self.student_size, self.teacher_size, "embedding") | super().heads()
 
     @property
-    def compares_students(self) -> bool:
-        """Whether an embedding of the student's has a part in the loss of other rows."""
-        return self.both_directions or self.student_negatives
+    def compares_students(self):
+        return self.args.both_directions or self.args.student_negatives
 
-    def values(self, embeddings, others: Candidates):
-        keys, ids = others.step
-        negatives, same_text = [(keys, others.ids[:, None] == ids)], others.ids[:, None] == others.ids
-        if self.student_negatives:
+    def values(self, embeddings, references: Candidates):
+        own_ids, (keys, ids) = references.ids, references.step
+        negatives, same_text = [(keys, own_ids[:, None] == ids)], own_ids[:, None] == own_ids
+        if self.args.student_negatives:
             negatives.append((F.normalize(embeddings, dim=-1), same_text))
-        past = others.past and queue_log_sum_exp(embeddings, others.ids, *others.past)
-        values = losses.info_nce(embeddings, others.positives, negatives, past)
-        if not self.both_directions:
+        past = references.past and queue_log_sum_exp(embeddings, own_ids, *references.past)
+        values = losses.info_nce(embeddings, references.positives, negatives, past)
+        if not self.args.both_directions:
             return values
-        return (values + losses.info_nce(others.positives, embeddings, [(embeddings, same_text)])) / 2
-
-    def others(self, batch):
-        return batch["candidates"]
+        return (values + losses.info_nce(references.positives, embeddings, [(embeddings, same_text)])) / 2
 
 
 @dataclass(frozen=True)
@@ -140,9 +127,10 @@ class GroupContrastObjective(InfoNCEObjective):
     def embeddings(self, student, batch):
         return super().embeddings(student, batch)[batch["groups"]]
 
-    def values(self, embeddings, others: Tensor):
+    def values(self, embeddings, references: Tensor):
+        """As for any objective; `references` are the ids of the texts, `[groups, members]`."""
         anchors, candidates = embeddings[:, 0], F.normalize(embeddings[:, 1:], dim=-1)
-        anchor_ids, ids = others[:, 0], others[:, 1:]
+        anchor_ids, ids = references[:, 0], references[:, 1:]
         same_anchor = anchor_ids[:, None] == anchor_ids
         negatives = []
         for member in range(candidates.shape[1]):
@@ -150,6 +138,29 @@ class GroupContrastObjective(InfoNCEObjective):
             negatives.append((candidates[:, member], own | same_anchor if member == 0 else own))
         return losses.info_nce(anchors, candidates[:, 0], negatives)
 
-    def others(self, batch):
-        """The ids of the texts, `[groups, members]`."""
-        return batch["group_ids"]
+
+@dataclass(frozen=True)
+class SimilarityAcrossObjective(ContrastiveObjective):
+    """Difference of the similarities of sentences to the teacher, and of sentences and translations to the student.
+
+    The loss of Ding et al. 2022 (arXiv:2209.05869), section 3.4: cosines of all sentences of a step with one another,
+    as the teacher sees them, against those of the sentences with the translations, as the student does. A sentence's
+    cosine with itself is 1, so that its translation is drawn to it. Widths may differ; no projector is used.
+    """
+
+    name = "mcl"
+    description = "difference of similarities across languages from the teacher's (MCL)"
+    citation = "ding2022multistage"
+
+    def count(self, batch):
+        return len(batch["groups"])
+
+    def embeddings(self, student, batch):
+        """`[pairs, 2, features]`."""
+        return student.embedding.float()[batch["groups"]]
+
+    def values(self, embeddings, references: Tensor):
+        """As for any objective; `references` are the teacher's embeddings of the sentences, `[pairs, features]`."""
+        sources, targets = F.normalize(embeddings, dim=-1).unbind(1)
+        theirs = F.normalize(references.float(), dim=-1)
+        return (sources @ targets.T - theirs @ theirs.T).square().mean(-1)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from torch import nn
+from torch import Tensor
 
 from ...modeling import losses
-from ...modeling.encoding import OutputRequest
-from .base import Objective, distance
+from ...modeling.encoding import EncoderOutput, OutputRequest
+from .base import Objective, distance, projectors
+
+
+def embedding_of(student: EncoderOutput) -> Tensor:
+    """The student's embeddings, projected if they are."""
+    return student.projected.get("embedding", student.embedding)
 
 
 @dataclass(frozen=True)
@@ -30,22 +36,50 @@ class PooledObjective(Objective):
 
 @dataclass(frozen=True)
 class EmbeddingObjective(PooledObjective):
-    """Distance of pooled embeddings (Reimers & Gurevych 2020, arXiv:2004.09813, for `"mse"`)."""
+    """Distance of pooled embeddings (Reimers & Gurevych 2020, arXiv:2004.09813, for `"mse"`).
+
+    Attributes:
+        member: which text of a group the teacher's embedding is compared with; None for rows of one text.
+    """
 
     name = "embedding"
     description = "distance of pooled embeddings"
     citation = "reimers2020multilingual"
+    member: ClassVar[int | None] = None
     loss: str
     student_size: int
     teacher_size: int
 
     def heads(self):
-        if self.student_size == self.teacher_size:
-            return {}
-        return {"embedding": nn.Linear(self.student_size, self.teacher_size)}
+        return projectors(self.student_size, self.teacher_size, "embedding")
+
+    def count(self, batch):
+        return super().count(batch) if self.member is None else len(batch["groups"])
 
     def __call__(self, student, teacher, batch):
-        return distance(self.loss)(student.projected.get("embedding", student.embedding), teacher.embedding)
+        ours = embedding_of(student)
+        if self.member is not None:
+            ours = ours[batch["groups"][:, self.member]]
+        return distance(self.loss)(ours, teacher.embedding)
+
+
+@dataclass(frozen=True)
+class SourceObjective(EmbeddingObjective):
+    """Distance of the student's embedding of a sentence from the teacher's (Reimers & Gurevych 2020,
+    arXiv:2004.09813, eq. 1)."""
+
+    name = "source"
+    description = "distance of embeddings of sentences from the teacher's"
+    member = 0
+
+
+@dataclass(frozen=True)
+class TargetObjective(EmbeddingObjective):
+    """Distance of the student's embedding of a translation from the teacher's of the sentence."""
+
+    name = "target"
+    description = "distance of embeddings of translations from the teacher's of the sentences"
+    member = 1
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,9 +11,8 @@ from ...collators import Batch
 from ...modeling.encoding import OutputRequest
 from ...modeling.losses import vocabulary_cross_entropy, vocabulary_divergence
 from ...modeling.vocabularies import VocabularyMap
+from ..arguments import VocabReducedMLMTrainingArguments
 from .base import Objective
-
-_OUTPUT_LAYER = OutputRequest(output_layer=True)  # with what it reads
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,17 @@ class MaskedLMObjective(Objective):
     name = "mlm"
     description = "hidden tokens"
     citation = "devlin2019bert"
-
-    def student_request(self):
-        return _OUTPUT_LAYER
-
-    def teacher_request(self):
-        return OutputRequest()
+    reads = OutputRequest(output_layer=True)
+    reads_teacher = False
 
     def count(self, batch):
         return len(batch["hidden"])
 
     def __call__(self, student, teacher, batch):
         return vocabulary_cross_entropy(student.features[batch["hidden"]], batch["hidden_tokens"], student.output_layer)
+
+    def measures(self, total, batch):
+        return {"bits_per_character": (total / math.log(2), batch["hidden_characters"])}
 
 
 @dataclass(frozen=True)
@@ -44,36 +43,35 @@ class VocabularyObjective(Objective):
 
     Attributes:
         vocabulary: which of the teacher's tokens are compared, and what they are to the student.
-        temperature: tau, divides the logits.
-        joint: whether a token's logits are the `"sum"` of those at the student's tokens for it, or their `"mean"`.
-        hidden_only: compare only at tokens that the student has to guess.
+        args: with `temperature`, `piece_logits` and `vocabulary_tokens`.
     """
 
     name = "vocabulary"
     description = "divergence from the teacher's distribution over its vocabulary"
     citation = "kolesnikova2022vocabulary"
+    reads = OutputRequest(output_layer=True)
     vocabulary: VocabularyMap
-    temperature: float
-    joint: str
-    hidden_only: bool
+    args: VocabReducedMLMTrainingArguments
 
-    def student_request(self):
-        return _OUTPUT_LAYER
+    @property
+    def hidden_only(self) -> bool:
+        """Whether distributions are compared only at tokens that the student has to guess."""
+        return self.args.vocabulary_tokens == "hidden"
 
     def count(self, batch):
         return len(batch["alignment"]) if not self.hidden_only else self._chosen(batch).sum()
 
     def __call__(self, student, teacher, batch):
         alignment = batch["alignment"]
-        # The output layer is linear: the sum of logits is the logit of sums, at one place in the stead of several.
-        sums = alignment.sums if self.joint == "sum" else alignment.of_student
-        times = alignment.counts if self.joint == "sum" else None
-        sides = [sums(student.features), alignment.of_teacher(teacher.features)]
+        # The output layer is linear: the sum of logits is the logit of sums, computed at one place instead of several.
+        summed = self.args.piece_logits == "sum"
+        ours, times = (alignment.sums, alignment.counts) if summed else (alignment.of_student, None)
+        sides = [ours(student.features), alignment.of_teacher(teacher.features)]
         if self.hidden_only:
             chosen = self._chosen(batch)
             sides, times = [side[chosen] for side in sides], times if times is None else times[chosen]
         return vocabulary_divergence(
-            *sides, (student.output_layer, teacher.output_layer), self.vocabulary, self.temperature, times
+            *sides, (student.output_layer, teacher.output_layer), self.vocabulary, self.args.temperature, times
         )
 
     def _chosen(self, batch: Batch) -> Tensor:

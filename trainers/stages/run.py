@@ -60,7 +60,7 @@ class StagedRun:
             `shrink(freeze_embeddings=True)`) never learns; of all else, the stages say what does.
         teacher: as `DistillTrainer` takes it; None where there are only labels to learn from.
         folder: where the stages' folders lie.
-        data: name -> tokenised rows (see `retort.collators.tokenize`).
+        data: name -> tokenised rows (see `retort.data.tokenize`).
         assistant: who teaches in the stages that say so: another model, which reads the student's own tokens.
         eval_dataset: tokenised development rows, for losses by which a stage may select its best model.
         processing_class: the student's tokenizer.

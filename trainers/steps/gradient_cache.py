@@ -37,25 +37,17 @@ class Share:
         return self.values + linear - linear.detach()
 
 
-@dataclass(frozen=True)
 class RandomState:
-    """The state of torch's generators, on the CPU and on the device."""
+    """The state of torch's generators, on the CPU and on a device, as they are when this is made."""
 
-    host: Tensor
-    device: Tensor | None
-    where: torch.device
-
-    @classmethod
-    def now(cls, where: torch.device) -> RandomState:
-        """As they are."""
-        device = None if where.type == "cpu" else torch.get_device_module(where).get_rng_state(where)
-        return cls(torch.get_rng_state(), device, where)
+    def __init__(self, device: torch.device):
+        self._generators = [torch] if device.type == "cpu" else [torch, torch.get_device_module(device)]
+        self._states = [generator.get_rng_state() for generator in self._generators]
 
     def restore(self) -> None:
-        """Let them go on from here again."""
-        torch.set_rng_state(self.host)
-        if self.device is not None:
-            torch.get_device_module(self.where).set_rng_state(self.device, self.where)
+        """Let the generators go on from here again."""
+        for generator, state in zip(self._generators, self._states, strict=True):
+            generator.set_rng_state(state)
 
 
 def shares(
@@ -70,12 +62,11 @@ def shares(
         batches: the micro-batches of a step on this rank; all ranks have as many rows.
         embed: from one to its embeddings, `[rows, ...]`, as they are in training.
         loss: from the embeddings of all ranks, in their order, `[all rows, ...]`, to the loss of each row.
-        accelerator: of the run.
     """
     made: list[Tensor] = []
     states: list[RandomState] = []
     for batch in batches:
-        states.append(RandomState.now(accelerator.device))
+        states.append(RandomState(accelerator.device))
         with torch.no_grad():
             made.append(embed(batch).float())
     sizes = [len(embeddings) for embeddings in made]

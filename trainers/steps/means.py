@@ -16,9 +16,6 @@ class RunningMeans:
     def __init__(self):
         self._totals: dict[str, Tensor] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._totals)
-
     def add(self, name: str, total: Tensor, count: int | Tensor) -> None:
         """Add `count` values whose sum, a scalar, is `total`."""
         entry = torch.stack([total.detach(), torch.as_tensor(count, dtype=total.dtype, device=total.device)])
@@ -26,6 +23,8 @@ class RunningMeans:
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
         """The means over all ranks, each of which must come here; and begin anew."""
+        if not self._totals:
+            return {}
         sums = accelerator.reduce(torch.stack(list(self._totals.values())), reduction="sum")
         means = (sums[:, 0] / sums[:, 1].clamp_min(1)).tolist()
         names, self._totals = list(self._totals), {}

@@ -22,7 +22,7 @@ class LengthGroupedSampler(Sampler[int]):
     the same rows.
 
     The order is a function of `seed` and epoch alone. transformers' sampler of this name draws from the global
-    generator and has no `set_epoch`, so a run resumed in a later epoch would see another order.
+    generator and has no `set_epoch`: a run resumed in a later epoch would see the rows in another order.
 
     Args:
         lengths: tokens of each row.

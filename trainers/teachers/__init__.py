@@ -1,4 +1,4 @@
 """Teachers: live models, and cached outputs."""
 
 from .cached import PREFIX, CachedTeacher, cache_teacher, open_cache, with_teacher_outputs
-from .live import LiveTeacher, Teacher, TeacherSource, common_dimensions, load_teacher, shard_over_ranks
+from .live import LiveTeacher, TeacherSource, common_dimensions, load_teacher, place_teacher

@@ -16,16 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import send_to_device
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from torch import Tensor
 from transformers.utils import logging
 
-from ...collators import Batch, on_device
+from ...collators import Batch
 from ...data import fingerprint_model, fingerprint_rows, replace_files, sha256_of, write_json
 from ...modeling import is_row_wise
 from ...modeling.encoding import EncoderOutput, OutputRequest, TokenLayout
 from ..objectives import Dimensions
-from .live import LiveTeacher, Teacher
+from .live import LiveTeacher
 
 logger = logging.get_logger(__name__)
 
@@ -52,7 +53,7 @@ class CorruptCacheError(ValueError):
     """A teacher cache whose files are not what was written."""
 
 
-class CachedTeacher(Teacher):
+class CachedTeacher:
     """Reads what `cache_teacher` wrote, from the columns that came with the batch."""
 
     def __init__(self, folder: str | Path):
@@ -60,30 +61,27 @@ class CachedTeacher(Teacher):
         self.dimensions = Dimensions(**dimensions | {"labels": tuple(dimensions["labels"])})
 
     def outputs(self, batch: Batch) -> EncoderOutput:
+        """The teacher's outputs for one batch: the inverse of `_columns_of`."""
         if "teacher_outputs" not in batch:
             raise ValueError(
                 "These rows have no cached outputs of the teacher. With teacher_cache=..., hand every dataset to the "
                 "trainer when it is made (eval_dataset takes a dict of several), or leave teacher_cache out."
             )
-        return output_from_columns(batch["teacher_outputs"])
+        columns = batch["teacher_outputs"]
+        output = EncoderOutput(**{name: columns.get(name) for name in _SINGLE})
+        for name, tensor in columns.items():
+            kind, _, layer = name.rpartition("_")
+            if kind in _LAYERED:
+                getattr(output, _LAYERED[kind])[int(layer)] = tensor
+        return output
 
 
-def columns_of(output: EncoderOutput) -> dict[str, Tensor]:
+def _columns_of(output: EncoderOutput) -> dict[str, Tensor]:
     """Name every tensor of an output as the cache's columns do (without the prefix)."""
     columns = {name: tensor for name in _SINGLE if (tensor := getattr(output, name)) is not None}
     for column, name in _LAYERED.items():
         columns |= {f"{column}_{layer}": tensor for layer, tensor in getattr(output, name).items()}
     return columns
-
-
-def output_from_columns(columns: dict[str, Tensor]) -> EncoderOutput:
-    """The inverse of `columns_of`."""
-    output = EncoderOutput(**{name: columns.get(name) for name in _SINGLE})
-    for name, tensor in columns.items():
-        kind, _, layer = name.rpartition("_")
-        if kind in _LAYERED:
-            getattr(output, _LAYERED[kind])[int(layer)] = tensor
-    return output
 
 
 def cache_teacher(
@@ -125,12 +123,18 @@ def cache_teacher(
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "cache.json", manifest)
     state.wait_for_everyone()
-    shards = range(-(-len(dataset) // rows_per_shard))
-    for index in shards[state.process_index :: state.num_processes]:
-        if not _shard_note(folder, index).exists():
+
+    def outputs(columns: dict[str, list]) -> dict[str, list[np.ndarray]]:
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return _outputs_of_rows(teacher, rows, collator, device, dtype, batch_size)
+
+    files = _shard_files(folder, len(dataset), rows_per_shard)
+    for index in range(len(files))[state.process_index :: state.num_processes]:
+        if not files[index].with_suffix(".json").exists():
             rows = dataset.select(range(index * rows_per_shard, min((index + 1) * rows_per_shard, len(dataset))))
-            logger.info(f"Teacher outputs: shard {index + 1} of {len(shards)}, {len(rows)} rows")
-            _write_shard(teacher, rows, folder, index, collator, device, dtype, batch_size, len(shards))
+            part = f"Teacher outputs, part {index + 1} of {len(files)}"
+            logger.info(f"{part}: {len(rows)} rows")
+            _write_shard(rows, outputs, files[index], dtype, batch_size=32 * batch_size, desc=part)
     state.wait_for_everyone()
     return open_cache(folder, teacher.request, dataset)
 
@@ -147,14 +151,14 @@ def open_cache(folder: str | Path, request: OutputRequest, dataset: Dataset) -> 
     manifest = _read_manifest(folder)
     wanted = {"text": fingerprint_rows(dataset), "rows": len(dataset), "outputs": _describe(request)}
     _check_manifest(folder, wanted)
-    count = -(-manifest["rows"] // manifest["rows_per_shard"])
-    missing = [index for index in range(count) if not _shard_note(folder, index).exists()]
+    files = _shard_files(folder, manifest["rows"], manifest["rows_per_shard"])
+    missing = [file for file in files if not file.with_suffix(".json").exists()]
     if missing:
         raise FileNotFoundError(
-            f"The teacher cache {folder} is not finished: {len(missing)} of {count} shards are missing. Run the same "
-            "command again with the teacher to complete it."
+            f"The teacher cache {folder} is not finished: {len(missing)} of {len(files)} shards are missing. Run the "
+            "same command again with the teacher to complete it."
         )
-    return concatenate_datasets([_open_shard(folder, index) for index in range(count)])
+    return concatenate_datasets([_open_shard(file) for file in files])
 
 
 def with_teacher_outputs(dataset: Dataset, cached: Dataset) -> Dataset:
@@ -227,35 +231,27 @@ def _check_manifest(folder: Path, wanted: dict) -> None:
         )
 
 
-def _shard_file(folder: Path, index: int) -> Path:
-    return folder / f"shard-{index:05d}.arrow"
+def _shard_files(folder: Path, rows: int, rows_per_shard: int) -> list[Path]:
+    return [folder / f"shard-{index:05d}.arrow" for index in range(-(-rows // rows_per_shard))]
 
 
-def _shard_note(folder: Path, index: int) -> Path:
-    return folder / f"shard-{index:05d}.json"
-
-
-def _write_shard(teacher, rows, folder, index, collator, device, dtype, batch_size, shards) -> None:
-    def outputs(columns: dict[str, list]) -> dict[str, list]:
-        features = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        return _outputs_of_rows(teacher, features, collator, device, dtype, batch_size)
-
+def _write_shard(rows: Dataset, outputs: Callable, file: Path, dtype: str, **map_arguments) -> None:
+    """Write what `outputs` makes of the rows, and beside it the checksum, which says that the file is complete."""
     first = outputs(rows[:1])
-    with replace_files(folder) as staging:
-        file = staging / _shard_file(folder, index).name
+    with replace_files(file.parent) as staging:
+        made = staging / file.name
         rows.map(
             outputs,
             batched=True,
-            batch_size=32 * batch_size,
             remove_columns=rows.column_names,
             features=Features({name: _feature(values[0], dtype) for name, values in first.items()}),
-            cache_file_name=str(file),
+            cache_file_name=str(made),
             load_from_cache_file=False,
             # Hashing `outputs` would mean hashing the teacher inside it.
             new_fingerprint=hashlib.sha256(file.name.encode()).hexdigest()[:16],
-            desc=f"Teacher outputs, part {index + 1} of {shards}",
+            **map_arguments,
         )
-        write_json(staging / _shard_note(folder, index).name, {"rows": len(rows), "sha256": sha256_of(file)})
+        write_json(made.with_suffix(".json"), {"rows": len(rows), "sha256": sha256_of(made)})
 
 
 def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> dict[str, list[np.ndarray]]:
@@ -266,10 +262,10 @@ def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> 
     row_wise = {"embedding", "logits", "features"} if is_row_wise(teacher.models[0]) else {"embedding"}
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        batch = on_device(collator([features[i] for i in chosen]), device)
+        batch = send_to_device(collator([features[i] for i in chosen]), device)
         layout = batch.get("teacher_layout", batch["layout"])
         places = [chosen[i] for i in batch["order"].tolist()] if "order" in batch else chosen
-        for name, tensor in columns_of(teacher.outputs(batch)).items():
+        for name, tensor in _columns_of(teacher.outputs(batch)).items():
             column = results.setdefault(PREFIX + name, [None] * len(features))
             for place, row in zip(places, _split_rows(tensor, layout, name, row_wise), strict=True):
                 column[place] = row.to(getattr(torch, dtype)).cpu().numpy()
@@ -292,8 +288,8 @@ def _feature(row: np.ndarray, dtype: str) -> List:
     return value
 
 
-def _open_shard(folder: Path, index: int) -> Dataset:
-    file, note = _shard_file(folder, index), _shard_note(folder, index)
+def _open_shard(file: Path) -> Dataset:
+    note = file.with_suffix(".json")
     way_out = f"Delete {note} and run again with the teacher: only this part is computed anew"
     checksum = _read_object(note, {"sha256"}, way_out)["sha256"]
     if not file.exists() or sha256_of(file) != checksum:

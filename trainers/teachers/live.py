@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, PreTrainedModel
 
 from ...collators import Batch
 from ...modeling import auto_class_for, head_of
@@ -25,17 +22,7 @@ from ..objectives import Dimensions
 TeacherSource = PreTrainedModel | PeftModel | str | Path
 
 
-class Teacher(ABC):
-    """Gives the outputs that the objectives compare with; they can't tell a live teacher from a cached one."""
-
-    dimensions: Dimensions
-
-    @abstractmethod
-    def outputs(self, batch: Batch) -> EncoderOutput:
-        """The teacher's outputs for one batch, on the batch's device, without gradients."""
-
-
-class LiveTeacher(Teacher):
+class LiveTeacher:
     """Runs one model, or several whose outputs are averaged.
 
     Args:
@@ -69,6 +56,7 @@ class LiveTeacher(Teacher):
 
     @torch.no_grad()
     def outputs(self, batch: Batch) -> EncoderOutput:
+        """The teacher's outputs for one batch, on the batch's device, without gradients."""
         view = batch.get("teacher", batch["student"])
         layout = batch.get("teacher_layout", batch["layout"])
         results = []
@@ -153,9 +141,8 @@ def _load_pretrained(source, student, args, brought: Sequence[str] = (), **confi
     try:
         if args.attention_weight:
             config["attn_implementation"] = "eager"  # others make no attention maps
-        model, report = auto_class_for(student).from_pretrained(
-            source, dtype=_dtype(args), output_loading_info=True, **config
-        )
+        dtype = args.compute_dtype if args.teacher_dtype == "auto" else getattr(torch, args.teacher_dtype)
+        model, report = auto_class_for(student).from_pretrained(source, dtype=dtype, output_loading_info=True, **config)
     except (OSError, ValueError, SafetensorError) as error:
         if not Path(source).is_dir():
             raise OSError(
@@ -178,11 +165,21 @@ def _load_pretrained(source, student, args, brought: Sequence[str] = (), **confi
     return model
 
 
-def _dtype(args: DistillTrainingArguments) -> torch.dtype:
-    return args.compute_dtype if args.teacher_dtype == "auto" else getattr(torch, args.teacher_dtype)
+def place_teacher(
+    models: Sequence[PreTrainedModel], request: OutputRequest, args: DistillTrainingArguments, accelerator: Accelerator
+) -> LiveTeacher:
+    """A teacher of the models, each whole on this rank's device, or sharded over all ranks."""
+    placed = [_shard_over_ranks(each, accelerator) if args.shard_teacher else each.to(args.device) for each in models]
+    return LiveTeacher(
+        placed,
+        request,
+        weights=args.teacher_weights,
+        autocast=args.compute_dtype,
+        stop_early=not args.shard_teacher,
+    )
 
 
-def shard_over_ranks(model: PreTrainedModel, accelerator) -> torch.nn.Module:
+def _shard_over_ranks(model: PreTrainedModel, accelerator: Accelerator) -> torch.nn.Module:
     """Shard a frozen teacher under ZeRO-3, one slice on each rank.
 
     After TRL's `prepare_deepspeed`: the student's configuration without what only training needs (an offloaded

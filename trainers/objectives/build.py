@@ -1,0 +1,131 @@
+"""From arguments and two models to the objectives of a run, with all that does not fit refused up front."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ...modeling import is_row_wise, projected_classifier
+from ..arguments import DistillTrainingArguments
+from .base import Objective
+from .classes import FeatureObjective, LabelObjective, LogitsObjective
+from .embeddings import EmbeddingObjective, SimilarityObjective
+from .layers import (
+    AttentionObjective,
+    HiddenStateObjective,
+    LayerPairs,
+    MixedStateObjective,
+    RelationObjective,
+    layer_pairs,
+)
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """What objectives must know of an encoder, live or cached. `labels` are the names of its classes by id."""
+
+    depth: int  # number of layers
+    hidden_size: int
+    attention_heads: int
+    labels: tuple[str, ...]
+    vocab_size: int
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> Dimensions:
+        """Read them off a model's configuration."""
+        labels = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
+        return cls(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, labels, config.vocab_size)
+
+
+def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions) -> list[Objective]:
+    """The objectives whose weight is above 0, checked against both models.
+
+    `teacher` are the teacher's dimensions; without one, the student's.
+
+    Raises:
+        ValueError: the two models do not fit each other in what an objective compares.
+    """
+    ours, row_wise = Dimensions.of(student.config), is_row_wise(student)
+    # A student that is compared by other things may be deeper than its teacher.
+    by_layers = args.hidden_weight or args.attention_weight
+    pairs = layer_pairs(args.layer_map, ours.depth, teacher.depth) if by_layers else []
+    if args.logits_weight:
+        _check_classes(ours, teacher)
+    if not ours.attention_heads:
+        _check_without_attention(args, ours, pairs)
+    if args.attention_weight:
+        check_pairs(args, "attention_weight")
+    with_maps = [(s, group) for s, group in pairs if s > 0 and min(group) > 0]
+    relations = _relation_pairs(args, ours, teacher) if args.relation_weight else []
+    hidden = MixedStateObjective if args.layer_map == "mix" else HiddenStateObjective
+    sizes = ours.hidden_size, teacher.hidden_size
+    projected = projected_classifier(student)
+    features = projected[1].classifier.in_features if projected else ours.hidden_size
+    made = [
+        EmbeddingObjective(args.embedding_weight, *args.poolers, args.embedding_loss, *sizes),
+        SimilarityObjective(args.similarity_weight, *args.poolers),
+        LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise),
+        hidden(args.hidden_weight, pairs, *sizes, args.hidden_loss, args.hidden_tokens),
+        FeatureObjective(args.features_weight, args.hidden_loss, row_wise, features, teacher.hidden_size),
+        AttentionObjective(args.attention_weight, _layers(with_maps), args.attention_loss),
+        RelationObjective(args.relation_weight, _layers(relations), args.relation_heads),
+        LabelObjective(args.label_weight, row_wise),
+    ]
+    return [objective for objective in made if objective.weight]
+
+
+def check_pairs(args: DistillTrainingArguments, objective: str) -> None:
+    """Raise a ValueError for a mixture of layers where single ones are compared."""
+    if args.layer_map == "mix":
+        raise ValueError(
+            f"{objective} compares pairs of layers, but layer_map='mix' makes one average of all. Use 'top', "
+            "'uniform', 'last', 'average' or pairs; only hidden_weight takes 'mix'."
+        )
+
+
+def _check_without_attention(args: DistillTrainingArguments, student: Dimensions, pairs: LayerPairs) -> None:
+    """Refuse what a student of LSTMs doesn't have."""
+    if asked := [name for name in ("attention_weight", "relation_weight") if getattr(args, name)]:
+        raise ValueError(
+            f"{asked[0]} compares attention, which this student doesn't have. Use hidden_weight with "
+            "layer_map='last', or logits_weight."
+        )
+    if args.hidden_weight and any(state != student.depth for state, _ in pairs):
+        raise ValueError(
+            f"layer_map={args.layer_map!r} compares states below the top, but a student of LSTMs is as wide as its "
+            f"config.hidden_size only there. Use layer_map='last', or name a layer of the teacher: '{student.depth}:4'."
+        )
+
+
+def _check_classes(student: Dimensions, teacher: Dimensions) -> None:
+    if student.labels != teacher.labels:
+        raise ValueError(
+            f"The logits mean other classes: the student's labels are {_shortened(student.labels)}, the teacher's "
+            f"{_shortened(teacher.labels)}. Build the student with the teacher's id2label and label2id, in its order."
+        )
+
+
+def _shortened(labels: tuple[str, ...]) -> str:
+    return f"{', '.join(labels[:6])}{', …' if len(labels) > 6 else ''} ({len(labels)})"
+
+
+def _relation_pairs(args: DistillTrainingArguments, student: Dimensions, teacher: Dimensions) -> LayerPairs:
+    for side, size in (("student", student.hidden_size), ("teacher", teacher.hidden_size)):
+        if size % args.relation_heads:
+            fits = [n for n in range(1, 65) if student.hidden_size % n == 0 and teacher.hidden_size % n == 0]
+            raise ValueError(
+                f"relation_heads={args.relation_heads} does not divide the {side}'s width of {size}. These divide both "
+                f"models': {', '.join(map(str, fits))}."
+            )
+    pairs = layer_pairs(args.relation_map, student.depth, teacher.depth)
+    if any(len(group) > 1 or not ours or not min(group) for ours, group in pairs):
+        raise ValueError(
+            f"relation_map={args.relation_map!r} must pair single layers counted from 1: 'last' or e.g. '3:10'."
+        )
+    return pairs
+
+
+def _layers(pairs: LayerPairs) -> LayerPairs:
+    """Pairs of hidden states, as pairs of the layers that they come out of."""
+    return [(ours - 1, tuple(theirs - 1 for theirs in group)) for ours, group in pairs]
