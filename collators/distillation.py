@@ -27,7 +27,6 @@ from .batch import Batch
 Row = dict[str, Any]
 
 _TEACHER = "teacher_"
-
 _TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids", "teacher_positions")
 
 

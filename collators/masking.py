@@ -18,7 +18,6 @@ from .spans import BatchSpans
 
 # In the place of an epoch: what is hidden is then the same each time, and other than in training.
 EVALUATION = -1
-
 # What becomes of the tokens that are to be guessed (Devlin et al. 2019, arXiv:1810.04805, appendix C.2).
 _MASKED, _REPLACED = 0.8, 0.1
 

@@ -20,7 +20,6 @@ from transformers.utils import cached_file
 
 # Of a model, and of adapters for one.
 _CONFIG_FILES = ("config.json", "adapter_config.json")
-
 # What a configuration says of how it came about, and not of what the model computes.
 _PROVENANCE = ("_name_or_path", "transformers_version", "dtype")
 

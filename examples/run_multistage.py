@@ -34,9 +34,7 @@ from retort.commands import named_file, parse_given
 from retort.recipes import Recipe, run_recipe
 
 EMBEDDINGS = {"embedding_weight": 1.0, "embedding_loss": "mse"}
-
 POOLERS = {"pooler", "teacher_pooler"}
-
 STAGES = {
     "translations": Stage("translations", {"mcl_weight": 0.0}, data="translations", trainer=MCLTrainer),
     "bottleneck": Stage(

@@ -12,9 +12,7 @@ PROJECTION_NAMES = {
     "key": ("key", "k_lin", "k", "key_proj", "k_proj"),
     "value": ("value", "v_lin", "v", "value_proj", "v_proj"),
 }
-
 FUSED_PROJECTION_NAMES = ("Wqkv", "qkv", "qkv_proj")
-
 # DeBERTa projects its relative positions as well, where they don't share the maps of the content.
 POSITION_PROJECTION_NAMES = ("pos_key_proj", "pos_query_proj")
 

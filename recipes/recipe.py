@@ -133,9 +133,7 @@ def check_student(settings: Mapping[str, Any], *ways: Set[str]) -> None:
 
 
 _REQUIRED = ("teacher", "student", "data", "stages", "output_dir")
-
 _OPTIONAL = ("assistant", "arguments", "evaluation", "push_to_hub")
-
 _OF_NEW_TEACHER = ("tokenizer", "layers", "hidden_size", "intermediate_size", "num_attention_heads")
 
 

@@ -23,7 +23,6 @@ from .whole_step_trainer import WholeStepTrainer, off_diagonal
 logger = logging.getLogger(__name__)
 
 DEFAULT_QUEUE = 65_536
-
 # A student's cosines that spread less than this share of its teacher's have all but collapsed.
 COLLAPSED = 0.1
 

@@ -34,7 +34,6 @@ from .steps import LengthGroupedSampler
 _LETTING_GO = 0.2
 
 HEADS_FILE = "heads.safetensors"
-
 QUEUE_FILE = "queue.safetensors"
 
 # What a checkpoint holds beside the student: of no use to others, some of it pickled.

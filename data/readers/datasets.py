@@ -21,7 +21,6 @@ from .text_files import first_row, json_rows, table_rows, text_rows
 logger = logging.getLogger(__name__)
 
 _TABLES = (".tsv", ".csv")
-
 _FORMATS = (".txt", *_TABLES, ".jsonl", ".parquet", ".arrow")
 
 

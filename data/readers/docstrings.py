@@ -34,17 +34,12 @@ SKIPPED_FOLDERS = frozenset(
 HELD_OUT_SHARES = {"test": 0.2, "dev": 0.05}
 
 _BULLET = re.compile(r"^(?:[-*+•]|\(?\d+[.)]|:\w[\w ]*:)\s+")
-
 _COLUMNS = re.compile(r"\S {3,}\S")
-
 _SIGNATURE = re.compile(r"[\w.]+\s?\(.*\)\s*(?:->.*|[:.]?$)|[^.!?]*\s(?:->|<==>|=>)\s")
-
 _SENTENCE_END = re.compile(
     r"""(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bcf\.)(?<!\bvs\.)(?<=[.!?])(?P<closing>["')\]]*)\s+(?=["'(`*]*[A-Z])"""
 )
-
 _WORD = re.compile(r"""["'(\[`*]*[A-Za-z]+(?:['/-][A-Za-z]+)*["')\]`*]*[.,;:!?]*["')]*""")
-
 _LONGEST_SENTENCE = 60
 
 _CLAUSE_END = re.compile(r"(?<=[,;:])\s")

@@ -14,7 +14,6 @@ from .text_files import first_row
 logger = logging.getLogger(__name__)
 
 ROLES = ("anchor", "positive", "negative")
-
 # First rows that are a header: SimCSE's, sentence-transformers', and what else such columns are called.
 _NAMES = {*ROLES, "sent0", "sent1", "hard_neg", "query", "text", "text1", "text2", "sentence1", "sentence2"}
 

@@ -21,7 +21,6 @@ STS_SUBSETS = {
     "STS15": ("answers-forums", "answers-students", "belief", "headlines", "images"),
     "STS16": ("answer-answer", "headlines", "plagiarism", "postediting", "question-question"),
 }
-
 # Files of a class each; the first is the one that SentEval calls positive.
 BINARY = {
     "MR": ("MR/rt-polarity.pos", "MR/rt-polarity.neg"),
@@ -29,11 +28,8 @@ BINARY = {
     "SUBJ": ("SUBJ/subj.objective", "SUBJ/subj.subjective"),
     "MPQA": ("MPQA/mpqa.pos", "MPQA/mpqa.neg"),
 }
-
 STS_TASKS = (*STS_SUBSETS, "STSBenchmark", "SICKRelatedness")
-
 TRANSFER_TASKS = (*BINARY, "SST2", "TREC", "MRPC")
-
 TREC_CLASSES = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 
 

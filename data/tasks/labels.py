@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 LABELS_FILE = "labels.tsv"
 
 _INTEGER = re.compile(r"[+-]?\d+")
-
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 

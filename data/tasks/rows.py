@@ -21,13 +21,9 @@ logger = logging.getLogger(__name__)
 _TEXTS = (Value("string"), Value("large_string"))
 
 _WORD_COLUMNS = ("words", "tokens")
-
 _TAG_COLUMNS = ("tags", "ner_tags", "labels", "label")
-
 _LABEL_COLUMNS = ("label", "labels", "score")
-
 _TEXT_COLUMNS = ("text", "sentence")
-
 _PAIR_COLUMNS = (
     ("text", "text_pair"),
     ("text1", "text2"),

@@ -24,9 +24,7 @@ SPLITS = {
 
 # One word and its tag per line; without labels, `.txt` holds one text per line.
 CONLL = (".conll", ".bio", ".iob2", ".txt")
-
 TABLES = (".tsv", ".jsonl", ".parquet")
-
 FORMATS = (*TABLES, *CONLL)
 
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3}(?:[-_]\w+)*)=(.+)")

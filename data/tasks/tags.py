@@ -8,9 +8,7 @@ from collections.abc import Collection, Sequence
 OUTSIDE = "O"
 
 _SPAN = re.compile(r"[BI]-.+")
-
 _OTHER_SPAN = re.compile(r"[ESLUM]-.+")
-
 # Only before what can be a tag of a span: the colon of `acl:relcl` is the tag's own.
 _WITH_LANGUAGE = re.compile(r"([a-z]{2,3}(?:[-_]\w+)*):(O|[BIESLUM]-.+)")
 

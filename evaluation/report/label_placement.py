@@ -16,7 +16,6 @@ CLEARANCE = 8
 # A label's place is its offset from its point, right and up, in typographic points. It is next to the point or, with
 # a line that leads to it, farther away.
 NEAR = 12
-
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
 PLACES = np.array([(reach * right, reach * up) for reach in (NEAR, 32, 60, 90) for right, up in SIDES])
@@ -24,7 +23,6 @@ PLACES = np.array([(reach * right, reach * up) for reach in (NEAR, 32, 60, 90) f
 # What a place costs besides the area that it covers, in square points: for each point of distance, and for each tenth
 # of its line that runs over something.
 DISTANCE_COST = 1
-
 CROSSING_COST = 60
 
 LINE_SPACING = 1.35

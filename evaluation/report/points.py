@@ -21,13 +21,10 @@ Point = tuple[float, float]
 
 # With more models than this, names beside points would cover each other.
 MOST_NAMED = 4
-
 # In typographic points.
 MARKER = 11
-
 # Of the key, in inches: a line, and a letter of average width.
 KEY_LINE, KEY_LETTER = 0.27, 0.105
-
 # Values that lie farther apart than this share an axis only on a logarithmic scale.
 WIDEST_LINEAR = 10
 

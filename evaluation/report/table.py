@@ -11,7 +11,6 @@ MISSING, SHARE = "-", "% of teacher"
 
 # With more models than this, columns of their names would be wider than a terminal.
 MOST_SIDE_BY_SIDE = 4
-
 # Letters of a heading in one line, unless a column is wider than that anyway.
 NARROW = 7
 

@@ -12,7 +12,6 @@ from torch import Tensor
 # What Khrulkov et al. take for the relative delta of the Poincaré disc, 2 log(1 + √2) / 12.2. That delta is of thin
 # triangles; by the four-point condition it is log 2 (Nica and Špakula 2016), which would make c 0.62 times as large.
 DISC = 0.144
-
 # A delta that is smaller, relative to the diameter, is 0 up to the rounding of float64.
 ROUNDING = 1e-12
 

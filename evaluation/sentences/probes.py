@@ -14,10 +14,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold, cross_validate
 
 SEED = 1111
-
 # C, the inverse of the regularisation's strength.
 STRENGTHS = tuple(2.0**power for power in range(-2, 4))
-
 STRENGTHS_WITH_TEST = tuple(2.0**power for power in range(-1, 6))
 
 

@@ -21,7 +21,6 @@ from ..sentences import embed
 
 # Rows of a forward pass.
 _ROWS = 64
-
 # What is hidden when models are judged.
 _SHARE, _SEED = 0.15, 42
 

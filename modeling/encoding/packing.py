@@ -201,7 +201,6 @@ def _band(length: int, window: int, device: torch.device) -> Tensor:
 
 
 AttentionInterface.register(IMPLEMENTATION, _packed_attention)
-
 AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
 
 

@@ -20,9 +20,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 from .pooling import POOLERS, pooled_hidden_states
 
 _ORDER = re.compile(r"Transformer( WeightedLayerPooling)?( Pooling)?( Dense)*( Normalize)?")
-
 _POOLER_OF_MODE = {"mean": "mean", "cls": "cls_before_pooler"}
-
 # Before version 6 every mode was a flag of its own.
 _MODE_OF_FLAG = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 

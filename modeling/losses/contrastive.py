@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 # Keys whose exponentials are taken at a time: a piece that stays in a processor's cache.
 CHUNK = 2048
-
 # Parts in which keys are summed, side by side.
 PARTS = 8
 

@@ -20,7 +20,6 @@ from .distillation import soft_cross_entropy
 
 # Logits of one side that are alive at a time: 32 MB in float32.
 CHUNK_LOGITS = 2**23
-
 # Of so many places of a text, or a multiple: products of 64 columns take two thirds of the time of those of 69 (AVX2).
 GRANULE = 16
 

@@ -20,17 +20,14 @@ from ..modes import evaluating
 from .session import onnx_library, open_session, run_session
 
 FLOAT32_FILE = "model.onnx"
-
 INT8_FILE = "model-int8.onnx"
 
 # How far a float32 file may be from PyTorch, as a share of the largest output.
 TOLERANCE = 1e-4
 
 _OPSET = 17
-
 # Widths on both sides of what positions are relative to (buckets, windows), and of the width that is traced.
 _TRACED_SHAPE = (3, 11)
-
 _CHECKED_SHAPES = ((1, 1), (3, 11), (8, 33), (5, 150), (2, 512))
 
 

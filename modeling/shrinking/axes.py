@@ -18,14 +18,12 @@ from .draft import skeleton
 
 # What configurations call the width of the feed-forward layers.
 INTERMEDIATE_SIZE_NAMES = ("intermediate_size", "hidden_dim")
-
 # Entries that follow another where both are equal: ELECTRA's and DeBERTa's word embeddings are as wide as the hidden
 # states unless factorised, DeBERTa's pooler likewise; as many keys and values as queries unless these are grouped.
 FOLLOWERS = {
     "hidden_size": ("embedding_size", "pooler_hidden_size"),
     "num_attention_heads": ("num_key_value_heads",),
 }
-
 # Entries that spell out hidden_size / num_attention_heads.
 HEAD_SIZE_NAMES = ("head_dim", "attention_head_size")
 

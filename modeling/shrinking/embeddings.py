@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 PRINCIPAL_INITS = ("svd", "pca")
-
 EMBEDDING_INITS = (*PRINCIPAL_INITS, "cut")
-
 # Words taken at a time in float64: all 250,000 of a vocabulary would be gigabytes.
 CHUNK = 16384
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
-
 # Characters that tokens are put behind, to see what they are inside a word. Digits first: few pieces begin with one.
 _ANCHORS = string.digits + string.ascii_lowercase
 

@@ -26,7 +26,6 @@ from .command_line import plain_parser
 
 # Tokens that are embedded for each that is sampled: neighbours resemble each other, and come from fewer texts.
 SPARE = 4
-
 BATCH_SIZE = 32
 
 

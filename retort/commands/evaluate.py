@@ -48,15 +48,12 @@ from ..evaluation.sentences import (
 from .command_line import named_file, plain_parser
 
 TASK_SETS = {"sts": STS_TASKS, "transfer": TRANSFER_TASKS, "full": (*STS_TASKS, *TRANSFER_TASKS), "na": ()}
-
 # Those that have a development side of their own.
 WITH_DEV = ("STSBenchmark", "SICKRelatedness")
-
 PAIRS_HELP = (
     "pairs: sentence1, sentence2, score, by a header or in this order; of two files with a header that translate each "
     "other (en-de=en.tsv+de.tsv), sentence1 of the first and sentence2 of the second"
 )
-
 FOLDS = {"test": 10, "dev": 5, "fasttest": 5}
 
 

@@ -22,7 +22,6 @@ from ...data import TEMPORARY_PREFIX, temporary_name
 INCOMPLETE_MARKER = ".incomplete"
 
 _SET_ASIDE_PREFIX = "_previous-"
-
 _CHECKPOINT_NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 
 

@@ -22,7 +22,6 @@ from ...data import replace_files, write_json
 from ...modeling.encoding import pooled_hidden_states
 
 FORMAT_VERSION = "6.2.0"
-
 _CLASSES = {
     "Transformer": "sentence_transformers.base.modules.transformer.Transformer",
     "WeightedLayerPooling": (
@@ -32,7 +31,6 @@ _CLASSES = {
     "Dense": "sentence_transformers.base.modules.dense.Dense",
     "Normalize": "sentence_transformers.base.modules.normalize.Normalize",
 }
-
 _EMBEDDING_TO_EMBEDDING = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .run import StagedRun
 
 RESULT_FILE = "stage.json"
-
 # Beside the tokens that the teacher reads.
 _COLUMNS = ("input_ids", "members", "labels", "student_positions")
 

@@ -31,11 +31,8 @@ from .live import LiveTeacher
 logger = logging.get_logger(__name__)
 
 PREFIX = "teacher_"
-
 ROWS_PER_SHARD = 16_384
-
 _SINGLE = ("embedding", "logits", "features")
-
 _LAYERED = {
     "hidden_state": "hidden_states",
     "query": "queries",

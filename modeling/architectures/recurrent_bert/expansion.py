@@ -83,7 +83,6 @@ BERT = Family(
     "bert",
     {"ForMaskedLM": {"head.transform.": "cls.predictions.transform.", "head.decoder.bias": "cls.predictions.bias"}},
 )
-
 ROBERTA = Family(
     XLMRobertaConfig,
     "roberta",
