@@ -11,8 +11,6 @@ profiled, and what the queue adds is listed by operation: the time, and the memo
 host and device would show there.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import tempfile

@@ -15,8 +15,6 @@ weights. Of each run the best stage on development data is judged on the test sp
 was; the teacher's outputs are computed once.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections.abc import Callable

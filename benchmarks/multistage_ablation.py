@@ -15,8 +15,6 @@ After https://arxiv.org/abs/2209.05869, section 5. Of each run the best stage on
 sets. Started again, it goes on where it was; stages that variants share are trained once for each seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

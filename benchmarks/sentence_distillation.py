@@ -18,8 +18,6 @@ Timed are the steps, from the fetching of the first batch to the end of the last
 loading both models, tokenising and, but for a live teacher, the teacher's vectors. Imports count nowhere.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.metadata
 import os

@@ -16,8 +16,6 @@ Texts that are judged by are never learnt from. The teacher's embeddings are com
 after the last run that was finished. Students stay in the folders of their runs, for run_eval.py.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

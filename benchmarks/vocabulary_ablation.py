@@ -13,8 +13,6 @@ After https://arxiv.org/abs/2205.02340. Each is judged by what hidden words of t
 tasks named, for which it is fine-tuned; the teacher once with each seed. Started again, it goes on where it was.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

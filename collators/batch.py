@@ -1,7 +1,5 @@
 """Reading a batch, whoever collated it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

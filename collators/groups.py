@@ -1,7 +1,5 @@
 """Batches of groups of texts: an anchor, its positive, and hard negatives; or a sentence and its translation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

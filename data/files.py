@@ -1,7 +1,5 @@
 """Writing files so that a full disk or a kill leaves the former ones, or the new ones, and nothing in between."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Names of texts, files and rows that change when they do."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """A model over many rows: in padded batches of similar length, without gradients, in eval mode."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar

@@ -8,8 +8,6 @@ objective can be added by its weight, as --embedding_weight. Runs as it is, or u
 GPUs. Killed and started again, it goes on from its last checkpoint, queue included.
 """
 
-from __future__ import annotations
-
 from retort import CKDTrainer
 from retort.commands import parse
 from retort.recipes.sentences import SentenceArguments, STSArguments, distil

@@ -7,8 +7,6 @@ python examples/run_classification.py --teacher bert-base-cased --task_name mrpc
 As with run_ner.py, a teacher without a head is fine-tuned first, and what was killed goes on where it was.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from transformers.hf_argparser import HfArg

@@ -9,8 +9,6 @@ micro-batches and of all ranks. Runs as it is, or under torchrun or deepspeed on
 it goes on from its last checkpoint.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -21,8 +21,6 @@ deepspeed on several GPUs. Killed and started again, it goes on from its last ch
 examples/run_recipe.py multistage_xlmr.
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import dataclass, replace
 from typing import Any, Literal

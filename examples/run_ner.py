@@ -8,8 +8,6 @@ the end. Killed and started again, it goes on where it was. --dry_run shows the 
 these flags can be had in a recipe (recipes/configs/small_ner.yaml) with run_recipe.py.
 """
 
-from __future__ import annotations
-
 from retort import DistillTrainingArguments
 from retort.commands import parse
 from retort.recipes import run_recipe

@@ -6,8 +6,6 @@ A run that was killed goes on where it was when it is started again: finished st
 resumed at its step. A stage that was changed in the recipe, and all that follow it, are run anew.
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import replace
 

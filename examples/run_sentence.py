@@ -7,8 +7,6 @@ Runs as it is, or under torchrun or deepspeed on several GPUs. Killed and starte
 checkpoint.
 """
 
-from __future__ import annotations
-
 from retort import DistillTrainer
 from retort.commands import parse
 from retort.recipes.sentences import SentenceArguments, STSArguments, distil

@@ -15,8 +15,6 @@ Runs as it is, or under torchrun or deepspeed (ZeRO-1 and 2) on several GPUs. Ki
 its last checkpoint.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Finding the parts of an encoder by what they are, not by the name of its family."""
 
-from __future__ import annotations
-
 from torch import nn
 from transformers import PreTrainedModel
 

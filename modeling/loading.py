@@ -1,7 +1,5 @@
 """Loading models with the head that their configuration names."""
 
-from __future__ import annotations
-
 import os
 
 import torch

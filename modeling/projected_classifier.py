@@ -5,8 +5,6 @@ as XtremeDistil's students do: the classifier then works in the space in which t
 in a row are one, so the finished student is a stock model that has no projector.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

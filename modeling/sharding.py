@@ -1,7 +1,5 @@
 """Models whose parameters DeepSpeed ZeRO-3 has split over the ranks."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn

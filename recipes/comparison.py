@@ -1,7 +1,5 @@
 """Benchmarks that vary a recipe: each of several ways, with each of several seeds."""
 
-from __future__ import annotations
-
 import argparse
 import statistics
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Running a recipe, whichever kind of student it makes."""
 
-from __future__ import annotations
-
 from .masked import MASKED, MaskedRecipe
 from .recipe import Recipe
 from .sentences import SentenceRecipe

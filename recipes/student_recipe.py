@@ -1,7 +1,5 @@
 """A recipe of any kind of student, from the model that it is made of to its folder with report and card."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The student's tokenizer: its teacher's, one with a name, or one that is made for the text at hand."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The end of a script that runs one trainer, from training to the lines that use its student."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from ..trainers import DistillTrainer

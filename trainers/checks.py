@@ -1,7 +1,5 @@
 """What would train in silence on wrong numbers is refused before the run starts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_

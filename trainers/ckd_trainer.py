@@ -1,7 +1,5 @@
 """Contrastive distillation with a queue: DistilCSE's CKD (Gao et al. 2021, arXiv:2112.05638)."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

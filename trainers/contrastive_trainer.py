@@ -1,7 +1,5 @@
 """Contrastive training on pairs, triplets or single texts: SimCSE (Gao, Yao & Chen 2021, arXiv:2104.08821)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from ..collators import GroupCollator, text_ids

@@ -1,7 +1,5 @@
 """A `transformers.Trainer` whose loss compares a student with its teachers."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Distillation into other languages by translations (Ding et al. 2022, arXiv:2209.05869)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from ..collators import DistillationCollator, GroupCollator

@@ -1,7 +1,5 @@
 """What a Trainer needs so that a student with heads survives kills, ranks and ZeRO, and leaves as a stock folder."""
 
-from __future__ import annotations
-
 import time
 from abc import abstractmethod
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Distillation of a masked language model into another vocabulary (Kolesnikova et al. 2022, arXiv:2205.02340)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import datasets

@@ -1,7 +1,5 @@
 """The trainers whose loss compares all rows of a step with one another, and the measures of a collapse."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Files and datasets -> `datasets.Dataset`, kept in Arrow on disk and read from there."""
 
-from __future__ import annotations
-
 import logging
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

@@ -4,8 +4,6 @@ Source files are read with `ast`; no module is imported and nothing is downloade
 distinct sentences and 2,200 pairs of a summary and the prose below it, in three seconds.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import logging

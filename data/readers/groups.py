@@ -1,7 +1,5 @@
 """Groups of texts that belong together: an anchor, its positive, and hard negatives."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

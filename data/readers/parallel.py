@@ -1,7 +1,5 @@
 """Parallel text: sentences and their translations."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ SentEval's data is read as its download script leaves it, in https://github.com/
 data/downstream.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

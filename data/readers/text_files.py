@@ -1,7 +1,5 @@
 """Rows of text files, one by one, checked as they are read: what is wrong is told with the file and the line."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import gzip

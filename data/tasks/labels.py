@@ -1,7 +1,5 @@
 """The labels of a task: which there are, in which order, and whether every row's are among them."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Sequence

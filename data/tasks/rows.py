@@ -1,7 +1,5 @@
 """Files and datasets -> labelled rows of one schema, labels by name; or texts, where labels don't matter."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

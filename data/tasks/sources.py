@@ -1,7 +1,5 @@
 """Where the rows of a task come from: files and datasets for each split, found in folders or named one by one."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Tags of words: which scheme they follow, and the one they are brought into (IOB2)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Sequence
 

@@ -1,7 +1,5 @@
 """The rows of a labelled task, tagging or classification: its splits, its labels and its transfer set."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Groups of texts -> their tokens: the columns that `GroupCollator` makes batches of."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

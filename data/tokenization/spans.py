@@ -6,8 +6,6 @@ of the teacher's and several of the student's, or, where their cuts cross, sever
 can't be mistaken for its other occurrence, and a token that covers a space more than another still meets it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from bisect import bisect_right

@@ -1,7 +1,5 @@
 """Text -> tokens, once: the columns that `DistillationCollator` makes batches of."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What all ways to tokenise a dataset share: the cached run over its rows, and the account of what was lost."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ lowercased, stripped of accents or turned into bytes on the way. So two tokenize
 anything else, and a word that occurs twice can't be mistaken for its other occurrence.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """How often a text has each token of a vocabulary."""
 
-from __future__ import annotations
-
 import json
 from itertools import chain
 

@@ -1,7 +1,5 @@
 """A tokenizer for languages that the teacher's doesn't know."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """A teacher's own tokenizer, with no more tokens than a corpus needs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise

@@ -1,7 +1,5 @@
 """An exported model in the place of a PyTorch one."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

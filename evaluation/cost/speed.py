@@ -1,7 +1,5 @@
 """What a model costs in time, compared with others on a machine that has other things to do."""
 
-from __future__ import annotations
-
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence

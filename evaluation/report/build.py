@@ -1,7 +1,5 @@
 """From models whose quality is known to a report: their speed is measured here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Every point and line is labelled where it is, by a number if there are many, and colour tells nothing that words do not.
 """
 
-from __future__ import annotations
-
 import math
 import textwrap
 

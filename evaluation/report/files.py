@@ -1,7 +1,5 @@
 """A report on disk: `report.json` and `report.png`."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import asdict
 

@@ -1,7 +1,5 @@
 """Putting words next to what they name in a picture, without covering anything."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

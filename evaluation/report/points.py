@@ -3,8 +3,6 @@
 A few models are named beside their points. More of them are numbered there, and named below in the order of the table.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

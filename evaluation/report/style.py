@@ -1,7 +1,5 @@
 """Colours and resolution of a report's picture, and the axes that its panels share."""
 
-from __future__ import annotations
-
 from matplotlib.axis import Axis
 from matplotlib.ticker import Locator, NullLocator
 

@@ -1,7 +1,5 @@
 """A report as a table: a few models side by side, one column each; more of them one below the other, a line each."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """Texts to embeddings, for judging a model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

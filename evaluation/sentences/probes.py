@@ -4,8 +4,6 @@ Conneau & Kiela 2018, https://aclanthology.org/L18-1269. The strength of regular
 by cross-validation on the training side, or on a development set.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

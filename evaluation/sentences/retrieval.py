@@ -1,7 +1,5 @@
 """Retrieval: does a query find its own document among all documents?"""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

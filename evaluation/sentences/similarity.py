@@ -1,7 +1,5 @@
 """Cosine similarities among embeddings: do teacher and student agree on them, and has a space collapsed?"""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

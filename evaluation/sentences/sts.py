@@ -1,7 +1,5 @@
 """Semantic textual similarity: do cosine similarities order sentence pairs as people do?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Is a model right as often as it says?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """A masked language model, judged by what its guesses of hidden words cost."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

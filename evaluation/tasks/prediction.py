@@ -1,7 +1,5 @@
 """Finished taggers and classifiers at work: words to tags and entities, texts to probabilities of classes."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Student, live teacher and evaluation all come through `encode`, so an index, a p
 both sides of a loss.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 

@@ -1,7 +1,5 @@
 """From token vectors to one embedding per row."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .layout import TokenLayout

@@ -1,7 +1,5 @@
 """How a sentence-transformers model makes embeddings, read from its files."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

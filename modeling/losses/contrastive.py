@@ -1,7 +1,5 @@
 """The contrastive losses of whole texts: InfoNCE, its learnt scale, and a queue of past keys as further negatives."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -6,8 +6,6 @@ changes a gradient. Inputs are flat, without padding (see `layout`), so no funct
 compare pairs of tokens and take the layout.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ The curvature c is a number above 0, or a tensor of one such number, which may b
 in float64 where that comes in.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

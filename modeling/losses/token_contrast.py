@@ -10,8 +10,6 @@ vectors of other tokens, the negatives, whose model is
 Each model's tokens come flat (see `layout`): which of them may be negatives, and which are drawn, is a mask.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -4,8 +4,6 @@ A vocabulary of 120,000 makes 245 MB of 512 tokens' logits, and softmax, loss an
 the output layer is applied here, to a few tokens at a time, and their part of the gradient is computed at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Encoders as ONNX files: exported, made smaller by int8, and compared with PyTorch."""
 
-from __future__ import annotations
-
 import inspect
 import math
 import os

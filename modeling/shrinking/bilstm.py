@@ -1,7 +1,5 @@
 """Students of another architecture: XtremeDistil's bidirectional LSTM for a fine-tuned teacher."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

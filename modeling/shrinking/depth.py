@@ -1,7 +1,5 @@
 """Fewer layers: which of the teacher's become the student's, chosen or averaged."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from operator import index

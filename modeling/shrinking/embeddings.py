@@ -1,7 +1,5 @@
 """Narrower word embeddings that keep what the teacher's say about how words relate."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

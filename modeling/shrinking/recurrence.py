@@ -1,7 +1,5 @@
 """Layers that are run several times, and word embeddings of two factors: a RecurrentBert."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 

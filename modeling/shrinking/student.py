@@ -1,7 +1,5 @@
 """Students: smaller models of the teacher's architecture that start from the teacher's weights."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Literal

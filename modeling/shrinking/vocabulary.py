@@ -1,7 +1,5 @@
 """Another vocabulary: rows of the word embeddings and of the output layer for a student's own tokens."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase

@@ -13,8 +13,6 @@ One rule decides: what carries the most weight stays, in the teacher's order.
   i, so even spacing keeps the pairs together, and at their angles where the sizes divide.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

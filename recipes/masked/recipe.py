@@ -1,7 +1,5 @@
 """A recipe for masked language models: a teacher, trained first if need be, and a student with its own vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property

@@ -1,7 +1,5 @@
 """What sentence encoders learn from and are judged by: the docstrings that every Python has, or the user's files."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

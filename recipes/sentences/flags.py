@@ -1,7 +1,5 @@
 """What run_sentence.py and run_ckd.py share: their flags, and a run from text to a judged student."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A recipe for sentence embeddings: stages on texts, groups of them or translations, and a report."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Sentence encoders side by side in a report."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from ...evaluation.report import ModelRow, Report, Role, build_report

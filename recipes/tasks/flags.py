@@ -1,7 +1,5 @@
 """The flags of run_ner.py and run_classification.py, and the recipe that they amount to."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """A recipe for tagging or classification: the teacher is fine-tuned, the student goes through its stages."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """What the scripts for tagging and classification share: teachers with heads, students of all kinds, and scores."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property

@@ -7,8 +7,6 @@ Takes the flags of the run that will read the cache, and writes what its objecti
 it goes on at the next part; under torchrun the ranks share the parts.
 """
 
-from __future__ import annotations
-
 from ..recipes.sentences import SentenceArguments, STSArguments, new_student, prepare
 from ..trainers import DistillTrainer
 from ..trainers.arguments import DistillTrainingArguments

@@ -1,7 +1,5 @@
 """Flags, or a YAML file with flags on top; and a --help that a person can read."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping

@@ -7,8 +7,6 @@ loss (Khrulkov et al. 2020, arXiv:1904.02239): the mean over some random samples
 Special tokens count as others do. Another layer or another text has another curvature.
 """
 
-from __future__ import annotations
-
 import argparse
 from itertools import accumulate
 from statistics import pstdev

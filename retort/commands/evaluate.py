@@ -10,8 +10,6 @@ script downloads. Scores are printed times 100: of STS, Spearman's correlation (
 year); of transfer tasks, accuracy; of translations, how often the nearest neighbour is the right one, both ways.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import asdict

@@ -6,8 +6,6 @@ Writes model.onnx and, with --int8, model-int8.onnx beside the model, or into --
 tokenizer. Differences and speed are measured on sentences of the docstrings of Python's standard library.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from functools import partial

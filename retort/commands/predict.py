@@ -11,8 +11,6 @@ predicted). In jsonl, entities come with their places in the line, and on runnin
 transformers.pipeline("token-classification", model, aggregation_strategy="first") finds.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

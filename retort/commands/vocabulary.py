@@ -10,8 +10,6 @@ text's tokens are unknown; and of the student's tokens, how many the teacher has
 The folder is what --tokenizer of run_vocab_reduced_mlm.py takes, and student.tokenizer of a recipe.
 """
 
-from __future__ import annotations
-
 import argparse
 
 import numpy as np

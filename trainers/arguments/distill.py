@@ -1,7 +1,5 @@
 """Arguments of a distillation run. Each field is documented once, in its help."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Literal
 

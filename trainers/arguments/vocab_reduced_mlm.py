@@ -1,7 +1,5 @@
 """Arguments of distillation into another vocabulary."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

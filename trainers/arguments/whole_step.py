@@ -1,7 +1,5 @@
 """Arguments of the trainers in whose loss the rows of a whole step meet."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

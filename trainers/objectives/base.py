@@ -1,7 +1,5 @@
 """What every objective tells, and what several of them share."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Objectives on logits, labels and what a classifier reads: per row, or per token that has a label."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Losses on the embeddings of a whole step, whose rows meet: contrastive ones, and similarities across languages."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any

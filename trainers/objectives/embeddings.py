@@ -1,7 +1,5 @@
 """Objectives on embeddings: one vector per row."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Objectives inside the encoder: hidden states, attention maps and relations, one value per token."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Contrast of tokens: to know a token's vector in the other model among those of other tokens."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Objectives over whole vocabularies: tokens to be guessed, and what the teacher would guess by another vocabulary."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

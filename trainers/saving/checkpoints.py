@@ -4,8 +4,6 @@ Files are written under a temporary name on the same file system and renamed whe
 `transformers.Trainer` writes file by file, carry a marker until the last rank has written its last file.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

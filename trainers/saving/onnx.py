@@ -1,7 +1,5 @@
 """A finished model as an ONNX file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -4,8 +4,6 @@ The format is the one that sentence-transformers 6.2 saves. It isn't imported: a
 it may not be installed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The parts of a model that a stage trains or freezes: groups of parameters, and low-rank adapters beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Any

@@ -1,7 +1,5 @@
 """Memory that one run leaves to the next."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import os

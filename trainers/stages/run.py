@@ -1,7 +1,5 @@
 """Running a list of stages: each goes on from the one before, is skipped if it is finished, and resumed if it isn't."""
 
-from __future__ import annotations
-
 import copy
 import shutil
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A stage: one `train()` with its own data, objectives and trainable parts; and what it may be unfolded into."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal

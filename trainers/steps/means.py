@@ -1,7 +1,5 @@
 """The means that a trainer logs."""
 
-from __future__ import annotations
-
 import torch
 from accelerate import Accelerator
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The order of the training rows: random, with rows of similar length in one optimizer step."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

@@ -5,8 +5,6 @@ its checksum, written when the shard is complete. A run that is interrupted goes
 shards among them. What does not fit the teacher, the outputs or the text at hand is refused, never used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """The teacher: frozen, in eval, outside the student's modules, run without gradients, and no further than asked."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import fields

@@ -3,8 +3,6 @@
 `evaluate.load` reads a script's imports line by line: none may go over several.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import datasets

@@ -1,7 +1,5 @@
 """A RecurrentBert as a stock model, for those who won't run code from the Hub; and the names of weights in both."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
