@@ -178,10 +178,10 @@ def work(contender: Contender, options: Namespace, folder: Path, seed: int, pare
 def sts_score(options: Namespace, student: PreTrainedModel) -> float:
     """Spearman correlation of the student's cosines with what people said, in float32 whoever trained it."""
     from retort.data.readers import read_sts
-    from retort.evaluation.sentences import load_sentence_teacher, sts
+    from retort.evaluation.sentences import load_sentence_teacher, sts_of_each
 
     teacher = load_sentence_teacher(options.teacher, options.max_length)
-    return sts(teacher.with_model(student), read_sts(options.sts_test))
+    return sts_of_each(teacher.with_model(student), {"STS": read_sts(options.sts_test)})["STS"]
 
 
 # --- The rounds -------------------------------------------------------------------------------------------------------

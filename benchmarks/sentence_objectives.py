@@ -31,7 +31,7 @@ from retort.data import read_texts, tokenize_groups, write_json
 from retort.data.readers import read_sts
 from retort.evaluation import describe_machine
 from retort.evaluation.report import aligned
-from retort.evaluation.sentences import SentenceModel, load_sentence_teacher, sts
+from retort.evaluation.sentences import SentenceModel, load_sentence_teacher, sts_of_each
 from retort.recipes import read_recipe, supports_bf16
 from retort.trainers.stages import release_memory
 
@@ -76,7 +76,7 @@ class Comparison:
         student = shrink(self.teacher.model, layers=[int(layer) for layer in layers.split(",")])
         if contender := CONTENDERS[objective]:
             self._train(contender, student, settings | {"output_dir": str(folder)})
-        judged = {name: sts(self.teacher.with_model(student), pairs) for name, pairs in self.tests.items()}
+        judged = sts_of_each(self.teacher.with_model(student), self.tests)
         found = {"objective": objective, "layers": layers, "seed": seed, "settings": asked, "scores": judged}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(note, found)
@@ -150,7 +150,7 @@ def main() -> None:
     judged_by = [text for pairs in held_out for side in ("sentence1", "sentence2") for text in pairs[side]]
     texts = read_texts(options.train_files, exclude=judged_by)
     comparison = Comparison(options, teacher, texts, tests)
-    reference = {name: sts(teacher, pairs) for name, pairs in tests.items()}
+    reference = sts_of_each(teacher, tests)
     print(f"{describe_machine()}\n{len(texts):,} texts; teacher: {reference}\n", flush=True)
     runs = [
         comparison.run(objective, layers, seed)

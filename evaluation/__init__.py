@@ -8,7 +8,6 @@ from .sentences import (
     StsScores,
     bitext_accuracy,
     embed,
-    mean_pairwise_cosine,
     own_document_ranks,
     pair_features,
     probe,

@@ -20,7 +20,7 @@ from retort import ContrastiveTrainer, ContrastiveTrainingArguments
 from retort.commands import parse
 from retort.data import read_groups, tokenize_groups
 from retort.evaluation.report import aligned
-from retort.evaluation.sentences import sts
+from retort.evaluation.sentences import sts_of_each
 from retort.recipes import train_and_save
 from retort.recipes.sentences import STSArguments, how_to_use, load_model, score_on_dev
 
@@ -45,7 +45,7 @@ def main() -> None:
         # Read now: a mistake in a file should not show after hours of training.
         dev, test = measure.read()
         close = dev and tokenize_groups(close_pairs(dev), start.tokenizer, max_length=options.max_length)
-    before = sts(start, test) if test and args.process_index == 0 else None
+    before = sts_of_each(start, {"test": test})["test"] if test and args.process_index == 0 else None
     trainer = ContrastiveTrainer(
         start.model,
         args=args,
@@ -58,7 +58,7 @@ def main() -> None:
     def judge() -> None:
         if not trainer.is_world_process_zero() or not test:
             return
-        after = sts(start.with_model(trainer.student), test)
+        after = sts_of_each(start.with_model(trainer.student), {"test": test})["test"]
         scores = [Path(measure.sts_test).name, f"{before:.4f}", f"{after:.4f}"]
         print("\n" + "\n".join(aligned([["STS Spearman", "before", "after"], scores], gap=3)))
         trainer.create_model_card(

@@ -10,11 +10,9 @@ from .anatomy import (
     parameter_count,
     split_layer_name,
 )
-from .architectures import bilstm, recurrent_bert
 from .architectures.recurrent_bert import expand
 from .distillation_model import DistillationModel, hidden_state_head
 from .loading import AUTO_CLASSES, auto_class_for, head_of, load_finished
-from .modes import evaluating
+from .modes import evaluating, gathered
 from .projected_classifier import PROJECTOR, add_projector, projected_classifier, stock_classifier
-from .sharding import gathered
 from .shrinking import bilstm_student, shrink

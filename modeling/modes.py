@@ -1,7 +1,7 @@
-"""Training and evaluation mode."""
+"""States that a model is in for a while: evaluation mode, and whole parameters under DeepSpeed ZeRO-3."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from torch import nn
 
@@ -16,3 +16,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def gathered(model: nn.Module) -> AbstractContextManager:
+    """Hold the whole of a model's sharded parameters, on every rank; nothing where none is sharded."""
+    sharded = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if not sharded:
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(sharded)

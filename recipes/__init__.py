@@ -3,5 +3,5 @@
 from .comparison import comparison_parser, in_words, with_teacher_cache, write_comparison
 from .recipe import Recipe, packaged_recipes, read_recipe, read_yaml, supports_bf16
 from .run import run_recipe
+from .student_recipe import train_and_save
 from .tokenizers import student_tokenizer
-from .training import train_and_save

@@ -11,7 +11,8 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from ..evaluation.report import Report, aligned, markdown_table, text_table, write_report
-from ..trainers.saving import is_hub_id
+from ..trainers import DistillTrainer
+from ..trainers.saving import is_hub_id, last_complete_checkpoint
 from ..trainers.stages import Stage, StagedRun, StageResult, best_stage, plan_table, publish, push_student
 from .recipe import Recipe
 
@@ -157,3 +158,23 @@ def rows_of_stages(
     if unknown := wanted - readers.keys():
         raise SystemExit(f"A stage for {kind} has data: {', '.join(readers)}, but not {', '.join(unknown)}.")
     return {name: readers[name]() for name in wanted}
+
+
+def train_and_save(trainer: DistillTrainer, judge: Callable[[], None], how_to_use: Callable[[], str]) -> None:
+    """Train, from the last complete checkpoint if there is one, judge, save the student, and let the ranks go.
+
+    Args:
+        trainer: what trains.
+        judge: called on all ranks when training has ended.
+        how_to_use: code for the saved student; called on the first rank.
+    """
+    folder = trainer.args.output_dir
+    checkpoint = last_complete_checkpoint(folder)
+    if checkpoint and trainer.is_world_process_zero():
+        print(f"Going on from {checkpoint}. To start anew, delete {folder}.")
+    trainer.train(resume_from_checkpoint=checkpoint)
+    judge()
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        print(f"\n{how_to_use()}\n")
+    trainer.end()

@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from sklearn.metrics.pairwise import cosine_similarity
 
-from retort.evaluation import mean_pairwise_cosine, similarity_agreement, sts_spearman
+from retort.evaluation import similarity_agreement, sts_spearman
 
 
 @pytest.fixture
@@ -33,15 +33,6 @@ def test_a_scaled_and_rotated_student_agrees_fully(vectors):
 def test_agreement_takes_what_sentence_transformers_returns(vectors):
     teacher, student = vectors
     assert similarity_agreement(teacher.numpy(), student.numpy()) == similarity_agreement(teacher, student)
-
-
-def test_mean_pairwise_cosine_is_the_mean_off_the_diagonal(vectors):
-    assert mean_pairwise_cosine(vectors[0]) == pytest.approx(off_diagonal(vectors[0]).mean(), abs=1e-12)
-
-
-def test_a_collapsed_space_has_mean_cosine_one_and_opposite_vectors_minus_one():
-    assert mean_pairwise_cosine(torch.full((9, 3), 0.1)) == pytest.approx(1)
-    assert mean_pairwise_cosine(torch.tensor([[1.0, 2.0], [-2.0, -4.0]])) == pytest.approx(-1)
 
 
 def test_sts_is_spearman_of_cosine_and_gold(vectors):
@@ -94,8 +85,3 @@ def test_a_collapsed_model_has_no_sts_score():
 def test_agreement_needs_the_same_texts_on_both_sides(vectors):
     with pytest.raises(ValueError, match="teacher has 30 rows and student 29"):
         similarity_agreement(vectors[0], vectors[1][1:])
-
-
-def test_a_single_row_has_no_pairs():
-    with pytest.raises(ValueError, match="makes no pair"):
-        mean_pairwise_cosine(torch.ones(1, 3))

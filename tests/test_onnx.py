@@ -18,13 +18,12 @@ from transformers.modeling_outputs import TokenClassifierOutput
 
 from retort import shrink
 from retort.evaluation import Footprint, Tagger
-from retort.evaluation.cost import OnnxModel
 from retort.modeling.architectures.bilstm import (
     BiLstmConfig,
     BiLstmForSequenceClassification,
     BiLstmForTokenClassification,
 )
-from retort.modeling.onnx import export_onnx, onnx_agreement, open_session, quantize_int8
+from retort.modeling.onnx import OnnxModel, export_onnx, onnx_agreement, open_session, quantize_int8
 from retort.modeling.onnx.export import TOLERANCE
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "export_onnx.py"
@@ -231,9 +230,7 @@ def test_without_the_libraries_the_error_names_the_extra(library, tokenizer, tmp
 
 
 def test_retort_imports_without_onnxruntime():
-    code = (
-        "import sys; sys.modules['onnxruntime'] = sys.modules['onnx'] = None; import retort.evaluation.cost.onnx_model"
-    )
+    code = "import sys; sys.modules['onnxruntime'] = sys.modules['onnx'] = None; import retort.modeling.onnx"
     run([sys.executable, "-c", code], os.environ)
 
 

@@ -25,7 +25,7 @@ from without_retort import run_without_retort
 
 from retort import DistillTrainer, shrink, tokenize
 from retort.data import read_texts
-from retort.modeling.encoding.encode import embed
+from retort.modeling.encoding import OutputRequest, encode
 
 SENTENCES = tiny.sentences(9, seed=2)
 TEACHER, AT_THE_END, WHILE_TRAINING = f"{USER}/teacher", f"{USER}/at-the-end", f"{USER}/while-training"
@@ -91,7 +91,9 @@ def outputs(trainer, file) -> None:
         states = student(**encoded).last_hidden_state
     rows = trainer.processing_class(SENTENCES)["input_ids"]
     batch = trainer.data_collator([{"input_ids": ids} for ids in rows])
-    embeddings = embed(student, batch["student"], batch["layout"], "mean")[batch["order"].argsort()]
+    with torch.inference_mode():
+        output = encode(student, batch["student"], batch["layout"], OutputRequest(pooler="mean"))
+    embeddings = output.embedding[batch["order"].argsort()]
     if trainer.args.keep_projector:
         embeddings = trainer.model.heads["embedding"](embeddings)
     embeddings = torch.nn.functional.normalize(embeddings).detach().contiguous()

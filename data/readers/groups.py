@@ -36,7 +36,7 @@ def read_groups(sources: Sequence[str | Path]) -> Dataset:
         found = "; ".join(f"{s}: {', '.join(p.column_names)}" for s, p in zip(sources, parts, strict=True))
         raise ValueError(f"All files must hold the same columns, but there are {found}.")
     rows = concatenate_datasets(parts)
-    kept = rows.filter(_is_whole, desc="Reading groups")
+    kept = rows.filter(lambda row: all(text and text.strip() for text in row.values()), desc="Reading groups")
     if left_out := len(rows) - len(kept):
         logger.warning("%d of %d rows hold an empty text and were left out.", left_out, len(rows))
     if not len(kept):
@@ -56,7 +56,3 @@ def _read(path: Path) -> Dataset:
     if not {name.strip().lower() for name in first} <= _NAMES:
         return read_dataset(path, columns=columns)
     return read_dataset(path).rename_columns(dict(zip(first, columns, strict=True)))
-
-
-def _is_whole(row: dict[str, str]) -> bool:
-    return all(text and text.strip() for text in row.values())

@@ -78,6 +78,11 @@ class EncodedRow:
             unknown_words=unknown_words,
         )
 
+    @property
+    def words_at(self) -> dict[int, int]:
+        """Place of a token -> the word that it is the first piece of; of two words in one token, the first."""
+        return {position: word for (_, word), position in reversed(self.first_pieces.items())}
+
 
 class Encoder:
     """Encodes rows with one tokenizer.

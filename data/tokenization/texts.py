@@ -194,8 +194,7 @@ class _TextTokenization(Tokenization):
         if labels is None or not self.is_words:
             return labels
         placed = [IGNORED_LABEL] * len(encoded.ids)
-        # Backwards, so that of two words in one token the first gives it its label.
-        for (_, word), position in reversed(encoded.first_pieces.items()):
+        for position, word in encoded.words_at.items():
             placed[position] = labels[word]
         return placed
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from ...modeling.vocabularies import require_fast
-from .counts import count_tokens, counting_tokenizer
+from .training import count_tokens, counting_tokenizer
 
 # What may be set on a tokenizer after it was made, and is then not saved with it.
 _SETTINGS = (

@@ -1,7 +1,6 @@
 """Models side by side: as data, as a table, as a picture."""
 
-from .build import build_report
+from .build import build_report, write_report
 from .figure import draw
-from .files import write_report
 from .report import ModelRow, Report, Role, loss_history
 from .table import aligned, markdown_table, text_table

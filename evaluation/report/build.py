@@ -1,9 +1,12 @@
-"""From models whose quality is known to a report: their speed is measured here."""
+"""A report of several models: made, and written to disk."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+from ...data import replace_files, write_json
 from ..cost import compare_speed, describe_machine
+from .figure import draw
 from .report import ModelRow, Report, loss_history
 
 
@@ -36,3 +39,13 @@ def build_report(
         measured=f"{measured} Speed: {timed}, padded batches of 32 and of 1, medians of interleaved rounds on "
         f"{describe_machine()}.",
     )
+
+
+def write_report(report: Report, folder: str | os.PathLike) -> None:
+    """Write `report.json` (all numbers, and the title) and `report.png` into `folder`, which is made if need be.
+
+    Both appear whole or not at all, and replace older ones only when both are whole.
+    """
+    with replace_files(folder) as staging:
+        write_json(staging / "report.json", {"title": report.title} | asdict(report))
+        draw(report).savefig(staging / "report.png", format="png")

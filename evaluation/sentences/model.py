@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,9 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...modeling.encoding import SentencePooling, read_sentence_pooling
+from ..report import ModelRow, Report, Role, build_report
 from .embedding import embed
+from .similarity import similarity_agreement
 from .sts import sts_spearman
 
 # What SimCSE and DistilCSE call the poolers.
@@ -130,13 +132,8 @@ def load_raw(file: str, base: str) -> PreTrainedModel:
     return model
 
 
-def sts(model: SentenceModel, pairs: Dataset) -> float:
-    """Spearman correlation of cosines with the gold scores."""
-    return sts_of_each(model, {"pairs": pairs})["pairs"]
-
-
 def sts_of_each(model: SentenceModel, tables: Mapping[str, Dataset]) -> dict[str, float]:
-    """Likewise of several tables; a text that stands in more than one place is embedded once."""
+    """Spearman correlation of cosines with each table's gold scores; a text that stands in several is embedded once."""
     sides = {(name, side): pairs[side] for name, pairs in tables.items() for side in ("sentence1", "sentence2")}
     rows = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(sides.values())))}
     embeddings = model.embed(list(rows))
@@ -145,3 +142,37 @@ def sts_of_each(model: SentenceModel, tables: Mapping[str, Dataset]) -> dict[str
         name: sts_spearman(of_side[name, "sentence1"], of_side[name, "sentence2"], pairs["score"])
         for name, pairs in tables.items()
     }
+
+
+def side_by_side(
+    models: dict[str, tuple[Role, SentenceModel]],
+    quality: Callable[[SentenceModel], dict[str, float]],
+    texts: Sequence[str],
+    log_history: list[dict],
+    measured: str,
+) -> Report:
+    """Judge teacher, untrained and trained student in one run.
+
+    Args:
+        models: name -> role and model; the teacher first.
+        quality: names scores of a model; the first is the report's.
+        texts: unseen texts, for speed and for how far similarities agree with the teacher's.
+        log_history: of the trainer.
+        measured: what the scores were measured on.
+    """
+    scores = {}
+    for name, (_, model) in models.items():
+        scores[name] = quality(model)
+        metric, value = next(iter(scores[name].items()))
+        print(f"{name}: {metric} {value:.3f}", flush=True)
+    embeddings = {name: model.embed(texts[:1000]) for name, (_, model) in models.items()}
+    teacher = next(iter(embeddings.values()))
+    for name, own in embeddings.items():
+        scores[name]["agreement with the teacher"] = similarity_agreement(teacher, own)
+    return build_report(
+        [ModelRow.of(name, role, model.model, scores[name]) for name, (role, model) in models.items()],
+        {name: model.embed for name, (_, model) in models.items()},
+        texts,
+        log_history,
+        measured=measured,
+    )

@@ -63,25 +63,6 @@ def similarity_agreement(teacher: Tensor | np.ndarray, student: Tensor | np.ndar
     return rank_correlation(_pairwise_cosines(teacher, "teacher"), _pairwise_cosines(student, "student"))
 
 
-def mean_pairwise_cosine(embeddings: Tensor | np.ndarray) -> float:
-    """Mean cosine similarity over all pairs of different rows: near 1, the space has collapsed to one direction.
-
-    Also called anisotropy (Ethayarajh, 2019, https://aclanthology.org/D19-1006). Takes time linear in the rows.
-
-    Args:
-        embeddings: `[rows, dim]`, at least 2 rows.
-
-    Returns:
-        A number in [-1 / (rows - 1), 1].
-    """
-    unit = unit_vectors(embeddings)
-    rows = len(unit)
-    if rows < 2:
-        raise ValueError("One row makes no pair; give at least 2.")
-    # The squared length of the sum is the sum over all pairs, each row with itself included.
-    return float((unit.sum(0).square().sum() - rows) / (rows * (rows - 1)))
-
-
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rho, ties at their mean rank.
 

@@ -96,7 +96,7 @@ class Tagger(_Predictor):
             if isinstance(words, str) or not all(isinstance(word, str) for word in words):
                 raise ValueError(f"Row {index} must be a list of words, but is {words!r}.")
         encoded = self._encoder.encode_words([list(words) for words in rows])
-        words_at = [_words_by_position(row) for row in encoded]
+        words_at = [row.words_at for row in encoded]
 
         def at_first_pieces(chosen: list[int], inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
             logits = self.model(**inputs).logits
@@ -201,8 +201,3 @@ def entity_spans(predictions: Sequence[TagPrediction]) -> list[EntitySpan]:
         for kind, places in groups
         if kind != OUTSIDE
     ]
-
-
-def _words_by_position(row: EncodedRow) -> dict[int, int]:
-    """Place of a token -> the word that it is the first piece of; the first of them, as in training."""
-    return {position: word for (_, word), position in reversed(row.first_pieces.items())}

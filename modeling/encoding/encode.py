@@ -4,8 +4,7 @@ Student, live teacher and evaluation all come through `encode`, so an index, a p
 both sides of a loss.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +63,9 @@ def encode(
     read: list[Tensor] = []
     if request.features or request.output_layer:
         hooks.append(_features_hook(model, read, stop=stop_early and not request.logits))
-    with _removing(hooks):
+    with ExitStack() as stack:
+        for hook in hooks:
+            stack.callback(hook.remove)
         try:
             result = (model if request.runs_head else encoder)(**inputs, **kwargs)
         except _DeepEnough:
@@ -166,17 +167,3 @@ def _attention_maps(model: PreTrainedModel, result, wanted: frozenset[int]) -> d
             "(--relation_weight), which need no maps."
         )
     return {i: maps[i] for i in sorted(wanted)}
-
-
-@contextmanager
-def _removing(hooks: list) -> Iterator[None]:
-    with ExitStack() as stack:
-        for hook in hooks:
-            stack.callback(hook.remove)
-        yield
-
-
-def embed(model: PreTrainedModel, inputs: dict[str, Tensor], layout: TokenLayout, pooler: str) -> Tensor:
-    """Embeddings of one batch, `[rows, hidden]`, in inference mode."""
-    with torch.inference_mode():
-        return encode(model, inputs, layout, OutputRequest(pooler=pooler)).embedding

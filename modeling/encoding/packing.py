@@ -26,8 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ..anatomy import backbone
-from ..modes import evaluating
-from ..sharding import gathered
+from ..modes import evaluating, gathered
 from .layout import TokenLayout
 
 IMPLEMENTATION = "retort_packed"

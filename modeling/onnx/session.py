@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers import AutoConfig
+from transformers.utils import ModelOutput
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -60,3 +62,34 @@ def run_session(session: InferenceSession, inputs: Mapping[str, Tensor]) -> Tens
         raise ValueError(f"The ONNX file takes {', '.join(wanted)}, but {', '.join(missing)} was not given.")
     (output,) = session.run(None, {name: given[name].cpu().numpy() for name in wanted})
     return torch.from_numpy(output)
+
+
+class OnnxModel:
+    """An ONNX file beside a model's configuration, called as the PyTorch model is, on the CPU.
+
+    `Tagger(OnnxModel(folder), tokenizer)` predicts as `Tagger(AutoModelForTokenClassification...)` does.
+
+    Args:
+        folder: holds `config.json` and the file.
+        file: its name: `model.onnx` or `model-int8.onnx`.
+        threads: for one operator; as many as PyTorch uses if None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: onnxruntime is not installed.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, folder: str | os.PathLike, file: str = "model.onnx", threads: int | None = None):
+        self.path = Path(folder) / file
+        self._session = open_session(self.path, threads)
+        self.config = AutoConfig.from_pretrained(folder)
+
+    def __call__(self, **inputs: Tensor) -> ModelOutput:
+        """Forward arguments, `[rows, width]` each, to `logits`, or `last_hidden_state` of an encoder without head.
+
+        Raises:
+            ValueError: an input that the file takes is missing.
+        """
+        return ModelOutput({self._session.get_outputs()[0].name: run_session(self._session, inputs)})

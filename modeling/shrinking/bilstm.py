@@ -12,7 +12,7 @@ from ..architectures.bilstm import (
     BiLstmPreTrainedModel,
 )
 from ..loading import head_of
-from ..sharding import gathered
+from ..modes import gathered
 from .embeddings import PRINCIPAL_INITS, project_embeddings
 
 HEADS = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..anatomy import layers_name
-from ..sharding import gathered
+from ..modes import gathered
 
 
 def skeleton(architecture: type[PreTrainedModel], config: PreTrainedConfig, **settings: Any) -> PreTrainedModel:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..loading import architecture_of
-from ..sharding import gathered
+from ..modes import gathered
 from .depth import LAYER_INITS, with_layers
 from .draft import Draft
 from .embeddings import EMBEDDING_INITS

@@ -1,5 +1,7 @@
 """A recipe for masked language models: a teacher, trained first if need be, and a student with its own vocabulary."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -13,14 +15,13 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, PreTra
 from ...data.readers import read_texts
 from ...data.tokenization import tokenize_spans
 from ...data.tokenizers import count_tokens
-from ...evaluation.report import Report
+from ...evaluation.report import ModelRow, Report, Role, build_report
 from ...evaluation.tasks import MaskedModel
 from ...modeling.shrinking import shrink
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
 from ..recipe import SHRINK_SETTINGS, check_student
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
-from .report import report_of
 
 HEAD_SIZE = 64
 
@@ -171,7 +172,30 @@ class MaskedRecipe(StudentRecipe):
         return f"Teacher: {self.recipe.teacher_name}. {len(self.text.train):,} texts, {sizes}."
 
     def report(self, parent: Parent, untrained: PreTrainedModel, results: Sequence[StageResult]) -> Report | None:
-        return report_of(self, parent, untrained, best_stage(results)) if self.text.test else None
+        if not self.text.test:
+            return None
+        print("\nMeasuring quality, size and speed ...", flush=True)
+        best = best_stage(results)
+        theirs, ours = self.teacher_tokenizer, self.tokenizer
+        models = {
+            self.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, self.as_masked_model(parent, theirs)),
+            "student, untrained": (Role.UNTRAINED, self.as_masked_model(untrained, ours)),
+            "student": (Role.STUDENT, self.as_masked_model(best.folder, ours)),
+        }
+        return build_report(
+            [ModelRow.of(name, role, model.model, self._quality(model)) for name, (role, model) in models.items()],
+            {name: model.embed for name, (_, model) in models.items()},
+            self.text.test["text"][:],
+            best.log_history,
+            measured=f"Hidden words of {len(self.text.test):,} texts: what their characters are guessed with, as bits "
+            "and as the geometric mean of probabilities; the same words for all models.",
+            timed="the encoder without its head, float32",
+        )
+
+    def _quality(self, model: MaskedModel) -> dict[str, float]:
+        """One model's scores on the test's hidden words."""
+        bits = model.bits_per_character(self.text.test)
+        return {"probability of a hidden character": 2**-bits, "bits per hidden character": bits}
 
     @property
     def card_facts(self) -> Mapping[str, Any]:

@@ -10,13 +10,12 @@ from transformers.hf_argparser import HfArg
 from ...data.readers import read_sts, read_texts
 from ...data.tokenization import tokenize
 from ...evaluation.report import Role, markdown_table, text_table, write_report
-from ...evaluation.sentences import SentenceModel, load_sentence_teacher, sts
+from ...evaluation.sentences import SentenceModel, load_sentence_teacher, side_by_side, sts_of_each
 from ...modeling.shrinking import shrink
 from ...trainers import DistillTrainer
 from ...trainers.arguments import DistillTrainingArguments
 from ...trainers.stages import ScoreOnDev
-from ..training import train_and_save
-from .report import side_by_side
+from ..student_recipe import train_and_save
 
 
 @dataclass
@@ -86,7 +85,7 @@ def distil(
         }
         report = side_by_side(
             models,
-            lambda model: {"STS Spearman": sts(model, test)},
+            lambda model: sts_of_each(model, {"STS Spearman": test}),
             test["sentence1"],
             trainer.state.log_history,
             measured=f"Spearman correlation on the {len(test):,} pairs of {Path(measure.sts_test).name}.",
@@ -132,7 +131,7 @@ def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTraine
 
 def score_on_dev(encoder: SentenceModel, pairs: Dataset) -> ScoreOnDev:
     """Adds to every evaluation how a model scores that is used as `encoder` is."""
-    return ScoreOnDev(lambda model: {"sts": sts(encoder.with_model(model), pairs)})
+    return ScoreOnDev(lambda model: sts_of_each(encoder.with_model(model), {"sts": pairs}))
 
 
 def how_to_use(folder: str | Path) -> str:

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from ...data.tokenization import tokenize, tokenize_groups
 from ...evaluation.report import Report, Role
-from ...evaluation.sentences import SentenceModel, load_sentence_teacher, sts_of_each
+from ...evaluation.sentences import SentenceModel, load_sentence_teacher, side_by_side, sts_of_each
 from ...modeling.shrinking import shrink
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
 from ..recipe import SHRINK_SETTINGS, check_student
@@ -21,7 +21,6 @@ from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 from .corpora import Docstrings, Files
 from .flags import how_to_use
-from .report import side_by_side
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,27 @@
 """A recipe for tagging or classification: the teacher is fine-tuned, the student goes through its stages."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedModel
 
 from ...data.tasks import Task, read_task
-from ...evaluation.report import Report
-from ...modeling.onnx import onnx_library
+from ...evaluation.cost import Footprint
+from ...evaluation.report import ModelRow, Report, Role, build_report
+from ...evaluation.tasks import EntityScores
+from ...modeling.onnx import FLOAT32_FILE, INT8_FILE, OnnxModel, onnx_library, quantize_int8
+from ...trainers.saving import save_onnx
 from ...trainers.stages import StagedRun, StageResult, best_stage, bound_kernel_cache
 from ..recipe import SHRINK_SETTINGS, check_student
 from ..student_recipe import Parent, StudentRecipe
 from ..tokenizers import student_tokenizer
-from .report import task_report
 from .students import TaskData, build_student, head_labels, with_head
 
 
@@ -170,3 +175,81 @@ def _mean_the_same(head: tuple[str, ...], labels: tuple[str, ...]) -> bool:
     """Whether a head's classes are these labels; those that nobody named (LABEL_0) go by their number."""
     unnamed = tuple(f"LABEL_{index}" for index in range(len(labels) or 1))
     return head in (labels, unnamed)
+
+
+# Of the test split, for speed.
+TEXTS = 256
+
+
+def task_report(
+    work: TaskRecipe, teacher: str, untrained: PreTrainedModel, best: StageResult
+) -> tuple[Report, EntityScores | None]:
+    """Judge all of them in one run.
+
+    Args:
+        work: the recipe.
+        teacher: the fine-tuned teacher's folder.
+        untrained: the student before its first stage.
+        best: the student's best stage.
+
+    Returns:
+        The report, and all that there is to say of a tagger's entities.
+    """
+    split = "test" if "test" in work.task.splits else "dev"
+    models = {work.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, with_head(teacher, work.task))}
+    student = type(untrained).from_pretrained(best.folder)
+    models |= {"student, untrained": (Role.UNTRAINED, untrained), "student": (Role.STUDENT, student)}
+    if work.recipe.evaluation.get("onnx"):
+        models |= exported(student, work.data, Path(work.recipe.output_dir) / "onnx")
+    data = {name: work.teacher_data if role == Role.TEACHER else work.data for name, (role, _) in models.items()}
+    judged = {name: data[name].judge(model, split) for name, (_, model) in models.items()}
+    rows = [
+        ModelRow.of(
+            name,
+            role,
+            model,
+            judged[name].quality,
+            Footprint.of_file(model.path, student) if role == Role.EXPORTED else None,
+        )
+        for name, (role, model) in models.items()
+    ]
+    report = build_report(
+        rows,
+        {name: on_texts(data[name], model) for name, (_, model) in models.items()},
+        sample(work.task, split),
+        best.log_history,
+        measured=f"Scores: {len(work.task.splits[split]):,} rows of the {split} split.",
+        timed="from words to predictions, float32 but where named otherwise",
+    )
+    return report, judged["student"].entities
+
+
+def exported(student: PreTrainedModel, data: TaskData, folder: Path) -> dict[str, tuple[Role, OnnxModel]]:
+    """The student as ONNX files, in float32 and in int8, in a folder of their own."""
+    save_onnx(student, data.tokenizer, folder, beside_model=False)
+    quantize_int8(folder)
+    files = {"student, ONNX": FLOAT32_FILE, "student, ONNX int8": INT8_FILE}
+    return {name: (Role.EXPORTED, OnnxModel(folder, file)) for name, file in files.items()}
+
+
+def on_texts(data: TaskData, model: Any) -> Callable[[list[str]], object]:
+    """A model as a function of texts; of taggers, words with spaces between them."""
+    predict = data.predictor(model)
+    if data.task.kind == "tagging":
+        return lambda texts: predict([text.split(" ") for text in texts])
+    if data.task.pairs:
+        return lambda texts: predict(*zip(*(text.split("\t") for text in texts), strict=True))
+    return predict
+
+
+def sample(task: Task, split: str) -> list[str]:
+    """Texts of a split, in the form that `on_texts` takes."""
+
+    def texts() -> Iterator[str]:
+        for row in task.splits[split]:
+            if task.kind == "tagging":
+                yield " ".join(row["words"])
+            else:
+                yield f"{row['text']}\t{row['text_pair']}" if task.pairs else row["text"]
+
+    return list(islice(texts(), TEXTS))

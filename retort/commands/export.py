@@ -16,10 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import BatchEncoding
 
 from ..data.readers import docstring_corpus
-from ..evaluation.cost import Footprint, OnnxModel, compare_speed, describe_machine
+from ..evaluation.cost import Footprint, compare_speed, describe_machine
 from ..evaluation.report import aligned
 from ..modeling import load_finished
-from ..modeling.onnx import FLOAT32_FILE, INT8_FILE, onnx_agreement, quantize_int8
+from ..modeling.onnx import FLOAT32_FILE, INT8_FILE, OnnxModel, onnx_agreement, quantize_int8
 from ..trainers.saving import save_onnx
 from .command_line import plain_parser
 

@@ -78,7 +78,8 @@ def plan_stages(run: StagedRun) -> list[PlannedStage]:
             key = _hash(key, _describe(stage, run), prints[stage.data], taught_by)
             folder = Path(run.folder) / f"{len(planned) + 1:02d}-{stage.name}-{key[:8]}"
             count = stage.chunk[1] - stage.chunk[0] if stage.chunk else rows
-            trainable = None if stage.lora else _count_trainable(stage, run)
+            learning = trained_parameters(run.student, stage.trainable, freeze_words=run.freeze_words)
+            trainable = None if stage.lora else sum(parameter.numel() for parameter in learning)
             planned.append(PlannedStage(stage, key, folder, count, trainable, parameters))
     return planned
 
@@ -127,11 +128,6 @@ def _describe(stage: Stage, run: StagedRun) -> dict[str, Any]:
         "arguments": run.arguments_of(stage),
         "freeze_words": run.freeze_words,
     }
-
-
-def _count_trainable(stage: Stage, run: StagedRun) -> int:
-    learning = trained_parameters(run.student, stage.trainable, freeze_words=run.freeze_words)
-    return sum(parameter.numel() for parameter in learning)
 
 
 def _hash(*parts: Any) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import BertConfig, PreTrainedConfig, PreTrainedModel, XLMRobertaConfig
 
 from ...anatomy import layers_name, parameter_count, split_layer_name
-from ...sharding import gathered
+from ...modes import gathered
 from . import modeling_recurrent_bert as recurrent
 
 logger = logging.getLogger(__name__)
