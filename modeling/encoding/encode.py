@@ -7,7 +7,7 @@ both sides of a loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,9 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ..anatomy import attention_projections, backbone, classifier, encoder_layers
+from .attention import packed_pass, rounded_up
 from .layout import TokenLayout
 from .outputs import EncoderOutput, OutputLayer, OutputRequest
-from .packing import rounded_up
 from .pooling import pool, pooled_hidden_states
 
 
@@ -66,7 +66,7 @@ def encode(
     read: list[Tensor] = []
     if request.features or request.output_layer:
         hooks.append(_features_hook(model, read, stop=stop_early and not request.logits))
-    with _removing(hooks):
+    with _removing(hooks), packed_pass(model) if layout.packed else nullcontext():
         try:
             result = (model if request.runs_head else encoder)(**inputs, **kwargs)
         except _DeepEnough:
