@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..modeling.encoding import Packing, TokenAlignment, TokenLayout, position_offset
 from ..modeling.losses import IGNORED_LABEL
+from .labelled import Labelled
 
 Row = dict[str, Any]
 
@@ -27,17 +29,31 @@ class View:
 
     Attributes:
         pad_token_id: fills the columns of a padded batch.
-        packed: `[1, tokens]` without padding, for models that went through `enable_packing`; else `[rows, width]`.
-        position_offset: the position id of a row's first token (see `modeling.packing.position_offset`).
+        packed: `[1, tokens]` without padding, for models that can be packed; else `[rows, width]`.
+        position_offset: the position id of a row's first token (see `modeling.encoding.position_offset`).
+        cumulative: packed batches carry the rows' cumulative lengths, which attention by `varlen` reads.
+        width_multiple: the width of padded batches is a multiple of this, so that kernels and their plans come back.
+        widest: but no wider than this, in tokens.
     """
 
     pad_token_id: int
     packed: bool = False
     position_offset: int = 0
+    cumulative: bool = True
+    width_multiple: int = 1
+    widest: float = math.inf
 
     @classmethod
-    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> View:
+    def of(
+        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False, **form: Any
+    ) -> View:
         """The view of a model and the tokenizer of its rows.
+
+        Args:
+            model: the model.
+            tokenizer: of its rows.
+            packed: whether batches are packed.
+            form: further attributes.
 
         Raises:
             ValueError: there is no tokenizer, or it has no padding token.
@@ -49,7 +65,12 @@ class View:
                 f"{type(tokenizer).__name__} has no padding token, which batches need. Set tokenizer.pad_token to one "
                 "of its special tokens."
             )
-        return cls(tokenizer.pad_token_id, packed, position_offset(model) if packed else 0)
+        return cls(tokenizer.pad_token_id, packed, position_offset(model) if packed else 0, **form)
+
+    def width(self, lengths: np.ndarray) -> int:
+        """Columns of a padded batch of rows of `lengths` tokens."""
+        longest = int(lengths.max())
+        return max(longest, int(min(longest + -longest % self.width_multiple, self.widest)))
 
 
 @dataclass(frozen=True)
@@ -69,7 +90,7 @@ class DistillationCollator:
         A dict of
 
         - `student`, `teacher`: arguments of the models' forward; `layout`, `teacher_layout`: where their tokens lie;
-        - `labels`: `[rows]`, or `[rows, width]` with -100 in the padding;
+        - `labels`: `[rows]`, or `[rows, width]` with -100 in the padding; `labelled`: where there is one;
         - `alignment`: a `TokenAlignment` of tokens that begin a word on both sides;
         - `teacher_outputs`: cached columns by name without the prefix: per row `[rows, dim]`, per token
           `[tokens, dim]`, attention maps `[rows, heads, width, width]`;
@@ -100,6 +121,7 @@ class DistillationCollator:
             batch["alignment"] = _alignment(rows, lengths, teacher_lengths)
         if "labels" in columns:
             batch["labels"] = _labels(rows, batch["layout"])
+            batch["labelled"] = Labelled.of(batch["labels"], batch["layout"])
         cached = sorted(name for name in columns if name.startswith(_TEACHER) and name not in _TEACHER_TOKENS)
         if cached:
             batch["teacher_outputs"] = {
@@ -132,13 +154,13 @@ def _lengths(rows: Sequence[Row], column: str) -> np.ndarray:
 
 def _inputs(rows: Sequence[Row], lengths: np.ndarray, view: View, prefix: str) -> tuple[dict[str, Any], TokenLayout]:
     """One model's forward arguments, from the columns whose names begin with `prefix`."""
-    layout = TokenLayout.from_lengths(torch.from_numpy(lengths), packed=view.packed)
+    layout = TokenLayout.from_lengths(torch.from_numpy(lengths), packed=view.packed, width=view.width(lengths))
     names = [name for name in ("input_ids", "token_type_ids") if f"{prefix}{name}" in rows[0]]
     tokens = {name: _concatenated(rows, f"{prefix}{name}", lengths) for name in names}
     if view.packed:
         inputs = {name: flat[None] for name, flat in tokens.items()}
         inputs["position_ids"] = (layout.positions + view.position_offset)[None]
-        inputs["packing"] = Packing.from_layout(layout)
+        inputs["packing"] = Packing.from_layout(layout, cumulative=view.cumulative)
         return inputs, layout
     fill = {"input_ids": view.pad_token_id, "token_type_ids": 0}
     inputs = {name: layout.pad(flat, fill[name]) for name, flat in tokens.items()}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..modeling import is_row_wise
-from ..modeling.encoding import enable_packing, position_offset, supports_packing
+from ..modeling.encoding import AttentionSettings, position_offset
 from .distillation import DistillationCollator, View
+
+logger = logging.getLogger(__name__)
+
+# On a GPU, padded batches are as wide as a multiple of this: cuDNN plans its attention anew for each shape.
+_WIDTH_MULTIPLE = 32
 
 
 def collator_for(
@@ -18,37 +23,46 @@ def collator_for(
     tokenizer: PreTrainedTokenizerBase,
     teacher_tokenizer: PreTrainedTokenizerBase | None,
     *,
-    packing: bool,
+    attention: AttentionSettings,
 ) -> DistillationCollator:
-    """A collator of packed batches where an architecture allows, which is made ready for them; else of padded ones.
+    """A collator of packed batches where a model's attention takes them; else of padded ones.
+
+    The log says in a line how each model attends, and why.
 
     Args:
         student: the student.
         teachers: of one kind; perhaps none.
         tokenizer: the student's.
         teacher_tokenizer: the teachers', where it differs.
-        packing: whether batches may be packed at all.
+        attention: where the models run, and what is asked for.
     """
-    view = View.of(student, tokenizer, packed=packing and packs(student))
-    if view.packed:
-        enable_packing(student)
+    view = _view(student, tokenizer, attention, "student")
     if not teachers:
         return DistillationCollator(view)
     their_tokenizer = teacher_tokenizer or tokenizer
-    theirs = {View.of(t, their_tokenizer, packed=packing and all(map(packs, teachers))) for t in teachers}
+    theirs = {_view(teacher, their_tokenizer, attention.of_teachers(), "teacher") for teacher in teachers}
     if len(theirs) > 1:  # positions are counted differently; padded rows leave that to each model
-        theirs = {View.of(teachers[0], their_tokenizer, packed=False)}
+        theirs = {_padded(teachers, their_tokenizer, attention)}
     teacher_view = theirs.pop()
-    if teacher_view.packed:
-        for model in teachers:
-            enable_packing(model)
     same = teacher_view == view and teacher_tokenizer is None
     return DistillationCollator(view, None if same else teacher_view)
 
 
-def packs(model: PreTrainedModel) -> bool:
-    """Whether a model is fed packed batches: its architecture takes them, and its head does not read whole rows."""
-    return supports_packing(model) and not is_row_wise(model)
+def _view(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, attention: AttentionSettings, role: str) -> View:
+    backend = attention.choose(model)
+    logger.info("Attention of the %s, %s: %s.", role, type(model).__name__, backend)
+    if not backend.is_packed:
+        return _padded([model], tokenizer, attention)
+    return View.of(model, tokenizer, packed=True, cumulative=backend.name == "varlen")
+
+
+def _padded(
+    models: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase, attention: AttentionSettings
+) -> View:
+    if attention.device.type == "cpu":
+        return View.of(models[0], tokenizer)
+    widest = min(map(most_tokens, models))
+    return View.of(models[0], tokenizer, width_multiple=_WIDTH_MULTIPLE, widest=widest)
 
 
 def most_tokens(model: PreTrainedModel) -> float:

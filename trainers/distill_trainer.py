@@ -32,7 +32,7 @@ from .checks import (
 )
 from .objectives import AttentionObjective, Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
-from .steps import RunningMeans
+from .steps import RunningMeans, on_device
 from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
@@ -109,14 +109,9 @@ class DistillTrainer(StudentTrainer):
         set_seed(args.seed)  # the heads' weights must not depend on what drew numbers before
         heads = reduce(or_, (objective.heads() for objective in self.objectives))
         request = reduce(or_, (objective.student_request() for objective in self.objectives))
+        stop_early = not (args.shards_weights or args.activation_checkpointing)
         super().__init__(
-            DistillationModel(
-                model,
-                heads,
-                request,
-                dropout=not args.disable_dropout,
-                stop_early=not (args.shards_weights or args.activation_checkpointing),
-            ),
+            DistillationModel(model, heads, request, dropout=not args.disable_dropout, stop_early=stop_early),
             args,
             data_collator=data_collator,
             train_dataset=train_dataset,
@@ -147,8 +142,8 @@ class DistillTrainer(StudentTrainer):
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
         """The collator of a run that was given none: packed views where an architecture and the objectives allow."""
-        allowed = args.packing and not any(isinstance(o, AttentionObjective) for o in self.objectives)
-        return collator_for(student, teachers, tokenizer, teacher_tokenizer, packing=allowed)
+        padded = any(isinstance(o, AttentionObjective) for o in self.objectives)  # maps are
+        return collator_for(student, teachers, tokenizer, teacher_tokenizer, attention=args.attention(padded=padded))
 
     def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
         """A batch as it was collated, in the form that objectives read.
@@ -171,7 +166,7 @@ class DistillTrainer(StudentTrainer):
         batches = [self.read_batch(batch, training=True) for batch in batches]
         counts = torch.zeros(len(self.objectives), device=device)
         for batch in batches:
-            counts += torch.stack([torch.as_tensor(o.count(batch), device=device) for o in self.objectives])
+            counts += torch.stack([on_device(o.count(batch), device) for o in self.objectives])
         if self.args.world_size > 1:
             counts = self.accelerator.reduce(counts, reduction="sum")
         return batches, counts

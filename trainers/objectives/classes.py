@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
-from ...collators import Batch
+from ...collators import Batch, Labelled, labelled
 from ...modeling import losses
 from ...modeling.encoding import OutputRequest
 from .base import Objective, distance
@@ -54,25 +54,19 @@ class LabelObjective(Objective):
         return OutputRequest()
 
     def count(self, batch):
-        return _known(self._labels(batch)).sum()
+        return len(self._labels(batch).places)
 
     def __call__(self, student, teacher, batch):
-        labels = self._labels(batch)
-        known = _known(labels)
-        return losses.task_loss(student.logits[known], labels[known])
+        found = self._labels(batch)
+        return losses.task_loss(student.logits[found.places], found.labels)
 
-    def _labels(self, batch: Batch) -> Tensor:
+    def _labels(self, batch: Batch) -> Labelled:
         if "labels" not in batch:
             raise ValueError(
                 "label_weight is above 0, but the data has no 'labels' column. Pass labels=... to tokenize(), or set "
                 "label_weight=0."
             )
-        return batch["labels"] if self.row_wise else batch["layout"].unpad(batch["labels"])
-
-
-def _known(labels: Tensor) -> Tensor:
-    """Which rows or tokens have a label: -100 is none, but among numbers it is one."""
-    return (labels != losses.IGNORED_LABEL) | labels.is_floating_point()
+        return labelled(batch)
 
 
 @dataclass(frozen=True)

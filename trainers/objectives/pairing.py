@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...collators import Batch
-from ...modeling.losses import IGNORED_LABEL
+from ...collators import Batch, labelled
 
 
 def first_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -31,11 +30,10 @@ def pair_count(batch: Batch) -> int:
 
 
 def _labelled(batch: Batch) -> Tensor | None:
-    """Which of the student's tokens take part: those with a label, and all of a row without any; None for all."""
+    """The student's tokens that take part: those with a label, and all of a row without any; None for all."""
     if "labels" not in batch or "alignment" in batch or batch["labels"].dim() == 1:
         return None
-    known = batch["labels"] != IGNORED_LABEL
-    return batch["layout"].unpad(known | ~known.any(1, keepdim=True))
+    return labelled(batch).compared
 
 
 def paired_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -45,7 +43,7 @@ def paired_tokens(student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tenso
     return (student, teacher) if known is None else (student[known], teacher[known])
 
 
-def token_count(batch: Batch) -> int | Tensor:
+def token_count(batch: Batch) -> int:
     """How many pairs `paired_tokens` gives."""
     known = _labelled(batch)
-    return pair_count(batch) if known is None else known.sum()
+    return pair_count(batch) if known is None else len(known)
