@@ -11,7 +11,10 @@ from torch import Tensor
 
 
 class TensorGroup:
-    """Base of dataclasses some of whose fields are tensors. Whoever moves a batch moves them as tensors are moved."""
+    """Base of dataclasses some of whose fields are tensors, or such dataclasses.
+
+    Whoever moves a batch moves them as tensors are moved.
+    """
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """With all tensors on a device."""
@@ -23,4 +26,6 @@ class TensorGroup:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return replace(self, **{name: change(v) for name, v in values.items() if isinstance(v, Tensor)})
+        changed = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        groups = {name: value._map(change) for name, value in values.items() if isinstance(value, TensorGroup)}
+        return replace(self, **changed, **groups)
