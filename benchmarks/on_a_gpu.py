@@ -178,7 +178,7 @@ class Clock(TrainerCallback):
             found["waits"] = sum(self.waits.values()) / sizes.watched
             found["where"] = dict(self.waits.most_common(12))
         for name, of in (("longest", "self_device_time_total"), ("longest on the host", "self_cpu_time_total")):
-            longest = sorted(events, key=lambda e, of=of: -getattr(e, of))[:14]
+            longest = sorted(events, key=lambda event, of=of: -getattr(event, of))[:14]
             found[name] = {e.key[:90]: f"{getattr(e, of) / 1000 / steps:.3f} ms, {e.count / steps:g}" for e in longest}
         return found
 
@@ -248,8 +248,7 @@ def with_sentence_transformers(sizes: Sizes, folder: Path, size: str = "base", k
     data = Dataset.from_dict({"sentence": texts_of(rows), "label": vectors})
     args = peer.SentenceTransformerTrainingArguments(**settings_of(sizes, folder / "run"))
     trainer = peer.SentenceTransformerTrainer(model, args, train_dataset=data, loss=MSELoss(model))
-    batches = f"padded, {encoder.model.config._attn_implementation}"
-    return Clock(sizes, brief=True).run(trainer) | {"batches": batches}
+    return Clock(sizes, brief=True).run(trainer) | {"batches": "padded, " + student.config._attn_implementation}
 
 
 class Report:

@@ -178,6 +178,25 @@ def test_the_kernel_computes_what_the_reference_does(heads, window, dtype):
         assert (found.cpu().double() - expected).norm() < tolerance * expected.norm()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_models_compute_on_a_gpu_what_they_compute_in_float64(name):
+    model = FAMILIES[name]().double()
+    packed, padded = views(model, [*LENGTHS, 30])
+    expected = top_states(model, padded)
+    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2), dtype=expected.dtype)
+    expected_gradients = gradients(model, expected, weight)
+    model.float().cuda()
+    layout, inputs = packed
+    with torch.autocast("cuda", torch.bfloat16):
+        states = top_states(model, (layout.to("cuda"), {key: each.to("cuda") for key, each in inputs.items()}))
+    found = gradients(model, states, weight.float().cuda())
+    assert (states.cpu() - expected).norm() < 0.05 * expected.norm()
+    for parameter, gradient in found.items():
+        scale = expected_gradients[parameter.replace("key.bias", "query.bias").replace("k_lin.bias", "q_lin.bias")]
+        assert (gradient.cpu() - expected_gradients[parameter]).norm() < 0.08 * scale.norm() + 1e-3, parameter
+
+
 # --- Which back end a model gets -------------------------------------------------------------------------------------
 
 
