@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling.encoding import TokenLayout
+from ..modeling.encoding import TensorGroup, TokenLayout
 from .batch import Batch, fractions, mixed
 from .spans import BatchSpans
 
@@ -23,7 +23,7 @@ _MASKED, _REPLACED = 0.8, 0.1
 
 
 @dataclass(frozen=True)
-class Filler:
+class Filler(TensorGroup):
     """What stands in the place of a token that is hidden.
 
     Attributes:
@@ -54,7 +54,7 @@ class Filler:
 
 
 @dataclass(frozen=True)
-class Masking:
+class Masking(TensorGroup):
     """Hides tokens of a batch of `SpanCollator`.
 
     What is drawn is a span, or a word, so that student and teacher lose the same characters.

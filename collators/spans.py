@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.tokenization import NONE
-from ..modeling.encoding import TokenAlignment
+from ..modeling.encoding import TensorGroup, TokenAlignment
 from .batch import Batch
 from .distillation import DistillationCollator, Row
 
@@ -18,7 +18,7 @@ SPAN_COLUMNS = ("spans", "teacher_spans", "span_words", "span_characters", "text
 
 
 @dataclass(frozen=True)
-class BatchSpans:
+class BatchSpans(TensorGroup):
     """The spans of a batch, row by row.
 
     Attributes:
@@ -39,11 +39,6 @@ class BatchSpans:
 
     def __len__(self) -> int:
         return len(self.texts)
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> BatchSpans:
-        """Move all tensors to a device."""
-        tensors = (getattr(self, each.name) for each in fields(self))
-        return BatchSpans(*(t if t is None else t.to(device, non_blocking=non_blocking) for t in tensors))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from datasets import Dataset, concatenate_datasets
 
 from retort import DistillTrainer, shrink, tokenize
 from retort.modeling import add_projector
+from retort.modeling.encoding import enable_packing
 
 
 def rows(tokenizer, count=64, **columns):
@@ -217,6 +218,8 @@ def test_two_teachers_are_averaged_with_their_weights(tokenizer, tmp_path):
     trainer = DistillTrainer(student, teachers, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
     joint = trainer.teacher.outputs(batch).logits
+    for teacher in teachers:
+        enable_packing(teacher)
     single = [teacher(**batch["student"]).logits[0] for teacher in teachers]
     torch.testing.assert_close(joint, 0.75 * single[0] + 0.25 * single[1])
 

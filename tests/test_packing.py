@@ -7,7 +7,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AlbertConfig, AutoConfig, AutoModel, AutoModelForTokenClassification
 
 from retort.modeling.encoding import Packing, TokenLayout, enable_packing, position_offset, supports_packing
-from retort.modeling.encoding.packing import GRANULE, rounded_up
+from retort.modeling.encoding.attention import GRANULE, rounded_up
 
 PACKABLE = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "modernbert", "albert")
 LENGTHS = [2, 5, 5, 5, 11, 17]

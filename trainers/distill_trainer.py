@@ -22,7 +22,7 @@ from .arguments import DistillTrainingArguments
 from .checks import check_objectives, check_run
 from .objectives import AttentionObjective, Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
-from .steps import RunningMeans
+from .steps import RunningMeans, on_device
 from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
@@ -135,8 +135,8 @@ class DistillTrainer(StudentTrainer):
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
         """The collator of a run that was given none: it packs where an architecture and the objectives allow."""
-        allowed = args.packing and not any(isinstance(o, AttentionObjective) for o in self.objectives)
-        return collator_for(student, teachers, tokenizer, teacher_tokenizer, packing=allowed)
+        padded = any(isinstance(o, AttentionObjective) for o in self.objectives)  # maps are
+        return collator_for(student, teachers, tokenizer, teacher_tokenizer, attention=args.attention(padded=padded))
 
     def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
         """What the collator made, in the form that objectives read, for training or for evaluation."""
@@ -154,7 +154,7 @@ class DistillTrainer(StudentTrainer):
         batches = [self.read_batch(batch, training=True) for batch in batches]
         counts = torch.zeros(len(self.objectives), device=device)
         for batch in batches:
-            counts += torch.stack([torch.as_tensor(o.count(batch), device=device) for o in self.objectives])
+            counts += torch.stack([on_device(o.count(batch), device) for o in self.objectives])
         if self.args.world_size > 1:
             counts = self.accelerator.reduce(counts, reduction="sum")
         return batches, counts

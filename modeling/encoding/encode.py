@@ -12,9 +12,9 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ..anatomy import attention_projections, backbone, classifier, encoder_layers
+from .attention import packed_pass, rounded_up
 from .layout import TokenLayout
 from .outputs import EncoderOutput, OutputLayer, OutputRequest
-from .packing import rounded_up
 from .pooling import pool, pooled_hidden_states
 
 
@@ -66,6 +66,8 @@ def encode(
     with ExitStack() as stack:
         for hook in hooks:
             stack.callback(hook.remove)
+        if layout.packed:
+            stack.enter_context(packed_pass(model))
         try:
             result = (model if request.runs_head else encoder)(**inputs, **kwargs)
         except _DeepEnough:
