@@ -89,7 +89,8 @@ class DistillationCollator:
     Returns (when called with a list of rows):
         A dict of
 
-        - `student`, `teacher`: arguments of the models' forward; `layout`, `teacher_layout`: where their tokens lie;
+        - `student`, `teacher`: arguments of the models' forward, where packed with a `Packing` as the attention mask;
+          `layout`, `teacher_layout`: where their tokens lie;
         - `labels`: `[rows]`, or `[rows, width]` with -100 in the padding; `labelled`: where there is one;
         - `alignment`: a `TokenAlignment` of tokens that begin a word on both sides;
         - `teacher_outputs`: cached columns by name without the prefix: per row `[rows, dim]`, per token
@@ -210,7 +211,7 @@ def _inputs(rows: Sequence[Row], lengths: np.ndarray, form: InputFormat, prefix:
     if form.packed:
         inputs = {name: flat[None] for name, flat in tokens.items()}
         inputs["position_ids"] = (layout.positions + form.position_offset)[None]
-        inputs["packing"] = Packing.from_layout(layout, cumulative=form.cumulative)
+        inputs["attention_mask"] = Packing.from_layout(layout, cumulative=form.cumulative)
         return inputs, layout
     fill = {"input_ids": form.pad_token_id, "token_type_ids": 0}
     inputs = {name: layout.pad(flat, fill[name]) for name, flat in tokens.items()}

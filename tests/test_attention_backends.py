@@ -93,7 +93,7 @@ FAMILIES = {family: lambda family=family: make(family) for family in PACKABLE if
 def test_all_back_ends_give_the_same_states_and_gradients(name, varlen_on_cpu):
     model = FAMILIES[name]().double()
     packed, padded = views(model, [*LENGTHS, 30])
-    without = packed[0], packed[1] | {"packing": Packing.from_layout(packed[0], cumulative=False)}
+    without = packed[0], packed[1] | {"attention_mask": Packing.from_layout(packed[0], cumulative=False)}
     found = {}
     for backend, view in (("padded", padded), ("runs", without), ("varlen", packed)):
         states = top_states(model, view)
@@ -119,12 +119,12 @@ def test_windows_mean_what_they_mean_to_transformers(varlen_on_cpu):
 
 def test_the_tail_is_one_more_row_and_cumulative_lengths_are_int32(varlen_on_cpu):
     layout, inputs = views(make("bert"))[0]
-    packing = rounded_up(inputs)["packing"]
+    packing = rounded_up(inputs)["attention_mask"]
     assert packing.cumulative.tolist() == [0, 2, 7, 12, 17, 28, 45, GRANULE]
     assert (packing.cumulative.dtype, packing.tail, packing.longest) == (torch.int32, 19, GRANULE)
     whole = TokenLayout.from_lengths([GRANULE - 5, 5], packed=True)
-    inputs = {"input_ids": torch.zeros(1, GRANULE, dtype=torch.long), "packing": Packing.from_layout(whole)}
-    assert rounded_up(inputs)["packing"].cumulative.tolist() == [0, GRANULE - 5, GRANULE]
+    inputs = {"input_ids": torch.zeros(1, GRANULE, dtype=torch.long), "attention_mask": Packing.from_layout(whole)}
+    assert rounded_up(inputs)["attention_mask"].cumulative.tolist() == [0, GRANULE - 5, GRANULE]
     assert layout.tokens == 45
 
 
@@ -263,10 +263,13 @@ def test_a_pass_leaves_the_implementation_as_it_was_and_makes_no_mask(monkeypatc
             lambda module, arguments, named: seen.append(named.get("attention_mask")), with_kwargs=True
         )
     top_states(model, views(model)[0])
-    assert seen == [None, None]
+    assert len(seen) == 2 and all(isinstance(mask, Packing) for mask in seen)  # not [tokens, tokens]
     assert model.config._attn_implementation == "sdpa"
     with pytest.raises(ValueError, match="The packing describes"):
-        top_states(model, (views(model)[0][0], views(model, [3])[0][1] | {"packing": views(model)[0][1]["packing"]}))
+        top_states(
+            model,
+            (views(model)[0][0], views(model, [3])[0][1] | {"attention_mask": views(model)[0][1]["attention_mask"]}),
+        )
     assert model.config._attn_implementation == "sdpa"
 
 

@@ -85,7 +85,7 @@ def test_features_are_compared_behind_the_projector_that_the_classifier_reads(ta
     trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
     assert not trainer.model.heads
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(8)])
-    view = {name: tensor for name, tensor in batch["student"].items() if name != "packing"}
+    view = {name: tensor for name, tensor in batch["student"].items() if name != "attention_mask"}
     with torch.no_grad():
         if task == "token":
             row = {"input_ids": torch.tensor([trainer.train_dataset[0]["input_ids"]])}

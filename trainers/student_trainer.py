@@ -19,7 +19,7 @@ from transformers.utils import PushInProgress
 
 from ..data import replace_files
 from ..modeling import DistillationModel, gathered, stock_classifier
-from ..modeling.encoding import attending
+from ..modeling.encoding import attending, packing_obstacle
 from .saving import (
     CardFacts,
     checkpoint_in_progress,
@@ -93,7 +93,8 @@ class StudentTrainer(Trainer):
             self.load_state(Path(resume_from_checkpoint))
         try:
             # Checkpointed layers of packed batches run again in the backward pass, outside `encode`.
-            with attending(self.student) if self.args.activation_checkpointing else nullcontext():
+            runs_again = self.args.activation_checkpointing and packing_obstacle(self.student) is None
+            with attending(self.student) if runs_again else nullcontext():
                 return super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
         finally:
             # Training under ZeRO-3 leaves a setting behind by which every model that is loaded later would come in

@@ -6,6 +6,7 @@ from .attention import (
     Packing,
     attending,
     enable_packing,
+    packing_obstacle,
     position_offset,
     supports_packing,
 )

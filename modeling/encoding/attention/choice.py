@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ...anatomy import is_row_wise
-from .interface import PACKED, PACKED_OR_PADDED
+from .interface import PACKED
 from .support import supports_packing
 from .varlen import varlen_obstacle
 
@@ -66,7 +66,7 @@ class AttentionSettings:
         """
         if self.backend == "padded":
             return AttentionBackend("padded", "asked for")
-        obstacle = _packing_obstacle(model)
+        obstacle = packing_obstacle(model)
         if obstacle is None and self.backend != "runs":
             dtype = self.dtype if model.dtype == torch.float32 else model.dtype
             obstacle = varlen_obstacle(model.config, self.device, dtype)
@@ -93,7 +93,7 @@ class AttentionSettings:
         )
 
 
-def _packing_obstacle(model: PreTrainedModel) -> str | None:
+def packing_obstacle(model: PreTrainedModel) -> str | None:
     """Why a model takes no packed batches; None if it does."""
     chosen = _chosen_by_user(model)
     if chosen:
@@ -113,4 +113,4 @@ def _chosen_by_user(model: PreTrainedModel) -> str | None:
     """
     found = model.config._attn_implementation
     default = "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"
-    return None if found in (None, default, "sdpa", PACKED, PACKED_OR_PADDED) else found
+    return None if found in (None, default, "sdpa", PACKED) else found

@@ -10,7 +10,7 @@ sentences of a batch attend to each other.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +26,11 @@ GRANULE = 64
 
 @dataclass(frozen=True)
 class Packing(TensorGroup):
-    """How the tokens of a packed batch `[1, tokens]` fall into rows, for `model(..., packing=packing)`.
+    """How the tokens of a packed batch `[1, tokens]` fall into rows, for `model(..., attention_mask=packing)`.
 
-    `runs` and `tail` are plain numbers: attention never waits for the device to learn a shape.
+    It takes the mask's place since it says what a mask says: which tokens see which. And since no attention ignores its
+    mask, a model that wasn't made ready for packed batches fails (AttributeError), where its rows would else see each
+    other. `runs` and `tail` are plain numbers: attention never waits for the device to learn a shape.
 
     Attributes:
         runs: `(rows, length)` of each run of neighbouring rows that are equally long. The back end `runs` is faster
@@ -43,6 +45,15 @@ class Packing(TensorGroup):
     tail: int = 0
     cumulative: Tensor | None = field(default=None, compare=False)
 
+    ndim: ClassVar[int] = 1  # which transformers asks of any mask, as it does for the shape
+
+    def __getattr__(self, name: str):
+        raise AttributeError(
+            f"A packing has no {name}, which this model looks for in an attention mask: it isn't ready for packed "
+            "batches. Run it by retort's encode(), call enable_packing(model) before, or pad (attention_backend="
+            "'padded')."
+        )
+
     @classmethod
     def from_layout(cls, layout: TokenLayout, *, cumulative: bool = True) -> Packing:
         """Find the runs in a layout that lies on the CPU (elsewhere this would wait for the device).
@@ -54,6 +65,11 @@ class Packing(TensorGroup):
         lengths, rows = torch.unique_consecutive(layout.lengths, return_counts=True)
         runs = tuple(zip(rows.tolist(), lengths.tolist(), strict=True))
         return cls(runs, cumulative=F.pad(layout.lengths.cumsum(0), (1, 0)).int() if cumulative else None)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Tokens, the tail included."""
+        return (self.tokens + self.tail,)
 
     @property
     def tokens(self) -> int:
@@ -71,13 +87,13 @@ def rounded_up(inputs: dict[str, Any]) -> dict[str, Any]:
     """A packed batch with a tail that makes its tokens a multiple of `GRANULE`.
 
     Args:
-        inputs: forward arguments: `packing`, and tensors `[1, tokens]`.
+        inputs: forward arguments: a `Packing` as the attention mask, and tensors `[1, tokens]`.
 
     Returns:
         The same, with zeros behind the last row of each tensor. Rows don't see them; `TokenLayout.flatten` cuts them
         off what the model returns.
     """
-    packing = inputs["packing"]
+    packing = inputs["attention_mask"]
     tail = -packing.tokens % GRANULE
     if not tail:
         return inputs
@@ -85,5 +101,5 @@ def rounded_up(inputs: dict[str, Any]) -> dict[str, Any]:
     if cumulative is not None:
         # The kernel leaves tokens of no row unwritten, and what lies in memory there may be NaN: the tail is a row.
         cumulative = F.pad(cumulative, (0, 1), value=packing.tokens + tail)
-    tensors = {name: F.pad(tensor, (0, tail)) for name, tensor in inputs.items() if name != "packing"}
-    return tensors | {"packing": replace(packing, tail=tail, cumulative=cumulative)}
+    tensors = {name: F.pad(tensor, (0, tail)) for name, tensor in inputs.items() if name != "attention_mask"}
+    return tensors | {"attention_mask": replace(packing, tail=tail, cumulative=cumulative)}

@@ -9,15 +9,15 @@ from transformers import PreTrainedModel
 from ...anatomy import backbone
 from ...modes import evaluating, gathered
 from ..layout import TokenLayout
-from .interface import PACKED_OR_PADDED, attending
+from .interface import PACKED, attending
 from .packing import Packing
 
 
 def enable_packing(model: PreTrainedModel) -> None:
-    """Let `model` take packed batches: `model(input_ids, position_ids=..., packing=Packing.from_layout(layout))`.
+    """Let `model` take packed batches: `model(ids, attention_mask=Packing.from_layout(layout), position_ids=...)`.
 
-    `encode` needs no such call. Calls without `packing=` keep working and compute what `sdpa` computes. The choice
-    isn't saved with the model.
+    `encode` needs no such call. Padded batches keep working and give what `sdpa` gives. The choice isn't saved with the
+    model.
 
     What the model returns for a packed batch is packed too: `last_hidden_state` and the logits of token and
     masked-LM heads are `[1, tokens, ...]` (`TokenLayout.flatten` takes them). Whatever reads the first token of
@@ -32,7 +32,7 @@ def enable_packing(model: PreTrainedModel) -> None:
             f"{type(model).__name__} ({model.config.model_type}) can't take packed batches: its attention can't be "
             "swapped, or its outputs differ between a packed and a padded batch. Use padded ones (packed=False)."
         )
-    model.set_attn_implementation(PACKED_OR_PADDED)
+    model.set_attn_implementation(PACKED)
 
 
 def supports_packing(model: PreTrainedModel) -> bool:
@@ -76,7 +76,7 @@ def _packs_like_padded(encoder: PreTrainedModel) -> bool:
     packed = encoder(
         input_ids=token_ids[None],
         position_ids=(layout.positions + position_offset(encoder))[None],
-        packing=Packing.from_layout(here).to(encoder.device),
+        attention_mask=Packing.from_layout(here).to(encoder.device),
     ).last_hidden_state
     padded = encoder(input_ids=layout.pad(token_ids, padding), attention_mask=layout.mask.long()).last_hidden_state
     difference = (packed[0] - layout.unpad(padded)).abs().max()
