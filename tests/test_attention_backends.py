@@ -24,6 +24,7 @@ from retort.modeling.encoding import (
 )
 from retort.modeling.encoding.attention import GRANULE, interface, rounded_up, runs, varlen
 
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 TOP = OutputRequest(hidden_states=frozenset({2}))
 
 
@@ -250,6 +251,8 @@ def test_a_back_end_that_can_not_be_had_is_refused_of_the_student_only():
     with pytest.raises(ValueError, match=r"attention_backend='varlen' can't be had for BertModel.*the device is cpu"):
         settings("cpu", backend="varlen").choose(tiny.model("bert"))
     assert settings("cpu", backend="varlen").of_teachers().choose(tiny.model("bert")).name == "runs"
+    assert settings("cpu", backend="runs").of_teachers().choose(tiny.model("mpnet")).name == "padded"
+    assert settings("cpu", backend="padded").of_teachers().choose(tiny.model("bert")).name == "padded"
 
 
 # --- What a model had is restored -----------------------------------------------------------------------------------
@@ -262,14 +265,12 @@ def test_a_pass_leaves_the_implementation_as_it_was_and_makes_no_mask(monkeypatc
         layer.attn.register_forward_pre_hook(
             lambda module, arguments, named: seen.append(named.get("attention_mask")), with_kwargs=True
         )
-    top_states(model, views(model)[0])
-    assert len(seen) == 2 and all(isinstance(mask, Packing) for mask in seen)  # not [tokens, tokens]
+    layout, inputs = views(model)[0]
+    top_states(model, (layout, inputs))
+    assert [type(mask) for mask in seen] == [Packing, Packing]  # rather than [tokens, tokens]
     assert model.config._attn_implementation == "sdpa"
     with pytest.raises(ValueError, match="The packing describes"):
-        top_states(
-            model,
-            (views(model)[0][0], views(model, [3])[0][1] | {"attention_mask": views(model)[0][1]["attention_mask"]}),
-        )
+        top_states(model, (layout, views(model, [3])[0][1] | {"attention_mask": inputs["attention_mask"]}))
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -286,6 +287,24 @@ def test_a_run_leaves_the_implementations_as_they_were(tokenizer, tmp_path, capl
     trainer.train()
     trainer.evaluate()
     assert [model.config._attn_implementation for model in (teacher, student)] == ["sdpa", "sdpa"]
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_a_run_with_activation_checkpointing_trains_and_restores_too(implementation, tokenizer, tmp_path):
+    rows = tokenize(Dataset.from_dict({"text": tiny.sentences(32)}), tokenizer)
+    found = []
+    for checkpointing in (False, True):
+        student = tiny.model("bert", attn_implementation=implementation, **NO_DROPOUT)
+        args = tiny.arguments(
+            tmp_path, embedding_weight=1.0, max_steps=2, activation_checkpointing=checkpointing, save_strategy="no"
+        )
+        teacher = tiny.model("bert", seed=1)
+        trainer = DistillTrainer(student, teacher, args, train_dataset=rows, processing_class=tokenizer)
+        assert trainer.data_collator.student.packed is (implementation == "sdpa")
+        trainer.train()
+        assert student.config._attn_implementation == implementation
+        found.append(torch.cat([parameter.detach().flatten() for parameter in student.parameters()]))
+    torch.testing.assert_close(*found)
 
 
 def test_checkpointed_layers_need_the_implementation_in_the_backward_pass():

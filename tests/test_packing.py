@@ -270,7 +270,7 @@ def test_encode_refuses_packed_batches_of_a_model_that_can_not_take_them(family)
 @pytest.mark.promise(9)
 def test_a_layout_of_another_form_than_the_inputs_is_refused():
     model = make("bert")
-    (packed, inputs), (padded, padded_inputs) = views(model)
+    (packed, inputs), (padded, _) = views(model)
     with pytest.raises(ValueError, match="layout is that of a packed batch, but the inputs hold no Packing"):
         encode(model, {"input_ids": inputs["input_ids"]}, packed, OutputRequest(pooler="mean"))
     with pytest.raises(ValueError, match="layout is that of a padded batch, but the inputs hold a Packing"):

@@ -20,7 +20,7 @@ from ..modeling import DistillationModel, is_row_wise
 from ..modeling.encoding import EncoderOutput, OutputRequest
 from .arguments import DistillTrainingArguments
 from .checks import check_objectives, check_run
-from .objectives import AttentionObjective, Dimensions, Objective, build_objectives
+from .objectives import Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
 from .steps import RunningMeans, on_device
 from .student_trainer import StudentTrainer
@@ -134,9 +134,11 @@ class DistillTrainer(StudentTrainer):
         return build_objectives(args, student, teacher)
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
-        """The collator of a run that was given none: it packs where an architecture and the objectives allow."""
-        padded = any(isinstance(o, AttentionObjective) for o in self.objectives)  # maps are
-        return collator_for(student, teachers, tokenizer, teacher_tokenizer, attention=args.attention(padded=padded))
+        """The collator of a run that was given none: it packs where a model's attention takes packed batches.
+
+        Eager attention, which attention maps need, takes none.
+        """
+        return collator_for(student, teachers, tokenizer, teacher_tokenizer, attention=args.attention)
 
     def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
         """What the collator made, in the form that objectives read, for training or for evaluation."""

@@ -114,17 +114,12 @@ class DistillTrainingArguments(TrainingArguments):
         help="Train the student without dropout: where text is plenty, the teacher's outputs regularise enough, "
         "and attention without dropout is faster.",
     )
-    packing: bool = HfArg(
-        default=True,
-        help="Join each batch into one row without padding, where the architecture allows; exact, and much "
-        "faster. --no_packing pads.",
-    )
     attention_backend: Literal["auto", "varlen", "runs", "padded"] = HfArg(
         default="auto",
-        help="'varlen' (packed batches, one kernel, NVIDIA GPUs from compute capability 8.0 in bf16 or fp16; no "
-        "dropout on attention weights), 'runs' (packed batches, a loop, best on a CPU), or 'padded' (what transformers "
-        "does). 'auto' takes what suits the device, the number format and the architecture, and the log says which and "
-        "why.",
+        help="How models attend. 'varlen' and 'runs' join each batch into one row without padding, which is exact and "
+        "much faster: 'varlen' by one kernel, on NVIDIA GPUs from compute capability 8.0 in bf16 or fp16, without "
+        "dropout on attention weights; 'runs' by a loop, best on a CPU. 'padded' is what transformers does. 'auto' "
+        "takes what suits the device, the number format and the architecture, and the log says which and why.",
     )
 
     # Defaults that differ from TrainingArguments
@@ -179,10 +174,11 @@ class DistillTrainingArguments(TrainingArguments):
         """The number format in which models compute."""
         return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else torch.float32
 
-    def attention(self, *, padded: bool = False) -> AttentionSettings:
-        """What attention depends on; `padded` if the run needs padded batches."""
-        backend = "padded" if padded or not self.packing else self.attention_backend
-        return AttentionSettings(self.device, self.compute_dtype, backend, dropout=not self.disable_dropout)
+    @property
+    def attention(self) -> AttentionSettings:
+        """What a model's attention depends on."""
+        dropout = not self.disable_dropout
+        return AttentionSettings(self.device, self.compute_dtype, self.attention_backend, dropout)
 
     @property
     def shards_weights(self) -> bool:

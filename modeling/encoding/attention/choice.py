@@ -55,8 +55,8 @@ class AttentionSettings:
     dropout: bool = False
 
     def of_teachers(self) -> AttentionSettings:
-        """For models that are only run: where they can't have the student's back end, they may have another one."""
-        return replace(self, dropout=False, backend="auto" if self.backend == "varlen" else self.backend)
+        """For models that are only run: one that can't have the student's back end may have another one."""
+        return replace(self, dropout=False, backend="padded" if self.backend == "padded" else "auto")
 
     def choose(self, model: PreTrainedModel) -> AttentionBackend:
         """The back end of one model.
