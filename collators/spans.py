@@ -42,6 +42,13 @@ class BatchSpans(TensorGroup):
 
 
 @dataclass(frozen=True)
+class OnHost:
+    """A batch as it was collated. Whoever moves the one that holds it leaves this one behind: it has no method `to`."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True)
 class SpanCollator:
     """Makes batches of the rows that `tokenize_spans` wrote.
 
@@ -52,7 +59,8 @@ class SpanCollator:
 
     Returns (when called with a list of rows):
         What `collator` does, and `spans`, a `BatchSpans`; `text_ids`, `[rows]`, a number for each text; with a teacher
-        also `alignment`, a `TokenAlignment`.
+        also `alignment`, a `TokenAlignment`, and `unaligned`, the flat indices of the tokens that no pair holds, of
+        `student` and `teacher`; `on_host`, all of this for `Masking`.
 
     Raises:
         ValueError: rows that `tokenize_spans` didn't write.
@@ -74,8 +82,13 @@ class SpanCollator:
         spans = _joined(rows)
         batch["spans"], batch["text_ids"] = spans, torch.tensor([row["text_id"] for row in rows])
         if spans.teacher is not None:
-            batch["alignment"] = _alignment(spans, self.one_to_one)
-        return batch
+            batch["alignment"] = alignment = _alignment(spans, self.one_to_one)
+            sides = {"student": (spans.student, alignment.student), "teacher": (spans.teacher, alignment.teacher)}
+            batch["unaligned"] = {
+                name: torch.ones(len(side)).index_fill(0, aligned, 0).nonzero().flatten()
+                for name, (side, aligned) in sides.items()
+            }
+        return batch | {"on_host": OnHost(batch)}
 
 
 def _joined(rows: Sequence[Row]) -> BatchSpans:

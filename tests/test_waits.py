@@ -3,8 +3,9 @@
 import pytest
 import tiny
 import torch
+from accelerate.utils import send_to_device
 from datasets import Dataset
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from retort import (
     CKDTrainer,
@@ -14,9 +15,12 @@ from retort import (
     DistillTrainer,
     MCLTrainer,
     MCLTrainingArguments,
+    VocabReducedMLMTrainer,
+    VocabReducedMLMTrainingArguments,
     shrink,
 )
-from retort.data.tokenization import tokenize, tokenize_groups
+from retort.data.tokenization import tokenize, tokenize_groups, tokenize_spans
+from retort.modeling.architectures.bilstm import BiLstmConfig, BiLstmForTokenClassification, modeling_bilstm
 
 # Of what these compute, the size or the value is known on the host only after the device has come so far; lift_fresh is
 # `torch.tensor(number)`, whose copy to a GPU waits until it has been taken.
@@ -130,3 +134,70 @@ def test_mcl_never_waits(tokenizer, tmp_path):
     args = tiny.arguments(tmp_path, MCLTrainingArguments)
     student = shrink(teacher, layers=2)
     steps(MCLTrainer(student, teacher, args, train_dataset=rows, processing_class=tokenizer))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"vocabulary_tokens": "hidden", "piece_logits": "sum"},
+        {"vocabulary_loss": "match", "mask_smoothing": 0.7, "whole_words": True},
+        {"hidden_weight": 1.0, "contrast_weight": 1.0, "unaligned_negatives": True, "negatives": "both"},
+        {"contrast_weight": 1.0, "negative_count": 3, "contrast_space": "hyperbolic", "learn_curvature": True},
+    ],
+    ids=str,
+)
+def test_distilling_into_another_vocabulary_never_waits(settings, tokenizer, tmp_path):
+    other = tiny.tokenizer("wordpiece, other words")
+    teacher, student = tiny.model("bert", "masked_lm", layers=4), tiny.model("bert", "masked_lm", seed=1)
+    data = Dataset.from_dict({"text": texts()})
+    rows = tokenize_spans(data, tokenizer, teacher_tokenizer=other, max_length=64)
+    weights = {"mlm_weight": 1.0, "vocabulary_weight": 1.0, "mask_share": 0.4}
+    args = tiny.arguments(tmp_path, VocabReducedMLMTrainingArguments, **weights, **settings)
+    named = {"processing_class": tokenizer, "teacher_processing_class": other}
+    trainer = VocabReducedMLMTrainer(student, teacher, args, train_dataset=rows, **named)
+    reading = trainer.read_batch
+
+    def on_the_host(*arguments, **named):  # where masking draws (see the next test)
+        with _disable_current_modes():
+            return reading(*arguments, **named)
+
+    trainer.read_batch = on_the_host
+    steps(trainer)
+
+
+@pytest.mark.parametrize("teacher_reads", ["all", "masked"])
+def test_masking_reads_nothing_back_from_the_device_of_a_batch(teacher_reads, tokenizer, tmp_path):
+    other = tiny.tokenizer("wordpiece, other words")
+    teacher, student = tiny.model("bert", "masked_lm", layers=4), tiny.model("bert", "masked_lm", seed=1)
+    data = Dataset.from_dict({"text": texts()})
+    rows = tokenize_spans(data, tokenizer, teacher_tokenizer=other, max_length=64)
+    args = tiny.arguments(tmp_path, VocabReducedMLMTrainingArguments, mask_share=0.4, teacher_reads=teacher_reads)
+    named = {"processing_class": tokenizer, "teacher_processing_class": other}
+    trainer = VocabReducedMLMTrainer(student, teacher, args, train_dataset=rows, **named)
+    made = trainer.data_collator([rows[i] for i in range(ROWS)])
+    here = trainer.read_batch(made, training=True)
+    away = trainer.read_batch(send_to_device(made, "meta"), training=True)  # where there are no numbers to be read
+    for name in ("hidden", "hidden_tokens", "hidden_pairs", "hidden_characters"):
+        assert away[name].device.type == "meta"
+        assert away[name].shape == here[name].shape
+    assert len(here["hidden"]) > 0
+    assert {away[side]["input_ids"].device.type for side in ("student", "teacher")} == {"meta"}
+
+
+def test_distilling_a_bilstm_never_waits(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(modeling_bilstm, "is_on_cpu", lambda tensor: False)
+    words = [text.split() for text in texts()]
+    labels = [[len(word) % 3 for word in row] for row in words]
+    rows = tokenize(Dataset.from_dict({"words": words, "tags": labels}), tokenizer, words="words", labels="tags")
+    sizes = {"vocab_size": tiny.VOCAB_SIZE, "embedding_size": 16, "lstm_hidden_size": 16, "hidden_size": 32}
+    student = BiLstmForTokenClassification(BiLstmConfig(**sizes, num_hidden_layers=1, num_labels=3))
+    args = tiny.arguments(tmp_path, logits_weight=1.0, label_weight=1.0)
+    teacher = tiny.model("bert", "token", layers=4)
+    steps(DistillTrainer(student, teacher, args, train_dataset=rows, processing_class=tokenizer))
+
+
+def test_a_bilstm_refuses_a_mask_that_is_not_right_padded_without_waiting_for_it(monkeypatch):
+    monkeypatch.setattr(modeling_bilstm, "is_on_cpu", lambda tensor: False)
+    mask = torch.tensor([[1, 1, 0], [0, 1, 1]])
+    with NoWaiting(), pytest.raises(RuntimeError, match="not right-padded"):
+        modeling_bilstm.lengths_from_mask(mask)

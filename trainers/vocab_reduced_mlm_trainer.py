@@ -51,13 +51,13 @@ class VocabReducedMLMTrainer(DistillTrainer):
         self._tokenizers = named.get("processing_class"), named.get("teacher_processing_class")
         self._epoch = 0
         super().__init__(model, teacher, args, data_collator, train_dataset, **named)
-        masking = _even_masking(args, model, *self._tokenizers).to(args.device)
+        masking = _even_masking(args, model, *self._tokenizers)
         self._masking = {True: masking, False: masking}  # by whether it is for training
         if args.mask_smoothing and self.train_dataset is not None:
             counts = _token_counts(self.train_dataset, model.config.vocab_size)
             counts[self.processing_class.all_special_ids] = 0  # which are never hidden
             chances = masking_chances(counts, len(counts), args.mask_share, args.mask_smoothing)
-            self._masking[True] = replace(masking, chances=chances.to(args.device))
+            self._masking[True] = replace(masking, chances=chances)
 
     def build_objectives(self, args, student, teacher) -> list[Objective]:
         """Those of `DistillTrainer`, the two on vocabularies, and contrast of tokens."""

@@ -9,10 +9,7 @@ from torch import Tensor
 
 
 class TensorGroup:
-    """Base of dataclasses some of whose fields are tensors, or such dataclasses.
-
-    Whoever moves a batch moves them as tensors are moved.
-    """
+    """Base of dataclasses some of whose fields are tensors. Whoever moves a batch moves them as tensors are moved."""
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """With all tensors on a device."""
@@ -24,6 +21,4 @@ class TensorGroup:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        changed = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
-        groups = {name: value._map(change) for name, value in values.items() if isinstance(value, TensorGroup)}
-        return replace(self, **changed, **groups)
+        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
