@@ -46,7 +46,8 @@ def text_ids(batch: Batch) -> Tensor:
 def mixed(first: Tensor, *others: Tensor | int) -> Tensor:
     """A hash of several numbers, int64: what differs in a few bits of one of them differs in half of its own."""
     for other in others:
-        first = first * _ODD[0] + torch.as_tensor(other, device=first.device) * _ODD[1]
+        times = other * _ODD[1]  # a plain number has no 64 bits at whose end to begin anew
+        first = first * _ODD[0] + (times if isinstance(other, Tensor) else (times + 2**63) % 2**64 - 2**63)
         for shift, odd in ((29, _ODD[2]), (32, _ODD[3])):
             first = (first ^ (first >> shift)) * odd
     return first

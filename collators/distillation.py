@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +13,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..modeling import is_row_wise
-from ..modeling.encoding import (
-    Packing,
-    TokenAlignment,
-    TokenLayout,
-    enable_packing,
-    position_offset,
-    supports_packing,
-)
+from ..modeling.encoding import AttentionSettings, Packing, TokenAlignment, TokenLayout, position_offset
 from ..modeling.losses import IGNORED_LABEL
 from .batch import Batch
+from .labelled import Labelled
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
+
+# On a GPU, padded batches are as wide as a multiple of this: cuDNN plans its attention anew for each shape.
+_WIDTH_MULTIPLE = 32
 
 _TEACHER = "teacher_"
 _TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids", "teacher_positions")
@@ -36,17 +35,25 @@ class InputFormat:
 
     Attributes:
         pad_token_id: fills the columns of a padded batch.
-        packed: `[1, tokens]` without padding, for models that went through `enable_packing`; else `[rows, width]`.
-        position_offset: the position id of a row's first token (see `modeling.packing.position_offset`).
+        packed: `[1, tokens]` without padding, for models that can be packed; else `[rows, width]`.
+        position_offset: the position id of a row's first token (see `modeling.encoding.position_offset`).
+        cumulative: packed batches carry the rows' cumulative lengths, which attention by `varlen` reads.
+        width_multiple: the width of padded batches is a multiple of this, so that kernels and their plans come back.
+        widest: but no wider than this, in tokens.
     """
 
     pad_token_id: int
     packed: bool = False
     position_offset: int = 0
+    cumulative: bool = True
+    width_multiple: int = 1
+    widest: float = math.inf
 
     @classmethod
-    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> InputFormat:
-        """That of a model and the tokenizer of its rows.
+    def of(
+        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False, **settings: Any
+    ) -> InputFormat:
+        """That of a model and the tokenizer of its rows, with further attributes as `settings`.
 
         Raises:
             ValueError: there is no tokenizer, or it has no padding token.
@@ -58,7 +65,12 @@ class InputFormat:
                 f"{type(tokenizer).__name__} has no padding token, which batches need. Set tokenizer.pad_token to one "
                 "of its special tokens."
             )
-        return cls(tokenizer.pad_token_id, packed, position_offset(model) if packed else 0)
+        return cls(tokenizer.pad_token_id, packed, position_offset(model) if packed else 0, **settings)
+
+    def width(self, lengths: np.ndarray) -> int:
+        """Columns of a padded batch of rows of `lengths` tokens."""
+        longest = int(lengths.max())
+        return max(longest, int(min(longest + -longest % self.width_multiple, self.widest)))
 
 
 @dataclass(frozen=True)
@@ -77,8 +89,9 @@ class DistillationCollator:
     Returns (when called with a list of rows):
         A dict of
 
-        - `student`, `teacher`: arguments of the models' forward; `layout`, `teacher_layout`: where their tokens lie;
-        - `labels`: `[rows]`, or `[rows, width]` with -100 in the padding;
+        - `student`, `teacher`: arguments of the models' forward, where packed with a `Packing` as the attention mask;
+          `layout`, `teacher_layout`: where their tokens lie;
+        - `labels`: `[rows]`, or `[rows, width]` with -100 in the padding; `labelled`: where there is one;
         - `alignment`: a `TokenAlignment` of tokens that begin a word on both sides;
         - `teacher_outputs`: cached columns by name without the prefix: per row `[rows, dim]`, per token
           `[tokens, dim]`, attention maps `[rows, heads, width, width]`;
@@ -109,6 +122,7 @@ class DistillationCollator:
             batch["alignment"] = _alignment(rows, lengths, teacher_lengths)
         if "labels" in columns:
             batch["labels"] = _labels(rows, batch["layout"])
+            batch["labelled"] = Labelled.of(batch["labels"], batch["layout"])
         cached = sorted(name for name in columns if name.startswith(_TEACHER) and name not in _TEACHER_TOKENS)
         if cached:
             batch["teacher_outputs"] = {
@@ -123,32 +137,42 @@ def collator_for(
     tokenizer: PreTrainedTokenizerBase,
     teacher_tokenizer: PreTrainedTokenizerBase | None,
     *,
-    packing: bool,
+    attention: AttentionSettings,
 ) -> DistillationCollator:
-    """A collator of packed batches where an architecture allows, which is made ready for them; else of padded ones.
+    """A collator of packed batches where a model's attention takes them; else of padded ones.
 
-    The teachers are of one kind, if there are any; `teacher_tokenizer` is None where it is the student's.
+    The log says in a line how each model attends, and why. The teachers are of one kind, if there are any;
+    `teacher_tokenizer` is None where it is the student's.
     """
-    ours = InputFormat.of(student, tokenizer, packed=packing and packs(student))
-    if ours.packed:
-        enable_packing(student)
+    ours = _format_for(student, tokenizer, attention, "student")
     if not teachers:
         return DistillationCollator(ours)
     their_tokenizer = teacher_tokenizer or tokenizer
-    found = {InputFormat.of(t, their_tokenizer, packed=packing and all(map(packs, teachers))) for t in teachers}
+    found = {_format_for(teacher, their_tokenizer, attention.of_teachers(), "teacher") for teacher in teachers}
     if len(found) > 1:  # positions are counted differently; padded rows leave that to each model
-        found = {InputFormat.of(teachers[0], their_tokenizer, packed=False)}
+        found = {_padded_format(teachers, their_tokenizer, attention)}
     theirs = found.pop()
-    if theirs.packed:
-        for model in teachers:
-            enable_packing(model)
     same = theirs == ours and teacher_tokenizer is None
     return DistillationCollator(ours, None if same else theirs)
 
 
-def packs(model: PreTrainedModel) -> bool:
-    """Whether a model is fed packed batches: its architecture takes them, and its head does not read whole rows."""
-    return supports_packing(model) and not is_row_wise(model)
+def _format_for(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, attention: AttentionSettings, role: str
+) -> InputFormat:
+    backend = attention.choose(model)
+    logger.info("Attention of the %s, %s: %s.", role, type(model).__name__, backend)
+    if not backend.is_packed:
+        return _padded_format([model], tokenizer, attention)
+    return InputFormat.of(model, tokenizer, packed=True, cumulative=backend.name == "varlen")
+
+
+def _padded_format(
+    models: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase, attention: AttentionSettings
+) -> InputFormat:
+    if attention.device.type == "cpu":
+        return InputFormat.of(models[0], tokenizer)
+    widest = min(map(most_tokens, models))
+    return InputFormat.of(models[0], tokenizer, width_multiple=_WIDTH_MULTIPLE, widest=widest)
 
 
 def most_tokens(model: PreTrainedModel) -> float:
@@ -181,13 +205,13 @@ def _lengths(rows: Sequence[Row], column: str) -> np.ndarray:
 
 def _inputs(rows: Sequence[Row], lengths: np.ndarray, form: InputFormat, prefix: str) -> tuple[Batch, TokenLayout]:
     """One model's forward arguments, from the columns whose names begin with `prefix`."""
-    layout = TokenLayout.from_lengths(torch.from_numpy(lengths), packed=form.packed)
+    layout = TokenLayout.from_lengths(torch.from_numpy(lengths), packed=form.packed, width=form.width(lengths))
     names = [name for name in ("input_ids", "token_type_ids") if f"{prefix}{name}" in rows[0]]
     tokens = {name: _concatenated(rows, f"{prefix}{name}", lengths) for name in names}
     if form.packed:
         inputs = {name: flat[None] for name, flat in tokens.items()}
         inputs["position_ids"] = (layout.positions + form.position_offset)[None]
-        inputs["packing"] = Packing.from_layout(layout)
+        inputs["attention_mask"] = Packing.from_layout(layout, cumulative=form.cumulative)
         return inputs, layout
     fill = {"input_ids": form.pad_token_id, "token_type_ids": 0}
     inputs = {name: layout.pad(flat, fill[name]) for name, flat in tokens.items()}

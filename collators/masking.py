@@ -57,6 +57,9 @@ class Filler:
 class Masking:
     """Hides tokens of a batch of `SpanCollator`.
 
+    Draws are made on the host, from the batch as it was collated, and moved to where the batch is: on a GPU, to find
+    out how many tokens are hidden would be to wait for it.
+
     What is drawn is a span, or a word, so that student and teacher lose the same characters.
 
     Attributes:
@@ -74,24 +77,31 @@ class Masking:
     seed: int
 
     def __call__(self, batch: Batch, epoch: int) -> Batch:
-        """The batch with hidden tokens: `hidden` `[n]` are their places, `hidden_tokens` `[n]` what they were, and
-        `hidden_characters` how many characters they cover. Each epoch has draws of its own.
+        """The batch with hidden tokens: `hidden` `[n]` are their places, `hidden_tokens` `[n]` what they were,
+        `hidden_characters` how many characters they cover, and `hidden_pairs`, in a batch with an alignment, the pairs
+        that hold one. Each epoch has draws of its own.
         """
-        spans, layout = batch["spans"], batch["layout"]
-        tokens = layout.flatten(batch["student"]["input_ids"])
+        host, device = batch["on_host"].batch, batch["layout"].lengths.device
+        spans, layout = host["spans"], host["layout"]
+        tokens = layout.flatten(host["student"]["input_ids"])
         units = spans.words if self.whole_words else spans.places
         drawn = (self._numbers(epoch, 0, spans.texts, units) < self._chances(tokens, spans, units)) & (spans.words >= 0)
         fate = torch.where(drawn, self._numbers(epoch, 1, spans.texts, units), 1)
         hidden = _of_tokens(drawn, spans.student, False).nonzero().flatten()
-        characters = (spans.characters * drawn).sum()
-        made = batch | {"hidden": hidden, "hidden_tokens": tokens[hidden], "hidden_characters": characters}
-        made["student"] = self._hide(batch["student"], layout, spans.texts, spans.student, fate, epoch, self.student)
+        made = batch | {"hidden": _moved(hidden, device), "hidden_tokens": _moved(tokens[hidden], device)}
+        made["hidden_characters"] = _moved((spans.characters * drawn).sum(), device)
+        if "alignment" in host:
+            marked = torch.zeros(layout.tokens).index_fill(0, hidden, 1)
+            made["hidden_pairs"] = _moved((host["alignment"].sums(marked) > 0).nonzero().flatten(), device)
+        seen = self._hide(host["student"], layout, spans.texts, spans.student, fate, epoch, self.student)
+        made["student"] = batch["student"] | {"input_ids": _moved(seen, device)}
         if self.teacher is not None and "teacher" in batch:
             owners = spans.student if spans.teacher is None else spans.teacher
-            of_teacher = batch["teacher"], batch["teacher_layout"], spans.texts, owners
-            made["teacher"] = self._hide(*of_teacher, fate, epoch, self.teacher)
+            of_teacher = host["teacher"], host["teacher_layout"], spans.texts, owners
+            seen = self._hide(*of_teacher, fate, epoch, self.teacher)
+            made["teacher"] = batch["teacher"] | {"input_ids": _moved(seen, device)}
         elif self.teacher is None and "teacher" not in batch:  # it reads the student's tokens, but all of them
-            made |= {"teacher": batch["student"], "teacher_layout": layout}
+            made |= {"teacher": batch["student"], "teacher_layout": batch["layout"]}
         return made
 
     def _chances(self, tokens: Tensor, spans: BatchSpans, units: Tensor) -> Tensor:
@@ -101,9 +111,9 @@ class Masking:
         unit_of_span = begins.cumsum(0) - 1
         known = spans.student >= 0
         owners = unit_of_span[spans.student].where(known, 0)
-        chances = self.chances.to(tokens.device)[tokens]
+        chances = self.chances[tokens]
         sums, counts = (
-            torch.zeros(len(spans), dtype=chances.dtype, device=tokens.device).index_add(0, owners, values * known)
+            torch.zeros(len(spans), dtype=chances.dtype).index_add(0, owners, values * known)
             for values in (chances, torch.ones_like(chances))
         )
         return (sums / counts.clamp_min(1))[unit_of_span]
@@ -117,14 +127,14 @@ class Masking:
         fate: Tensor,
         epoch: int,
         filler: Filler,
-    ) -> dict[str, Tensor]:
-        """What one model reads, with the tokens of the drawn spans masked, replaced, or left."""
+    ) -> Tensor:
+        """The ids that one model reads, with the tokens of the drawn spans masked, replaced, or left."""
         tokens = layout.flatten(inputs["input_ids"])
-        fate, ordinary = _of_tokens(fate, spans, 1), filler.ordinary.to(tokens.device)
+        fate, ordinary = _of_tokens(fate, spans, 1), filler.ordinary
         numbers = self._numbers(epoch, 2, _of_tokens(texts, spans, 0), layout.positions)
         others = ordinary[(numbers * len(ordinary)).long()]
         seen = torch.where(fate < _MASKED, filler.mask, torch.where(fate < _MASKED + _REPLACED, others, tokens))
-        return inputs | {"input_ids": layout.put_back(inputs["input_ids"], seen)}
+        return layout.put_back(inputs["input_ids"], seen)
 
     def _numbers(self, epoch: int, purpose: int, texts: Tensor, places: Tensor) -> Tensor:
         """A number in 0..1 for each place in a text, `[n]`, float64."""
@@ -158,3 +168,8 @@ def masking_chances(counts: Tensor | None, vocabulary: int, share: float, smooth
 def _of_tokens(values: Tensor, spans: Tensor, missing: float) -> Tensor:
     """What belongs to each token, of what belongs to each span."""
     return torch.where(spans >= 0, values[spans], missing)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """On a device, without waiting for it: CUDA copies so from pinned memory alone."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

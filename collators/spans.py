@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.tokenization import NONE
-from ..modeling.encoding import TokenAlignment
+from ..modeling.encoding import TensorGroup, TokenAlignment
 from .batch import Batch
 from .distillation import DistillationCollator, Row
 
@@ -18,7 +18,7 @@ SPAN_COLUMNS = ("spans", "teacher_spans", "span_words", "span_characters", "text
 
 
 @dataclass(frozen=True)
-class BatchSpans:
+class BatchSpans(TensorGroup):
     """The spans of a batch, row by row.
 
     Attributes:
@@ -40,10 +40,12 @@ class BatchSpans:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> BatchSpans:
-        """Move all tensors to a device."""
-        tensors = (getattr(self, each.name) for each in fields(self))
-        return BatchSpans(*(t if t is None else t.to(device, non_blocking=non_blocking) for t in tensors))
+
+@dataclass(frozen=True)
+class OnHost:
+    """A batch as it was collated. Whoever moves the one that holds it leaves this one behind: it has no method `to`."""
+
+    batch: Batch
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class SpanCollator:
 
     Returns (when called with a list of rows):
         What `collator` does, and `spans`, a `BatchSpans`; `text_ids`, `[rows]`, a number for each text; with a teacher
-        also `alignment`, a `TokenAlignment`.
+        also `alignment`, a `TokenAlignment`, and `unaligned`, the flat indices of the tokens that no pair holds, of
+        `student` and `teacher`; `on_host`, all of this for `Masking`.
 
     Raises:
         ValueError: rows that `tokenize_spans` didn't write.
@@ -79,8 +82,13 @@ class SpanCollator:
         spans = _joined(rows)
         batch["spans"], batch["text_ids"] = spans, torch.tensor([row["text_id"] for row in rows])
         if spans.teacher is not None:
-            batch["alignment"] = _alignment(spans, self.one_to_one)
-        return batch
+            batch["alignment"] = alignment = _alignment(spans, self.one_to_one)
+            sides = {"student": (spans.student, alignment.student), "teacher": (spans.teacher, alignment.teacher)}
+            batch["unaligned"] = {
+                name: torch.ones(len(side)).index_fill(0, aligned, 0).nonzero().flatten()
+                for name, (side, aligned) in sides.items()
+            }
+        return batch | {"on_host": OnHost(batch)}
 
 
 def _joined(rows: Sequence[Row]) -> BatchSpans:

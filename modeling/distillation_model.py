@@ -51,12 +51,11 @@ class DistillationModel(nn.Module):
 
     def train(self, mode: bool = True) -> DistillationModel:
         """Switch modes; without dropout the student stays in eval, and so do its frozen parts."""
-        super().train(mode)
+        self.training = mode
+        self.heads.train(mode)
         self.student.train(mode and self.dropout)
-        for module in self.student.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(parameter.requires_grad for parameter in parameters):
-                module.eval()
+        if self.student.training:
+            _keep_frozen_parts_in_eval(self.student)
         return self
 
     @property
@@ -99,6 +98,22 @@ class DistillationModel(nn.Module):
             for name, tensor in state.items()
             if name.startswith("heads.") or (found and name.startswith(f"student.{found[0]}."))
         }
+
+
+def _keep_frozen_parts_in_eval(module: nn.Module) -> bool | None:
+    """Put each part none of whose parameters learn into eval mode.
+
+    Every micro-batch begins with it, so each module is looked at once.
+
+    Returns:
+        Whether any parameter learns; None if there is none.
+    """
+    parts = [_keep_frozen_parts_in_eval(child) for child in module.children()]
+    known = [part for part in parts if part is not None]
+    known += [parameter.requires_grad for parameter in module.parameters(recurse=False)]
+    if known and not any(known):
+        module.eval()
+    return any(known) if known else None
 
 
 def _read_by(head: str, output: EncoderOutput) -> Tensor:

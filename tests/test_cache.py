@@ -153,7 +153,7 @@ def test_a_packed_teacher_and_a_padded_one_read_the_same_cache(tokenizer, tmp_pa
     settings = {"data": data, "eval_dataset": data, "tokenizer": tokenizer} | TOKENS
     packed = trainer_of(tmp_path, **settings)
     teacher_calls.clear()
-    padded = trainer_of(tmp_path, packing=False, **settings)
+    padded = trainer_of(tmp_path, attention_backend="padded", **settings)
     assert teacher_calls == []
     assert (packed.data_collator.student.packed, padded.data_collator.student.packed) == (True, False)
     assert padded.evaluate()["eval_loss"] == pytest.approx(packed.evaluate()["eval_loss"], rel=1e-5)

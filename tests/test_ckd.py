@@ -134,7 +134,7 @@ def make_trainer(tmp_path, tokenizer, data, *, width=16, student=None, **setting
 def test_ids_tell_texts_apart_whatever_their_batch_and_form(tokenizer, tmp_path):
     data = rows(tokenizer, 200)
     packed = make_trainer(tmp_path, tokenizer, data).data_collator
-    padded = make_trainer(tmp_path, tokenizer, data, packing=False).data_collator
+    padded = make_trainer(tmp_path, tokenizer, data, attention_backend="padded").data_collator
     everything = list(data)
 
     def ids(collator, chosen):

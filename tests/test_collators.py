@@ -31,8 +31,8 @@ def test_a_packed_batch_is_one_row_with_positions_that_start_anew():
     assert batch["order"].tolist() == [1, 0, 2]
     assert batch["student"]["input_ids"].tolist() == [[0, 1, 20, 21, 22, 30, 31, 32]]
     assert batch["student"]["position_ids"].tolist() == [[2, 3, 2, 3, 4, 2, 3, 4]]
-    assert batch["student"]["packing"].runs == ((1, 2), (2, 3))
-    assert set(batch["student"]) == {"input_ids", "position_ids", "packing"}
+    assert batch["student"]["attention_mask"].runs == ((1, 2), (2, 3))
+    assert set(batch["student"]) == {"input_ids", "position_ids", "attention_mask"}
     assert batch["layout"].packed
 
 
@@ -58,7 +58,7 @@ def test_the_teachers_own_tokens_follow_the_order_of_the_rows():
     batch = DistillationCollator(PACKED, InputFormat(0, packed=True))(rows)
     assert batch["teacher"]["input_ids"].tolist() == [[60, 61, 50]]
     assert batch["teacher"]["token_type_ids"].tolist() == [[0, 1, 1]]
-    assert batch["teacher"]["packing"].runs == ((1, 2), (1, 1))
+    assert batch["teacher"]["attention_mask"].runs == ((1, 2), (1, 1))
     assert "token_type_ids" not in batch["student"]
 
 

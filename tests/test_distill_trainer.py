@@ -9,6 +9,7 @@ from datasets import Dataset, concatenate_datasets
 
 from retort import DistillTrainer, shrink, tokenize
 from retort.modeling import add_projector
+from retort.modeling.encoding import enable_packing
 
 
 def rows(tokenizer, count=64, **columns):
@@ -84,7 +85,7 @@ def test_features_are_compared_behind_the_projector_that_the_classifier_reads(ta
     trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
     assert not trainer.model.heads
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(8)])
-    view = {name: tensor for name, tensor in batch["student"].items() if name != "packing"}
+    view = batch["student"]
     with torch.no_grad():
         if task == "token":
             row = {"input_ids": torch.tensor([trainer.train_dataset[0]["input_ids"]])}
@@ -173,11 +174,11 @@ def test_accumulation_does_not_change_the_loss_curve(task, tokenizer, tmp_path):
 @pytest.mark.parametrize("family", ["bert", "modernbert", "roberta"])
 def test_packed_and_padded_batches_train_alike(family, tokenizer, tmp_path):
     curves = []
-    for packing in (True, False):
+    for backend in ("auto", "padded"):
         teacher, student = teacher_and_student(family)
-        args = arguments(tmp_path, **ALL, packing=packing)
+        args = arguments(tmp_path, **ALL, attention_backend=backend)
         trainer = DistillTrainer(student, teacher, args, train_dataset=labelled(tokenizer), processing_class=tokenizer)
-        assert trainer.data_collator.student.packed is packing
+        assert trainer.data_collator.student.packed is (backend == "auto")
         trainer.train()
         curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
@@ -188,7 +189,7 @@ def test_more_padding_gives_the_same_loss_and_gradient(tokenizer, tmp_path):
     teacher, student = teacher_and_student(hidden_size=16)
     for model in (teacher, student):
         model.set_attn_implementation("eager")
-    args = arguments(tmp_path, **ALL, attention_weight=1.0, packing=False)
+    args = arguments(tmp_path, **ALL, attention_weight=1.0, attention_backend="padded")
     data = labelled(tokenizer, 8)
     trainer = DistillTrainer(student, teacher, args, train_dataset=data, processing_class=tokenizer)
     results = []
@@ -217,6 +218,8 @@ def test_two_teachers_are_averaged_with_their_weights(tokenizer, tmp_path):
     trainer = DistillTrainer(student, teachers, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
     joint = trainer.teacher.outputs(batch).logits
+    for teacher in teachers:
+        enable_packing(teacher)
     single = [teacher(**batch["student"]).logits[0] for teacher in teachers]
     torch.testing.assert_close(joint, 0.75 * single[0] + 0.25 * single[1])
 

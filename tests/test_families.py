@@ -132,7 +132,9 @@ def loss_and_gradients(family, task, tokenizer, folder, **changes):
 @pytest.mark.parametrize("family", PACKING_FAMILIES)
 def test_a_packed_batch_has_the_loss_and_the_gradients_of_a_padded_one(family, task, tokenizer, tmp_path):
     packed, loss, gradients = loss_and_gradients(family, task, tokenizer, tmp_path)
-    padded, padded_loss, padded_gradients = loss_and_gradients(family, task, tokenizer, tmp_path, packing=False)
+    padded, padded_loss, padded_gradients = loss_and_gradients(
+        family, task, tokenizer, tmp_path, attention_backend="padded"
+    )
     assert (packed, padded) == (True, False)
     assert loss == pytest.approx(padded_loss, rel=1e-5)
     assert gradients.keys() == padded_gradients.keys()

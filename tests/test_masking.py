@@ -241,7 +241,7 @@ def test_the_given_batch_stays_as_it_was():
         before = copy.deepcopy(batch)
         made = masking(0.5)(batch, 0)
         assert batch.keys() == before.keys()
-        assert made.keys() == before.keys() | {"hidden", "hidden_tokens", "hidden_characters"}
+        assert made.keys() == before.keys() | {"hidden", "hidden_tokens", "hidden_characters", "hidden_pairs"}
         for side in ("student", "teacher"):
             assert torch.equal(batch[side]["input_ids"], before[side]["input_ids"])
             assert not torch.equal(made[side]["input_ids"], before[side]["input_ids"])

@@ -58,13 +58,19 @@ def expected_losses(trainer, rows, loss):
     return mcl, *((1 - F.cosine_similarity(each, theirs)).mean() for each in ours)
 
 
-@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("attention_backend", ["auto", "padded"])
 @pytest.mark.parametrize(("width", "kind"), [(32, None), (32, "bpe"), (48, "unigram")])
 @pytest.mark.parametrize("loss", ["mse", "cosine"])
-def test_the_loss_is_that_of_the_formulas(loss, width, kind, packing, tokenizer, tmp_path):
+def test_the_loss_is_that_of_the_formulas(loss, width, kind, attention_backend, tokenizer, tmp_path):
     settings = {"mcl_weight": 0.5, "source_weight": 2.0, "target_weight": 3.0}
     trainer = make_trainer(
-        tmp_path, tokenizer, width=width, kind=kind, packing=packing, embedding_loss=loss, **settings
+        tmp_path,
+        tokenizer,
+        width=width,
+        kind=kind,
+        embedding_loss=loss,
+        attention_backend=attention_backend,
+        **settings,
     )
     (batch,), counts = step_of(trainer, [7, 1, 4, 9, 2])
     ours = trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts)

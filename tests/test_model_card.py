@@ -188,7 +188,7 @@ def test_arguments_that_were_changed_are_listed_without_secrets_and_storage(tmp_
         learning_rate=3e-4,
         embedding_weight=1.0,
         data_seed=0,
-        packing=False,
+        attention_backend="padded",
         optim="adamw_torch",
         lr_scheduler_kwargs={"num_cycles": 2},
     )
@@ -196,7 +196,7 @@ def test_arguments_that_were_changed_are_listed_without_secrets_and_storage(tmp_
         "learning_rate": "0.0003",
         "embedding_weight": "1.0",
         "data_seed": "0",
-        "packing": "false",
+        "attention_backend": '"padded"',
         "optim": '"adamw_torch"',
         "lr_scheduler_kwargs": '{"num_cycles": 2}',
     }

@@ -6,8 +6,16 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AlbertConfig, AutoConfig, AutoModel, AutoModelForTokenClassification
 
-from retort.modeling.encoding import Packing, TokenLayout, enable_packing, position_offset, supports_packing
-from retort.modeling.encoding.packing import GRANULE, rounded_up
+from retort.modeling.encoding import (
+    OutputRequest,
+    Packing,
+    TokenLayout,
+    enable_packing,
+    encode,
+    position_offset,
+    supports_packing,
+)
+from retort.modeling.encoding.attention import GRANULE, rounded_up
 
 PACKABLE = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "modernbert", "albert")
 LENGTHS = [2, 5, 5, 5, 11, 17]
@@ -38,7 +46,7 @@ def views(model, lengths=LENGTHS, seed=1):
     packed_inputs = {
         "input_ids": token_ids[None],
         "position_ids": (packed.positions + position_offset(model))[None],
-        "packing": Packing.from_layout(packed),
+        "attention_mask": Packing.from_layout(packed),
     }
     padded_inputs = {
         "input_ids": padded.pad(token_ids, model.config.pad_token_id),
@@ -92,7 +100,7 @@ def test_a_tail_makes_shapes_come_back_and_changes_nothing(family):
     enable_packing(model)
     (packed, inputs), _ = views(model)
     filled = rounded_up(inputs)
-    assert {tensor.shape for name, tensor in filled.items() if name != "packing"} == {(1, GRANULE)}
+    assert {tensor.shape for name, tensor in filled.items() if name != "attention_mask"} == {(1, GRANULE)}
     weight = torch.randn(packed.tokens, 32, generator=torch.Generator().manual_seed(2))
     expected = packed.flatten(model(**inputs).last_hidden_state)
     expected_gradients = gradients(model, expected, weight)
@@ -178,7 +186,7 @@ def test_rows_in_any_order_give_the_same_result_as_sorted_rows():
     model = make("bert")
     enable_packing(model)
     (packed, packed_inputs), (padded, padded_inputs) = views(model, [7, 2, 7, 3, 3, 9])
-    assert packed_inputs["packing"].runs == ((1, 7), (1, 2), (1, 7), (2, 3), (1, 9))
+    assert packed_inputs["attention_mask"].runs == ((1, 7), (1, 2), (1, 7), (2, 3), (1, 9))
     output = packed.flatten(model(**packed_inputs).last_hidden_state)
     torch.testing.assert_close(output, padded.flatten(model(**padded_inputs).last_hidden_state), rtol=1e-5, atol=5e-6)
 
@@ -238,15 +246,46 @@ def test_position_offset_is_read_off_the_position_table(family, padding, offset)
     assert position_offset(model.base_model) == offset
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("implementation", ["sdpa", "eager", "flex_attention"])
+@pytest.mark.parametrize("family", [*PACKABLE, "mpnet", "deberta-v2"])
+def test_a_model_that_is_not_ready_refuses_packed_batches(family, implementation):
+    model = make(family)
+    if family not in ("mpnet", "deberta-v2"):  # whose attention is their own
+        model.set_attn_implementation(implementation)
+    (_, inputs), _ = views(model)
+    with pytest.raises(AttributeError, match=r"isn't ready for packed batches.*encode\(\).*enable_packing"):
+        model(**inputs)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("family", ["mpnet", "deberta-v2"])
+def test_encode_refuses_packed_batches_of_a_model_that_can_not_take_them(family):
+    model = make(family)
+    (packed, inputs), _ = views(model)
+    with pytest.raises(ValueError, match=r"can't take packed batches.*attention_backend='padded'"):
+        encode(model, inputs, packed, OutputRequest(pooler="mean"))
+
+
+@pytest.mark.promise(9)
+def test_a_layout_of_another_form_than_the_inputs_is_refused():
+    model = make("bert")
+    (packed, inputs), (padded, _) = views(model)
+    with pytest.raises(ValueError, match="layout is that of a packed batch, but the inputs hold no Packing"):
+        encode(model, {"input_ids": inputs["input_ids"]}, packed, OutputRequest(pooler="mean"))
+    with pytest.raises(ValueError, match="layout is that of a padded batch, but the inputs hold a Packing"):
+        encode(model, inputs, padded, OutputRequest(pooler="mean"))
+
+
 def test_a_packing_of_another_batch_is_an_error():
     model = make("bert")
     enable_packing(model)
     (_, inputs), (_, padded_inputs) = views(model)
     other = Packing.from_layout(TokenLayout.from_lengths([4, 4], packed=True))
     with pytest.raises(ValueError, match="one row of 8 tokens, but attention got 1 rows of 45"):
-        model(**inputs | {"packing": other})
+        model(**inputs | {"attention_mask": other})
     with pytest.raises(ValueError, match="but attention got 6 rows of 17"):
-        model(**padded_inputs, packing=inputs["packing"])
+        model(**padded_inputs | {"attention_mask": inputs["attention_mask"]})
 
 
 def test_attention_equals_a_dense_block_diagonal_mask_in_float64():

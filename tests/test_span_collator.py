@@ -57,7 +57,8 @@ def test_spans_are_numbered_anew_over_the_rows():
     assert spans.characters.tolist() == [1, 2, 1, 1, 1]
     assert batch["text_ids"].tolist() == [7, -(2**63)]
     # Nothing else is added to what the views' collator makes.
-    assert batch.keys() - {"student", "layout", "teacher", "teacher_layout"} == {"spans", "alignment", "text_ids"}
+    added = {"spans", "alignment", "text_ids", "unaligned", "on_host"}
+    assert batch.keys() - {"student", "layout", "teacher", "teacher_layout"} == added
 
 
 def test_without_a_teachers_tokens_there_is_no_alignment():

@@ -202,7 +202,7 @@ def test_a_teacher_that_counts_or_packs_otherwise_gives_the_loss_of_padding_both
     assert packed.data_collator.student.packed
     assert (view.packed, view.position_offset) == (True, 1) if family == "roberta" else (False, 0)
     loss, gradient = loss_of(packed)
-    padded = trainer_of(tmp_path, teacher, data, tokenizer, packing=False, **settings)
+    padded = trainer_of(tmp_path, teacher, data, tokenizer, attention_backend="padded", **settings)
     assert not padded.data_collator.student.packed
     padded_loss, padded_gradient = loss_of(padded)
     assert loss == pytest.approx(padded_loss, rel=1e-5)
@@ -223,16 +223,15 @@ def first_pieces(tokenizer, text):
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet"])
-@pytest.mark.parametrize("packing", [True, False])
-def test_two_tokenizers_are_compared_at_the_first_piece_of_each_word(packing, family, tokenizer, tmp_path):
+@pytest.mark.parametrize("attention_backend", ["auto", "padded"])
+def test_two_tokenizers_are_compared_at_the_first_piece_of_each_word(attention_backend, family, tokenizer, tmp_path):
     other = tiny.tokenizer("bpe", vocab_size=120)
     teacher = tiny.model(family, "token", layers=4, vocab_size=120)
     student = shrink(tiny.model("bert", "token", layers=4), layers=2)
     data = rows(tokenizer, teacher_tokenizer=other, align=True)
     settings = {"hidden_weight": 2.0, "layer_map": "1:3,2:4", "logits_weight": 1.0, "temperature": 2.0}
-    trainer = trainer_of(
-        tmp_path, teacher, data, tokenizer, student=student, teacher_processing_class=other, packing=packing, **settings
-    )
+    settings |= {"student": student, "teacher_processing_class": other, "attention_backend": attention_backend}
+    trainer = trainer_of(tmp_path, teacher, data, tokenizer, **settings)
     hidden, logits = [], []
     with torch.no_grad():
         for text in tiny.sentences(16, seed=2):

@@ -191,7 +191,10 @@ def views(model, lengths=(5, 9, 3)):
     places = (packed.positions + position_offset(model))[None]
     return {
         "padded": ({"input_ids": padded.pad(ids), "attention_mask": padded.mask.long()}, padded),
-        "packed": ({"input_ids": ids[None], "position_ids": places, "packing": Packing.from_layout(packed)}, packed),
+        "packed": (
+            {"input_ids": ids[None], "position_ids": places, "attention_mask": Packing.from_layout(packed)},
+            packed,
+        ),
     }
 
 

@@ -20,9 +20,9 @@ from ..modeling import DistillationModel, is_row_wise
 from ..modeling.encoding import EncoderOutput, OutputRequest
 from .arguments import DistillTrainingArguments
 from .checks import check_objectives, check_run
-from .objectives import AttentionObjective, Dimensions, Objective, build_objectives
+from .objectives import Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
-from .steps import RunningMeans
+from .steps import RunningMeans, on_device
 from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
@@ -134,9 +134,11 @@ class DistillTrainer(StudentTrainer):
         return build_objectives(args, student, teacher)
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
-        """The collator of a run that was given none: it packs where an architecture and the objectives allow."""
-        allowed = args.packing and not any(isinstance(o, AttentionObjective) for o in self.objectives)
-        return collator_for(student, teachers, tokenizer, teacher_tokenizer, packing=allowed)
+        """The collator of a run that was given none: it packs where a model's attention takes packed batches.
+
+        Eager attention, which attention maps need, takes none.
+        """
+        return collator_for(student, teachers, tokenizer, teacher_tokenizer, attention=args.attention)
 
     def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
         """What the collator made, in the form that objectives read, for training or for evaluation."""
@@ -154,7 +156,7 @@ class DistillTrainer(StudentTrainer):
         batches = [self.read_batch(batch, training=True) for batch in batches]
         counts = torch.zeros(len(self.objectives), device=device)
         for batch in batches:
-            counts += torch.stack([torch.as_tensor(o.count(batch), device=device) for o in self.objectives])
+            counts += torch.stack([on_device(o.count(batch), device) for o in self.objectives])
         if self.args.world_size > 1:
             counts = self.accelerator.reduce(counts, reduction="sum")
         return batches, counts

@@ -3,6 +3,7 @@
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,6 +19,7 @@ from transformers.utils import PushInProgress
 
 from ..data import replace_files
 from ..modeling import DistillationModel, gathered, stock_classifier
+from ..modeling.encoding import attending, packing_obstacle
 from .saving import (
     CardFacts,
     checkpoint_in_progress,
@@ -90,7 +92,10 @@ class StudentTrainer(Trainer):
         if resume_from_checkpoint:
             self.load_state(Path(resume_from_checkpoint))
         try:
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
+            # Checkpointed layers of packed batches run again in the backward pass, outside `encode`.
+            runs_again = self.args.activation_checkpointing and packing_obstacle(self.student) is None
+            with attending(self.student) if runs_again else nullcontext():
+                return super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
         finally:
             # Training under ZeRO-3 leaves a setting behind by which every model that is loaded later would come in
             # shards, on whatever ranks load it.

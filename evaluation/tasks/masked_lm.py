@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...collators import EVALUATION, Filler, Masking, SpanCollator, collator_for, masking_chances
 from ...data.tokenization import tokenize_spans
-from ...modeling.encoding import OutputRequest, encode
+from ...modeling.encoding import AttentionSettings, OutputRequest, encode
 from ...modeling.losses import vocabulary_cross_entropy
 from ..sentences import embed
 
@@ -52,7 +52,8 @@ class MaskedModel:
         """
         rows = tokenize_spans(texts, self.tokenizer, max_length=self.max_length)
         rows = rows.select(np.argsort(rows["length"], kind="stable")).with_format("numpy")
-        collate = SpanCollator(collator_for(self.model, [], self.tokenizer, None, packing=True))
+        attention = AttentionSettings(self.model.device)
+        collate = SpanCollator(collator_for(self.model, [], self.tokenizer, None, attention=attention))
         chances = masking_chances(None, self.model.config.vocab_size, _SHARE, smoothing=0)
         mask = Masking(chances, Filler.of(self.tokenizer), None, whole_words=True, seed=_SEED)
         request, bits, characters = OutputRequest(output_layer=True), 0.0, 0

@@ -12,9 +12,9 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ..anatomy import attention_projections, backbone, classifier, encoder_layers
+from .attention import Packing, packed_pass, rounded_up
 from .layout import TokenLayout
 from .outputs import EncoderOutput, OutputLayer, OutputRequest
-from .packing import rounded_up
 from .pooling import pool, pooled_hidden_states
 
 
@@ -43,10 +43,17 @@ def encode(
             wraps the modules (ZeRO-3) counts on every pass running to its end.
 
     Raises:
-        ValueError: attention maps are asked of an implementation that makes none.
+        ValueError: attention maps are asked of an implementation that makes none, or inputs are packed that the layout
+            calls padded, or the reverse, or the batch is packed and the model's attention can't be swapped.
     """
     encoder = backbone(model)
     layers = encoder_layers(model)
+    if layout.packed != isinstance(inputs.get("attention_mask"), Packing):
+        named = ("packed", "no Packing") if layout.packed else ("padded", "a Packing")
+        raise ValueError(
+            f"The layout is that of a {named[0]} batch, but the inputs hold {named[1]} as their attention_mask. Pass "
+            "both from the same batch of a DistillationCollator."
+        )
     if layout.packed:
         inputs = rounded_up(inputs)
     depth = model.config.num_hidden_layers
@@ -66,6 +73,8 @@ def encode(
     with ExitStack() as stack:
         for hook in hooks:
             stack.callback(hook.remove)
+        if layout.packed:
+            stack.enter_context(packed_pass(model))
         try:
             result = (model if request.runs_head else encoder)(**inputs, **kwargs)
         except _DeepEnough:

@@ -6,14 +6,16 @@ padding among them. A loss that never sees a padded position cannot be changed b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .tensor_group import TensorGroup
+
 
 @dataclass(frozen=True)
-class TokenLayout:
+class TokenLayout(TensorGroup):
     """Ties a model's outputs to the rows of a batch, padded (`[rows, width, ...]`) or packed (`[1, tokens, ...]`).
 
     Attributes:
@@ -105,8 +107,3 @@ class TokenLayout:
         exact = flat.to(torch.promote_types(flat.dtype, torch.float32))
         total = exact.new_zeros(self.rows, flat.shape[-1]).index_add(0, self.row_ids, exact)
         return (total / self.lengths[:, None]).to(flat.dtype)
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenLayout:
-        """Move all index tensors to `device`."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
-        return replace(self, **{name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items()})

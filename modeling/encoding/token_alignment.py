@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .tensor_group import TensorGroup
+
 
 @dataclass(frozen=True)
-class TokenAlignment:
+class TokenAlignment(TensorGroup):
     """Pairs of one token of the teacher's and the tokens of the student's, one or several, for the same text.
 
     Attributes:
@@ -44,8 +46,3 @@ class TokenAlignment:
         pairs = torch.repeat_interleave(pairs, self.counts, output_size=len(self.student))
         sums = states.new_zeros(len(self), *states.shape[1:], dtype=torch.float32)
         return sums.index_add(0, pairs, states[self.student].float())
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenAlignment:
-        """Move the indices to a device."""
-        tensors = self.student, self.teacher, self.counts
-        return TokenAlignment(*(t if t is None else t.to(device, non_blocking=non_blocking) for t in tensors))

@@ -9,7 +9,7 @@ from transformers.hf_argparser import HfArg
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
 
-from ...modeling.encoding import POOLERS
+from ...modeling.encoding import POOLERS, AttentionSettings
 
 
 @dataclass
@@ -114,10 +114,12 @@ class DistillTrainingArguments(TrainingArguments):
         help="Train the student without dropout: where text is plenty, the teacher's outputs regularise enough, "
         "and attention without dropout is faster.",
     )
-    packing: bool = HfArg(
-        default=True,
-        help="Join each batch into one row without padding, where the architecture allows; exact, and much "
-        "faster. --no_packing pads.",
+    attention_backend: Literal["auto", "varlen", "runs", "padded"] = HfArg(
+        default="auto",
+        help="How models attend. 'varlen' and 'runs' join each batch into one row without padding, which is exact and "
+        "much faster: 'varlen' by one kernel, on NVIDIA GPUs from compute capability 8.0 in bf16 or fp16, without "
+        "dropout on attention weights; 'runs' by a loop, best on a CPU. 'padded' is what transformers does. 'auto' "
+        "takes what suits the device, the number format and the architecture, and the log says which and why.",
     )
 
     # Defaults that differ from TrainingArguments
@@ -140,6 +142,9 @@ class DistillTrainingArguments(TrainingArguments):
             # refused.
             self.use_cpu = True
         super().__post_init__()
+        if self.dataloader_pin_memory:
+            # Else each tensor of a batch would wait for the device to have taken it.
+            self.accelerator_config.non_blocking = True
         if self.deepspeed:
             # Otherwise every model that is loaded from here on would come as empty shards under ZeRO-3, and no student
             # can be cut from those. Encoders are small enough to be loaded whole; the engine shards them afterwards.
@@ -168,6 +173,12 @@ class DistillTrainingArguments(TrainingArguments):
     def compute_dtype(self) -> torch.dtype:
         """The number format in which models compute."""
         return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else torch.float32
+
+    @property
+    def attention(self) -> AttentionSettings:
+        """What a model's attention depends on."""
+        dropout = not self.disable_dropout
+        return AttentionSettings(self.device, self.compute_dtype, self.attention_backend, dropout)
 
     @property
     def shards_weights(self) -> bool:

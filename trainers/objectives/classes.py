@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...collators import Batch
+from ...collators import Batch, Labelled, labelled
 from ...modeling import losses
 from ...modeling.encoding import OutputRequest
 from .base import Objective, aligned_tokens, distance, pair_count, projectors
@@ -28,25 +28,22 @@ class LogitsObjective(Objective):
     def count(self, batch):
         if self.row_wise:
             return batch["layout"].rows
-        labelled = _labelled(batch)
-        return pair_count(batch) if labelled is None else labelled.sum()
+        compared = _compared(batch)
+        return pair_count(batch) if compared is None else len(compared)
 
     def __call__(self, student, teacher, batch):
         sides = student.logits, teacher.logits
         if not self.row_wise:
-            sides, labelled = aligned_tokens(*sides, batch), _labelled(batch)
-            sides = sides if labelled is None else [logits[labelled] for logits in sides]
+            sides, compared = aligned_tokens(*sides, batch), _compared(batch)
+            sides = sides if compared is None else [logits[compared] for logits in sides]
         if self.loss == "kl":
             return losses.soft_cross_entropy(*sides, self.temperature)
         return losses.mean_squared_error(*sides) if self.loss == "mse" else losses.hard_cross_entropy(*sides)
 
 
-def _labelled(batch: Batch) -> Tensor | None:
-    """Which of the student's tokens take part: those with a label, and all of a row without any; None for all."""
-    if "labels" not in batch or "alignment" in batch or batch["labels"].dim() == 1:
-        return None
-    known = batch["labels"] != losses.IGNORED_LABEL
-    return batch["layout"].unpad(known | ~known.any(1, keepdim=True))
+def _compared(batch: Batch) -> Tensor | None:
+    """The student's tokens that take part: those with a label, and all of a row without any; None for all."""
+    return None if "labels" not in batch or "alignment" in batch else labelled(batch).compared
 
 
 @dataclass(frozen=True)
@@ -60,25 +57,19 @@ class LabelObjective(Objective):
     row_wise: bool
 
     def count(self, batch):
-        return _known(self._labels(batch)).sum()
+        return len(self._labels(batch).places)
 
     def __call__(self, student, teacher, batch):
-        labels = self._labels(batch)
-        known = _known(labels)
-        return losses.task_loss(student.logits[known], labels[known])
+        found = self._labels(batch)
+        return losses.task_loss(student.logits[found.places], found.labels)
 
-    def _labels(self, batch: Batch) -> Tensor:
+    def _labels(self, batch: Batch) -> Labelled:
         if "labels" not in batch:
             raise ValueError(
                 "label_weight is above 0, but the data has no 'labels' column. Pass labels=... to tokenize(), or set "
                 "label_weight=0."
             )
-        return batch["labels"] if self.row_wise else batch["layout"].unpad(batch["labels"])
-
-
-def _known(labels: Tensor) -> Tensor:
-    """Which rows or tokens have a label: -100 is none, but among numbers it is one."""
-    return (labels != losses.IGNORED_LABEL) | labels.is_floating_point()
+        return labelled(batch)
 
 
 @dataclass(frozen=True)

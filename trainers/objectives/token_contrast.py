@@ -42,18 +42,19 @@ class TokenContrastObjective(HiddenPairsObjective):
     def __call__(self, student, teacher, batch):
         alignment = batch["alignment"]
         sides = {
-            "student": (batch["layout"], alignment.student, alignment.of_student),
-            "teacher": (batch.get("teacher_layout", batch["layout"]), alignment.teacher, alignment.of_teacher),
+            "student": (batch["layout"], alignment.of_student),
+            "teacher": (batch.get("teacher_layout", batch["layout"]), alignment.of_teacher),
         }
         chosen = list(sides) if self.args.negatives == "both" else [self.args.negatives]
         rows = sides["teacher"][0].row_ids[alignment.teacher]
-        others = {side: self._unaligned(*sides[side][:2]) for side in chosen}
+        none = alignment.teacher[:0]
+        others = {side: batch["unaligned"][side] if self.args.unaligned_negatives else none for side in chosen}
         ignored = torch.cat([self._ignored(batch, rows, sides[side][0], others[side]) for side in chosen], dim=1)
         curvature = student.projected.get("curvature", self.args.curvature) if self.hyperbolic else None
         total = 0
         for states in self.states(student, teacher):
             scaled = {side: self._scaled(each) for side, each in zip(sides, states, strict=True)}
-            paired = {side: sides[side][2](scaled[side]) for side in sides}
+            paired = {side: sides[side][1](scaled[side]) for side in sides}
             negatives = torch.cat([part for side in chosen for part in (paired[side], scaled[side][others[side]])])
             anchors, positives = paired["teacher"], paired["student"]
             if self.args.negatives == "teacher":
@@ -64,12 +65,6 @@ class TokenContrastObjective(HiddenPairsObjective):
 
     def _scaled(self, states: Tensor) -> Tensor:
         return states.float() / states.shape[-1] ** 0.5 if self.hyperbolic else states.float()
-
-    def _unaligned(self, layout: TokenLayout, aligned: Tensor) -> Tensor:
-        """The tokens of one model that no pair holds, `[tokens]`; none unless they are asked for."""
-        if not self.args.unaligned_negatives:
-            return aligned[:0]
-        return torch.ones(layout.tokens, device=aligned.device).index_fill(0, aligned, 0).nonzero().flatten()
 
     def _ignored(self, batch: Batch, rows: Tensor, layout: TokenLayout, others: Tensor) -> Tensor:
         """Which vectors of one model, those of the pairs and then `others`, are no negatives of which pair's anchor."""

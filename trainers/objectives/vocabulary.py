@@ -3,9 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from ...collators import Batch
 from ...modeling.encoding import OutputRequest
 from ...modeling.losses import vocabulary_cross_entropy, vocabulary_divergence
 from ...modeling.vocabularies import VocabularyMap
@@ -57,7 +54,7 @@ class VocabularyObjective(Objective):
         return self.args.vocabulary_tokens == "hidden"
 
     def count(self, batch):
-        return len(batch["alignment"]) if not self.hidden_only else self._chosen(batch).sum()
+        return len(batch["hidden_pairs"] if self.hidden_only else batch["alignment"])
 
     def __call__(self, student, teacher, batch):
         alignment = batch["alignment"]
@@ -66,14 +63,8 @@ class VocabularyObjective(Objective):
         ours, times = (alignment.sums, alignment.counts) if summed else (alignment.of_student, None)
         sides = [ours(student.features), alignment.of_teacher(teacher.features)]
         if self.hidden_only:
-            chosen = self._chosen(batch)
+            chosen = batch["hidden_pairs"]
             sides, times = [side[chosen] for side in sides], times if times is None else times[chosen]
         return vocabulary_divergence(
             *sides, (student.output_layer, teacher.output_layer), self.vocabulary, self.args.temperature, times
         )
-
-    def _chosen(self, batch: Batch) -> Tensor:
-        """Which pairs hold a token that was hidden, `[pairs]`."""
-        alignment, layout = batch["alignment"], batch["layout"]
-        hidden = batch["hidden"].new_zeros(layout.tokens).index_fill(0, batch["hidden"], 1)
-        return alignment.sums(hidden) > 0

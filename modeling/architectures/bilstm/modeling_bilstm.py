@@ -14,20 +14,33 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_bilstm import BiLstmConfig
 
+NOT_RIGHT_PADDED = (
+    "The attention mask is not right-padded (one or more ones, then zeros, in every row), and an LSTM would read the "
+    "padding before the tokens. Set the tokenizer's padding_side='right', and leave out empty rows."
+)
+
 
 def lengths_from_mask(attention_mask: torch.Tensor) -> torch.Tensor:
     """Number of tokens of each row, `[batch]`, from a mask `[batch, seq]` of ones, then zeros.
 
     Raises:
-        ValueError: a row that doesn't begin with a one, or has a one after a zero.
+        ValueError: a row that doesn't begin with a one, or has a one after a zero. On a GPU, which would be waited for,
+            the device raises it later, as a RuntimeError.
     """
     mask = attention_mask.bool()
-    if not is_tracing(mask) and not (mask[:, 0].all() and (mask[:, 1:] <= mask[:, :-1]).all()):
-        raise ValueError(
-            "The attention mask is not right-padded (one or more ones, then zeros, in every row), and an LSTM would "
-            "read the padding before the tokens. Set the tokenizer's padding_side='right', and leave out empty rows."
-        )
+    if not is_tracing(mask):
+        is_right_padded = mask[:, 0].all() & (mask[:, 1:] <= mask[:, :-1]).all()
+        if is_on_cpu(mask):
+            if not is_right_padded:
+                raise ValueError(NOT_RIGHT_PADDED)
+        else:
+            torch._assert_async(is_right_padded, NOT_RIGHT_PADDED)
     return mask.sum(1)
+
+
+def is_on_cpu(tensor: torch.Tensor) -> bool:
+    """Whether a number can be read without waiting for a device."""
+    return tensor.device.type == "cpu"
 
 
 def reversal_index(lengths: torch.Tensor, width: int) -> torch.Tensor:

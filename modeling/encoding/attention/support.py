@@ -1,0 +1,84 @@
+"""Which models can be packed, and how they are made ready for it."""
+
+import inspect
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ...anatomy import backbone
+from ...modes import evaluating, gathered
+from ..layout import TokenLayout
+from .interface import PACKED, attending
+from .packing import Packing
+
+
+def enable_packing(model: PreTrainedModel) -> None:
+    """Let `model` take packed batches: `model(ids, attention_mask=Packing.from_layout(layout), position_ids=...)`.
+
+    `encode` needs no such call. Padded batches keep working and give what `sdpa` gives. The choice isn't saved with the
+    model.
+
+    What the model returns for a packed batch is packed too: `last_hidden_state` and the logits of token and
+    masked-LM heads are `[1, tokens, ...]` (`TokenLayout.flatten` takes them). Whatever reads the first token of
+    a batch row (BERT's pooler, sequence classification heads) sees one row only and returns the first row's output;
+    apply such a head to `layout.first(layout.flatten(hidden))` instead.
+
+    Raises:
+        ValueError: the architecture can't be packed (see `supports_packing`).
+    """
+    if not supports_packing(model):
+        raise ValueError(
+            f"{type(model).__name__} ({model.config.model_type}) can't take packed batches: its attention can't be "
+            "swapped, or its outputs differ between a packed and a padded batch. Use padded ones (packed=False)."
+        )
+    model.set_attn_implementation(PACKED)
+
+
+def supports_packing(model: PreTrainedModel) -> bool:
+    """Whether `model` gives the same hidden states for a packed batch as for a padded one.
+
+    Asks the class whether its attention can be swapped (MPNet's and DeBERTa's can't), then runs the encoder once on
+    13 tokens both ways. The run finds what no flag tells: MobileBERT's attention can be swapped, but its embeddings
+    mix neighbouring tokens. The model is left as it was, and no random number is drawn.
+    """
+    parameters = inspect.signature(backbone(model).forward).parameters.values()
+    takes_any_argument = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    attends_both_ways = not any(getattr(module, "is_causal", False) for module in model.modules())
+    is_encoder = attends_both_ways and not getattr(model.config, "is_encoder_decoder", False)
+    can_swap_attention = model._supports_attention_backend and model._can_set_attn_implementation()
+    if not (takes_any_argument and is_encoder and can_swap_attention):
+        return False
+    with torch.no_grad(), gathered(model), evaluating(model), attending(model):
+        return _packs_like_padded(backbone(model))
+
+
+def position_offset(model: PreTrainedModel) -> int:
+    """The position id of a row's first token: 0, or `padding_idx + 1` for models that count as RoBERTa does.
+
+    Such models keep a row of their position table for padding, which is how they are told apart.
+    """
+    for name, module in backbone(model).named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return module.padding_idx + 1
+    return 0
+
+
+def _packs_like_padded(encoder: PreTrainedModel) -> bool:
+    """Compare the encoder's outputs for three short rows, packed and padded."""
+    here = TokenLayout.from_lengths([3, 3, 7], packed=True)
+    layout = here.to(encoder.device)
+    embedding = encoder.get_input_embeddings()
+    padding = embedding.padding_idx or 0
+    vocabulary = torch.arange(min(embedding.num_embeddings, layout.tokens + 1), device=encoder.device)
+    vocabulary = vocabulary[vocabulary != padding]
+    token_ids = vocabulary[torch.arange(layout.tokens, device=encoder.device) % len(vocabulary)]
+    packed = encoder(
+        input_ids=token_ids[None],
+        position_ids=(layout.positions + position_offset(encoder))[None],
+        attention_mask=Packing.from_layout(here).to(encoder.device),
+    ).last_hidden_state
+    padded = encoder(input_ids=layout.pad(token_ids, padding), attention_mask=layout.mask.long()).last_hidden_state
+    difference = (packed[0] - layout.unpad(padded)).abs().max()
+    tolerance = 1e-5 if padded.dtype in (torch.float32, torch.float64) else 0.05
+    return bool(difference <= tolerance * padded.abs().max())

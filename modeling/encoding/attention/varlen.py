@@ -1,0 +1,88 @@
+"""The back end `varlen`: one call of torch's flash attention for rows of any length, on NVIDIA GPUs."""
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
+from transformers import PretrainedConfig
+
+from .packing import Packing
+
+# The signature grew from release to release: 2.10 knows neither windows nor scales, 2.11 no grouped queries.
+_TAKES = frozenset(inspect.signature(varlen_attn).parameters)
+
+_HALF = (torch.bfloat16, torch.float16)
+
+_LARGEST_HEAD = 256
+
+
+def varlen_obstacle(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why a model can't use `varlen`; None if it can.
+
+    Args:
+        config: the model's.
+        device: where it runs.
+        dtype: the number format in which attention is computed.
+    """
+    if device.type != "cuda" or torch.version.cuda is None:
+        return f"varlen needs an NVIDIA GPU, and the device is {device.type}"
+    if dtype not in _HALF:
+        return f"varlen computes in bf16 or fp16, and the run in {str(dtype).removeprefix('torch.')}"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return f"varlen needs compute capability 8.0, and {torch.cuda.get_device_name(device)} has less"
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if size % 8 or size > _LARGEST_HEAD:
+        return f"varlen needs heads of a multiple of 8 features up to {_LARGEST_HEAD}, and these have {size}"
+    if "window_size" not in _TAKES and getattr(config, "sliding_window", None):
+        return f"varlen of torch {torch.__version__} has no sliding windows"
+    return None
+
+
+def can_use_varlen(query: Tensor, packing: Packing) -> bool:
+    """Whether `varlen` takes these tensors. A call outside autocast, in float32, goes to `runs` instead."""
+    return packing.cumulative is not None and query.is_cuda and _dtype_of(query) in _HALF
+
+
+def attend_by_varlen(
+    module: nn.Module, states: tuple[Tensor, ...], packing: Packing, window: int | None, kwargs: dict
+) -> Tensor:
+    """Attend in all rows by one kernel. Attention weights get no dropout.
+
+    Args:
+        module: the attention module that asks.
+        states: query `[1, heads, tokens, head_size]`, key and value likewise, perhaps of fewer heads.
+        packing: the rows.
+        window: tokens see others less than this many places away; None for all of the row.
+        kwargs: `scaling` of the scores is read; default: one over the root of the head size.
+
+    Returns:
+        `[1, tokens, heads, head_size]`.
+    """
+    dtype = _dtype_of(states[0])
+    query, key, value = (state.squeeze(0).transpose(0, 1).to(dtype) for state in states)
+    query, options = _scaled(query, kwargs.get("scaling"))
+    if window is not None:
+        options["window_size"] = (window - 1, window - 1)  # flash attention's bounds are inclusive
+    if key.shape[1] != query.shape[1]:
+        if "enable_gqa" in _TAKES:
+            options["enable_gqa"] = True
+        else:
+            key, value = (state.repeat_interleave(query.shape[1] // state.shape[1], dim=1) for state in (key, value))
+    rows, longest = packing.cumulative, packing.longest
+    output = varlen_attn(query, key, value, rows, rows, longest, longest, **options)
+    return output[None].to(states[0].dtype)
+
+
+def _scaled(query: Tensor, scaling: float | None) -> tuple[Tensor, dict]:
+    if scaling is None or "scale" in _TAKES:
+        return query, {} if scaling is None else {"scale": scaling}
+    usual = query.shape[-1] ** -0.5
+    return query if scaling == usual else query * (scaling / usual), {}
+
+
+def _dtype_of(query: Tensor) -> torch.dtype:
+    """The number format in which attention is computed: the tensor's, or autocast's for one in float32."""
+    device = query.device.type
+    is_cast = query.dtype == torch.float32 and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if is_cast else query.dtype
