@@ -46,8 +46,8 @@ class CKDTrainingArguments(ContrastiveTrainingArguments):
     )
     queue_dtype: Literal["auto", "float32", "float16", "bfloat16"] = HfArg(
         default="auto",
-        help="Number format in which the queue is kept, and in which anchors are compared with it. 'auto': "
-        "bfloat16 under --bf16, float16 under --fp16, else float32.",
+        help="Number format in which the queue is kept; comparisons with it are in float32. 'auto': bfloat16 under "
+        "--bf16, float16 under --fp16, else float32.",
     )
     fill_queue: bool = HfArg(
         default=False,
