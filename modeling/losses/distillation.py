@@ -31,12 +31,14 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
     """T² KL(teacher ‖ student) of the softened class distributions (Hinton et al. 2015, arXiv:1503.02531, eq. 1).
 
     Inputs:
-        student, teacher: `[n, classes]` logits over the same classes in the same order.
+        student, teacher: `[n, classes]` logits over the same classes in the same order. A teacher's logit of minus
+            infinity is a class of probability 0, which adds nothing.
         temperature: tau, divides the logits; T² keeps the gradient's size independent of it.
     """
     student = F.log_softmax(student.float() / temperature, dim=-1)
     teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
-    return temperature**2 * F.kl_div(student, teacher, log_target=True, reduction="none").sum(-1)
+    divergence = F.kl_div(student, teacher, log_target=True, reduction="none")
+    return temperature**2 * divergence.masked_fill(teacher == -torch.inf, 0).sum(-1)
 
 
 def hard_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
