@@ -10,6 +10,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
 
 from ...modeling.encoding import POOLERS
+from .choices import check_choices
 
 
 @dataclass
@@ -121,7 +122,7 @@ class DistillTrainingArguments(TrainingArguments):
     )
 
     # Defaults that differ from TrainingArguments
-    train_sampling_strategy: str = HfArg(
+    train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = HfArg(
         default="group_by_length",
         help="'group_by_length' (rows of similar length meet in a step; seeded, resumes exactly), 'random' or "
         "'sequential'.",
@@ -135,6 +136,7 @@ class DistillTrainingArguments(TrainingArguments):
     logging_steps: float = HfArg(default=50, help="Log every so many steps; below 1, a share of all steps.")
 
     def __post_init__(self):
+        check_choices(self)
         if not torch.accelerator.is_available():
             # Without it, ranks of a machine that has no GPU would each train alone and never say so, and bf16 would be
             # refused.
