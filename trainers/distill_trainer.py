@@ -22,7 +22,7 @@ from .arguments import DistillTrainingArguments
 from .checks import check_objectives, check_run
 from .objectives import AttentionObjective, Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
-from .steps import RunningMeans
+from .steps import KeepWithinBounds, RunningMeans
 from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
@@ -118,6 +118,7 @@ class DistillTrainer(StudentTrainer):
             processing_class=processing_class,
             **trainer_arguments,
         )
+        self.add_callback(KeepWithinBounds())
         read = reduce(or_, (objective.teacher_request() for objective in self.objectives))
         self.teacher = place_teacher(teachers, read, args, self.accelerator) if teachers and read else None
         if args.teacher_cache and read:

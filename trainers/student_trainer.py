@@ -9,7 +9,7 @@ from types import MappingProxyType
 import datasets
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
@@ -26,7 +26,7 @@ from .saving import (
     was_stopped_early,
     write_card,
 )
-from .steps import LengthGroupedSampler
+from .steps import LengthGroupedSampler, bounded_numbers
 
 # Seconds in which gloo's threads let go of the last collective (see `StudentTrainer.end`).
 _LETTING_GO = 0.2
@@ -225,6 +225,14 @@ class StudentTrainer(Trainer):
         else:
             # With its heads: one of them may be exported beside the student (keep_projector).
             self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    # --- The optimizer ------------------------------------------------------------------------------------------------
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """As `Trainer`, but for numbers that are no weights: decay would draw a learnt scale or curvature to 1."""
+        numbers = {id(number.logarithm) for number in bounded_numbers(model)}
+        parameters = dict(model.named_parameters())
+        return [name for name in super().get_decay_parameter_names(model) if id(parameters[name]) not in numbers]
 
     # --- The order of the rows ----------------------------------------------------------------------------------------
 

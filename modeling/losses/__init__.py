@@ -1,5 +1,6 @@
 """Losses: functions of tensors, computed in float32."""
 
+from .bounded import BoundedNumber
 from .contrastive import KeyQueue, LearnedScale, info_nce, queue_log_sum_exp
 from .distillation import (
     IGNORED_LABEL,

@@ -1,34 +1,29 @@
 """The contrastive losses of whole texts: InfoNCE, its learnt scale, and a queue of past keys as further negatives."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from .bounded import BoundedNumber
 
 # Keys that are compared at a time: on a processor, as many as stay in its cache; on a GPU, enough to fill it.
 CHUNK = 2048
 DEVICE_CHUNK = 32_768
 
-LARGEST_SCALE = 100.0
 
-
-class LearnedScale(nn.Module):
+class LearnedScale(BoundedNumber):
     """Makes vectors as long as a learnt scale, 1/tau (Radford et al. 2021, CLIP, arXiv:2103.00020, section 2.5).
 
-    Args:
-        scale: at the start; above 0. It never exceeds `LARGEST_SCALE`, as in CLIP, lest the loss become unstable.
+    As in CLIP it never exceeds 100, lest the loss become unstable.
     """
 
-    def __init__(self, scale: float):
-        super().__init__()
-        # One number, but not a scalar, of which ZeRO-3 could not give each rank a share.
-        self.log_scale = nn.Parameter(torch.tensor([math.log(scale)]))
+    bounds = 1e-4, 100.0
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """`[rows, features]` -> the same directions, float32, each of length `scale`."""
-        return F.normalize(vectors.float(), dim=-1) * self.log_scale.clamp(max=math.log(LARGEST_SCALE)).exp()
+        """`[rows, features]` -> the same directions, float32, each of length `value`."""
+        return F.normalize(vectors.float(), dim=-1) * self.value
 
 
 def info_nce(

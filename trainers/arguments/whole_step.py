@@ -5,6 +5,7 @@ from typing import Literal
 
 from transformers.hf_argparser import HfArg
 
+from ...modeling.losses import LearnedScale
 from .distill import DistillTrainingArguments
 
 
@@ -23,6 +24,12 @@ class ContrastiveTrainingArguments(DistillTrainingArguments):
         if self.contrastive_temperature <= 0:
             raise ValueError(
                 f"contrastive_temperature={self.contrastive_temperature}: tau divides the cosines and must be above 0."
+            )
+        lowest, highest = (1 / scale for scale in reversed(LearnedScale.bounds))
+        if self.learn_temperature and not lowest <= self.contrastive_temperature <= highest:
+            raise ValueError(
+                f"contrastive_temperature={self.contrastive_temperature}: with learn_temperature, tau is learnt "
+                f"between {lowest:g} and {highest:g} and must start there. Without learn_temperature it may be smaller."
             )
 
 
