@@ -76,7 +76,7 @@ class DistillTrainer(StudentTrainer):
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
         **trainer_arguments: Any,
     ):
-        check_run(model, args)
+        check_run(model, args, trainer_arguments)
         sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         teachers = [load_teacher(source, model, args) for source in sources]
         self.teacher_sources = sources

@@ -18,6 +18,7 @@ from transformers.utils import PushInProgress
 
 from ..data import replace_files
 from ..modeling import DistillationModel, gathered, stock_classifier
+from ..modeling.losses import BoundedNumber
 from .saving import (
     CardFacts,
     checkpoint_in_progress,
@@ -26,7 +27,7 @@ from .saving import (
     was_stopped_early,
     write_card,
 )
-from .steps import LengthGroupedSampler, bounded_numbers
+from .steps import LengthGroupedSampler
 
 # Seconds in which gloo's threads let go of the last collective (see `StudentTrainer.end`).
 _LETTING_GO = 0.2
@@ -230,9 +231,8 @@ class StudentTrainer(Trainer):
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As `Trainer`, but for numbers that are no weights: decay would draw a learnt scale or curvature to 1."""
-        numbers = {id(number.logarithm) for number in bounded_numbers(model)}
-        parameters = dict(model.named_parameters())
-        return [name for name in super().get_decay_parameter_names(model) if id(parameters[name]) not in numbers]
+        numbers = {f"{name}.logarithm" for name, module in model.named_modules() if isinstance(module, BoundedNumber)}
+        return [name for name in super().get_decay_parameter_names(model) if name not in numbers]
 
     # --- The order of the rows ----------------------------------------------------------------------------------------
 

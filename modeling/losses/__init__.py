@@ -5,6 +5,8 @@ from .contrastive import KeyQueue, LearnedScale, info_nce, queue_log_sum_exp
 from .distillation import (
     IGNORED_LABEL,
     attention_error,
+    binary_cross_entropy,
+    binary_divergence,
     cosine_distance,
     hard_cross_entropy,
     mean_squared_error,

@@ -7,7 +7,7 @@ from torch import Tensor
 from ...collators import Batch
 from ...modeling import losses
 from ...modeling.encoding import OutputRequest
-from .base import Objective, aligned_tokens, distance, pair_count, projectors
+from .base import MULTI_LABEL, REGRESSION, Objective, aligned_tokens, distance, pair_count, projectors
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,12 @@ class LogitsObjective(Objective):
     """Distance to the teacher's logits: at every row of a sequence head, at every labelled or aligned token of others.
 
     From a row without labels (of a transfer set) a token head learns at every token.
+
+    Attributes:
+        loss, temperature: as in the arguments. A head that predicts numbers is compared by their squared error: one
+            number has no distribution, and a softmax of it is 1 whatever it is.
+        row_wise: whether the head gives one output per row rather than per token.
+        problem: what the head's outputs are (see `Dimensions`).
     """
 
     name = "logits"
@@ -24,6 +30,7 @@ class LogitsObjective(Objective):
     loss: str
     temperature: float
     row_wise: bool
+    problem: str
 
     def count(self, batch):
         if self.row_wise:
@@ -36,9 +43,13 @@ class LogitsObjective(Objective):
         if not self.row_wise:
             sides, labelled = aligned_tokens(*sides, batch), _labelled(batch)
             sides = sides if labelled is None else [logits[labelled] for logits in sides]
+        if self.loss == "mse" or self.problem == REGRESSION:
+            return losses.mean_squared_error(*sides)
+        several = self.problem == MULTI_LABEL
         if self.loss == "kl":
-            return losses.soft_cross_entropy(*sides, self.temperature)
-        return losses.mean_squared_error(*sides) if self.loss == "mse" else losses.hard_cross_entropy(*sides)
+            return (losses.binary_divergence if several else losses.soft_cross_entropy)(*sides, self.temperature)
+        ours, theirs = sides
+        return losses.binary_cross_entropy(ours, theirs > 0) if several else losses.hard_cross_entropy(ours, theirs)
 
 
 def _labelled(batch: Batch) -> Tensor | None:
@@ -51,21 +62,37 @@ def _labelled(batch: Batch) -> Tensor | None:
 
 @dataclass(frozen=True)
 class LabelObjective(Objective):
-    """The task's own loss on labelled rows or tokens."""
+    """The task's own loss on labelled rows or tokens.
+
+    Attributes:
+        row_wise: whether the head gives one output per row rather than per token.
+        problem: what the head's outputs are (see `Dimensions`).
+        smoothing: the share of a label that all classes get alike, 0 to 1; of heads that give each row one class.
+    """
 
     name = "labels"
     description = "task labels"
     reads = OutputRequest(logits=True)
     reads_teacher = False
     row_wise: bool
+    problem: str
+    smoothing: float = 0.0
 
     def count(self, batch):
-        return _known(self._labels(batch)).sum()
+        return self._known(self._labels(batch)).sum()
 
     def __call__(self, student, teacher, batch):
         labels = self._labels(batch)
-        known = _known(labels)
-        return losses.task_loss(student.logits[known], labels[known])
+        known = self._known(labels)
+        logits, labels = student.logits[known], labels[known]
+        if self.problem == MULTI_LABEL:
+            return losses.binary_cross_entropy(logits, labels)
+        return losses.task_loss(logits, labels, self.smoothing)
+
+    def _known(self, labels: Tensor) -> Tensor:
+        """Which rows or tokens have a label: -100 is none, but among numbers it is one."""
+        known = (labels != losses.IGNORED_LABEL) | (self.problem == REGRESSION)
+        return known if known.dim() == 1 else known.all(-1)
 
     def _labels(self, batch: Batch) -> Tensor:
         if "labels" not in batch:
@@ -74,11 +101,6 @@ class LabelObjective(Objective):
                 "label_weight=0."
             )
         return batch["labels"] if self.row_wise else batch["layout"].unpad(batch["labels"])
-
-
-def _known(labels: Tensor) -> Tensor:
-    """Which rows or tokens have a label: -100 is none, but among numbers it is one."""
-    return (labels != losses.IGNORED_LABEL) | labels.is_floating_point()
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,15 @@ from ...modeling.losses import BoundedNumber
 class KeepWithinBounds(TrainerCallback):
     """Clamps every `BoundedNumber` of the model that is trained."""
 
+    @torch.no_grad()
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
         """Called by `Trainer` between the step and the next forward pass."""
-        for number in bounded_numbers(model):
-            for copy in _copies(number.logarithm):
-                copy.clamp_(*number.log_bounds)
+        for module in model.modules():
+            if isinstance(module, BoundedNumber):
+                for copy in _copies(module.logarithm):
+                    copy.clamp_(*module.log_bounds)
 
 
-def bounded_numbers(model: nn.Module) -> list[BoundedNumber]:
-    """The numbers of a model that are learnt within bounds."""
-    return [module for module in model.modules() if isinstance(module, BoundedNumber)]
-
-
-@torch.no_grad()
 def _copies(parameter: nn.Parameter) -> list[Tensor]:
     """Every tensor that holds a parameter's value: DeepSpeed keeps float32 copies, from which each step starts.
 
