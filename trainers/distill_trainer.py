@@ -108,7 +108,7 @@ class DistillTrainer(StudentTrainer):
                 model,
                 heads,
                 request,
-                dropout=not args.disable_dropout,
+                dropout=self.trains_with_dropout(args, train_dataset),
                 stop_early=not (args.shards_weights or args.activation_checkpointing),
             ),
             args,
@@ -133,6 +133,15 @@ class DistillTrainer(StudentTrainer):
     ) -> list[Objective]:
         """The terms of the loss."""
         return build_objectives(args, student, teacher)
+
+    def trains_with_dropout(self, args: DistillTrainingArguments, rows: datasets.Dataset | None) -> bool:
+        """Whether the student has dropout: as the arguments say; otherwise, where no teacher is compared with.
+
+        Nor is it off where activations are checkpointed, which transformers does in train mode alone.
+        """
+        if args.disable_dropout is not None:
+            return not args.disable_dropout
+        return args.activation_checkpointing or not any(objective.teacher_request() for objective in self.objectives)
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
         """The collator of a run that was given none: it packs where an architecture and the objectives allow."""

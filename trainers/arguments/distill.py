@@ -110,10 +110,11 @@ class DistillTrainingArguments(TrainingArguments):
         help="Keep the embeddings' projector in the exported student (a Dense module of a SentenceTransformer), "
         "whose embeddings then have the teacher's width. Default: it is dropped.",
     )
-    disable_dropout: bool = HfArg(
-        default=False,
-        help="Train the student without dropout: where text is plenty, the teacher's outputs regularise enough, "
-        "and attention without dropout is faster.",
+    disable_dropout: bool | None = HfArg(
+        default=None,
+        help="Train the student without dropout. Default: where it is compared with a teacher, whose outputs "
+        "regularise enough, and attention without dropout is faster; but not with --activation_checkpointing, nor "
+        "where single texts meet themselves under another dropout.",
     )
     packing: bool = HfArg(
         default=True,
