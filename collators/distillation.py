@@ -91,7 +91,8 @@ class DistillationCollator:
 
         - `student`, `teacher`: arguments of the models' forward, where packed with a `Packing` as the attention mask;
           `layout`, `teacher_layout`: where their tokens lie;
-        - `labels`: `[rows]`, or `[rows, width]` with -100 in the padding; `labelled`: where there is one;
+        - `labels`: `[rows]`, or `[rows, values]` of lists of floats, or `[rows, width]` with -100 in the padding;
+          `labelled`: where there is one;
         - `alignment`: a `TokenAlignment` of tokens that begin a word on both sides;
         - `teacher_outputs`: cached columns by name without the prefix: per row `[rows, dim]`, per token
           `[tokens, dim]`, attention maps `[rows, heads, width, width]`;
@@ -220,10 +221,13 @@ def _inputs(rows: Sequence[Row], lengths: np.ndarray, form: InputFormat, prefix:
 
 
 def _labels(rows: Sequence[Row], layout: TokenLayout) -> Tensor:
-    """`[rows]` from numbers (integers -> int64, others -> float32), `[rows, width]` from one integer per token."""
+    """`[rows]` from numbers (integers -> int64, others -> float32), `[rows, values]` from lists of floats, `[rows,
+    width]` from one integer per token."""
     if np.ndim(rows[0]["labels"]) == 0:
         labels = np.asarray([row["labels"] for row in rows])
         return torch.from_numpy(labels.astype(np.int64 if labels.dtype.kind in "iub" else np.float32))
+    if np.asarray(rows[0]["labels"]).dtype.kind == "f":
+        return torch.from_numpy(np.asarray([row["labels"] for row in rows], dtype=np.float32))
     return layout.pad(_concatenated(rows, "labels", layout.lengths.numpy()), IGNORED_LABEL)
 
 

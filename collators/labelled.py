@@ -18,7 +18,8 @@ class Labelled(TensorGroup):
     A collator makes it: on a GPU, to find out how many labels there are is to wait for the device.
 
     Attributes:
-        labels: `[n]`, of the n rows or tokens that have one: int64 for classes, float32 for numbers.
+        labels: of the n rows or tokens that have one: `[n]`, int64 for classes, float32 for numbers; `[n, values]`,
+            float32, of rows that may have several classes.
         places: `[n]`, the rows, or the flat indices of the tokens, that they belong to; ascending.
         compared: flat indices of the tokens at which a student is compared with a teacher: those with a label, and all
             tokens of a row without any. None where labels belong to rows.
@@ -33,12 +34,14 @@ class Labelled(TensorGroup):
         """Of labels as a batch holds them.
 
         Args:
-            labels: `[rows]`, or `[rows, width]`; -100 is none, but among numbers it is one.
+            labels: `[rows]`, `[rows, values]` of floats, or `[rows, width]`; -100 is none, but among numbers it is one.
             layout: the rows.
         """
-        known = (labels != IGNORED_LABEL) | labels.is_floating_point()
+        known = (labels != IGNORED_LABEL) | (labels.is_floating_point() and labels.dim() == 1)
         compared = None
-        if labels.dim() == 2:
+        if labels.dim() == 2 and labels.is_floating_point():
+            known = known.all(-1)
+        elif labels.dim() == 2:
             compared = layout.unpad(known | ~known.any(1, keepdim=True)).nonzero().flatten()
             labels, known = layout.unpad(labels), layout.unpad(known)
         places = known.nonzero().flatten()

@@ -29,7 +29,7 @@ from transformers.hf_argparser import HfArg
 
 from retort import MCLTrainer, Stage
 from retort.commands import named_file, parse_given
-from retort.recipes import Recipe, run_recipe
+from retort.recipes import Recipe, number_or_layers, run_recipe
 
 EMBEDDINGS = {"embedding_weight": 1.0, "embedding_loss": "mse"}
 POOLERS = {"pooler", "teacher_pooler"}
@@ -54,7 +54,7 @@ class StageArguments:
     model: str | None = HfArg(
         default=None, help="The student before this stage: hub id or folder. Default: made of the teacher, as follows."
     )
-    layers: list[int] | None = HfArg(default=None, help="Of the teacher, from 0. Default: all.")
+    layers: list[int] | None = HfArg(default=None, help="How many of the teacher's, or which, from 0. Default: all.")
     recurrent_steps: int | None = HfArg(
         default=None, help="How often these layers are run, one after the other and over again."
     )
@@ -85,7 +85,8 @@ class StageArguments:
 
     def student(self) -> dict[str, Any]:
         """As a recipe says it."""
-        made = {name: getattr(self, name) for name in ("model", "layers", "recurrent_steps", "embedding_size")}
+        made = {name: getattr(self, name) for name in ("model", "recurrent_steps", "embedding_size")}
+        made["layers"] = number_or_layers(self.layers)
         made["tokenizer"] = self.vocab_size and {"vocab_size": self.vocab_size}
         return {name: value for name, value in made.items() if value is not None}
 

@@ -27,7 +27,7 @@ from retort.commands import parse
 from retort.data import count_tokens, read_texts, tokenize_spans
 from retort.evaluation import Footprint
 from retort.evaluation.report import aligned
-from retort.recipes import student_tokenizer, train_and_save
+from retort.recipes import number_or_layers, student_tokenizer, train_and_save
 from retort.recipes.masked import how_to_use, new_bert
 
 
@@ -115,7 +115,7 @@ def untrained_student(
 ) -> PreTrainedModel:
     """The student before training, made of its teacher; without one, a BERT with random weights."""
     sizes = {name: getattr(options, name) for name in ("hidden_size", "intermediate_size", "num_attention_heads")}
-    sizes["layers"] = options.layers[0] if options.layers and len(options.layers) == 1 else options.layers
+    sizes["layers"] = number_or_layers(options.layers)
     sizes = {name: value for name, value in sizes.items() if value is not None}
     if theirs is None:
         return new_bert(ours, **sizes)

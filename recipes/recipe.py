@@ -34,6 +34,11 @@ def read_yaml(path: str) -> dict:
     return settings
 
 
+def number_or_layers(flag: list[int] | None) -> int | list[int] | None:
+    """What `--layers` says, as `shrink` takes it: one number is how many layers, several are which ones."""
+    return flag[0] if flag and len(flag) == 1 else flag
+
+
 @dataclass(frozen=True)
 class Assistant:
     """A model between teacher and student: the student is made of it, and learns from it where a stage says so.

@@ -136,6 +136,7 @@ def distil(
         "save_strategy": "steps",
         "save_steps": 2,
         "learning_rate": 3e-3,
+        "disable_dropout": False,
     }
     trainer_class, arguments_class, objectives = TRAINERS[trainer]
     settings = defaults | objectives | settings

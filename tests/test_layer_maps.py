@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +34,18 @@ def test_average_gives_every_teacher_layer_to_one_student_layer(student, teacher
 def test_uniform_starts_at_the_embeddings_and_ends_at_the_top(student, teacher):
     pairs = layer_pairs("uniform", student, teacher)
     assert (pairs[0], pairs[-1]) == ((0, (0,)), (student, (teacher,)))
+
+
+def test_uniform_spreads_twelve_layers_evenly_over_six():
+    learnt = [group[0] for _, group in layer_pairs("uniform", 12, 6)]
+    assert learnt == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
+
+
+@given(st.integers(1, 24), st.integers(1, 24))
+def test_uniform_has_no_two_gaps_that_differ_by_more_than_one(student, teacher):
+    learnt = [group[0] for _, group in layer_pairs("uniform", student, teacher)]
+    gaps = {after - before for before, after in pairwise(learnt)}
+    assert max(gaps) - min(gaps) <= 1
 
 
 @pytest.mark.parametrize(

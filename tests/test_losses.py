@@ -47,6 +47,20 @@ def test_soft_cross_entropy_is_zero_for_equal_logits_and_finite_for_extreme_ones
     assert torch.isfinite(losses.soft_cross_entropy(-logits, logits, 1.0)).all()
 
 
+def test_a_class_that_the_teacher_rules_out_has_probability_zero():
+    """A logit of minus infinity, of the teacher or of both, as where classes are masked."""
+    goal = torch.tensor([[0.3, 1.0, -torch.inf], [2.0, -torch.inf, -torch.inf]])
+    for student in (torch.tensor([[0.5, -1.0, 2.0]] * 2), torch.tensor([[0.5, -1.0, -torch.inf]] * 2)):
+        student.requires_grad_()
+        exact = student.detach().double().requires_grad_()
+        p, q = (goal.double() / 2).softmax(-1), (exact / 2).softmax(-1)
+        expected = torch.stack([4 * sum(p[i, c] * (p[i, c] / q[i, c]).log() for c in range(2 - i)) for i in range(2)])
+        found = losses.soft_cross_entropy(student, goal, 2.0)
+        torch.testing.assert_close(found.double(), expected)
+        (gradient,) = torch.autograd.grad(found.sum(), student)
+        torch.testing.assert_close(gradient.double(), 2 * (q - p).detach(), rtol=1e-5, atol=1e-6)
+
+
 def test_hard_cross_entropy_takes_the_teachers_most_likely_class():
     student, teacher = pair(4, 3, 3)
     expected = [-math.log(s.double().softmax(-1)[t.argmax()]) for s, t in zip(student, teacher, strict=True)]

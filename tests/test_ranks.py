@@ -29,7 +29,9 @@ def test_one_batch_of_64_is_four_of_16_is_two_ranks_of_32(trainer, tmp_path):
 
 
 @pytest.mark.promise(3)
-@pytest.mark.parametrize(("trainer", "zero"), [("distil", 1), ("distil", 2), ("distil", 3), ("vocabulary", 2)])
+@pytest.mark.parametrize(
+    ("trainer", "zero"), [("distil", 1), ("distil", 2), ("distil", 3), ("vocabulary", 2), ("ckd", 3)]
+)
 def test_zero_has_the_loss_curve_of_one_process(trainer, zero, tmp_path):
     whole, parts = {"per_device_train_batch_size": 64}, {"per_device_train_batch_size": 8}
     reference = curve(tmp_path, "one", trainer=trainer, gradient_accumulation_steps=1, **whole)

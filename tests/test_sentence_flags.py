@@ -4,11 +4,13 @@ import importlib
 
 import pytest
 import tiny
+import torch
 from test_examples import EXAMPLES
 
 from retort import DistillTrainingArguments
 from retort.commands import named_file
-from retort.recipes.sentences import SentenceRecipe, load_model
+from retort.evaluation.sentences import SentenceModel
+from retort.recipes.sentences import SentenceArguments, SentenceRecipe, load_model, new_student
 from retort.trainers.saving import save_sentence_transformer
 
 
@@ -86,3 +88,24 @@ def test_a_file_goes_by_the_name_given_or_its_own(given, found):
 def test_a_name_without_a_file_is_refused(given):
     with pytest.raises(SystemExit, match=f"'{given}' names no file"):
         named_file(given)
+
+
+@pytest.mark.parametrize(
+    ("flag", "kept"), [([3], [0, 2, 5]), ([0, 4], [0, 4]), ([1, 3, 2], [1, 3, 2]), (None, [0, 2, 5])]
+)
+def test_one_number_is_how_many_layers_and_several_are_which(flag, kept):
+    teacher = tiny.model("bert", layers=6)
+    options = SentenceArguments("teacher", ["text"], layers=flag)
+    student = new_student(options, SentenceModel(teacher, None, None))
+    ours, theirs = student.encoder.layer, teacher.encoder.layer
+    assert len(ours) == len(kept)
+    for mine, index in zip(ours, kept, strict=True):
+        assert torch.equal(mine.output.dense.weight, theirs[index].output.dense.weight)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("flag", [[0], [9], [0, 9]])
+def test_layers_that_a_teacher_lacks_are_refused(flag):
+    options = SentenceArguments("teacher", ["text"], layers=flag)
+    with pytest.raises(ValueError, match="layers"):
+        new_student(options, SentenceModel(tiny.model("bert", layers=6), None, None))

@@ -1,8 +1,9 @@
 """What would train in silence on wrong numbers is refused before the run starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -14,6 +15,8 @@ from ..modeling import backbone, is_row_wise
 from ..modeling.losses import IGNORED_LABEL
 from .arguments import DistillTrainingArguments
 from .objectives import (
+    MULTI_LABEL,
+    SINGLE_LABEL,
     AttentionObjective,
     EmbeddingObjective,
     FeatureObjective,
@@ -22,11 +25,15 @@ from .objectives import (
     Objective,
     PooledObjective,
     RelationObjective,
+    problem_of,
 )
 
 
-def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
+def check_run(student: PreTrainedModel, args: DistillTrainingArguments, trainer_arguments: Mapping[str, Any]) -> None:
     """Refuse arguments and surroundings under which a run would not be what it looks like.
+
+    Args:
+        trainer_arguments: those of `transformers.Trainer`.
 
     Raises:
         TypeError: arguments that know no objectives.
@@ -35,6 +42,11 @@ def check_run(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
     if not isinstance(args, DistillTrainingArguments):
         raise TypeError(
             f"args must be DistillTrainingArguments, which hold the objectives' weights, but got {type(args).__name__}."
+        )
+    if trainer_arguments.get("compute_loss_func") is not None:
+        raise ValueError(
+            "compute_loss_func takes the place of the Trainer's loss, but here the loss is that of the objectives. "
+            "Write an Objective, and return it from the build_objectives of a subclass."
         )
     halves = {p.dtype for p in student.parameters() if p.requires_grad} & {torch.float16, torch.bfloat16}
     if halves:
@@ -92,6 +104,7 @@ def check_objectives(
     _check_heads(objectives, student, teachers)
     if any(isinstance(o, LabelObjective) for o in objectives):
         _check_labels(student, dataset)
+    _check_smoothing(objectives, args)
     if any(isinstance(o, AttentionObjective) for o in objectives):
         _check_attention([student, *teachers])
     _check_alignment(objectives, student, teachers, dataset, same_tokens)
@@ -163,12 +176,26 @@ def _check_heads(
             )
 
 
+def _check_smoothing(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
+    """Refuse a smoothing of labels that nothing would heed."""
+    factor = args.label_smoothing_factor
+    smoothed = any(isinstance(o, LabelObjective) and o.problem == SINGLE_LABEL for o in objectives)
+    if factor and not (0 < factor <= 1 and smoothed):
+        raise ValueError(
+            f"label_smoothing_factor={factor}: from 0 to 1, of the labels of rows or tokens that have one class each "
+            "(label_weight). Leave it out."
+        )
+
+
 def _check_labels(student: PreTrainedModel, dataset: datasets.Dataset | None) -> None:
     """Refuse labels that the student's head can't learn, by their number, their kind or their range."""
     if not isinstance(dataset, datasets.Dataset) or "labels" not in dataset.column_names:
         return
     labels = dataset.select_columns("labels").with_format("arrow")[:]["labels"]
     name, of_tokens = type(student).__name__, pa.types.is_nested(labels.type)
+    if problem_of(student) == MULTI_LABEL or (of_tokens and pa.types.is_floating(labels.type.value_type)):
+        _check_vectors(student, labels)
+        return
     if of_tokens == is_row_wise(student):
         raise ValueError(
             f"There is one label for each {'token' if of_tokens else 'row'} (a {labels.type}), but the head of "
@@ -187,6 +214,29 @@ def _check_labels(student: PreTrainedModel, dataset: datasets.Dataset | None) ->
     if classes > 1 and (len(labels) == 0 or pc.min(labels).as_py() < 0 or pc.max(labels).as_py() >= classes):
         found = f"{pc.min(labels)} to {pc.max(labels)}" if len(labels) else "none"
         raise ValueError(f"{name} has the classes 0 to {classes - 1}, but the labels are {found}.")
+
+
+def _check_vectors(student: PreTrainedModel, labels: pa.ChunkedArray) -> None:
+    """Refuse labels that are no vectors of a float for each output, or a head that doesn't learn such."""
+    name, problem, outputs = type(student).__name__, problem_of(student), student.config.num_labels
+    if not pa.types.is_nested(labels.type) or not pa.types.is_floating(labels.type.value_type):
+        raise ValueError(
+            f"{name} has problem_type={problem!r}, whose labels are a list of {outputs} floats for each row, 1.0 for "
+            f"each class that it has, such as [1.0, 0.0, 1.0]; but they are of type {labels.type}."
+        )
+    if not is_row_wise(student) or problem == SINGLE_LABEL:
+        raise ValueError(
+            f"The labels are lists of floats, but the head of {name} learns classes. For rows with any number of "
+            "classes, load a sequence classifier with problem_type='multi_label_classification'."
+        )
+    sizes = pc.unique(pc.list_value_length(labels)).to_pylist()
+    if sizes != [outputs]:
+        raise ValueError(f"{name} has {outputs} outputs, but the lists of labels hold {sizes} floats.")
+    values = pc.list_flatten(labels)
+    values = values.filter(pc.not_equal(values, IGNORED_LABEL))
+    if problem == MULTI_LABEL and not (len(values) and pc.min(values).as_py() >= 0 and pc.max(values).as_py() <= 1):
+        found = f"{pc.min(values)} to {pc.max(values)}" if len(values) else "none"
+        raise ValueError(f"Labels of problem_type={problem!r} are from 0 to 1, but these are {found}.")
 
 
 def _check_alignment(

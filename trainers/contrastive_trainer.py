@@ -1,5 +1,6 @@
 """Contrastive training on pairs, triplets or single texts: SimCSE (Gao, Yao & Chen 2021, arXiv:2104.08821)."""
 
+import datasets
 from torch import Tensor
 
 from ..collators import GroupCollator, text_ids
@@ -26,7 +27,7 @@ class ContrastiveTrainer(WholeStepTrainer):
 
     def __init__(self, model, teacher=None, args: ContrastiveTrainingArguments | None = None, *arguments, **named):
         super().__init__(model, teacher, args, *arguments, **named)
-        if args.disable_dropout and self.train_dataset is not None and len(self.train_dataset[0]["members"]) == 1:
+        if args.disable_dropout and _are_single(self.train_dataset):
             raise ValueError(
                 "A single text is its own positive by dropout alone, which disable_dropout turns off. Leave it out, or "
                 "pass pairs."
@@ -35,6 +36,12 @@ class ContrastiveTrainer(WholeStepTrainer):
     def build_contrast(self, args, student, teacher) -> GroupContrastObjective:
         """InfoNCE among the groups of a step."""
         return GroupContrastObjective(args.contrastive_weight, args.pooler, args.pooler, args)
+
+    def trains_with_dropout(self, args, rows) -> bool:
+        """As `DistillTrainer`, but single texts have dropout beside a teacher, too: it makes their two embeddings."""
+        if args.disable_dropout is None and _are_single(rows):
+            return True
+        return super().trains_with_dropout(args, rows)
 
     def build_collator(self, *arguments) -> GroupCollator:
         """That of `DistillTrainer`, for groups."""
@@ -55,3 +62,8 @@ class ContrastiveTrainer(WholeStepTrainer):
         if self.contrast is not None:
             groups = self.contrast.embeddings(outputs, batch)
             self.measure_spread(groups[:, 0], groups[:, 1])
+
+
+def _are_single(rows: datasets.Dataset | None) -> bool:
+    """Whether each group is one text."""
+    return rows is not None and len(rows[0]["members"]) == 1

@@ -22,7 +22,7 @@ from .arguments import DistillTrainingArguments
 from .checks import check_objectives, check_run
 from .objectives import Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
-from .steps import RunningMeans, on_device
+from .steps import KeepWithinBounds, RunningMeans, on_device
 from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
@@ -76,7 +76,7 @@ class DistillTrainer(StudentTrainer):
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
         **trainer_arguments: Any,
     ):
-        check_run(model, args)
+        check_run(model, args, trainer_arguments)
         sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         teachers = [load_teacher(source, model, args) for source in sources]
         self.teacher_sources = sources
@@ -108,7 +108,7 @@ class DistillTrainer(StudentTrainer):
                 model,
                 heads,
                 request,
-                dropout=not args.disable_dropout,
+                dropout=self.trains_with_dropout(args, train_dataset),
                 stop_early=not (args.shards_weights or args.activation_checkpointing),
             ),
             args,
@@ -118,6 +118,7 @@ class DistillTrainer(StudentTrainer):
             processing_class=processing_class,
             **trainer_arguments,
         )
+        self.add_callback(KeepWithinBounds())
         read = reduce(or_, (objective.teacher_request() for objective in self.objectives))
         self.teacher = place_teacher(teachers, read, args, self.accelerator) if teachers and read else None
         if args.teacher_cache and read:
@@ -132,6 +133,15 @@ class DistillTrainer(StudentTrainer):
     ) -> list[Objective]:
         """The terms of the loss."""
         return build_objectives(args, student, teacher)
+
+    def trains_with_dropout(self, args: DistillTrainingArguments, rows: datasets.Dataset | None) -> bool:
+        """Whether the student has dropout: as the arguments say; otherwise, where no teacher is compared with.
+
+        Nor is it off where activations are checkpointed, which transformers does in train mode alone.
+        """
+        if args.disable_dropout is not None:
+            return not args.disable_dropout
+        return args.activation_checkpointing or not any(objective.teacher_request() for objective in self.objectives)
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
         """The collator of a run that was given none: it packs where a model's attention takes packed batches.

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import datasets
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
@@ -20,6 +20,7 @@ from transformers.utils import PushInProgress
 from ..data import replace_files
 from ..modeling import DistillationModel, gathered, stock_classifier
 from ..modeling.encoding import attending, packing_obstacle
+from ..modeling.losses import BoundedNumber
 from .saving import (
     CardFacts,
     checkpoint_in_progress,
@@ -230,6 +231,13 @@ class StudentTrainer(Trainer):
         else:
             # With its heads: one of them may be exported beside the student (keep_projector).
             self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    # --- The optimizer ------------------------------------------------------------------------------------------------
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """As `Trainer`, but for numbers that are no weights: decay would draw a learnt scale or curvature to 1."""
+        numbers = {f"{name}.logarithm" for name, module in model.named_modules() if isinstance(module, BoundedNumber)}
+        return [name for name in super().get_decay_parameter_names(model) if name not in numbers]
 
     # --- The order of the rows ----------------------------------------------------------------------------------------
 

@@ -40,8 +40,8 @@ def tokenize(
         text_pair: column of second texts, for tasks on pairs.
         words: column of lists of words, in place of `text`. They are tokenised as the text that they make with a
             space between them; a word that the tokenizer drops (a zero-width space) becomes its unknown token.
-        labels: column of one number per row; with `words`, of one whole number per word, which goes to the word's
-            first piece, and -100 to all else.
+        labels: column of one number per row, or of a list of floats, one for each class, such as [1.0, 0.0, 1.0]; with
+            `words`, of one whole number per word, which goes to the word's first piece, and -100 to all else.
         max_length: tokens of a row at most, special ones included; never more than a tokenizer's `model_max_length`.
         align: where the tokenizers differ, also find the first piece of each word on both sides. Words are what
             whitespace separates, or what `words` says; they are matched by character offsets.
@@ -90,6 +90,8 @@ def _label_type(dataset: Dataset, labels: str | None, are_of_words: bool) -> Val
     if are_of_words:
         return List(Value("int32"))
     feature = dataset.features[labels]
+    if isinstance(feature, List) and getattr(feature.feature, "dtype", "").startswith("float"):
+        return feature
     if not isinstance(feature, Value | ClassLabel) or feature.dtype in ("string", "large_string"):
         raise ValueError(
             f"Labels of texts must be one number per row, but the column {labels!r} holds {feature}. Turn names into "

@@ -1,9 +1,12 @@
 """Losses: functions of tensors, computed in float32."""
 
+from .bounded import BoundedNumber
 from .contrastive import KeyQueue, LearnedScale, info_nce, queue_log_sum_exp
 from .distillation import (
     IGNORED_LABEL,
     attention_error,
+    binary_cross_entropy,
+    binary_divergence,
     cosine_distance,
     hard_cross_entropy,
     mean_squared_error,

@@ -1,35 +1,29 @@
 """The contrastive losses of whole texts: InfoNCE, its learnt scale, and a queue of past keys as further negatives."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-# Keys whose exponentials are taken at a time: a piece that stays in a processor's cache.
+from .bounded import BoundedNumber
+
+# Keys that are compared at a time: on a processor, as many as stay in its cache; on a GPU, enough to fill it.
 CHUNK = 2048
-# Parts in which keys are summed, side by side.
-PARTS = 8
-
-LARGEST_SCALE = 100.0
+DEVICE_CHUNK = 32_768
 
 
-class LearnedScale(nn.Module):
+class LearnedScale(BoundedNumber):
     """Makes vectors as long as a learnt scale, 1/tau (Radford et al. 2021, CLIP, arXiv:2103.00020, section 2.5).
 
-    Args:
-        scale: at the start; above 0. It never exceeds `LARGEST_SCALE`, as in CLIP, lest the loss become unstable.
+    As in CLIP it never exceeds 100, lest the loss become unstable.
     """
 
-    def __init__(self, scale: float):
-        super().__init__()
-        # One number, but not a scalar, of which ZeRO-3 could not give each rank a share.
-        self.log_scale = nn.Parameter(torch.tensor([math.log(scale)]))
+    bounds = 1e-4, 100.0
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """`[rows, features]` -> the same directions, float32, each of length `scale`."""
-        return F.normalize(vectors.float(), dim=-1) * self.log_scale.clamp(max=math.log(LARGEST_SCALE)).exp()
+        """`[rows, features]` -> the same directions, float32, each of length `value`."""
+        return F.normalize(vectors.float(), dim=-1) * self.value
 
 
 def info_nce(
@@ -121,8 +115,10 @@ class KeyQueue:
 def queue_log_sum_exp(anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor) -> Tensor:
     """log of the sum of exp(anchor · key) over the keys that are of another text than the anchor.
 
-    The gradient is computed along, so that the one `[m, n]` matrix that is made, in the keys' number format, is gone
-    before backward, and neither the keys nor the matrix is ever copied. Sums are taken in float32.
+    Keys are read in chunks, whose sums are joined as Milakov & Gimelshein 2018 (arXiv:1805.02867) join them: neither
+    all products nor a float32 copy of all keys is ever made. The gradient is computed along. Products and sums are in
+    float32 whatever the keys' number format, under autocast too: with anchors as long as 200 (tau = 0.005), products in
+    bfloat16 would be off by 0.4.
 
     Inputs:
         anchors: `[n, features]`, float32, unit vectors times 1/tau; ids: `[n]`, what text each is of.
@@ -137,44 +133,31 @@ def queue_log_sum_exp(anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tenso
 class _QueueLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor) -> Tensor:
-        float32 = torch.finfo(torch.float32)
-        products = keys @ anchors.to(keys.dtype).T
-        shift = _shift(products, anchors)
+        anchors, lowest = anchors.float(), torch.finfo(torch.float32).min
         owners, own = _places(key_ids, ids)
-        total = torch.zeros_like(shift)
-        for piece, piece_owners in zip(products.split(CHUNK), owners.split(CHUNK), strict=True):
-            weights = piece.float().sub_(shift).exp_()
-            # As numbers: a product with them is several times faster than a mask.
-            weights.mul_(torch.ne(piece_owners[:, None], own, out=torch.empty_like(weights)))
-            total += (weights.new_ones(1, len(weights)) @ weights)[0]
-            piece.copy_(weights)
+        chunk = CHUNK if keys.device.type == "cpu" else DEVICE_CHUNK
+        # The largest product so far, and, both divided by its exponential, the sums of exponentials and of keys.
+        shift = anchors.new_full((len(anchors),), lowest)
+        total, summed = torch.zeros_like(shift), torch.zeros_like(anchors)
+        with torch.autocast(keys.device.type, enabled=False):
+            for some, their_owners in zip(keys.split(chunk), owners.split(chunk), strict=True):
+                some = some.float()
+                # An anchor's own keys go before the maximum is taken: the largest of all, they would take every other
+                # key's exponential to 0.
+                products = (anchors @ some.T).masked_fill_(own[:, None] == their_owners, -torch.inf)
+                larger = torch.maximum(shift, products.amax(1))
+                weights, fade = products.sub_(larger[:, None]).exp_(), (shift - larger).exp_()
+                total = total * fade + weights.sum(1)
+                summed = torch.addmm(summed * fade[:, None], weights, some)
+                shift = larger
         # The mean of the keys, weighted by exp(anchor · key), is the gradient.
-        ctx.save_for_backward(_weighted_sum(products, keys) / total.clamp_min(float32.tiny)[:, None])
-        return torch.where(total > 0, shift + total.log(), float32.min)
+        ctx.save_for_backward(summed / total.clamp_min(torch.finfo(torch.float32).tiny)[:, None])
+        return torch.where(total > 0, shift + total.log(), lowest)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (mean,) = ctx.saved_tensors
         return gradient[:, None] * mean, None, None, None
-
-
-def _shift(products: Tensor, anchors: Tensor) -> Tensor:
-    """What is taken off each anchor's products before exp, so that it neither overflows nor gives nothing but zeros.
-
-    In float16 the largest product. Numbers of eight bits of exponent reach from e^-87 to e^88, so that it may be
-    guessed from some of the keys; no product is larger than the anchor is long.
-    """
-    if products.dtype == torch.float16:
-        return products.amax(0).float()
-    return torch.minimum(products[:CHUNK].amax(0).float() + 60, anchors.norm(dim=-1))
-
-
-def _weighted_sum(weights: Tensor, keys: Tensor) -> Tensor:
-    """`weights.T @ keys` for `[m, n]` and `[m, features]`: `[n, features]`, float32."""
-    even = len(keys) // PARTS * PARTS
-    ours, theirs = (each[:even].unflatten(0, (PARTS, even // PARTS)) for each in (weights, keys))
-    summed = torch.bmm(ours.transpose(1, 2), theirs).float().sum(0)
-    return summed + (weights[even:].T @ keys[even:]).float()
 
 
 def _places(key_ids: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,12 +31,33 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
     """T² KL(teacher ‖ student) of the softened class distributions (Hinton et al. 2015, arXiv:1503.02531, eq. 1).
 
     Inputs:
-        student, teacher: `[n, classes]` logits over the same classes in the same order.
+        student, teacher: `[n, classes]` logits over the same classes in the same order. A teacher's logit of minus
+            infinity is a class of probability 0, which adds nothing.
         temperature: tau, divides the logits; T² keeps the gradient's size independent of it.
     """
     student = F.log_softmax(student.float() / temperature, dim=-1)
     teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
-    return temperature**2 * F.kl_div(student, teacher, log_target=True, reduction="none").sum(-1)
+    divergence = F.kl_div(student, teacher, log_target=True, reduction="none")
+    return temperature**2 * divergence.masked_fill(teacher == -torch.inf, 0).sum(-1)
+
+
+def binary_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² KL(teacher ‖ student) of the softened probabilities of each class by itself, averaged over the classes.
+
+    Of heads whose classes don't exclude each other, so that a row has any number of them. As `soft_cross_entropy` of
+    two classes, the other one's logit being 0; averaged as transformers averages binary cross-entropy.
+
+    Inputs:
+        student, teacher: `[n, classes]` logits over the same classes in the same order.
+        temperature: tau, divides the logits.
+    """
+    return soft_cross_entropy(*(F.pad(each[..., None], (0, 1)) for each in (student, teacher)), temperature).mean(-1)
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each class by itself, averaged over the classes: logits and labels `[n, classes]`, the latter
+    0 to 1."""
+    return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").mean(-1)
 
 
 def hard_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
@@ -113,9 +134,13 @@ def relation_divergence(student: Tensor, teacher: Tensor, layout: TokenLayout, h
     return layout.unpad(divergence.masked_fill(~keys, 0).sum(-1).mean(1))
 
 
-def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The task's own loss: of logits `[n, classes]` cross-entropy with integer labels `[n]`; of predictions `[n, 1]`
-    the squared error against floats `[n]`."""
+def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The task's own loss: of logits `[n, classes]` cross-entropy with integer labels `[n]`; of predictions
+    `[n, values]` the squared error against floats `[n, values]`, or `[n]` of one value, averaged over the values.
+
+    `label_smoothing`, 0 to 1, is the share of a label that all classes get alike (Szegedy et al. 2016,
+    arXiv:1512.00567, section 7); numbers have none.
+    """
     if labels.is_floating_point():
-        return (logits.float().squeeze(-1) - labels.float()).square()
-    return F.cross_entropy(logits.float(), labels, reduction="none")
+        return mean_squared_error(logits, labels.reshape(logits.shape))
+    return F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=label_smoothing)

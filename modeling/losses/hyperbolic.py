@@ -4,19 +4,15 @@ The curvature c is a number above 0, or a tensor of one such number, which may b
 in float64 where that comes in.
 """
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..encoding import exact_dtype
+from .bounded import BoundedNumber
 
 # Share of the radius that is left free at the border, where float32 can't tell points apart: enough for 1 - c|x|² to
 # have an error of 0.003 % at most.
 MARGIN = 1e-3
-
-# Curvatures with which float32 still tells points of the ball apart.
-CURVATURES = 1e-4, 1e2
 
 # Stands in for lengths of 0, and for squares of lengths that rounding makes 0 or less.
 SHORTEST = 1e-15
@@ -74,18 +70,11 @@ def _stretched(gaps: Tensor, room: Tensor, other_room: Tensor, curvature: float 
     return 2 / root * torch.asinh(root * gaps / (room * other_room).sqrt())
 
 
-class LearnedCurvature(nn.Module):
-    """c of the Poincaré ball of curvature -c, above 0 whatever is learnt.
+class LearnedCurvature(BoundedNumber):
+    """c of the Poincaré ball of curvature -c, within the curvatures with which float32 tells points of it apart."""
 
-    Args:
-        curvature: at the start; it never leaves `CURVATURES`.
-    """
-
-    def __init__(self, curvature: float):
-        super().__init__()
-        # One number, but not a scalar, of which ZeRO could not give each rank a share.
-        self.log_curvature = nn.Parameter(torch.tensor([math.log(curvature)]))
+    bounds = 1e-4, 1e2
 
     def forward(self, states: Tensor) -> Tensor:
         """`[1]`, float32, whatever the states; it takes them because heads are called on what the student makes."""
-        return self.log_curvature.float().clamp(*map(math.log, CURVATURES)).exp()
+        return self.value

@@ -15,6 +15,7 @@ from ...modeling.shrinking import shrink
 from ...trainers import DistillTrainer
 from ...trainers.arguments import DistillTrainingArguments
 from ...trainers.stages import ScoreOnDev
+from ..recipe import number_or_layers
 from ..student_recipe import train_and_save
 
 
@@ -32,7 +33,8 @@ class SentenceArguments:
         default_factory=list, help="Texts to leave out, such as a test set's; named as train_files are."
     )
     layers: list[int] | None = HfArg(
-        default=None, help="The teacher's layers to keep, from 0. Default: every second, first and last."
+        default=None,
+        help="How many of the teacher's layers to keep, spread evenly; or which, from 0: 0 2 5. Default: half.",
     )
     hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
     max_length: int = HfArg(default=128, help="Tokens to which texts are cut.")
@@ -125,7 +127,9 @@ def load_model(source: str, max_length: int, args: DistillTrainingArguments) -> 
 
 def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTrainedModel:
     """The student before training."""
-    layers = options.layers or -(-teacher.model.config.num_hidden_layers // 2)
+    layers = number_or_layers(options.layers)
+    if layers is None:
+        layers = -(-teacher.model.config.num_hidden_layers // 2)
     return shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
 
 

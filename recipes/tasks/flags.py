@@ -6,9 +6,9 @@ from typing import Any, Literal
 from transformers import AutoConfig
 from transformers.hf_argparser import HfArg
 
-from ...trainers.arguments import DistillTrainingArguments
+from ...trainers.arguments import DistillTrainingArguments, check_choices
 from ...trainers.stages import Stage
-from ..recipe import Recipe
+from ..recipe import Recipe, number_or_layers
 
 
 @dataclass
@@ -38,7 +38,7 @@ class StudentArguments:
     """The student: some of the teacher's layers, a checkpoint, or a BiLSTM."""
 
     layers: list[int] | None = HfArg(
-        default=None, help="The teacher's layers to keep, from 0; one number: how many. Default: half."
+        default=None, help="How many of the teacher's layers to keep, or which, from 0. Default: half."
     )
     hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
     num_attention_heads: int | None = HfArg(default=None, help="Heads of the student.")
@@ -64,6 +64,7 @@ class StudentArguments:
     )
 
     def __post_init__(self):
+        check_choices(self)
         sizes = self.layers or self.hidden_size or self.num_attention_heads
         ways = {"--bilstm": self.bilstm, "--student": self.student, "layers or their sizes": sizes}
         if len(given := [name for name, value in ways.items() if value]) > 1:
@@ -98,6 +99,9 @@ class ScheduleArguments:
     )
     distil_attention: bool = HfArg(default=False, help="Compare attention maps as well.")
     patience: int = HfArg(default=5, help="Evaluations on dev without a better one, after which to stop.")
+
+    def __post_init__(self):
+        check_choices(self)
 
 
 def recipe_of(
@@ -178,10 +182,12 @@ def _student(flags: StudentArguments, teacher: str) -> dict[str, Any]:
     if flags.student:
         words = {} if tokenizer else {"embedding_init": flags.embedding_init}
         return {"model": flags.student} | words | shared
-    layers = flags.layers[0] if flags.layers and len(flags.layers) == 1 else flags.layers
-    layers = layers or -(-AutoConfig.from_pretrained(teacher).num_hidden_layers // 2)
+    layers = number_or_layers(flags.layers)
+    if layers is None:
+        layers = -(-AutoConfig.from_pretrained(teacher).num_hidden_layers // 2)
     sizes = {"layers": layers, "hidden_size": flags.hidden_size, "num_attention_heads": flags.num_attention_heads}
-    return {name: size for name, size in sizes.items() if size} | {"embedding_init": flags.embedding_init} | shared
+    sizes = {name: size for name, size in sizes.items() if size is not None}
+    return sizes | {"embedding_init": flags.embedding_init} | shared
 
 
 def _tokenizer(flags: StudentArguments) -> str | dict[str, int] | None:

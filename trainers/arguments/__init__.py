@@ -1,5 +1,6 @@
 """The arguments of each trainer."""
 
+from .choices import check_choices
 from .distill import DistillTrainingArguments
 from .vocab_reduced_mlm import VocabReducedMLMTrainingArguments
 from .whole_step import CKDTrainingArguments, ContrastiveTrainingArguments, MCLTrainingArguments

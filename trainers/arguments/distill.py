@@ -10,6 +10,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
 
 from ...modeling.encoding import POOLERS, AttentionSettings
+from .choices import check_choices
 
 
 @dataclass
@@ -109,10 +110,11 @@ class DistillTrainingArguments(TrainingArguments):
         help="Keep the embeddings' projector in the exported student (a Dense module of a SentenceTransformer), "
         "whose embeddings then have the teacher's width. Default: it is dropped.",
     )
-    disable_dropout: bool = HfArg(
-        default=False,
-        help="Train the student without dropout: where text is plenty, the teacher's outputs regularise enough, "
-        "and attention without dropout is faster.",
+    disable_dropout: bool | None = HfArg(
+        default=None,
+        help="Train the student without dropout. Default: where it is compared with a teacher, whose outputs "
+        "regularise enough, and attention without dropout is faster; but not with --activation_checkpointing, nor "
+        "where single texts meet themselves under another dropout.",
     )
     attention_backend: Literal["auto", "varlen", "runs", "padded"] = HfArg(
         default="auto",
@@ -123,7 +125,7 @@ class DistillTrainingArguments(TrainingArguments):
     )
 
     # Defaults that differ from TrainingArguments
-    train_sampling_strategy: str = HfArg(
+    train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = HfArg(
         default="group_by_length",
         help="'group_by_length' (rows of similar length meet in a step; seeded, resumes exactly), 'random' or "
         "'sequential'.",
@@ -137,6 +139,7 @@ class DistillTrainingArguments(TrainingArguments):
     logging_steps: float = HfArg(default=50, help="Log every so many steps; below 1, a share of all steps.")
 
     def __post_init__(self):
+        check_choices(self)
         if not torch.accelerator.is_available():
             # Without it, ranks of a machine that has no GPU would each train alone and never say so, and bf16 would be
             # refused.

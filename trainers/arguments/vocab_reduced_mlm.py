@@ -5,6 +5,7 @@ from typing import Literal
 
 from transformers.hf_argparser import HfArg
 
+from ...modeling.losses import LearnedCurvature
 from .distill import DistillTrainingArguments
 
 
@@ -83,6 +84,12 @@ class VocabReducedMLMTrainingArguments(DistillTrainingArguments):
         for name in ("contrast_temperature", "curvature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
+        lowest, highest = LearnedCurvature.bounds
+        if self.contrast_space == "hyperbolic" and not lowest <= self.curvature <= highest:
+            raise ValueError(
+                f"curvature={self.curvature}: float32 tells points of the Poincaré ball apart between {lowest} and "
+                f"{highest}. Give one there."
+            )
         if self.teacher_cache:
             raise ValueError(
                 "teacher_cache holds no logits over a vocabulary, and texts whose words are hidden differ in each "

@@ -5,6 +5,7 @@ from typing import Literal
 
 from transformers.hf_argparser import HfArg
 
+from ...modeling.losses import LearnedScale
 from .distill import DistillTrainingArguments
 
 
@@ -23,6 +24,12 @@ class ContrastiveTrainingArguments(DistillTrainingArguments):
         if self.contrastive_temperature <= 0:
             raise ValueError(
                 f"contrastive_temperature={self.contrastive_temperature}: tau divides the cosines and must be above 0."
+            )
+        lowest, highest = (1 / scale for scale in reversed(LearnedScale.bounds))
+        if self.learn_temperature and not lowest <= self.contrastive_temperature <= highest:
+            raise ValueError(
+                f"contrastive_temperature={self.contrastive_temperature}: with learn_temperature, tau is learnt "
+                f"between {lowest:g} and {highest:g} and must start there. Without learn_temperature it may be smaller."
             )
 
 
@@ -46,8 +53,8 @@ class CKDTrainingArguments(ContrastiveTrainingArguments):
     )
     queue_dtype: Literal["auto", "float32", "float16", "bfloat16"] = HfArg(
         default="auto",
-        help="Number format in which the queue is kept, and in which anchors are compared with it. 'auto': "
-        "bfloat16 under --bf16, float16 under --fp16, else float32.",
+        help="Number format in which the queue is kept; comparisons with it are in float32. 'auto': bfloat16 under "
+        "--bf16, float16 under --fp16, else float32.",
     )
     fill_queue: bool = HfArg(
         default=False,

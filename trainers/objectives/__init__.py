@@ -1,7 +1,7 @@
 """What a student is trained towards."""
 
-from .base import Objective
-from .build import Dimensions, build_objectives, check_pairs
+from .base import MULTI_LABEL, SINGLE_LABEL, Objective
+from .build import Dimensions, build_objectives, check_pairs, problem_of
 from .classes import FeatureObjective, LabelObjective
 from .contrastive import (
     Candidates,

@@ -11,6 +11,9 @@ from ...collators import Batch
 from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputRequest
 
+# What a head's outputs are, as `problem_type` in a configuration names it.
+REGRESSION, SINGLE_LABEL, MULTI_LABEL = "regression", "single_label_classification", "multi_label_classification"
+
 
 @dataclass(frozen=True)
 class Objective(ABC):

@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ...modeling import is_row_wise, projected_classifier
 from ..arguments import DistillTrainingArguments
-from .base import Objective
+from .base import REGRESSION, SINGLE_LABEL, Objective
 from .classes import FeatureObjective, LabelObjective, LogitsObjective
 from .embeddings import EmbeddingObjective, SimilarityObjective
 from .layers import (
@@ -23,19 +23,27 @@ from .layers import (
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What objectives must know of an encoder, live or cached. `labels` are the names of its classes by id."""
+    """What objectives must know of an encoder, live or cached.
+
+    `labels` are the names of its classes by id. `problem` is what the outputs of a sequence head are: a number or
+    several, logits of classes of which a row has one, or of which it has any number.
+    """
 
     depth: int  # number of layers
     hidden_size: int
     attention_heads: int
     labels: tuple[str, ...]
     vocab_size: int
+    problem: str = SINGLE_LABEL
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Dimensions:
         """Read them off a model's configuration."""
         labels = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
-        return cls(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, labels, config.vocab_size)
+        # As transformers guesses it where the configuration doesn't say.
+        problem = config.problem_type or (REGRESSION if len(labels) == 1 else SINGLE_LABEL)
+        sizes = config.num_hidden_layers, config.hidden_size, config.num_attention_heads
+        return cls(*sizes, labels, config.vocab_size, problem)
 
 
 def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions) -> list[Objective]:
@@ -51,7 +59,7 @@ def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, t
     by_layers = args.hidden_weight or args.attention_weight
     pairs = layer_pairs(args.layer_map, ours.depth, teacher.depth) if by_layers else []
     if args.logits_weight:
-        _check_classes(ours, teacher)
+        _check_classes(ours, teacher, row_wise)
     if not ours.attention_heads:
         _check_without_attention(args, ours, pairs)
     if args.attention_weight:
@@ -60,19 +68,28 @@ def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, t
     relations = _relation_pairs(args, ours, teacher) if args.relation_weight else []
     hidden = MixedStateObjective if args.layer_map == "mix" else HiddenStateObjective
     sizes = ours.hidden_size, teacher.hidden_size
+    problem = problem_of(student)
     projected = projected_classifier(student)
     features = projected[1].classifier.in_features if projected else ours.hidden_size
     made = [
         EmbeddingObjective(args.embedding_weight, *args.poolers, args.embedding_loss, *sizes),
         SimilarityObjective(args.similarity_weight, *args.poolers),
-        LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise),
+        LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise, problem),
         hidden(args.hidden_weight, pairs, *sizes, args.hidden_loss, args.hidden_tokens),
         FeatureObjective(args.features_weight, args.hidden_loss, row_wise, features, teacher.hidden_size),
         AttentionObjective(args.attention_weight, _layers(with_maps), args.attention_loss),
         RelationObjective(args.relation_weight, _layers(relations), args.relation_heads),
-        LabelObjective(args.label_weight, row_wise),
+        LabelObjective(args.label_weight, row_wise, problem, args.label_smoothing_factor),
     ]
     return [objective for objective in made if objective.weight]
+
+
+def problem_of(model: PreTrainedModel) -> str:
+    """What the outputs of a model's head are; transformers heeds `problem_type` in sequence heads alone."""
+    found = Dimensions.of(model.config)
+    if is_row_wise(model):
+        return found.problem
+    return REGRESSION if len(found.labels) == 1 and model.get_output_embeddings() is None else SINGLE_LABEL
 
 
 def check_pairs(args: DistillTrainingArguments, objective: str) -> None:
@@ -98,11 +115,16 @@ def _check_without_attention(args: DistillTrainingArguments, student: Dimensions
         )
 
 
-def _check_classes(student: Dimensions, teacher: Dimensions) -> None:
+def _check_classes(student: Dimensions, teacher: Dimensions, row_wise: bool) -> None:
     if student.labels != teacher.labels:
         raise ValueError(
             f"The logits mean other classes: the student's labels are {_shortened(student.labels)}, the teacher's "
             f"{_shortened(teacher.labels)}. Build the student with the teacher's id2label and label2id, in its order."
+        )
+    if row_wise and student.problem != teacher.problem:
+        raise ValueError(
+            f"The logits mean other things: the student's problem_type is {student.problem!r}, the teacher's "
+            f"{teacher.problem!r}. Build the student with the teacher's (config.problem_type)."
         )
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from ...collators import Batch, Labelled, labelled
 from ...modeling import losses
 from ...modeling.encoding import OutputRequest
-from .base import Objective, aligned_tokens, distance, pair_count, projectors
+from .base import MULTI_LABEL, REGRESSION, Objective, aligned_tokens, distance, pair_count, projectors
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,12 @@ class LogitsObjective(Objective):
     """Distance to the teacher's logits: at every row of a sequence head, at every labelled or aligned token of others.
 
     From a row without labels (of a transfer set) a token head learns at every token.
+
+    Attributes:
+        loss, temperature: as in the arguments. A head that predicts numbers is compared by their squared error: one
+            number has no distribution, and a softmax of it is 1 whatever it is.
+        row_wise: whether the head gives one output per row rather than per token.
+        problem: what the head's outputs are (see `Dimensions`).
     """
 
     name = "logits"
@@ -24,6 +30,7 @@ class LogitsObjective(Objective):
     loss: str
     temperature: float
     row_wise: bool
+    problem: str
 
     def count(self, batch):
         if self.row_wise:
@@ -36,9 +43,13 @@ class LogitsObjective(Objective):
         if not self.row_wise:
             sides, compared = aligned_tokens(*sides, batch), _compared(batch)
             sides = sides if compared is None else [logits[compared] for logits in sides]
+        if self.loss == "mse" or self.problem == REGRESSION:
+            return losses.mean_squared_error(*sides)
+        several = self.problem == MULTI_LABEL
         if self.loss == "kl":
-            return losses.soft_cross_entropy(*sides, self.temperature)
-        return losses.mean_squared_error(*sides) if self.loss == "mse" else losses.hard_cross_entropy(*sides)
+            return (losses.binary_divergence if several else losses.soft_cross_entropy)(*sides, self.temperature)
+        ours, theirs = sides
+        return losses.binary_cross_entropy(ours, theirs > 0) if several else losses.hard_cross_entropy(ours, theirs)
 
 
 def _compared(batch: Batch) -> Tensor | None:
@@ -48,20 +59,31 @@ def _compared(batch: Batch) -> Tensor | None:
 
 @dataclass(frozen=True)
 class LabelObjective(Objective):
-    """The task's own loss on labelled rows or tokens."""
+    """The task's own loss on labelled rows or tokens.
+
+    Attributes:
+        row_wise: whether the head gives one output per row rather than per token.
+        problem: what the head's outputs are (see `Dimensions`).
+        smoothing: the share of a label that all classes get alike, 0 to 1; of heads that give each row one class.
+    """
 
     name = "labels"
     description = "task labels"
     reads = OutputRequest(logits=True)
     reads_teacher = False
     row_wise: bool
+    problem: str
+    smoothing: float = 0.0
 
     def count(self, batch):
         return len(self._labels(batch).places)
 
     def __call__(self, student, teacher, batch):
         found = self._labels(batch)
-        return losses.task_loss(student.logits[found.places], found.labels)
+        logits = student.logits[found.places]
+        if self.problem == MULTI_LABEL:
+            return losses.binary_cross_entropy(logits, found.labels)
+        return losses.task_loss(logits, found.labels, self.smoothing)
 
     def _labels(self, batch: Batch) -> Labelled:
         if "labels" not in batch:

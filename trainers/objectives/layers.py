@@ -185,10 +185,10 @@ def layer_pairs(layer_map: str, student_depth: int, teacher_depth: int) -> Layer
 
     Args:
         layer_map: `"top"`, the student's states with as many of the teacher's topmost (XtremeDistil); `"uniform"`,
-            evenly spread from the embedding output to the top; `"last"`, the top ones only; `"average"`, every
-            student layer with the mean of its share of the teacher's layers; `"mix"`, all states with all; or explicit
-            pairs `"student:teacher,..."`, counted as transformers counts hidden states (0 is the embedding layer's
-            output), e.g. `"1:2,2:4,3:6"`.
+            evenly spread from the embedding output to the top, a half counting as the layer above; `"last"`, the top
+            ones only; `"average"`, every student layer with the mean of its share of the teacher's layers; `"mix"`, all
+            states with all; or explicit pairs `"student:teacher,..."`, counted as transformers counts hidden states (0
+            is the embedding layer's output), e.g. `"1:2,2:4,3:6"`.
         student_depth: number of the student's layers.
         teacher_depth: number of the teacher's layers.
 
@@ -210,7 +210,9 @@ def layer_pairs(layer_map: str, student_depth: int, teacher_depth: int) -> Layer
     if layer_map == "mix":
         return [(s, tuple(range(teacher_depth + 1))) for s in range(student_depth + 1)]
     if layer_map == "uniform":
-        return [(s, (round(s * teacher_depth / student_depth),)) for s in range(student_depth + 1)]
+        # Halves go up, always: `round` takes them to even numbers, and spreads 12 layers unevenly over 6.
+        states = range(student_depth + 1)
+        return [(s, ((2 * s * teacher_depth + student_depth) // (2 * student_depth),)) for s in states]
     if student_depth > teacher_depth:
         raise ValueError(
             f"layer_map={layer_map!r} needs a student no deeper than its teacher, but it has {student_depth} layers "

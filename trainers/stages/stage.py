@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ..arguments import check_choices
 from ..distill_trainer import DistillTrainer
 from .groups import unfreezing_order
 
@@ -47,14 +48,11 @@ class Stage:
     unfolded_from: str = field(default="", kw_only=True)
 
     def __post_init__(self):
+        check_choices(self, f"The stage {self.name!r}: ")
         if self.gradual_unfreezing and (self.trainable or self.lora):
             raise ValueError(
                 f"The stage {self.name!r} has gradual_unfreezing, which says what learns when: leave out trainable and "
                 "lora."
-            )
-        if self.teacher not in ("teacher", "assistant"):
-            raise ValueError(
-                f"The stage {self.name!r} has teacher={self.teacher!r}: 'teacher' or 'assistant', whom the run names."
             )
         if self.chunk_rows is not None and self.chunk_rows < 1:
             raise ValueError(f"The stage {self.name!r} has chunk_rows={self.chunk_rows}: at least 1, or None for all.")

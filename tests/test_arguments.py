@@ -1,0 +1,87 @@
+"""Arguments that are no choice, wherever they come from."""
+
+from dataclasses import dataclass
+from typing import Literal, get_type_hints
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retort import (
+    CKDTrainingArguments,
+    ContrastiveTrainingArguments,
+    DistillTrainingArguments,
+    MCLTrainingArguments,
+    Stage,
+    VocabReducedMLMTrainingArguments,
+)
+from retort.recipes.tasks import ScheduleArguments, StudentArguments
+from retort.trainers.arguments import check_choices
+
+ALL = (
+    DistillTrainingArguments,
+    ContrastiveTrainingArguments,
+    CKDTrainingArguments,
+    MCLTrainingArguments,
+    VocabReducedMLMTrainingArguments,
+)
+OPEN = "trackio_static_space_id"  # a choice or any name
+CHOSEN = [
+    (kind, name)
+    for kind in ALL
+    for name, annotation in get_type_hints(kind).items()
+    if "Literal" in str(annotation) and name != OPEN
+]
+
+
+def test_every_class_has_choices():
+    assert {kind for kind, _ in CHOSEN} == set(ALL)
+    assert (MCLTrainingArguments, "embedding_loss") in CHOSEN
+    assert (DistillTrainingArguments, "teacher_pooler") in CHOSEN  # None or a choice
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(("kind", "name"), CHOSEN)
+def test_what_is_no_choice_is_refused_in_python(kind, name, tmp_path):
+    with pytest.raises(ValueError, match=rf"^{name}='mae' is none of the choices '"):
+        tiny.arguments(tmp_path, kind, **{name: "mae"})
+
+
+@pytest.mark.promise(9)
+def test_the_nearest_choice_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"'kldiv' is none of the choices 'kl', 'mse', 'hard'\. Did you mean 'kl'\?"):
+        tiny.arguments(tmp_path, logits_loss="kldiv")
+    with pytest.raises(ValueError, match=r"'cls', .*'mean_first'\.$"):
+        tiny.arguments(tmp_path, pooler="xyzzy")
+
+
+@pytest.mark.promise(9)
+def test_a_recipes_flags_and_stages_are_checked_too():
+    with pytest.raises(ValueError, match=r"embedding_init='pac' is none of .*Did you mean 'pca'"):
+        StudentArguments(embedding_init="pac")
+    with pytest.raises(ValueError, match="gradual_unfreezing='all' is none of the choices 'encoder', 'layers', 'none'"):
+        ScheduleArguments(gradual_unfreezing="all")
+    with pytest.raises(ValueError, match=r"The stage 'one': gradual_unfreezing='all' is none of .*'layers', None\."):
+        Stage("one", {}, gradual_unfreezing="all")
+
+
+@dataclass
+class Choices:
+    maybe: Literal["a", "b"] | None = None
+    either: Literal[1, 2] | Literal["x"] = "x"
+    free: str | Literal["auto"] | None = None
+
+
+@given(
+    st.none() | st.sampled_from("abcx"),
+    st.sampled_from([1, 2, 3, "x", "a", None]),
+    st.none() | st.text(),
+)
+def test_choices_are_those_of_the_annotation(maybe, either, free):
+    allowed = maybe in ("a", "b", None) and either in (1, 2, "x")
+    if allowed:
+        check_choices(Choices(maybe, either, free))
+    else:
+        with pytest.raises(ValueError, match="is none of the choices"):
+            check_choices(Choices(maybe, either, free))
