@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +22,7 @@ from ..modeling.encoding import (
 )
 from ..modeling.losses import IGNORED_LABEL
 from .batch import Batch
-
-Row = dict[str, Any]
+from .padding import Row, without_padding
 
 _TEACHER = "teacher_"
 _TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids", "teacher_positions")
@@ -69,6 +67,9 @@ class DistillationCollator:
     ones in the given order): neighbours of equal length are attended to together. Everything in the batch follows that
     order, and `batch["order"]` tells it.
 
+    Rows that were padded before are read without their padding, as `attention_mask` and `teacher_attention_mask` say. A
+    column `label` is taken for `labels`.
+
     Args:
         student: how the student wants its tokens.
         teacher: how the teacher wants them; None if it reads the student's inputs. Without a column
@@ -93,6 +94,7 @@ class DistillationCollator:
     teacher: InputFormat | None = None
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
+        rows = without_padding([_with_labels(row) for row in rows])
         columns = _common_columns(rows)
         prefix = _TEACHER if "teacher_input_ids" in columns else ""
         lengths, teacher_lengths = _lengths(rows, "input_ids"), _lengths(rows, f"{prefix}input_ids")
@@ -157,6 +159,13 @@ def most_tokens(model: PreTrainedModel) -> float:
     return math.inf if positions is None else positions - position_offset(model)
 
 
+def _with_labels(row: Row) -> Row:
+    """A row whose label is called `label` with the name that transformers' collators give it."""
+    if "label" not in row or "labels" in row:
+        return row
+    return {("labels" if name == "label" else name): value for name, value in row.items()}
+
+
 def _common_columns(rows: Sequence[Row]) -> set[str]:
     if not rows:
         raise ValueError("A batch needs at least one row, but the list of rows is empty.")
@@ -168,7 +177,9 @@ def _common_columns(rows: Sequence[Row]) -> set[str]:
                 f"{sorted(row)}."
             )
     if "input_ids" not in columns:
-        raise ValueError(f"The rows have no column input_ids, only {sorted(columns)}. Run retort.data.tokenize.")
+        raise ValueError(
+            f"The rows have no column input_ids, only {sorted(columns)}. Call retort.tokenize(rows, tokenizer) first."
+        )
     return columns
 
 

@@ -273,7 +273,16 @@ class DistillTrainer(StudentTrainer):
             }
             forward = inspect.signature(self.student.forward).parameters
             # A teacher may read token types where its student (DistilBERT) doesn't.
-            others = ("token_type_ids", "labels", "label", "length", "student_positions", "members")
+            others = (
+                "attention_mask",
+                "teacher_attention_mask",
+                "token_type_ids",
+                "labels",
+                "label",
+                "length",
+                "student_positions",
+                "members",
+            )
             self._signature_columns = [*forward, *others, *SPAN_COLUMNS, *sorted(cached)]
 
     def card_facts(self) -> CardFacts:
