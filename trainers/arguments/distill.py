@@ -10,6 +10,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
 
 from ...modeling.encoding import POOLERS
+from .conventions import refuse_unsupported
 
 
 @dataclass
@@ -139,6 +140,7 @@ class DistillTrainingArguments(TrainingArguments):
             # Without it, ranks of a machine that has no GPU would each train alone and never say so, and bf16 would be
             # refused.
             self.use_cpu = True
+        refuse_unsupported(self)
         super().__post_init__()
         if self.deepspeed:
             # Otherwise every model that is loaded from here on would come as empty shards under ZeRO-3, and no student
