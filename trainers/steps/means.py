@@ -20,9 +20,10 @@ class RunningMeans:
         self._totals[name] = self._totals[name] + entry if name in self._totals else entry
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means over all ranks, each of which must come here; and begin anew. There is none of no values."""
+        """The means over all ranks, each of which must come here; and begin anew."""
         if not self._totals:
             return {}
         sums = accelerator.reduce(torch.stack(list(self._totals.values())), reduction="sum")
+        means = (sums[:, 0] / sums[:, 1].clamp_min(1)).tolist()
         names, self._totals = list(self._totals), {}
-        return {name: total / count for name, (total, count) in zip(names, sums.tolist(), strict=True) if count}
+        return dict(zip(names, means, strict=True))
