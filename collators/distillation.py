@@ -17,10 +17,9 @@ from ..modeling.encoding import AttentionSettings, Packing, TokenAlignment, Toke
 from ..modeling.losses import IGNORED_LABEL
 from .batch import Batch
 from .labelled import Labelled
+from .padding import Row, without_padding
 
 logger = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 # On a GPU, padded batches are as wide as a multiple of this: cuDNN plans its attention anew for each shape.
 _WIDTH_MULTIPLE = 32
@@ -81,6 +80,9 @@ class DistillationCollator:
     ones in the given order): neighbours of equal length are attended to together. Everything in the batch follows that
     order, and `batch["order"]` tells it.
 
+    Rows that were padded before are read without their padding, as `attention_mask` and `teacher_attention_mask` say. A
+    column `label` is taken for `labels`.
+
     Args:
         student: how the student wants its tokens.
         teacher: how the teacher wants them; None if it reads the student's inputs. Without a column
@@ -107,6 +109,7 @@ class DistillationCollator:
     teacher: InputFormat | None = None
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
+        rows = without_padding([_with_labels(row) for row in rows])
         columns = _common_columns(rows)
         prefix = _TEACHER if "teacher_input_ids" in columns else ""
         lengths, teacher_lengths = _lengths(rows, "input_ids"), _lengths(rows, f"{prefix}input_ids")
@@ -182,6 +185,13 @@ def most_tokens(model: PreTrainedModel) -> float:
     return math.inf if positions is None else positions - position_offset(model)
 
 
+def _with_labels(row: Row) -> Row:
+    """A row whose label is called `label` with the name that transformers' collators give it."""
+    if "label" not in row or "labels" in row:
+        return row
+    return {("labels" if name == "label" else name): value for name, value in row.items()}
+
+
 def _common_columns(rows: Sequence[Row]) -> set[str]:
     if not rows:
         raise ValueError("A batch needs at least one row, but the list of rows is empty.")
@@ -193,7 +203,9 @@ def _common_columns(rows: Sequence[Row]) -> set[str]:
                 f"{sorted(row)}."
             )
     if "input_ids" not in columns:
-        raise ValueError(f"The rows have no column input_ids, only {sorted(columns)}. Run retort.data.tokenize.")
+        raise ValueError(
+            f"The rows have no column input_ids, only {sorted(columns)}. Call retort.tokenize(rows, tokenizer) first."
+        )
     return columns
 
 

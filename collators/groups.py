@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from .batch import Batch
-from .distillation import DistillationCollator, Row
+from .distillation import DistillationCollator
+from .padding import Row, without_padding
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class GroupCollator:
                 f"The rows hold {', '.join(sorted(rows[0]))}, but no teacher_input_ids: tokens of the first text of "
                 "each pair for the teacher. Run tokenize_groups with teacher_tokenizer=..., be it the student's."
             )
+        rows = without_padding(rows)
         groups = [list(row["members"]) if "members" in row else [row["input_ids"]] for row in rows]
         groups = [members * 2 if len(members) == 1 else members for members in groups]
         if len({len(members) for members in groups}) > 1:

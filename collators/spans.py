@@ -12,7 +12,8 @@ from torch import Tensor
 from ..data.tokenization import NONE
 from ..modeling.encoding import TensorGroup, TokenAlignment
 from .batch import Batch
-from .distillation import DistillationCollator, Row
+from .distillation import DistillationCollator
+from .padding import Row, without_padding
 
 SPAN_COLUMNS = ("spans", "teacher_spans", "span_words", "span_characters", "text_id")
 
@@ -75,6 +76,7 @@ class SpanCollator:
                 f"The rows have no column {missing[0]}, only {', '.join(sorted(rows[0]))}. Run "
                 "retort.data.tokenize_spans."
             )
+        rows = without_padding(rows)
         tokens = [{name: value for name, value in row.items() if name not in SPAN_COLUMNS} for row in rows]
         batch = self.collator(tokens)
         if "order" in batch:

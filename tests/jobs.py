@@ -45,6 +45,16 @@ class KillAt(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class LogsByItself(TrainerCallback):
+    """Logs on the main process alone, at every step and evaluation, what looks like a loss."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.trainer.log({"aux_loss": 1.0})
+
+    on_step_begin = on_evaluate = on_step_end
+
+
 # Trainer, its arguments, and what it learns from.
 TRAINERS = {
     "distil": (
@@ -183,6 +193,20 @@ def distil(
         torch.save(state, folder / f"{name}.pt")
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         (folder / f"{name}.json").write_text(json.dumps(losses))
+    trainer.end()
+
+
+def log_on_one_rank(folder: str) -> None:
+    """Train and evaluate with a callback that logs on the main process alone."""
+    data = tagged(tiny.tokenizer())
+    args = tiny.arguments(
+        folder, max_steps=2, eval_strategy="steps", eval_steps=1, save_strategy="no", label_weight=1.0
+    )
+    student, callback = tiny.model("bert", "token"), LogsByItself()
+    named = {"train_dataset": data, "eval_dataset": data.select(range(10)), "processing_class": tiny.tokenizer()}
+    trainer = callback.trainer = DistillTrainer(student, args=args, callbacks=[callback], **named)
+    trainer.train()
+    assert [entry["loss_labels"] for entry in trainer.state.log_history if "loss" in entry]
     trainer.end()
 
 

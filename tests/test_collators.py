@@ -207,3 +207,96 @@ def test_a_view_is_read_off_a_model_and_its_tokenizer(tokenizer):
     padless.pad_token = None
     with pytest.raises(ValueError, match="no padding token"):
         InputFormat.of(model, padless)
+
+
+# --- Rows that were padded before -------------------------------------------------------------------------------------
+
+
+def padded(row, width, teacher_width=0, left=False):
+    """A row as `tokenizer(..., padding="max_length")` would have left it, aligned columns and labels included."""
+    made = dict(row)
+    for side, size in (("", width), ("teacher_", teacher_width)):
+        if f"{side}input_ids" not in row:
+            continue
+        fill = size - len(row[f"{side}input_ids"])
+
+        def put(values, value, fill=fill):
+            return [value] * fill + values if left else values + [value] * fill
+
+        made[f"{side}attention_mask"] = put([1] * len(row[f"{side}input_ids"]), 0)
+        made[f"{side}input_ids"] = put(row[f"{side}input_ids"], 9)
+        shift = fill if left else 0
+        name = "teacher_positions" if side else "student_positions"
+        if name in row:
+            made[name] = [place + shift for place in row[name]]
+        if not side and isinstance(row.get("labels"), list):
+            made["labels"] = put(row["labels"], -100)
+        if not side and "token_type_ids" in row:
+            made["token_type_ids"] = put(row["token_type_ids"], 0)
+    return made
+
+
+def assert_equal_batches(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, other[name]), name
+        elif isinstance(value, dict):
+            assert_equal_batches(value, other[name])
+        elif name != "packing":
+            for key, part in vars(value).items():
+                same = torch.equal(part, vars(other[name])[key]) if isinstance(part, torch.Tensor) else True
+                assert same, (name, key)
+
+
+@pytest.mark.promise(4)
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4),
+    left=st.booleans(),
+    packed=st.booleans(),
+    own_tokens=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_rows_that_the_user_padded_make_the_batch_of_the_rows_without_padding(lengths, left, packed, own_tokens):
+    rows = []
+    for ours, theirs in lengths:
+        theirs = theirs if own_tokens else ours
+        pairs = min(ours, theirs)
+        made = row(ours, 20, token_type_ids=[i % 2 for i in range(ours)], labels=list(range(ours)))
+        made |= {"student_positions": list(range(pairs)), "teacher_positions": list(range(theirs - pairs, theirs))}
+        rows.append(made | ({"teacher_input_ids": list(range(50, 50 + theirs))} if own_tokens else {}))
+    collate = DistillationCollator(PACKED if packed else PADDED, PADDED)
+    long = [padded(each, 8, 9, left) for each in rows]
+    if not own_tokens and left:  # the teacher reads the student's tokens, so its places move with them
+        for each, short in zip(long, rows, strict=True):
+            each["teacher_positions"] = [p + 8 - len(short["input_ids"]) for p in short["teacher_positions"]]
+    assert_equal_batches(collate(long), collate(rows))
+
+
+def test_a_label_of_a_padded_row_stays():
+    batch = DistillationCollator(PADDED)([padded(row(2, labels=1), 5), padded(row(3, labels=0), 5)])
+    assert batch["labels"].tolist() == [1, 0]
+    assert batch["layout"].lengths.tolist() == [2, 3]
+
+
+def test_a_column_label_is_taken_for_labels():
+    collate = DistillationCollator(PADDED)
+    assert_equal_batches(collate([row(2, label=1), row(3, label=0)]), collate([row(2, labels=1), row(3, labels=0)]))
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"input_ids": [1, 2, 3], "attention_mask": [1, 0, 1]}, "hides tokens between others"),
+        ({"input_ids": [1, 2, 3], "attention_mask": [1, 1]}, "3 tokens .* but its attention mask has 2 values"),
+        ({"input_ids": [1, 2], "attention_mask": [0, 0]}, "has no tokens"),
+        (
+            {"input_ids": [1, 2], "attention_mask": [1, 0], "student_positions": [1], "teacher_positions": [0]},
+            "student_positions of row 0 .* leaves out",
+        ),
+    ],
+)
+def test_a_mask_that_is_no_padding_is_refused(made, message):
+    with pytest.raises(ValueError, match=message):
+        DistillationCollator(PADDED)([made])

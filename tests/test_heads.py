@@ -142,7 +142,7 @@ def test_labels_are_smoothed_as_transformers_smooths_them(task, tokenizer, tmp_p
             [0] * 8,
             {},
             {"label_weight": 1.0, "extra": {"compute_loss_func": print}},
-            "compute_loss_func takes",
+            "compute_loss_func is not taken",
         ),
     ],
 )

@@ -1,11 +1,13 @@
 """Contrastive distillation with a queue: DistilCSE's CKD (Gao et al. 2021, arXiv:2112.05638)."""
 
 import logging
+from collections.abc import Sized
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import send_to_device
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -46,12 +48,17 @@ class CKDTrainer(WholeStepTrainer):
 
     def __init__(self, model, teacher=None, args: CKDTrainingArguments | None = None, *arguments, **named):
         super().__init__(model, teacher, args, *arguments, **named)
-        if args.world_size > 1 and not args.accelerator_config.even_batches:
+        if self.args.world_size > 1 and not self.args.accelerator_config.even_batches:
             raise ValueError(
                 "accelerator_config has even_batches=False, but the ranks exchange the keys of each step and need the "
                 "same number of rows. Leave it out."
             )
         self.queue = self._new_queue()
+        if self.contrast and self.queue is None and self.train_dataset is not None and self.rows_per_step == 1:
+            raise ValueError(
+                "A step of a single sentence has no negatives. Raise per_device_train_batch_size, or leave out "
+                "queue_size=0."
+            )
         self._warned_of_collapse = False
 
     def build_contrast(self, args, student, teacher) -> TeacherContrastObjective:
@@ -69,11 +76,6 @@ class CKDTrainer(WholeStepTrainer):
         """The keys of the whole step and those of past steps; in evaluation, a batch's own."""
         if step is None:
             return Candidates(*own, own)
-        if len(step[0]) < 2 and self.queue is None:
-            raise ValueError(
-                "A step of a single sentence has no negatives. Raise per_device_train_batch_size, or leave out "
-                "queue_size=0."
-            )
         past = (self.queue.keys, self.queue.ids) if self.queue is not None and len(self.queue) else None
         return Candidates(*own, step, past)
 
@@ -113,14 +115,21 @@ class CKDTrainer(WholeStepTrainer):
     # --- The queue ----------------------------------------------------------------------------------------------------
 
     def _new_queue(self) -> KeyQueue | None:
-        size, rows = self.args.queue_size, len(self.train_dataset) if self.train_dataset is not None else 0
-        if size is not None and rows and size > rows:
+        size, rows = self.args.queue_size, None
+        if isinstance(self.train_dataset, Sized):
+            rows = len(self.train_dataset)
+        if self.args.fill_queue and self.train_dataset is not None and not isinstance(self.train_dataset, Dataset):
+            raise ValueError(
+                f"fill_queue draws from all training rows, but train_dataset is a {type(self.train_dataset).__name__}. "
+                "Leave it out (the queue then fills in the first steps), or load the data without streaming."
+            )
+        if size is not None and rows is not None and size > rows:
             raise ValueError(
                 f"queue_size={size:,}, but there are {rows:,} training rows. A longer queue would hold nothing but "
                 "copies, which are no negatives of their own sentence. Leave it out, or pass more text."
             )
-        size = min(DEFAULT_QUEUE, rows) if size is None else size
-        if self.contrast is None or not rows or not size:
+        size = min(DEFAULT_QUEUE, DEFAULT_QUEUE if rows is None else rows) if size is None else size
+        if self.contrast is None or self.train_dataset is None or not size:
             return None
         named = self.args.queue_dtype
         dtype = self.args.compute_dtype if named == "auto" else getattr(torch, named)

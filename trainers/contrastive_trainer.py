@@ -24,10 +24,14 @@ class ContrastiveTrainer(WholeStepTrainer):
     """
 
     arguments_class = ContrastiveTrainingArguments
+    needed_columns = ("members",)
 
     def __init__(self, model, teacher=None, args: ContrastiveTrainingArguments | None = None, *arguments, **named):
         super().__init__(model, teacher, args, *arguments, **named)
-        if args.disable_dropout and _are_single(self.train_dataset):
+        first = {} if self.train_dataset is None else next(iter(self.train_dataset))
+        if self.contrast and len(first.get("members", ())) == 2 and self.rows_per_step == 1:
+            raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
+        if self.args.disable_dropout and _are_single(self.train_dataset):
             raise ValueError(
                 "A single text is its own positive by dropout alone, which disable_dropout turns off. Leave it out, or "
                 "pass pairs."
@@ -50,12 +54,6 @@ class ContrastiveTrainer(WholeStepTrainer):
     def references(self, batch) -> Tensor:
         """The ids of the texts of each group, `[groups, members]`."""
         return text_ids(batch)[batch["groups"]]
-
-    def compared_with(self, own, step=None) -> Tensor:
-        """The ids as they are, unless the whole step is a single pair."""
-        if step is not None and step.shape == (1, 2):
-            raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
-        return own
 
     def measure_outputs(self, outputs, batch) -> None:
         """Log how near anchors are to their positives, and how they spread."""

@@ -1,7 +1,7 @@
 """A `transformers.Trainer` whose loss compares a student with its teachers."""
 
 import inspect
-import math
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -11,18 +11,19 @@ from typing import Any
 
 import datasets
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, collator_for, most_tokens
 from ..data.tokenization import same_tokenizer
-from ..modeling import DistillationModel, is_row_wise
+from ..modeling import DistillationModel
 from ..modeling.encoding import EncoderOutput, OutputRequest
 from .arguments import DistillTrainingArguments
-from .checks import check_objectives, check_run
+from .checks import RowChecks, check_heads, check_objectives, check_run, check_streams, named_sets
 from .objectives import Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
-from .steps import KeepWithinBounds, RunningMeans, on_device
+from .steps import EvaluatingTrainer, KeepWithinBounds, on_device
 from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
@@ -36,8 +37,10 @@ from .teachers import (
     with_teacher_outputs,
 )
 
+logger = logging.getLogger(__name__)
 
-class DistillTrainer(StudentTrainer):
+
+class DistillTrainer(EvaluatingTrainer, StudentTrainer):
     """Distils one or several teachers into a student with any kind of head.
 
     Args:
@@ -45,10 +48,11 @@ class DistillTrainer(StudentTrainer):
         teacher: a model, a folder or hub id, a PEFT adapter, or a list of these, whose outputs are averaged with
             `args.teacher_weights`. May be left out where `args.teacher_cache` holds all that the objectives need, and
             where only labels are learnt from (a teacher's own fine-tuning, say).
-        args: the objectives, and all that `TrainingArguments` knows.
+        args: the objectives, and all that `TrainingArguments` knows, but for what `arguments/conventions.py` refuses.
+            Default: the trainer's own arguments with their defaults, which `DistillTrainer`'s objectives are not among.
         data_collator: makes the batches. Default: `DistillationCollator`, packed where the architecture allows.
-        train_dataset: tokenised rows (see `retort.data.tokenize`).
-        eval_dataset: likewise, or a dict of several.
+        train_dataset: tokenised rows (see `retort.data.tokenize`); an `IterableDataset` with `max_steps`.
+        eval_dataset: likewise, or a dict of several. All datasets go through the same checks.
         processing_class: the student's tokenizer; it is saved beside the student.
         teacher_processing_class: the teacher's tokenizer, where it differs.
         trainer_arguments: any further argument of `transformers.Trainer`.
@@ -76,7 +80,11 @@ class DistillTrainer(StudentTrainer):
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
         **trainer_arguments: Any,
     ):
+        args = self.arguments_class() if args is None else args
         check_run(model, args, trainer_arguments)
+        sets = named_sets(train_dataset, eval_dataset)
+        for rows in sets.values():
+            check_streams(rows, args)
         sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         teachers = [load_teacher(source, model, args) for source in sources]
         self.teacher_sources = sources
@@ -87,15 +95,17 @@ class DistillTrainer(StudentTrainer):
             dimensions = CachedTeacher(Path(args.teacher_cache) / "train").dimensions
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
-        check_objectives(
+        check_objectives(self.objectives, args, model, teachers, has_teacher=dimensions is not None)
+        check_heads(self.objectives, trainer_arguments)
+        self._row_checks = RowChecks(
             self.objectives,
-            args,
             model,
-            teachers,
-            train_dataset,
-            has_teacher=dimensions is not None,
+            sizes=frozenset(teacher.config.vocab_size for teacher in teachers),
             same_tokens=same_tokens,
+            needed=self.needed_columns if data_collator is None else None,
         )
+        for name, rows in (sets or {"training": None}).items():
+            self.check_rows(rows, name)
         if data_collator is None:
             data_collator = self.build_collator(
                 args, model, teachers, processing_class, None if same_tokens else teacher_processing_class
@@ -123,10 +133,19 @@ class DistillTrainer(StudentTrainer):
         self.teacher = place_teacher(teachers, read, args, self.accelerator) if teachers and read else None
         if args.teacher_cache and read:
             self._use_teacher_cache(Path(args.teacher_cache), read)
-        # What is logged, by whether the student is in training.
-        self._means = {True: RunningMeans(), False: RunningMeans()}
 
     # --- What a subclass may change -----------------------------------------------------------------------------------
+
+    # Columns that the trainer's own collator reads of every row.
+    needed_columns: tuple[str, ...] = ("input_ids",)
+
+    def check_rows(self, rows: Any, name: str) -> None:
+        """Refuse a dataset whose rows would be trained on, or evaluated, by wrong numbers (see `RowChecks`)."""
+        self._row_checks(rows, name)
+        # Before the teacher is there, its outputs are not beside the rows yet.
+        teacher, columns = getattr(self, "teacher", None), getattr(rows, "column_names", None) or ()
+        if isinstance(teacher, CachedTeacher) and columns and not teacher.serves(columns):
+            raise ValueError(f"The {name} rows: {teacher.WITHOUT_OUTPUTS}")
 
     def build_objectives(
         self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
@@ -201,50 +220,12 @@ class DistillTrainer(StudentTrainer):
         self.measure_outputs(ours, inputs)
         return (loss, ours) if return_outputs else loss
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Loss, logits and labels of one evaluation batch, in the order of its rows; tokens padded with -100."""
-        batch = self._prepare_inputs(self.read_batch(inputs, training=False))
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss, outputs = self.compute_loss(model, batch, return_outputs=True)
-        labels = batch.get("labels")
-        if prediction_loss_only or outputs.logits is None:
-            return loss, None, labels
-        logits = outputs.logits.float()
-        if len(logits) == batch["layout"].tokens and not is_row_wise(self.student):
-            logits = batch["layout"].pad(logits, -100)
-        given = batch["order"].argsort() if "order" in batch else slice(None)  # packed batches are sorted
-        return loss, logits[given], labels if labels is None else labels[given]
-
     def teacher_outputs(self, batch: Batch) -> EncoderOutput:
         """What the objectives compare a batch with."""
         return self.teacher.outputs(batch) if self.teacher else EncoderOutput()
 
-    # --- The log ------------------------------------------------------------------------------------------------------
-
     def measure_outputs(self, outputs: EncoderOutput, batch: Batch) -> None:
         """Put what is worth knowing of the student's outputs for a batch into what is logged."""
-
-    def measure(self, name: str, total: Tensor, count: int | Tensor) -> None:
-        """Put `count` values, whose sum is `total`, into the mean that is logged under a name."""
-        self._means[self.model.training].add(name, total, count)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, and beside the loss the means since the last log, of each objective before its weight.
-
-        Raises:
-            FloatingPointError: one that is not finite. Nothing good can come of further steps.
-        """
-        prefix = next((key[: -len("loss")] for key in logs if key == "loss" or key.endswith("_loss")), None)
-        if prefix is not None:
-            found = self._means[self.model.training].take(self.accelerator)  # every rank logs at the same step
-            bad = [name for name, mean in found.items() if not math.isfinite(mean)]
-            if bad:
-                raise FloatingPointError(
-                    f"{bad[0]} is {found[bad[0]]} at step {self.state.global_step}. Lower the learning rate, use "
-                    "--bf16 rather than --fp16, or look for rows that make the teacher's outputs infinite."
-                )
-            logs |= {f"{prefix}{name}": mean for name, mean in found.items()}
-        super().log(logs, start_time)
 
     # --- The teacher --------------------------------------------------------------------------------------------------
 
@@ -271,7 +252,8 @@ class DistillTrainer(StudentTrainer):
             self.eval_dataset = {key: joined(dataset, f"eval-{key}") for key, dataset in self.eval_dataset.items()}
         elif self.eval_dataset is not None:
             self.eval_dataset = joined(self.eval_dataset, "eval")
-        self.teacher = CachedTeacher(next(path.parent for path in sorted(folder.glob("*/cache.json"))))
+        live = None if self.args.shard_teacher else self.teacher
+        self.teacher = CachedTeacher(next(path.parent for path in sorted(folder.glob("*/cache.json"))), live)
 
     # --- Columns and exports ------------------------------------------------------------------------------------------
 
@@ -285,12 +267,27 @@ class DistillTrainer(StudentTrainer):
             }
             forward = inspect.signature(self.student.forward).parameters
             # A teacher may read token types where its student (DistilBERT) doesn't.
-            others = ("token_type_ids", "labels", "label", "length", "student_positions", "members")
+            others = (
+                "attention_mask",
+                "teacher_attention_mask",
+                "token_type_ids",
+                "labels",
+                "label",
+                "length",
+                "student_positions",
+                "members",
+            )
             self._signature_columns = [*forward, *others, *SPAN_COLUMNS, *sorted(cached)]
 
     def card_facts(self) -> CardFacts:
         """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""
         return replace(describe_run(self), **self._card_extras)
+
+    def exported_embeddings(self, outputs: EncoderOutput) -> Tensor:
+        """`[rows, features]`, the embeddings that `export_extras` lets the exported student give."""
+        kept = self.args.keep_projector and "embedding" in self.model.heads
+        embeddings = outputs.projected["embedding"] if kept else outputs.embedding
+        return F.normalize(embeddings, dim=-1) if self.args.embedding_loss == "cosine" else embeddings
 
     def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
         """Make a sentence encoder a SentenceTransformer, too."""

@@ -30,6 +30,7 @@ class MCLTrainer(WholeStepTrainer):
     """
 
     arguments_class = MCLTrainingArguments
+    needed_columns = ("members", "teacher_input_ids")
 
     def build_objectives(self, args, student, teacher) -> list[Objective]:
         """The objectives on translations."""

@@ -4,6 +4,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 
@@ -176,8 +177,18 @@ class StudentTrainer(Trainer):
 
         Args:
             model_name: title.
-            facts: fields of `CardFacts`, such as `results` and `measured`; they are kept for later exports.
+            facts: fields of `CardFacts`, such as `results`, `measured` and `tags`; they are kept for later exports.
+
+        Raises:
+            TypeError: a fact that no card has. None of the facts is kept then.
         """
+        if unknown := facts.keys() - (known := {each.name for each in fields(CardFacts)}):
+            raise TypeError(
+                f"A card has no {', '.join(sorted(unknown))}; push_to_hub and create_model_card take "
+                f"{', '.join(sorted(known))}."
+            )
+        if isinstance(facts.get("tags"), str):
+            facts["tags"] = (facts["tags"],)
         self._card_extras = {**self._card_extras, **facts, **({"name": model_name} if model_name else {})}
         if self.is_world_process_zero():
             write_card(self.args.output_dir, self.card_facts())

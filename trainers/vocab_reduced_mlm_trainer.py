@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..collators import EVALUATION, Batch, Filler, Masking, SpanCollator, masking_chances
+from ..modeling.losses import IGNORED_LABEL
 from ..modeling.vocabularies import VocabularyMap, spell
 from .arguments import VocabReducedMLMTrainingArguments
 from .distill_trainer import DistillTrainer
@@ -41,8 +42,10 @@ class VocabReducedMLMTrainer(DistillTrainer):
     """
 
     arguments_class = VocabReducedMLMTrainingArguments
+    needed_columns = ("input_ids", "spans", "span_words", "span_characters", "text_id")
 
-    def __init__(self, model, teacher=None, args=None, data_collator=None, train_dataset=None, **named):
+    def __init__(self, model, teacher=None, args=None, data_collator=None, train_dataset=None, *others, **named):
+        args = self.arguments_class() if args is None else args
         if isinstance(teacher, list | tuple) and len(teacher) > 1:
             raise ValueError(
                 f"{len(teacher)} teachers: distributions over a vocabulary are read from one teacher's output layer. "
@@ -50,7 +53,12 @@ class VocabReducedMLMTrainer(DistillTrainer):
             )
         self._tokenizers = named.get("processing_class"), named.get("teacher_processing_class")
         self._epoch = 0
-        super().__init__(model, teacher, args, data_collator, train_dataset, **named)
+        if args.mask_smoothing and train_dataset is not None and not isinstance(train_dataset, datasets.Dataset):
+            raise ValueError(
+                f"mask_smoothing counts the tokens of all training rows, but train_dataset is a "
+                f"{type(train_dataset).__name__}. Set mask_smoothing=0, or load the data without streaming."
+            )
+        super().__init__(model, teacher, args, data_collator, train_dataset, *others, **named)
         masking = _even_masking(args, model, *self._tokenizers)
         self._masking = {True: masking, False: masking}  # by whether it is for training
         if args.mask_smoothing and self.train_dataset is not None:
@@ -81,6 +89,12 @@ class VocabReducedMLMTrainer(DistillTrainer):
         """A batch whose tokens are hidden in part."""
         epoch = self._epoch if training else EVALUATION
         return self._masking[training](super().read_batch(inputs, training=training), epoch) | {"epoch": epoch}
+
+    def labels_of(self, batch) -> torch.Tensor:
+        """The hidden tokens, `[rows, width]`, -100 elsewhere."""
+        layout = batch["layout"]
+        flat = torch.full((layout.tokens,), IGNORED_LABEL, device=batch["hidden"].device)
+        return layout.pad(flat.index_copy(0, batch["hidden"], batch["hidden_tokens"]), IGNORED_LABEL)
 
     def _run_epoch(self, *, epoch: int, **arguments) -> None:
         self._epoch = epoch

@@ -32,6 +32,12 @@ class WholeStepTrainer(DistillTrainer):
         return [*made, contrast] if contrast.weight else made
 
     @property
+    def rows_per_step(self) -> int:
+        """Rows of an optimizer step, over all micro-batches and ranks."""
+        args = self.args
+        return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+    @property
     def contrast(self) -> ContrastiveObjective | None:
         """The contrastive objective; None if its weight is 0."""
         return next((o for o in self.objectives if isinstance(o, ContrastiveObjective)), None)

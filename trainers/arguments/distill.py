@@ -11,6 +11,7 @@ from transformers.trainer_utils import HubStrategy
 
 from ...modeling.encoding import POOLERS, AttentionSettings
 from .choices import check_choices
+from .conventions import refuse_unsupported
 
 
 @dataclass
@@ -144,6 +145,7 @@ class DistillTrainingArguments(TrainingArguments):
             # Without it, ranks of a machine that has no GPU would each train alone and never say so, and bf16 would be
             # refused.
             self.use_cpu = True
+        refuse_unsupported(self)
         super().__post_init__()
         if self.dataloader_pin_memory:
             # Else each tensor of a batch would wait for the device to have taken it.

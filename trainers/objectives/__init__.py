@@ -11,7 +11,7 @@ from .contrastive import (
     SimilarityAcrossObjective,
     TeacherContrastObjective,
 )
-from .embeddings import EmbeddingObjective, PooledObjective, SourceObjective, TargetObjective
+from .embeddings import EmbeddingObjective, PooledObjective, SimilarityObjective, SourceObjective, TargetObjective
 from .layers import AttentionObjective, HiddenPairsObjective, RelationObjective, layer_pairs
 from .token_contrast import TokenContrastObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective

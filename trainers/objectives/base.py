@@ -43,6 +43,11 @@ class Objective(ABC):
         """The teacher's outputs that this objective reads."""
         return self.student_request() if self.reads_teacher else OutputRequest()
 
+    @property
+    def compares_rows(self) -> bool:
+        """Whether a value depends on which other rows are in the batch."""
+        return False
+
     def heads(self) -> dict[str, nn.Module]:
         """Modules to be trained beside the student (see `DistillationModel`)."""
         return {}

@@ -18,7 +18,12 @@ from .embeddings import PooledObjective, embedding_of
 
 @dataclass(frozen=True)
 class ContrastiveObjective(PooledObjective):
-    """A loss on embeddings whose rows meet, also with those of other micro-batches and ranks."""
+    """A loss on embeddings whose rows meet, also with those of other micro-batches and ranks.
+
+    A row that is alone in its step, with nothing to be told from, has no value.
+    """
+
+    compares_rows = True
 
     @abstractmethod
     def embeddings(self, student: EncoderOutput, batch: Batch) -> Tensor:
@@ -93,6 +98,8 @@ class TeacherContrastObjective(InfoNCEObjective):
 
     def values(self, embeddings, references: Candidates):
         own_ids, (keys, ids) = references.ids, references.step
+        if len(keys) == 1 and references.past is None:
+            return embeddings.sum(-1)[:0]
         negatives, same_text = [(keys, own_ids[:, None] == ids)], own_ids[:, None] == own_ids
         if self.args.student_negatives:
             negatives.append((F.normalize(embeddings, dim=-1), same_text))
@@ -127,6 +134,8 @@ class GroupContrastObjective(InfoNCEObjective):
 
     def values(self, embeddings, references: Tensor):
         """As for any objective; `references` are the ids of the texts, `[groups, members]`."""
+        if references.shape == (1, 2):
+            return embeddings.sum((1, 2))[:0]
         anchors, candidates = embeddings[:, 0], F.normalize(embeddings[:, 1:], dim=-1)
         anchor_ids, ids = references[:, 0], references[:, 1:]
         same_anchor = anchor_ids[:, None] == anchor_ids

@@ -35,6 +35,10 @@ class TokenContrastObjective(HiddenPairsObjective):
         """Whether vectors are compared in the Poincaré ball."""
         return self.args.contrast_space == "hyperbolic"
 
+    @property
+    def compares_rows(self):
+        return self.args.negatives_within == "batch"
+
     def heads(self):
         learnt = self.hyperbolic and self.args.learn_curvature
         return super().heads() | ({"curvature": LearnedCurvature(self.args.curvature)} if learnt else {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from functools import cache
@@ -80,6 +80,7 @@ class CardFacts:
         license, license_name, license_link: the teacher's (see `teacher_license`).
         versions: package -> version (see `package_versions`).
         citations: BibTeX entries (see `bibtex_entries`).
+        tags: for the Hub, besides those that every student has.
         limits: sentences, besides those that hold for every student.
 
     Raises:
@@ -110,6 +111,7 @@ class CardFacts:
     license_link: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     citations: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -144,7 +146,7 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
         teachers=teachers,
         base_models=tuple(filter(is_hub_id, teachers)),
         objectives={objective.description or objective.name: objective.weight for objective in objectives},
-        data={"training rows": len(train_dataset)} if train_dataset is not None else {},
+        data={"training rows": len(train_dataset)} if isinstance(train_dataset, Sized) else {},
         size=Size.of(student),
         teacher_size=Size.of(loaded[0]) if loaded else None,
         arguments=changed_arguments(args),
@@ -185,7 +187,12 @@ def render_card(facts: CardFacts) -> str:
         license_link=facts.license_link,
         library_name="sentence-transformers" if facts.sentence_transformer else "transformers",
         pipeline_tag=facts.pipeline_tag,
-        tags=["retort", "distillation", *(["sentence-transformers"] if facts.sentence_transformer else [])],
+        tags=[
+            "retort",
+            "distillation",
+            *(["sentence-transformers"] if facts.sentence_transformer else []),
+            *facts.tags,
+        ],
         base_model=list(facts.base_models) or None,
         # The Hub knows adapter, merge, quantized and finetune; a student is nearest to the last.
         base_model_relation="finetune" if facts.base_models else None,

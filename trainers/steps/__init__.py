@@ -1,6 +1,7 @@
-"""What makes up an optimizer step: the order of rows, its means, and losses over all of its rows."""
+"""What makes up an optimizer step or an evaluation: the order of rows, means, and losses over all rows."""
 
 from .bounds import KeepWithinBounds
+from .evaluating_trainer import EVALUATION_BLOCK, EvaluatingTrainer
 from .gradient_cache import shares
 from .means import RunningMeans, on_device
 from .sampler import LengthGroupedSampler

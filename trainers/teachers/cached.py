@@ -49,19 +49,38 @@ class CorruptCacheError(ValueError):
 
 
 class CachedTeacher:
-    """Reads what `cache_teacher` wrote, from the columns that came with the batch."""
+    """Reads what `cache_teacher` wrote, from the columns that came with the batch.
 
-    def __init__(self, folder: str | Path):
+    Args:
+        folder: one cache of the run.
+        live: runs for rows that have no such columns (a test set, say); it waits in the CPU's memory.
+    """
+
+    WITHOUT_OUTPUTS = (
+        "There are no cached outputs of the teacher beside these rows. With teacher_cache=..., hand every dataset to "
+        "the trainer when it is made (eval_dataset takes a dict of several), or pass the teacher, too."
+    )
+
+    def __init__(self, folder: str | Path, live: LiveTeacher | None = None):
+        self.live = live
+        for model in live.models if live else ():
+            model.to("cpu")
         dimensions = _read_manifest(Path(folder))["dimensions"]
         self.dimensions = Dimensions(**dimensions | {"labels": tuple(dimensions["labels"])})
 
+    def serves(self, columns: Iterable[str]) -> bool:
+        """Whether rows with these columns have the teacher's outputs, or a teacher that makes them."""
+        cached = tuple(f"{PREFIX}{kind}" for kind in (*_SINGLE, *_LAYERED))
+        return self.live is not None or any(name.startswith(cached) for name in columns)
+
     def outputs(self, batch: Batch) -> EncoderOutput:
         """The teacher's outputs for one batch: the inverse of `_columns_of`."""
+        if "teacher_outputs" not in batch and self.live is not None:
+            for model in self.live.models:
+                model.to(batch["layout"].lengths.device)
+            return self.live.outputs(batch)
         if "teacher_outputs" not in batch:
-            raise ValueError(
-                "These rows have no cached outputs of the teacher. With teacher_cache=..., hand every dataset to the "
-                "trainer when it is made (eval_dataset takes a dict of several), or leave teacher_cache out."
-            )
+            raise ValueError(self.WITHOUT_OUTPUTS)
         columns = batch["teacher_outputs"]
         output = EncoderOutput(**{name: columns.get(name) for name in _SINGLE})
         for name, tensor in columns.items():

@@ -1,0 +1,138 @@
+"""Objectives that the models, or the size of a batch, do not serve."""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+
+from transformers import PreTrainedModel
+
+from ...modeling import backbone, is_row_wise
+from ..arguments import DistillTrainingArguments
+from ..objectives import (
+    SINGLE_LABEL,
+    AttentionObjective,
+    EmbeddingObjective,
+    FeatureObjective,
+    HiddenPairsObjective,
+    LabelObjective,
+    Objective,
+    SimilarityObjective,
+)
+
+
+def check_objectives(
+    objectives: Sequence[Objective],
+    args: DistillTrainingArguments,
+    student: PreTrainedModel,
+    teachers: Sequence[PreTrainedModel],
+    *,
+    has_teacher: bool,
+) -> None:
+    """Refuse objectives that the models or the size of a batch do not serve.
+
+    Args:
+        teachers: the live ones.
+        has_teacher: whether there is a live teacher, or a cache.
+
+    Raises:
+        ValueError: no objective, or one that reads a teacher's outputs where there is none; widths that differ without
+            a projector; outputs that a model does not have, or that DeepSpeed can't differentiate; similarities of a
+            batch of one row.
+    """
+    if not objectives:
+        weights = ", ".join(args.weights)
+        raise ValueError(f"No objective: every weight is 0. Set at least one of {weights}, e.g. to 1.0.")
+    if not has_teacher and (asked := [o.name for o in objectives if o.teacher_request()]):
+        raise ValueError(
+            f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., or teacher_cache=... "
+            "with outputs written before. Without a teacher, set label_weight alone."
+        )
+    if args.per_device_train_batch_size == 1 and any(isinstance(o, SimilarityObjective) for o in objectives):
+        raise ValueError(
+            "similarity_weight compares the rows of a batch with one another, but per_device_train_batch_size is 1. "
+            "Raise it; gradient_accumulation_steps doesn't help."
+        )
+    if args.projector == "none":
+        _check_widths(objectives)
+    check_sharding(objectives, args, student.config.num_hidden_layers)
+    _check_heads(objectives, student, teachers)
+    _check_smoothing(objectives, args)
+    if any(isinstance(o, AttentionObjective) for o in objectives):
+        _check_attention([student, *teachers])
+
+
+def _check_widths(objectives: Sequence[Objective]) -> None:
+    """Refuse vectors of different widths, which a projector would map."""
+    for objective in objectives:
+        compares = isinstance(objective, EmbeddingObjective | FeatureObjective | HiddenPairsObjective)
+        if compares and objective.student_size != objective.teacher_size:
+            raise ValueError(
+                f"The student's vectors have {objective.student_size} features, the teacher's "
+                f"{objective.teacher_size}, and projector='none' allows no map between them. Set projector='linear', "
+                "or use similarity_weight or relation_weight, which compare across widths."
+            )
+
+
+def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:
+    """Refuse what DeepSpeed can't differentiate: it counts on the output of every module that ran being used.
+
+    Raises:
+        ValueError: under ZeRO-3, features without logits (the classifier that reads them runs for nothing), or nothing
+            that reads the top one of the student's `depth` layers.
+    """
+    if not args.shards_weights:
+        return
+    request = reduce(or_, (objective.student_request() for objective in objectives))
+    if request.output_layer:
+        raise ValueError(
+            "Losses over vocabularies apply the output layer themselves, of which ZeRO-3 keeps a slice on each rank. "
+            "Run under ZeRO-2 (examples/deepspeed/zero2.json)."
+        )
+    if request.features and not request.logits:
+        raise ValueError(
+            "features_weight needs logits_weight or label_weight beside it under ZeRO-3. Compare hidden states instead "
+            "(hidden_weight with layer_map='last'), or run under ZeRO-2."
+        )
+    if (needed := request.layers_needed(depth)) < depth:
+        raise ValueError(
+            f"Nothing reads the student's layers above {needed}, which run in vain under ZeRO-3. Compare what its "
+            f"{depth} layers give, too, or run this stage under ZeRO-2 (deepspeed among its arguments)."
+        )
+
+
+def _check_attention(models: Sequence[PreTrainedModel]) -> None:
+    """Refuse models that make no attention maps: any implementation other than eager returns an empty tuple."""
+    for model in models:
+        if (kind := model.config._attn_implementation) != "eager":
+            raise ValueError(
+                f"attention_weight needs attention maps, but {type(model).__name__} runs attn_implementation={kind!r}, "
+                "which makes none. Call model.set_attn_implementation('eager') on student and teacher, or distil "
+                "relations (relation_weight), which need no maps."
+            )
+
+
+def _check_heads(
+    objectives: Sequence[Objective], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]
+) -> None:
+    """Refuse logits of models that make none, or make one for each row where the other makes one for each token."""
+    if not any(objective.student_request().runs_head for objective in objectives):
+        return
+    compared = [student, *(teachers if any(o.teacher_request().runs_head for o in objectives) else ())]
+    for model in compared:
+        if backbone(model) is model or is_row_wise(model) != is_row_wise(student):
+            raise ValueError(
+                "logits_weight, features_weight and label_weight need a task head on the student, and the first two "
+                f"the same kind of head on the teacher, but the student is a {type(student).__name__} and this model a "
+                f"{type(model).__name__}. Load both with the same AutoModelFor... class."
+            )
+
+
+def _check_smoothing(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
+    """Refuse a smoothing of labels that nothing would heed."""
+    factor = args.label_smoothing_factor
+    smoothed = any(isinstance(o, LabelObjective) and o.problem == SINGLE_LABEL for o in objectives)
+    if factor and not (0 < factor <= 1 and smoothed):
+        raise ValueError(
+            f"label_smoothing_factor={factor}: from 0 to 1, of the labels of rows or tokens that have one class each "
+            "(label_weight). Leave it out."
+        )

@@ -1,0 +1,169 @@
+"""Rows that would be trained on, or evaluated, by wrong numbers: the same checks for all datasets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+from transformers import PreTrainedModel
+
+from ...modeling import is_row_wise
+from ...modeling.losses import IGNORED_LABEL
+from ..objectives import (
+    MULTI_LABEL,
+    SINGLE_LABEL,
+    AttentionObjective,
+    LabelObjective,
+    Objective,
+    PooledObjective,
+    RelationObjective,
+    problem_of,
+)
+
+
+def named_sets(train: Any, evaluated: Any) -> dict[str, Any]:
+    """The datasets that a trainer is made with, by what to call them."""
+    sets = {f"evaluation ({key})": rows for key, rows in evaluated.items()} if isinstance(evaluated, dict) else {}
+    sets |= {} if isinstance(evaluated, dict) else {"evaluation": evaluated}
+    return {name: rows for name, rows in ({"training": train} | sets).items() if rows is not None}
+
+
+@dataclass(frozen=True)
+class RowChecks:
+    """Refuses rows that would be trained on, or evaluated, by wrong numbers. Called with any dataset, and its name.
+
+    Datasets that don't tell their columns are let through; their rows meet the collator.
+
+    Attributes:
+        student: whose head the labels are for.
+        sizes: of the live teachers' vocabularies.
+        same_tokens: whether the two tokenizers given do the same.
+        needed: columns that the trainer's own collator reads; None for a collator of the user's, which may make them.
+    """
+
+    objectives: Sequence[Objective]
+    student: PreTrainedModel
+    sizes: frozenset[int]
+    same_tokens: bool
+    needed: Sequence[str] | None
+
+    def __call__(self, rows: Any, name: str) -> None:
+        """Check the rows of a dataset.
+
+        Raises:
+            ValueError: rows that were not tokenised; no labels, or labels that the student's head can't learn; tokens
+                that are compared but not the same; a single row whose value depends on others.
+        """
+        columns = set(getattr(rows, "column_names", None) or ())
+        try:
+            if columns:
+                self._check_columns(columns)
+                self._check_labels(rows, columns)
+            self._check_alignment(columns)
+        except ValueError as error:
+            raise ValueError(f"The {name} rows: {error}") from None
+        if isinstance(rows, datasets.Dataset) and len(rows) == 1 and any(o.compares_rows for o in self.objectives):
+            raise ValueError(f"The {name} rows: there is one, but rows are compared with one another. Pass more.")
+
+    def _check_columns(self, columns: set[str]) -> None:
+        missing = [name for name in self.needed or () if name not in columns]
+        if "input_ids" in columns and "members" in missing:  # a group of one text
+            missing.remove("members")
+        if missing:
+            way = {"members": "tokenize_groups", "spans": "tokenize_spans"}.get(missing[0], "retort.tokenize")
+            way = "tokenize_groups with teacher_tokenizer=..." if missing[0] == "teacher_input_ids" else way
+            raise ValueError(f"they hold {', '.join(sorted(columns))}, but no {', '.join(missing)}. Call {way} first.")
+
+    def _check_labels(self, rows: Any, columns: set[str]) -> None:
+        if not any(isinstance(o, LabelObjective) for o in self.objectives):
+            return
+        column = next((name for name in ("labels", "label") if name in columns), None)
+        if column is None and self.needed is not None:
+            raise ValueError(
+                "label_weight is above 0, but there is no 'labels' column. Pass labels=... to tokenize(), or set "
+                "label_weight=0."
+            )
+        if column is not None and isinstance(rows, datasets.Dataset):
+            check_labels(rows.select_columns(column).with_format("arrow")[:][column], self.student)
+
+    def _check_alignment(self, columns: set[str]) -> None:
+        """Refuse to compare tokens that are not the same."""
+        own_tokens = "teacher_input_ids" in columns
+        sizes = set(self.sizes) - {self.student.config.vocab_size}
+        if sizes and self.same_tokens and not own_tokens:
+            raise ValueError(
+                f"the student's vocabulary has {self.student.config.vocab_size} entries and the teacher's "
+                f"{min(sizes)}, so the same ids would mean other tokens. Pass teacher_processing_class=... here, and "
+                "teacher_tokenizer=... to tokenize()."
+            )
+        if columns and not self.same_tokens and not own_tokens:
+            raise ValueError(
+                "student and teacher have different tokenizers, but the rows hold no teacher_input_ids. Pass "
+                "teacher_tokenizer=... to tokenize()."
+            )
+        if not own_tokens:
+            return
+        for objective in self.objectives:
+            if isinstance(objective, AttentionObjective | RelationObjective):
+                raise ValueError(
+                    f"the objective {objective.name!r} compares every pair of tokens, which two different tokenizers "
+                    "don't share. Use hidden_weight with align=True in tokenize(), or embedding_weight."
+                )
+            row_wise = isinstance(objective, PooledObjective) or getattr(objective, "row_wise", False)
+            if not row_wise and objective.teacher_request() and not {"student_positions", "spans"} & columns:
+                raise ValueError(
+                    f"the objective {objective.name!r} compares tokens, but student and teacher have different "
+                    "tokenizers and the rows are not aligned. Pass align=True to tokenize(), or distil embeddings "
+                    "(embedding_weight)."
+                )
+
+
+def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:
+    """Refuse labels that the student's head can't learn, by their number, their kind or their range."""
+    name, of_tokens = type(student).__name__, pa.types.is_nested(labels.type)
+    if problem_of(student) == MULTI_LABEL or (of_tokens and pa.types.is_floating(labels.type.value_type)):
+        _check_vectors(student, labels)
+        return
+    if of_tokens == is_row_wise(student):
+        raise ValueError(
+            f"there is one label for each {'token' if of_tokens else 'row'} (a {labels.type}), but the head of "
+            f"{name} learns one for each {'row' if of_tokens else 'token'}."
+        )
+    if of_tokens:
+        labels = pc.list_flatten(labels)
+    if pa.types.is_integer(labels.type):
+        labels = labels.filter(pc.not_equal(labels, IGNORED_LABEL))
+    classes = student.config.num_labels if student.get_output_embeddings() is None else student.config.vocab_size
+    if pa.types.is_floating(labels.type) != (classes == 1):
+        raise ValueError(
+            f"the labels are of type {labels.type}, but the head of {name} has {classes} outputs. Classes are integers "
+            "for a head with an output for each; values are floats for a head with one (num_labels=1)."
+        )
+    if classes > 1 and (len(labels) == 0 or pc.min(labels).as_py() < 0 or pc.max(labels).as_py() >= classes):
+        found = f"{pc.min(labels)} to {pc.max(labels)}" if len(labels) else "none"
+        raise ValueError(f"{name} has the classes 0 to {classes - 1}, but the labels are {found}.")
+
+
+def _check_vectors(student: PreTrainedModel, labels: pa.ChunkedArray) -> None:
+    """Refuse labels that are no vectors of a float for each output, or a head that doesn't learn such."""
+    name, problem, outputs = type(student).__name__, problem_of(student), student.config.num_labels
+    if not pa.types.is_nested(labels.type) or not pa.types.is_floating(labels.type.value_type):
+        raise ValueError(
+            f"{name} has problem_type={problem!r}, whose labels are a list of {outputs} floats for each row, 1.0 for "
+            f"each class that it has, such as [1.0, 0.0, 1.0]; but they are of type {labels.type}."
+        )
+    if not is_row_wise(student) or problem == SINGLE_LABEL:
+        raise ValueError(
+            f"The labels are lists of floats, but the head of {name} learns classes. For rows with any number of "
+            "classes, load a sequence classifier with problem_type='multi_label_classification'."
+        )
+    sizes = pc.unique(pc.list_value_length(labels)).to_pylist()
+    if sizes != [outputs]:
+        raise ValueError(f"{name} has {outputs} outputs, but the lists of labels hold {sizes} floats.")
+    values = pc.list_flatten(labels)
+    values = values.filter(pc.not_equal(values, IGNORED_LABEL))
+    if problem == MULTI_LABEL and not (len(values) and pc.min(values).as_py() >= 0 and pc.max(values).as_py() <= 1):
+        found = f"{pc.min(values)} to {pc.max(values)}" if len(values) else "none"
+        raise ValueError(f"Labels of problem_type={problem!r} are from 0 to 1, but these are {found}.")

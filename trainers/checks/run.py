@@ -1,0 +1,108 @@
+"""Arguments and surroundings under which a run would not be what it looks like."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import datasets
+import torch
+from peft import PeftModel
+from torch.utils.data import IterableDataset
+from transformers import PreTrainedModel
+
+from ..arguments import DistillTrainingArguments
+from ..objectives import Objective
+
+_NOT_TAKEN = {
+    "model_init": "objectives, heads and the teacher's cache are made for one student. Call it yourself, after "
+    "set_seed(args.seed), and hand over its result as model; for hyperparameter_search, make a trainer for each trial.",
+    "compute_loss_func": "the loss is the weighted sum of the objectives. Subclass the trainer and extend "
+    "build_objectives, or use transformers.Trainer.",
+}
+
+
+def check_run(
+    student: PreTrainedModel,
+    args: DistillTrainingArguments,
+    trainer_arguments: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Refuse arguments and surroundings under which a run would not be what it looks like.
+
+    Args:
+        trainer_arguments: what else `transformers.Trainer` was to be given.
+
+    Raises:
+        TypeError: arguments that know no objectives; what is not a model as a student.
+        ValueError: a student with adapters of PEFT; `model_init` or `compute_loss_func`; a student in half
+            precision; DataParallel; ZeRO-3 that would not gather the student's weights.
+    """
+    if not isinstance(args, DistillTrainingArguments):
+        raise TypeError(
+            f"args must be DistillTrainingArguments, which hold the objectives' weights, but got {type(args).__name__}."
+        )
+    for name, reason in _NOT_TAKEN.items():
+        if trainer_arguments.get(name) is not None:
+            raise ValueError(f"{name} is not taken: {reason}")
+    _check_student(student)
+    halves = {p.dtype for p in student.parameters() if p.requires_grad} & {torch.float16, torch.bfloat16}
+    if halves:
+        raise ValueError(
+            f"The student's weights are in {halves.pop()}, in which small updates are lost. Load it with "
+            "dtype=torch.float32; --bf16 still computes in bfloat16."
+        )
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"{args.n_gpu} GPUs in one process would run under DataParallel. Start one process for each: torchrun "
+            f"--nproc_per_node {args.n_gpu} ..., or choose one with CUDA_VISIBLE_DEVICES=0."
+        )
+    if args.shards_weights:
+        key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
+        if not args.hf_deepspeed_config.is_true(key):
+            raise ValueError(
+                f"Under ZeRO-3 no student could be saved without {key}: set it to true in the DeepSpeed configuration."
+            )
+
+
+def _check_student(student: Any) -> None:
+    """Refuse what can't be a student."""
+    if isinstance(student, PeftModel):
+        raise ValueError(
+            "The student is a PeftModel, whose adapters no checkpoint of retort's would hold. Hand over "
+            "student.merge_and_unload(), or train adapters that are merged afterwards by Stage(lora=...)."
+        )
+    if not isinstance(student, PreTrainedModel):
+        raise TypeError(
+            f"model must be a transformers model, but got a {type(student).__name__}"
+            + (f" ({student!r})" if isinstance(student, str) else "")
+            + ". Load it first, e.g. AutoModel.from_pretrained(name, dtype=torch.float32), or cut it from the teacher "
+            "by retort.shrink()."
+        )
+
+
+def check_heads(objectives: Sequence[Objective], trainer_arguments: Mapping[str, Any]) -> None:
+    """Refuse an optimizer that was made before the heads, which it would never train."""
+    optimizer = (trainer_arguments.get("optimizers") or (None,))[0]
+    heads = [name for objective in objectives for name in objective.heads()]
+    if optimizer is not None and heads:
+        raise ValueError(
+            f"The optimizer in optimizers=... doesn't hold the weights of {', '.join(heads)}, which are trained beside "
+            "the student. Pass optimizer_cls_and_kwargs=(class, settings) instead."
+        )
+
+
+def check_streams(dataset: Any, args: DistillTrainingArguments) -> None:
+    """Make a streaming dataset run on several ranks; refuse what would have to see its rows before.
+
+    Raises:
+        ValueError: a teacher cache for rows that can't be counted, or a dataset that has no columns to join it with.
+    """
+    if args.teacher_cache and dataset is not None and not isinstance(dataset, datasets.Dataset):
+        raise ValueError(
+            f"teacher_cache needs a datasets.Dataset, whose rows it stands beside, but one of the datasets is a "
+            f"{type(dataset).__name__}. Leave teacher_cache out (the teacher then runs at every step), or load the "
+            "data without streaming."
+        )
+    if isinstance(dataset, IterableDataset) and args.accelerator_config.dispatch_batches is None:
+        # accelerate would have rank 0 read for all ranks, and can't send what isn't a tensor. Now each rank takes its
+        # own share of the stream.
+        args.accelerator_config.dispatch_batches = False

@@ -1,0 +1,162 @@
+"""A Trainer whose evaluation is a mean over the whole dataset, and which predicts for every kind of student."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, denumpify_detensorize
+
+from ...collators import Batch
+from ...modeling import DistillationModel, backbone, is_row_wise
+from ...modeling.encoding import EncoderOutput, OutputRequest
+from ..objectives import Objective
+from .means import RunningMeans
+from .measured_trainer import MeasuredTrainer
+
+logger = logging.getLogger(__name__)
+
+# Rows that are compared with one another in evaluation, where an objective compares rows.
+EVALUATION_BLOCK = 32
+
+
+class EvaluatingTrainer(MeasuredTrainer):
+    """Evaluates and predicts in the way of `transformers.Trainer`, but for the loss.
+
+    The loss is the sum of the objectives' means over all rows (or tokens) that they have a value for, each times its
+    weight. Where an objective compares rows with one another, they meet in fixed blocks of 32, in the dataset's order.
+    So the loss doesn't depend on `per_device_eval_batch_size`, which such runs don't use.
+    """
+
+    model: DistillationModel
+    objectives: Sequence[Objective]
+    _compares = True  # False while predict() runs over rows that can't be compared
+
+    @abstractmethod
+    def check_rows(self, rows: Any, name: str) -> None:
+        """Refuse a dataset whose rows would be trained on, or evaluated, by wrong numbers."""
+
+    @abstractmethod
+    def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
+        """What the collator made, in the form that objectives read, for training or for evaluation."""
+
+    @abstractmethod
+    def exported_embeddings(self, outputs: EncoderOutput) -> Tensor:
+        """`[rows, features]`, the embeddings that the exported student gives."""
+
+    # --- The loop -----------------------------------------------------------------------------------------------------
+
+    def _get_dataloader(
+        self, dataset, description, batch_size, sampler_fn=None, is_training=False, **named
+    ) -> DataLoader:
+        if is_training:
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, **named)
+        if any(objective.compares_rows for objective in self.objectives):
+            batch_size = EVALUATION_BLOCK
+        # Rows that are left out of training come again in the next epoch; in evaluation, they would be lost.
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, **named)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ) -> EvalLoopOutput:
+        """Evaluate or predict (see `Trainer.evaluation_loop`); the loss is that of the whole dataset."""
+        self._means[False] = RunningMeans()  # without what an evaluation that failed has left
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        means = self._take_means(training=False)
+        parts = [(o.weight, f"loss_{o.name}") for o in self.objectives]
+        output.metrics.pop(f"{metric_key_prefix}_loss", None)  # a mean of batches, the last of which counts too much
+        found = {"loss": sum(weight * means[name] for weight, name in parts if name in means)} if means else {}
+        if output.label_ids is None and output.predictions is not None and self.predicts_embeddings:
+            found |= self._metrics_without_labels(output)
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in (found | means).items()})
+        return output
+
+    def _metrics_without_labels(self, output: EvalLoopOutput) -> dict[str, float]:
+        """What `compute_metrics` makes of predictions alone; Trainer calls it only where there are labels."""
+        if self.compute_metrics is None:
+            return {}
+        if self.args.batch_eval_metrics:
+            raise ValueError(
+                "batch_eval_metrics needs a column 'labels', which these rows lack. Leave it out: compute_metrics then "
+                "gets the embeddings of all rows, with label_ids=None."
+            )
+        return denumpify_detensorize(self.compute_metrics(EvalPrediction(output.predictions, label_ids=None)))
+
+    # --- Batches ------------------------------------------------------------------------------------------------------
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        """As Trainer; rows that the trainer was not made with are checked as those were."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            self.check_rows(eval_dataset, "evaluation")
+            # Trainer's persistent loaders know a dataset by a name that all datasets handed over here share.
+            getattr(self, "_eval_dataloaders", {}).pop("eval", None)
+        return super().get_eval_dataloader(eval_dataset)
+
+    def predict(self, test_dataset, ignore_keys=None, metric_key_prefix: str = "test") -> PredictionOutput:
+        """Logits, or the embeddings that the exported student gives, in the order of the rows (see `Trainer.predict`).
+
+        There is a loss only where the rows hold all that the objectives read: labels, say, or the teacher's tokens.
+        """
+        try:
+            self.check_rows(test_dataset, "test")
+        except ValueError as error:
+            logger.warning("predict() computes no loss. %s", error)
+            self._compares = False
+        try:
+            return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+        finally:
+            self._compares = True
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Loss, predictions and labels of one evaluation batch, in the order of its rows; tokens padded with -100."""
+        batch = self._prepare_inputs(self.read_batch(inputs, training=False))
+        requested = self.model.request
+        if not prediction_loss_only:
+            self.model.request |= self._predicted
+        try:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                if self._compares:
+                    loss, outputs = self.compute_loss(model, batch, return_outputs=True)
+                else:
+                    loss, outputs = None, model(batch["student"], batch["layout"])
+        finally:
+            self.model.request = requested
+        given = batch["order"].argsort() if "order" in batch else slice(None)  # packed batches are sorted
+        labels = self.labels_of(batch)
+        labels = labels if labels is None else labels[given]
+        return loss, None if prediction_loss_only else self._predictions(outputs, batch)[given], labels
+
+    @property
+    def _predicted(self) -> OutputRequest:
+        """What predictions need beside what the objectives read: a head's logits, or an encoder's embeddings."""
+        if self.model.request.logits or self.model.request.pooler:
+            return OutputRequest()
+        bare = backbone(self.model.student) is self.model.student
+        return OutputRequest(pooler=self.args.pooler) if bare else OutputRequest(logits=True)
+
+    @property
+    def predicts_embeddings(self) -> bool:
+        """Whether predictions are embeddings, which can be measured without labels."""
+        return not (self.model.request | self._predicted).logits
+
+    def _predictions(self, outputs: EncoderOutput, batch: Batch) -> Tensor:
+        """In the batch's order: `[rows, classes]` or `[rows, width, classes]`, or embeddings, `[rows, features]` or, of
+        groups of texts, `[groups, members, features]`."""
+        if outputs.logits is None:
+            embeddings = self.exported_embeddings(outputs).float()
+            return embeddings[batch["groups"]] if "groups" in batch else embeddings
+        logits = outputs.logits.float()
+        of_tokens = len(logits) == batch["layout"].tokens and not is_row_wise(self.model.student)
+        return batch["layout"].pad(logits, -100) if of_tokens else logits
+
+    def labels_of(self, batch: Batch) -> Tensor | None:
+        """The labels that predictions are measured by, `[rows]` or `[rows, width]`, in the batch's order."""
+        return batch.get("labels")
