@@ -8,6 +8,7 @@ from .anatomy import (
     is_row_wise,
     layers_name,
     parameter_count,
+    parts_between_layers,
     split_layer_name,
 )
 from .architectures.recurrent_bert import expand

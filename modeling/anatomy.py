@@ -1,7 +1,9 @@
 """Finding the parts of an encoder by what they are, not by the name of its family."""
 
+from collections.abc import Iterator
+
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 # The names under which encoders keep the linear maps of self-attention. A fused map holds query, key and value in
 # one matrix, in that order.
@@ -24,22 +26,65 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The transformer layers of an encoder, first to last; those of a RecurrentBert once each.
 
     Raises:
-        ValueError: no list of modules is as long as `config.num_hidden_layers`.
+        ValueError: no list of modules is as long as the encoder has layers, or several lists are, as in XLM, which
+            keeps attention and feed-forward parts apart.
     """
-    depth = getattr(model.config, "num_unique_layers", model.config.num_hidden_layers)
-    for module in backbone(model).modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(m) for m in module}) == 1:
-            return module
+    depth = number_of_layers(model.config)
+    lists = list(_outermost_lists(backbone(model), depth))
+    if len(lists) == 1:
+        return lists[0][1]
+    name = type(model).__name__
+    if lists:
+        raise ValueError(
+            f"{name} spreads its {depth} layers over {len(lists)} lists ({', '.join(name for name, _ in lists)}). "
+            "retort distils encoders whose layers lie in one nn.ModuleList."
+        )
     raise ValueError(
-        f"{type(model).__name__} holds no list of {depth} equal layers (config.num_hidden_layers={depth}). "
+        f"{name} holds no list of {depth} equal layers (config.num_hidden_layers={depth}). "
         "retort distils encoders whose layers lie in one nn.ModuleList."
     )
+
+
+def number_of_layers(config: PreTrainedConfig) -> int:
+    """How many layers with weights of their own an encoder has; a RecurrentBert runs each of them several times.
+
+    Raises:
+        ValueError: the configuration doesn't say.
+    """
+    depth = getattr(config, "num_unique_layers", getattr(config, "num_hidden_layers", None))
+    if depth is None:
+        raise ValueError(
+            f"{type(config).__name__} has no num_hidden_layers. retort distils text encoders: of a model of several "
+            "parts, pass the text encoder alone."
+        )
+    return depth
+
+
+def _outermost_lists(module: nn.Module, depth: int, prefix: str = "") -> Iterator[tuple[str, nn.ModuleList]]:
+    """The lists of `depth` modules of one kind that lie in no other such list, and their dotted names."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.ModuleList) and len(child) == depth and len({type(member) for member in child}) == 1:
+            yield f"{prefix}{name}", child
+        else:
+            yield from _outermost_lists(child, depth, f"{prefix}{name}.")
 
 
 def layers_name(model: PreTrainedModel) -> str:
     """Dotted name of the list of layers: layer 3's weights are called `<layers_name>.3.…` in `model.state_dict()`."""
     layers = encoder_layers(model)
     return next(name for name, module in model.named_modules() if module is layers)
+
+
+def parts_between_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """Parts of an encoder that are registered behind its layers, though they run before the last of them.
+
+    These are DeBERTa's: the norm of its relative positions, which all layers read, and the convolution after its first
+    layer. Whatever other families register behind their layers (poolers, a final norm) runs behind them, too.
+    """
+    holder = model.get_submodule(layers_name(model).rpartition(".")[0])
+    if not hasattr(holder, "get_rel_embedding"):
+        return []
+    return [part for name in ("LayerNorm", "conv") if (part := getattr(holder, name, None)) is not None]
 
 
 def split_layer_name(name: str, layers_name: str) -> tuple[int | None, str]:

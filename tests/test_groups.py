@@ -34,6 +34,19 @@ def test_a_bare_encoder_s_pooler_is_its_head():
     assert [tuple(p.shape) for p in parameter_groups(tiny.model("bert"))["head"]] == [(32, 32), (32,)]
 
 
+def test_debertas_convolution_and_its_norm_of_positions_are_no_head():
+    model = tiny.model("deberta-v2", "token", conv_kernel_size=3, conv_act="gelu")
+    groups = {name: set(map(id, parameters)) for name, parameters in parameter_groups(model).items()}
+    for part in (model.deberta.encoder.conv, model.deberta.encoder.LayerNorm, model.deberta.encoder.rel_embeddings):
+        assert set(map(id, part.parameters())) <= groups["embeddings"]
+    assert groups["head"] == {id(model.classifier.weight), id(model.classifier.bias)}
+
+
+def test_a_final_norm_is_in_the_head():
+    model = tiny.model("modernbert")
+    assert any(p is model.final_norm.weight for p in parameter_groups(model)["head"])
+
+
 def test_an_output_layer_tied_to_the_words_is_frozen_with_them():
     model = tiny.model("bert", "masked_lm")
     train_only(model, ["head"])

@@ -440,3 +440,27 @@ def test_weights_of_another_embedding_size_are_refused(tmp_path):
 def test_a_configuration_whose_layers_don_t_add_up_is_refused():
     with pytest.raises(StrictDataclassClassValidationError, match="no multiple of num_unique_layers=5"):
         RecurrentBertConfig(num_hidden_layers=12, num_unique_layers=5)
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_a_saved_one_is_a_teacher_whose_unique_layers_are_chosen_among(task, tmp_path):
+    teacher = recurrent(task)
+    teacher.save_pretrained(tmp_path)
+    inputs = padded_batch()
+    assert torch.equal(outputs(shrink(tmp_path), inputs), outputs(teacher, inputs))
+    steps, last = teacher.config.num_recurrent_steps, teacher.config.num_unique_layers - 1
+    student = shrink(tmp_path, layers=[last])
+    assert (student.config.num_unique_layers, student.config.num_hidden_layers) == (1, steps)
+    layers = encoder_layers(teacher)
+    for layer in list(layers)[:last]:
+        layer.load_state_dict(layers[last].state_dict())
+    teacher.config.num_unique_layers, teacher.config.num_hidden_layers = 1, steps
+    del layers[1:]
+    assert torch.equal(outputs(student, inputs), outputs(teacher, inputs))
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("asked", [{"recurrent_steps": 2}, {"embedding_size": 4}])
+def test_a_recurrent_one_is_not_made_recurrent_again(asked):
+    with pytest.raises(ValueError, match=r"is a RecurrentBertModel already: .* expand"):
+        shrink(recurrent(), **asked)

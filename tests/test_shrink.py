@@ -1,4 +1,5 @@
 import copy
+import json
 import os
 
 import pytest
@@ -122,9 +123,34 @@ def test_a_teacher_is_loaded_with_the_head_that_it_was_saved_with(tmp_path):
     assert torch.equal(outputs(student), outputs(shrink(teacher, layers=2)))
 
 
-def test_a_folder_that_names_no_known_architecture_is_an_error(tmp_path):
-    tiny.config("bert").save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"names none as its architecture.*Load the teacher yourself"):
+def without_architectures(model, folder):
+    """Save a model with a configuration that names no class."""
+    model.save_pretrained(folder)
+    file = folder / "config.json"
+    entries = json.loads(file.read_text())
+    del entries["architectures"]
+    file.write_text(json.dumps(entries))
+
+
+def test_a_folder_that_names_no_architecture_holds_a_bare_encoder(tmp_path):
+    teacher = tiny.model("bert", layers=3)
+    without_architectures(teacher, tmp_path)
+    assert torch.equal(outputs(shrink(tmp_path, layers=2)), outputs(shrink(teacher, layers=2)))
+
+
+@pytest.mark.promise(9)
+def test_a_folder_whose_head_no_architecture_names_is_an_error(tmp_path):
+    without_architectures(tiny.model("distilbert", "masked_lm"), tmp_path)
+    with pytest.raises(ValueError, match=r"names no architecture, .* \(unexpected keys: vocab_.* Load the"):
+        shrink(tmp_path)
+
+
+@pytest.mark.promise(9)
+def test_a_folder_that_names_an_unknown_architecture_is_an_error(tmp_path):
+    config = tiny.config("bert")
+    config.architectures = ["BertForEverything"]
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"names BertForEverything as its architecture.*Load the teacher yourself"):
         shrink(tmp_path)
 
 

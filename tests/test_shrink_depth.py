@@ -104,22 +104,20 @@ def test_an_averaged_layer_attends_as_the_first_of_its_run():
     assert [layer.attention_type for layer in student.layers] == student.config.layer_types
 
 
-def test_a_norm_that_the_first_layer_has_no_place_for_is_left_out_and_named(monkeypatch):
-    teacher = tiny.model("modernbert", layers=3)
-    with torch.no_grad():
-        for layer in teacher.layers[1:]:
-            layer.attn_norm.weight.fill_(7.0)
-    messages = []
-    monkeypatch.setattr(
-        "retort.modeling.shrinking.depth.logger.warning", lambda text, *args: messages.append(text % args)
-    )
-    student = shrink(teacher, layers=[2, 0])
-    (message,) = messages
-    assert "no place for 1 of the teacher's weights" in message
-    assert message.endswith("layers.0.attn_norm.weight")
-    # And where the teacher's layer has none, the student's starts as any new norm does.
-    assert torch.equal(student.layers[1].attn_norm.weight, torch.ones(32))
-    assert torch.equal(student.layers[0].mlp.Wi.weight, teacher.layers[2].mlp.Wi.weight)
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("layers", [[2, 0], [1, 2]])
+def test_a_layer_that_does_not_fit_into_its_place_is_refused(layers):
+    message = r"has no place for the teacher's layers.0.attn_norm.weight: .* Keep layer 0 as the first"
+    with pytest.raises(ValueError, match=message):
+        shrink(tiny.model("modernbert", layers=3), layers=layers)
+
+
+def test_an_averaged_layer_has_the_weights_that_the_first_of_its_run_has():
+    teacher = tiny.model("modernbert", layers=4)
+    student = shrink(teacher, layers=2, layer_init="average")
+    assert isinstance(student.layers[0].attn_norm, nn.Identity)
+    mean = (teacher.layers[2].attn_norm.weight + teacher.layers[3].attn_norm.weight) / 2
+    torch.testing.assert_close(student.layers[1].attn_norm.weight, mean)
 
 
 @pytest.mark.promise(9)

@@ -17,14 +17,14 @@ from ..anatomy import attention_output, attention_projections, encoder_layers, p
 from .draft import skeleton
 
 # What configurations call the width of the feed-forward layers.
-INTERMEDIATE_SIZE_NAMES = ("intermediate_size", "hidden_dim")
+INTERMEDIATE_SIZE_NAMES = ("intermediate_size", "hidden_dim", "d_ff")
 # Entries that follow another where both are equal: ELECTRA's and DeBERTa's word embeddings are as wide as the hidden
 # states unless factorised, DeBERTa's pooler likewise; as many keys and values as queries unless these are grouped.
 FOLLOWERS = {
     "hidden_size": ("embedding_size", "pooler_hidden_size"),
     "num_attention_heads": ("num_key_value_heads",),
 }
-# Entries that spell out hidden_size / num_attention_heads.
+# Entries that spell out hidden_size / num_attention_heads, where they are equal to it.
 HEAD_SIZE_NAMES = ("head_dim", "attention_head_size")
 
 
@@ -72,8 +72,10 @@ class Widths:
         """Read the sizes out of a configuration.
 
         Raises:
-            ValueError: it gives no width of feed-forward layers.
+            ValueError: it gives no width of feed-forward layers, or no number of heads.
         """
+        if not hasattr(config, "num_attention_heads"):
+            raise ValueError(f"Can't narrow a model of {type(config).__name__}, which has no num_attention_heads.")
         return cls(config.hidden_size, getattr(config, _intermediate_name(config)), config.num_attention_heads)
 
     def settings(self, config: PreTrainedConfig) -> dict[str, int]:
@@ -82,7 +84,8 @@ class Widths:
         for size, followers in FOLLOWERS.items():
             equal = [name for name in followers if getattr(config, name, None) == getattr(config, size)]
             changed |= dict.fromkeys([size, *equal], getattr(self, size))
-        return changed | {name: self.head_size for name in HEAD_SIZE_NAMES if getattr(config, name, None) is not None}
+        before = config.hidden_size // config.num_attention_heads
+        return changed | {name: self.head_size for name in HEAD_SIZE_NAMES if getattr(config, name, None) == before}
 
 
 def _intermediate_name(config: PreTrainedConfig) -> str:
@@ -92,6 +95,34 @@ def _intermediate_name(config: PreTrainedConfig) -> str:
     raise ValueError(
         f"{type(config).__name__} gives no width of feed-forward layers as {' or '.join(INTERMEDIATE_SIZE_NAMES)}."
     )
+
+
+def label_units(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> Labels:
+    """Say which axes count units of the feed-forward layers, and label no other.
+
+    This is all that a student with the teacher's hidden states and heads needs, so it works where the axes of attention
+    follow no size: grouped keys and values, heads of a size of their own.
+
+    Raises:
+        ValueError: an axis follows the width of the feed-forward layers without being a multiple of it.
+    """
+    widths = Widths.of(config)
+    taller = replace(widths, intermediate_size=2 * widths.intermediate_size)
+    before, after = (
+        _shapes(skeleton(architecture, config)),
+        _shapes(skeleton(architecture, config, **taller.settings(config))),
+    )
+
+    def label(name: str, axis: int) -> AxisLabel | None:
+        times = _times(widths.intermediate_size, before[name][axis], after[name][axis], 2)
+        if times is None:
+            raise ValueError(
+                f"Can't narrow {architecture.__name__}: axis {axis} of {name} {list(before[name])} follows "
+                f"intermediate_size={widths.intermediate_size}, but is no multiple of it."
+            )
+        return AxisLabel(Axis.INTERMEDIATE, times) if times else None
+
+    return {name: tuple(label(name, axis) for axis in range(len(shape))) for name, shape in before.items()}
 
 
 def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> Labels:

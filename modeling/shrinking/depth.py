@@ -3,42 +3,59 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from operator import index
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.utils import logging
+from transformers import PreTrainedConfig
 
-from ..anatomy import split_layer_name
+from ..anatomy import number_of_layers, split_layer_name
 from .draft import Draft
-
-logger = logging.get_logger(__name__)
 
 LAYER_INITS = ("select", "average")
 
 
-def with_layers(draft: Draft, layers: int | Sequence[int] | None, layer_init: str) -> Draft:
-    """The same student with fewer layers; `layer_groups` says which.
+def with_layers(draft: Draft, groups: list[tuple[int, ...]] | None) -> Draft:
+    """The same student with fewer layers, each made of one of the `groups` (see `layer_groups`).
 
-    A weight that only some layers of an averaged run have is the mean over those, and one that has no place where
-    its layer has moved to is left out with a warning: ModernBERT's first layer has no norm before its attention.
+    Entries of the configuration that are lists with a value for each layer follow. A weight that only the teacher's
+    first layer has (T5's bias for relative positions) stays with the student's first one. A layer that is made of
+    several has the weights that the first of these has.
+
+    Raises:
+        ValueError: a layer moves to a place that has no room for a weight of it, or that needs one which it lacks:
+            ModernBERT's first layer has no norm before its attention.
     """
-    if layers is None:
+    if groups is None:
         return draft
-    groups = layer_groups(layers, layer_init, draft.config.num_hidden_layers)
-    settings = {"num_hidden_layers": len(groups)}
-    if types := getattr(draft.config, "layer_types", None):
-        settings["layer_types"] = [types[group[0]] for group in groups]
-    shallower = draft.changed(_regroup(draft.tensors, draft.layers_name, groups), **settings)
-    homes = shallower.outline.state_dict()
-    homeless = [name for name in shallower.tensors if name not in homes]
-    if homeless:
-        logger.warning(
-            "%s has no place for %d of the teacher's weights in the layers they moved to; the student goes without: %s",
-            draft.architecture.__name__,
-            len(homeless),
-            ", ".join(homeless),
+    shallower = draft.changed(
+        _regroup(draft.tensors, draft.layers_name, groups), **_depth_settings(draft.config, groups)
+    )
+    prefix = f"{draft.layers_name}."
+    homes = {name for name in shallower.outline.state_dict() if name.startswith(prefix)}
+    made = {name for name in shallower.tensors if name.startswith(prefix)}
+    tied = shallower.outline.all_tied_weights_keys
+    lost, lacking = sorted(made - homes), sorted(homes - made - set(tied))
+    if lost or lacking:
+        what = f"has no place for the teacher's {lost[0]}" if lost else f"needs a {lacking[0]}, which the teacher lacks"
+        raise ValueError(
+            f"{draft.architecture.__name__} with layers {', '.join(str(group[0]) for group in groups)} of its teacher "
+            f"{what}: its first layer differs from the others. Keep layer 0 as the first, and only there."
         )
-    return shallower.changed({name: tensor for name, tensor in shallower.tensors.items() if name in homes})
+    shallower.check()
+    return shallower
+
+
+def _depth_settings(config: PreTrainedConfig, groups: list[tuple[int, ...]]) -> dict[str, Any]:
+    """The entries of a configuration that tell of layers, for a student with these."""
+    depth = number_of_layers(config)
+    settings: dict[str, Any] = {"num_hidden_layers": config.num_hidden_layers // depth * len(groups)}
+    if hasattr(config, "num_unique_layers"):
+        settings["num_unique_layers"] = len(groups)
+    for name, value in vars(config).items():
+        if isinstance(value, list | tuple) and len(value) == depth:
+            settings[name] = type(value)(value[group[0]] for group in groups)
+    return settings
 
 
 def layer_groups(layers: int | Sequence[int], layer_init: str, depth: int) -> list[tuple[int, ...]]:
@@ -96,14 +113,17 @@ def _checked_layers(layers: Sequence[int], depth: int) -> list[int]:
 
 def _regroup(tensors: dict[str, Tensor], layers_name: str, groups: list[tuple[int, ...]]) -> dict[str, Tensor]:
     """Make one layer of each group: the teacher's own tensors, or new ones where there is something to average."""
-    layers: dict[int | None, dict[str, Tensor]] = {}
+    layers: dict[int | None, dict[str, Tensor]] = {None: {}}
     for name, tensor in tensors.items():
         position, part = split_layer_name(name, layers_name)
         layers.setdefault(position, {})[part] = tensor
-    regrouped = layers[None]
-    for position, group in enumerate(groups):
-        for part in dict.fromkeys(part for i in group for part in layers[i]):
+    regrouped = layers.pop(None)
+    others = {part for position, members in layers.items() if position for part in members}
+    only_first = {part: tensor for part, tensor in layers[0].items() if part not in others} if len(layers) > 1 else {}
+    for place, group in enumerate(groups):
+        parts = [part for part in layers[group[0]] if part not in only_first]
+        for part in parts:
             members = [layers[i][part] for i in group if part in layers[i]]
             mean = torch.stack([t.double() for t in members]).mean(0).float() if len(members) > 1 else members[0]
-            regrouped[f"{layers_name}.{position}.{part}"] = mean
-    return regrouped
+            regrouped[f"{layers_name}.{place}.{part}"] = mean
+    return regrouped | {f"{layers_name}.0.{part}": tensor for part, tensor in only_first.items()}

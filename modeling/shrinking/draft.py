@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..anatomy import layers_name
 from ..modes import gathered
+from .probe import first_output, probe_tokens
 
 
 def skeleton(architecture: type[PreTrainedModel], config: PreTrainedConfig, **settings: Any) -> PreTrainedModel:
@@ -124,14 +125,13 @@ class Draft:
         return student
 
     def _try_out(self, student: PreTrainedModel) -> None:
-        """Run two tokens: some architectures reject sizes no sooner (rotary positions need heads of even size)."""
-        tokens = torch.zeros(1, 2, dtype=torch.long)
+        """Run a few tokens: some architectures reject sizes no sooner (rotary positions need heads of even size)."""
         try:
-            with torch.no_grad(), gathered(student):
-                student(input_ids=tokens, attention_mask=torch.ones_like(tokens))
-        except RuntimeError as error:
-            hint = f"{error}. Heads of another size may do: rotary positions, for one, need an even size"
-            raise ValueError(self._rejection(hint)) from error
+            with gathered(student):
+                first_output(student, probe_tokens(student))
+        except ValueError as error:
+            hint = f"{error.__cause__}. Heads of another size may do: rotary positions, for one, need an even size"
+            raise ValueError(self._rejection(hint)) from error.__cause__
 
     def _rejection(self, reason: Exception | str) -> str:
         return (

@@ -21,10 +21,16 @@ def with_recurrence(
     """The same student as a RecurrentBert (see `shrink`); as it is, if neither steps nor a size are given.
 
     Raises:
-        ValueError: no steps, a size that word embeddings can't have, or a model that is no BERT or RoBERTa inside.
+        ValueError: no steps, a size that word embeddings can't have, or a model that is no BERT or RoBERTa inside; or a
+            RecurrentBert.
     """
     if recurrent_steps is None and embedding_size is None:
         return draft
+    if hasattr(draft.config, "num_unique_layers"):
+        raise ValueError(
+            f"The teacher is a {draft.architecture.__name__} already: recurrent_steps and embedding_size make one of "
+            "a stock BERT or RoBERTa. Choose among its layers, or expand() it first."
+        )
     width = draft.config.hidden_size
     steps = 1 if recurrent_steps is None else recurrent_steps
     size = width if embedding_size is None else embedding_size

@@ -7,13 +7,16 @@ from typing import Literal
 import torch
 import transformers
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..loading import architecture_of
+from .. import architectures  # noqa: F401 - the Auto classes know retort's own models by it
+from ..anatomy import encoder_layers
+from ..loading import AUTO_CLASSES, head_of
 from ..modes import gathered
-from .depth import LAYER_INITS, with_layers
+from .depth import LAYER_INITS, layer_groups, with_layers
 from .draft import Draft
 from .embeddings import EMBEDDING_INITS
+from .probe import check_outputs, refuse_other_than_encoders
 from .recurrence import RANDOM, with_recurrence
 from .vocabulary import with_vocabulary
 from .width import with_widths
@@ -38,7 +41,8 @@ def shrink(
 ) -> PreTrainedModel:
     """Build a student from a teacher: fewer layers, narrower ones, or both.
 
-    Works on any encoder whose layers lie in one list, with any task head. A student as deep and as wide as its
+    Works on any encoder whose layers lie in one list, with any task head; both models are run on a short text and their
+    outputs compared before the student is given out. A student as deep and as wide as its
     teacher computes exactly the same. `shrinking.width` tells what a narrower student keeps, and
     `embeddings.narrow_embeddings` what becomes of its word vectors.
 
@@ -89,13 +93,19 @@ def shrink(
     if not isinstance(teacher, PreTrainedModel):
         teacher = _load(teacher)
     with gathered(teacher):
+        refuse_other_than_encoders(teacher)
         draft = Draft.of(teacher)
-        draft = with_layers(draft, layers, layer_init)
+        groups = None if layers is None else layer_groups(layers, layer_init, len(encoder_layers(teacher)))
+        draft = shallower = with_layers(draft, groups)
         draft = with_vocabulary(draft, tokenizer, teacher_tokenizer, piece_counts)
         width_init = "cut" if embedding_init == RANDOM else embedding_init
         draft = with_widths(draft, hidden_size, intermediate_size, num_attention_heads, width_init)
         draft = with_recurrence(draft, recurrent_steps, embedding_size, embedding_init)
-        student = draft.build()
+        if draft is shallower or groups is not None:
+            student = shallower.build()
+            check_outputs(student, teacher, groups)
+        if draft is not shallower:
+            student = draft.build()
     if freeze_embeddings:
         student.get_input_embeddings().weight.requires_grad_(False)
     return student
@@ -108,10 +118,34 @@ def _load(name: str | os.PathLike) -> PreTrainedModel:
             f"The teacher is a {type(name).__name__}, but shrink needs a transformers PreTrainedModel, a folder or a "
             "hub id. Unwrap the model first, and merge adapters into it."
         )
-    architecture = architecture_of(name)
-    if not hasattr(transformers, architecture):
+    config = AutoConfig.from_pretrained(name)
+    if not config.architectures:
+        return _load_bare(name)
+    architecture = config.architectures[0]
+    if hasattr(transformers, architecture):
+        return getattr(transformers, architecture).from_pretrained(name)
+    auto_class = AUTO_CLASSES.get(head_of(architecture), AutoModel)
+    known = auto_class._model_mapping.get(type(config), None)
+    if known is None or known.__name__ != architecture:
         raise ValueError(
             f"The configuration of {name} names {architecture} as its architecture, which transformers doesn't "
             "have. Load the teacher yourself and hand the model to shrink."
         )
-    return getattr(transformers, architecture).from_pretrained(name)
+    return auto_class.from_pretrained(name)
+
+
+def _load_bare(name: str | os.PathLike) -> PreTrainedModel:
+    """Load an encoder whose configuration names no class.
+
+    Raises:
+        ValueError: its weights are not those of an encoder without a head.
+    """
+    model, report = AutoModel.from_pretrained(name, output_loading_info=True)
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report[kind]:
+            raise ValueError(
+                f"The configuration of {name} names no architecture, and its weights are not those of a "
+                f"{type(model).__name__} ({kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}). Load the "
+                "teacher yourself and hand the model to shrink."
+            )
+    return model

@@ -13,11 +13,13 @@ One rule decides: what carries the most weight stays, in the teacher's order.
   i, so even spacing keeps the pairs together, and at their angles where the sizes divide.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from ..anatomy import split_layer_name
-from .axes import Axis, AxisLabel, Labels, Widths, label_axes
+from .axes import Axis, AxisLabel, Labels, Widths, label_axes, label_units
 from .draft import Draft
 from .embeddings import narrow_embeddings
 
@@ -90,7 +92,8 @@ def with_widths(
         return draft
     teacher = Widths.of(draft.config)
     student = plan_widths(teacher, hidden_size, intermediate_size, num_attention_heads)
-    labels = label_axes(draft.architecture, draft.config)
+    only_units = replace(student, intermediate_size=teacher.intermediate_size) == teacher
+    labels = (label_units if only_units else label_axes)(draft.architecture, draft.config)
     layers = draft.layers_name
     kept = _choose(draft.tensors, labels, teacher, student, layers)
     tensors = {

@@ -8,7 +8,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
-from ...modeling import PROJECTOR, attention_projections, backbone, encoder_layers, layers_name, split_layer_name
+from ...modeling import (
+    PROJECTOR,
+    attention_projections,
+    backbone,
+    encoder_layers,
+    layers_name,
+    parts_between_layers,
+    split_layer_name,
+)
 
 HEAD, EMBEDDINGS, ENCODER = "head", "embeddings", "encoder"
 
@@ -19,14 +27,15 @@ def parameter_groups(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     - `head`: what comes after the last layer: classifiers, poolers, a final norm;
     - `projector`: the map from the encoder's width to the classifier's, where there is one;
     - `layer.N-1` … `layer.0`: the encoder's layers;
-    - `embeddings`: what comes before the first layer, and tables of relative positions that layers share. An output
-      layer that is tied to the word embeddings is one of them.
+    - `embeddings`: what comes before the first layer, tables of relative positions that layers share, and DeBERTa's
+      norm of these and its convolution. An output layer that is tied to the word embeddings is one of them.
 
     Groups without parameters are left out.
     """
     layers = layers_name(model)
     inside = {id(parameter) for parameter in backbone(model).parameters()}
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    early = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    early |= {id(parameter) for part in parts_between_layers(model) for parameter in part.parameters()}
     depth = len(encoder_layers(model))
     order = [HEAD, PROJECTOR, *(f"layer.{index}" for index in reversed(range(depth))), EMBEDDINGS]
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in order}
@@ -38,7 +47,7 @@ def parameter_groups(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
         elif PROJECTOR in name.split("."):
             group = PROJECTOR
         else:
-            group = EMBEDDINGS if id(parameter) in tables or (below and id(parameter) in inside) else HEAD
+            group = EMBEDDINGS if id(parameter) in early or (below and id(parameter) in inside) else HEAD
         groups[group].append(parameter)
     return {name: parameters for name, parameters in groups.items() if parameters}
 
