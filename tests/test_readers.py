@@ -141,7 +141,7 @@ LONG = b"x" * 40 + b"\n"
         ("a.txt", LONG + LONG + b"caf\xe9\n", r"a\.txt:3: not UTF-8: byte 0xe9 at byte 85 of the file"),
         ("a.txt", b"\xef\xbb\xbf\xe9", r"a\.txt:1: not UTF-8: byte 0xe9 at byte 3 of"),
         ("a.tsv", b"a\tb\nc\td\ne\tf\tg\n", r"a\.tsv:3: this row has 3 columns, expected 2 \(a, b\)"),
-        ("a.tsv", b"a\tb\nc\td\n\n", r"a\.tsv:3: this row has 1 columns, expected 2"),
+        ("a.tsv", b"a\tb\n\nc\td\n", r"a\.tsv:2: this row has 0 columns, expected 2"),
         ("a.csv", b"a,b\n\nc,d\n", r"a\.csv:2: this row has 0 columns, expected 2"),
         ("a.tsv", b"a\tb\n", r"a\.tsv has a header row \(a, b\), but no rows below it"),
         ("a.tsv", b"a\ta\nb\tc\n", r"a\.tsv:1: a header row must give every column a name of its own"),
