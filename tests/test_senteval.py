@@ -141,6 +141,14 @@ def test_a_table_of_pairs_is_read_with_and_without_a_header(tmp_path):
     assert read_scored_pairs(tmp_path / "STS.en-de.txt") == read_scored_pairs(tmp_path / "test.tsv")
 
 
+@pytest.mark.promise(9)
+def test_an_unknown_task_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no STS task 'STSB', only STS12"):
+        read_sts_task(tmp_path, "STSB")
+    with pytest.raises(ValueError, match="no transfer task 'SST', only MR"):
+        read_transfer_task(tmp_path, "SST")
+
+
 def test_marks_and_lone_returns_change_no_row(tmp_path):
     write_senteval(tmp_path)
     file = tmp_path / "SST" / "binary" / "sentiment-dev"

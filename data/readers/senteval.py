@@ -75,6 +75,8 @@ def read_sts_task(folder: str | Path, name: str, split: str = "test") -> dict[st
         ValueError: a row with a column too few or a score that is no number, with file and line.
     """
     folder = Path(folder)
+    if name not in STS_TASKS:
+        raise ValueError(f"There is no STS task {name!r}, only {', '.join(STS_TASKS)}.")
     if name in STS_SUBSETS:
         home = folder / "STS" / f"{name}-en-test"
         return {subset: _read_subset(home, subset) for subset in STS_SUBSETS[name]}
@@ -147,6 +149,8 @@ def read_transfer_task(folder: str | Path, name: str) -> dict[str, LabelledTexts
     Raises: as `read_sts_task`.
     """
     folder = Path(folder)
+    if name not in TRANSFER_TASKS:
+        raise ValueError(f"There is no transfer task {name!r}, only {', '.join(TRANSFER_TASKS)}.")
     if name in BINARY:
         sides = [(_lines(folder / file, "latin-1"), label) for file, label in zip(BINARY[name], (1, 0), strict=True)]
         return {"train": _labelled((label, line) for lines, label in sides for _, line in lines)}
