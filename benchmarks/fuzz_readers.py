@@ -122,7 +122,7 @@ CELL = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n][^,\r\n]*)?)(,|\r\n|\n|$)')
 
 def _csv(data: bytes) -> list[dict[str, str]]:
     _decoded(data)
-    text, at, rows, row = data.decode("utf-8-sig"), 0, [], []
+    text, at, rows, row = re.sub(r"\n\r$", "\n", data.decode("utf-8-sig")), 0, [], []
     while at < len(text):
         found = CELL.match(text, at)
         if not found or (found[3] == "" and found.end() < len(text)):

@@ -135,6 +135,8 @@ LONG = b"x" * 40 + b"\n"
         ("a.txt.gz", b"", r"a\.txt\.gz is empty"),
         ("a.tsv", b"", r"a\.tsv is empty"),
         ("a.jsonl", b"", r"a\.jsonl is empty"),
+        ("a.tsv", b"\n\r\n", r"a\.tsv holds no rows"),
+        ("a.csv", b"\n", r"a\.csv holds no rows"),
         ("a.txt", LONG + b"ab\0cd", r"a\.txt:2: holds a NUL byte \(at byte 43\).*binary file or UTF-16"),
         ("a.txt", "é".encode("utf-16"), r"a\.txt:1: holds a NUL byte .*UTF-16. Convert it"),
         ("a.txt", "日本".encode("utf-16"), r"a\.txt:1: not UTF-8: byte 0xff at byte 0"),

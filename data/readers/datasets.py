@@ -165,7 +165,7 @@ def text_columns(source: str) -> list[Dataset]:
         path = Path(name).expanduser()
         if not path.is_file() or format_of(path) not in TABLES:
             raise ValueError(f"{source}: columns go by number only in TSV and CSV files without a header row.")
-        names = [str(number) for number in range(len(next(cells_of(path))[1]))]
+        names = [str(number) for number in range(len(next(cells_of(path), (0, []))[1]))]
     dataset = read_dataset(name, columns=names)
     for column in wanted:
         if column not in dataset.column_names:

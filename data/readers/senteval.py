@@ -229,7 +229,7 @@ def _lines(file: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     number = 0
     for number, line in enumerate(map(without_line_end, lines_of(file, encoding)), 1):
         blank.append((number, line))
-        if line.strip():
+        if "\t" in line or line.strip():  # a tab parts two cells, if empty ones
             yield from blank
             blank.clear()
     if len(blank) == number:

@@ -49,7 +49,9 @@ def table_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dic
         columns: names of the columns of a file without a header row; without them the first row is the header.
     """
     rows = cells_of(file)
-    number, names = (0, list(columns)) if columns is not None else next(rows)
+    number, names = (0, list(columns)) if columns is not None else next(rows, (0, []))
+    if not names:
+        raise ValueError(f"{file} holds no rows.")
     if columns is None and ("" in names or len(set(names)) < len(names)):
         cause = f" {_INDEX}" if names[0] == "" and "" not in names[1:] and len(names) > 1 else ""
         raise ValueError(
