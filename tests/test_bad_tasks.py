@@ -14,7 +14,10 @@ pytestmark = pytest.mark.usefixtures("own_cache")
     ("files", "message"),
     [
         ({"train.tsv": "a b\tO B-X\na b c\tO O O B-X\n"}, r"train\.tsv:2: 3 words, but 4 tags, expected one tag for"),
-        ({"train.tsv": "a b\tO O\tB-X\n"}, r"train\.tsv:1: this row has 3 columns, expected 2 \(words, tags\), with a"),
+        (
+            {"train.tsv": "a b\tO O\tB-X\n"},
+            r"train\.tsv:1: this row has 3 columns, expected 2 \(words, labels\), with a",
+        ),
         ({"train.tsv": "a b\n"}, r"train\.tsv:1: this row has 1 columns, expected 2"),
         ({"train.tsv": "a  b\tO O B-X\n"}, r"train\.tsv:1: expected words and tags with single spaces"),
         ({"train.tsv": "a\tO\nb\tB-X\n\nc\tO\n"}, r"train\.tsv: .* every row has a single word.* the ending \.conll"),
@@ -27,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
         ({"train.conll": "\tO\n"}, r"train\.conll:1: expected 2 columns"),
         ({"train.conll": "a\t\n"}, r"train\.conll:1: expected 2 columns"),
         ({"train.tsv": "a b\tfr:B-X de:O\n"}, r"train\.tsv:1: tags of several languages in one sentence: de, fr"),
-        ({"train.tsv": "a b\tB-X E-X\n"}, r"train\.tsv: the tags E-X are those of IOBES or BILOU.* Write S- and U-"),
+        ({"labels.tsv": "O\nB-PER\nS-PER\n"}, r"labels\.tsv: the tags S-PER are those of IOBES.* Write S- and U-"),
         ({"train.tsv": "a b\tB-X X\n"}, r"train\.tsv: some tags have the prefix B- or I-, others haven't \(X\)"),
         (
             {"dev.tsv": "a b\tO O\na Bonn\tO B-ORG\n"},
@@ -78,7 +81,7 @@ def test_bad_rows_for_tagging_are_errors_that_name_file_and_line(task_folder, fi
     ("files", "message"),
     [
         ({"train.tsv": "a\tpos\nb\tc\tneg\n"}, r"train\.tsv:2: this row has 3 columns, expected 2 .*take pairs=True"),
-        ({"train.tsv": "a\tpos\nb\t\n"}, r"train\.tsv:2: expected a label behind the last tab"),
+        ({"train.tsv": "a\tpos\nb\t\n"}, r"train\.tsv:2: expected a label, but there is none"),
         ({"train.tsv": "text\tlabel\n"}, r"train\.tsv holds no rows"),
         (
             {"train.tsv": "a\t1\nb\t2\nc\tx\n"},
@@ -89,7 +92,7 @@ def test_bad_rows_for_tagging_are_errors_that_name_file_and_line(task_folder, fi
         ({"dev.tsv": "a\tneg\n\nb\tneutral\n"}, r"dev\.tsv:3: unknown label 'neutral', expected one of neg, pos"),
         (
             {"train.conll": "a\tO\n", "train.tsv": None},
-            "for classification are read from files of .tsv, .jsonl, .parqu",
+            "for classification are read from files of .tsv, .csv, .jsonl, .json, .parqu",
         ),
         ({"train.tsv": None}, "There are no labelled training rows. Name files by train="),
         ({"train.tsv": None, "dev.tsv": None}, "holds neither files of splits, such as train.tsv .* nor a dataset"),

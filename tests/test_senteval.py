@@ -142,6 +142,33 @@ def test_a_table_of_pairs_is_read_with_and_without_a_header(tmp_path):
 
 
 @pytest.mark.promise(9)
+def test_an_unknown_task_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no STS task 'STSB', only STS12"):
+        read_sts_task(tmp_path, "STSB")
+    with pytest.raises(ValueError, match="no transfer task 'SST', only MR"):
+        read_transfer_task(tmp_path, "SST")
+
+
+def test_marks_and_lone_returns_change_no_row(tmp_path):
+    write_senteval(tmp_path)
+    file = tmp_path / "SST" / "binary" / "sentiment-dev"
+    file.write_bytes(b"\xef\xbb\xbfa b\rc\t1\r\nd\t0\r\n\n")
+    rows = read_transfer_task(tmp_path, "SST2")["dev"]
+    assert (rows.texts, rows.labels) == (["d", "a b c"], [0, 1])
+    (tmp_path / "MR" / "rt-polarity.neg").write_bytes("\ufeffcafé\n".encode())
+    assert "café" in read_transfer_task(tmp_path, "MR")["train"].texts
+
+
+def test_the_last_pairs_may_not_have_been_judged(tmp_path):
+    write_senteval(tmp_path)
+    home = tmp_path / "STS" / "STS13-en-test"
+    (home / "STS.input.FNWN.txt").write_text("a\tb\nc\td\ne\tf\n\n")
+    (home / "STS.gs.FNWN.txt").write_text("1\n\n\n")
+    pairs = read_sts_task(tmp_path, "STS13")["FNWN"]
+    assert (pairs.first, pairs.second, pairs.scores) == (["a"], ["b"], [1.0])
+
+
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("file", "contents", "task", "message"),
     [
@@ -149,7 +176,7 @@ def test_a_table_of_pairs_is_read_with_and_without_a_header(tmp_path):
             "STS/STSBenchmark/sts-test.csv",
             "a\tb\tc\n",
             "STSBenchmark",
-            r"sts-test\.csv, line 1: expected 7 columns, but found 3",
+            r"sts-test\.csv:1: expected 7 columns, but found 3",
         ),
         ("STS/STSBenchmark/sts-test.csv", "", "STSBenchmark", r"sts-test\.csv is empty"),
         ("STS/STS13-en-test/STS.gs.FNWN.txt", "1\n", "STS13", r"FNWN\.txt has 24 pairs, but .*gs\.FNWN\.txt 1 scores"),
@@ -157,14 +184,42 @@ def test_a_table_of_pairs_is_read_with_and_without_a_header(tmp_path):
             "STS/STS13-en-test/STS.gs.OnWN.txt",
             "x\n" * 24,
             "STS13",
-            r"OnWN\.txt, line 1: expected a number, .* 'x'",
+            r"OnWN\.txt:1: expected a number, .* 'x'",
         ),
-        ("TREC/TREC_10.label", "NUM:count How many ?\nWHAT:is this\n", "TREC", r"line 2: expected CLASS:subclass text"),
+        (
+            "TREC/TREC_10.label",
+            "NUM:count How many ?\nWHAT:is this\n",
+            "TREC",
+            r"TREC_10\.label:2: expected CLASS:subclass text",
+        ),
         (
             "SST/binary/sentiment-dev",
             "good\tpos\n",
             "SST2",
-            r"sentiment-dev, line 1: expected a number, .* 'pos'",
+            r"sentiment-dev:1: expected a number, .* 'pos'",
+        ),
+        ("SST/binary/sentiment-dev", "good\t7\n", "SST2", r"sentiment-dev:1: expected a number, 0 or 1, .* '7'"),
+        ("SST/binary/sentiment-dev", "good\t-1\n", "SST2", r"sentiment-dev:1: expected a number, 0 or 1, .* '-1'"),
+        ("SST/binary/sentiment-dev", "good\tfilm\t1\n", "SST2", r"sentiment-dev:1: expected 2 columns, but found 3"),
+        ("SST/binary/sentiment-dev", b"good\t1\ncaf\xe9\t0\n", "SST2", r"sentiment-dev:2: not UTF-8: byte 0xe9 at"),
+        ("SST/binary/sentiment-dev", "\n\n", "SST2", r"sentiment-dev holds no rows"),
+        ("MRPC/msr_paraphrase_test.txt", "1\t1\t2\ta\tb\n", "MRPC", r"test\.txt:1: expected a header row .* Quality"),
+        ("MRPC/msr_paraphrase_test.txt", "Quality\t1\t2\ta\tb\n2\t1\t2\ta\tb\n", "MRPC", r"test\.txt:2: .*'2'"),
+        ("SICK/SICK_test_annotated.txt", "1\ta\tb\t2\n", "SICKRelatedness", r"annotated\.txt:1: expected a header row"),
+        *(
+            (
+                "STS/STSBenchmark/sts-test.csv",
+                f"a\tb\tc\t1\t{score}\tx\ty\n",
+                "STSBenchmark",
+                rf"sts-test\.csv:1: .*{found}",
+            )
+            for score, found in (
+                ("nan", "a number, but found 'nan'"),
+                ("inf", "a number, but found 'inf'"),
+                ("1_0", "a number, but found '1_0'"),
+                ("7", "a score from 0 to 5, but found '7'"),
+                ("-1", "a score from 0 to 5, but found '-1'"),
+            )
         ),
         ("MR/rt-polarity.neg", None, "MR", r"There is no .*rt-polarity\.neg.*get_transfer_data\.bash"),
     ],
@@ -173,7 +228,7 @@ def test_a_slip_in_the_data_is_named_with_its_line(file, contents, task, message
     write_senteval(tmp_path)
     (tmp_path / file).unlink()
     if contents is not None:
-        (tmp_path / file).write_text(contents)
+        (tmp_path / file).write_bytes(contents if isinstance(contents, bytes) else contents.encode())
     read = read_sts_task if task in STS_TASKS else read_transfer_task
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         read(tmp_path, task)

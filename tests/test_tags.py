@@ -1,11 +1,13 @@
 """Tags are brought into IOB2; what is no scheme of tags is refused."""
 
+import random
+
 import pytest
 from seqeval.metrics.sequence_labeling import get_entities
-from seqeval.scheme import IOB1, Entities
+from seqeval.scheme import BILOU, IOB1, IOBES, Entities
 
 from retort.data.tasks import are_spans
-from retort.data.tasks.tags import check_beginnings, check_scheme, split_languages, to_iob2
+from retort.data.tasks.tags import check_beginnings, check_list, check_scheme, split_languages, to_iob2
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,9 @@ from retort.data.tasks.tags import check_beginnings, check_scheme, split_languag
         ("O I-PER B-LOC I-LOC", "O B-PER B-LOC I-LOC", 1, 1),
         ("I-work-of-art I-work-of-art", "B-work-of-art I-work-of-art", 1, 0),
         ("NOUN VERB I", "NOUN VERB I", 0, 0),
+        ("B-PER E-PER S-PER O S-LOC", "B-PER I-PER B-PER O B-LOC", 0, 3),
+        ("B-PER M-PER E-PER I-PER", "B-PER I-PER I-PER B-PER", 1, 1),
+        ("U-PER U-PER B-LOC I-LOC L-LOC", "B-PER B-PER B-LOC I-LOC I-LOC", 0, 3),
         ("", "", 0, 0),
     ],
 )
@@ -32,6 +37,20 @@ def test_the_spans_of_iob1_are_those_that_seqeval_finds():
     ours = get_entities(to_iob2(tags[:9])[0])
     assert [(kind, first, last + 1) for kind, first, last in ours] == theirs
     assert get_entities(to_iob2(tags)[0])[-1] == ("LOC", 10, 11)
+
+
+@pytest.mark.parametrize(("scheme", "begin", "end", "single"), [(IOBES, "B", "E", "S"), (BILOU, "B", "L", "U")])
+def test_the_spans_of_iobes_and_bilou_are_those_that_seqeval_finds(scheme, begin, end, single):
+    draw = random.Random(0)
+    for _ in range(50):
+        tags = []
+        for _ in range(6):
+            kind, length = draw.choice(["PER", "LOC", None]), draw.randint(1, 3)
+            inside = [f"I-{kind}"] * (length - 2)
+            span = [f"{single}-{kind}"] if length == 1 else [f"{begin}-{kind}", *inside, f"{end}-{kind}"]
+            tags += span if kind else ["O"] * length
+        theirs = [entity.to_tuple()[1:] for entity in Entities([tags], scheme).entities[0]]
+        assert [(kind, first, last + 1) for kind, first, last in get_entities(to_iob2(tags)[0])] == theirs
 
 
 @pytest.mark.parametrize(
@@ -49,22 +68,32 @@ def test_languages_stand_before_tags(given, languages, bare):
 
 
 def test_tags_are_spans_or_classes_of_words():
-    for tags in ({"O", "B-PER", "I-PER"}, {"I-PER", "O"}, {"NOUN", "VERB"}, {"O", "PER"}, {"O"}, {"0", "1"}):
+    for tags in (
+        {"O", "B-PER", "I-PER"},
+        {"I-PER", "O"},
+        {"NOUN", "VERB"},
+        {"O", "PER"},
+        {"O"},
+        {"0", "1"},
+        {"S-PER", "O"},
+        {"B", "M", "E", "S"},
+    ):
         check_scheme(tags, "a.conll")
     assert are_spans({"O", "I-PER"})
+    assert are_spans({"O", "S-PER"})
     assert not are_spans({"O", "PER", "B"})
+    assert not are_spans({"O", "M-big", "F-big"}), "M- is a tag of spans only where all tags may be"
 
 
 @pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        (
-            "O B-PER I-PER E-PER S-LOC",
-            r"a\.conll: the tags E-PER, S-LOC are those of IOBES or BILOU, expected IOB2. Wri",
-        ),
-        ("O B-PER L-PER U-LOC", "the tags L-PER, U-LOC are .* Write S- and U- as B-, and E-, L- and M- as I-"),
-        ("S-PER O", "the tags S-PER are those of IOBES"),
+        ("B_PER I_PER O", r"a\.conll: the tags B_PER, I_PER are nearly those of spans\. Write them in IOB2"),
+        ("PER-B PER-I O", "the tags PER-B, PER-I are nearly those of spans"),
+        ("b-per i-per o", "the tags b-per, i-per are nearly those of spans"),
+        ("B I O", "B, I are nearly those of spans.* with a type behind every B- and I-"),
+        ("B O", "B are nearly those of spans"),
         ("O B-PER PER", r"a\.conll: some tags have the prefix B- or I-, others haven't \(PER\)\. Expected IOB2"),
     ],
 )
@@ -78,3 +107,13 @@ def test_a_list_of_labels_must_have_what_spans_begin_with():
     check_beginnings(("O", "B-PER", "I-PER", "B-LOC"), "labels.tsv")
     with pytest.raises(ValueError, match=r"labels\.tsv: spans begin with B- .* lack B-LOC, B-PER\. Add them"):
         check_beginnings(("O", "I-PER", "I-LOC"), "labels.tsv")
+
+
+@pytest.mark.promise(9)
+def test_a_list_of_labels_is_in_iob2():
+    check_list(("O", "B-PER", "I-PER"), "labels.tsv")
+    check_list(("O", "M-big", "F-big"), "labels.tsv")
+    with pytest.raises(
+        ValueError, match=r"labels\.tsv: the tags E-PER, S-LOC are those of IOBES or BILOU, expected IOB2"
+    ):
+        check_list(("O", "B-PER", "I-PER", "E-PER", "S-LOC"), "labels.tsv")

@@ -256,7 +256,9 @@ def test_a_list_of_labels_gives_the_order(task_folder):
 
 
 def test_real_numbers_make_a_regression(task_folder, log):
-    place = task_folder({"train.tsv": "a\tb\tscore\nc\td\t5\ne\tf\t3.25\ng\th\t-1e-1\n", "dev.tsv": "i\tj\t4\n"})
+    place = task_folder(
+        {"train.tsv": "text1\ttext2\tscore\nc\td\t5\ne\tf\t3.25\ng\th\t-1e-1\n", "dev.tsv": "i\tj\t4\n"}
+    )
     task = read_task("classification", folders=place, pairs=True)
     assert task.labels == ()
     assert task.splits["train"].features["labels"] == Value("float64")

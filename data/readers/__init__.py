@@ -1,16 +1,18 @@
 """Files and datasets -> rows of text."""
 
+from .columns import LABELS, PAIRS, TAGS, TEXTS, WORDS, find_columns
 from .datasets import (
     convert,
     distinct,
     folded,
-    format_of,
     load_splits,
     read_dataset,
     read_texts,
 )
 from .docstrings import DocstringCorpus, docstring_corpus, passages
 from .groups import read_groups
+from .json_files import JSON, json_kinds, json_objects, json_rows
+from .lines import format_of, is_packed
 from .parallel import both_sides, read_parallel
 from .senteval import (
     STS_TASKS,
@@ -22,4 +24,5 @@ from .senteval import (
     read_sts_task,
     read_transfer_task,
 )
-from .text_files import conll_rows, labelled_rows, text_rows
+from .tables import TABLES, find_layout, role_rows, table_rows
+from .text_files import conll_rows, text_rows

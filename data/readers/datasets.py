@@ -1,5 +1,6 @@
 """Files and datasets -> `datasets.Dataset`, kept in Arrow on disk and read from there."""
 
+import json
 import logging
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -9,17 +10,19 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Value, concatenate_datasets, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from pyarrow import ArrowInvalid
 
 from ..fingerprints import fingerprint, sha256_of, text_digest
-from .text_files import first_row, json_rows, table_rows, text_rows
+from .json_files import JSON, features_of, json_kinds, json_rows
+from .lines import format_of
+from .tables import TABLES, cells_of, table_rows
+from .text_files import text_rows
 
 logger = logging.getLogger(__name__)
 
-_TABLES = (".tsv", ".csv")
-_FORMATS = (".txt", *_TABLES, ".jsonl", ".parquet", ".arrow")
+_FORMATS = (".txt", *TABLES, *JSON, ".parquet", ".arrow")
 
 
 def read_dataset(source: str | Path, *, split: str | None = None, columns: Sequence[str] | None = None) -> Dataset:
@@ -34,7 +37,9 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
 
             - `.txt`: one text per line, in a column `text`;
             - `.tsv` (no quoting) or `.csv` (standard quoting), with a header row unless `columns` is given;
-            - `.jsonl`: one object per line; `.parquet`; `.arrow`;
+            - `.jsonl`: one object per line; `.json`: likewise, or a list of objects. An object may lack keys, which are
+              then None; types are settled over the whole file, and whole numbers beside fractions become floats;
+            - `.parquet`; `.arrow`;
             - a folder that `save_to_disk` wrote, or one of data files that `datasets.load_dataset` understands;
             - the name of a dataset for `datasets.load_dataset`, if nothing of that name lies on disk; of one that has
               several configurations, with the one wanted (`nyu-mll/glue:mrpc`). With
@@ -48,7 +53,7 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
             split or `columns` where there are none.
     """
     path = Path(source).expanduser()
-    if columns is not None and format_of(path) not in _TABLES:
+    if columns is not None and format_of(path) not in TABLES:
         raise ValueError(f"columns= names the columns of a TSV or CSV file without a header row, but got {source}.")
     if path.is_file():
         if split is not None:
@@ -158,9 +163,9 @@ def text_columns(source: str) -> list[Dataset]:
     names = None
     if all(column.isdecimal() for column in wanted):
         path = Path(name).expanduser()
-        if not path.is_file() or format_of(path) not in _TABLES:
+        if not path.is_file() or format_of(path) not in TABLES:
             raise ValueError(f"{source}: columns go by number only in TSV and CSV files without a header row.")
-        names = [str(number) for number in range(len(first_row(path)))]
+        names = [str(number) for number in range(len(next(cells_of(path), (0, []))[1]))]
     dataset = read_dataset(name, columns=names)
     for column in wanted:
         if column not in dataset.column_names:
@@ -195,18 +200,19 @@ def load_splits(source: str | Path) -> Dataset | DatasetDict:
         ) from error
 
 
-def convert(path: Path, rows: Callable, **arguments) -> Dataset:
+def convert(path: Path, rows: Callable, features: Features | None = None, **arguments) -> Dataset:
     """Stream the rows of a text file into Arrow, or take what an earlier call made of the same bytes.
 
     Args:
         path: the file.
         rows: function of this package that yields the file's rows, given its path and the arguments.
+        features: the types of the columns, if the first thousand rows may not tell them.
         arguments: what JSON can hold.
     """
     # By default the cache goes by the arguments, and a file that has changed would give the rows it had before.
     name = fingerprint(sha256_of(path), rows.__name__, format_of(path), path.suffix, arguments)
     with _named_errors(path):
-        return Dataset.from_generator(partial(rows, path, **arguments), fingerprint=name)
+        return Dataset.from_generator(partial(rows, path, **arguments), features=features, fingerprint=name)
 
 
 @contextmanager
@@ -221,19 +227,15 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} can't be read as {format_of(path)}: {cause}") from error
 
 
-def format_of(path: Path) -> str:
-    """The ending of a file's name, `.gz` aside."""
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
-
-
 def _read_file(path: Path, columns: Sequence[str] | None) -> Dataset:
     kind = format_of(path)
     if kind == ".txt":
         return convert(path, text_rows)
-    if kind in _TABLES:
+    if kind in TABLES:
         return convert(path, table_rows, columns=None if columns is None else list(columns))
-    if kind == ".jsonl":
-        return convert(path, json_rows)
+    if kind in JSON:
+        kinds = json.loads(convert(path, json_kinds)["kinds"][0])
+        return convert(path, json_rows, features=features_of(kinds), keys=list(kinds))
     if kind in (".parquet", ".arrow"):
         with _named_errors(path):
             return Dataset.from_parquet(str(path)) if kind == ".parquet" else Dataset.from_file(str(path))

@@ -4,33 +4,49 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, Features, Value, concatenate_datasets
 
-from .datasets import format_of, read_dataset
-from .text_files import first_row
+from .columns import PAIRS, TEXTS, find_columns
+from .datasets import convert, read_dataset
+from .lines import format_of
+from .tables import TABLES, cells_of, find_layout, role_rows
 
 logger = logging.getLogger(__name__)
 
 ROLES = ("anchor", "positive", "negative")
-# First rows that are a header: SimCSE's, sentence-transformers', and what else such columns are called.
-_NAMES = {*ROLES, "sent0", "sent1", "hard_neg", "query", "text", "text1", "text2", "sentence1", "sentence2"}
+# Names of SimCSE's and sentence-transformers' data, and what else such columns are called.
+_PAIRS = (
+    ROLES[:2],
+    ("sent0", "sent1"),
+    *((question, answer) for question in ("query", "question") for answer in ("positive", "answer", "passage")),
+    *PAIRS,
+)
+_NEGATIVES = (("negative",), ("hard_neg",), ("hard_negative",))
+_SINGLES = (("anchor",), *TEXTS)
 
 
-def read_groups(sources: Sequence[str | Path]) -> Dataset:
-    """Read groups from TSV and CSV files, or texts that are each a group of their own.
+def read_groups(sources: Sequence[str | Path], *, columns: Sequence[str] | Sequence[int] | None = None) -> Dataset:
+    """Read groups, or texts that are each a group of their own.
+
+    Columns go by their names: `anchor`, `positive`, `negative`, in any order, or names that such columns usually have
+    (`query` and `answer`, `sentence1` and `sentence2`, `premise` and `hypothesis`, `sent0`, `sent1` and `hard_neg`).
+    TSV and CSV files may have no header row: their columns then are anchor, positive and hard negative, in this order.
+    A first row is a header if it holds a pair of these names, which the log tells.
 
     Args:
-        sources: TSV (no quoting) or CSV files of two columns (anchor, positive) or three (and a hard negative), with a
-            header row or without: it is one if it holds names that such columns usually have. Or `.txt` files, one
-            text per line. All of one kind.
+        sources: TSV (no quoting), CSV, JSON lines, Parquet or whatever `read_dataset` takes; or `.txt` files, one text
+            per line. All of one kind.
+        columns: those that hold the anchor, the positive and the hard negative, as many as there are: by name; or by
+            number, from 0, in TSV and CSV files without a header row. Default: as above.
 
     Returns:
         Columns `anchor`, and as there are `positive` and `negative`. Rows with an empty text are left out and counted.
 
     Raises:
-        ValueError: other numbers of columns, or files of different kinds; and what `read_dataset` raises.
+        ValueError: other columns, such as a label, which doesn't tell what belongs together; files of different kinds;
+            and what `read_dataset` raises.
     """
-    parts = [_read(Path(source)) for source in sources]
+    parts = [_read(source, columns) for source in sources]
     kinds = {tuple(part.column_names) for part in parts}
     if len(kinds) > 1:
         found = "; ".join(f"{s}: {', '.join(p.column_names)}" for s, p in zip(sources, parts, strict=True))
@@ -44,15 +60,53 @@ def read_groups(sources: Sequence[str | Path]) -> Dataset:
     return kept
 
 
-def _read(path: Path) -> Dataset:
-    if format_of(path) not in (".tsv", ".csv"):
-        return read_dataset(path).select_columns("text").rename_column("text", ROLES[0])
-    first = first_row(path)
-    if len(first) not in (2, 3):
+def _read(source: str | Path, columns: Sequence[str] | Sequence[int] | None) -> Dataset:
+    path = Path(source).expanduser()
+    if path.is_file() and format_of(path) in TABLES:
+        return _read_table(path, columns)
+    dataset = read_dataset(source)
+    found = tuple(columns) if columns is not None else _roles(dataset.column_names, str(source))
+    if not found or not set(found) <= set(dataset.column_names):
+        expected = ", ".join(map(str, columns or ("anchor", "positive")))
         raise ValueError(
-            f"{path} has {len(first)} columns, but a group is an anchor and its positive, or these and a hard negative."
+            f"{source}: expected the columns {expected}, but there are {', '.join(dataset.column_names)}. Rename them, "
+            "or name them by columns=."
         )
-    columns = list(ROLES[: len(first)])
-    if not {name.strip().lower() for name in first} <= _NAMES:
-        return read_dataset(path, columns=columns)
-    return read_dataset(path).rename_columns(dict(zip(first, columns, strict=True)))
+    for name in found:
+        if getattr(dataset.features[name], "dtype", None) not in ("string", "large_string"):
+            raise ValueError(f"{source}: the column {name!r} holds {dataset.features[name]}, no text.")
+    roles = ROLES[: len(found)]
+    texts = dataset.select_columns(list(found)).rename_columns(dict(zip(found, roles, strict=True)))
+    return texts if all(f == Value("string") for f in texts.features.values()) else texts.cast(_text_features(roles))
+
+
+def _text_features(roles: Sequence[str]) -> Features:
+    return Features(dict.fromkeys(roles, Value("string")))
+
+
+def _read_table(path: Path, columns: Sequence[str] | Sequence[int] | None) -> Dataset:
+    layout = find_layout(path, [_PAIRS], columns)
+    _, first = next(row for row in cells_of(path) if row[1])
+    if columns is not None or layout is None:
+        count = len(first if columns is None else columns)
+    else:
+        found = _roles(first, str(path))
+        count, layout = len(found), (tuple(map(first.index, found)), True)
+    if count not in (2, 3):
+        raise ValueError(
+            f"{path} has {count} columns, but a group is an anchor and its positive, or these and a hard negative."
+        )
+    return convert(path, role_rows, roles=list(ROLES[:count]), layout=layout).select_columns(list(ROLES[:count]))
+
+
+def _roles(names: Sequence[str], source: str) -> tuple[str, ...] | None:
+    """The columns of an anchor, its positive and its hard negative, as many as there are, and no other."""
+    choices = ([_PAIRS, _NEGATIVES], [_PAIRS], [_SINGLES])
+    found = next(filter(None, (find_columns(names, choice) for choice in choices)), None)
+    if found and (others := [name for name in names if name not in found]):
+        raise ValueError(
+            f"{source}: besides {', '.join(found)} there are the columns {', '.join(others)}. Texts of a group belong "
+            f"together, whatever other columns say of them: keep the rows of which that is true, and pass "
+            f"columns={list(found)}."
+        )
+    return found

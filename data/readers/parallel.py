@@ -1,14 +1,16 @@
 """Parallel text: sentences and their translations."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
+from .columns import PAIRS
 from .datasets import convert, distinct, folded, select, sift, text_columns
-from .text_files import parallel_rows
+from .tables import cells_of, find_layout
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,8 @@ def read_parallel(
     """Gather sentences and their translations, each pair of a source once.
 
     Args:
-        sources: TSV files (plain or `.gz`) without a header row, a sentence and its translations in each row; or two
+        sources: TSV or CSV files (plain or `.gz`), a sentence and its translations in each row, with a header row if it
+            holds `source` and `target` or two names that pairs of texts usually have (which the log tells); or two
             files whose rows translate each other, with a plus between them, each with columns as `read_texts` takes
             them: `en.tsv:sentence1,sentence2+de.tsv:sentence1,sentence2`.
         exclude: texts to leave out on either side, such as a test set's. Compared without regard to case and spacing.
@@ -69,7 +72,8 @@ def _read(source: str) -> Dataset:
     if path.exists() or "+" not in source:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {source} (in {Path.cwd()}).")
-        return convert(path, parallel_rows)
+        header = find_layout(path, [((*SIDES,), *PAIRS)])
+        return convert(path, parallel_rows, has_header=header is not None)
     first, _, second = source.partition("+")
     sides = [concatenate_datasets(text_columns(side)) for side in (first, second)]
     if len(sides[0]) != len(sides[1]):
@@ -79,6 +83,27 @@ def _read(source: str) -> Dataset:
         )
     columns = [side.rename_column("text", name) for side, name in zip(sides, SIDES, strict=True)]
     return concatenate_datasets(columns, axis=1)
+
+
+def parallel_rows(file: Path, has_header: bool) -> Iterator[dict[str, str]]:
+    """Sentences and their translations: a row for each translation. Blank lines are skipped; cells may be empty.
+
+    Yields:
+        `source` and `target`.
+    """
+    row = None
+    rows = ((number, cells) for number, cells in cells_of(file) if cells)
+    for number, (source, *targets) in islice(rows, int(has_header), None):
+        if not targets:
+            raise ValueError(
+                f"{file}:{number}: this row has no translation: expected a sentence, a tab and its translation, but it "
+                f"is {source[:60]!r}."
+            )
+        for target in targets:
+            row = {"source": source, "target": target}
+            yield row
+    if row is None:
+        raise ValueError(f"{file} holds no rows.")
 
 
 def _resized(pairs: Dataset, rows: int) -> Dataset:

@@ -4,13 +4,18 @@ SentEval's data is read as its download script leaves it, in https://github.com/
 data/downstream.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, Value, concatenate_datasets
 
 from .datasets import read_dataset
+from .lines import format_of, lines_of, without_line_end
+from .tables import TABLES, cells_of
 
 STS_SUBSETS = {
     "STS12": ("MSRpar", "MSRvid", "SMTeuroparl", "surprise.OnWN", "surprise.SMTnews"),
@@ -28,6 +33,11 @@ BINARY = {
 }
 STS_TASKS = (*STS_SUBSETS, "STSBenchmark", "SICKRelatedness")
 TRANSFER_TASKS = (*BINARY, "SST2", "TREC", "MRPC")
+# What people could answer.
+_SCORES = (0.0, 5.0)
+_CLASSES = ("0", "1")
+_ANY_SCORE = (-math.inf, math.inf)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 TREC_CLASSES = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 
 
@@ -65,32 +75,36 @@ def read_sts_task(folder: str | Path, name: str, split: str = "test") -> dict[st
         ValueError: a row with a column too few or a score that is no number, with file and line.
     """
     folder = Path(folder)
+    if name not in STS_TASKS:
+        raise ValueError(f"There is no STS task {name!r}, only {', '.join(STS_TASKS)}.")
     if name in STS_SUBSETS:
         home = folder / "STS" / f"{name}-en-test"
         return {subset: _read_subset(home, subset) for subset in STS_SUBSETS[name]}
     if name == "STSBenchmark":
         file = folder / "STS" / "STSBenchmark" / f"sts-{split}.csv"
-        return {name: _scored(file, _rows(file, columns=7), first=5, second=6, score=4)}
+        return {name: _scored(file, _rows(file, columns=7), (5, 6, 4), _SCORES)}
     kind = {"train": "train", "dev": "trial", "test": "test_annotated"}[split]
     file = folder / "SICK" / f"SICK_{kind}.txt"
-    return {name: _scored(file, list(_rows(file, columns=4))[1:], first=1, second=2, score=3)}
+    return {name: _scored(file, _below_header(file, _rows(file, columns=4), "pair_ID"), (1, 2, 3), _SCORES)}
 
 
 def read_scored_pairs(file: str | Path) -> ScoredPairs:
-    """Pairs from a table without quoting: a sentence, a sentence, a score, or as a header says.
+    """Pairs from a table: a sentence, a sentence, a score; or as a header with `sentence1`, `sentence2`, `score` says.
 
-    So are STS2017's cross-lingual sets (`STS.en-de.txt`: no header) and stsb_multi_mt's (`sentence1`, `sentence2`,
-    `score`).
+    So are STS2017's cross-lingual sets (`STS.en-de.txt`: no header) and stsb_multi_mt's. `.csv` files have quotes,
+    others haven't.
 
-    Raises: as `read_sts_task`.
+    Raises:
+        FileNotFoundError: the file isn't there.
+        ValueError: a row with a column too few or a score that is no finite number, with file and line.
     """
     file = Path(file)
-    rows = list(_rows(file, columns=3))
+    _require(file)
+    rows = list(_wide_enough(file, ((number, cells) for number, cells in cells_of(file) if cells), columns=3))
     names = ("sentence1", "sentence2", "score")
-    if not set(names) <= set(rows[0][1]):
-        return _scored(file, rows, first=0, second=1, score=2)
-    first, second, score = map(rows[0][1].index, names)
-    return _scored(file, rows[1:], first=first, second=second, score=score)
+    if not rows or not set(names) <= set(rows[0][1]):
+        return _scored(file, rows, (0, 1, 2), _ANY_SCORE)
+    return _scored(file, rows[1:], tuple(map(rows[0][1].index, names)), _ANY_SCORE)
 
 
 def read_sts(source: str) -> Dataset:
@@ -106,8 +120,12 @@ def read_sts(source: str) -> Dataset:
     """
     first, plus, second = source.partition("+")
     if not plus or Path(source).exists():
-        if Path(source).suffix not in (".tsv", ".txt"):
-            return read_dataset(source).cast_column("score", Value("float64"))
+        if format_of(Path(source)) not in (*TABLES, ".txt"):
+            pairs = read_dataset(source).cast_column("score", Value("float64"))
+            wrong = np.flatnonzero(~np.isfinite(np.asarray(pairs.with_format("numpy")["score"][:], dtype=float)))
+            if len(wrong):
+                raise ValueError(f"{source}, row {wrong[0] + 1} (from 1): the score is no finite number.")
+            return pairs
         found = read_scored_pairs(source)
         return Dataset.from_dict({"sentence1": found.first, "sentence2": found.second, "score": found.scores})
     sides = [read_sts(first), read_sts(second)]
@@ -131,6 +149,8 @@ def read_transfer_task(folder: str | Path, name: str) -> dict[str, LabelledTexts
     Raises: as `read_sts_task`.
     """
     folder = Path(folder)
+    if name not in TRANSFER_TASKS:
+        raise ValueError(f"There is no transfer task {name!r}, only {', '.join(TRANSFER_TASKS)}.")
     if name in BINARY:
         sides = [(_lines(folder / file, "latin-1"), label) for file, label in zip(BINARY[name], (1, 0), strict=True)]
         return {"train": _labelled((label, line) for lines, label in sides for _, line in lines)}
@@ -146,37 +166,44 @@ def read_transfer_task(folder: str | Path, name: str) -> dict[str, LabelledTexts
 
 def _read_subset(home: Path, subset: str) -> ScoredPairs:
     file, gold = home / f"STS.input.{subset}.txt", home / f"STS.gs.{subset}.txt"
-    pairs, scores = list(_rows(file, columns=2)), [line for _, line in _lines(gold)]
+    pairs, scores = list(_rows(file, columns=2)), list(_lines(gold))
+    # Pairs that were not judged have blank lines, and may be the last ones.
+    scores += [(len(scores) + 1, "")] * min(len(pairs) - len(scores), _blank_lines_at_the_end(gold))
     if len(pairs) != len(scores):
         raise ValueError(f"{file} has {len(pairs)} pairs, but {gold} {len(scores)} scores.")
-    # Pairs without a score were not judged.
-    rows = [(number, [*pair, score]) for (number, pair), score in zip(pairs, scores, strict=True) if score.strip()]
-    return _scored(gold, rows, first=0, second=1, score=-1)
+    judged = [(n, [*pair[:2], score]) for (_, pair), (n, score) in zip(pairs, scores, strict=True) if score.strip()]
+    return _scored(gold, judged, (0, 1, 2), _SCORES)
 
 
-def _scored(file: Path, rows: Sequence, *, first: int, second: int, score: int) -> ScoredPairs:
-    if not rows:
+def _scored(
+    file: Path, rows: Iterable[tuple[int, list[str]]], at: tuple[int, ...], between: tuple[float, float]
+) -> ScoredPairs:
+    """The columns `at` of rows: a sentence, a sentence, a score."""
+    first, second, score = at
+    found = [(_spaced(row[first]), _spaced(row[second]), _number(file, n, row[score], between)) for n, row in rows]
+    if not found:
         raise ValueError(f"{file} has no pairs.")
-    found = [(_spaced(row[first]), _spaced(row[second]), _number(file, n, row[score], float)) for n, row in rows]
     return ScoredPairs(*map(list, zip(*found, strict=True)))
 
 
 def _sst(file: Path) -> Iterator[tuple[int, str]]:
-    for number, (text, label) in _rows(file, columns=2):
-        yield _number(file, number, label, int), text
+    for number, row in _rows(file, columns=2):
+        if len(row) > 2:
+            raise ValueError(f"{file}:{number}: expected 2 columns, but found {len(row)}.")
+        yield _class(file, number, row[1]), row[0]
 
 
 def _trec(file: Path) -> Iterator[tuple[int, str]]:
     for number, line in _lines(file, "latin-1"):
         label, _, rest = line.partition(":")
         if label not in TREC_CLASSES or " " not in rest:
-            raise ValueError(f"{file}, line {number}: expected CLASS:subclass text, but found {line[:60]!r}.")
+            raise ValueError(f"{file}:{number}: expected CLASS:subclass text, but found {line[:60]!r}.")
         yield TREC_CLASSES.index(label), rest.split(" ", 1)[1]
 
 
 def _mrpc(file: Path) -> Iterator[tuple[int, str, str]]:
-    for number, row in list(_rows(file, columns=5))[1:]:
-        yield _number(file, number, row[0], int), row[3], row[4]
+    for number, row in _below_header(file, _rows(file, columns=5), "Quality"):
+        yield _class(file, number, row[0]), row[3], row[4]
 
 
 def _labelled(rows: Iterable[tuple]) -> LabelledTexts:
@@ -187,33 +214,67 @@ def _labelled(rows: Iterable[tuple]) -> LabelledTexts:
     return LabelledTexts(texts, labels, *second)
 
 
-def _lines(file: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, from 1."""
+def _require(file: Path) -> None:
     if not file.is_file():
         raise FileNotFoundError(
             f"There is no {file}. Expected is the folder data/downstream of SentEval, as its get_transfer_data.bash "
             "leaves it."
         )
-    lines = file.read_text(encoding=encoding).split("\n")
-    if not any(lines):
-        raise ValueError(f"{file} is empty.")
-    yield from enumerate(lines if lines[-1] else lines[:-1], start=1)
+
+
+def _lines(file: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, from 1; blank lines at the end are none."""
+    _require(file)
+    blank: list[tuple[int, str]] = []
+    number = 0
+    for number, line in enumerate(map(without_line_end, lines_of(file, encoding)), 1):
+        blank.append((number, line))
+        if "\t" in line or line.strip():  # a tab parts two cells, if empty ones
+            yield from blank
+            blank.clear()
+    if len(blank) == number:
+        raise ValueError(f"{file} holds no rows.")
+
+
+def _blank_lines_at_the_end(file: Path) -> int:
+    return sum(1 for _ in lines_of(file)) - max(number for number, _ in _lines(file))
 
 
 def _rows(file: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
     """Rows of a table without quoting, with their numbers."""
-    for number, line in _lines(file):
-        row = line.rstrip("\r").split("\t")
+    return _wide_enough(file, ((number, line.split("\t")) for number, line in _lines(file)), columns)
+
+
+def _wide_enough(file: Path, rows: Iterable[tuple[int, list[str]]], columns: int) -> Iterator[tuple[int, list[str]]]:
+    for number, row in rows:
         if len(row) < columns:
-            raise ValueError(f"{file}, line {number}: expected {columns} columns, but found {len(row)}.")
+            raise ValueError(f"{file}:{number}: expected {columns} columns, but found {len(row)}.")
         yield number, row
 
 
-def _number(file: Path, number: int, text: str, kind: Callable[[str], float]) -> float:
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{file}, line {number}: expected a number, but found {text!r}.") from None
+def _below_header(file: Path, rows: Iterator[tuple[int, list[str]]], name: str) -> Iterator[tuple[int, list[str]]]:
+    number, header = next(rows, (1, [""]))
+    if header[0] != name:
+        raise ValueError(f"{file}:{number}: expected a header row that begins with {name}, but found {header[0]!r}.")
+    if (first := next(rows, None)) is None:
+        raise ValueError(f"{file} has a header row, but no rows below it.")
+    yield first
+    yield from rows
+
+
+def _number(file: Path, line: int, text: str, between: tuple[float, float]) -> float:
+    score = float(text) if _NUMBER.fullmatch(text.strip()) else math.nan
+    if not math.isfinite(score):
+        raise ValueError(f"{file}:{line}: expected a number, but found {text!r}.")
+    if not between[0] <= score <= between[1]:
+        raise ValueError(f"{file}:{line}: expected a score from {between[0]:g} to {between[1]:g}, but found {text!r}.")
+    return score
+
+
+def _class(file: Path, line: int, text: str) -> int:
+    if text.strip() not in _CLASSES:
+        raise ValueError(f"{file}:{line}: expected a number, {' or '.join(_CLASSES)}, but found {text!r}.")
+    return int(text)
 
 
 def _spaced(text: str) -> str:

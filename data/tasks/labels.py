@@ -1,6 +1,7 @@
 """The labels of a task: which there are, in which order, and whether every row's are among them."""
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +35,11 @@ def label_names(
     occurring = set().union(*(part.label_names() for part in parts["train"]))
     place, names = declared or ("The training rows", _in_order(occurring, schema, parts["train"]))
     if schema.is_tagging:
-        for part in every_part:
-            tags.check_scheme(part.label_names(), part.source.name)
         tags.check_scheme(names, place)
+        tags.check_list(names, place)
         tags.check_beginnings(names, place)
+    elif names and not declared:
+        _check_order(parts["train"], schema)
     if len(names) < 2 and (names or declared):
         raise ValueError(f"{place}: expected at least two labels, but found {_few(names) or 'none'}.")
     for part in every_part:
@@ -109,6 +111,13 @@ def _in_order(occurring: set[str], schema: RowSchema, train: list[LabelledRows])
     if schema.is_tagging:
         return tuple(sorted(occurring, key=lambda name: (name != tags.OUTSIDE, name)))
     words = sorted(name for name in occurring if not _NUMBER.fullmatch(name))
+    if not words and all(float(name).is_integer() for name in occurring):
+        if len({float(name) for name in occurring}) < len(occurring):
+            raise ValueError(
+                f"The labels {_few(sorted(occurring))} write a number in several ways. Write classes as 0, 1, 2."
+            )
+        logger.warning("The labels are whole numbers, such as %s: they are read as classes.", min(occurring))
+        return tuple(sorted(occurring, key=float))
     if not words:
         logger.warning("The labels are real numbers, such as %s: this is a regression.", min(occurring))
         return ()
@@ -116,20 +125,38 @@ def _in_order(occurring: set[str], schema: RowSchema, train: list[LabelledRows])
         part = next(part for part in train if words[0] in part.label_names())
         raise ValueError(
             f"{_place_of(part, words[0])}: some labels are numbers, others are words ({_few(words)}). If all of them "
-            f"are classes, list them in {LABELS_FILE}, or pass labels=."
+            f"are classes, list them in {LABELS_FILE}, or pass labels=. If this row is a header, name its columns by "
+            "columns=."
         )
     return tuple(words)
 
 
 def _check_labels(part: LabelledRows, names: tuple[str, ...], place: str) -> None:
-    unknown = {name for name in part.label_names() if not (name in names if names else _NUMBER.fullmatch(name))}
+    unknown = {name for name in part.label_names() if not (name in names if names else _is_finite(name))}
     if unknown:
         name = min(unknown)
-        expected = f"one of {_few(names)} ({place})" if names else "a number, as in the training rows"
+        expected = f"one of {_few(names)} ({place})" if names else "a number, as in the training rows, and a finite one"
         raise ValueError(
             f"{_place_of(part, name)}: unknown label {name!r}, expected {expected}. List all labels in {LABELS_FILE}, "
             "or pass labels=."
         )
+
+
+def _is_finite(name: str) -> bool:
+    return bool(_NUMBER.fullmatch(name)) and math.isfinite(float(name))
+
+
+def _check_order(train: list[LabelledRows], schema: RowSchema) -> None:
+    """Refuse texts and labels that seem to have changed places: labels are fewer than texts, and shorter."""
+    for part in train:
+        texts, labels = (part.rows.with_format(None)[column][:] for column in (schema.texts[0], "labels"))
+        longer = sum(len(label.split()) for label in labels) > sum(len(text.split()) for text in texts)
+        if longer and len(set(labels)) >= len(set(texts)):
+            raise ValueError(
+                f"{part.source.place(part.rows[0]['line'])}: the labels, such as {labels[0][:40]!r}, are longer than "
+                f"the texts, such as {texts[0][:40]!r}, and as many. If the label stands first, name the columns by "
+                f"their order: columns=[1, 0]. If not, list the labels in {LABELS_FILE}, or pass labels=."
+            )
 
 
 def _place_of(part: LabelledRows, label: str) -> str:

@@ -1,35 +1,40 @@
 """Files and datasets -> labelled rows of one schema, labels by name; or texts, where labels don't matter."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 
 from ..fingerprints import fingerprint
-from ..readers import conll_rows, convert, format_of, labelled_rows, read_dataset
-from .sources import CONLL, FORMATS, TABLES, Source
-from .tags import split_languages, to_iob2
+from ..readers import (
+    JSON,
+    LABELS,
+    PAIRS,
+    TABLES,
+    TAGS,
+    TEXTS,
+    WORDS,
+    conll_rows,
+    convert,
+    find_columns,
+    find_layout,
+    format_of,
+    read_dataset,
+    role_rows,
+)
+from .sources import CONLL, FORMATS, ROWS, Source
+from .tags import are_spans, check_scheme, in_iob2, split_languages, to_iob2
 
 logger = logging.getLogger(__name__)
 
-_TEXTS = (Value("string"), Value("large_string"))
+Columns = Sequence[str] | Sequence[int]
 
-_WORD_COLUMNS = ("words", "tokens")
-_TAG_COLUMNS = ("tags", "ner_tags", "labels", "label")
-_LABEL_COLUMNS = ("label", "labels", "score")
-_TEXT_COLUMNS = ("text", "sentence")
-_PAIR_COLUMNS = (
-    ("text", "text_pair"),
-    ("text1", "text2"),
-    ("sentence1", "sentence2"),
-    ("question", "sentence"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-)
+_STRINGS = (Value("string"), Value("large_string"))
+_LISTS = (List, LargeList)
 
 
 class RowSchema(NamedTuple):
@@ -53,9 +58,20 @@ class RowSchema(NamedTuple):
     def features(self) -> Features:
         """The columns as they are read, labels by name."""
         value = List(Value("string")) if self.is_tagging else Value("string")
-        counts = ("line", "opened", "iob2_only") if self.is_tagging else ("line",)
-        columns = dict.fromkeys((*self.texts, "labels"), value) | {"language": Value("string")}
-        return Features(columns | dict.fromkeys(counts, Value("int64")))
+        columns = dict.fromkeys((*self.texts, "labels"), value)
+        return Features(columns | {"language": Value("string"), "line": Value("int64")})
+
+    @property
+    def text_choices(self) -> tuple[tuple[str, ...], ...]:
+        """What the columns of text may be called."""
+        if self.is_tagging:
+            return WORDS
+        return PAIRS if self.pairs else TEXTS
+
+    @property
+    def label_choices(self) -> tuple[tuple[str, ...], ...]:
+        """What the column of labels may be called."""
+        return TAGS if self.is_tagging else LABELS
 
 
 @dataclass(frozen=True)
@@ -64,8 +80,8 @@ class LabelledRows:
 
     Attributes:
         source: where they were read.
-        rows: the columns of `RowSchema.features`. `line` is the line that a row begins in, or the number of a dataset's
-            row, from 1. `opened` and `iob2_only` are what `to_iob2` counted.
+        rows: the columns of `RowSchema.features`. `line` is the line that a row begins in, or the number of a row of
+            JSON or a dataset, from 1.
         declared: names of all labels in the order of their ids, if the dataset has them.
     """
 
@@ -80,60 +96,64 @@ class LabelledRows:
         return set(pc.unique(column if one_per_row else pc.list_flatten(column)).to_pylist())
 
 
-def read_labelled(source: Source, schema: RowSchema) -> LabelledRows:
+def read_labelled(source: Source, schema: RowSchema, columns: Columns | None = None) -> LabelledRows:
     """Read labelled rows. Those that were left out, and tags that were changed, are counted and logged.
+
+    Args:
+        source: where they are.
+        schema: what they hold.
+        columns: see `read_task`.
 
     Raises:
         ValueError: rows that are not of that schema, with file and line; a format or columns that don't fit.
     """
-    data = source.data
-    ending = format_of(data) if isinstance(data, Path) else None
-    if ending in (None, ".jsonl", ".parquet"):
-        found = _labelled_rows_of_dataset(source, read_dataset(data) if ending else data, schema)
-    elif ending not in (formats := FORMATS if schema.is_tagging else TABLES):
+    ending = format_of(source.data) if isinstance(source.data, Path) else None
+    if ending not in (None, *(formats := FORMATS if schema.is_tagging else ROWS)):
         raise ValueError(f"{source.name}: labelled rows for {schema.kind} are read from files of {', '.join(formats)}.")
-    elif schema.is_tagging:
-        found = LabelledRows(source, convert(data, tagged_rows, language=source.language))
+    if ending in TABLES:
+        dataset, names = _read_table(source, schema, columns), (*schema.texts, "labels")
+    elif ending in CONLL:
+        dataset, names = convert(source.data, conll_rows), ("words", "labels")
     else:
-        texts = list(schema.texts)
-        found = LabelledRows(source, convert(data, classified_rows, texts=texts, language=source.language))
-    rows = found.rows
-    if ending == ".tsv" and (blank := rows[-1]["line"] - rows[0]["line"] + 1 - len(rows)):
-        logger.warning("%s: %d blank lines between rows were skipped.", source.name, blank)
-    if schema.is_tagging:
-        opened, iob2_only = (pc.sum(rows.data.column(column)).as_py() for column in ("opened", "iob2_only"))
-        if opened and not iob2_only:
-            logger.warning("%s is in IOB1 and was converted to IOB2: %d tags I- became B-.", source.name, opened)
-        elif opened:
-            logger.warning("%s: %d tags I- continue nothing (not IOB2) and are read as B-.", source.name, opened)
-    return found
+        dataset = source.data if ending is None else read_dataset(source.data)
+        names = _labelled_columns(source.name, dataset, schema, columns)
+    found = _checked_rows(source, dataset, schema, names)
+    if ending in TABLES and schema.is_tagging and pc.max(pc.list_value_length(found.rows.data["words"])).as_py() == 1:
+        raise ValueError(
+            f"{source.name}: expected one sentence per row, but every row has a single word. If the file has one word "
+            f"per line, give its name the ending {CONLL[0]}."
+        )
+    return _in_iob2(found) if schema.is_tagging and len(found.rows) else found
 
 
-def read_unlabelled(source: Source, schema: RowSchema) -> Dataset:
+def read_unlabelled(source: Source, schema: RowSchema, columns: Columns | None = None) -> Dataset:
     """Read texts: columns `text` and, for pairs, `text_pair`. Labels and what else there is are left aside.
 
     Raises:
         ValueError: rows without these columns, with file and line; a format that has none.
     """
     data = source.data
-    columns = ["text", "text_pair"] if schema.pairs else ["text"]
+    roles = ["text", "text_pair"] if schema.pairs else ["text"]
+    named = None if columns is None else columns[: len(roles)]
     if isinstance(data, Path):
         ending = format_of(data)
-        if ending == ".tsv":
-            return convert(data, labelled_rows, columns=columns, more=True).select_columns(columns)
+        if ending in TABLES:
+            choices = (*TEXTS, *WORDS) if schema.is_tagging else schema.text_choices
+            layout = find_layout(data, [choices], named)
+            return convert(data, role_rows, roles=roles, layout=layout, more=True).select_columns(roles)
         if ending == ".txt" and schema.pairs:
             raise ValueError(
                 f"{source.name}: a .txt file holds one text per line, expected pairs. Write them into a .tsv file, "
                 "with a tab between the texts."
             )
         if ending in CONLL and ending != ".txt":
-            return joined_words(convert(data, tagged_rows, language=source.language))
+            return joined_words(convert(data, conll_rows))
         data = read_dataset(data)
-    if schema.is_tagging and _first_of(_WORD_COLUMNS, data):
-        return joined_words(data, *_text_columns(source.name, data, schema))
-    found = _text_columns(source.name, data, RowSchema("classification", schema.pairs))
-    data = data.select_columns(list(found)).rename_columns(dict(zip(found, columns, strict=True)))
-    features = Features(dict.fromkeys(columns, Value("string")))
+    if schema.is_tagging and find_columns(data.column_names, [WORDS]):
+        return joined_words(data, *_text_columns(source.name, data, schema, named))
+    found = _text_columns(source.name, data, RowSchema("classification", schema.pairs), named)
+    data = data.select_columns(list(found)).rename_columns(dict(zip(found, roles, strict=True)))
+    features = Features(dict.fromkeys(roles, Value("string")))
     # A cast copies all rows, also where it changes nothing.
     return data if data.features == features else data.cast(features)
 
@@ -151,62 +171,48 @@ def joined_words(dataset: Dataset, words: str = "words") -> Dataset:
     )
 
 
-def tagged_rows(file: Path, language: str) -> Iterator[dict[str, Any]]:
-    """Sentences of a TSV file (words, a tab, tags; both with single spaces) or of a CoNLL file."""
-    rows = _tagged_table_rows(file) if format_of(file) == ".tsv" else conll_rows(file)
-    for row in rows:
-        yield row | _tag_columns(row["words"], row["labels"], language, f"{file}:{row['line']}")
+def _read_table(source: Source, schema: RowSchema, columns: Columns | None) -> Dataset:
+    """The rows of a TSV or CSV file, each column under its role."""
+    roles = [*schema.texts, "labels"]
+    layout = find_layout(source.data, [schema.text_choices, schema.label_choices], columns)
+    hint = "" if schema.pairs or schema.is_tagging else " Pairs of texts take pairs=True."
+    rows = convert(source.data, role_rows, roles=roles, layout=layout, hint=hint)
+    blank = rows[-1]["line"] - rows[0]["line"] + 1 - len(rows)
+    if blank and format_of(source.data) == ".tsv":
+        logger.warning("%s: %d blank lines between rows were skipped.", source.name, blank)
+    return rows
 
 
-def classified_rows(file: Path, texts: list[str], language: str) -> Iterator[dict[str, Any]]:
-    """Rows of a TSV file: one or two texts, and a label."""
-    hint = "" if len(texts) > 1 else " Pairs of texts take pairs=True."
-    for row in labelled_rows(file, [*texts, "label"], hint=hint):
-        label = row.pop("label").strip()
-        if not label:
-            raise ValueError(f"{file}:{row['line']}: expected a label behind the last tab, but there is none.")
-        yield row | {"labels": label, "language": language}
-
-
-def _tagged_table_rows(file: Path) -> Iterator[dict[str, Any]]:
-    longest = 0
-    for row in labelled_rows(file, ["words", "tags"]):
-        words, labels = (row[column].strip(" ").split(" ") for column in ("words", "tags"))
-        if "" in words or "" in labels:
-            raise ValueError(f"{file}:{row['line']}: expected words and tags with single spaces between them.")
-        longest = max(longest, len(words))
-        yield {"words": words, "labels": labels, "line": row["line"]}
-    if longest == 1:
-        raise ValueError(
-            f"{file}: expected one sentence per row, but every row has a single word. If the file has one word per "
-            f"line, give its name the ending {CONLL[0]}."
-        )
-
-
-def _tag_columns(words: list[str], tags: list[str], language: str, place: str) -> dict[str, Any]:
-    """The columns of `RowSchema.features` that the tags of one sentence make, given as they were read."""
-    if len(words) != len(tags) or not words:
-        raise ValueError(f"{place}: {len(words)} words, but {len(tags)} tags, expected one tag for each word.")
-    languages, tags = split_languages(tags)
-    if len(languages) > 1:
-        raise ValueError(f"{place}: tags of several languages in one sentence: {', '.join(sorted(languages))}.")
-    tags, opened, iob2_only = to_iob2(tags)
-    return {"labels": tags, "language": "".join(languages) or language, "opened": opened, "iob2_only": iob2_only}
-
-
-def _labelled_rows_of_dataset(source: Source, dataset: Dataset, schema: RowSchema) -> LabelledRows:
-    """The labelled rows of a dataset. Those without a label (None, or -1 where classes have names) are left out."""
-    texts = _text_columns(source.name, dataset, schema)
-    candidates = _TAG_COLUMNS if schema.is_tagging else _LABEL_COLUMNS
-    column = _first_of(candidates, dataset)
-    if column is None:
-        raise ValueError(f"{source.name} has no column {' or '.join(candidates)}, only {_columns_of(dataset)}.")
-    feature = dataset.features[column]
-    if schema.is_tagging != isinstance(feature, List):
+def _labelled_columns(name: str, dataset: Dataset, schema: RowSchema, columns: Columns | None) -> tuple[str, ...]:
+    """The columns of a dataset that hold texts and labels."""
+    texts = _text_columns(name, dataset, schema, columns and columns[:-1])
+    candidates = schema.label_choices if columns is None else ((columns[-1],),)
+    found = find_columns(dataset.column_names, [candidates])
+    if found is None:
+        expected = " or ".join(candidate for (candidate,) in candidates)
+        raise ValueError(f"{name} has no column {expected}, only {_columns_of(dataset)}.")
+    feature = dataset.features[found[0]]
+    if schema.is_tagging != isinstance(feature, _LISTS):
         expected = "a list of tags" if schema.is_tagging else "one label"
-        raise ValueError(f"{source.name}: expected {expected} in the column {column!r}, but it holds {feature}.")
-    feature = feature.feature if schema.is_tagging else feature
+        raise ValueError(f"{name}: expected {expected} in the column {found[0]!r}, but it holds {feature}.")
+    return (*texts, *found)
+
+
+def _checked_rows(source: Source, dataset: Dataset, schema: RowSchema, columns: tuple[str, ...]) -> LabelledRows:
+    """Labels by name. Rows without one (None, or -1 where classes have names) are left out and counted."""
+    feature = dataset.features[columns[-1]]
+    feature = feature.feature if isinstance(feature, _LISTS) else feature
     names = tuple(feature.names) if isinstance(feature, ClassLabel) else None
+    is_text = schema.is_tagging and isinstance(dataset.features[columns[0]], Value)
+    has_lines = (
+        "line" in dataset.column_names
+        and isinstance(source.data, Path)
+        and format_of(source.data)
+        not in (
+            *JSON,
+            ".parquet",
+        )
+    )
 
     def name_of(label: Any) -> str | None:
         if label is None or (names and label == -1):
@@ -214,29 +220,32 @@ def _labelled_rows_of_dataset(source: Source, dataset: Dataset, schema: RowSchem
         # A number beyond the names is left as it is, to be found among the unknown labels.
         return names[label] if names and 0 <= label < len(names) else str(label).strip()
 
-    def read(*columns: list) -> dict[str, list]:
+    def read(*values: list) -> dict[str, list]:
         rows = []
-        for *found, label, index in zip(*columns, strict=True):
+        for *found, label, line in zip(*values, strict=True):
+            line = line if has_lines else line + 1
+            if is_text:
+                *found, label = (cell.strip(" ").split(" ") for cell in (*found, label))
+                if "" in found[0] or "" in label:
+                    raise ValueError(f"{source.place(line)}: expected words and tags with single spaces between them.")
             labels = [name_of(one) for one in (label or [None] if schema.is_tagging else [label])]
             if None in labels:
                 continue
-            place = source.place(index + 1)
-            if None in found:
-                raise ValueError(f"{place}: this row has a label, but no text.")
-            made = {"labels": labels[0], "language": source.language}
+            _check_row(found, labels, schema, lambda line=line: source.place(line))
+            made = {"labels": labels if schema.is_tagging else labels[0], "language": source.language, "line": line}
             if schema.is_tagging:
-                made = _tag_columns(found[0], labels, source.language, place)
-            rows.append(dict(zip(schema.texts, found, strict=True)) | made | {"line": index + 1})
+                made |= _without_languages(labels, source, line)
+            rows.append(dict(zip(schema.texts, found, strict=True)) | made)
         return {column: [row[column] for row in rows] for column in schema.features}
 
     rows = dataset.with_format(None).map(
         read,
-        input_columns=[*texts, column],
-        with_indices=True,
+        input_columns=[*columns, *(["line"] if has_lines else [])],
+        with_indices=not has_lines,
         batched=True,
         remove_columns=dataset.column_names,
         features=schema.features,
-        new_fingerprint=fingerprint(dataset, schema, texts, column, names, source.language),
+        new_fingerprint=fingerprint(dataset, schema, columns, names, source.language, has_lines),
         desc="Reading labels",
     )
     if unlabelled := len(dataset) - len(rows):
@@ -244,30 +253,77 @@ def _labelled_rows_of_dataset(source: Source, dataset: Dataset, schema: RowSchem
     return LabelledRows(source, rows, names)
 
 
-def _text_columns(name: str, dataset: Dataset, schema: RowSchema) -> tuple[str, ...]:
+def _check_row(texts: list, labels: list[str], schema: RowSchema, place: Callable[[], str]) -> None:
+    if None in texts or (schema.is_tagging and None in texts[0]):
+        raise ValueError(f"{place()}: this row has a label, but no text.")
+    if schema.is_tagging and len(texts[0]) != len(labels):
+        raise ValueError(f"{place()}: {len(texts[0])} words, but {len(labels)} tags, expected one tag for each word.")
+    if "" in labels:
+        raise ValueError(f"{place()}: expected a label, but there is none.")
+
+
+def _without_languages(tags: list[str], source: Source, line: int) -> dict[str, Any]:
+    languages, tags = split_languages(tags)
+    if len(languages) > 1:
+        found = ", ".join(sorted(languages))
+        raise ValueError(f"{source.place(line)}: tags of several languages in one sentence: {found}.")
+    return {"labels": tags, "language": "".join(languages) or source.language}
+
+
+def _in_iob2(part: LabelledRows) -> LabelledRows:
+    """Spans of any scheme in IOB2; classes of words as they are."""
+    names = part.label_names()
+    check_scheme(names, part.source.name)
+    if part.declared and are_spans(part.declared):
+        part = replace(part, declared=tuple(dict.fromkeys(map(in_iob2, part.declared))))
+    if not are_spans(names):
+        return part
+
+    def converted(labels: list[list[str]]) -> dict[str, list]:
+        found = [to_iob2(tags) for tags in labels]
+        return dict(zip(("labels", "opened", "iob2_only"), map(list, zip(*found, strict=True)), strict=True))
+
+    rows = part.rows.map(
+        converted,
+        input_columns=["labels"],
+        batched=True,
+        features=Features(part.rows.features | dict.fromkeys(("opened", "iob2_only"), Value("int64"))),
+        new_fingerprint=fingerprint(part.rows, "in IOB2"),
+        desc="Reading tags",
+    )
+    opened, iob2_only = (pc.sum(rows.data.column(column)).as_py() for column in ("opened", "iob2_only"))
+    name = part.source.name
+    if others := sorted(tag for tag in names if tag[:2] in ("E-", "S-", "L-", "U-", "M-")):
+        logger.warning("%s: tags of IOBES or BILOU (%s) are read as IOB2's.", name, ", ".join(others[:4]))
+    if opened and not iob2_only:
+        logger.warning("%s is in IOB1 and was converted to IOB2: %d tags I- became B-.", name, opened)
+    elif opened:
+        logger.warning("%s: %d tags I- continue nothing (not IOB2) and are read as B-.", name, opened)
+    return replace(part, rows=rows.remove_columns(["opened", "iob2_only"]))
+
+
+def _text_columns(name: str, dataset: Dataset, schema: RowSchema, columns: Columns | None) -> tuple[str, ...]:
     """The columns of a dataset that hold what the schema calls `texts`."""
+    if columns is not None:
+        if missing := [column for column in columns if column not in dataset.column_names]:
+            raise ValueError(f"{name} has no column {missing[0]!r}, only {_columns_of(dataset)}.")
+        dataset = dataset.select_columns(list(columns))
     if schema.is_tagging:
-        words = _first_of(_WORD_COLUMNS, dataset)
-        if words is None or getattr(dataset.features[words], "feature", None) not in _TEXTS:
+        words = find_columns(dataset.column_names, [WORDS]) if columns is None else tuple(columns)
+        if words is None or getattr(dataset.features[words[0]], "feature", None) not in _STRINGS:
             raise ValueError(
-                f"{name}: expected lists of words in a column {' or '.join(_WORD_COLUMNS)}, but its columns are "
+                f"{name}: expected lists of words in a column {' or '.join(c for (c,) in WORDS)}, but its columns are "
                 f"{_columns_of(dataset)}."
             )
-        return (words,)
-    columns = {column for column, feature in dataset.features.items() if feature in _TEXTS}
-    pair = next((pair for pair in _PAIR_COLUMNS if columns.issuperset(pair)), None)
-    if pair and not schema.pairs:
+        return words
+    texts = [column for column, feature in dataset.features.items() if feature in _STRINGS]
+    if columns is None and not schema.pairs and (pair := find_columns(texts, [PAIRS])):
         raise ValueError(f"{name} holds pairs of texts ({' and '.join(pair)}). Pass pairs=True.")
-    found = pair if schema.pairs else next(((column,) for column in _TEXT_COLUMNS if column in columns), None)
+    found = find_columns(texts, [schema.text_choices if columns is None else (tuple(columns),)])
     if found is None:
-        pairs = ", ".join(" and ".join(pair) for pair in _PAIR_COLUMNS)
-        expected = pairs if schema.pairs else " or ".join(_TEXT_COLUMNS)
+        expected = ", ".join(" and ".join(choice) for choice in schema.text_choices)
         raise ValueError(f"{name}: expected columns of text ({expected}), but its columns are {_columns_of(dataset)}.")
     return found
-
-
-def _first_of(columns: Sequence[str], dataset: Dataset) -> str | None:
-    return next((column for column in columns if column in dataset.column_names), None)
 
 
 def _columns_of(dataset: Dataset) -> str:

@@ -3,13 +3,13 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from datasets import Dataset
 
-from ..readers import format_of, load_splits
+from ..readers import JSON, TABLES, format_of, is_packed, json_objects, load_splits
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ SPLITS = {
 
 # One word and its tag per line; without labels, `.txt` holds one text per line.
 CONLL = (".conll", ".bio", ".iob2", ".txt")
-TABLES = (".tsv", ".jsonl", ".parquet")
-FORMATS = (*TABLES, *CONLL)
+ROWS = (*TABLES, *JSON, ".parquet")
+FORMATS = (*ROWS, *CONLL)
 
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3}(?:[-_]\w+)*)=(.+)")
 
@@ -42,9 +42,17 @@ class Source(NamedTuple):
     data: Path | Dataset
 
     def place(self, number: int) -> str:
-        """How messages name a row: by its line in a text file, by its number in a dataset, both from 1."""
-        has_lines = isinstance(self.data, Path) and format_of(self.data) != ".parquet"
-        return f"{self.name}:{number}" if has_lines else f"{self.name}, row {number} (from 1)"
+        """How messages name a row: by its line in a text file, by its number in a dataset, both from 1.
+
+        Args:
+            number: a line of a table or of CoNLL; of JSON and datasets, a row.
+        """
+        ending = format_of(self.data) if isinstance(self.data, Path) else ".parquet"
+        if ending == ".parquet":
+            return f"{self.name}, row {number} (from 1)"
+        if ending in JSON:
+            number, _ = next(islice(json_objects(self.data), number - 1, None))
+        return f"{self.name}:{number}"
 
 
 def find_sources(folders: Sequence[str | Path], named: Mapping[str, Sequence[str | Path]]) -> dict[str, list[Source]]:
@@ -118,9 +126,10 @@ def _sources_in(folder: str | Path, *, whole: str) -> dict[str, Source]:
 
 def _split_files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
+    there = [file for file in sorted(folder.iterdir()) if file.is_file() and format_of(file) in FORMATS]
     for split, aliases in SPLITS.items():
-        names = (f"{alias}{ending}{packed}" for alias, ending, packed in product(aliases, FORMATS, ("", ".gz")))
-        found = [folder / name for name in names if (folder / name).is_file()]
+        found = [file for file in there if (file.with_suffix("") if is_packed(file) else file).stem in aliases]
+        found.sort(key=lambda file: FORMATS.index(format_of(file)))
         if len(found) > 1:
             raise ValueError(
                 f"{folder} holds several files for the split {split}: {', '.join(file.name for file in found)}. Leave "

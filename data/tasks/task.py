@@ -11,7 +11,7 @@ from datasets import Dataset, concatenate_datasets
 from ..fingerprints import text_digest
 from ..readers import folded
 from .labels import label_names, number_labels
-from .rows import RowSchema, joined_words, read_labelled, read_unlabelled
+from .rows import Columns, RowSchema, joined_words, read_labelled, read_unlabelled
 from .sources import find_sources
 from .tags import OUTSIDE
 
@@ -55,20 +55,24 @@ def read_task(
     transfer: Entries = (),
     labels: str | Path | Sequence[str] | None = None,
     pairs: bool = False,
+    columns: Columns | None = None,
 ) -> Task:
     """Read the rows of a task from files, folders and datasets.
 
     Every entry of `folders`, `train`, `dev`, `test` and `transfer` is a path or the name of a dataset, with the
     language of its rows before it if that is known: `da=uner/da_ddt`. Files, with `.gz` if they are text, are
 
-    - for classification `.tsv`: text, a tab, label; for pairs text, a tab, text, a tab, label. No quoting, no header
-      row unless its last column is called `label`, `labels` or `score`;
-    - for tagging `.tsv`: words with single spaces between them, a tab, tags likewise; or `.conll`, `.bio`, `.iob2` or
-      `.txt`: a word and its tag per line, blank lines between sentences;
-    - for both `.jsonl`, `.parquet` and datasets with the usual columns (`tokens` and `ner_tags`; `sentence1`,
+    - for classification `.tsv` (no quoting) or `.csv`: text, label; for pairs text, text, label;
+    - for tagging `.tsv` or `.csv`: words with single spaces between them, tags likewise; or `.conll`, `.bio`, `.iob2`
+      or `.txt`: a word and its tag per line, blank lines between sentences;
+    - for both `.jsonl`, `.json`, `.parquet` and datasets with the usual columns (`tokens` and `ner_tags`; `sentence1`,
       `sentence2` and `label`; ...).
 
-    Tags of spans are brought into IOB2: IOB1 is converted, and in IOB2 an `I-` that continues nothing becomes `B-`. A
+    The first row of a `.tsv` or `.csv` is a header if it holds such names for all columns (`text` and `label`), in
+    any order and beside others; columns then go by name, which the log tells. Else it is a row like the others.
+
+    Tags of spans are brought into IOB2: IOB1, IOBES and BILOU are converted, and an `I-` that continues nothing becomes
+    `B-`. A
     language in front of tags (`fr:B-PER`) goes to the column `language`, before that of the entry. Rows of a dataset
     that have no label (-1) are left out. All of this is counted and logged.
 
@@ -86,6 +90,9 @@ def read_task(
             the folders, what the datasets say, or else the labels of the training rows: numbers by size, names by the
             alphabet, but the tag `O` first. Labels that are numbers, and not all whole, make a regression.
         pairs: whether each row holds two texts.
+        columns: those of the text (or both texts, or the words) and of the label, in this order: by name, as datasets
+            and header rows have them; or by number from 0, in `.tsv` and `.csv` files without a header row. Default: as
+            above.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -97,11 +104,14 @@ def read_task(
     if pairs and kind == "tagging":
         raise ValueError("Tagging has one text per row, but got pairs=True. Pass pairs=False.")
     schema = RowSchema(kind, pairs)
+    if columns is not None and len(columns) != len(schema.texts) + 1:
+        expected = ", ".join((*schema.texts, "labels"))
+        raise ValueError(f"columns= must say where {expected} are, but got {len(columns)}: {list(columns)}.")
     folders = _listed(folders)
     named = {"train": train, "dev": dev, "test": test, "transfer": transfer}
     sources = find_sources(folders, {split: _listed(entries) for split, entries in named.items()})
     found = {
-        split: [read for source in sources[split] if len((read := read_labelled(source, schema)).rows)]
+        split: [read for source in sources[split] if len((read := read_labelled(source, schema, columns)).rows)]
         for split in ("train", "dev", "test")
     }
     if not found["train"]:
@@ -123,7 +133,7 @@ def read_task(
             )
     _warn_of_repetitions(splits, schema)
     if sources["transfer"]:
-        texts = concatenate_datasets([read_unlabelled(source, schema) for source in sources["transfer"]])
+        texts = concatenate_datasets([read_unlabelled(source, schema, columns) for source in sources["transfer"]])
     else:
         rows = splits["train"]
         logger.warning("There is no transfer set: the %d training texts serve. Name files by transfer=.", len(rows))

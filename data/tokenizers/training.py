@@ -49,8 +49,21 @@ def train_tokenizer(texts: Dataset, like: PreTrainedTokenizerBase, vocab_size: i
 
 
 def text_batches(texts: Dataset) -> Iterator[list[str]]:
-    """All texts of all columns, some thousand at a time."""
+    """All texts of all columns, some thousand at a time.
+
+    Raises:
+        ValueError: a row that holds no text.
+    """
+    first = 1
     for batch in texts.with_format(None).iter(_BATCH):
+        for column, values in batch.items():
+            for row, text in enumerate(values, first):
+                if not isinstance(text, str):
+                    raise ValueError(
+                        f"Row {row} (from 1) of the column {column!r} holds {text!r:.40}, no text. Leave such rows "
+                        "and columns out first, as read_texts does."
+                    )
+        first += len(values)
         yield [text for column in batch.values() for text in column]
 
 

@@ -1,0 +1,64 @@
+"""Lines of text files, decoded one by one: what is wrong is told with the file and the line."""
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def format_of(path: Path) -> str:
+    """The ending of a file's name in small letters, `.gz` aside."""
+    return (path.with_suffix("") if is_packed(path) else path).suffix.lower()
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is compressed by gzip, as its name has it."""
+    return path.suffix.lower() == ".gz"
+
+
+def lines_of(file: Path, encoding: str = "utf-8") -> Iterator[str]:
+    r"""Lines of a file, with their ends, without a byte order mark.
+
+    Only `\n` ends a line: a lone `\r` is a character like any other.
+
+    Args:
+        file: gzip if its name ends in .gz.
+        encoding: of files without a byte order mark; those with one are UTF-8.
+
+    Raises:
+        ValueError: an empty file, a damaged one, or bytes that are no text, with file and line.
+    """
+    number = offset = 0
+    try:
+        with gzip.open(file) if is_packed(file) else file.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                start = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
+                encoding = "utf-8" if start else encoding
+                yield _decode(line[start:], encoding, file, number, offset + start)
+                offset += len(line)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{file}:{number + 1}: the gzip file is damaged or cut short ({error}).") from None
+    if number == 0:
+        raise ValueError(f"{file} is empty.")
+
+
+def without_line_end(line: str) -> str:
+    r"""A line without its `\n` or `\r\n`."""
+    return line.removesuffix("\n").removesuffix("\r")
+
+
+def _decode(line: bytes, encoding: str, file: Path, number: int, offset: int) -> str:
+    if b"\0" in line:
+        at = offset + line.index(b"\0")
+        raise ValueError(
+            f"{file}:{number}: holds a NUL byte (at byte {at}), so it is not UTF-8 text but a binary file or UTF-16. "
+            "Convert it to UTF-8 first."
+        )
+    try:
+        return line.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file}:{number}: not UTF-8: byte 0x{line[error.start]:02x} at byte {offset + error.start} of the file. "
+            "Convert it to UTF-8 first."
+        ) from None

@@ -1,0 +1,222 @@
+"""Rows of TSV and CSV files, and the rule by which their first row is a header."""
+
+import csv
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .columns import Choices, find_columns
+from .lines import format_of, lines_of, without_line_end
+
+logger = logging.getLogger(__name__)
+
+TABLES = (".tsv", ".csv")
+# A row's line, from 1, and its cells.
+Row = tuple[int, list[str]]
+
+# The largest that every platform takes. Python's own limit, which all readers of a process share, is 131,072
+# characters: it guards against quotes that are never closed, which here are errors at the end of the file.
+_LONGEST_FIELD = 2**31 - 1
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_QUOTES = (
+    'A TSV file is read without quotes, and this looks like what pandas\' to_csv(sep="\\t") writes: give the file the '
+    "ending .csv and commas, or write it with quoting=csv.QUOTE_NONE, without tabs and line breaks in cells."
+)
+_INDEX = "The first column seems to be an index, as pandas writes it: use to_csv(index=False)."
+_FEWEST_COUNTED = 3
+
+
+class Layout(NamedTuple):
+    """Where a table's columns are.
+
+    Attributes:
+        at: the place of each column that is read, from 0.
+        has_header: whether the first row that isn't blank is a header.
+    """
+
+    at: tuple[int, ...]
+    has_header: bool
+
+
+def table_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, str]]:
+    """Rows of a TSV or CSV file; all values are text. Blank lines at the end are no rows.
+
+    Args:
+        file: TSV without quoting (a quote is a character like any other), or CSV with its standard quoting.
+        columns: names of the columns of a file without a header row; without them the first row is the header.
+    """
+    rows = cells_of(file)
+    number, names = (0, list(columns)) if columns is not None else next(rows, (0, []))
+    if not names:
+        raise ValueError(f"{file} holds no rows.")
+    if columns is None and ("" in names or len(set(names)) < len(names)):
+        cause = f" {_INDEX}" if names[0] == "" and "" not in names[1:] and len(names) > 1 else ""
+        raise ValueError(
+            f"{file}:{number}: a header row must give every column a name of its own, but holds {names}.{cause} If the "
+            "file has no header row, pass the names of its columns."
+        )
+    row = None
+    for number, cells in rows:
+        if not cells and len(names) == 1 and format_of(file) != ".csv":
+            cells = [""]  # an empty text; CSV writes it as two quotes
+        if len(cells) != len(names):
+            raise ValueError(
+                f"{file}:{number}: this row has {len(cells)} columns, expected {len(names)} ({', '.join(names)})."
+                f"{_quotes_in(file, cells)}"
+            )
+        row = dict(zip(names, cells, strict=True))
+        yield row
+    if row is None:
+        raise ValueError(f"{file} has a header row ({', '.join(names)}), but no rows below it.")
+
+
+def find_layout(file: Path, choices: Choices, columns: Sequence[str] | Sequence[int] | None = None) -> Layout | None:
+    """Find a table's columns, which the log then tells.
+
+    The rule: the first row is a header if it holds the names of all columns that are looked for, whatever their order
+    and case, and others beside them. `columns` goes before the rule.
+
+    Args:
+        file: TSV or CSV.
+        choices: see `find_columns`.
+        columns: names, which the first row must hold; or numbers from 0, of a file without a header row.
+
+    Returns:
+        None where the first row is no header, so that columns go by their order.
+
+    Raises:
+        ValueError: a header row without the names of `columns`, or one that begins with a column without a name.
+    """
+    number, first = next(((n, cells) for n, cells in cells_of(file) if cells), (1, []))
+    if not first:
+        raise ValueError(f"{file} holds no rows.")
+    if columns is not None and all(isinstance(column, int) for column in columns):
+        if max(columns) >= len(first) or min(columns) < 0:
+            raise ValueError(f"{file}:{number}: has {len(first)} columns, but columns= names {list(columns)}, from 0.")
+        return Layout(tuple(columns), has_header=False)
+    found = tuple(columns) if columns is not None else find_columns(first, choices)
+    if columns is not None and not set(columns) <= set(first):
+        raise ValueError(
+            f"{file}:{number}: expected a header row with {', '.join(columns)}, but the first row is {first}. Number "
+            "the columns, from 0, if there is no header row."
+        )
+    known = {name for choice in choices for names in choice for name in names}
+    if columns is None and not first[0].strip() and known & {name.strip().casefold() for name in first}:
+        raise ValueError(f"{file}:{number}: the first column has no name. {_INDEX}")
+    if found is None:
+        logger.info("%s: no header row; columns go by their order.", file)
+        return None
+    logger.info("%s: its first row is a header; read are the columns %s.", file, ", ".join(found))
+    return Layout(tuple(first.index(name) for name in found), has_header=True)
+
+
+def role_rows(
+    file: Path, roles: Sequence[str], layout: Sequence | None, *, more: bool = False, hint: str = ""
+) -> Iterator[dict[str, Any]]:
+    """The columns of a table that play a role. Blank lines are skipped.
+
+    Args:
+        file: TSV or CSV.
+        roles: names for the columns that are read.
+        layout: what `find_layout` found; without it, columns play their roles by their order.
+        more: whether further columns may follow where there is no layout. They are ignored.
+        hint: the way out, for the message about a row with other than these columns.
+
+    Yields:
+        The roles, and `line`, the line that the row begins in, from 1.
+    """
+    at, has_header = layout or (range(len(roles)), False)
+    rows = ((number, cells) for number, cells in cells_of(file) if cells)
+    width = len(roles)
+    if layout:
+        number, first = next(rows)
+        width = len(first)
+        rows = rows if has_header else chain([(number, first)], rows)
+    count, line, starts = 0, 0, set()
+    for count, (line, cells) in enumerate(rows, 1):
+        if len(cells) < width or (len(cells) > width and not more):
+            cause = _quotes_in(file, cells) or (f" {_INDEX}" if _counts(cells[0], count) and count > 1 else hint)
+            raise ValueError(
+                f"{file}:{line}: this row has {len(cells)} columns, expected {width} ({', '.join(roles)}), with a "
+                f"{'tab' if format_of(file) != '.csv' else 'comma'} between them.{cause}"
+            )
+        row = {role: cells[place] for role, place in zip(roles, at, strict=True)}
+        starts = _still_counted(starts, count, row[roles[0]])
+        yield row | {"line": line}
+    if not count:
+        raise ValueError(f"{file} holds no rows.")
+    if starts and count >= _FEWEST_COUNTED and len(roles) > 1:
+        raise ValueError(f"{file}:{line}: the column read as {roles[0]} counts the rows. {_INDEX}")
+
+
+def cells_of(file: Path) -> Iterator[Row]:
+    """All rows of a TSV or CSV file, each with the line that it begins in; a blank line has no cells.
+
+    Blank lines at the end are left out.
+
+    Raises:
+        ValueError: a CSV file with a quote too many, a TSV file that was written with quotes; and what `lines_of`
+            raises.
+    """
+    blank: list[Row] = []
+    for row in _csv_cells(file) if format_of(file) == ".csv" else _tsv_cells(file):
+        if not row[1]:
+            blank.append(row)
+            continue
+        yield from blank
+        blank.clear()
+        yield row
+
+
+def _tsv_cells(file: Path) -> Iterator[Row]:
+    rows = all_quoted = first_doubled = 0
+    is_plain = False
+    for number, line in enumerate(lines_of(file), 1):
+        text = without_line_end(line)
+        cells = text.split("\t")
+        if len(cells) == 1 and not text.strip():
+            yield number, []
+            continue
+        yield number, cells
+        rows += 1
+        if '"' in text and not is_plain:
+            quoted = [cell for cell in cells if '"' in cell]
+            is_plain = not all(map(_QUOTED.fullmatch, quoted))
+            all_quoted += len(quoted) == len(cells) > 1 and not is_plain
+            first_doubled = first_doubled or number * any('""' in cell[1:-1] for cell in quoted)
+    # A single cell in quotes may be a text in quotes. Where no other cell holds a quote, quotes are the format's.
+    if not is_plain and (first_doubled or rows == all_quoted > 0):
+        raise ValueError(f"{file}:{first_doubled or 1}: cells that hold a quote are in quotes themselves. {_QUOTES}")
+
+
+def _csv_cells(file: Path) -> Iterator[Row]:
+    csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.reader(lines_of(file), strict=True)
+    start = 1
+    try:
+        for cells in reader:
+            yield start, cells
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{file}:{start}: the row that begins here is not CSV ({error}). A quote that opens a field must be "
+            'closed, and a quote inside it doubled ("").'
+        ) from None
+
+
+def _quotes_in(file: Path, cells: list[str]) -> str:
+    """The likely cause of a row with other columns, if quotes are."""
+    opened = format_of(file) != ".csv" and any(cell.startswith('"') or cell.endswith('"') for cell in cells)
+    return f" {_QUOTES}" if opened else ""
+
+
+def _counts(cell: str, count: int) -> bool:
+    return cell in (str(count), str(count - 1))
+
+
+def _still_counted(starts: set[int], count: int, cell: str) -> set[int]:
+    """The numbers, 0 or 1, that a column which counts the rows may have begun with."""
+    return {start for start in (starts if count > 1 else (0, 1)) if cell == str(start + count - 1)}

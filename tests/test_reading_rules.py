@@ -1,0 +1,456 @@
+"""What is valid is read, whoever wrote it; headers and columns go by one rule; what is not plausible is refused."""
+
+import csv
+import io
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from datasets import Dataset, Features, LargeList, List, Value
+from test_readers import own_cache, write  # noqa: F401
+
+from retort import read_dataset, read_task
+from retort.data import count_tokens, read_groups, read_scored_pairs, read_texts, train_tokenizer, trim_tokenizer
+from retort.data.readers import conll_rows, read_sts
+
+TEXTS = {"text": ["good film", "bad film"], "label": ["pos", "neg"]}
+
+
+def task_of(write, contents, name="train.tsv", kind="classification", **settings):  # noqa: F811
+    file = write(name, contents)
+    return read_task(kind, train=file, dev=file, **settings)
+
+
+# --- Valid files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("a.tsv", "text\tlabel\ngood film\tpos\nbad film\tneg\n\n"),
+        ("a.tsv", "text\tlabel\ngood film\tpos\nbad film\tneg\n \n\n"),
+        ("a.csv", "text,label\ngood film,pos\nbad film,neg\n\n"),
+        ("a.jsonl", '{"text": "good film", "label": "pos"}\n{"text": "bad film", "label": "neg"}\n\n'),
+        ("a.TSV", "text\tlabel\ngood film\tpos\nbad film\tneg\n"),
+        ("a.Csv", "text,label\ngood film,pos\nbad film,neg\n"),
+        ("a.json", '{"text": "good film", "label": "pos"}\n{"text": "bad film", "label": "neg"}'),
+        ("a.json", '[{"text": "good film", "label": "pos"},\n {"text": "bad film", "label": "neg"}]'),
+    ],
+)
+def test_one_table_in_all_its_spellings(write, name, contents):  # noqa: F811
+    assert read_dataset(write(name, contents))[:] == TEXTS
+    assert task_of(write, contents, name).splits["train"]["text"][:] == TEXTS["text"]
+
+
+def test_pandas_writes_what_is_read(write):  # noqa: F811
+    frame = pd.DataFrame({"text": ['a\n"b", c', "", "d\te"], "label": ["x", "y", "z"]})
+    assert read_dataset(write("a.csv", frame.to_csv(index=False)))[:] == frame.to_dict("list")
+    lone = pd.DataFrame({"text": ["a", "", "b", ""]})
+    assert read_dataset(write("b.csv", lone.to_csv(index=False)))[:] == lone.to_dict("list")
+    assert read_dataset(write("a.json", frame.to_json(orient="records", indent=2)))[:] == frame.to_dict("list")
+    assert read_dataset(write("a.jsonl", frame.to_json(orient="records", lines=True)))[:] == frame.to_dict("list")
+
+
+def test_an_empty_text_is_a_row_of_a_table_of_one_column(write):  # noqa: F811
+    assert read_dataset(write("a.tsv", "text\none\n\ntwo\n\n"))["text"][:] == ["one", "", "two"]
+
+
+def test_long_fields_are_read(write):  # noqa: F811
+    long = "word " * 60_000
+    assert read_dataset(write("a.csv", f'text,label\n"{long}",x\n'))["text"][:] == [long]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "read_first", "feature"),
+    [
+        (None, "text", None, Value("string")),
+        (None, 0.5, None, Value("float64")),
+        (None, ["a"], None, List(Value("string"))),
+        (None, {"a": 1}, None, {"a": Value("int64")}),
+        ([], ["a"], [], List(Value("string"))),
+        ([1], [0.5], [1.0], List(Value("float64"))),
+        ({"a": None}, {"a": "x", "b": 1}, {"a": None, "b": None}, {"a": Value("string"), "b": Value("int64")}),
+        (7, 0.5, 7.0, Value("float64")),
+    ],
+)
+def test_types_are_settled_over_the_whole_file(write, first, then, read_first, feature):  # noqa: F811
+    rows = [{"x": first}] * 3000 + [{"x": then}]
+    found = read_dataset(write("a.jsonl", "\n".join(map(json.dumps, rows))))
+    assert found.features == Features({"x": feature})
+    assert found["x"][:3000] == [read_first] * 3000
+    assert found["x"][3000] == then
+
+
+def test_keys_may_be_missing(write):  # noqa: F811
+    found = read_dataset(write("a.jsonl", '{"text": "a"}\n{"text": "b", "label": 1}\n{"label": 2}\n{}\n'))
+    assert found[:] == {"text": ["a", "b", None, None], "label": [None, 1, 2, None]}
+
+
+def test_large_lists_hold_words_and_tags(tmp_path):
+    strings = LargeList(Value("large_string"))
+    rows = {"tokens": [["Anna", "sings"], ["no"]], "ner_tags": [["B-PER", "O"], ["O"]]}
+    Dataset.from_dict(rows, features=Features(tokens=strings, ner_tags=strings)).to_parquet(tmp_path / "train.parquet")
+    task = read_task("tagging", folders=tmp_path, dev=tmp_path / "train.parquet")
+    assert task.splits["train"]["words"][:] == rows["tokens"]
+    assert task.labels == ("O", "B-PER")
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        ("# sent_id = a1\n# text = Anna sings\nAnna\tB-PER\nsings\tO\n", [["Anna", "sings"]]),
+        ("# a note\nAnna\tB-PER\n# another\nsings\tO\n\n# text = x\n#\tO\n", [["Anna", "sings"], ["#"]]),
+        ("#music O\n# O\nAnna B-PER\n", [["#music", "#", "Anna"]]),
+        ("#music\tO\n#\tO\n# 1\tO\n", [["#music", "#", "# 1"]]),
+        ("# sent_id = 4 5\nAnna N B-PER\n# N O\n", [["Anna", "#"]]),
+        ("# text = a\nAnna N x B-PER\n# b = O\n# N x O\n", [["Anna", "#"]]),
+        ("#begin document (a); part 0\nAnna\tB-PER\n\n#end document\n", [["Anna"]]),
+        ("# O\n#music O\n", [["#", "#music"]]),
+    ],
+)
+def test_comments_of_conll_are_no_words_and_hashes_are(write, contents, words):  # noqa: F811
+    rows = list(conll_rows(write("a.conll", contents)))
+    assert [row["words"] for row in rows] == words
+    assert {len(row["words"]) == len(row["labels"]) for row in rows} == {True}
+
+
+@pytest.mark.promise(9)
+def test_a_word_with_a_hash_that_lost_its_tag_is_an_error(write):  # noqa: F811
+    with pytest.raises(ValueError, match=r"a\.conll:2: expected 2 columns"):
+        list(conll_rows(write("a.conll", "Anna\tB-PER\n#music\n")))
+
+
+def test_iobes_and_bilou_are_read_as_iob2(write, caplog):  # noqa: F811
+    with caplog.at_level(logging.WARNING, logger="retort"):
+        task = task_of(write, "Anna\tB-PER\nLee\tE-PER\nin\tO\nBonn\tS-LOC\n", "train.conll", "tagging")
+    assert task.labels == ("O", "B-LOC", "B-PER", "I-PER")
+    assert task.splits["train"]["labels"][0] == [2, 3, 0, 1]
+    assert "tags of IOBES or BILOU (E-PER, S-LOC) are read as IOB2's" in caplog.text
+    task = task_of(write, '{"words": ["Bonn", "a", "b"], "tags": ["U-LOC", "B-PER", "L-PER"]}', "a.jsonl", "tagging")
+    assert task.labels == ("B-LOC", "B-PER", "I-PER")
+
+
+@pytest.mark.parametrize(
+    ("label", "names"), [("x,y", ("x", "y")), ("1.0,0.0", ("0.0", "1.0")), ("10.0,9.0", ("9.0", "10.0"))]
+)
+def test_csv_serves_tasks_and_whole_floats_are_classes(write, label, names):  # noqa: F811
+    first, second = label.split(",")
+    task = task_of(write, f'"a, ""b""",{first}\nc,{second}\n', "train.csv")
+    assert task.labels == names
+    assert task.splits["train"]["text"][:] == ['a, "b"', "c"]
+    assert task.splits["train"]["labels"][:] == [names.index(first), names.index(second)]
+
+
+def test_floats_of_json_that_are_whole_are_classes(write):  # noqa: F811
+    rows = [{"text": text, "label": label} for text, label in zip("abc", (1.0, 0.0, 2.0), strict=True)]
+    task = task_of(write, "\n".join(map(json.dumps, rows)), "a.jsonl")
+    assert task.labels == ("0.0", "1.0", "2.0")
+    assert task.splits["train"]["labels"][:] == [1, 0, 2]
+
+
+# --- Headers and columns ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("contents", "settings", "texts"),
+    [
+        ("goal\tscore\nsave\tsport\n", {}, ["goal", "save"]),
+        ("Label\tText\npos\tgood\nneg\tbad\n", {}, ["good", "bad"]),
+        ("idx\tsentence\tlabel\n7\tgood\tpos\n9\tbad\tneg\n", {}, ["good", "bad"]),
+        ("pos\tgood film\nneg\tbad film\n", {"columns": [1, 0]}, ["good film", "bad film"]),
+        ("0\tgood\tpos\n1\tbad\tneg\n", {"columns": [1, 2]}, ["good", "bad"]),
+        ("review\tclass\ngood\tpos\nbad\tneg\n", {"columns": ["review", "class"]}, ["good", "bad"]),
+        ("text\tlabel\ngood\tx\n", {"columns": [0, 1]}, ["text", "good"]),
+    ],
+)
+def test_a_header_is_a_row_that_names_all_columns(write, contents, settings, texts):  # noqa: F811
+    assert task_of(write, contents, **settings).splits["train"]["text"][:] == texts
+
+
+def test_the_rule_is_logged(write, caplog):  # noqa: F811
+    with caplog.at_level(logging.INFO, logger="retort"):
+        task_of(write, "label\ttext\npos\tgood\nneg\tbad\n")
+        task_of(write, "goal\tscore\nsave\tsport\n", "b.tsv")
+    assert "train.tsv: its first row is a header; read are the columns text, label." in caplog.text
+    assert "b.tsv: no header row; columns go by their order." in caplog.text
+
+
+def test_columns_of_datasets_go_by_name(write):  # noqa: F811
+    contents = '{"review": "good", "class": "pos"}\n{"review": "bad", "class": "neg"}\n'
+    task = task_of(write, contents, "a.jsonl", columns=["review", "class"])
+    assert task.splits["train"]["text"][:] == ["good", "bad"]
+    assert task.labels == ("neg", "pos")
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["text"], r"columns= must say where text, labels are, but got 1"),
+        ([0, 2], r"train\.tsv:1: has 2 columns, but columns= names \[0, 2\], from 0"),
+        (["text", "class"], r"train\.tsv:1: expected a header row with text, class, but the first row is \['text', 'l"),
+    ],
+)
+def test_columns_that_are_not_there_are_errors(write, columns, message):  # noqa: F811
+    with pytest.raises(ValueError, match=message):
+        task_of(write, "text\tlabel\na\tb\nc\td\n", columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "expected"),
+    [
+        ("a.tsv", "negative\tanchor\tpositive\nn\ta\tp\n", {"anchor": ["a"], "positive": ["p"], "negative": ["n"]}),
+        ("a.csv", "positive,anchor\np,a\n", {"anchor": ["a"], "positive": ["p"]}),
+        ("a.tsv", "premise\thypothesis\na\tp\n", {"anchor": ["a"], "positive": ["p"]}),
+        ("a.tsv", "goal\tscore\na\tp\n", {"anchor": ["goal", "a"], "positive": ["score", "p"]}),
+        ("a.jsonl", '{"positive": "p", "query": "a"}\n', {"anchor": ["a"], "positive": ["p"]}),
+        ("a.jsonl", '{"text": "a"}\n', {"anchor": ["a"]}),
+        (
+            "a.json",
+            '[{"sent1": "p", "hard_neg": "n", "sent0": "a"}]',
+            {"anchor": ["a"], "positive": ["p"], "negative": ["n"]},
+        ),
+    ],
+)
+def test_roles_go_by_name_where_there_is_a_header(write, name, contents, expected):  # noqa: F811
+    assert read_groups([write(name, contents)]).to_dict() == expected
+
+
+def test_groups_are_read_from_parquet_and_saved_datasets(tmp_path):
+    rows = Dataset.from_dict({"negative": ["n"], "anchor": ["a"], "positive": ["p"]}).cast_column(
+        "anchor", Value("large_string")
+    )
+    rows.to_parquet(tmp_path / "a.parquet")
+    rows.save_to_disk(tmp_path / "saved")
+    for source in (tmp_path / "a.parquet", str(tmp_path / "saved")):
+        assert read_groups([source]).to_dict() == {"anchor": ["a"], "positive": ["p"], "negative": ["n"]}
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
+def test_a_label_is_no_hard_negative(write, name):  # noqa: F811
+    rows = [["sentence1", "sentence2", "label"], ["a", "b", "0"], ["c", "d", "1"]]
+    contents = "".join("\t".join(row) + "\n" for row in rows)
+    if name.endswith("l"):
+        contents = "".join(json.dumps(dict(zip(rows[0], row, strict=True))) + "\n" for row in rows[1:])
+    file = write(name, contents)
+    with pytest.raises(
+        ValueError, match=r"besides sentence1, sentence2 there are the columns label\..*columns=\['sent"
+    ):
+        read_groups([file])
+    found = read_groups([file], columns=["sentence1", "sentence2"])
+    assert found.to_dict() == {"anchor": ["a", "c"], "positive": ["b", "d"]}
+
+
+def test_columns_of_groups_may_be_numbered(write):  # noqa: F811
+    file = write("a.tsv", "1\tp\ta\n2\tq\tb\n")
+    assert read_groups([file], columns=[2, 1]).to_dict() == {"anchor": ["a", "b"], "positive": ["p", "q"]}
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        (
+            "a.jsonl",
+            '{"a": "x", "b": "y"}\n',
+            r"expected the columns anchor, positive, but there are a, b\..*by columns=",
+        ),
+        ("a.jsonl", '{"anchor": "x", "positive": 1}\n', r"the column 'positive' holds .*int64.*, no text"),
+        ("a.tsv", "\tanchor\tpositive\n0\ta\tb\n", r"a\.tsv:1: the first column has no name.*to_csv\(index=False\)"),
+        ("a.tsv", "0\ta\tb\n1\tc\td\n2\te\tf\n", r"the column read as anchor counts the rows.*index=False"),
+    ],
+)
+def test_what_is_no_group_is_refused(write, name, contents, message):  # noqa: F811
+    with pytest.raises(ValueError, match=message):
+        read_groups([write(name, contents)])
+
+
+# --- What is not plausible --------------------------------------------------------------------------------------------
+
+
+def pandas_tsv(**settings):
+    frame = pd.DataFrame({"text": ['say "so"', "plain", "x"], "label": ["pos", "neg", "pos"]})
+    return frame.to_csv(sep="\t", **settings)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (pandas_tsv(index=False), r"train\.tsv:2: cells that hold a quote are in quotes themselves.*pandas' to_csv"),
+        (pandas_tsv(index=False, quoting=csv.QUOTE_ALL), r"train\.tsv:2: cells that hold a quote are in quotes"),
+        ('"text"\t"label"\n"a"\t"b"\n', r"train\.tsv:1: cells that hold a quote are in quotes"),
+        ('text\tlabel\n"a\nb"\tpos\n', r"train\.tsv:2: this row has 1 columns, expected 2.*without quotes.*to_csv"),
+        ('text\tlabel\n"a\tb"\tpos\n', r"train\.tsv:2: this row has 3 columns, expected 2.*without quotes.*to_csv"),
+        (pandas_tsv(), r"train\.tsv:1: the first column has no name\. .*an index.*to_csv\(index=False\)"),
+        ("0\tgood\tpos\n1\tbad\tneg\n", r"train\.tsv:1: this row has 3 columns, expected 2"),
+        (
+            "pos\tgood film\nneg\tbad film\n",
+            r"train\.tsv:1: the labels, such as 'good film', are longer .*columns=\[1, 0",
+        ),
+        ("a\t1e999\nb\t0.5\n", r"train\.tsv:1: unknown label '1e999', expected a number, .* finite"),
+        ("a\tnan\nb\t0.5\n", r"train\.tsv:1: some labels are numbers, others are words \(nan\)"),
+        ("a\tb\tscore\nc\td\t0.5\n", r"this row has 3 columns, expected 2 .*pairs=True"),
+        ("a\t1\nb\t1.0\n", r"The labels 1, 1\.0 write a number in several ways"),
+    ],
+)
+def test_the_likely_cause_is_named(write, contents, message):  # noqa: F811
+    with pytest.raises(ValueError, match=message):
+        task_of(write, contents)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (pandas_tsv(), r"train\.tsv:1: the first column has no name.*index=False"),
+        ("0\tgood\tpos\n1\tbad\tneg\n2\tx\tpos\n", r"the column read as text counts the rows.*index=False"),
+        ("a\tb\tscore\nc\td\t0.5\n", r"train\.tsv:1: some labels are numbers.*header, name its columns by columns="),
+        ("pos\ta b\tc d e\nneg\tf g\th i\n", r"train\.tsv:1: the labels, such as 'c d e', are longer"),
+    ],
+)
+def test_the_likely_cause_is_named_for_pairs(write, contents, message):  # noqa: F811
+    with pytest.raises(ValueError, match=message):
+        task_of(write, contents, pairs=True)
+
+
+def test_short_labels_of_many_words_are_plausible_and_listed_ones_anyway(write):  # noqa: F811
+    assert task_of(write, "Bonn\tcapital city\nLyon\tbig city\nRome\tcapital city\n").labels == (
+        "big city",
+        "capital city",
+    )
+    assert task_of(write, "pos\ta b\nneg\tc d\n", "b.tsv", labels=["a b", "c d"]).labels == ("a b", "c d")
+
+
+def test_quotes_are_characters_where_one_cell_has_them_so(write):  # noqa: F811
+    cells = ['"a ""b"" c"', 'he said "no"', '"quoted"']
+    contents = "".join(f"{cell}\t{label}\n" for cell, label in zip(cells, "xyx", strict=True))
+    assert task_of(write, contents).splits["train"]["text"][:] == cells
+    assert task_of(write, '"quoted"\tx\nplain\ty\n', "b.tsv").splits["train"]["text"][:] == ['"quoted"', "plain"]
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("tags", ["B_PER O", "PER-B O", "b-per o", "B O"])
+@pytest.mark.parametrize("name", ["train.tsv", "train.conll", "train.jsonl"])
+def test_tags_that_are_nearly_spans_are_refused(write, tags, name):  # noqa: F811
+    first, second = tags.split()
+    contents = {
+        "train.tsv": f"Anna sings\t{tags}\n",
+        "train.conll": f"Anna\t{first}\nsings\t{second}\n",
+        "train.jsonl": json.dumps({"words": ["Anna", "sings"], "tags": tags.split()}),
+    }[name]
+    with pytest.raises(ValueError, match=f"{name}: the tags {first} are nearly those of spans. Write them in IOB2"):
+        task_of(write, contents, name, "tagging")
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ('{"a": 1}\n' * 1500 + '{"a": "x"}\n', r"a\.jsonl:1501: 'a' holds a string here, but a number before"),
+        ('{"a": 0.5}\n{"a": [1]}\n', r"a\.jsonl:2: 'a' holds a list here, but a number before"),
+        ('{"a": [1]}\n\n{"a": ["x"]}\n', r"a\.jsonl:3: 'a', in a list, holds a string here, but a number before"),
+        ('{"a": {"b": 1}}\n{"a": {"b": true}}\n', r"a\.jsonl:2: 'a', 'b', holds a boolean here, but a number"),
+        ('{"a": 9007199254740993}\n{"a": 0.5}\n', r"a\.jsonl:2: 'a' holds fractions and whole numbers beyond 2\*\*53"),
+        ('{"a": 9223372036854775808}\n', r"a\.jsonl:1: 'a' holds a whole number of more than 64 bits"),
+        ('{"a": 1e999}\n', r"a\.jsonl:1: .*1e999 is no finite number"),
+        ('{"a": NaN}\n', r"a\.jsonl:1: .*NaN is no finite number"),
+        ('{"a": "\\ud800"}\n', r"a\.jsonl:1: 'a' holds half a surrogate pair"),
+        ('{"a": ' + "[" * 100_000, r"a\.jsonl:1: this line is not JSON"),
+        ('{"a": ' + "1" * 5000 + "}", r"a\.jsonl:1: this line is not JSON"),
+        ('{"a": 1} {"a": 2}\n', r"a\.jsonl:1: this line is not JSON \(it goes on"),
+        ("\n\n", r"a\.jsonl holds no rows"),
+    ],
+)
+def test_json_that_fits_no_type_is_an_error_with_its_line(write, contents, message):  # noqa: F811
+    with pytest.raises(ValueError, match=message):
+        read_dataset(write("a.jsonl", contents))
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ('[{"a": 1},\n\n 7]', r"a\.json:3: expected a JSON object .* is 7"),
+        ('[{"a": 1}\n {"a": 2}]', r"a\.json:2: not JSON: expected a comma"),
+        ('[{"a": 1},\n{"a": "x"}]', r"a\.json:2: 'a' holds a string here"),
+        ('[{"a": 1},\n{"a": \n', r"a\.json:3: this line is not JSON"),
+        ('[{"a": 1}]\n[]', r"a\.json:1: not JSON: the list is closed"),
+        ("[]", r"a\.json holds no rows"),
+    ],
+)
+def test_a_list_of_objects_is_checked_line_by_line(write, contents, message):  # noqa: F811
+    with pytest.raises(ValueError, match=message):
+        read_dataset(write("a.json", contents))
+
+
+@pytest.mark.promise(9)
+def test_a_row_of_json_is_named_by_its_line_past_blank_ones(write):  # noqa: F811
+    contents = '{"text": "a", "label": "x"}\n\n{"text": null, "label": "y"}\n'
+    with pytest.raises(ValueError, match=r"a\.jsonl:3: this row has a label, but no text"):
+        task_of(write, contents, "a.jsonl")
+
+
+@pytest.mark.promise(9)
+def test_a_table_with_an_index_is_refused_by_its_header(write):  # noqa: F811
+    with pytest.raises(ValueError, match=r"a\.csv:1: a header row must give .* to be an index.*index=False"):
+        read_dataset(write("a.csv", pd.DataFrame({"text": ["a"]}).to_csv()))
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("make", [train_tokenizer, count_tokens, trim_tokenizer])
+def test_rows_without_text_are_an_error_for_tokenizers(make):
+    texts = Dataset.from_dict({"text": ["a", "b", None]})
+    arguments = {
+        train_tokenizer: (texts, tiny.tokenizer(), 100),
+        count_tokens: (tiny.tokenizer(), texts),
+        trim_tokenizer: (tiny.tokenizer(), texts),
+    }[make]
+    with pytest.raises(ValueError, match=r"Row 3 \(from 1\) of the column 'text' holds None, no text"):
+        make(*arguments)
+
+
+def test_scored_pairs_of_csv_and_json_are_read(write):  # noqa: F811
+    rows = [{"sentence1": 'a, "b"', "sentence2": "c", "score": 2.5}, {"sentence1": "d", "sentence2": "e", "score": 0.0}]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    expected = {key: [row[key] for row in rows] for key in rows[0]}
+    assert read_sts(str(write("a.csv", stream.getvalue())))[:] == expected
+    assert read_sts(str(write("a.jsonl", "\n".join(map(json.dumps, rows)))))[:] == expected
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("score", ["nan", "inf", "-Infinity", "1_0", "1e999", "", "x", "0x1"])
+def test_scores_that_are_no_finite_numbers_are_refused(write, score):  # noqa: F811
+    for name, separator in (("a.tsv", "\t"), ("a.csv", ",")):
+        file = write(name, f"a{separator}b{separator}1\na{separator}b{separator}{score}\n")
+        with pytest.raises(ValueError, match=rf"{name}:2: expected a number, but found '{score}'"):
+            read_scored_pairs(file)
+
+
+@pytest.mark.promise(9)
+def test_scores_of_datasets_are_finite(tmp_path):
+    Dataset.from_dict({"sentence1": ["a"] * 2, "sentence2": ["b"] * 2, "score": [1, np.nan]}).save_to_disk(
+        tmp_path / "d"
+    )
+    with pytest.raises(ValueError, match=r"row 2 \(from 1\): the score is no finite number"):
+        read_sts(str(tmp_path / "d"))
+
+
+def test_a_header_of_parallel_text_is_no_pair(write):  # noqa: F811
+    from retort.data import read_parallel
+
+    for header in ("source\ttarget\n", "sentence1\tsentence2\n", ""):
+        found = read_parallel([str(write("de.tsv", f"{header}a cat\teine Katze\n\n"))])
+        assert found.to_dict() == {"source": ["a cat"], "target": ["eine Katze"]}
+
+
+def test_texts_of_json_are_read_by_column(write):  # noqa: F811
+    file = write("a.JSONL", '{"a": "x", "b": "y"}\n{"a": "z"}\n\n')
+    assert read_texts([f"{file}:a,b"])["text"][:] == ["x", "z", "y"]
