@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ...data import check_folder_name
 from ..distill_trainer import DistillTrainer
 from .groups import unfreezing_order
 
@@ -47,6 +48,7 @@ class Stage:
     unfolded_from: str = field(default="", kw_only=True)
 
     def __post_init__(self):
+        check_folder_name(self.name, "A stage")
         if self.gradual_unfreezing and (self.trainable or self.lora):
             raise ValueError(
                 f"The stage {self.name!r} has gradual_unfreezing, which says what learns when: leave out trainable and "
