@@ -1,6 +1,17 @@
 """From files to rows to tokens: readers of text formats, tasks, tokenisation and tokenizers."""
 
-from .files import TEMPORARY_PREFIX, replace_files, temporary_name, write_json, write_text
+from .files import (
+    check_folder_name,
+    is_disk_full,
+    remove_folder,
+    replace_files,
+    sweep,
+    sync,
+    sync_directory,
+    temporary_folder,
+    write_json,
+    write_text,
+)
 from .fingerprints import fingerprint_model, fingerprint_rows, fingerprint_source, sha256_of
 from .readers import (
     STS_TASKS,

@@ -16,8 +16,15 @@ from datasets import Dataset
 from torch import nn
 from transformers.utils import cached_file
 
-# Of a model, and of adapters for one.
-_CONFIG_FILES = ("config.json", "adapter_config.json")
+# Of a model, of adapters for one, and of the parts of a SentenceTransformer.
+_CONFIG_FILES = ("config.json", "adapter_config.json", "modules.json")
+# Files of weights, in one piece or in shards, and what else has these endings, in the folder of a Trainer.
+_WEIGHTS = ("*.safetensors", "*.bin")
+_NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin", "heads.safetensors", "queue.safetensors")
+# The token ids that a teacher reads: where it has a tokenizer of its own, and where it reads the student's, of texts
+# or of groups of texts.
+_TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids")
+_TOKENS = ("input_ids", "members", "token_type_ids")
 # What a configuration says of how it came about, and not of what the model computes.
 _PROVENANCE = ("_name_or_path", "transformers_version", "dtype")
 
@@ -42,12 +49,20 @@ def fingerprint_rows(dataset: Dataset, *further: str) -> str:
     Args:
         dataset: tokenised rows.
         further: other columns that count, where there are such.
+
+    Raises:
+        ValueError: there are no token ids, by which rows could be told from others.
     """
     digest = hashlib.sha256()
-    columns = ["input_ids", "token_type_ids"]
-    if "teacher_input_ids" in dataset.column_names:
-        columns = ["teacher_input_ids", "teacher_token_type_ids"]
-    columns = [name for name in dict.fromkeys([*columns, *further]) if name in dataset.column_names]
+    present = set(dataset.column_names)
+    own = present.intersection(_TEACHER_TOKENS)
+    columns = [name for name in (_TEACHER_TOKENS if own else _TOKENS) if name in present]
+    if not columns:
+        raise ValueError(
+            f"The rows have the columns {', '.join(dataset.column_names)}, and no token ids. Call tokenize(), "
+            "tokenize_groups() or tokenize_spans() first."
+        )
+    columns = list(dict.fromkeys([*columns, *(name for name in further if name in present)]))
     for rows in dataset.select_columns(columns).with_format("arrow").iter(batch_size=10_000):
         for column in columns:
             values = rows[column]
@@ -60,22 +75,48 @@ def fingerprint_rows(dataset: Dataset, *further: str) -> str:
 
 
 def fingerprint_source(source: nn.Module | str | os.PathLike | None) -> str | None:
-    """A name of a teacher: of a model, its own; of a folder, that of its files; of a hub id, its commit."""
+    """A name of a teacher: of a model, its own; of a folder, that of its weights and settings; of a hub id, its commit.
+
+    Raises:
+        FileNotFoundError: a folder holds no weights.
+    """
     if source is None:
         return None
     if isinstance(source, nn.Module):
         return fingerprint_model(source)
     if Path(source).is_dir():
-        digest = hashlib.sha256("".join(map(sha256_of, sorted(Path(source).glob("*.safetensors")))).encode())
-        for config in filter(Path.is_file, (Path(source) / name for name in _CONFIG_FILES)):
-            digest.update(_settings(json.loads(config.read_text(encoding="utf-8"))))
-        return digest.hexdigest()
+        return _fingerprint_folder(Path(source))
     # <cache>/snapshots/<commit>/config.json
     return f"{source}@{Path(cached_file(str(source), 'config.json')).parent.name}"
 
 
-def _settings(config: Mapping[str, Any]) -> bytes:
+def _fingerprint_folder(folder: Path) -> str:
+    """SHA-256 of the weights and settings in a folder, and of those of a SentenceTransformer's further modules."""
+    digest, found = hashlib.sha256(), False
+    for part in [folder, *_modules(folder)]:
+        files = sorted({file for pattern in _WEIGHTS for file in part.glob(pattern) if file.name not in _NO_WEIGHTS})
+        found = found or bool(files)
+        digest.update("".join(map(sha256_of, files)).encode())
+        for config in filter(Path.is_file, (part / name for name in _CONFIG_FILES)):
+            digest.update(_settings(json.loads(config.read_text(encoding="utf-8"))))
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no weights (no file *.safetensors or *.bin).")
+    return digest.hexdigest()
+
+
+def _modules(folder: Path) -> list[Path]:
+    """The folders of a SentenceTransformer's modules, in their order, without its own."""
+    listed = folder / "modules.json"
+    if not listed.is_file():
+        return []
+    modules = json.loads(listed.read_text(encoding="utf-8"))
+    return [folder / module["path"] for module in modules if module.get("path")]
+
+
+def _settings(config: Mapping[str, Any] | list[Any]) -> bytes:
     """A configuration as bytes, without where it comes from."""
+    if isinstance(config, list):
+        return json.dumps(config, sort_keys=True).encode()
     told = {name: value for name, value in config.items() if name not in _PROVENANCE}
     return json.dumps(told, sort_keys=True, default=str).encode()
 

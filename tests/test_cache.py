@@ -16,7 +16,7 @@ from retort import DistillationCollator, DistillTrainer, cache_teacher, shrink, 
 from retort.collators import InputFormat
 from retort.modeling.encoding import OutputRequest
 from retort.trainers.teachers import LiveTeacher, open_cache
-from retort.trainers.teachers.cached import CorruptCacheError, StaleCacheError
+from retort.trainers.teachers.cache_files import CorruptCacheError, StaleCacheError
 
 TOKENS = {"logits_weight": 1.0, "hidden_weight": 1.0, "relation_weight": 1.0}
 # What a run compares: the head of both models, and the arguments.

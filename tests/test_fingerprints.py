@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import AutoModel
 
 from retort import Stage, StagedRun, shrink, tokenize
-from retort.data import fingerprint_model, fingerprint_source
+from retort.data import fingerprint_model, fingerprint_rows, fingerprint_source, tokenize_groups
 
 
 def recurrent(steps: int):
@@ -61,3 +61,70 @@ def test_a_folder_is_told_by_its_settings_but_not_by_the_version_that_wrote_it(f
 
     assert told(transformers_version="5.0.0", _name_or_path="elsewhere") == told(transformers_version="5.23.0")
     assert told(scaling=2.0) != told(scaling=4.0)
+
+
+def pickled(folder, seed: int, shards: bool = False):
+    """A model's folder as older versions of transformers write it."""
+    model = tiny.model(seed=seed)
+    model.config.save_pretrained(folder)
+    state = model.state_dict()
+    if not shards:
+        torch.save(state, folder / "pytorch_model.bin")
+        return
+    for index, (name, tensor) in enumerate(state.items(), start=1):
+        torch.save({name: tensor}, folder / f"pytorch_model-{index:05d}-of-{len(state):05d}.bin")
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_weights_in_pickles_are_told_apart(shards, tmp_path):
+    for name, seed in {"a": 0, "b": 1, "again": 0}.items():
+        (tmp_path / name).mkdir()
+        pickled(tmp_path / name, seed, shards)
+    a, b, again = (fingerprint_source(tmp_path / name) for name in ("a", "b", "again"))
+    assert a == again != b
+
+
+def test_weights_in_shards_are_told_apart_by_the_last_of_them(tmp_path):
+    tiny.model().save_pretrained(tmp_path, max_shard_size="20KB")
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    assert len(shards) > 1
+    before, content = fingerprint_source(tmp_path), shards[-1].read_bytes()
+    shards[-1].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert fingerprint_source(tmp_path) != before
+
+
+def test_the_modules_of_a_sentence_transformer_count_and_a_trainers_rests_do_not(tmp_path):
+    tiny.model().save_pretrained(tmp_path)
+    (tmp_path / "modules.json").write_text(json.dumps([{"path": ""}, {"path": "1_Pooling"}, {"path": "2_Dense"}]))
+    for name in ("1_Pooling", "2_Dense"):
+        (tmp_path / name).mkdir()
+    pooling, dense = tmp_path / "1_Pooling" / "config.json", tmp_path / "2_Dense" / "model.safetensors"
+    prints = []
+    for mode, weights in (("mean", b"0"), ("cls", b"0"), ("cls", b"1")):
+        pooling.write_text(json.dumps({"pooling_mode": mode}))
+        dense.write_bytes(weights)
+        prints.append(fingerprint_source(tmp_path))
+    assert len(set(prints)) == 3
+    (tmp_path / "training_args.bin").write_bytes(b"other output_dir")
+    (tmp_path / "checkpoint-5").mkdir()
+    (tmp_path / "checkpoint-5" / "model.safetensors").write_bytes(b"other weights")
+    assert fingerprint_source(tmp_path) == prints[-1]
+
+
+def test_a_folder_without_weights_has_no_name(tmp_path):
+    tiny.model().config.save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        fingerprint_source(tmp_path)
+
+
+def test_groups_of_texts_are_told_apart():
+    def groups(seed: int) -> Dataset:
+        texts = {side: tiny.sentences(8, seed=seed + i) for i, side in enumerate(("anchor", "positive"))}
+        return tokenize_groups(Dataset.from_dict(texts), tiny.tokenizer())
+
+    assert fingerprint_rows(groups(0)) == fingerprint_rows(groups(0)) != fingerprint_rows(groups(5))
+
+
+def test_rows_without_tokens_have_no_name():
+    with pytest.raises(ValueError, match="the columns text, and no token ids"):
+        fingerprint_rows(Dataset.from_dict({"text": ["a"]}))

@@ -1,12 +1,17 @@
 """Promise 2: a run that was killed and resumed ends with bitwise the weights of one that was not."""
 
+import os
+import pickle
 import random
+import shutil
 
 import jobs
 import pytest
 import torch
 from ranks import KILLED, run_on_ranks
 from safetensors.torch import load_file
+
+from retort.trainers.saving import MANIFEST_FILE, checkpoint_in_progress, weights_alone
 
 SETUPS = {"one process": (1, 0), "DDP x 2": (2, 0), "ZeRO-2 x 2": (2, 2), "ZeRO-3 x 2": (2, 3)}
 
@@ -48,3 +53,63 @@ def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(trainer, cached, wo
     assert not any("head" in key and "attention" not in key for key in exported)
     top = "cls.predictions.transform.dense.weight" if trainer == "vocabulary" else "classifier.weight"
     assert torch.equal(exported[top], whole[f"student.{top}"])
+
+
+@pytest.mark.promise(2)
+@pytest.mark.parametrize("trainer", jobs.TRAINERS)
+def test_a_run_that_had_its_last_step_inside_an_epoch_is_not_given_another(trainer, tmp_path):
+    # Killed between its last checkpoint and the end of the final save. 12 steps of 8 an epoch; a schedule that ends at
+    # 0 would hide a 13th.
+    common = {"folder": str(tmp_path), "name": "run", "trainer": trainer, "max_steps": 12, "save_steps": 6}
+    common |= {"lr_scheduler_type": "constant"}
+    jobs.distil(**common)
+    before = torch.load(tmp_path / "run.pt", weights_only=True)
+    jobs.distil(**common, resume=True)
+    after = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert before.keys() == after.keys()
+    assert [key for key in before if not torch.equal(before[key], after[key])] == []
+
+
+@pytest.mark.promise(2)
+def test_saving_more_often_changes_no_weight_under_dropout(tmp_path):
+    # What is written with a checkpoint, its card among it, must draw no random numbers.
+    for name, steps in {"often": 1, "once": 4}.items():
+        jobs.distil(str(tmp_path), name, trainer="distil", max_steps=4, save_steps=steps, keep_projector=True)
+    often, once = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("often", "once"))
+    assert [key for key in often if not torch.equal(often[key], once[key])] == []
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.promise(7)
+def test_what_asks_for_whole_pickles_gets_weights_alone(tmp_path):
+    torch.save({"payload": Payload(str(tmp_path / "it ran"))}, tmp_path / "states.pt")
+    with weights_alone(), pytest.raises(pickle.UnpicklingError, match="mkdir"):
+        torch.load(tmp_path / "states.pt", weights_only=False)
+    assert not (tmp_path / "it ran").exists()
+    torch.load(tmp_path / "states.pt", weights_only=False)
+    assert (tmp_path / "it ran").exists()
+
+
+@pytest.mark.promise(7)
+def test_a_payload_in_a_checkpoint_of_deepspeed_does_not_run(tmp_path):
+    common = {"folder": str(tmp_path), "name": "run", "zero": 2}
+    assert run_on_ranks(jobs.distil, 1, **common, max_steps=2) == [0]
+    checkpoint, good = tmp_path / "run" / "checkpoint-2", tmp_path / "good"
+    shutil.copytree(checkpoint, good)
+    (states,) = good.rglob("*_optim_states.pt")
+    name, content = states.relative_to(good), torch.load(states, weights_only=False)
+    for payload, expected in (({"payload": Payload(str(tmp_path / "it ran"))}, [1]), ({}, [0])):
+        with checkpoint_in_progress(checkpoint):  # whoever writes a payload writes the manifest, too
+            shutil.copytree(good, checkpoint, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST_FILE))
+            torch.save(content | payload, checkpoint / name)
+        assert run_on_ranks(jobs.distil, 1, **common, max_steps=3, resume=True) == expected
+        assert not (tmp_path / "it ran").exists()

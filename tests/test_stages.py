@@ -1,7 +1,7 @@
 """Stages: what they unfold into, what a plan says, and that kills and edits cost no more than they must."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import staged
@@ -11,8 +11,11 @@ from ranks import KILLED, run_on_ranks
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, TrainerCallback
 
-from retort import Stage, StagedRun
+from retort import CKDTrainingArguments, MCLTrainingArguments, Stage, StagedRun, VocabReducedMLMTrainingArguments
+from retort.evaluation.report.report import loss_history
 from retort.trainers import plan_table
+from retort.trainers.arguments.keys import CHANGE_NO_WEIGHTS, CHANGE_WEIGHTS
+from retort.trainers.stages import best_stage
 from retort.trainers.stages.stage import unfold
 
 NAMES = [
@@ -231,6 +234,101 @@ def test_early_stopping_that_was_killed_before_it_was_saved_stays_stopped(tmp_pa
     (whole,) = staged.staged_run(tmp_path / "whole", labels).run()
     assert resumed.steps == whole.steps == 6
     assert _equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.promise(2)
+def test_a_stage_that_ends_inside_an_epoch_is_not_given_another_step(tmp_path):
+    class Interrupt(TrainerCallback):
+        def on_train_end(self, args, state, control, **kwargs):
+            raise KeyboardInterrupt
+
+    half = {"logits_weight": 1.0, "max_steps": -1, "num_train_epochs": 1.5, "lr_scheduler_type": "constant"}
+    stages = [Stage("logits", half | {"save_steps": 3})]
+    with pytest.raises(KeyboardInterrupt):
+        staged.staged_run(tmp_path / "killed", stages, callbacks=[Interrupt()]).run()
+    (resumed,) = staged.staged_run(tmp_path / "killed", stages).run()
+    (whole,) = staged.staged_run(tmp_path / "whole", stages).run()
+    assert resumed.steps == whole.steps == 6
+    assert _equal(weights(resumed), weights(whole))
+
+
+def test_what_a_kill_left_of_a_finished_stage_goes_with_the_next_run(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    run = staged.staged_run(tmp_path)
+    left = [
+        run.plan[-1].folder / "checkpoint-6",  # killed before its stage was tidied up
+        run.plan[0].folder / "_incomplete-0123456789ab",
+        tmp_path / "_incomplete-ba9876543210",
+        tmp_path / "_teacher" / "logits",
+    ]
+    for folder in left:
+        folder.mkdir(parents=True)
+    run.run()
+    assert not any(folder.exists() for folder in left)
+    assert not (tmp_path / "_teacher").exists()
+
+
+def test_a_number_that_is_not_finite_in_the_log_ends_no_run(tmp_path):
+    class Logs(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            state.log_history.append({"grad_norm": float("inf"), "loss": float("nan"), "step": state.global_step})
+
+    stages = [Stage("labels", {"label_weight": 1.0, "max_steps": 2})]
+    run = staged.staged_run(tmp_path, stages, callbacks=[Logs()], score=lambda student: {"f1": float("nan")})
+    (result,) = run.run()
+    assert {"grad_norm": None, "loss": None, "step": 1} in result.log_history
+    assert result.scores == {"f1": None}
+    assert loss_history(result.log_history)[0] == {"loss": None, "step": 1}
+
+
+def test_a_score_that_is_not_finite_is_not_the_best(finished):
+    worse, better = (
+        replace(result, scores={"f1": score}) for result, score in zip(finished[1][:2], (None, 0.1), strict=True)
+    )
+    assert best_stage([better, worse]) is better
+
+
+# --- Keys -------------------------------------------------------------------------------------------------------------
+
+ARGUMENTS_CLASSES = (CKDTrainingArguments, MCLTrainingArguments, VocabReducedMLMTrainingArguments)
+
+
+def test_every_argument_is_said_to_change_weights_or_not_to():
+    known = {each.name for arguments in ARGUMENTS_CLASSES for each in fields(arguments)}
+    assert known == CHANGE_WEIGHTS | CHANGE_NO_WEIGHTS
+    assert not CHANGE_WEIGHTS & CHANGE_NO_WEIGHTS
+
+
+def folders(**arguments):
+    """Of a run's stages, with further arguments."""
+    run = staged.staged_run("nowhere", arguments=staged.ARGUMENTS | arguments)
+    return [planned.folder.name for planned in run.plan]
+
+
+def test_how_a_run_is_watched_and_kept_is_no_part_of_its_stages_keys():
+    watched = {"logging_steps": 7, "save_total_limit": 3, "dataloader_num_workers": 2, "disable_tqdm": False}
+    watched |= {"push_to_hub": True, "hub_model_id": "me/x", "report_to": "none", "run_name": "a", "log_level": "info"}
+    assert folders(**watched) == folders()
+
+
+@pytest.mark.parametrize("changed", [{"learning_rate": 1e-3}, {"seed": 1}, {"temperature": 3.0}, {"warmup_steps": 1}])
+def test_what_changes_weights_is_part_of_every_stages_key(changed):
+    assert not set(folders(**changed)) & set(folders())
+
+
+def test_when_models_are_evaluated_counts_where_the_best_one_is_taken():
+    changed = [a != b for a, b in zip(folders(), folders(eval_delay=1, save_steps=4), strict=True)]
+    assert changed == [False] * 5 + [True]  # only the last stage loads its best model
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("name", ["../../out", "/abs", "..", ".", "", "a/b", "a\\b", "a\0b"])
+def test_the_name_of_a_stage_does_not_leave_its_folder(name):
+    with pytest.raises(ValueError, match=r"A stage is called .* a folder is named after it"):
+        Stage(name, {})
+
+
+# --- Edits ------------------------------------------------------------------------------------------------------------
 
 
 def test_editing_a_stage_runs_it_and_its_successors_anew(finished, tmp_path):

@@ -7,6 +7,7 @@ import resource
 import signal
 import stat
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import tiny
@@ -15,9 +16,14 @@ from safetensors.torch import save_file
 from transformers import AutoModel
 from transformers.trainer_utils import get_last_checkpoint
 
-from retort.data import replace_files, write_json, write_text
-from retort.trainers.saving import checkpoint_in_progress, last_complete_checkpoint, remove_incomplete_checkpoints
-from retort.trainers.saving.checkpoints import INCOMPLETE_MARKER
+from retort.data import replace_files, sweep, write_json, write_text
+from retort.trainers.saving import (
+    checkpoint_in_progress,
+    last_complete_checkpoint,
+    remove_incomplete_checkpoints,
+    rotate_checkpoints,
+)
+from retort.trainers.saving.checkpoints import INCOMPLETE_MARKER, MANIFEST_FILE
 
 # What Python, safetensors and torch.save say when a write fails.
 WRITE_FAILED = r"too large|os error 27|unexpected pos"
@@ -136,6 +142,39 @@ def test_a_directory_in_the_way_of_the_last_file_is_found_before_the_first_is_mo
     assert contents(folder) == {"a": b"old"}
 
 
+def test_what_killed_processes_left_beside_and_inside_a_folder_goes_with_the_next_write(tmp_path):
+    folder = tmp_path / "student"
+    killed_in(replace_files(folder))  # beside it: it doesn't exist yet
+    assert len(os.listdir(tmp_path)) == 1
+    write_text(folder / "report.md", "whole")
+    write_text(tmp_path / "note", "whole")
+    killed_in(replace_files(folder))
+    assert len(os.listdir(folder)) == 2
+    write_text(folder / "report.md", "again")
+    assert (sorted(os.listdir(tmp_path)), os.listdir(folder)) == (["note", "student"], ["report.md"])
+
+
+def test_what_a_living_process_writes_is_not_swept(tmp_path):
+    with replace_files(tmp_path) as staging:
+        (staging / "slow").write_text("half")
+        write_text(tmp_path / "fast", "whole")
+        child = multiprocessing.get_context("fork").Process(target=sweep, args=(tmp_path,))
+        child.start()
+        child.join()
+        assert (staging / "slow").exists()
+    assert contents(tmp_path) == {"slow": b"half", "fast": b"whole"}
+
+
+@pytest.mark.promise(9)
+def test_a_full_disk_is_called_full_and_the_folder_named(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"full: .*student could not be written and is as before"),
+        replace_files(tmp_path / "student") as staging,
+        disk_that_fills_up(after=1000),
+    ):
+        save_file({"weight": torch.zeros(1000)}, staging / "model.safetensors")
+
+
 # --- single files -------------------------------------------------------------------------------------------------
 
 
@@ -176,7 +215,7 @@ def test_a_checkpoint_is_incomplete_until_its_block_has_ended(tmp_path):
         (tmp_path / "checkpoint-10" / "trainer_state.json").write_text("{}")
         assert last_complete_checkpoint(tmp_path) == str(former)
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
-    assert os.listdir(tmp_path / "checkpoint-10") == ["trainer_state.json"]
+    assert sorted(os.listdir(tmp_path / "checkpoint-10")) == [MANIFEST_FILE, "trainer_state.json"]
 
 
 @pytest.mark.promise(9)
@@ -190,7 +229,10 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written_leaves_the_one_befor
             with disk_that_fills_up(after=1000):
                 torch.save(torch.zeros(10_000), folder / "optimizer.pt")
 
-    with pytest.raises(RuntimeError, match=WRITE_FAILED):
+    said = (
+        r"full: .*checkpoint-10 could not.* Writing optimizer.pt failed .* resume from the one before, .*checkpoint-5"
+    )
+    with pytest.raises(OSError, match=said):
         write_checkpoint(tmp_path / "checkpoint-10")
     assert contents(tmp_path) == before
     assert last_complete_checkpoint(tmp_path) == str(former)
@@ -205,7 +247,67 @@ def test_a_checkpoint_that_was_being_replaced_comes_back_if_the_new_one_fails(tm
     with checkpoint_in_progress(folder):
         assert os.listdir(folder) == [INCOMPLETE_MARKER]
         (folder / "trainer_state.json").write_text("new")
-    assert contents(tmp_path) == {"checkpoint-10/trainer_state.json": b"new"}
+    assert contents(tmp_path).keys() == {"checkpoint-10/trainer_state.json", f"checkpoint-10/{MANIFEST_FILE}"}
+    assert contents(tmp_path)["checkpoint-10/trainer_state.json"] == b"new"
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Paths that have reached the disk so far."""
+    paths, fsync = [], os.fsync
+
+    def record(descriptor):
+        paths.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    return paths
+
+
+@pytest.mark.promise(2)
+def test_all_of_a_checkpoint_is_on_the_disk_before_its_marker_goes(tmp_path, synced, monkeypatch):
+    folder, before_the_marker_went = tmp_path / "checkpoint-10", []
+    unlink = Path.unlink
+
+    def record(path, *arguments, **named):
+        if path.name == INCOMPLETE_MARKER:
+            before_the_marker_went.extend(synced)
+        unlink(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "unlink", record)
+    names = ["optimizer.pt", "rng_state.pth", "trainer_state.json", "global_step10/mp_rank_00_model_states.pt"]
+    with checkpoint_in_progress(folder):
+        (folder / "global_step10").mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+        synced.clear()
+    written = {str(folder / name) for name in ["", "global_step10", *names]} | {str(tmp_path)}
+    assert {path.rstrip("/") for path in written} <= set(before_the_marker_went)
+    # The manifest is synced under its temporary name, and the folder when it has got its own.
+    assert any(path.endswith(MANIFEST_FILE) for path in before_the_marker_went)
+    assert synced[-1] == str(folder)
+
+
+@pytest.mark.promise(2)
+def test_a_replaced_file_s_name_is_on_the_disk_too(tmp_path, synced):
+    write_text(tmp_path / "report.md", "text")
+    assert synced[-1] == str(tmp_path)
+    with replace_files(tmp_path / "student") as staging:
+        (staging / "config.json").write_text("{}")
+    assert synced[-1] == str(tmp_path)
+
+
+def test_of_several_checkpoints_the_newest_by_step_and_the_best_stay(tmp_path):
+    for step in (12, 9, 100, 3):  # written in another order
+        make_checkpoint(tmp_path, step)
+    rotate_checkpoints(tmp_path, None, None)
+    assert len(os.listdir(tmp_path)) == 4
+    rotate_checkpoints(tmp_path, 3, str(tmp_path / "checkpoint-3"))
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-100", "checkpoint-12", "checkpoint-3"]
+    rotate_checkpoints(tmp_path, 1, str(tmp_path / "checkpoint-3"))
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-100", "checkpoint-3"]
+    rotate_checkpoints(tmp_path, 1, None)
+    assert os.listdir(tmp_path) == ["checkpoint-100"]
 
 
 def test_every_rank_waits_for_the_marker_and_the_marker_for_every_rank(tmp_path):

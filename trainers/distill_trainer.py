@@ -13,9 +13,11 @@ import datasets
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, collator_for, most_tokens
+from ..data import check_folder_name
 from ..data.tokenization import same_tokenizer
 from ..modeling import DistillationModel
 from ..modeling.encoding import EncoderOutput, OutputRequest
@@ -249,6 +251,8 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         if self.train_dataset is not None:
             self.train_dataset = joined(self.train_dataset, "train")
         if isinstance(self.eval_dataset, dict):
+            for name in self.eval_dataset:
+                check_folder_name(name, "An evaluation set")
             self.eval_dataset = {key: joined(dataset, f"eval-{key}") for key, dataset in self.eval_dataset.items()}
         elif self.eval_dataset is not None:
             self.eval_dataset = joined(self.eval_dataset, "eval")
@@ -295,7 +299,8 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             return
         projector = None
         if self.args.keep_projector and "embedding" in self.model.heads:
-            projector = nn.Linear(*reversed(heads["heads.embedding.weight"].shape))
+            # Without first weights of its own: drawing them would change the training that goes on.
+            projector = skip_init(nn.Linear, *reversed(heads["heads.embedding.weight"].shape))
             projector.load_state_dict({name: heads[f"heads.embedding.{name}"] for name in ("weight", "bias")})
         save_sentence_transformer(
             folder,

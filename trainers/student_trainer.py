@@ -1,36 +1,46 @@
 """What a Trainer needs so that a student with heads survives kills, ranks and ZeRO, and leaves as a stock folder."""
 
+import logging
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 
 import datasets
+from accelerate.utils import gather_object
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
 
-from ..data import replace_files
+from ..data import replace_files, write_text
 from ..modeling import DistillationModel, gathered, stock_classifier
 from ..modeling.encoding import attending, packing_obstacle
 from ..modeling.losses import BoundedNumber
 from .saving import (
+    MANIFEST_FILE,
     CardFacts,
+    check_checkpoint,
     checkpoint_in_progress,
     last_complete_checkpoint,
+    remove_checkpoints,
     remove_incomplete_checkpoints,
+    render_card,
+    rotate_checkpoints,
     was_stopped_early,
-    write_card,
+    weights_alone,
 )
 from .steps import LengthGroupedSampler
+
+logger = logging.getLogger(__name__)
 
 # Seconds in which gloo's threads let go of the last collective (see `StudentTrainer.end`).
 _LETTING_GO = 0.2
@@ -46,6 +56,7 @@ PRIVATE_FILES = [
     HEADS_FILE,
     QUEUE_FILE,
     "trainer_state.json",
+    MANIFEST_FILE,
     "global_step*",
     "latest",
     "zero_to_fp32.py",
@@ -81,7 +92,8 @@ class StudentTrainer(Trainer):
             resume_from_checkpoint: True for the last complete checkpoint of `output_dir`, or one by its path.
 
         Raises:
-            ValueError: there is no complete checkpoint.
+            ValueError: there is no complete checkpoint; or it is not what was written, or lacks what a resumed run
+                needs (see `check_checkpoint`).
         """
         if self.args.should_save:
             remove_incomplete_checkpoints(self.args.output_dir)
@@ -90,6 +102,8 @@ class StudentTrainer(Trainer):
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"{self.args.output_dir} holds no complete checkpoint to resume from.")
+        if resume_from_checkpoint:
+            self._check_checkpoint(resume_from_checkpoint, self._needed_to_resume())
         self._was_stopped = was_stopped_early(resume_from_checkpoint) if resume_from_checkpoint else False
         if resume_from_checkpoint:
             self.load_state(Path(resume_from_checkpoint))
@@ -102,6 +116,23 @@ class StudentTrainer(Trainer):
             # Training under ZeRO-3 leaves a setting behind by which every model that is loaded later would come in
             # shards, on whatever ranks load it.
             unset_hf_deepspeed_config()
+
+    def _needed_to_resume(self) -> list[str]:
+        """Files of a checkpoint without which the Trainer would go on in silence, with other weights in the end."""
+        world = self.args.world_size
+        random = [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
+        return [*random, *(["latest"] if self.is_deepspeed_enabled else [OPTIMIZER_NAME, SCHEDULER_NAME])]
+
+    def _check_checkpoint(self, checkpoint: str, needed: Collection[str] = ()) -> None:
+        """`check_checkpoint`, by the processes that write; what one of them refuses, all of them refuse."""
+        refused = None
+        if self.args.should_save:
+            try:
+                check_checkpoint(checkpoint, needed)
+            except ValueError as error:
+                refused = error
+        for error in filter(None, gather_object([refused])):
+            raise error
 
     def end(self) -> None:
         """Leave the process group; call it last (see `Trainer.end`).
@@ -130,7 +161,7 @@ class StudentTrainer(Trainer):
                 self.processing_class.save_pretrained(folder)
             # Trainer would pickle the arguments here. The card tells those that matter.
             self.export_extras(folder, self.model.side_weights(state))
-            write_card(folder, self.card_facts())
+            self._write_card(folder)
 
     def save_heads(self, folder: Path) -> None:
         """Write what an exported student lacks, and further training needs: heads, and an unfolded projector."""
@@ -159,10 +190,21 @@ class StudentTrainer(Trainer):
         # What is still being uploaded must not be deleted: older checkpoints stay until the next save, then.
         pushing = getattr(self, "push_in_progress", None)
         if self.args.should_save and (pushing is None or pushing.is_done()):
-            best = self.state.best_model_checkpoint
-            rotate_checkpoints(output_dir=run, save_total_limit=limit, best_model_checkpoint=best, use_mtime=True)
+            rotate_checkpoints(run, limit, self.state.best_model_checkpoint)
         if push:
             self._push_from_checkpoint(str(folder))
+
+    def _finalize_training(self, trial, *arguments):
+        # The parent method removes the last checkpoint file by file, where only the best is to stay: a kill would leave
+        # half of it, to be resumed from.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            output = super()._finalize_training(trial, *arguments)
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save and limit == 1 and (best := self.state.best_model_checkpoint):
+            remove_checkpoints(self._get_output_dir(trial), keep=best)
+        return output
 
     def save_state(self, folder: Path) -> None:
         """Write what else a resumed run needs into a checkpoint."""
@@ -191,7 +233,16 @@ class StudentTrainer(Trainer):
             facts["tags"] = (facts["tags"],)
         self._card_extras = {**self._card_extras, **facts, **({"name": model_name} if model_name else {})}
         if self.is_world_process_zero():
-            write_card(self.args.output_dir, self.card_facts())
+            self._write_card(Path(self.args.output_dir))
+
+    def _write_card(self, folder: Path) -> None:
+        """Write the card; one that can't be made is told of, since it must not cost the weights beside it."""
+        try:
+            card = render_card(self.card_facts())
+        except Exception:
+            logger.warning("The student is saved, but its model card could not be made:", exc_info=True)
+        else:
+            write_text(folder / "README.md", card)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         # Trainer copies a fixed list of files into output_dir and uploads that, pickled arguments included, while the
@@ -201,6 +252,7 @@ class StudentTrainer(Trainer):
         unfinished = [job for job in self.push_in_progress.jobs if not job.done()] if self.push_in_progress else []
         if unfinished and not self.args.hub_always_push:
             return
+        # Its errors stay in the future: an upload that fails ends no training.
         job = HfApi().upload_folder(
             repo_id=self.hub_model_id,
             folder_path=checkpoint_folder,
@@ -236,9 +288,16 @@ class StudentTrainer(Trainer):
             )
         self.model.load_state_dict(saved, strict=False)
 
+    def _prepare_for_training(self, *arguments):
+        # DeepSpeed's engine loads its checkpoint here.
+        with weights_alone() if self.is_deepspeed_enabled else nullcontext():
+            return super()._prepare_for_training(*arguments)
+
     def _load_best_model(self) -> None:
+        self._check_checkpoint(self.state.best_model_checkpoint)
         if self.is_deepspeed_enabled:
-            super()._load_best_model()
+            with weights_alone():
+                super()._load_best_model()
         else:
             # With its heads: one of them may be exported beside the student (keep_projector).
             self._load_from_checkpoint(self.state.best_model_checkpoint)
@@ -262,7 +321,9 @@ class StudentTrainer(Trainer):
         return LengthGroupedSampler(list(lengths), step, seed=seed)
 
     def _run_epoch(self, *, epoch: int, train_dataloader, **arguments) -> None:
-        if self._was_stopped:  # a callback ended the run that is resumed, which was killed before it was saved
+        # A run that is resumed may have had its last step, inside an epoch: it was killed before it was saved. Or a
+        # callback had ended it.
+        if self._was_stopped or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
         # accelerate's set_epoch looks two samplers deep. A run resumed within an epoch on several ranks has three

@@ -128,7 +128,11 @@ def loss_history(log_history: Iterable[Mapping[str, float]]) -> tuple[dict[str, 
         finite. Evaluation results and the summary at the end of training are left out.
     """
     return tuple(
-        {name: value if math.isfinite(value) else None for name, value in entry.items() if _is_loss(name, value)}
+        {
+            name: value if value is not None and math.isfinite(value) else None
+            for name, value in entry.items()
+            if _is_loss(name, value)
+        }
         for entry in log_history
         if "loss" in entry and "step" in entry
     )
@@ -151,7 +155,7 @@ def millions(count: int) -> str:
 
 
 def _is_loss(name: str, value: object) -> bool:
-    return isinstance(value, Real) and (name in ("step", "epoch", "loss") or name.startswith("loss_"))
+    return isinstance(value, Real | None) and (name in ("step", "epoch", "loss") or name.startswith("loss_"))
 
 
 def _how_small(teacher: ModelRow, student: ModelRow) -> str:

@@ -1,11 +1,17 @@
 """What a run leaves on disk: checkpoints, exports and model cards."""
 
 from .checkpoints import (
+    MANIFEST_FILE,
+    check_checkpoint,
     checkpoint_in_progress,
     last_complete_checkpoint,
+    remove_checkpoints,
     remove_incomplete_checkpoints,
+    rotate_checkpoints,
     was_stopped_early,
 )
+from .deepspeed import weights_alone
+from .manifest import DamagedFilesError, check_files, describe_files, read_sealed, write_sealed
 from .model_card import CardFacts, Size, describe_run, describe_stages, is_hub_id, render_card, write_card
 from .onnx import save_onnx
 from .sentence_transformer import save_sentence_transformer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence, Sized
@@ -25,6 +26,8 @@ from ..teachers import TeacherSource
 
 if TYPE_CHECKING:
     from ..distill_trainer import DistillTrainer
+
+logger = logging.getLogger(__name__)
 
 PIPELINE_TAGS = {
     "ForTokenClassification": "token-classification",
@@ -132,8 +135,10 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     tag = next((tag for suffix, tag in PIPELINE_TAGS.items() if head.endswith(suffix)), "feature-extraction")
     embeddings = ""
     if is_sentence_encoder:
-        exported = [o.teacher_size for o in objectives if "embedding" in o.heads() and args.keep_projector]
-        embeddings = f"{next(iter(exported), config.hidden_size)} numbers, pooled by {args.pooler}"
+        # The heads that there are: making new ones would draw random numbers, and so change the training.
+        kept = args.keep_projector and "embedding" in trainer.model.heads
+        width = trainer.model.heads["embedding"].out_features if kept else config.hidden_size
+        embeddings = f"{width} numbers, pooled by {args.pooler}"
     one_in_files = len(sources) == 1 and isinstance(sources[0], str | os.PathLike)
     return CardFacts(
         name=Path(load_as).name,
@@ -204,7 +209,7 @@ def render_card(facts: CardFacts) -> str:
 
 
 def teacher_license(name_or_path: str | os.PathLike) -> dict[str, str]:
-    """The license that a teacher's own card names, as arguments for `CardFacts`; empty if it names none.
+    """The license that a teacher's own card names, as arguments for `CardFacts`; empty where none can be read.
 
     Args:
         name_or_path: a folder, or a model id on the Hub.
@@ -216,6 +221,9 @@ def teacher_license(name_or_path: str | os.PathLike) -> dict[str, str]:
     try:
         card = ModelCard.load(path if in_a_folder else os.fspath(name_or_path), ignore_metadata_errors=True)
     except EntryNotFoundError:
+        return {}
+    except Exception as error:  # offline, no access, no YAML: the card says that the license is not known
+        logger.warning("The card of the teacher %s could not be read for its license (%s).", name_or_path, error)
         return {}
     metadata = card.data.to_dict()
     keys = ("license", "license_name", "license_link")

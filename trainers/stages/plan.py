@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...data import fingerprint_model, fingerprint_rows, fingerprint_source
 from ...modeling import parameter_count
+from ..arguments import that_change_weights
 from ..saving import last_complete_checkpoint
 from .groups import parameter_groups, trained_parameters
 from .stage import Stage, unfold
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "stage.json"
 # Beside the tokens that the teacher reads.
-_COLUMNS = ("input_ids", "members", "labels", "student_positions")
+_COLUMNS = ("input_ids", "members", "token_type_ids", "labels", "student_positions", "spans", "teacher_spans")
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _root_key(run: StagedRun) -> str:
 def _describe(stage: Stage, run: StagedRun) -> dict[str, Any]:
     return {f.name: getattr(stage, f.name) for f in fields(Stage) if f.name != "unfolded_from"} | {
         "trainer": stage.trainer.__name__,
-        "arguments": run.arguments_of(stage),
+        "arguments": that_change_weights(run.arguments_of(stage)),
         "freeze_words": run.freeze_words,
     }
 

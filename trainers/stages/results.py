@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,8 +11,16 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from ...data import replace_files, write_json
-from ..saving import describe_stages, write_card
+from ...data import replace_files
+from ..saving import (
+    DamagedFilesError,
+    check_files,
+    describe_files,
+    describe_stages,
+    read_sealed,
+    write_card,
+    write_sealed,
+)
 from ..student_trainer import PRIVATE_FILES
 from .plan import RESULT_FILE
 
@@ -24,9 +32,9 @@ class StageResult:
     Attributes:
         name: the stage's.
         folder: holds the student as a stock folder.
-        scores: of the student on development data when the stage had ended.
+        scores: of the student on development data when the stage had ended. A score that is not finite is None.
         steps: that it took.
-        log_history: the trainer's log.
+        log_history: the trainer's log. A number that is not finite, as a gradient's norm may be, is None.
         card: the facts of its model card (see `CardFacts`).
     """
 
@@ -38,20 +46,59 @@ class StageResult:
     card: Mapping[str, Any]
 
     @classmethod
-    def read(cls, folder: Path) -> StageResult:
-        """Read what a finished stage has left in its folder."""
-        found = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    def read(cls, folder: Path, *, check: bool = True) -> StageResult:
+        """Read what a finished stage has left in its folder.
+
+        Args:
+            folder: the stage's.
+            check: whether to compare each of its files with its SHA-256.
+
+        Raises:
+            DamagedFilesError: a file is missing, cut or changed. The message names the stage and the file.
+        """
+        try:
+            found = read_sealed(folder / RESULT_FILE)
+            if check:
+                check_files(folder, found["files"])
+        except DamagedFilesError as error:
+            raise DamagedFilesError(
+                f"The finished stage {folder} is damaged, or of an earlier version of retort: {error}. Remove this "
+                "folder and run again: the stage is run anew, from the stage before it."
+            ) from None
         return cls(**found["result"] | {"folder": folder})
 
     def write(self, key: str) -> None:
-        """Leave it in its folder: from now on the stage is finished."""
-        write_json(self.folder / RESULT_FILE, {"key": key, "result": asdict(self) | {"folder": None}})
+        """Leave it in its folder, with the SHA-256 of each file there: from now on the stage is finished."""
+        files = [path for path in self.folder.rglob("*") if path.is_file() and _is_the_students(path, self.folder)]
+        result = _finite(asdict(self) | {"folder": None})
+        write_sealed(
+            self.folder / RESULT_FILE, {"key": key, "result": result, "files": describe_files(files, self.folder)}
+        )
+
+
+def _is_the_students(path: Path, folder: Path) -> bool:
+    """Whether a file of a stage's folder is part of its student: not of a checkpoint, a log or what a kill has left."""
+    return not path.relative_to(folder).parts[0].startswith(("checkpoint-", "_", "runs", RESULT_FILE))
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that JSON doesn't have."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def best_stage(results: Sequence[StageResult]) -> StageResult:
     """The stage whose student scored best on development data, by its first score; of equals, and without scores, the
     last."""
-    return max(reversed(results), key=lambda result: next(iter(result.scores.values()), 0.0))
+
+    def score(result: StageResult) -> float:
+        first = next(iter(result.scores.values()), 0.0)
+        return -math.inf if first is None else first
+
+    return max(reversed(results), key=score)
 
 
 def publish(stages: Sequence[StageResult], folder: str | Path, **facts: Any) -> None:

@@ -5,8 +5,8 @@ import ctypes
 import gc
 import os
 import platform
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
+from ...data import remove_folder, sweep
 from ...modeling import add_projector, projected_classifier
 from ..distill_trainer import DistillTrainer
-from ..saving import last_complete_checkpoint
+from ..saving import last_complete_checkpoint, remove_checkpoints
 from ..student_trainer import HEADS_FILE
 from ..teachers import TeacherSource
 from .groups import add_lora, train_only
@@ -108,14 +109,23 @@ class StagedRun:
 
         Returns:
             The results of all stages, in order.
+
+        Raises:
+            DamagedFilesError: the files of a stage that was finished earlier, or of a checkpoint, are not what was
+                written.
         """
         before: Path | None = None
+        sweep(self.folder)
         for index, planned in enumerate(self.plan):
-            if not planned.is_finished:
+            sweep(planned.folder)
+            if planned.is_finished:
+                StageResult.read(planned.folder)
+                self._tidy_up(index)  # a kill may have come before this was done
+            else:
                 self._run_stage(index, before)
                 release_memory()
             before = planned.folder
-        return [StageResult.read(planned.folder) for planned in self.plan]
+        return [StageResult.read(planned.folder, check=False) for planned in self.plan]
 
     def _run_stage(self, index: int, before: Path | None) -> None:
         planned = self.plan[index]
@@ -140,14 +150,16 @@ class StagedRun:
         trainer.accelerator.wait_for_everyone()
 
     def _tidy_up(self, index: int) -> None:
-        """Remove a finished stage's checkpoints, and cached outputs of the teacher that no later stage reads."""
-        for checkpoint in self.plan[index].folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+        """Remove a finished stage's checkpoints, and cached outputs of the teacher that no later stage reads.
+
+        Several processes may do so at once.
+        """
+        remove_checkpoints(self.plan[index].folder)
         still_read = {planned.stage.cache_name for planned in self.plan[index + 1 :]}
         for cache in self._caches.glob("*"):
             if cache.name not in still_read:
-                shutil.rmtree(cache)
-        if self._caches.is_dir() and not any(self._caches.iterdir()):
+                remove_folder(cache)
+        with suppress(OSError):  # it isn't there, or not empty
             self._caches.rmdir()
 
     def _trainer(self, planned: PlannedStage, student: PreTrainedModel) -> DistillTrainer:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ...data import check_folder_name
 from ..arguments import check_choices
 from ..distill_trainer import DistillTrainer
 from .groups import unfreezing_order
@@ -49,6 +50,7 @@ class Stage:
 
     def __post_init__(self):
         check_choices(self, f"The stage {self.name!r}: ")
+        check_folder_name(self.name, "A stage")
         if self.gradual_unfreezing and (self.trainable or self.lora):
             raise ValueError(
                 f"The stage {self.name!r} has gradual_unfreezing, which says what learns when: leave out trainable and "

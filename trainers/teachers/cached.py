@@ -1,12 +1,12 @@
 """Teacher outputs on disk: computed once, in shards of Arrow columns, and read as part of the dataset.
 
 A cache folder holds `cache.json` (what it was made from), and for each shard an Arrow file and a small JSON file with
-its checksum, written when the shard is complete. A run that is interrupted goes on at the next shard; ranks share the
-shards among them. What does not fit the teacher, the outputs or the text at hand is refused, never used.
+its checksum and that of the manifest, written when the shard is complete: it belongs to what the manifest says, and to
+nothing else. A run that is interrupted goes on at the next shard; ranks share the shards among them. What does not fit
+the teacher, the outputs or the text at hand is refused, never used.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,10 +20,19 @@ from torch import Tensor
 from transformers.utils import logging
 
 from ...collators import Batch
-from ...data import fingerprint_model, fingerprint_rows, replace_files, sha256_of, write_json
+from ...data import fingerprint_model, fingerprint_rows, replace_files, sha256_of, sweep, write_json
 from ...modeling import is_row_wise
 from ...modeling.encoding import EncoderOutput, OutputRequest, TokenLayout
 from ..objectives import Dimensions
+from .cache_files import (
+    MANIFEST_FILE,
+    check_manifest,
+    check_shards_without_manifest,
+    open_shard,
+    read_manifest,
+    seal_of,
+    shard_files,
+)
 from .live import LiveTeacher
 
 logger = logging.get_logger(__name__)
@@ -38,14 +47,6 @@ _LAYERED = {
     "value": "values",
     "attention": "attentions",
 }
-
-
-class StaleCacheError(ValueError):
-    """A teacher cache that was made from something else than what it is asked for."""
-
-
-class CorruptCacheError(ValueError):
-    """A teacher cache whose files are not what was written."""
 
 
 class CachedTeacher:
@@ -65,7 +66,7 @@ class CachedTeacher:
         self.live = live
         for model in live.models if live else ():
             model.to("cpu")
-        dimensions = _read_manifest(Path(folder))["dimensions"]
+        dimensions = read_manifest(Path(folder))["dimensions"]
         self.dimensions = Dimensions(**dimensions | {"labels": tuple(dimensions["labels"])})
 
     def serves(self, columns: Iterable[str]) -> bool:
@@ -131,24 +132,30 @@ def cache_teacher(
     # On a machine without a GPU, ranks that aren't told so don't find each other, and would all write every shard.
     state = PartialState(cpu=torch.device(device).type == "cpu")
     manifest = _manifest(teacher, dataset, dtype, rows_per_shard)
-    if (folder / "cache.json").exists():
-        _check_manifest(folder, manifest)
-    elif state.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "cache.json", manifest)
+    files = shard_files(folder, len(dataset), rows_per_shard)
+    seal = seal_of(manifest)
+    if (folder / MANIFEST_FILE).exists():
+        check_manifest(folder, manifest)
+    else:
+        check_shards_without_manifest(folder, seal)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / MANIFEST_FILE, manifest)
+    if state.is_main_process:
+        sweep(folder)
     state.wait_for_everyone()
 
     def outputs(columns: dict[str, list]) -> dict[str, list[np.ndarray]]:
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         return _outputs_of_rows(teacher, rows, collator, device, dtype, batch_size)
 
-    files = _shard_files(folder, len(dataset), rows_per_shard)
     for index in range(len(files))[state.process_index :: state.num_processes]:
         if not files[index].with_suffix(".json").exists():
             rows = dataset.select(range(index * rows_per_shard, min((index + 1) * rows_per_shard, len(dataset))))
             part = f"Teacher outputs, part {index + 1} of {len(files)}"
             logger.info(f"{part}: {len(rows)} rows")
-            _write_shard(rows, outputs, files[index], dtype, batch_size=32 * batch_size, desc=part)
+            _write_shard(rows, outputs, files[index], dtype, seal, batch_size=32 * batch_size, desc=part)
     state.wait_for_everyone()
     return open_cache(folder, teacher.request, dataset)
 
@@ -162,17 +169,17 @@ def open_cache(folder: str | Path, request: OutputRequest, dataset: Dataset) -> 
         CorruptCacheError: a file is not what was written.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     wanted = {"text": fingerprint_rows(dataset), "rows": len(dataset), "outputs": _describe(request)}
-    _check_manifest(folder, wanted)
-    files = _shard_files(folder, manifest["rows"], manifest["rows_per_shard"])
+    check_manifest(folder, wanted)
+    files = shard_files(folder, manifest["rows"], manifest["rows_per_shard"])
     missing = [file for file in files if not file.with_suffix(".json").exists()]
     if missing:
         raise FileNotFoundError(
             f"The teacher cache {folder} is not finished: {len(missing)} of {len(files)} shards are missing. Run the "
-            "same command again with the teacher to complete it."
+            f"same command again with the teacher to complete it, from {missing[0].stem}.json on."
         )
-    return concatenate_datasets([_open_shard(file) for file in files])
+    return concatenate_datasets([open_shard(file) for file in files])
 
 
 def with_teacher_outputs(dataset: Dataset, cached: Dataset) -> Dataset:
@@ -204,53 +211,8 @@ def _describe(request: OutputRequest) -> dict:
     return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(request).items()}
 
 
-def _read_manifest(folder: Path) -> dict:
-    if not (folder / "cache.json").exists():
-        raise FileNotFoundError(f"{folder} holds no teacher cache (no cache.json).")
-    needed = {"text", "rows", "rows_per_shard", "outputs", "dimensions"}
-    return _read_object(folder / "cache.json", needed, way_out=f"Delete {folder} and run again")
-
-
-def _read_object(file: Path, needed: set[str], way_out: str) -> dict:
-    """A JSON object as this module wrote it.
-
-    Raises:
-        CorruptCacheError: it is not JSON, or lacks one of the keys needed.
-    """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # neither JSON nor UTF-8
-        raise CorruptCacheError(f"{file} is not valid JSON ({error}). {way_out}.") from None
-    if not isinstance(found, dict) or not needed <= found.keys():
-        raise CorruptCacheError(f"{file} must hold {', '.join(sorted(needed))}, but does not. {way_out}.")
-    return found
-
-
-def _check_manifest(folder: Path, wanted: dict) -> None:
-    found = _read_manifest(folder)
-    differing = [name for name, value in wanted.items() if found.get(name) != value]
-    if differing:
-        names = {
-            "teacher": "the teacher's weights or settings",
-            "weights": "the weights of the teachers in their average",
-            "precision": "the number format in which the teacher computes",
-            "dtype": "the number format of what is stored",
-            "outputs": "the outputs (layers, pooler)",
-            "text": "the text or its tokens",
-        }
-        what = ", ".join(names.get(name, name) for name in differing)
-        raise StaleCacheError(
-            f"The teacher cache {folder} was made from something else: {what} differ. Name another folder with "
-            "--teacher_cache, or delete this one."
-        )
-
-
-def _shard_files(folder: Path, rows: int, rows_per_shard: int) -> list[Path]:
-    return [folder / f"shard-{index:05d}.arrow" for index in range(-(-rows // rows_per_shard))]
-
-
-def _write_shard(rows: Dataset, outputs: Callable, file: Path, dtype: str, **map_arguments) -> None:
-    """Write what `outputs` makes of the rows, and beside it the checksum, which says that the file is complete."""
+def _write_shard(rows: Dataset, outputs: Callable, file: Path, dtype: str, seal: str, **map_arguments) -> None:
+    """Write what `outputs` makes of the rows, and beside it the checksums, which say that the file is complete."""
     first = outputs(rows[:1])
     with replace_files(file.parent) as staging:
         made = staging / file.name
@@ -265,7 +227,7 @@ def _write_shard(rows: Dataset, outputs: Callable, file: Path, dtype: str, **map
             new_fingerprint=hashlib.sha256(file.name.encode()).hexdigest()[:16],
             **map_arguments,
         )
-        write_json(made.with_suffix(".json"), {"rows": len(rows), "sha256": sha256_of(made)})
+        write_json(made.with_suffix(".json"), {"rows": len(rows), "sha256": sha256_of(made), "cache": seal})
 
 
 def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> dict[str, list[np.ndarray]]:
@@ -300,12 +262,3 @@ def _feature(row: np.ndarray, dtype: str) -> List:
     for _ in range(row.ndim - 1):
         value = List(value)
     return value
-
-
-def _open_shard(file: Path) -> Dataset:
-    note = file.with_suffix(".json")
-    way_out = f"Delete {note} and run again with the teacher: only this part is computed anew"
-    checksum = _read_object(note, {"sha256"}, way_out)["sha256"]
-    if not file.exists() or sha256_of(file) != checksum:
-        raise CorruptCacheError(f"{file} is missing or not what was written (its checksum differs). {way_out}.")
-    return Dataset.from_file(str(file)).with_format("numpy")
