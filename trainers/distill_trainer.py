@@ -17,9 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, collator_for, most_tokens
 from ..data.tokenization import same_tokenizer
 from ..modeling import DistillationModel, is_row_wise
-from ..modeling.encoding import EncoderOutput, OutputRequest
+from ..modeling.encoding import EncoderOutput, OutputRequest, SentenceEncoder, as_sentence_encoder
 from .arguments import DistillTrainingArguments
-from .checks import check_objectives, check_run
+from .checks import check_objectives, check_run, take_student
 from .objectives import AttentionObjective, Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
 from .steps import RunningMeans
@@ -29,8 +29,10 @@ from .teachers import (
     CachedTeacher,
     TeacherSource,
     cache_teacher,
+    check_prompts,
     common_dimensions,
     load_teacher,
+    model_of,
     open_cache,
     place_teacher,
     with_teacher_outputs,
@@ -41,10 +43,13 @@ class DistillTrainer(StudentTrainer):
     """Distils one or several teachers into a student with any kind of head.
 
     Args:
-        model: the student, in float32.
-        teacher: a model, a folder or hub id, a PEFT adapter, or a list of these, whose outputs are averaged with
-            `args.teacher_weights`. May be left out where `args.teacher_cache` holds all that the objectives need, and
-            where only labels are learnt from (a teacher's own fine-tuning, say).
+        model: the student, in float32. The pooler of a `SentenceTransformer` or `SentenceEncoder` becomes the run's;
+            one with further modules is refused.
+        teacher: a model, a folder or hub id, a PEFT adapter, a `SentenceTransformer` or `SentenceEncoder`, or a list of
+            these, whose outputs are averaged with `args.teacher_weights`. A sentence-transformers model makes
+            embeddings as its files say: prompt, pooling, Dense, normalisation, `truncate_dim`. May be left out where
+            `args.teacher_cache` holds all that the objectives need, and where only labels are learnt from (a teacher's
+            own fine-tuning, say).
         args: the objectives, and all that `TrainingArguments` knows.
         data_collator: makes the batches. Default: `DistillationCollator`, packed where the architecture allows.
         train_dataset: tokenised rows (see `retort.data.tokenize`).
@@ -66,7 +71,7 @@ class DistillTrainer(StudentTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | SentenceEncoder,
         teacher: TeacherSource | Sequence[TeacherSource] | None = None,
         args: DistillTrainingArguments | None = None,
         data_collator=None,
@@ -76,13 +81,16 @@ class DistillTrainer(StudentTrainer):
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
         **trainer_arguments: Any,
     ):
+        model = take_student(as_sentence_encoder(model), args)
         check_run(model, args)
         sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
-        teachers = [load_teacher(source, model, args) for source in sources]
-        self.teacher_sources = sources
+        sources = list(map(as_sentence_encoder, sources))
+        encoders = [load_teacher(source, model, args) for source in sources]
+        teachers = list(map(model_of, encoders))
+        self.teacher_sources = list(map(model_of, sources))
         dimensions = None
         if teachers:
-            dimensions = common_dimensions(teachers)
+            dimensions = common_dimensions(encoders)
         elif args.teacher_cache:
             dimensions = CachedTeacher(Path(args.teacher_cache) / "train").dimensions
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
@@ -119,7 +127,9 @@ class DistillTrainer(StudentTrainer):
             **trainer_arguments,
         )
         read = reduce(or_, (objective.teacher_request() for objective in self.objectives))
-        self.teacher = place_teacher(teachers, read, args, self.accelerator) if teachers and read else None
+        if read.pooler:
+            check_prompts(encoders, train_dataset, eval_dataset)
+        self.teacher = place_teacher(encoders, read, args, self.accelerator) if encoders and read else None
         if args.teacher_cache and read:
             self._use_teacher_cache(Path(args.teacher_cache), read)
         # What is logged, by whether the student is in training.

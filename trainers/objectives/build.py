@@ -23,19 +23,24 @@ from .layers import (
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What objectives must know of an encoder, live or cached. `labels` are the names of its classes by id."""
+    """What objectives must know of an encoder, live or cached. `labels` are the names of its classes by id.
+
+    `embedding_size` is the width of an embedding, which modules after the pooler of a teacher may make another one.
+    """
 
     depth: int  # number of layers
     hidden_size: int
     attention_heads: int
     labels: tuple[str, ...]
     vocab_size: int
+    embedding_size: int
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Dimensions:
         """Read them off a model's configuration."""
         labels = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
-        return cls(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, labels, config.vocab_size)
+        depth, width, heads = config.num_hidden_layers, config.hidden_size, config.num_attention_heads
+        return cls(depth, width, heads, labels, config.vocab_size, embedding_size=width)
 
 
 def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions) -> list[Objective]:
@@ -63,7 +68,9 @@ def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, t
     projected = projected_classifier(student)
     features = projected[1].classifier.in_features if projected else ours.hidden_size
     made = [
-        EmbeddingObjective(args.embedding_weight, *args.poolers, args.embedding_loss, *sizes),
+        EmbeddingObjective(
+            args.embedding_weight, *args.poolers, args.embedding_loss, ours.hidden_size, teacher.embedding_size
+        ),
         SimilarityObjective(args.similarity_weight, *args.poolers),
         LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise),
         hidden(args.hidden_weight, pairs, *sizes, args.hidden_loss, args.hidden_tokens),

@@ -20,11 +20,11 @@ from torch import Tensor
 from transformers.utils import logging
 
 from ...collators import Batch
-from ...data import fingerprint_model, fingerprint_rows, replace_files, sha256_of, write_json
+from ...data import fingerprint_rows, replace_files, sha256_of, write_json
 from ...modeling import is_row_wise
 from ...modeling.encoding import EncoderOutput, OutputRequest, TokenLayout
 from ..objectives import Dimensions
-from .live import LiveTeacher
+from .live import LiveTeacher, fingerprint_teacher
 
 logger = logging.get_logger(__name__)
 
@@ -53,7 +53,8 @@ class CachedTeacher:
 
     def __init__(self, folder: str | Path):
         dimensions = _read_manifest(Path(folder))["dimensions"]
-        self.dimensions = Dimensions(**dimensions | {"labels": tuple(dimensions["labels"])})
+        before = {"embedding_size": dimensions["hidden_size"]}  # caches of retort 0.1 don't tell it
+        self.dimensions = Dimensions(**before | dimensions | {"labels": tuple(dimensions["labels"])})
 
     def outputs(self, batch: Batch) -> EncoderOutput:
         """The teacher's outputs for one batch: the inverse of `_columns_of`."""
@@ -169,7 +170,7 @@ def with_teacher_outputs(dataset: Dataset, cached: Dataset) -> Dataset:
 
 def _manifest(teacher: LiveTeacher, dataset: Dataset, dtype: str, rows_per_shard: int) -> dict:
     return {
-        "teacher": [fingerprint_model(model) for model in teacher.models],
+        "teacher": [fingerprint_teacher(encoder, pools=bool(teacher.request.pooler)) for encoder in teacher.encoders],
         "weights": teacher.weights,
         "precision": [str(teacher.precision_of(model)) for model in teacher.models],
         "outputs": _describe(teacher.request),
