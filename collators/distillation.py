@@ -71,8 +71,8 @@ class DistillationCollator:
 
     Args:
         student: how the student wants its tokens.
-        teacher: how the teacher wants them; None if as the student does. Without a column `teacher_input_ids` it is
-            given the student's tokens.
+        teacher: how the teacher wants them; None if it reads the student's inputs. Without a column
+            `teacher_input_ids` it is given the student's tokens.
 
     Returns (when called with a list of rows):
         A dict of
@@ -97,16 +97,14 @@ class DistillationCollator:
         prefix = _TEACHER if "teacher_input_ids" in columns else ""
         lengths, teacher_lengths = _lengths(rows, "input_ids"), _lengths(rows, f"{prefix}input_ids")
         batch: Batch = {}
-        # With tokens of its own (after a prompt, say), a teacher of the student's format reads another batch, too.
-        theirs = self.teacher or (self.student if prefix else None)
-        if self.student.packed or (theirs and theirs.packed):
+        if self.student.packed or (self.teacher and self.teacher.packed):
             order = np.argsort(lengths if self.student.packed else teacher_lengths, kind="stable")
             rows, lengths, teacher_lengths = [rows[i] for i in order], lengths[order], teacher_lengths[order]
             batch["order"] = torch.from_numpy(order)
 
         batch["student"], batch["layout"] = _inputs(rows, lengths, self.student, prefix="")
-        if theirs:
-            batch["teacher"], batch["teacher_layout"] = _inputs(rows, teacher_lengths, theirs, prefix)
+        if self.teacher:
+            batch["teacher"], batch["teacher_layout"] = _inputs(rows, teacher_lengths, self.teacher, prefix)
         if "student_positions" in columns:
             batch["alignment"] = _alignment(rows, lengths, teacher_lengths)
         if "labels" in columns:

@@ -105,9 +105,10 @@ class DistillTrainer(StudentTrainer):
             same_tokens=same_tokens,
         )
         if data_collator is None:
-            data_collator = self.build_collator(
-                args, model, teachers, processing_class, None if same_tokens else teacher_processing_class
-            )
+            # With one tokenizer, too, a teacher may have tokens of its own: after a prompt.
+            own = "teacher_input_ids" in (getattr(train_dataset, "column_names", None) or ())
+            theirs = (processing_class if own else None) if same_tokens else teacher_processing_class
+            data_collator = self.build_collator(args, model, teachers, processing_class, theirs)
         set_seed(args.seed)  # the heads' weights must not depend on what drew numbers before
         heads = reduce(or_, (objective.heads() for objective in self.objectives))
         request = reduce(or_, (objective.student_request() for objective in self.objectives))
