@@ -31,7 +31,8 @@ from retort.data import read_texts, tokenize_groups, write_json
 from retort.data.readers import read_sts
 from retort.evaluation import describe_machine
 from retort.evaluation.report import aligned
-from retort.evaluation.sentences import SentenceModel, load_sentence_teacher, sts_of_each
+from retort.evaluation.sentences import load_sentence_teacher, sts_of_each
+from retort.modeling.encoding import SentenceEncoder
 from retort.recipes import read_recipe, supports_bf16
 from retort.trainers.stages import release_memory
 
@@ -61,7 +62,7 @@ class Comparison:
     """What all runs share."""
 
     options: argparse.Namespace
-    teacher: SentenceModel
+    teacher: SentenceEncoder
     texts: Dataset
     tests: dict[str, Dataset]
 
@@ -94,7 +95,7 @@ class Comparison:
             "lr_scheduler_type": "cosine",
             "warmup_steps": 0.05,
             "bf16": supports_bf16(),
-            "pooler": self.teacher.pooling.pooler,
+            "pooler": str(self.teacher.modules.pooling),
             "save_strategy": "no",
             "disable_tqdm": True,
             "report_to": [],

@@ -52,13 +52,13 @@ def main() -> None:
         train_dataset=groups,
         eval_dataset=close,
         processing_class=start.tokenizer,
-        callbacks=[score_on_dev(start, dev)] if dev else [],
+        callbacks=[score_on_dev(start, dev, args.pooler)] if dev else [],
     )
 
     def judge() -> None:
         if not trainer.is_world_process_zero() or not test:
             return
-        after = sts_of_each(start.with_model(trainer.student), {"test": test})["test"]
+        after = sts_of_each(start.with_model(trainer.student, args.pooler), {"test": test})["test"]
         scores = [Path(measure.sts_test).name, f"{before:.4f}", f"{after:.4f}"]
         print("\n" + "\n".join(aligned([["STS Spearman", "before", "after"], scores], gap=3)))
         trainer.create_model_card(

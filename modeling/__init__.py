@@ -5,6 +5,7 @@ from .anatomy import (
     attention_projections,
     backbone,
     encoder_layers,
+    is_causal,
     is_row_wise,
     layers_name,
     parameter_count,
@@ -12,6 +13,7 @@ from .anatomy import (
     split_layer_name,
 )
 from .architectures.recurrent_bert import expand
+from .batching import map_batches
 from .distillation_model import DistillationModel, hidden_state_head
 from .loading import AUTO_CLASSES, auto_class_for, head_of, load_finished
 from .modes import evaluating, gathered

@@ -22,6 +22,11 @@ def backbone(model: PreTrainedModel) -> PreTrainedModel:
     return model.base_model
 
 
+def is_causal(model: PreTrainedModel) -> bool:
+    """Whether tokens attend only to those before them, as in decoders."""
+    return any(getattr(module, "is_causal", False) for module in backbone(model).modules())
+
+
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The transformer layers of an encoder, first to last; those of a RecurrentBert once each.
 

@@ -286,7 +286,7 @@ def test_it_has_layers_but_no_attention_and_is_not_packed():
     assert layers_name(model) == "bilstm.layers"
     assert len(encoder_layers(model)) == 2
     assert supports_packing(model) is False
-    assert Dimensions.of(model.config) == Dimensions(2, 8, 0, ("LABEL_0", "LABEL_1", "LABEL_2"), tiny.VOCAB_SIZE)
+    assert Dimensions.of(model.config) == Dimensions(2, 8, 0, ("LABEL_0", "LABEL_1", "LABEL_2"), tiny.VOCAB_SIZE, 8)
 
 
 # Loads two folders as their user would, saves them again, and writes down what comes out.

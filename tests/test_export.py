@@ -13,7 +13,7 @@ from transformers import AutoModel, BertModel, PreTrainedModel
 from without_retort import run_without_retort
 
 from retort.data import write_json
-from retort.modeling.encoding import POOLERS, read_sentence_pooling
+from retort.modeling.encoding import POOLERS, read_sentence_modules
 from retort.trainers.saving import save_sentence_transformer
 
 MAX_LENGTH = 9
@@ -88,6 +88,10 @@ def pool_by_hand(pooler: str, states: list[Tensor], pooler_output: Tensor | None
         return pooler_output.double()
     if pooler == "cls_before_pooler":
         return states[-1][0]
+    if pooler == "last_token":
+        return states[-1][-1]
+    if pooler == "max":
+        return states[-1].amax(0)
     if pooler == "mean_first":
         return states[0].mean(0)
     other = {"mean": states[-1], "mean_last_two": states[-2], "mean_first_last": states[0]}[pooler]
@@ -252,12 +256,12 @@ def test_the_folder_holds_what_sentence_transformers_would_have_saved(students, 
 def test_a_student_can_be_the_next_teacher(students, seen, name):
     folder = students[name].folder
     for version in (folder, folder.with_name(folder.name + "-resaved")):
-        read = read_sentence_pooling(version)
+        read = read_sentence_modules(version)
         pooler = name.removesuffix("-projected") if name.removesuffix("-projected") in POOLERS else "mean"
-        assert read.pooler == ("cls" if name.endswith("-cls") else pooler)
-        assert read.normalize == (name not in POOLERS)
+        assert str(read.pooling) == ("cls" if name.endswith("-cls") else pooler)
+        assert read.normalizes == (name not in POOLERS)
         assert read.max_length == MAX_LENGTH
-        assert (read.dense is not None) == name.endswith("-projected")
+        assert read.embedding_size(32) == (5 if name.endswith("-projected") else 32)
 
 
 def test_a_student_without_a_pooler_keeps_its_weights_and_is_not_exported_as_cls(tokenizer, tmp_path):
@@ -284,7 +288,7 @@ def test_the_models_own_pooler_is_refused_where_the_architecture_has_none(tokeni
     [
         ({"max_length": 67}, "max_length=67, but the encoder has positions for 1 to 66 tokens"),
         ({"max_length": 0}, "max_length=0"),
-        ({"pooler": "max"}, "'max'.*mean, cls, cls_before_pooler"),
+        ({"pooler": "maximum"}, "'maximum'.*mean, cls_before_pooler, last_token, max, cls"),
         ({"projector": nn.Linear(31, 8)}, r"shape \(8, 31\), but embeddings of 32 numbers need \(8, 32\)"),
     ],
 )
@@ -304,11 +308,11 @@ def test_a_folder_without_weights_or_tokenizer_is_refused(tmp_path):
 
 
 def test_a_teacher_of_sentence_transformers_2_is_read_as_it_is_run(legacy_teacher, seen, tokenizer):
-    # `embeddings` are computed by hand as `read_sentence_pooling` says they are made; here it meets the original.
+    # `embeddings` are computed by hand as `read_sentence_modules` says they are made; here it meets the original.
     theirs = seen[0]["legacy/SentenceTransformer"].double()
     torch.testing.assert_close(theirs, legacy_teacher.embeddings, atol=1e-5, rtol=1e-4)
-    read = read_sentence_pooling(legacy_teacher.folder)
-    assert (read.pooler, read.normalize, read.max_length) == ("cls_before_pooler", True, MAX_LENGTH)
+    read = read_sentence_modules(legacy_teacher.folder)
+    assert (str(read.pooling), read.normalizes, read.max_length) == ("cls_before_pooler", True, MAX_LENGTH)
     rows = hidden_states_by_hand(AutoModel.from_pretrained(legacy_teacher.folder), tokenizer)
-    embeddings = read.dense(torch.stack([states[-1][0] for states, _ in rows]).float())
-    torch.testing.assert_close(nn.functional.normalize(embeddings).double(), theirs, atol=1e-5, rtol=1e-4)
+    embeddings = read.finish(torch.stack([states[-1][0] for states, _ in rows]).float())
+    torch.testing.assert_close(embeddings.double(), theirs, atol=1e-5, rtol=1e-4)

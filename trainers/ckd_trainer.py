@@ -63,7 +63,7 @@ class CKDTrainer(WholeStepTrainer):
 
     def build_contrast(self, args, student, teacher) -> TeacherContrastObjective:
         """InfoNCE against the teacher."""
-        sizes = student.config.hidden_size, teacher.hidden_size
+        sizes = student.config.hidden_size, teacher.embedding_size
         return TeacherContrastObjective(args.contrastive_weight, *args.poolers, args, *sizes)
 
     # --- The keys -----------------------------------------------------------------------------------------------------

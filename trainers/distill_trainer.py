@@ -20,9 +20,9 @@ from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, col
 from ..data import check_folder_name
 from ..data.tokenization import same_tokenizer
 from ..modeling import DistillationModel
-from ..modeling.encoding import EncoderOutput, OutputRequest
+from ..modeling.encoding import EncoderOutput, OutputRequest, SentenceEncoder, as_sentence_encoder
 from .arguments import DistillTrainingArguments
-from .checks import RowChecks, check_heads, check_objectives, check_run, check_streams, named_sets
+from .checks import RowChecks, check_heads, check_objectives, check_run, check_streams, named_sets, take_student
 from .objectives import Dimensions, Objective, build_objectives
 from .saving import CardFacts, describe_run, save_sentence_transformer
 from .steps import EvaluatingTrainer, KeepWithinBounds, on_device
@@ -32,8 +32,10 @@ from .teachers import (
     CachedTeacher,
     TeacherSource,
     cache_teacher,
+    check_prompts,
     common_dimensions,
     load_teacher,
+    model_of,
     open_cache,
     place_teacher,
     with_teacher_outputs,
@@ -46,10 +48,13 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
     """Distils one or several teachers into a student with any kind of head.
 
     Args:
-        model: the student, in float32.
-        teacher: a model, a folder or hub id, a PEFT adapter, or a list of these, whose outputs are averaged with
-            `args.teacher_weights`. May be left out where `args.teacher_cache` holds all that the objectives need, and
-            where only labels are learnt from (a teacher's own fine-tuning, say).
+        model: the student, in float32. The pooler of a `SentenceTransformer` or `SentenceEncoder` becomes the run's;
+            one with further modules is refused.
+        teacher: a model, a folder or hub id, a PEFT adapter, a `SentenceTransformer` or `SentenceEncoder`, or a list of
+            these, whose outputs are averaged with `args.teacher_weights`. A sentence-transformers model makes
+            embeddings as its files say: prompt, pooling, Dense, normalisation, `truncate_dim`. May be left out where
+            `args.teacher_cache` holds all that the objectives need, and where only labels are learnt from (a teacher's
+            own fine-tuning, say).
         args: the objectives, and all that `TrainingArguments` knows, but for what `arguments/conventions.py` refuses.
             Default: the trainer's own arguments with their defaults, which `DistillTrainer`'s objectives are not among.
         data_collator: makes the batches. Default: `DistillationCollator`, packed where the architecture allows.
@@ -72,7 +77,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | SentenceEncoder,
         teacher: TeacherSource | Sequence[TeacherSource] | None = None,
         args: DistillTrainingArguments | None = None,
         data_collator=None,
@@ -83,16 +88,19 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         **trainer_arguments: Any,
     ):
         args = self.arguments_class() if args is None else args
+        model = take_student(as_sentence_encoder(model), args)
         check_run(model, args, trainer_arguments)
         sets = named_sets(train_dataset, eval_dataset)
         for rows in sets.values():
             check_streams(rows, args)
         sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
-        teachers = [load_teacher(source, model, args) for source in sources]
-        self.teacher_sources = sources
+        sources = list(map(as_sentence_encoder, sources))
+        encoders = [load_teacher(source, model, args) for source in sources]
+        teachers = list(map(model_of, encoders))
+        self.teacher_sources = list(map(model_of, sources))
         dimensions = None
         if teachers:
-            dimensions = common_dimensions(teachers)
+            dimensions = common_dimensions(encoders)
         elif args.teacher_cache:
             dimensions = CachedTeacher(Path(args.teacher_cache) / "train").dimensions
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
@@ -109,9 +117,10 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         for name, rows in (sets or {"training": None}).items():
             self.check_rows(rows, name)
         if data_collator is None:
-            data_collator = self.build_collator(
-                args, model, teachers, processing_class, None if same_tokens else teacher_processing_class
-            )
+            # With one tokenizer, too, a teacher may have tokens of its own: after a prompt.
+            own = "teacher_input_ids" in (getattr(train_dataset, "column_names", None) or ())
+            theirs = (processing_class if own else None) if same_tokens else teacher_processing_class
+            data_collator = self.build_collator(args, model, teachers, processing_class, theirs)
         set_seed(args.seed)  # the heads' weights must not depend on what drew numbers before
         heads = reduce(or_, (objective.heads() for objective in self.objectives))
         request = reduce(or_, (objective.student_request() for objective in self.objectives))
@@ -132,7 +141,9 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         )
         self.add_callback(KeepWithinBounds())
         read = reduce(or_, (objective.teacher_request() for objective in self.objectives))
-        self.teacher = place_teacher(teachers, read, args, self.accelerator) if teachers and read else None
+        if read.pooler:
+            check_prompts(encoders, train_dataset, eval_dataset)
+        self.teacher = place_teacher(encoders, read, args, self.accelerator) if encoders and read else None
         if args.teacher_cache and read:
             self._use_teacher_cache(Path(args.teacher_cache), read)
 

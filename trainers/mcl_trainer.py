@@ -39,7 +39,7 @@ class MCLTrainer(WholeStepTrainer):
                 f"{others[0]} compares what student and teacher make of the same text, but here the teacher reads the "
                 "sentences alone. Leave it out, or distil each language by a DistillTrainer."
             )
-        settings = *args.poolers, args.embedding_loss, student.config.hidden_size, teacher.hidden_size
+        settings = *args.poolers, args.embedding_loss, student.config.hidden_size, teacher.embedding_size
         source, target = SourceObjective(args.source_weight, *settings), TargetObjective(args.target_weight, *settings)
         made = super().build_objectives(args, student, teacher)
         return [*made, *(objective for objective in (source, target) if objective.weight)]

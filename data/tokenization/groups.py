@@ -1,6 +1,7 @@
 """Groups of texts -> their tokens: the columns that `GroupCollator` makes batches of."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset, List, Value
@@ -17,6 +18,7 @@ def tokenize_groups(
     tokenizer: PreTrainedTokenizerBase,
     *,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    teacher_prompt: str = "",
     max_length: int = 128,
 ) -> Dataset:
     """Tokenise groups. The same call again takes the result from datasets' cache.
@@ -25,14 +27,20 @@ def tokenize_groups(
         groups: columns of texts, as `read_groups` and `read_parallel` return them.
         tokenizer: the student's.
         teacher_tokenizer: of a teacher that reads the first text of each group, and no other. None if there is none.
+        teacher_prompt: put before the text that the teacher reads ("query: "); needs a `teacher_tokenizer`.
         max_length: tokens of a text at most, special ones included; longer ones are cut, and counted.
 
     Returns:
         Columns `members` (for each text of a group its ids) and `length` (of them together); with a
         `teacher_tokenizer` also `teacher_input_ids`.
+
+    Raises:
+        ValueError: a prompt without a `teacher_tokenizer`.
     """
     teacher = teacher_tokenizer and Encoder(teacher_tokenizer, max_length)
-    job = _GroupTokenization(Encoder(tokenizer, max_length), teacher)
+    if teacher_prompt and teacher is None:
+        raise ValueError("teacher_prompt= needs teacher_tokenizer=, be it the student's.")
+    job = _GroupTokenization(Encoder(tokenizer, max_length), teacher, teacher_prompt)
     made = job.run(groups, groups.column_names)
     (cut,) = job.totals(made)
     if cut:
@@ -40,8 +48,11 @@ def tokenize_groups(
     return made.remove_columns(list(job.notes))
 
 
+@dataclass(frozen=True)
 class _GroupTokenization(Tokenization):
     """From columns of texts to one column of their tokens, and the teacher's tokens of the first."""
+
+    teacher_prompt: str
 
     notes = ("cut",)
 
@@ -54,7 +65,11 @@ class _GroupTokenization(Tokenization):
     def tokenize(self, columns: dict[str, list[str]], indices: list[int]) -> list[dict[str, Any]]:
         groups = list(zip(*map(self.student.encode_texts, columns.values()), strict=True))
         anchors = next(iter(columns.values()))
-        theirs = self.teacher.encode_texts(anchors) if self.teacher else [group[0] for group in groups]
+        theirs = (
+            self.teacher.encode_texts([self.teacher_prompt + text for text in anchors])
+            if self.teacher
+            else [group[0] for group in groups]
+        )
         return [
             {
                 "members": [text.ids for text in group],

@@ -19,6 +19,7 @@ def tokenize(
     tokenizer: PreTrainedTokenizerBase,
     *,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    teacher_prompt: str = "",
     text: str = "text",
     text_pair: str | None = None,
     words: str | None = None,
@@ -36,6 +37,8 @@ def tokenize(
         dataset: with the columns named below; its other columns are dropped.
         tokenizer: the student's.
         teacher_tokenizer: the teacher's. One that does the same as the student's (see `same_tokenizer`) adds nothing.
+        teacher_prompt: put before every text for the teacher ("query: "), and not for the student. The teacher's tokens
+            are then columns of their own.
         text: column of texts.
         text_pair: column of second texts, for tasks on pairs.
         words: column of lists of words, in place of `text`. They are tokenised as the text that they make with a
@@ -52,16 +55,21 @@ def tokenize(
         `teacher_input_ids`, `teacher_token_type_ids`, `student_positions`, `teacher_positions`.
 
     Raises:
-        ValueError: a slow tokenizer, a missing column, values of the wrong kind (with the number of the row, from 0),
-            other than one label for each word, a `max_length` without room for text, or no row with text at all.
+        ValueError: a slow tokenizer, a prompt for other rows than single texts, a missing column, values of the wrong
+            kind (with the number of the row, from 0), other than one label for each word, a `max_length` without room
+            for text, or no row with text at all.
     """
     if words is not None and text_pair is not None:
         raise ValueError("words= and text_pair= exclude each other: a row is a list of words, or one or two texts.")
     inputs = (words or text, text_pair, labels)
+    if teacher_prompt and (words is not None or text_pair is not None or align):
+        raise ValueError("teacher_prompt= goes before single texts: leave out words=, text_pair= and align=.")
     check_columns(dataset, inputs)
     pairs = text_pair is not None
     readers_of_types = [tokenizer]
-    if teacher_tokenizer is not None and same_tokenizer(tokenizer, teacher_tokenizer):
+    if teacher_prompt:
+        teacher_tokenizer = teacher_tokenizer or tokenizer
+    elif teacher_tokenizer is not None and same_tokenizer(tokenizer, teacher_tokenizer):
         # The student's tokens serve both, and a teacher may read token types (BERT) where its student (DistilBERT)
         # doesn't.
         readers_of_types.append(teacher_tokenizer)
@@ -69,6 +77,7 @@ def tokenize(
     job = _TextTokenization(
         student=Encoder(tokenizer, max_length, pairs=pairs),
         teacher=teacher_tokenizer and Encoder(teacher_tokenizer, max_length, pairs=pairs),
+        teacher_prompt=teacher_prompt,
         text=words or text,
         text_pair=text_pair,
         is_words=bool(words),
@@ -109,6 +118,7 @@ class _TextTokenization(Tokenization):
     `label_type` is the type of the labels of the result.
     """
 
+    teacher_prompt: str
     text: str
     text_pair: str | None
     is_words: bool
@@ -137,7 +147,7 @@ class _TextTokenization(Tokenization):
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         rows = [row for row, index in zip(rows, indices, strict=True) if self._has_text(row, index)]
         ours = self._encode(self.student, rows)
-        theirs = self._encode(self.teacher, rows) if self.teacher else ours
+        theirs = self._encode(self.teacher, rows, self.teacher_prompt) if self.teacher else ours
         return [
             self._row(row, mine, yours)
             for row, mine, yours in zip(rows, ours, theirs, strict=True)
@@ -165,10 +175,11 @@ class _TextTokenization(Tokenization):
             raise ValueError(f"Row {index}: labels of words must be whole numbers (class indices), but are {labels}.")
         return True
 
-    def _encode(self, encoder: Encoder, rows: list[dict[str, Any]]) -> list[EncodedRow]:
+    def _encode(self, encoder: Encoder, rows: list[dict[str, Any]], prompt: str = "") -> list[EncodedRow]:
         texts = [row[self.text] for row in rows]
         if self.is_words:
             return encoder.encode_words(texts)
+        texts = [prompt + text for text in texts] if prompt else texts
         pairs = [row[self.text_pair] for row in rows] if self.text_pair else None
         return encoder.encode_texts(texts, pairs, find_words=self.align)
 

@@ -2,7 +2,7 @@
 
 from .embedding import embed
 from .hyperbolicity import Hyperbolicity, sample_hyperbolicity
-from .model import POOLERS, SentenceModel, load_embedder, load_sentence_teacher, side_by_side, sts_of_each
+from .model import POOLERS, load_embedder, load_sentence_teacher, side_by_side, sts_of_each
 from .probes import ProbeScores, pair_features, probe, probe_by_folds
 from .retrieval import bitext_accuracy, own_document_ranks, retrieval_scores
 from .similarity import rank_correlation, similarity_agreement

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
-from ...modeling.encoding import SentencePooling, read_sentence_pooling
+from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
 from ..report import ModelRow, Report, Role, build_report
-from .embedding import embed
 from .similarity import similarity_agreement
 from .sts import sts_spearman
 
@@ -28,46 +25,13 @@ POOLERS = {
 }
 
 
-@dataclass
-class SentenceModel:
-    """An encoder together with what makes embeddings of its outputs."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    pooling: SentencePooling
-
-    @classmethod
-    def load(cls, source: str | Path, pooling: SentencePooling) -> SentenceModel:
-        """Load an encoder in float32, from a folder or by its hub id."""
-        model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
-        return cls(model, AutoTokenizer.from_pretrained(source), pooling)
-
-    def embed(self, texts: Sequence[str], progress: bool = False) -> torch.Tensor:
-        """`[texts, dim]`, of unit length if the teacher's are."""
-        embeddings = embed(
-            self.model,
-            self.tokenizer,
-            texts,
-            pooler=self.pooling.pooler,
-            max_length=self.pooling.max_length,
-            progress=progress,
-        )
-        if self.pooling.dense is not None:
-            embeddings = self.pooling.dense(embeddings)
-        return F.normalize(embeddings, dim=-1) if self.pooling.normalize else embeddings
-
-    def with_model(self, model: PreTrainedModel) -> SentenceModel:
-        """Another encoder, used in the same way."""
-        return SentenceModel(model, self.tokenizer, self.pooling)
-
-
 def load_embedder(
     source: str | None, pooler: str | None, max_length: int, *, state_dict: str | None = None, base: str | None = None
-) -> SentenceModel:
-    """Load a model. Its embeddings are not scaled to unit length: all scores go by direction or by probes.
+) -> SentenceEncoder:
+    """Load a model. Its embeddings are not scaled to unit length at the end: all scores go by direction or by probes.
 
     Args:
-        source: folder or hub id; a SentenceTransformer's own pooling is used, unless another pooler is named.
+        source: folder or hub id; a SentenceTransformer's own modules are used, unless a pooler is named.
         pooler: as `POOLERS` names it.
         max_length: tokens to which texts are cut; never more than the model takes.
         state_dict: raw weights in place of `source`.
@@ -75,20 +39,23 @@ def load_embedder(
 
     Raises:
         SystemExit: weights that don't fit the architecture at all.
+        ValueError: see `SentenceEncoder`; a causal model whose files don't say how its tokens are pooled.
     """
-    named = SentencePooling(POOLERS[pooler or "avg"], normalize=False, max_length=max_length)
+    named = POOLERS[pooler or "avg"]
     if state_dict is not None:
-        return SentenceModel(load_raw(state_dict, base), AutoTokenizer.from_pretrained(base), named)
-    found = read_sentence_pooling(source)
-    if found is not None and pooler is None:
-        named = replace(found, normalize=False, max_length=min(max_length, found.max_length))
-    return SentenceModel.load(source, named)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        return SentenceEncoder(
+            load_raw(state_dict, base), tokenizer, SentenceModules.plain(named, max_length, normalize=False)
+        )
+    if pooler is None and read_sentence_modules(source) is not None:
+        return SentenceEncoder.from_pretrained(source).cut_at(max_length).not_normalized()
+    return SentenceEncoder.with_pooler(source, named, max_length=max_length)
 
 
 def load_sentence_teacher(
     source: str | Path, max_length: int, pooler: str | None = None, *, otherwise: str = "mean"
-) -> SentenceModel:
-    """Load a SentenceTransformer's encoder, or any encoder with a pooler named.
+) -> SentenceEncoder:
+    """Load a SentenceTransformer, or any encoder with a pooler named.
 
     Args:
         source: folder or hub id.
@@ -97,16 +64,15 @@ def load_sentence_teacher(
         otherwise: the pooler of one that doesn't say, if `pooler` doesn't either.
 
     Raises:
-        SystemExit: the teacher has layers after its pooler, which an encoder alone does not run; or it pools otherwise.
+        SystemExit: the teacher pools otherwise.
+        ValueError: see `SentenceEncoder`; a causal model whose files don't say how its tokens are pooled.
     """
-    pooling = read_sentence_pooling(source) or SentencePooling(
-        pooler or otherwise, normalize=True, max_length=max_length
-    )
-    if pooling.dense is not None:
-        raise SystemExit(f"{source} has Dense layers after its pooler. Its encoder alone would teach something else.")
-    if pooler not in (None, pooling.pooler):
-        raise SystemExit(f"{source} pools by {pooling.pooler!r}, but teacher_pooler {pooler!r} was asked for.")
-    return SentenceModel.load(source, replace(pooling, max_length=min(max_length, pooling.max_length)))
+    modules = read_sentence_modules(source)
+    if modules is None:
+        return SentenceEncoder.with_pooler(source, pooler or otherwise, normalize=True, max_length=max_length)
+    if pooler not in (None, str(modules.pooling)):
+        raise SystemExit(f"{source} pools by '{modules.pooling}', but teacher_pooler {pooler!r} was asked for.")
+    return SentenceEncoder.from_pretrained(source).cut_at(max_length)
 
 
 def load_raw(file: str, base: str) -> PreTrainedModel:
@@ -132,11 +98,11 @@ def load_raw(file: str, base: str) -> PreTrainedModel:
     return model
 
 
-def sts_of_each(model: SentenceModel, tables: Mapping[str, Dataset]) -> dict[str, float]:
+def sts_of_each(model: SentenceEncoder, tables: Mapping[str, Dataset]) -> dict[str, float]:
     """Spearman correlation of cosines with each table's gold scores; a text that stands in several is embedded once."""
     sides = {(name, side): pairs[side] for name, pairs in tables.items() for side in ("sentence1", "sentence2")}
     rows = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(sides.values())))}
-    embeddings = model.embed(list(rows))
+    embeddings = model.encode(list(rows))
     of_side = {place: embeddings[[rows[text] for text in texts]] for place, texts in sides.items()}
     return {
         name: sts_spearman(of_side[name, "sentence1"], of_side[name, "sentence2"], pairs["score"])
@@ -145,8 +111,8 @@ def sts_of_each(model: SentenceModel, tables: Mapping[str, Dataset]) -> dict[str
 
 
 def side_by_side(
-    models: dict[str, tuple[Role, SentenceModel]],
-    quality: Callable[[SentenceModel], dict[str, float]],
+    models: dict[str, tuple[Role, SentenceEncoder]],
+    quality: Callable[[SentenceEncoder], dict[str, float]],
     texts: Sequence[str],
     log_history: list[dict],
     measured: str,
@@ -165,13 +131,13 @@ def side_by_side(
         scores[name] = quality(model)
         metric, value = next(iter(scores[name].items()))
         print(f"{name}: {metric} {value:.3f}", flush=True)
-    embeddings = {name: model.embed(texts[:1000]) for name, (_, model) in models.items()}
+    embeddings = {name: model.encode(texts[:1000]) for name, (_, model) in models.items()}
     teacher = next(iter(embeddings.values()))
     for name, own in embeddings.items():
         scores[name]["agreement with the teacher"] = similarity_agreement(teacher, own)
     return build_report(
         [ModelRow.of(name, role, model.model, scores[name]) for name, (role, model) in models.items()],
-        {name: model.embed for name, (_, model) in models.items()},
+        {name: model.encode for name, (_, model) in models.items()},
         texts,
         log_history,
         measured=measured,

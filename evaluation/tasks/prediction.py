@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ...data.tokenization import EncodedRow, Encoder, makes_token_types
-from ..batching import map_batches
+from ...modeling import map_batches
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .pooling import pooled_hidden_states
+from .pooling import Pooling, pooled_hidden_states
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class OutputRequest:
     hidden_states: frozenset[int] = frozenset()
     attentions: frozenset[int] = frozenset()
     projections: frozenset[int] = frozenset()
-    pooler: str | None = None
+    pooler: str | Pooling | None = None
 
     def __or__(self, other: OutputRequest) -> OutputRequest:
         if self.pooler and other.pooler and self.pooler != other.pooler:
@@ -71,7 +71,7 @@ class EncoderOutput:
         hidden_states: index -> `[tokens, hidden]`.
         attentions: layer -> `[rows, heads, width, width]`, softmax over the last dimension.
         queries, keys, values: layer -> `[tokens, heads * head_size]`.
-        embedding: `[rows, hidden]`.
+        embedding: `[rows, hidden]`; of a teacher with modules after its pooler, what the last of them makes.
         projected: name of a head -> what it made of one of the above (see `DistillationModel`).
     """
 

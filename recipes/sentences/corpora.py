@@ -20,7 +20,8 @@ from ...data.readers import (
     read_sts,
     read_texts,
 )
-from ...evaluation.sentences import SentenceModel, bitext_accuracy, retrieval_scores, sts_of_each
+from ...evaluation.sentences import bitext_accuracy, retrieval_scores, sts_of_each
+from ...modeling.encoding import SentenceEncoder
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ class Docstrings:
             "modules."
         )
 
-    def quality(self, model: SentenceModel) -> dict[str, float]:
+    def quality(self, model: SentenceEncoder) -> dict[str, float]:
         pairs = self._corpus.pairs["test"]
-        scores = retrieval_scores(model.embed(pairs["summary"]), model.embed(pairs["details"]))
+        scores = retrieval_scores(model.encode(pairs["summary"]), model.encode(pairs["details"]))
         return {"MRR@10": scores["mrr@10"], "recall@1": scores["recall@1"], "recall@10": scores["recall@10"]}
 
 
@@ -180,13 +181,13 @@ class Files:
             told += " Bitext: how often a sentence's nearest neighbour is its translation; back, a translation's."
         return told
 
-    def quality(self, model: SentenceModel) -> dict[str, float]:
+    def quality(self, model: SentenceEncoder) -> dict[str, float]:
         """Scores on what was not learnt from, the most important first."""
         scores = sts_of_each(model, self._tests)
         if len(scores) > 1:
             scores = {"mean STS": fmean(scores.values())} | scores
         for name, pairs in self._bitext.items():
-            forth, back = bitext_accuracy(model.embed(pairs["source"]), model.embed(pairs["target"]))
+            forth, back = bitext_accuracy(model.encode(pairs["source"]), model.encode(pairs["target"]))
             scores |= {f"bitext {name}": forth, f"bitext {name}, back": back}
         return scores
 

@@ -10,7 +10,8 @@ from transformers.hf_argparser import HfArg
 from ...data.readers import read_sts, read_texts
 from ...data.tokenization import tokenize
 from ...evaluation.report import Role, markdown_table, text_table, write_report
-from ...evaluation.sentences import SentenceModel, load_sentence_teacher, side_by_side, sts_of_each
+from ...evaluation.sentences import load_sentence_teacher, side_by_side, sts_of_each
+from ...modeling.encoding import SentenceEncoder
 from ...modeling.shrinking import shrink
 from ...trainers import DistillTrainer
 from ...trainers.arguments import DistillTrainingArguments
@@ -72,9 +73,9 @@ def distil(
         options.teacher,
         args,
         train_dataset=rows,
-        eval_dataset=dev and tokenize(dev, teacher.tokenizer, text="sentence1", max_length=options.max_length),
+        eval_dataset=dev and tokenize_for(teacher, dev, text="sentence1"),
         processing_class=teacher.tokenizer,
-        callbacks=[score_on_dev(teacher, dev)] if dev else [],
+        callbacks=[score_on_dev(teacher, dev, args.pooler)] if dev else [],
     )
 
     def judge() -> None:
@@ -82,8 +83,8 @@ def distil(
             return
         models = {
             Path(options.teacher).name: (Role.TEACHER, teacher),
-            "student, untrained": (Role.UNTRAINED, teacher.with_model(new_student(options, teacher))),
-            "student": (Role.STUDENT, teacher.with_model(trainer.student)),
+            "student, untrained": (Role.UNTRAINED, teacher.with_model(new_student(options, teacher), args.pooler)),
+            "student": (Role.STUDENT, teacher.with_model(trainer.student, args.pooler)),
         }
         report = side_by_side(
             models,
@@ -102,30 +103,39 @@ def distil(
     train_and_save(trainer, judge, lambda: how_to_use(args.output_dir))
 
 
-def prepare(options: SentenceArguments, args: DistillTrainingArguments) -> tuple[SentenceModel, Dataset, Dataset]:
+def prepare(options: SentenceArguments, args: DistillTrainingArguments) -> tuple[SentenceEncoder, Dataset, Dataset]:
     """The teacher, the texts, and their tokens; sets the run's poolers to the teacher's."""
     with args.main_process_first(desc="reading text"):
         teacher = load_model(options.teacher, options.max_length, args)
         excluded = read_texts(options.exclude_files) if options.exclude_files else ()
         texts = read_texts(options.train_files, exclude=excluded)
-        rows = tokenize(texts, teacher.tokenizer, max_length=teacher.pooling.max_length)
+        rows = tokenize_for(teacher, texts)
     return teacher, texts, rows
 
 
-def load_model(source: str, max_length: int, args: DistillTrainingArguments) -> SentenceModel:
+def load_model(source: str, max_length: int, args: DistillTrainingArguments) -> SentenceEncoder:
     """A SentenceTransformer's encoder, or any encoder; sets the run's poolers to its own.
 
     Raises:
         SystemExit: --pooler names another. Teacher and student are used in the same way.
     """
     model = load_sentence_teacher(source, max_length, args.teacher_pooler, otherwise=args.pooler)
-    if args.pooler not in (DistillTrainingArguments.pooler, model.pooling.pooler):
-        raise SystemExit(f"{source} pools by {model.pooling.pooler!r}, but --pooler {args.pooler!r} was asked for.")
-    args.pooler = args.teacher_pooler = model.pooling.pooler
+    modes = model.modules.pooling.modes
+    if len(modes) > 1:  # no student has its vectors concatenated
+        return model
+    if args.pooler not in (DistillTrainingArguments.pooler, *modes):
+        raise SystemExit(f"{source} pools by {modes[0]!r}, but --pooler {args.pooler!r} was asked for.")
+    args.pooler = args.teacher_pooler = modes[0]
     return model
 
 
-def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTrainedModel:
+def tokenize_for(teacher: SentenceEncoder, texts: Dataset, text: str = "text") -> Dataset:
+    """Rows for a teacher, whose default prompt it reads, and for a student with its tokenizer."""
+    length, prompt = teacher.max_length, teacher.modules.prompt()
+    return tokenize(texts, teacher.tokenizer, text=text, max_length=length, teacher_prompt=prompt)
+
+
+def new_student(options: SentenceArguments, teacher: SentenceEncoder) -> PreTrainedModel:
     """The student before training."""
     layers = number_or_layers(options.layers)
     if layers is None:
@@ -133,9 +143,9 @@ def new_student(options: SentenceArguments, teacher: SentenceModel) -> PreTraine
     return shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
 
 
-def score_on_dev(encoder: SentenceModel, pairs: Dataset) -> ScoreOnDev:
-    """Adds to every evaluation how a model scores that is used as `encoder` is."""
-    return ScoreOnDev(lambda model: sts_of_each(encoder.with_model(model), {"sts": pairs}))
+def score_on_dev(encoder: SentenceEncoder, pairs: Dataset, pooler: str) -> ScoreOnDev:
+    """Adds to every evaluation how a model scores that has the tokenizer of `encoder`."""
+    return ScoreOnDev(lambda model: sts_of_each(encoder.with_model(model, pooler), {"sts": pairs}))
 
 
 def how_to_use(folder: str | Path) -> str:

@@ -1,7 +1,7 @@
 """A recipe for sentence embeddings: stages on texts, groups of them or translations, and a report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -13,7 +13,8 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from ...data.tokenization import tokenize, tokenize_groups
 from ...evaluation.report import Report, Role
-from ...evaluation.sentences import SentenceModel, load_sentence_teacher, side_by_side, sts_of_each
+from ...evaluation.sentences import load_sentence_teacher, side_by_side, sts_of_each
+from ...modeling.encoding import SentenceEncoder, SentenceModules
 from ...modeling.shrinking import shrink
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
 from ..recipe import SHRINK_SETTINGS, check_student
@@ -58,7 +59,7 @@ class SentenceRecipe(StudentRecipe):
     # --- Models -------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def teacher_model(self) -> SentenceModel:
+    def teacher_model(self) -> SentenceEncoder:
         """The teacher, with what makes embeddings of its outputs."""
         arguments, max_length = self.recipe.arguments, self.recipe.data["max_length"]
         pooler, students = arguments.get("teacher_pooler"), arguments.get("pooler", "mean")
@@ -91,13 +92,13 @@ class SentenceRecipe(StudentRecipe):
         own = {"tokenizer": self.tokenizer, "teacher_tokenizer": self.teacher_model.tokenizer}
         return _shrunk(self.teacher_model.model, settings, **own if "tokenizer" in settings else {})
 
-    def as_sentence_model(self, model: PreTrainedModel | str | Path) -> SentenceModel:
+    def as_sentence_model(self, model: PreTrainedModel | str | Path) -> SentenceEncoder:
         """A student or an assistant, with what makes embeddings of its outputs."""
         if not isinstance(model, PreTrainedModel):
             model = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
-        return SentenceModel(
-            model, self.tokenizer, replace(self.teacher_model.pooling, pooler=self._arguments["pooler"])
-        )
+        teacher = self.teacher_model.modules
+        plain = SentenceModules.plain(self._arguments["pooler"], teacher.max_length, normalize=teacher.normalizes)
+        return SentenceEncoder(model, self.tokenizer, plain)
 
     # --- Runs ---------------------------------------------------------------------------------------------------------
 
@@ -143,8 +144,10 @@ class SentenceRecipe(StudentRecipe):
 
     @property
     def _arguments(self) -> Mapping[str, Any]:
-        pooler = self.teacher_model.pooling.pooler
-        return {"pooler": pooler, "teacher_pooler": pooler} | dict(self.recipe.arguments)
+        modes = self.teacher_model.modules.pooling.modes
+        # No student has its vectors concatenated.
+        same = {"pooler": modes[0], "teacher_pooler": modes[0]} if len(modes) == 1 else {"pooler": "mean"}
+        return same | dict(self.recipe.arguments)
 
     def _score(self, student: PreTrainedModel) -> dict[str, float]:
         """The mean of all development sets, and each where there are several."""
@@ -155,13 +158,13 @@ class SentenceRecipe(StudentRecipe):
     # --- Rows ---------------------------------------------------------------------------------------------------------
 
     def _rows(self, stages: Sequence[Stage]) -> Mapping[str, Dataset]:
-        tokenizers = {"tokenizer": self.tokenizer, "max_length": self.teacher_model.pooling.max_length}
-        their_tokenizer = self.teacher_model.tokenizer
+        tokenizers = {"tokenizer": self.tokenizer, "max_length": self.teacher_model.max_length}
+        their_tokenizer, prompt = self.teacher_model.tokenizer, self.teacher_model.modules.prompt()
         readers = {
             "train": lambda: self._tokenized(self.corpus.texts),
             "groups": lambda: tokenize_groups(self.corpus.groups, **tokenizers),
             "translations": lambda: tokenize_groups(
-                self.corpus.translations, teacher_tokenizer=their_tokenizer, **tokenizers
+                self.corpus.translations, teacher_tokenizer=their_tokenizer, teacher_prompt=prompt, **tokenizers
             ),
         }
         return rows_of_stages(stages, readers, "sentences")
@@ -171,8 +174,9 @@ class SentenceRecipe(StudentRecipe):
         return pairs and self._tokenized(pairs.rename_column("sentence1", "text"))
 
     def _tokenized(self, texts: Dataset) -> Dataset:
-        max_length = self.teacher_model.pooling.max_length
-        return tokenize(texts, self.tokenizer, teacher_tokenizer=self.teacher_model.tokenizer, max_length=max_length)
+        teacher = self.teacher_model
+        theirs = {"teacher_tokenizer": teacher.tokenizer, "teacher_prompt": teacher.modules.prompt()}
+        return tokenize(texts, self.tokenizer, max_length=teacher.max_length, **theirs)
 
     # --- The finished student -----------------------------------------------------------------------------------------
 

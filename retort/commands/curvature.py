@@ -16,9 +16,9 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from ..data.readers import read_texts
 from ..data.tokenization import tokenize
-from ..evaluation import map_batches
 from ..evaluation.report import aligned
 from ..evaluation.sentences import Hyperbolicity, sample_hyperbolicity
+from ..modeling import map_batches
 from ..modeling.encoding import OutputRequest, TokenLayout, encode
 from .command_line import plain_parser
 

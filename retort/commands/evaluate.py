@@ -35,7 +35,6 @@ from ..data.tasks import read_task
 from ..evaluation.report import aligned
 from ..evaluation.sentences import (
     POOLERS,
-    SentenceModel,
     bitext_accuracy,
     load_embedder,
     pair_features,
@@ -43,6 +42,7 @@ from ..evaluation.sentences import (
     probe_by_folds,
     sts_scores,
 )
+from ..modeling.encoding import SentenceEncoder
 from .command_line import named_file, plain_parser
 
 TASK_SETS = {"sts": STS_TASKS, "transfer": TRANSFER_TASKS, "full": (*STS_TASKS, *TRANSFER_TASKS), "na": ()}
@@ -117,7 +117,7 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-Job = Callable[[SentenceModel], dict[str, Any]]
+Job = Callable[[SentenceEncoder], dict[str, Any]]
 
 
 def sts_jobs(options: argparse.Namespace) -> dict[str, Job]:
@@ -131,9 +131,9 @@ def sts_jobs(options: argparse.Namespace) -> dict[str, Job]:
     return {name: partial(sts_job, task) for name, task in tasks.items()}
 
 
-def sts_job(task: Mapping[str, ScoredPairs], embedder: SentenceModel) -> dict[str, Any]:
+def sts_job(task: Mapping[str, ScoredPairs], embedder: SentenceEncoder) -> dict[str, Any]:
     """Spearman's correlations of a task."""
-    return asdict(sts_scores(partial(embedder.embed, progress=True), task))
+    return asdict(sts_scores(partial(embedder.encode, progress=True), task))
 
 
 def transfer_jobs(options: argparse.Namespace) -> dict[str, Job]:
@@ -146,13 +146,13 @@ def transfer_jobs(options: argparse.Namespace) -> dict[str, Job]:
     return {name: partial(transfer_job, splits, options.mode) for name, splits in tasks.items()}
 
 
-def transfer_job(splits: Mapping[str, LabelledTexts], mode: str, embedder: SentenceModel) -> dict[str, Any]:
+def transfer_job(splits: Mapping[str, LabelledTexts], mode: str, embedder: SentenceEncoder) -> dict[str, Any]:
     """Accuracies of a probe that is trained on embeddings."""
     sides = {}
     for split, rows in splits.items():
-        features = embedder.embed(rows.texts, progress=True).numpy()
+        features = embedder.encode(rows.texts, progress=True).numpy()
         if rows.second is not None:
-            features = pair_features(features, embedder.embed(rows.second, progress=True).numpy())
+            features = pair_features(features, embedder.encode(rows.second, progress=True).numpy())
         sides[split] = features, np.asarray(rows.labels)
     folds = FOLDS[mode]
     found = probe(**sides, folds=folds) if "test" in sides else probe_by_folds(*sides["train"], folds=folds)
@@ -165,9 +165,9 @@ def bitext_jobs(options: argparse.Namespace) -> dict[str, Job]:
     return {name: partial(bitext_job, pairs) for name, pairs in tables.items()}
 
 
-def bitext_job(pairs: Dataset, embedder: SentenceModel) -> dict[str, Any]:
+def bitext_job(pairs: Dataset, embedder: SentenceEncoder) -> dict[str, Any]:
     """How often the nearest neighbour is the translation."""
-    there, back = bitext_accuracy(*(embedder.embed(pairs[side], progress=True) for side in ("source", "target")))
+    there, back = bitext_accuracy(*(embedder.encode(pairs[side], progress=True) for side in ("source", "target")))
     return {"all": (there + back) / 2, "there": there, "back": back}
 
 

@@ -2,4 +2,4 @@
 
 from .objectives import check_objectives, check_sharding
 from .rows import RowChecks, named_sets
-from .run import check_heads, check_run, check_streams
+from .run import check_heads, check_run, check_streams, take_student

@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel
 
+from ...modeling.encoding import Normalize, SentenceEncoder, require_bidirectional
 from ..arguments import DistillTrainingArguments
 from ..objectives import Objective
 
@@ -19,6 +20,35 @@ _NOT_TAKEN = {
     "compute_loss_func": "the loss is the weighted sum of the objectives. Subclass the trainer and extend "
     "build_objectives, or use transformers.Trainer.",
 }
+
+
+def take_student(student: PreTrainedModel | SentenceEncoder, args: DistillTrainingArguments) -> PreTrainedModel:
+    """The model to be trained; the pooler of a `SentenceEncoder` becomes the run's.
+
+    Raises:
+        ValueError: a causal model; another pooler than `args.pooler` names; or modules of a `SentenceEncoder` that
+            would not be trained and exported with the student.
+    """
+    if not isinstance(student, SentenceEncoder):
+        if isinstance(student, PreTrainedModel):
+            require_bidirectional(student, "a student")
+        return student
+    require_bidirectional(student.model, "a student")
+    modules, pooler = student.modules, str(student.modules.pooling)
+    cosine = args.embedding_loss == "cosine"  # decides whether the exported student normalises
+    more = [type(module).__name__ for module in modules.head if not (cosine and isinstance(module, Normalize))]
+    more += [f"the prompt {modules.prompt()!r}"] if modules.prompt() else []
+    more += [f"truncate_dim={modules.truncate_dim}"] if modules.truncate_dim else []
+    more += [f"concatenated poolers ({pooler})"] if len(modules.pooling.modes) > 1 else []
+    if more:
+        raise ValueError(
+            f"The student has {', '.join(more)}, which would not be trained and saved with it. Pass its encoder alone "
+            "(SentenceEncoder.model), and choose its pooler by pooler=..."
+        )
+    if args.pooler not in (type(args).pooler, pooler):
+        raise ValueError(f"pooler={args.pooler!r}, but the student pools by {pooler!r}. Leave pooler out.")
+    args.pooler = pooler
+    return student.model
 
 
 def check_run(

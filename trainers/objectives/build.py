@@ -26,7 +26,8 @@ class Dimensions:
     """What objectives must know of an encoder, live or cached.
 
     `labels` are the names of its classes by id. `problem` is what the outputs of a sequence head are: a number or
-    several, logits of classes of which a row has one, or of which it has any number.
+    several, logits of classes of which a row has one, or of which it has any number. `embedding_size` is the width of
+    an embedding, which modules after the pooler of a teacher may make another one.
     """
 
     depth: int  # number of layers
@@ -34,6 +35,7 @@ class Dimensions:
     attention_heads: int
     labels: tuple[str, ...]
     vocab_size: int
+    embedding_size: int
     problem: str = SINGLE_LABEL
 
     @classmethod
@@ -42,8 +44,8 @@ class Dimensions:
         labels = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
         # As transformers guesses it where the configuration doesn't say.
         problem = config.problem_type or (REGRESSION if len(labels) == 1 else SINGLE_LABEL)
-        sizes = config.num_hidden_layers, config.hidden_size, config.num_attention_heads
-        return cls(*sizes, labels, config.vocab_size, problem)
+        depth, width, heads = config.num_hidden_layers, config.hidden_size, config.num_attention_heads
+        return cls(depth, width, heads, labels, config.vocab_size, embedding_size=width, problem=problem)
 
 
 def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions) -> list[Objective]:
@@ -72,7 +74,9 @@ def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, t
     projected = projected_classifier(student)
     features = projected[1].classifier.in_features if projected else ours.hidden_size
     made = [
-        EmbeddingObjective(args.embedding_weight, *args.poolers, args.embedding_loss, *sizes),
+        EmbeddingObjective(
+            args.embedding_weight, *args.poolers, args.embedding_loss, ours.hidden_size, teacher.embedding_size
+        ),
         SimilarityObjective(args.similarity_weight, *args.poolers),
         LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise, problem),
         hidden(args.hidden_weight, pairs, *sizes, args.hidden_loss, args.hidden_tokens),

@@ -1,35 +1,15 @@
-"""Students in the layout of sentence-transformers.
+"""Students in the layout of sentence-transformers."""
 
-The format is the one that sentence-transformers 6.2 saves. It isn't imported: a student is trained and exported where
-it may not be installed.
-"""
-
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
-import transformers
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
-from ...data import replace_files, write_json
-from ...modeling.encoding import pooled_hidden_states
-
-FORMAT_VERSION = "6.2.0"
-_CLASSES = {
-    "Transformer": "sentence_transformers.base.modules.transformer.Transformer",
-    "WeightedLayerPooling": (
-        "sentence_transformers.sentence_transformer.modules.weighted_layer_pooling.WeightedLayerPooling"
-    ),
-    "Pooling": "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
-    "Dense": "sentence_transformers.base.modules.dense.Dense",
-    "Normalize": "sentence_transformers.base.modules.normalize.Normalize",
-}
-_EMBEDDING_TO_EMBEDDING = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
+from ...data import replace_files
+from ...modeling.encoding import Dense, Normalize, Pooling, SentenceModules, write_sentence_modules
 
 
 def save_sentence_transformer(
@@ -61,32 +41,15 @@ def save_sentence_transformer(
         raise ValueError(f"max_length={max_length}, but the encoder has positions for 1 to {positions} tokens.")
     if pooler == "cls":
         _require_pooler_weights(folder, config)
-    modules = _modules_after_encoder(config, pooler, normalize, projector)
-    versions = {
-        "sentence_transformers": FORMAT_VERSION,
-        "transformers": transformers.__version__,
-        "pytorch": str(torch.__version__),
-    }
-    settings = {
-        "__version__": versions,
-        "default_prompt_name": None,
-        "model_type": "SentenceTransformer",
-        "prompts": {"document": "", "query": ""},
-        "similarity_fn_name": "cosine",
-    }
-    tokenizer_config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    head: list[nn.Module] = []
+    if projector is not None:
+        _check_projector(projector, config.hidden_size)
+        head.append(Dense(projector, nn.Identity()))
+    if normalize:
+        head.append(Normalize())
+    modules = SentenceModules(Pooling.of(pooler), max_length, nn.Sequential(*head))
     with replace_files(folder) as staging:
-        write_json(staging / "tokenizer_config.json", tokenizer_config | {"model_max_length": max_length})
-        write_json(staging / "sentence_bert_config.json", _encoder_settings(config, pooler))
-        write_json(staging / "config_sentence_transformers.json", settings)
-        listed = [{"idx": 0, "name": "0", "path": "", "type": _CLASSES["Transformer"]}]
-        for index, (kind, module, weights) in enumerate(modules, start=1):
-            path = f"{index}_{kind}"
-            write_json(staging / path / "config.json", module)
-            if weights:
-                save_file(weights, staging / path / "model.safetensors")
-            listed.append({"idx": index, "name": str(index), "path": path, "type": _CLASSES[kind]})
-        write_json(staging / "modules.json", listed)
+        write_sentence_modules(staging, modules, folder)
 
 
 def _require_saved_model(folder: Path) -> None:
@@ -122,56 +85,10 @@ def _require_pooler_weights(folder: Path, config: PreTrainedConfig) -> None:
         )
 
 
-def _encoder_settings(config: PreTrainedConfig, pooler: str) -> dict[str, Any]:
-    read, written = (
-        ("pooler_output", "sentence_embedding") if pooler == "cls" else ("last_hidden_state", "token_embeddings")
-    )
-    settings = {
-        "transformer_task": "feature-extraction",
-        "modality_config": {"text": {"method": "forward", "method_output_name": read}},
-        "module_output_name": written,
-    }
-    depth = config.num_hidden_layers
-    if pooled_hidden_states(pooler, depth) != (depth,):
-        settings["config_kwargs"] = {"output_hidden_states": True}
-    return settings
-
-
-def _modules_after_encoder(
-    config: PreTrainedConfig, pooler: str, normalize: bool, projector: nn.Linear | None
-) -> list[tuple[str, dict[str, Any], dict[str, Tensor]]]:
-    """Each module's kind, configuration and weights, in order."""
-    depth, width = config.num_hidden_layers, config.hidden_size
-    states = pooled_hidden_states(pooler, depth)
-    modules = []
-    if states != (depth,):
-        weights = torch.zeros(depth + 1 - states[0])
-        weights[[state - states[0] for state in states]] = 1
-        averaging = {"embedding_dimension": width, "layer_start": states[0], "num_hidden_layers": depth}
-        modules.append(("WeightedLayerPooling", averaging, {"layer_weights": weights}))
-    if pooler != "cls":
-        mode = "cls" if pooler == "cls_before_pooler" else "mean"
-        pooling = {"embedding_dimension": width, "pooling_mode": mode, "include_prompt": True}
-        modules.append(("Pooling", pooling, {}))
-    if projector is not None:
-        modules.append(("Dense", *_dense(projector, width)))
-    if normalize:
-        modules.append(("Normalize", _EMBEDDING_TO_EMBEDDING, {}))
-    return modules
-
-
-def _dense(projector: nn.Linear, width: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _check_projector(projector: nn.Linear, width: int) -> None:
     if tuple(projector.weight.shape) != (projector.out_features, width):
         raise ValueError(
             f"The projector's weight has the shape {tuple(projector.weight.shape)}, but embeddings of {width} numbers "
             f"need ({projector.out_features}, {width}). Under ZeRO-3, gather it first (deepspeed.zero."
             "GatheredParameters)."
         )
-    config = {
-        "in_features": width,
-        "out_features": projector.out_features,
-        "bias": projector.bias is not None,
-        "activation_function": "torch.nn.modules.linear.Identity",
-    }
-    weights = {f"linear.{name}": value.float().cpu() for name, value in projector.state_dict().items()}
-    return config | _EMBEDDING_TO_EMBEDDING, weights

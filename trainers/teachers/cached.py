@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from ...collators import Batch
-from ...data import fingerprint_model, fingerprint_rows, replace_files, sha256_of, sweep, write_json
+from ...data import fingerprint_rows, replace_files, sha256_of, sweep, write_json
 from ...modeling import is_row_wise
 from ...modeling.encoding import EncoderOutput, OutputRequest, TokenLayout
 from ..objectives import Dimensions
@@ -33,7 +33,7 @@ from .cache_files import (
     seal_of,
     shard_files,
 )
-from .live import LiveTeacher
+from .live import LiveTeacher, fingerprint_teacher
 
 logger = logging.get_logger(__name__)
 
@@ -195,7 +195,7 @@ def with_teacher_outputs(dataset: Dataset, cached: Dataset) -> Dataset:
 
 def _manifest(teacher: LiveTeacher, dataset: Dataset, dtype: str, rows_per_shard: int) -> dict:
     return {
-        "teacher": [fingerprint_model(model) for model in teacher.models],
+        "teacher": [fingerprint_teacher(encoder, pools=bool(teacher.request.pooler)) for encoder in teacher.encoders],
         "weights": teacher.weights,
         "precision": [str(teacher.precision_of(model)) for model in teacher.models],
         "outputs": _describe(teacher.request),

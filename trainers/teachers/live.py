@@ -1,56 +1,77 @@
 """The teacher: frozen, in eval, outside the student's modules, run without gradients, and no further than asked."""
 
 import copy
+import hashlib
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from ...collators import Batch
+from ...data import fingerprint_model
 from ...modeling import auto_class_for, head_of
-from ...modeling.encoding import EncoderOutput, OutputRequest, encode
+from ...modeling.encoding import (
+    EncoderOutput,
+    OutputRequest,
+    SentenceEncoder,
+    SentenceModules,
+    encode,
+    read_sentence_modules,
+    require_bidirectional,
+)
 from ..arguments import DistillTrainingArguments
 from ..objectives import Dimensions
 
-TeacherSource = PreTrainedModel | PeftModel | str | Path
+# Or a `SentenceTransformer`, of a library that may not be installed.
+TeacherSource = PreTrainedModel | SentenceEncoder | PeftModel | str | Path
 
 
 class LiveTeacher:
     """Runs one model, or several whose outputs are averaged.
 
     Args:
-        models: the teachers. They are frozen and put in eval; nothing else about them changes.
+        teachers: they are frozen and put in eval; nothing else about them changes. A `SentenceEncoder` makes its own
+            embeddings, whatever pooler the request names.
         request: what to return. No layer above the deepest one asked for is run, nor a head that no one asked for.
         weights: of each teacher in the average; scaled to sum to 1. Default: equal.
         autocast: number format to which float32 teachers are cast for a forward pass, as the student is under bf16.
         stop_early: False for engines that count on a forward pass running to its end (ZeRO-3 shards).
+
+    Raises:
+        ValueError: weights that are not one for each teacher; embeddings of a causal model that nothing says how to
+            pool.
     """
 
     def __init__(
         self,
-        models: Sequence[PreTrainedModel],
+        teachers: Sequence[PreTrainedModel | SentenceEncoder],
         request: OutputRequest,
         *,
         weights: Sequence[float] | None = None,
         autocast: torch.dtype | None = None,
         stop_early: bool = True,
     ):
-        weights = [1.0] * len(models) if weights is None else list(weights)
-        if len(weights) != len(models) or min(weights) < 0 or sum(weights) == 0:
+        weights = [1.0] * len(teachers) if weights is None else list(weights)
+        if len(weights) != len(teachers) or min(weights) < 0 or sum(weights) == 0:
             raise ValueError(
-                f"{len(models)} teachers need as many weights, none below 0, not all 0, but teacher_weights={weights}."
+                f"{len(teachers)} teachers need as many weights, none below 0, not all 0, but teacher_weights="
+                f"{weights}."
             )
-        self.models = [model.requires_grad_(False).eval() for model in models]
+        self.encoders = list(teachers)
+        self.models = [model_of(teacher).requires_grad_(False).eval() for teacher in teachers]
+        for teacher in teachers:
+            if request.pooler and not isinstance(teacher, SentenceEncoder):
+                require_bidirectional(teacher, f"a teacher that is pooled by {request.pooler!r}")
         self.weights = [weight / sum(weights) for weight in weights]
         self.request = request
         self.autocast = autocast
         self.stop_early = stop_early
-        self.dimensions = common_dimensions(models)
+        self.dimensions = common_dimensions(teachers)
 
     @torch.no_grad()
     def outputs(self, batch: Batch) -> EncoderOutput:
@@ -58,11 +79,15 @@ class LiveTeacher:
         view = batch.get("teacher", batch["student"])
         layout = batch.get("teacher_layout", batch["layout"])
         results = []
-        for model in self.models:
+        for teacher, model in zip(self.encoders, self.models, strict=True):
+            makes_embedding = isinstance(teacher, SentenceEncoder) and self.request.pooler is not None
+            request = replace(self.request, pooler=teacher.pooling()) if makes_embedding else self.request
             model.eval()  # whoever shares the model may have called train() since
             precision = self.precision_of(model)
             with torch.autocast(layout.lengths.device.type, dtype=precision, enabled=precision != model.dtype):
-                results.append(encode(model, view, layout, self.request, stop_early=self.stop_early))
+                results.append(encode(model, view, layout, request, stop_early=self.stop_early))
+            if makes_embedding:
+                results[-1].embedding = teacher.modules.finish(results[-1].embedding)
         return results[0] if len(results) == 1 else weighted_mean(results, self.weights)
 
     def precision_of(self, model: PreTrainedModel) -> torch.dtype:
@@ -70,15 +95,38 @@ class LiveTeacher:
         return self.autocast if self.autocast is not None and model.dtype == torch.float32 else model.dtype
 
 
-def common_dimensions(models: Sequence[PreTrainedModel]) -> Dimensions:
+def model_of(teacher: PreTrainedModel | SentenceEncoder) -> PreTrainedModel:
+    """The model itself."""
+    return teacher.model if isinstance(teacher, SentenceEncoder) else teacher
+
+
+def _dimensions(teacher: PreTrainedModel | SentenceEncoder) -> Dimensions:
+    found = Dimensions.of(model_of(teacher).config)
+    return replace(found, embedding_size=teacher.embedding_size) if isinstance(teacher, SentenceEncoder) else found
+
+
+def common_dimensions(teachers: Sequence[PreTrainedModel | SentenceEncoder]) -> Dimensions:
     """The dimensions of several teachers, which must agree for their outputs to be averaged."""
-    found = {Dimensions.of(model.config) for model in models}
+    found = set(map(_dimensions, teachers))
     if len(found) > 1:
         raise ValueError(
             "Outputs of several teachers are averaged, so the teachers must agree in depth, width, heads, labels and "
             "vocabulary, but they are: " + "; ".join(map(str, found))
         )
     return found.pop()
+
+
+def fingerprint_teacher(teacher: PreTrainedModel | SentenceEncoder, *, pools: bool) -> str:
+    """A name of a teacher; where embeddings are made, also of the modules that make them."""
+    if not isinstance(teacher, SentenceEncoder):
+        return fingerprint_model(teacher)
+    weights = fingerprint_model(teacher.model)
+    if not pools:
+        return weights
+    modules = teacher.modules
+    settings = [*modules.pooling.modes, modules.prompt(), modules.include_prompt, modules.truncate_dim]
+    parts = [weights, *map(str, settings), repr(modules.head), fingerprint_model(modules.head)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def weighted_mean(results: list[EncoderOutput], weights: list[float]) -> EncoderOutput:
@@ -94,34 +142,68 @@ def weighted_mean(results: list[EncoderOutput], weights: list[float]) -> Encoder
     return EncoderOutput(**{f.name: mean([getattr(r, f.name) for r in results]) for f in fields(EncoderOutput)})
 
 
-def load_teacher(source: TeacherSource, student: PreTrainedModel, args: DistillTrainingArguments) -> PreTrainedModel:
+def load_teacher(
+    source: TeacherSource, student: PreTrainedModel, args: DistillTrainingArguments
+) -> PreTrainedModel | SentenceEncoder:
     """Turn what the user named as a teacher into a model with the student's kind of head.
 
     Args:
         source: a model; a PEFT model or the folder of an adapter, merged into a copy for the run; a folder or hub id.
+            For a student without a head, the folder or id of a sentence-transformers model gives a `SentenceEncoder`.
         student: decides which head the teacher needs.
         args: number format.
 
     Raises:
-        ValueError: the student itself, damaged files, or weights that lack the head (which would be random numbers).
+        ValueError: the student itself, damaged files, weights that lack the head (which would be random numbers), a
+            sentence-transformers model with modules that retort doesn't run, or that pools otherwise than
+            `args.teacher_pooler` says.
         FileNotFoundError: a folder without weights.
         OSError: no such folder, and no such model on the Hub.
     """
-    if source is student:
+    if isinstance(source, SentenceEncoder):
+        _check_pooler(source, source.modules, args)
+    if model_of(source) is student:
         raise ValueError(
             "The teacher is the student itself. Pass a copy, or build the student with shrink(teacher, ...)."
         )
     if isinstance(source, PeftModel):
         return copy.deepcopy(source).merge_and_unload()
-    if isinstance(source, PreTrainedModel):
+    if isinstance(source, PreTrainedModel | SentenceEncoder):
         return source
-    folder = Path(source)
-    if (folder / "adapter_config.json").is_file():
-        return _load_adapter(folder, student, args)
-    return _load_pretrained(str(source), student, args)
+    load = _load_adapter if Path(source, "adapter_config.json").is_file() else _load_pretrained
+    model, missing = load(str(source), student, args)
+    # Weights of the pooler are missing where encoders average tokens: no harm unless the pooler is asked for.
+    pooler = [key for key in missing if ".pooler." in f".{key}"]
+    _require_weights(source, student, sorted(set(missing) - set(pooler)))
+    modules = read_sentence_modules(source, model.config) if auto_class_for(student) is AutoModel else None
+    if modules is not None:
+        _check_pooler(source, modules, args)
+    if pooler and (str(modules.pooling) if modules else args.poolers[1]) == "cls":
+        _require_weights(source, student, pooler)
+    return model if modules is None else SentenceEncoder(model, AutoTokenizer.from_pretrained(source), modules)
 
 
-def _load_adapter(folder: Path, student: PreTrainedModel, args: DistillTrainingArguments) -> PreTrainedModel:
+def _check_pooler(source: TeacherSource, modules: SentenceModules, args: DistillTrainingArguments) -> None:
+    if args.teacher_pooler not in (None, str(modules.pooling)):
+        raise ValueError(
+            f"teacher_pooler={args.teacher_pooler!r}, but the teacher {source} pools by '{modules.pooling}', as its "
+            "sentence-transformers modules say. Leave teacher_pooler out."
+        )
+
+
+def _require_weights(source: str | Path, student: PreTrainedModel, missing: list[str]) -> None:
+    if missing:
+        raise ValueError(
+            f"The teacher {source} holds no weights for {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: "
+            f"they would be random. A teacher for {type(student).__name__} must have been trained with that head; "
+            "fine-tune it first."
+        )
+
+
+def _load_adapter(
+    folder: str, student: PreTrainedModel, args: DistillTrainingArguments
+) -> tuple[PreTrainedModel, list[str]]:
+    """As `_load_pretrained`, from the folder of an adapter; the modules that it brings are not missing."""
     adapter = PeftConfig.from_pretrained(folder)
     base, brought = adapter.base_model_name_or_path, getattr(adapter, "modules_to_save", None) or ()
     labels = {}
@@ -130,12 +212,13 @@ def _load_adapter(folder: Path, student: PreTrainedModel, args: DistillTrainingA
     ):
         # The folder does not say how many classes its head has, and its base is an encoder without one.
         labels = {"id2label": student.config.id2label, "label2id": student.config.label2id}
-    model = _load_pretrained(base, student, args, brought, **labels)
-    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    model, missing = _load_pretrained(base, student, args, **labels)
+    missing = [key for key in missing if not any(f".{name}." in f".{key}" for name in brought)]
+    return PeftModel.from_pretrained(model, folder).merge_and_unload(), missing
 
 
-def _load_pretrained(source, student, args, brought: Sequence[str] = (), **config) -> PreTrainedModel:
-    """Load a teacher. `brought` are modules whose weights an adapter holds, `config` what to change in its settings."""
+def _load_pretrained(source, student, args, **config) -> tuple[PreTrainedModel, list[str]]:
+    """Load a teacher, with `config` changed in its settings; tells the names of weights that its files lack."""
     try:
         if args.attention_weight:
             config["attn_implementation"] = "eager"  # others make no attention maps
@@ -151,25 +234,24 @@ def _load_pretrained(source, student, args, brought: Sequence[str] = (), **confi
             f"The teacher's folder {source} can't be loaded: {reason}. It must hold config.json and model.safetensors "
             "as save_pretrained() writes them, both whole (not a pointer of git-lfs)."
         ) from error
-    # Sentence encoders that average tokens are saved without a pooler, which is no harm unless it is asked for.
-    known = brought if args.poolers[1] == "cls" else ("pooler", *brought)
-    new = [key for key in report["missing_keys"] if not any(f".{name}." in f".{key}" for name in known)]
-    if new:
-        raise ValueError(
-            f"The teacher {source} holds no weights for {', '.join(sorted(new)[:4])}{' …' if len(new) > 4 else ''}: "
-            f"they would be random. A teacher for {type(student).__name__} must have been trained with that head; "
-            "fine-tune it first."
-        )
-    return model
+    return model, sorted(report["missing_keys"])
 
 
 def place_teacher(
-    models: Sequence[PreTrainedModel], request: OutputRequest, args: DistillTrainingArguments, accelerator: Accelerator
+    teachers: Sequence[PreTrainedModel | SentenceEncoder],
+    request: OutputRequest,
+    args: DistillTrainingArguments,
+    accelerator: Accelerator,
 ) -> LiveTeacher:
-    """A teacher of the models, each whole on this rank's device, or sharded over all ranks."""
-    placed = [_shard_over_ranks(each, accelerator) if args.shard_teacher else each.to(args.device) for each in models]
+    """A teacher of all of them, each whole on this rank's device, or sharded over all ranks."""
+
+    def place(teacher: PreTrainedModel | SentenceEncoder) -> PreTrainedModel | SentenceEncoder:
+        model = model_of(teacher)
+        placed = _shard_over_ranks(model, accelerator) if args.shard_teacher else model.to(args.device)
+        return SentenceEncoder(placed, teacher.tokenizer, teacher.modules) if teacher is not model else placed
+
     return LiveTeacher(
-        placed,
+        [place(teacher) for teacher in teachers],
         request,
         weights=args.teacher_weights,
         autocast=args.compute_dtype,

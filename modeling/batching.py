@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling import evaluating
+from .modes import evaluating
 
 Result = TypeVar("Result")
 

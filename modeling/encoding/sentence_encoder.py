@@ -1,0 +1,262 @@
+"""An encoder together with everything that makes one vector of a text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..anatomy import is_causal
+from ..batching import map_batches
+from .encode import encode
+from .layout import TokenLayout
+from .outputs import OutputRequest
+from .pooling import Pooling
+from .sentence_files import read_sentence_modules, require_lowercase, write_sentence_modules
+from .sentence_format import StoredModule, parse_modules, require_known
+from .sentence_modules import SentenceModules
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class SentenceEncoder:
+    """An encoder, its tokenizer and what sentence-transformers calls its modules.
+
+    `encode` gives what `SentenceTransformer.encode` gives.
+
+    Args:
+        model: an encoder without a head; or a decoder, if its last token is pooled.
+        tokenizer: the one that it was trained with.
+        modules: prompts, length, pooling, and what comes after it.
+
+    Raises:
+        ValueError: modules of another width than the encoder's; a prompt that fills a text's tokens; a tokenizer that
+            pads on the left for a model that counts absolute positions, whose embeddings would depend on the batch.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, modules: SentenceModules):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.modules = modules
+        self.embedding_size = modules.embedding_size(model.config.hidden_size)
+        _check_padding(model, tokenizer)
+        self.prompt_length(modules.prompt())
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike, **loading: Any) -> SentenceEncoder:
+        """Load a sentence-transformers model.
+
+        Args:
+            source: folder or hub id.
+            loading: for `AutoModel.from_pretrained`. Default: float32.
+
+        Raises:
+            ValueError: it has no `modules.json`, so nothing says how its tokens become an embedding; or its modules do
+                something that retort doesn't.
+        """
+        modules = read_sentence_modules(source)
+        if modules is None:
+            raise ValueError(
+                f"{source} has no modules.json, which would say how its tokens become an embedding. Choose a pooler: "
+                "SentenceEncoder.with_pooler(source, 'mean')."
+            )
+        model = AutoModel.from_pretrained(source, **{"dtype": torch.float32} | loading).eval()
+        return cls(model, AutoTokenizer.from_pretrained(source), modules)
+
+    @classmethod
+    def with_pooler(
+        cls, source: str | os.PathLike, pooler: str, *, normalize: bool = False, max_length: int = 128
+    ) -> SentenceEncoder:
+        """Load any encoder, in float32, with a pooler of one's choice in place of what its files may say.
+
+        Args:
+            source: folder or hub id.
+            pooler: one of `POOLERS`.
+            normalize: whether embeddings are scaled to unit length.
+            max_length: tokens to which texts are cut; never more than the tokenizer's `model_max_length`.
+
+        Raises:
+            ValueError: a causal model; only its files know how to make an embedding of it.
+        """
+        model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        require_bidirectional(model, f"a pooler ({pooler!r}) that was chosen for it")
+        return cls(model, tokenizer, SentenceModules.plain(pooler, max_length, normalize=normalize))
+
+    @classmethod
+    def of(cls, model: SentenceTransformer) -> SentenceEncoder:
+        """Take over a `SentenceTransformer`. The encoder is shared, not copied.
+
+        Raises:
+            ValueError: modules that retort doesn't run.
+        """
+        stages = list(model)
+        kinds = [type(stage).__name__ for stage in stages]
+        source = "This SentenceTransformer"
+        require_known(source, kinds)
+        first = stages[0]
+        if getattr(first, "do_lower_case", False):
+            require_lowercase(source, first.tokenizer)
+        for stage in stages[1:]:
+            activation = getattr(stage, "activation_function", None)
+            if activation is not None and repr(activation) != repr(type(activation)()):
+                raise ValueError(
+                    f"{source} has a Dense with the activation {activation}, whose settings are not saved."
+                )
+        stored = [StoredModule(kinds[0], first.get_config_dict())] + [
+            StoredModule(kind, stage.get_config_dict(), stage.state_dict())
+            for kind, stage in zip(kinds[1:], stages[1:], strict=True)
+        ]
+        settings = {name: getattr(model, name) for name in ("prompts", "default_prompt_name", "truncate_dim")}
+        limits = first.max_seq_length, getattr(first.auto_model.config, "max_position_embeddings", None)
+        modules = parse_modules(source, stored, settings, min(filter(None, limits)))
+        return cls(first.auto_model, first.tokenizer, modules)
+
+    # --- Embeddings ---------------------------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        progress: bool = False,
+    ) -> Tensor:
+        """Embed texts in the model's own dtype, on its own device.
+
+        Batches hold texts of similar length, longest first, whatever the order of `texts`. The model runs in eval mode
+        and is left in the mode that it was in.
+
+        Args:
+            texts: `rows` strings.
+            prompt_name: of the prompt that is put before every text. Default: the model's default prompt.
+            prompt: the prompt itself, in place of a named one; "" for none.
+            batch_size: texts per forward pass.
+            progress: show a bar.
+
+        Returns:
+            `[rows, embedding_size]`, float32, on the CPU.
+
+        Raises:
+            ValueError: no texts, one string instead of a list of them, or a prompt that there isn't.
+        """
+        if isinstance(texts, str) or not len(texts):
+            raise ValueError(f"encode takes a list of at least one text, but got {texts!r}.")
+        prompt = self.modules.prompt(prompt_name) if prompt is None else prompt
+        encoded = self._tokenize([prompt + text for text in texts])
+        rows = [{name: column[row] for name, column in encoded.items()} for row in range(len(texts))]
+        request = OutputRequest(pooler=self.pooling(prompt))
+
+        def embed(chosen: list[int], inputs: dict[str, Tensor]) -> Tensor:
+            lengths = [len(rows[row]["input_ids"]) for row in chosen]
+            layout = TokenLayout.from_lengths(lengths, packed=False).to(self.model.device)
+            pooled = encode(self.model, inputs, layout, request).embedding
+            return self.modules.finish(pooled).float().cpu()
+
+        label = "Embedding" if progress else None
+        made = map_batches(embed, rows, self.model, self.tokenizer, batch_size=batch_size, progress=label)
+        return torch.stack(made)
+
+    def pooling(self, prompt: str | None = None) -> Pooling:
+        """The pooling of rows that begin with a prompt, by default the default one."""
+        prompt = self.modules.prompt() if prompt is None else prompt
+        skipped = 0 if self.modules.include_prompt else self.prompt_length(prompt)
+        return replace(self.modules.pooling, skipped=skipped)
+
+    def prompt_tokens(self, prompt: str) -> list[int]:
+        """The token ids that rows with a prompt begin with, special ones included."""
+        ids = self._tokenize([prompt])["input_ids"][0] if prompt else []
+        # A special token at the end follows the text, not the prompt.
+        return ids[:-1] if ids and ids[-1] in self.tokenizer.all_special_ids else ids
+
+    def prompt_length(self, prompt: str) -> int:
+        """How many tokens rows with a prompt begin with.
+
+        Raises:
+            ValueError: as many as a text may have.
+        """
+        length = len(self.prompt_tokens(prompt))
+        if length and length + 1 >= self.max_length:
+            raise ValueError(f"The prompt {prompt!r} leaves no room for a text of at most {self.max_length} tokens.")
+        return length
+
+    @property
+    def max_length(self) -> int:
+        """Tokens to which texts are cut, prompt and special tokens included."""
+        return min(self.modules.max_length, self.tokenizer.model_max_length)
+
+    def _tokenize(self, texts: list[str]) -> dict[str, list[list[int]]]:
+        return dict(self.tokenizer(texts, truncation=True, max_length=self.max_length))
+
+    # --- Others of its kind -------------------------------------------------------------------------------------------
+
+    def with_model(self, model: PreTrainedModel, pooler: str | None = None) -> SentenceEncoder:
+        """Another encoder, a student's, with the same tokenizer, length and, if no `pooler` is named, pooling.
+
+        Modules with weights (Dense, LayerNorm) and `truncate_dim` belong to this encoder, and prompts are not what a
+        student is trained with: they are left out. Embeddings are of unit length if this encoder's last module makes
+        them so.
+        """
+        pooling, normalize = pooler or self.modules.pooling, self.modules.normalizes
+        plain = SentenceModules.plain(pooling, self.modules.max_length, normalize=normalize)
+        return SentenceEncoder(model, self.tokenizer, plain)
+
+    def cut_at(self, max_length: int) -> SentenceEncoder:
+        """The same, with texts cut at `max_length` tokens if its own limit is not lower."""
+        shorter = replace(self.modules, max_length=min(max_length, self.modules.max_length))
+        return SentenceEncoder(self.model, self.tokenizer, shorter)
+
+    def not_normalized(self) -> SentenceEncoder:
+        """The same without scaling to unit length at the end."""
+        head = self.modules.head[:-1] if self.modules.normalizes else self.modules.head
+        return SentenceEncoder(self.model, self.tokenizer, replace(self.modules, head=nn.Sequential(*head)))
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Save it as a folder that `SentenceTransformer(folder)` loads, with equal embeddings."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        modules = replace(self.modules, max_length=self.max_length)
+        write_sentence_modules(folder, modules, folder, padding_side=self.tokenizer.padding_side)
+
+
+def as_sentence_encoder(model: Any) -> Any:
+    """A `SentenceTransformer` as a `SentenceEncoder`; anything else as it is."""
+    # Whoever has such an object has imported the library, which is an extra.
+    library = sys.modules.get("sentence_transformers")
+    return SentenceEncoder.of(model) if library and isinstance(model, library.SentenceTransformer) else model
+
+
+def require_bidirectional(model: PreTrainedModel, role: str) -> None:
+    """Refuse a causal model for a role that only encoders have.
+
+    Raises:
+        ValueError: the model's tokens don't see those after them.
+    """
+    if is_causal(model):
+        raise ValueError(
+            f"{type(model).__name__} is a causal model: its tokens don't see those after them, and it can't be used as "
+            f"{role}. It can be a teacher, or be evaluated, as a sentence-transformers folder whose files say how its "
+            "tokens are pooled."
+        )
+
+
+def _check_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Real tokens are read at positions from 0. That is what left padding gives where positions are relative."""
+    absolute = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and ("position" in name or "wpe" in name) and module.padding_idx is None
+    ]
+    if tokenizer.padding_side == "left" and absolute:
+        raise ValueError(
+            f"The tokenizer pads on the left, but {type(model).__name__} counts absolute positions ({absolute[0]}): an "
+            "embedding would depend on the longest text beside it. Set padding_side='right'."
+        )

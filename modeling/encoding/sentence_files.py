@@ -1,0 +1,140 @@
+"""A sentence-transformers folder: its modules read, and written beside an encoder that is saved already."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from .sentence_format import CLASSES, StoredModule, parse_modules, require_known, store_modules, store_settings
+from .sentence_modules import SentenceModules
+
+_WITH_WEIGHTS = ("WeightedLayerPooling", "Dense", "LayerNorm")
+
+
+def read_sentence_modules(
+    name_or_path: str | os.PathLike, config: PreTrainedConfig | None = None
+) -> SentenceModules | None:
+    """Read what a sentence-transformers model of any version does around its encoder.
+
+    Args:
+        name_or_path: a folder, or a model id on the Hub.
+        config: of the encoder, where the folder has none (that of an adapter).
+
+    Returns:
+        None if it has no `modules.json`: a plain encoder, for which somebody has to choose a pooler.
+
+    Raises:
+        ValueError: it does something to texts or embeddings that retort would leave out; the message says what.
+    """
+    source = os.fspath(name_or_path)
+    listed = _json(source, "modules.json")
+    if listed is None:
+        return None
+    kinds = [entry["type"].rsplit(".", 1)[-1] for entry in listed]
+    require_known(source, kinds)
+    if listed[0]["path"]:
+        raise ValueError(f"{source} has its encoder in {listed[0]['path']!r}; retort reads encoders in the root.")
+    config = config or AutoConfig.from_pretrained(source)
+    names = ("sentence_bert_config.json", f"sentence_{config.model_type}_config.json")
+    encoder = next((found for name in names if (found := _json(source, name))), {})
+    if encoder.get("do_lower_case"):
+        require_lowercase(source, AutoTokenizer.from_pretrained(source))
+    stored = [StoredModule(kinds[0], encoder)]
+    for kind, entry in zip(kinds[1:], listed[1:], strict=True):
+        weights = _weights(source, entry["path"]) if kind in _WITH_WEIGHTS else {}
+        stored.append(StoredModule(kind, _json(source, f"{entry['path']}/config.json") or {}, weights))
+    settings = _json(source, "config_sentence_transformers.json") or {}
+    return parse_modules(source, stored, settings, _max_length(source, encoder, config))
+
+
+def _file(source: str, path: str) -> Path | None:
+    """A model's file, from its folder or from the Hub; None if it has none of that name."""
+    if os.path.isdir(source):
+        return local if (local := Path(source, path)).is_file() else None
+    try:
+        return Path(hf_hub_download(source, path))
+    except EntryNotFoundError:
+        return None
+
+
+def _json(source: str, path: str) -> Any:
+    file = _file(source, path)
+    return None if file is None else json.loads(file.read_text(encoding="utf-8"))
+
+
+def _weights(source: str, folder: str) -> dict[str, Tensor]:
+    if file := _file(source, f"{folder}/model.safetensors"):
+        return load_file(file)
+    if file := _file(source, f"{folder}/pytorch_model.bin"):
+        return torch.load(file, map_location="cpu", weights_only=True)
+    raise ValueError(f"{source}/{folder} has neither model.safetensors nor pytorch_model.bin.")
+
+
+def require_lowercase(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a model that lowercases texts outside its tokenizer."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    if normalizer is None or normalizer.normalize_str("A") != "a":
+        raise ValueError(
+            f"{source} lowercases texts outside its tokenizer (do_lower_case), and retort does not. Lowercase the "
+            "texts, and use a copy of the model whose do_lower_case is false."
+        )
+
+
+def _max_length(source: str, settings: Mapping[str, Any], config: PreTrainedConfig) -> int:
+    if length := settings.get("max_seq_length"):
+        return length
+    tokenizer = _json(source, "tokenizer_config.json") or {}
+    limits = tokenizer.get("model_max_length"), getattr(config, "max_position_embeddings", None)
+    if not any(limits):
+        raise ValueError(f"{source} says nowhere how long its texts may be (max_seq_length).")
+    return min(filter(None, limits))
+
+
+def write_sentence_modules(
+    folder: str | os.PathLike, modules: SentenceModules, saved: str | os.PathLike, padding_side: str | None = None
+) -> None:
+    """Write all that makes an encoder's folder one of sentence-transformers.
+
+    The tokenizer's `model_max_length` becomes `modules.max_length`: that is where sentence-transformers reads it.
+
+    Args:
+        folder: where to write; may be `saved`.
+        modules: what surrounds the encoder.
+        saved: holds what `save_pretrained` of the encoder and of its tokenizer wrote.
+        padding_side: of the tokenizer, which does not save it; None leaves it as it is.
+
+    Raises:
+        ValueError: a module that doesn't fit the encoder's width.
+    """
+    folder, saved = Path(folder), Path(saved)
+    stored = store_modules(modules, AutoConfig.from_pretrained(saved))
+    tokenizer = json.loads((saved / "tokenizer_config.json").read_text(encoding="utf-8"))
+    tokenizer |= {"model_max_length": modules.max_length} | ({"padding_side": padding_side} if padding_side else {})
+    versions = {"transformers": transformers.__version__, "pytorch": str(torch.__version__)}
+    paths = ["", *(f"{index}_{module.kind}" for index, module in enumerate(stored) if index)]
+    _write(folder / "tokenizer_config.json", tokenizer)
+    _write(folder / "sentence_bert_config.json", stored[0].config)
+    _write(folder / "config_sentence_transformers.json", store_settings(modules, versions))
+    for path, module in zip(paths[1:], stored[1:], strict=True):
+        _write(folder / path / "config.json", module.config)
+        if module.weights:
+            save_file(dict(module.weights), folder / path / "model.safetensors")
+    listed = [
+        {"idx": index, "name": str(index), "path": path, "type": CLASSES[module.kind]}
+        for index, (path, module) in enumerate(zip(paths, stored, strict=True))
+    ]
+    _write(folder / "modules.json", listed)
+
+
+def _write(file: Path, content: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,394 @@
+"""`SentenceEncoder` gives what `SentenceTransformer.encode` gives: alone, saved, as a teacher, from a cache."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import CNN, LayerNorm, Pooling, WeightedLayerPooling
+from torch import nn
+from transformers import Qwen3Config, Qwen3Model
+from without_retort import run_without_retort
+
+from retort import CKDTrainer, CKDTrainingArguments, DistillTrainer, DistillTrainingArguments
+from retort.data import tokenize
+from retort.evaluation.sentences import load_embedder, load_sentence_teacher
+from retort.modeling.encoding import SentenceEncoder, read_sentence_modules
+
+TEXTS = [*tiny.sentences(13, seed=5), "the cat " * 20]
+EXACT = {"atol": 1e-5, "rtol": 0}
+
+
+def qwen3(layers=2):
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 32, "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = Qwen3Config(
+        vocab_size=tiny.VOCAB_SIZE,
+        head_dim=8,
+        intermediate_size=48,
+        max_position_embeddings=66,
+        pad_token_id=0,
+        **sizes,
+    )
+    return Qwen3Model(config).eval()
+
+
+def transformer(folder, tokenizer, *, model=None, padding_side="right"):
+    """A `Transformer` module of sentence-transformers that cuts at 20 tokens."""
+    (model or tiny.model()).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Transformer(str(folder), max_seq_length=20, processor_kwargs={"padding_side": padding_side})
+
+
+def sentence_transformer(folder, tokenizer, name):
+    """A model of sentence-transformers of one of the kinds in `KINDS`."""
+    torch.manual_seed(4)
+    options = {}
+    if name == "cls, dense, tanh, normalize":
+        after = [Pooling(32, "cls"), Dense(32, 16, activation_function=nn.Tanh()), Normalize()]
+    elif name == "concatenated":
+        after = [Pooling(32, ("mean", "cls", "max")), LayerNorm(96), Dense(96, 24, activation_function=nn.GELU())]
+    elif name == "truncated":
+        after, options = [Pooling(32, "mean"), Normalize()], {"truncate_dim": 10}
+    elif name.startswith("prompt not pooled"):
+        mode = name.split(", ")[1]
+        after = [Pooling(32, mode, include_prompt=False)]
+        options = {"prompts": {"query": "the old man "}, "default_prompt_name": "query"}
+    elif name == "qwen3":
+        after = [Pooling(32, "lasttoken"), Normalize()]
+    else:
+        after = [Pooling(32, name)]
+    model, side = (qwen3(), "left") if name == "qwen3" else (None, "right")
+    first = transformer(folder, tokenizer, model=model, padding_side=side)
+    made = SentenceTransformer(modules=[first, *after], device="cpu", **options)
+    for module in after:
+        if isinstance(module, LayerNorm):
+            nn.init.normal_(module.norm.weight)
+    return made
+
+
+KINDS = (
+    "mean",
+    "cls",
+    "max",
+    "lasttoken",
+    "cls, dense, tanh, normalize",
+    "concatenated",
+    "truncated",
+    "prompt not pooled, mean",
+    "prompt not pooled, cls",
+    "prompt not pooled, max",
+    "prompt not pooled, lasttoken",
+    "qwen3",
+)
+
+
+@pytest.fixture(params=KINDS)
+def theirs(request, tokenizer, tmp_path):
+    return sentence_transformer(tmp_path / "encoder", tokenizer, request.param)
+
+
+def encoded(model, **options):
+    return torch.as_tensor(model.encode(TEXTS, batch_size=5, **options))
+
+
+def saved(model, folder):
+    model.save(str(folder), create_model_card=False)
+    return folder
+
+
+# --- Alone ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.promise(9)
+def test_embeddings_are_those_of_sentence_transformers_from_object_and_folder(theirs, tmp_path):
+    expected = encoded(theirs)
+    torch.testing.assert_close(encoded(SentenceEncoder.of(theirs)), expected, **EXACT)
+    folder = saved(theirs, tmp_path / "saved")
+    torch.testing.assert_close(encoded(SentenceEncoder.from_pretrained(folder)), expected, **EXACT)
+
+
+@pytest.mark.promise(5)
+def test_what_is_saved_gives_equal_embeddings_where_retort_is_not(tokenizer, tmp_path):
+    expected = {}
+    for index, name in enumerate(KINDS):
+        theirs = sentence_transformer(tmp_path / f"encoder-{index}", tokenizer, name)
+        expected[f"ours-{index}"] = encoded(theirs)
+        SentenceEncoder.of(theirs).save_pretrained(tmp_path / f"ours-{index}")
+        again = SentenceEncoder.from_pretrained(tmp_path / f"ours-{index}")
+        torch.testing.assert_close(encoded(again), expected[f"ours-{index}"], **EXACT)
+    code = """
+import json
+import torch
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+folder, names, texts = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+made = {name: SentenceTransformer(f"{folder}/{name}", device="cpu").encode(texts) for name in names}
+save_file({name: torch.tensor(vectors) for name, vectors in made.items()}, f"{folder}/found.safetensors")
+"""
+    run_without_retort(code, str(tmp_path), json.dumps(list(expected)), json.dumps(TEXTS))
+    for name, found in load_file(tmp_path / "found.safetensors").items():
+        torch.testing.assert_close(found, expected[name], **EXACT)
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_prompts_are_taken_by_name_by_default_and_as_text(include, tokenizer, tmp_path):
+    first = transformer(tmp_path / "encoder", tokenizer)
+    prompts = {"query": "the old man ", "document": "a book "}
+    theirs = SentenceTransformer(
+        modules=[first, Pooling(32, include_prompt=include)], device="cpu", prompts=prompts, default_prompt_name="query"
+    )
+    ours = SentenceEncoder.of(theirs)
+    for options in ({}, {"prompt_name": "document"}, {"prompt": "red stone "}, {"prompt": ""}):
+        torch.testing.assert_close(encoded(ours, **options), encoded(theirs, **options), **EXACT)
+    assert (encoded(ours) - encoded(ours, prompt="")).abs().max() > 0.1
+    with pytest.raises(ValueError, match="no prompt 'qery', only: query, document"):
+        encoded(ours, prompt_name="qery")
+
+
+def test_averaged_layers_are_read_from_an_object(tokenizer, tmp_path):
+    tiny.model(layers=3).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    first = Transformer(str(tmp_path), config_kwargs={"output_hidden_states": True})
+    weights = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 1.0]))
+    averaging = WeightedLayerPooling(32, num_hidden_layers=3, layer_start=0, layer_weights=weights)
+    theirs = SentenceTransformer(modules=[first, averaging, Pooling(32)], device="cpu")
+    ours = SentenceEncoder.of(theirs)
+    assert ours.modules.pooling.modes == ("mean_first_last",)
+    torch.testing.assert_close(encoded(ours), encoded(theirs), **EXACT)
+
+
+@pytest.mark.promise(9)
+def test_other_modules_are_refused_by_name(tokenizer, tmp_path):
+    theirs = SentenceTransformer(
+        modules=[transformer(tmp_path / "encoder", tokenizer), CNN(32, 8), Pooling(24)], device="cpu"
+    )
+    with pytest.raises(ValueError, match="made of Transformer, CNN, Pooling"):
+        SentenceEncoder.of(theirs)
+    with pytest.raises(ValueError, match="made of Transformer, CNN, Pooling"):
+        read_sentence_modules(saved(theirs, tmp_path / "saved"))
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("mode", ["weightedmean", "mean_sqrt_len_tokens"])
+def test_other_poolings_are_refused_by_name(mode, tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, mode)
+    with pytest.raises(ValueError, match=f"pools by '{mode}'; retort has 'mean'"):
+        SentenceEncoder.of(theirs)
+
+
+@pytest.mark.promise(9)
+def test_an_activation_with_settings_of_its_own_is_refused(tokenizer, tmp_path):
+    first = transformer(tmp_path / "encoder", tokenizer)
+    for activation, known in ((nn.LeakyReLU(), True), (nn.LeakyReLU(0.5), False)):
+        theirs = SentenceTransformer(
+            modules=[first, Pooling(32), Dense(32, 8, activation_function=activation)], device="cpu"
+        )
+        if known:
+            torch.testing.assert_close(encoded(SentenceEncoder.of(theirs)), encoded(theirs), **EXACT)
+        else:
+            with pytest.raises(ValueError, match=r"LeakyReLU\(negative_slope=0\.5\)"):
+                SentenceEncoder.of(theirs)
+
+
+@pytest.mark.promise(9)
+def test_modules_of_another_encoder_and_prompts_without_room_are_refused(tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "cls, dense, tanh, normalize")
+    ours = SentenceEncoder.of(theirs)
+    with pytest.raises(ValueError, match="Dense takes vectors of 32 numbers, but is given vectors of 16"):
+        SentenceEncoder(tiny.model(hidden=16), tokenizer, ours.modules)
+    with pytest.raises(ValueError, match="leaves no room for a text of at most 20 tokens"):
+        ours.prompt_length("the cat " * 20)
+
+
+@pytest.mark.promise(9)
+def test_left_padding_of_absolute_positions_is_refused(tokenizer, tmp_path):
+    first = transformer(tmp_path / "encoder", tokenizer, padding_side="left")
+    with pytest.raises(ValueError, match="pads on the left, but BertModel counts absolute positions"):
+        SentenceEncoder.of(SentenceTransformer(modules=[first, Pooling(32)], device="cpu"))
+
+
+# --- In evaluation ----------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_embeds_as_sentence_transformers(theirs, tmp_path):
+    folder, expected = saved(theirs, tmp_path / "saved"), encoded(theirs)
+    torch.testing.assert_close(encoded(load_sentence_teacher(folder, 64)), expected, **EXACT)
+    # Embeddings that are scored by direction or by probes aren't scaled at the end.
+    found = encoded(load_embedder(folder, None, 64))
+    if isinstance(theirs[-1], Normalize) and theirs.truncate_dim is None:
+        found = nn.functional.normalize(found, dim=-1)
+    if theirs.truncate_dim is None:
+        torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.promise(9)
+def test_a_causal_model_without_word_of_its_pooling_is_refused(tokenizer, tmp_path):
+    qwen3().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    for load in (load_sentence_teacher, lambda folder, length: load_embedder(folder, None, length)):
+        with pytest.raises(ValueError, match="Qwen3Model is a causal model"):
+            load(tmp_path, 64)
+
+
+# --- As a teacher -----------------------------------------------------------------------------------------------------
+
+
+def rows_for(theirs, tokenizer):
+    prompt = theirs.prompts.get(theirs.default_prompt_name, "")
+    return tokenize(Dataset.from_dict({"text": TEXTS}), tokenizer, max_length=20, teacher_prompt=prompt)
+
+
+def trainer_of(teacher, rows, tokenizer, tmp_path, **settings):
+    arguments = tiny.arguments(tmp_path / "run", **{"embedding_weight": 1.0, "pooler": "mean"} | settings)
+    return DistillTrainer(tiny.model(seed=9), teacher, arguments, train_dataset=rows, processing_class=tokenizer)
+
+
+def taught(trainer, rows):
+    """The embeddings that a trainer's objectives are given of the teacher."""
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(rows))])
+    found = trainer.teacher.outputs(batch).embedding.float()
+    return found[batch["order"].argsort()] if "order" in batch else found
+
+
+@pytest.mark.parametrize("given", ["object", "folder", "encoder", "cached"])
+def test_the_teacher_embeds_as_sentence_transformers(theirs, given, tokenizer, tmp_path):
+    rows, folder = rows_for(theirs, tokenizer), saved(theirs, tmp_path / "saved")
+    expected = torch.tensor(theirs.encode(TEXTS))
+    sources = {"object": theirs, "encoder": SentenceEncoder.of(theirs)}
+    cache = {"teacher_cache": str(tmp_path / "cache"), "teacher_cache_dtype": "float32"} if given == "cached" else {}
+    trainer = trainer_of(sources.get(given, folder), rows, tokenizer, tmp_path, **cache)
+    torch.testing.assert_close(taught(trainer, rows), expected, **EXACT)
+    # The student is mapped onto embeddings of this width.
+    (objective,) = trainer.objectives
+    assert (objective.student_size, objective.teacher_size) == (32, expected.shape[1])
+    if given != "cached":
+        assert trainer.train().training_loss > 0
+
+
+def test_keys_of_a_queue_are_the_teachers_embeddings(tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "cls, dense, tanh, normalize")
+    rows = rows_for(theirs, tokenizer)
+    arguments = tiny.arguments(tmp_path / "run", CKDTrainingArguments, per_device_train_batch_size=7, queue_size=14)
+    trainer = CKDTrainer(tiny.model(seed=9), theirs, arguments, train_dataset=rows, processing_class=tokenizer)
+    trainer.train()
+    assert trainer.queue.keys.shape == (14, 16)
+    cosines = trainer.queue.keys @ torch.tensor(theirs.encode(TEXTS)).T
+    torch.testing.assert_close(cosines.amax(1), torch.ones(14), atol=1e-5, rtol=0)
+
+
+@pytest.mark.promise(9)
+def test_rows_without_the_teachers_prompt_are_refused(tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "prompt not pooled, mean")
+    texts = ["the old man sees"] * 3 + ["the red house"]
+    without = tokenize(Dataset.from_dict({"text": texts}), tokenizer, max_length=20)
+    with pytest.raises(ValueError, match=r"Row 3 does not begin with the teacher's prompt.*='the old man '"):
+        trainer_of(theirs, without, tokenizer, tmp_path)
+    # Nothing is pooled: the prompt is of no concern.
+    trainer_of(theirs, without, tokenizer, tmp_path, embedding_weight=0.0, hidden_weight=1.0)
+
+
+@pytest.mark.promise(9)
+def test_another_pooler_than_the_teachers_own_is_refused(tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "concatenated")
+    rows = rows_for(theirs, tokenizer)
+    with pytest.raises(ValueError, match=r"teacher_pooler='mean'.*mean \+ cls_before_pooler \+ max"):
+        trainer_of(theirs, rows, tokenizer, tmp_path, teacher_pooler="mean")
+
+
+@pytest.mark.promise(9)
+def test_a_causal_model_is_no_student_and_pools_as_its_files_say_or_not_at_all(tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "qwen3")
+    rows = rows_for(theirs, tokenizer)
+    arguments = tiny.arguments(tmp_path / "run", embedding_weight=1.0)
+    for student in (qwen3(), theirs):
+        with pytest.raises(ValueError, match=r"Qwen3Model is a causal model.*as a student"):
+            DistillTrainer(student, tiny.model(), arguments, train_dataset=rows, processing_class=tokenizer)
+    qwen3().save_pretrained(tmp_path / "bare")
+    for teacher in (qwen3(), tmp_path / "bare"):
+        with pytest.raises(ValueError, match=r"Qwen3Model is a causal model.*pooled by 'mean'"):
+            trainer_of(teacher, rows, tokenizer, tmp_path)
+    trainer_of(qwen3(), rows, tokenizer, tmp_path, embedding_weight=0.0, hidden_weight=1.0).train()
+
+
+@pytest.mark.promise(9)
+def test_a_cache_of_other_modules_is_stale(tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "cls, dense, tanh, normalize")
+    rows = rows_for(theirs, tokenizer)
+    cache = {"teacher_cache": str(tmp_path / "cache")}
+    trainer_of(theirs, rows, tokenizer, tmp_path, **cache)
+    again = trainer_of(theirs, rows, tokenizer, tmp_path, **cache)
+    assert again.teacher.dimensions.embedding_size == 16
+    for change in (
+        lambda: theirs[2].linear.bias.data.add_(1),
+        lambda: setattr(theirs[2], "activation_function", nn.Identity()),
+        lambda: setattr(theirs, "truncate_dim", 8),
+        lambda: setattr(theirs[1], "pooling_mode", "mean"),
+    ):
+        change()
+        with pytest.raises(ValueError, match="the teacher's weights or settings"):
+            trainer_of(theirs, rows, tokenizer, tmp_path, **cache)
+
+
+# --- As a student -----------------------------------------------------------------------------------------------------
+
+
+def test_a_students_pooler_becomes_the_runs_and_it_is_saved_with_it(tokenizer, tmp_path):
+    torch.manual_seed(1)
+    teacher = sentence_transformer(tmp_path / "teacher", tokenizer, "cls, dense, tanh, normalize")
+    first = transformer(tmp_path / "encoder", tokenizer, model=tiny.model(seed=9))
+    student = SentenceTransformer(modules=[first, Pooling(32, "max"), Normalize()], device="cpu")
+    rows = rows_for(teacher, tokenizer)
+    arguments = tiny.arguments(
+        tmp_path / "run", embedding_weight=1.0, keep_projector=True, max_steps=20, learning_rate=1e-3
+    )
+    trainer = DistillTrainer(student, teacher, arguments, train_dataset=rows, processing_class=first.tokenizer)
+    assert trainer.args.pooler == "max"
+    assert trainer.student is first.auto_model
+    trainer.train()
+    trainer.save_model(tmp_path / "out")
+    read = read_sentence_modules(tmp_path / "out")
+    assert (str(read.pooling), read.normalizes, read.embedding_size(32)) == ("max", True, 16)
+    stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    torch.testing.assert_close(encoded(SentenceEncoder.from_pretrained(tmp_path / "out")), encoded(stock), **EXACT)
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(rows))])
+    with torch.no_grad():
+        made = trainer.model.eval()(batch["student"], batch["layout"]).projected["embedding"]
+    made = made[batch["order"].argsort()] if "order" in batch else made
+    ours = nn.functional.normalize(made, dim=-1)
+    torch.testing.assert_close(ours, torch.tensor(stock.encode(TEXTS)), **EXACT)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cls, dense, tanh, normalize", "Dense"),
+        ("concatenated", r"LayerNorm, Dense, concatenated poolers \(mean \+ cls_before_pooler \+ max\)"),
+        ("truncated", "truncate_dim=10"),
+        ("prompt not pooled, mean", "the prompt 'the old man '"),
+    ],
+)
+def test_a_student_with_modules_that_would_be_lost_is_refused(name, message, tokenizer, tmp_path):
+    student = sentence_transformer(tmp_path / "encoder", tokenizer, name)
+    with pytest.raises(ValueError, match=f"The student has {message}"):
+        DistillTrainer(student, tiny.model(), tiny.arguments(tmp_path / "run", embedding_weight=1.0))
+
+
+@pytest.mark.promise(9)
+def test_a_student_that_pools_or_scales_otherwise_than_the_arguments_say_is_refused(tokenizer, tmp_path):
+    first = transformer(tmp_path / "encoder", tokenizer)
+    student = SentenceTransformer(modules=[first, Pooling(32, "cls"), Normalize()], device="cpu")
+    for settings, message in (
+        ({"pooler": "max"}, "pooler='max', but the student pools by 'cls_before_pooler'"),
+        ({"embedding_loss": "mse"}, "The student has Normalize"),
+    ):
+        arguments = DistillTrainingArguments(
+            str(tmp_path / "run"), use_cpu=True, report_to=[], embedding_weight=1.0, **settings
+        )
+        with pytest.raises(ValueError, match=message):
+            DistillTrainer(student, tiny.model(), arguments)
