@@ -27,7 +27,8 @@ from typing import Any
 
 import datasets
 
-from retort.data import read_dataset, read_scored_pairs, read_sts_task, read_transfer_task, readers
+import retort.data.readers as readers
+from retort.data import read_dataset, read_scored_pairs, read_sts_task, read_transfer_task
 
 PIECES = (
     '"|""|"a"|"a ""b"" c"|\'|,|;|\\|#|# |# a = b|| |  |\r|\u2028|\x85|é|日本|😀|e\u0301|\ufeff|text|label|score|'
