@@ -34,13 +34,14 @@ class Labelled(TensorGroup):
         """Of labels as a batch holds them.
 
         Args:
-            labels: `[rows]`, `[rows, values]` of floats, or `[rows, width]`; -100 is none, but among numbers it is one.
+            labels: `[rows]`, `[rows, values]` of floats, or `[rows, width]`; -100 is none, but as one number it is one.
+                Of several floats, all must be -100 for a row to have no label.
             layout: the rows.
         """
         known = (labels != IGNORED_LABEL) | (labels.is_floating_point() and labels.dim() == 1)
         compared = None
         if labels.dim() == 2 and labels.is_floating_point():
-            known = known.all(-1)
+            known = known.any(-1)
         elif labels.dim() == 2:
             compared = layout.unpad(known | ~known.any(1, keepdim=True)).nonzero().flatten()
             labels, known = layout.unpad(labels), layout.unpad(known)

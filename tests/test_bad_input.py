@@ -86,9 +86,8 @@ def test_labels_that_the_head_can_not_learn_are_refused(task, classes, labels, m
 def test_labels_that_are_missing_are_an_error(rows, tokenizer, tmp_path):
     teacher = tiny.model("bert", "token", layers=4)
     args = arguments(tmp_path, label_weight=1.0)
-    trainer = DistillTrainer(shrink(teacher, layers=2), teacher, args, train_dataset=rows, processing_class=tokenizer)
     with pytest.raises(ValueError, match="no 'labels' column"):
-        trainer.train()
+        DistillTrainer(shrink(teacher, layers=2), teacher, args, train_dataset=rows, processing_class=tokenizer)
 
 
 @pytest.fixture
@@ -189,13 +188,14 @@ def sentence_trainer(folder, rows, tokenizer, *callbacks):
 WRITERS = {
     "model.safetensors": "transformers.modeling_utils.safe_save_file",
     "tokenizer.json": "transformers.PreTrainedTokenizerFast.save_pretrained",
-    "2_Dense/model.safetensors": "retort.trainers.saving.sentence_transformer.save_file",
-    "README.md": "retort.trainers.saving.model_card.write_text",
+    "2_Dense/model.safetensors": "retort.modeling.encoding.sentence_files.save_file",
+    "README.md": "retort.trainers.student_trainer.write_text",
     "optimizer.pt": "torch.save",
     "scheduler.pt": "torch.save",
     "rng_state.pth": "torch.save",
     "trainer_state.json": "transformers.trainer_callback.TrainerState.save_to_json",
     "heads.safetensors": "retort.trainers.student_trainer.save_file",
+    "checkpoint.json": "retort.trainers.saving.manifest.write_json",
 }
 
 

@@ -354,6 +354,6 @@ def test_a_cache_that_is_not_there_can_not_stand_for_a_teacher(cached, tmp_path)
 
 @pytest.mark.promise(9)
 def test_rows_without_cached_outputs_are_refused(cached, tokenizer, tmp_path):
-    trainer = trainer_of(tmp_path, **cached)
+    trainer = trainer_of(tmp_path, live=False, **cached)
     with pytest.raises(ValueError, match="no cached outputs"):
         trainer.evaluate(rows(tokenizer, seed=4))

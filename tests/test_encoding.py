@@ -109,6 +109,10 @@ def test_poolers_against_their_definition(pooler):
         expected = reference.pooler_output.double()
     elif pooler == "cls_before_pooler":
         expected = states[3][:, 0]
+    elif pooler == "last_token":
+        expected = torch.stack([row[n - 1] for row, n in zip(states[3], LENGTHS, strict=True)])
+    elif pooler == "max":
+        expected = torch.stack([row[:n].amax(0) for row, n in zip(states[3], LENGTHS, strict=True)])
     else:
         expected = torch.stack([row[:n].mean(0) for row, n in zip(tokens[pooler], LENGTHS, strict=True)])
     torch.testing.assert_close(embedding.double(), expected, atol=1e-6, rtol=1e-5)

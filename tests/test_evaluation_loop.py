@@ -148,7 +148,9 @@ def sentence_trainer(tmp_path, tokenizer, data, student=None, **settings):
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"embedding_loss": "mse"}, {"keep_projector": True}, {"packing": False}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"embedding_loss": "mse"}, {"keep_projector": True}, {"attention_backend": "padded"}]
+)
 def test_predictions_of_a_sentence_student_are_what_the_export_encodes(settings, tokenizer, tmp_path):
     data = sentences(tokenizer)
     trainer = sentence_trainer(tmp_path, tokenizer, data, per_device_eval_batch_size=4, **settings)

@@ -67,12 +67,10 @@ TABLE = {
 GROUPED = ("eurobert grouped", "embeddinggemma")
 PACKED = {
     *GROUPED,
-    *"""albert bert camembert data2vec-text distilbert electra ernie esm esmc eurobert gte jina_embeddings_v3 modernbert
+    *"""albert bert camembert data2vec-text distilbert electra ernie esmc eurobert gte jina_embeddings_v3 modernbert
     modernvbert neomme nomic_bert roberta roberta-prelayernorm roc_bert ultrabert ultravbert xlm-roberta xlm-roberta-xl
     xmod""".split(),
 }
-# The packed tail has the values' number of heads and not the queries', and raises.
-IN_PACKING = pytest.mark.xfail(raises=RuntimeError, reason="packing.py doesn't take grouped keys", strict=False)
 TOKENS = torch.arange(8, 32).reshape(1, 24)
 
 
@@ -166,7 +164,7 @@ def test_narrower_hidden_states_run_or_are_refused(name):
 
 
 @pytest.mark.promise(4)
-@pytest.mark.parametrize("name", [pytest.param(n, marks=IN_PACKING) if n in GROUPED else n for n in TABLE])
+@pytest.mark.parametrize("name", TABLE)
 def test_packed_rows_give_what_padded_rows_give(name):
     model = every_family.build(name)
     assert supports_packing(model) is (name in PACKED)
@@ -180,7 +178,7 @@ def test_packed_rows_give_what_padded_rows_give(name):
         padded = encoder(input_ids=layout.pad(ids, 0), attention_mask=layout.mask.long())[0]
         enable_packing(model)
         positions = (layout.positions + position_offset(encoder))[None]
-        packed = encoder(input_ids=ids[None], position_ids=positions, packing=Packing.from_layout(layout))[0]
+        packed = encoder(input_ids=ids[None], position_ids=positions, attention_mask=Packing.from_layout(layout))[0]
     torch.testing.assert_close(packed[0], layout.unpad(padded), rtol=1e-5, atol=1e-5)
 
 

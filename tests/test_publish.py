@@ -26,6 +26,7 @@ from without_retort import run_without_retort
 from retort import DistillTrainer, shrink, tokenize
 from retort.data import read_texts
 from retort.modeling.encoding import OutputRequest, encode
+from retort.trainers.saving import MANIFEST_FILE, describe_files, read_sealed, write_sealed
 
 SENTENCES = tiny.sentences(9, seed=2)
 TEACHER, AT_THE_END, WHILE_TRAINING = f"{USER}/teacher", f"{USER}/at-the-end", f"{USER}/while-training"
@@ -304,7 +305,12 @@ class Payload:
 @pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
 def test_a_pickle_in_a_checkpoint_is_refused_and_not_run(file, tmp_path):
     sentence_trainer(tmp_path / "run", tiny.model("bert", layers=4), max_steps=2).train()
-    torch.save({"state": Payload(tmp_path / "harm")}, tmp_path / "run" / "checkpoint-2" / file)
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    torch.save({"state": Payload(tmp_path / "harm")}, checkpoint / file)
+    # Whoever writes a payload writes its checksum, too.
+    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != MANIFEST_FILE]
+    sealed = read_sealed(checkpoint / MANIFEST_FILE)
+    write_sealed(checkpoint / MANIFEST_FILE, {**sealed, "files": describe_files(files, folder=checkpoint)})
     trainer = sentence_trainer(tmp_path / "run", tiny.model("bert", layers=4))
     with pytest.raises(Exception, match=r"(?i)weights.only"):
         trainer.train(resume_from_checkpoint=True)

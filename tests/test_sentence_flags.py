@@ -1,6 +1,7 @@
 """Models and files named on the command line: how a model pools, and what a file is called."""
 
 import importlib
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -9,7 +10,6 @@ from test_examples import EXAMPLES
 
 from retort import DistillTrainingArguments
 from retort.commands import named_file
-from retort.evaluation.sentences import SentenceModel
 from retort.recipes.sentences import SentenceArguments, SentenceRecipe, load_model, new_student
 from retort.trainers.saving import save_sentence_transformer
 
@@ -96,7 +96,7 @@ def test_a_name_without_a_file_is_refused(given):
 def test_one_number_is_how_many_layers_and_several_are_which(flag, kept):
     teacher = tiny.model("bert", layers=6)
     options = SentenceArguments("teacher", ["text"], layers=flag)
-    student = new_student(options, SentenceModel(teacher, None, None))
+    student = new_student(options, SimpleNamespace(model=teacher))
     ours, theirs = student.encoder.layer, teacher.encoder.layer
     assert len(ours) == len(kept)
     for mine, index in zip(ours, kept, strict=True):
@@ -108,4 +108,4 @@ def test_one_number_is_how_many_layers_and_several_are_which(flag, kept):
 def test_layers_that_a_teacher_lacks_are_refused(flag):
     options = SentenceArguments("teacher", ["text"], layers=flag)
     with pytest.raises(ValueError, match="layers"):
-        new_student(options, SentenceModel(tiny.model("bert", layers=6), None, None))
+        new_student(options, SimpleNamespace(model=tiny.model("bert", layers=6)))

@@ -276,7 +276,7 @@ def test_a_teacher_that_knows_the_labels_says_in_which_order(folder, tmp_path):
         ({"studnet": {}}, "studnet unknown"),
         ({"teacher": {"fine_tuning": {}}}, "teacher needs a model"),
         ({"assistant": {"student": {}}}, "an assistant is a finished model .*here are student"),
-        ({"stages": [{"name": "a", "teacher": "somebody"}]}, "'teacher' or 'assistant'"),
+        ({"stages": [{"name": "a", "teacher": "somebody"}]}, "none of the choices 'teacher', 'assistant'"),
     ],
 )
 def test_a_recipe_with_a_slip_in_it_is_refused(change, message, tmp_path):

@@ -40,7 +40,6 @@ def make_trainer(tmp_path, tokenizer, data=None, evaluated=None, kind=DistillTra
 # Refused if set, by retort: a value, and what the message names.
 REFUSED_VALUES = {
     "neftune_noise_alpha": 5.0,
-    "label_smoothing_factor": 0.1,
     "bf16_full_eval": True,
     "fp16_full_eval": True,
     "include_for_metrics": ["inputs"],
@@ -70,6 +69,7 @@ READ = """
 """.split()
 # Read in `TrainingArguments` alone, or only under a condition that such a run lacks.
 CONDITIONAL = {
+    "label_smoothing_factor": "label_weight",
     "tf32": "an accelerator",
     "activation_checkpointing_kwargs": "activation_checkpointing",
     "gradient_checkpointing": "the old name of activation_checkpointing",
@@ -152,10 +152,10 @@ def test_the_others_are_read_in_a_run(tokenizer, tmp_path, monkeypatch):
     assert not set(READ) - seen
 
 
-@pytest.mark.parametrize(("kind", "packing"), [("non_padding", True), ("non_padding", False), ("all", False)])
-def test_tokens_seen_are_counted(kind, packing, tokenizer, tmp_path):
+@pytest.mark.parametrize(("kind", "backend"), [("non_padding", "runs"), ("non_padding", "padded"), ("all", "padded")])
+def test_tokens_seen_are_counted(kind, backend, tokenizer, tmp_path):
     data = rows(tokenizer)
-    settings = {"packing": packing, "include_num_input_tokens_seen": kind, "max_steps": 3}
+    settings = {"attention_backend": backend, "include_num_input_tokens_seen": kind, "max_steps": 3}
     trainer = make_trainer(tmp_path, tokenizer, data, **settings, train_sampling_strategy="sequential")
     trainer.train()
     parts = [data["length"][start : start + 8] for start in (0, 8, 16)]
@@ -238,12 +238,12 @@ def test_evaluation_rows_without_the_teachers_tokens_are_refused(tokenizer, tmp_
 
 
 @pytest.mark.promise(4)
-@pytest.mark.parametrize("packing", [True, False])
-def test_rows_that_the_user_padded_have_the_loss_of_the_rows_without(packing, tokenizer, tmp_path):
+@pytest.mark.parametrize("backend", ["runs", "padded"])
+def test_rows_that_the_user_padded_have_the_loss_of_the_rows_without(backend, tokenizer, tmp_path):
     texts = tiny.sentences(24)
     padded = Dataset.from_dict(dict(tokenizer(texts, padding="max_length", max_length=40)))
     assert set(map(len, padded["input_ids"])) == {40}
-    settings = {"packing": packing, "hidden_weight": 1.0, "relation_weight": 1.0, "relation_heads": 4}
+    settings = {"attention_backend": backend, "hidden_weight": 1.0, "relation_weight": 1.0, "relation_heads": 4}
     trainers = [
         make_trainer(tmp_path, tokenizer, data, data, **settings, disable_dropout=True)
         for data in (padded, rows(tokenizer))

@@ -64,4 +64,4 @@ class ContrastiveTrainer(WholeStepTrainer):
 
 def _are_single(rows: datasets.Dataset | None) -> bool:
     """Whether each group is one text."""
-    return rows is not None and len(rows[0]["members"]) == 1
+    return rows is not None and len(next(iter(rows)).get("members", ())) == 1

@@ -163,6 +163,10 @@ def _check_vectors(student: PreTrainedModel, labels: pa.ChunkedArray) -> None:
     if sizes != [outputs]:
         raise ValueError(f"{name} has {outputs} outputs, but the lists of labels hold {sizes} floats.")
     values = pc.list_flatten(labels)
+    if problem != MULTI_LABEL and (values.to_numpy().reshape(-1, outputs) == IGNORED_LABEL).all(1).any():
+        raise ValueError(
+            f"Some lists of labels hold nothing but {IGNORED_LABEL}, which stands for no label. Scale them."
+        )
     values = values.filter(pc.not_equal(values, IGNORED_LABEL))
     if problem == MULTI_LABEL and not (len(values) and pc.min(values).as_py() >= 0 and pc.max(values).as_py() <= 1):
         found = f"{pc.min(values)} to {pc.max(values)}" if len(values) else "none"

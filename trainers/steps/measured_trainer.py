@@ -49,9 +49,14 @@ class MeasuredTrainer(Trainer):
             self._to_log = self._take_means(training=True)
         super()._maybe_log_save_evaluate(*arguments, **named)
 
+    def _finalize_training(self, *arguments, **named):
+        if self._means[True]:
+            self._to_log = {f"train_{name}": mean for name, mean in self._take_means(training=True).items()}
+        return super()._finalize_training(*arguments, **named)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and beside the training loss the means since the last log, of each objective before its weight."""
-        means = self._to_log if "loss" in logs else {}
+        means = self._to_log if "loss" in logs or "train_loss" in logs else {}
         self._to_log = {} if means else self._to_log
         # Trainer takes any log for the one that was due. What a callback logs on one rank must not stop that rank alone
         # from meeting the others.

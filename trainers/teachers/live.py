@@ -160,8 +160,13 @@ def load_teacher(
         FileNotFoundError: a folder without weights.
         OSError: no such folder, and no such model on the Hub.
     """
+    # What is asked for is the embedding layer alone (Ding et al. 2022, section 3.2), not an embedding of the teacher's.
+    bare = args.teacher_pooler == "mean_first"
     if isinstance(source, SentenceEncoder):
-        _check_pooler(source, source.modules, args)
+        if bare:
+            source = source.model
+        else:
+            _check_pooler(source, source.modules, args)
     if model_of(source) is student:
         raise ValueError(
             "The teacher is the student itself. Pass a copy, or build the student with shrink(teacher, ...)."
@@ -175,7 +180,8 @@ def load_teacher(
     # Weights of the pooler are missing where encoders average tokens: no harm unless the pooler is asked for.
     pooler = [key for key in missing if ".pooler." in f".{key}"]
     _require_weights(source, student, sorted(set(missing) - set(pooler)))
-    modules = read_sentence_modules(source, model.config) if auto_class_for(student) is AutoModel else None
+    embeds = auto_class_for(student) is AutoModel and not bare
+    modules = read_sentence_modules(source, model.config) if embeds else None
     if modules is not None:
         _check_pooler(source, modules, args)
     if pooler and (str(modules.pooling) if modules else args.poolers[1]) == "cls":

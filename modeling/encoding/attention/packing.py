@@ -24,6 +24,10 @@ from ..tensor_group import TensorGroup
 GRANULE = 64
 
 
+class UnreadyModelError(AttributeError):
+    """A model took a `Packing` for the tensor that an attention mask otherwise is."""
+
+
 @dataclass(frozen=True)
 class Packing(TensorGroup):
     """How the tokens of a packed batch `[1, tokens]` fall into rows, for `model(..., attention_mask=packing)`.
@@ -48,7 +52,7 @@ class Packing(TensorGroup):
     ndim: ClassVar[int] = 1  # which transformers asks of any mask, as it does for the shape
 
     def __getattr__(self, name: str):
-        raise AttributeError(
+        raise UnreadyModelError(
             f"A packing has no {name}, which this model looks for in an attention mask: it isn't ready for packed "
             "batches. Run it by retort's encode(), call enable_packing(model) before, or pad (attention_backend="
             "'padded')."

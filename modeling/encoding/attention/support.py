@@ -10,7 +10,7 @@ from ...anatomy import backbone
 from ...modes import evaluating, gathered
 from ..layout import TokenLayout
 from .interface import PACKED, attending
-from .packing import Packing
+from .packing import Packing, UnreadyModelError
 
 
 def enable_packing(model: PreTrainedModel) -> None:
@@ -50,7 +50,10 @@ def supports_packing(model: PreTrainedModel) -> bool:
     if not (takes_any_argument and is_encoder and can_swap_attention):
         return False
     with torch.no_grad(), gathered(model), evaluating(model), attending(model):
-        return _packs_like_padded(backbone(model))
+        try:
+            return _packs_like_padded(backbone(model))
+        except UnreadyModelError:  # it computes with its mask outside attention, as ESM does
+            return False
 
 
 def position_offset(model: PreTrainedModel) -> int:
