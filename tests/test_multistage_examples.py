@@ -33,7 +33,8 @@ def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(f
     tables = {"one": str(folder / "sts.tsv"), "two": f"{folder}/sts.tsv+{folder}/sts.tsv"}
     recipe["evaluation"] = {"sts_dev": tables, "sts_test": tables, "bitext": {"both": str(folder / "bitext.tsv")}}
     (folder / "bitext.tsv").write_text("\n".join(f"{text}\tbook {text}" for text in tiny.sentences(9, seed=8)))
-    recipe["arguments"] |= {"bf16": False, "per_device_train_batch_size": 8, "eval_strategy": "epoch"}
+    settings = {"per_device_train_batch_size": 8, "eval_strategy": "epoch", "disable_dropout": False}
+    recipe["arguments"] |= {"bf16": False, **settings}
     for stage in (*recipe["assistant"]["stages"], *recipe["stages"]):
         stage["arguments"]["num_train_epochs"] = 1
     (folder / "multistage.yaml").write_text(yaml.safe_dump(recipe))
