@@ -15,7 +15,7 @@ import tiny
 import torch
 import transformers
 
-pytest_plugins = ["task_folders"]
+pytest_plugins = ["reader_files", "task_folders"]
 
 PROMISES = {
     1: "The teacher is frozen, in eval, outside the student, run without gradients",

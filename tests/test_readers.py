@@ -13,21 +13,7 @@ from processes import run
 from retort import read_dataset
 from retort.data import read_texts
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write_file(name, contents):
-        file = tmp_path / name
-        contents = contents.encode() if isinstance(contents, str) else contents
-        file.write_bytes(gzip.compress(contents) if name.endswith(".gz") else contents)
-        return file
-
-    return write_file
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 # --- Formats ----------------------------------------------------------------------------------------------------------

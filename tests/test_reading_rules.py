@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import tiny
 from datasets import Dataset, Features, LargeList, List, Value
-from test_readers import own_cache, write  # noqa: F401
 
 from retort import read_dataset, read_task
 from retort.data import count_tokens, read_groups, read_scored_pairs, read_texts, train_tokenizer, trim_tokenizer
@@ -18,8 +17,10 @@ from retort.data.readers import conll_rows, read_sts
 
 TEXTS = {"text": ["good film", "bad film"], "label": ["pos", "neg"]}
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 
-def task_of(write, contents, name="train.tsv", kind="classification", **settings):  # noqa: F811
+
+def task_of(write, contents, name="train.tsv", kind="classification", **settings):
     file = write(name, contents)
     return read_task(kind, train=file, dev=file, **settings)
 
@@ -40,12 +41,12 @@ def task_of(write, contents, name="train.tsv", kind="classification", **settings
         ("a.json", '[{"text": "good film", "label": "pos"},\n {"text": "bad film", "label": "neg"}]'),
     ],
 )
-def test_one_table_in_all_its_spellings(write, name, contents):  # noqa: F811
+def test_one_table_in_all_its_spellings(write, name, contents):
     assert read_dataset(write(name, contents))[:] == TEXTS
     assert task_of(write, contents, name).splits["train"]["text"][:] == TEXTS["text"]
 
 
-def test_pandas_writes_what_is_read(write):  # noqa: F811
+def test_pandas_writes_what_is_read(write):
     frame = pd.DataFrame({"text": ['a\n"b", c', "", "d\te"], "label": ["x", "y", "z"]})
     assert read_dataset(write("a.csv", frame.to_csv(index=False)))[:] == frame.to_dict("list")
     lone = pd.DataFrame({"text": ["a", "", "b", ""]})
@@ -54,11 +55,11 @@ def test_pandas_writes_what_is_read(write):  # noqa: F811
     assert read_dataset(write("a.jsonl", frame.to_json(orient="records", lines=True)))[:] == frame.to_dict("list")
 
 
-def test_an_empty_text_is_a_row_of_a_table_of_one_column(write):  # noqa: F811
+def test_an_empty_text_is_a_row_of_a_table_of_one_column(write):
     assert read_dataset(write("a.tsv", "text\none\n\ntwo\n\n"))["text"][:] == ["one", "", "two"]
 
 
-def test_long_fields_are_read(write):  # noqa: F811
+def test_long_fields_are_read(write):
     long = "word " * 60_000
     assert read_dataset(write("a.csv", f'text,label\n"{long}",x\n'))["text"][:] == [long]
 
@@ -76,7 +77,7 @@ def test_long_fields_are_read(write):  # noqa: F811
         (7, 0.5, 7.0, Value("float64")),
     ],
 )
-def test_types_are_settled_over_the_whole_file(write, first, then, read_first, feature):  # noqa: F811
+def test_types_are_settled_over_the_whole_file(write, first, then, read_first, feature):
     rows = [{"x": first}] * 3000 + [{"x": then}]
     found = read_dataset(write("a.jsonl", "\n".join(map(json.dumps, rows))))
     assert found.features == Features({"x": feature})
@@ -84,7 +85,7 @@ def test_types_are_settled_over_the_whole_file(write, first, then, read_first, f
     assert found["x"][3000] == then
 
 
-def test_keys_may_be_missing(write):  # noqa: F811
+def test_keys_may_be_missing(write):
     found = read_dataset(write("a.jsonl", '{"text": "a"}\n{"text": "b", "label": 1}\n{"label": 2}\n{}\n'))
     assert found[:] == {"text": ["a", "b", None, None], "label": [None, 1, 2, None]}
 
@@ -111,19 +112,19 @@ def test_large_lists_hold_words_and_tags(tmp_path):
         ("# O\n#music O\n", [["#", "#music"]]),
     ],
 )
-def test_comments_of_conll_are_no_words_and_hashes_are(write, contents, words):  # noqa: F811
+def test_comments_of_conll_are_no_words_and_hashes_are(write, contents, words):
     rows = list(conll_rows(write("a.conll", contents)))
     assert [row["words"] for row in rows] == words
     assert {len(row["words"]) == len(row["labels"]) for row in rows} == {True}
 
 
 @pytest.mark.promise(9)
-def test_a_word_with_a_hash_that_lost_its_tag_is_an_error(write):  # noqa: F811
+def test_a_word_with_a_hash_that_lost_its_tag_is_an_error(write):
     with pytest.raises(ValueError, match=r"a\.conll:2: expected 2 columns"):
         list(conll_rows(write("a.conll", "Anna\tB-PER\n#music\n")))
 
 
-def test_iobes_and_bilou_are_read_as_iob2(write, caplog):  # noqa: F811
+def test_iobes_and_bilou_are_read_as_iob2(write, caplog):
     with caplog.at_level(logging.WARNING, logger="retort"):
         task = task_of(write, "Anna\tB-PER\nLee\tE-PER\nin\tO\nBonn\tS-LOC\n", "train.conll", "tagging")
     assert task.labels == ("O", "B-LOC", "B-PER", "I-PER")
@@ -136,7 +137,7 @@ def test_iobes_and_bilou_are_read_as_iob2(write, caplog):  # noqa: F811
 @pytest.mark.parametrize(
     ("label", "names"), [("x,y", ("x", "y")), ("1.0,0.0", ("0.0", "1.0")), ("10.0,9.0", ("9.0", "10.0"))]
 )
-def test_csv_serves_tasks_and_whole_floats_are_classes(write, label, names):  # noqa: F811
+def test_csv_serves_tasks_and_whole_floats_are_classes(write, label, names):
     first, second = label.split(",")
     task = task_of(write, f'"a, ""b""",{first}\nc,{second}\n', "train.csv")
     assert task.labels == names
@@ -144,7 +145,7 @@ def test_csv_serves_tasks_and_whole_floats_are_classes(write, label, names):  # 
     assert task.splits["train"]["labels"][:] == [names.index(first), names.index(second)]
 
 
-def test_floats_of_json_that_are_whole_are_classes(write):  # noqa: F811
+def test_floats_of_json_that_are_whole_are_classes(write):
     rows = [{"text": text, "label": label} for text, label in zip("abc", (1.0, 0.0, 2.0), strict=True)]
     task = task_of(write, "\n".join(map(json.dumps, rows)), "a.jsonl")
     assert task.labels == ("0.0", "1.0", "2.0")
@@ -166,11 +167,11 @@ def test_floats_of_json_that_are_whole_are_classes(write):  # noqa: F811
         ("text\tlabel\ngood\tx\n", {"columns": [0, 1]}, ["text", "good"]),
     ],
 )
-def test_a_header_is_a_row_that_names_all_columns(write, contents, settings, texts):  # noqa: F811
+def test_a_header_is_a_row_that_names_all_columns(write, contents, settings, texts):
     assert task_of(write, contents, **settings).splits["train"]["text"][:] == texts
 
 
-def test_the_rule_is_logged(write, caplog):  # noqa: F811
+def test_the_rule_is_logged(write, caplog):
     with caplog.at_level(logging.INFO, logger="retort"):
         task_of(write, "label\ttext\npos\tgood\nneg\tbad\n")
         task_of(write, "goal\tscore\nsave\tsport\n", "b.tsv")
@@ -178,7 +179,7 @@ def test_the_rule_is_logged(write, caplog):  # noqa: F811
     assert "b.tsv: no header row; columns go by their order." in caplog.text
 
 
-def test_columns_of_datasets_go_by_name(write):  # noqa: F811
+def test_columns_of_datasets_go_by_name(write):
     contents = '{"review": "good", "class": "pos"}\n{"review": "bad", "class": "neg"}\n'
     task = task_of(write, contents, "a.jsonl", columns=["review", "class"])
     assert task.splits["train"]["text"][:] == ["good", "bad"]
@@ -194,7 +195,7 @@ def test_columns_of_datasets_go_by_name(write):  # noqa: F811
         (["text", "class"], r"train\.tsv:1: expected a header row with text, class, but the first row is \['text', 'l"),
     ],
 )
-def test_columns_that_are_not_there_are_errors(write, columns, message):  # noqa: F811
+def test_columns_that_are_not_there_are_errors(write, columns, message):
     with pytest.raises(ValueError, match=message):
         task_of(write, "text\tlabel\na\tb\nc\td\n", columns=columns)
 
@@ -215,7 +216,7 @@ def test_columns_that_are_not_there_are_errors(write, columns, message):  # noqa
         ),
     ],
 )
-def test_roles_go_by_name_where_there_is_a_header(write, name, contents, expected):  # noqa: F811
+def test_roles_go_by_name_where_there_is_a_header(write, name, contents, expected):
     assert read_groups([write(name, contents)]).to_dict() == expected
 
 
@@ -231,7 +232,7 @@ def test_groups_are_read_from_parquet_and_saved_datasets(tmp_path):
 
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
-def test_a_label_is_no_hard_negative(write, name):  # noqa: F811
+def test_a_label_is_no_hard_negative(write, name):
     rows = [["sentence1", "sentence2", "label"], ["a", "b", "0"], ["c", "d", "1"]]
     contents = "".join("\t".join(row) + "\n" for row in rows)
     if name.endswith("l"):
@@ -245,7 +246,7 @@ def test_a_label_is_no_hard_negative(write, name):  # noqa: F811
     assert found.to_dict() == {"anchor": ["a", "c"], "positive": ["b", "d"]}
 
 
-def test_columns_of_groups_may_be_numbered(write):  # noqa: F811
+def test_columns_of_groups_may_be_numbered(write):
     file = write("a.tsv", "1\tp\ta\n2\tq\tb\n")
     assert read_groups([file], columns=[2, 1]).to_dict() == {"anchor": ["a", "b"], "positive": ["p", "q"]}
 
@@ -264,7 +265,7 @@ def test_columns_of_groups_may_be_numbered(write):  # noqa: F811
         ("a.tsv", "0\ta\tb\n1\tc\td\n2\te\tf\n", r"the column read as anchor counts the rows.*index=False"),
     ],
 )
-def test_what_is_no_group_is_refused(write, name, contents, message):  # noqa: F811
+def test_what_is_no_group_is_refused(write, name, contents, message):
     with pytest.raises(ValueError, match=message):
         read_groups([write(name, contents)])
 
@@ -298,7 +299,7 @@ def pandas_tsv(**settings):
         ("a\t1\nb\t1.0\n", r"The labels 1, 1\.0 write a number in several ways"),
     ],
 )
-def test_the_likely_cause_is_named(write, contents, message):  # noqa: F811
+def test_the_likely_cause_is_named(write, contents, message):
     with pytest.raises(ValueError, match=message):
         task_of(write, contents)
 
@@ -313,12 +314,12 @@ def test_the_likely_cause_is_named(write, contents, message):  # noqa: F811
         ("pos\ta b\tc d e\nneg\tf g\th i\n", r"train\.tsv:1: the labels, such as 'c d e', are longer"),
     ],
 )
-def test_the_likely_cause_is_named_for_pairs(write, contents, message):  # noqa: F811
+def test_the_likely_cause_is_named_for_pairs(write, contents, message):
     with pytest.raises(ValueError, match=message):
         task_of(write, contents, pairs=True)
 
 
-def test_short_labels_of_many_words_are_plausible_and_listed_ones_anyway(write):  # noqa: F811
+def test_short_labels_of_many_words_are_plausible_and_listed_ones_anyway(write):
     assert task_of(write, "Bonn\tcapital city\nLyon\tbig city\nRome\tcapital city\n").labels == (
         "big city",
         "capital city",
@@ -326,7 +327,7 @@ def test_short_labels_of_many_words_are_plausible_and_listed_ones_anyway(write):
     assert task_of(write, "pos\ta b\nneg\tc d\n", "b.tsv", labels=["a b", "c d"]).labels == ("a b", "c d")
 
 
-def test_quotes_are_characters_where_one_cell_has_them_so(write):  # noqa: F811
+def test_quotes_are_characters_where_one_cell_has_them_so(write):
     cells = ['"a ""b"" c"', 'he said "no"', '"quoted"']
     contents = "".join(f"{cell}\t{label}\n" for cell, label in zip(cells, "xyx", strict=True))
     assert task_of(write, contents).splits["train"]["text"][:] == cells
@@ -336,7 +337,7 @@ def test_quotes_are_characters_where_one_cell_has_them_so(write):  # noqa: F811
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("tags", ["B_PER O", "PER-B O", "b-per o", "B O"])
 @pytest.mark.parametrize("name", ["train.tsv", "train.conll", "train.jsonl"])
-def test_tags_that_are_nearly_spans_are_refused(write, tags, name):  # noqa: F811
+def test_tags_that_are_nearly_spans_are_refused(write, tags, name):
     first, second = tags.split()
     contents = {
         "train.tsv": f"Anna sings\t{tags}\n",
@@ -366,7 +367,7 @@ def test_tags_that_are_nearly_spans_are_refused(write, tags, name):  # noqa: F81
         ("\n\n", r"a\.jsonl holds no rows"),
     ],
 )
-def test_json_that_fits_no_type_is_an_error_with_its_line(write, contents, message):  # noqa: F811
+def test_json_that_fits_no_type_is_an_error_with_its_line(write, contents, message):
     with pytest.raises(ValueError, match=message):
         read_dataset(write("a.jsonl", contents))
 
@@ -383,20 +384,20 @@ def test_json_that_fits_no_type_is_an_error_with_its_line(write, contents, messa
         ("[]", r"a\.json holds no rows"),
     ],
 )
-def test_a_list_of_objects_is_checked_line_by_line(write, contents, message):  # noqa: F811
+def test_a_list_of_objects_is_checked_line_by_line(write, contents, message):
     with pytest.raises(ValueError, match=message):
         read_dataset(write("a.json", contents))
 
 
 @pytest.mark.promise(9)
-def test_a_row_of_json_is_named_by_its_line_past_blank_ones(write):  # noqa: F811
+def test_a_row_of_json_is_named_by_its_line_past_blank_ones(write):
     contents = '{"text": "a", "label": "x"}\n\n{"text": null, "label": "y"}\n'
     with pytest.raises(ValueError, match=r"a\.jsonl:3: this row has a label, but no text"):
         task_of(write, contents, "a.jsonl")
 
 
 @pytest.mark.promise(9)
-def test_a_table_with_an_index_is_refused_by_its_header(write):  # noqa: F811
+def test_a_table_with_an_index_is_refused_by_its_header(write):
     with pytest.raises(ValueError, match=r"a\.csv:1: a header row must give .* to be an index.*index=False"):
         read_dataset(write("a.csv", pd.DataFrame({"text": ["a"]}).to_csv()))
 
@@ -414,7 +415,7 @@ def test_rows_without_text_are_an_error_for_tokenizers(make):
         make(*arguments)
 
 
-def test_scored_pairs_of_csv_and_json_are_read(write):  # noqa: F811
+def test_scored_pairs_of_csv_and_json_are_read(write):
     rows = [{"sentence1": 'a, "b"', "sentence2": "c", "score": 2.5}, {"sentence1": "d", "sentence2": "e", "score": 0.0}]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, rows[0])
@@ -427,7 +428,7 @@ def test_scored_pairs_of_csv_and_json_are_read(write):  # noqa: F811
 
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("score", ["nan", "inf", "-Infinity", "1_0", "1e999", "", "x", "0x1"])
-def test_scores_that_are_no_finite_numbers_are_refused(write, score):  # noqa: F811
+def test_scores_that_are_no_finite_numbers_are_refused(write, score):
     for name, separator in (("a.tsv", "\t"), ("a.csv", ",")):
         file = write(name, f"a{separator}b{separator}1\na{separator}b{separator}{score}\n")
         with pytest.raises(ValueError, match=rf"{name}:2: expected a number, but found '{score}'"):
@@ -443,7 +444,7 @@ def test_scores_of_datasets_are_finite(tmp_path):
         read_sts(str(tmp_path / "d"))
 
 
-def test_a_header_of_parallel_text_is_no_pair(write):  # noqa: F811
+def test_a_header_of_parallel_text_is_no_pair(write):
     from retort.data import read_parallel
 
     for header in ("source\ttarget\n", "sentence1\tsentence2\n", ""):
@@ -451,6 +452,6 @@ def test_a_header_of_parallel_text_is_no_pair(write):  # noqa: F811
         assert found.to_dict() == {"source": ["a cat"], "target": ["eine Katze"]}
 
 
-def test_texts_of_json_are_read_by_column(write):  # noqa: F811
+def test_texts_of_json_are_read_by_column(write):
     file = write("a.JSONL", '{"a": "x", "b": "y"}\n{"a": "z"}\n\n')
     assert read_texts([f"{file}:a,b"])["text"][:] == ["x", "z", "y"]

@@ -9,7 +9,6 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures  # noqa: F401 - the Auto classes know retort's own models by it
 from ..anatomy import encoder_layers
 from ..loading import AUTO_CLASSES, head_of
 from ..modes import gathered
