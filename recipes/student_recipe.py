@@ -84,7 +84,7 @@ class StudentRecipe(ABC):
 
     # --- What each kind of student says -------------------------------------------------------------------------------
 
-    def prepare_process(self) -> None:  # noqa: B027
+    def prepare_process(self) -> None:  # noqa: B027 - most kinds have nothing to prepare
         """Set what must be set before anything is computed, and raise what else would show after hours of training."""
 
     @property

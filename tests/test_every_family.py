@@ -116,12 +116,18 @@ def test_a_student_as_deep_and_as_wide_gives_its_teachers_outputs(name):
     torch.testing.assert_close(outputs(shrink(teacher)), outputs(teacher), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", names(ALL, NO_HEADS, DEPTH))
-@pytest.mark.parametrize("kept", [[0, 2, 1], [1, 3]], ids=str)
+# ModernBERT's first layer lacks a norm that the others have: a student without it is refused (test_shrink_depth).
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        pytest.param(name, kept, id=f"{kept}-{name}")
+        for kept in ([0, 2, 1], [1, 3])
+        for name in names(ALL, NO_HEADS, DEPTH)
+        if (name, kept) != ("modernbert", [1, 3])
+    ],
+)
 def test_a_student_of_some_layers_gives_the_outputs_of_its_teacher_with_these_alone(name, kept):
     teacher = every_family.build(name)
-    if name == "modernbert" and kept[0] != 0:
-        pytest.skip("refused: test_shrink_depth")
     found, expected = outputs(shrink(teacher, layers=kept)), outputs(with_layers(teacher, kept))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     assert not torch.allclose(found, outputs(teacher), atol=1e-4)
