@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,14 @@ def read_recipe(path: str) -> Recipe:
     Raises:
         SystemExit: unknown or missing sections or settings.
     """
-    path = str(packaged_recipes().get(path, path))
+    packaged = packaged_recipes()
+    if str(path) not in packaged and not Path(path).suffix and not Path(path).exists():
+        near = get_close_matches(str(path), packaged, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise SystemExit(
+            f"There is no recipe {path}.{hint} retort's own are {', '.join(packaged)}; or name a YAML file."
+        )
+    path = str(packaged.get(path, path))
     found = read_yaml(path)
     try:
         missing = [name for name in _REQUIRED if name not in found]

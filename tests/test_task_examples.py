@@ -286,6 +286,12 @@ def test_a_recipe_with_a_slip_in_it_is_refused(change, message, tmp_path):
         read_recipe(tmp_path / "recipe.yaml")
 
 
+@pytest.mark.promise(9)
+def test_a_recipe_that_does_not_exist_is_refused_with_the_nearest():
+    with pytest.raises(SystemExit, match=r"no recipe quickstrat\. Did you mean quickstart\? .*small_ner.*YAML file"):
+        read_recipe("quickstrat")
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_can_be_read_and_every_argument_in_it_exists(path):
     recipe = read_recipe(path)
