@@ -163,9 +163,15 @@ def _check_vectors(student: PreTrainedModel, labels: pa.ChunkedArray) -> None:
     if sizes != [outputs]:
         raise ValueError(f"{name} has {outputs} outputs, but the lists of labels hold {sizes} floats.")
     values = pc.list_flatten(labels)
-    if problem != MULTI_LABEL and (values.to_numpy().reshape(-1, outputs) == IGNORED_LABEL).all(1).any():
+    missing = values.to_numpy().reshape(-1, outputs) == IGNORED_LABEL
+    if problem != MULTI_LABEL and missing.all(1).any():
         raise ValueError(
             f"Some lists of labels hold nothing but {IGNORED_LABEL}, which stands for no label. Scale them."
+        )
+    if problem == MULTI_LABEL and (missing.any(1) & ~missing.all(1)).any():
+        raise ValueError(
+            f"Some lists of labels hold {IGNORED_LABEL}, which stands for no label, beside others. A row has a label "
+            f"for each of the {outputs} classes, or {IGNORED_LABEL} for all of them."
         )
     values = values.filter(pc.not_equal(values, IGNORED_LABEL))
     if problem == MULTI_LABEL and not (len(values) and pc.min(values).as_py() >= 0 and pc.max(values).as_py() <= 1):
