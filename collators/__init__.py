@@ -2,7 +2,7 @@
 
 from .batch import Batch, as_batch, fractions, mixed, text_ids
 from .distillation import DistillationCollator, InputFormat, collator_for, most_tokens
-from .groups import GroupCollator
-from .labelled import Labelled, labelled
-from .masking import EVALUATION, Filler, Masking, masking_chances
-from .spans import SPAN_COLUMNS, SpanCollator
+from .groups import GroupBatch, GroupCollator
+from .labelled import Labelled
+from .masking import EVALUATION, Filler, MaskedBatch, Masking, masking_chances
+from .spans import SPAN_COLUMNS, SpanBatch, SpanCollator

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..modeling.encoding import AttentionSettings, Packing, TokenAlignment, TokenLayout, position_offset
 from ..modeling.losses import IGNORED_LABEL
-from .batch import Batch
+from .batch import Batch, ModelInputs
 from .labelled import Labelled
 from .padding import Row, without_padding
 
@@ -78,7 +78,7 @@ class DistillationCollator:
 
     If one of the models takes packed rows, the rows come out sorted by their number of tokens (shortest first, equal
     ones in the given order): neighbours of equal length are attended to together. Everything in the batch follows that
-    order, and `batch["order"]` tells it.
+    order, and `Batch.order` tells it.
 
     Rows that were padded before are read without their padding, as `attention_mask` and `teacher_attention_mask` say. A
     column `label` is taken for `labels`.
@@ -89,16 +89,8 @@ class DistillationCollator:
             `teacher_input_ids` it is given the student's tokens.
 
     Returns (when called with a list of rows):
-        A dict of
-
-        - `student`, `teacher`: arguments of the models' forward, where packed with a `Packing` as the attention mask;
-          `layout`, `teacher_layout`: where their tokens lie;
-        - `labels`: `[rows]`, or `[rows, values]` of lists of floats, or `[rows, width]` with -100 in the padding;
-          `labelled`: where there is one;
-        - `alignment`: a `TokenAlignment` of tokens that begin a word on both sides;
-        - `teacher_outputs`: cached columns by name without the prefix: per row `[rows, dim]`, per token
-          `[tokens, dim]`, attention maps `[rows, heads, width, width]`;
-        - `order`: `[rows]`, the place of each row in the list that was given; only if rows were sorted.
+        A `Batch`. Its `alignment` is of tokens that begin a word on both sides; its `teacher_outputs` are the cached
+        columns, by their names without the prefix `teacher_`.
 
     Raises:
         ValueError: no rows, a row without tokens, rows with different columns, or a column that doesn't fit the
@@ -113,26 +105,28 @@ class DistillationCollator:
         columns = _common_columns(rows)
         prefix = _TEACHER if "teacher_input_ids" in columns else ""
         lengths, teacher_lengths = _lengths(rows, "input_ids"), _lengths(rows, f"{prefix}input_ids")
-        batch: Batch = {}
+        order = None
         if self.student.packed or (self.teacher and self.teacher.packed):
             order = np.argsort(lengths if self.student.packed else teacher_lengths, kind="stable")
             rows, lengths, teacher_lengths = [rows[i] for i in order], lengths[order], teacher_lengths[order]
-            batch["order"] = torch.from_numpy(order)
 
-        batch["student"], batch["layout"] = _inputs(rows, lengths, self.student, prefix="")
-        if self.teacher:
-            batch["teacher"], batch["teacher_layout"] = _inputs(rows, teacher_lengths, self.teacher, prefix)
-        if "student_positions" in columns:
-            batch["alignment"] = _alignment(rows, lengths, teacher_lengths)
-        if "labels" in columns:
-            batch["labels"] = _labels(rows, batch["layout"])
-            batch["labelled"] = Labelled.of(batch["labels"], batch["layout"])
+        student, layout = _inputs(rows, lengths, self.student, prefix="")
+        teacher, teacher_layout = _inputs(rows, teacher_lengths, self.teacher, prefix) if self.teacher else (None, None)
+        labels = _labels(rows, layout) if "labels" in columns else None
         cached = sorted(name for name in columns if name.startswith(_TEACHER) and name not in _TEACHER_TOKENS)
-        if cached:
-            batch["teacher_outputs"] = {
+        return Batch(
+            student=student,
+            layout=layout,
+            teacher=teacher,
+            teacher_layout=teacher_layout,
+            labels=labels,
+            labelled=None if labels is None else Labelled.of(labels, layout),
+            alignment=_alignment(rows, lengths, teacher_lengths) if "student_positions" in columns else None,
+            teacher_outputs={
                 name.removeprefix(_TEACHER): _cached_outputs(rows, name, teacher_lengths) for name in cached
-            }
-        return batch
+            },
+            order=None if order is None else torch.from_numpy(order),
+        )
 
 
 def collator_for(
@@ -216,7 +210,9 @@ def _lengths(rows: Sequence[Row], column: str) -> np.ndarray:
     return lengths
 
 
-def _inputs(rows: Sequence[Row], lengths: np.ndarray, form: InputFormat, prefix: str) -> tuple[Batch, TokenLayout]:
+def _inputs(
+    rows: Sequence[Row], lengths: np.ndarray, form: InputFormat, prefix: str
+) -> tuple[ModelInputs, TokenLayout]:
     """One model's forward arguments, from the columns whose names begin with `prefix`."""
     layout = TokenLayout.from_lengths(torch.from_numpy(lengths), packed=form.packed, width=form.width(lengths))
     names = [name for name in ("input_ids", "token_type_ids") if f"{prefix}{name}" in rows[0]]

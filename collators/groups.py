@@ -1,13 +1,31 @@
 """Batches of groups of texts: an anchor, its positive, and hard negatives; or a sentence and its translation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from .batch import Batch
 from .distillation import DistillationCollator
 from .padding import Row, without_padding
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GroupBatch(Batch):
+    """Groups of texts. The student's rows are all texts; the teacher's are too, or the first text of each group.
+
+    Attributes:
+        groups: `[groups, members]`, which of the student's rows are each group's texts.
+        order: `[groups]`, the place of each group in the list that the collator was given; None if they were not
+            sorted.
+    """
+
+    groups: Tensor
+
+    def __len__(self) -> int:
+        """How many groups there are."""
+        return len(self.groups)
 
 
 @dataclass(frozen=True)
@@ -20,10 +38,8 @@ class GroupCollator:
             teacher that reads what the student reads.
 
     Returns (when called with a list of rows):
-        What `texts` does, and `groups`, `[rows, members]`: where each group's texts are in the batch. A group of a
-        single text holds it twice: dropout makes two embeddings of it (Gao, Yao & Chen 2021, SimCSE, section 3). So
-        does a row of `input_ids`, which has no `members`. With `sources` also `teacher`, `teacher_layout` (and
-        `teacher_outputs`, of cached columns); `groups` is in their order.
+        A `GroupBatch`. A group of a single text holds it twice: dropout makes two embeddings of it (Gao, Yao & Chen
+        2021, SimCSE, section 3). So does a row of `input_ids`, which has no `members`.
 
     Raises:
         ValueError: groups of different sizes, or no tokens for the teacher.
@@ -32,7 +48,7 @@ class GroupCollator:
     texts: DistillationCollator
     sources: DistillationCollator | None = None
 
-    def __call__(self, rows: Sequence[Row]) -> Batch:
+    def __call__(self, rows: Sequence[Row]) -> GroupBatch:
         if self.sources is not None and "teacher_input_ids" not in rows[0]:
             raise ValueError(
                 f"The rows hold {', '.join(sorted(rows[0]))}, but no teacher_input_ids: tokens of the first text of "
@@ -43,19 +59,18 @@ class GroupCollator:
         groups = [members * 2 if len(members) == 1 else members for members in groups]
         if len({len(members) for members in groups}) > 1:
             raise ValueError(f"Groups of a batch must be of one size, but hold {[len(g) for g in groups]} texts.")
-        batch = self.texts([{"input_ids": ids} for members in groups for ids in members])
-        texts = len(groups) * len(groups[0])
-        places = batch.pop("order").argsort() if "order" in batch else torch.arange(texts)
-        batch["groups"] = places.view(len(groups), -1)
+        texts = self.texts([{"input_ids": ids} for members in groups for ids in members])
+        places = torch.arange(len(texts))[texts.given_order].view(len(groups), -1)
         if self.sources is None:
-            return batch
+            return replace(texts, order=None).extended(GroupBatch, groups=places)
         theirs = self.sources([_source(row) for row in rows])
-        batch |= {"teacher": theirs["student"], "teacher_layout": theirs["layout"]}
-        if "teacher_outputs" in theirs:
-            batch["teacher_outputs"] = theirs["teacher_outputs"]
-        if "order" in theirs:
-            batch |= {"groups": batch["groups"][theirs["order"]], "order": theirs["order"]}
-        return batch
+        return replace(
+            texts,
+            teacher=theirs.student,
+            teacher_layout=theirs.layout,
+            teacher_outputs=theirs.teacher_outputs,
+            order=theirs.order,
+        ).extended(GroupBatch, groups=places if theirs.order is None else places[theirs.order])
 
 
 def _source(row: Row) -> Row:

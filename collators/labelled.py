@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..modeling.encoding import TensorGroup, TokenLayout
 from ..modeling.losses import IGNORED_LABEL
-from .batch import Batch
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,3 @@ class Labelled(TensorGroup):
             labels, known = layout.unpad(labels), layout.unpad(known)
         places = known.nonzero().flatten()
         return cls(labels[places], places, compared)
-
-
-def labelled(batch: Batch) -> Labelled:
-    """The labels of a batch that has any, whoever collated it."""
-    return batch["labelled"] if "labelled" in batch else Labelled.of(batch["labels"], batch["layout"])

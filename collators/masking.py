@@ -6,15 +6,15 @@ and so do runs with other micro-batches or another number of ranks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling.encoding import TokenLayout
-from .batch import Batch, fractions, mixed
-from .spans import BatchSpans
+from .batch import ModelInputs, fractions, mixed
+from .spans import BatchSpans, SpanBatch
 
 # In the place of an epoch: what is hidden is then the same each time, and other than in training.
 EVALUATION = -1
@@ -53,6 +53,25 @@ class Filler:
         )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaskedBatch(SpanBatch):
+    """Rows whose tokens are hidden in part.
+
+    Attributes:
+        hidden: `[n]`, flat indices of the student's tokens to be guessed.
+        hidden_tokens: `[n]`, what they were.
+        hidden_characters: how many characters they cover, a scalar.
+        hidden_pairs: `[m]`, the pairs of the alignment that hold one; None without an alignment.
+        epoch: of the draws.
+    """
+
+    hidden: Tensor
+    hidden_tokens: Tensor
+    hidden_characters: Tensor
+    hidden_pairs: Tensor | None
+    epoch: int
+
+
 @dataclass(frozen=True)
 class Masking:
     """Hides tokens of a batch of `SpanCollator`.
@@ -76,33 +95,35 @@ class Masking:
     whole_words: bool
     seed: int
 
-    def __call__(self, batch: Batch, epoch: int) -> Batch:
-        """The batch with hidden tokens: `hidden` `[n]` are their places, `hidden_tokens` `[n]` what they were,
-        `hidden_characters` how many characters they cover, and `hidden_pairs`, in a batch with an alignment, the pairs
-        that hold one. Each epoch has draws of its own.
-        """
-        host, device = batch["on_host"].batch, batch["layout"].lengths.device
-        spans, layout = host["spans"], host["layout"]
-        tokens = layout.flatten(host["student"]["input_ids"])
+    def __call__(self, batch: SpanBatch, epoch: int) -> MaskedBatch:
+        """The batch with hidden tokens. Each epoch has draws of its own."""
+        host, device = batch.on_host.batch, batch.layout.lengths.device
+        spans, layout = host.spans, host.layout
+        tokens = layout.flatten(host.student["input_ids"])
         units = spans.words if self.whole_words else spans.places
         drawn = (self._numbers(epoch, 0, spans.texts, units) < self._chances(tokens, spans, units)) & (spans.words >= 0)
         fate = torch.where(drawn, self._numbers(epoch, 1, spans.texts, units), 1)
         hidden = _of_tokens(drawn, spans.student, False).nonzero().flatten()
-        made = batch | {"hidden": _moved(hidden, device), "hidden_tokens": _moved(tokens[hidden], device)}
-        made["hidden_characters"] = _moved((spans.characters * drawn).sum(), device)
-        if "alignment" in host:
+        hidden_pairs = None
+        if host.alignment is not None:
             marked = torch.zeros(layout.tokens).index_fill(0, hidden, 1)
-            made["hidden_pairs"] = _moved((host["alignment"].sums(marked) > 0).nonzero().flatten(), device)
-        seen = self._hide(host["student"], layout, spans.texts, spans.student, fate, epoch, self.student)
-        made["student"] = batch["student"] | {"input_ids": _moved(seen, device)}
-        if self.teacher is not None and "teacher" in batch:
+            hidden_pairs = _moved((host.alignment.sums(marked) > 0).nonzero().flatten(), device)
+        seen = self._hide(host.student, layout, spans.texts, spans.student, fate, epoch, self.student)
+        made = replace(batch, student=batch.student | {"input_ids": _moved(seen, device)})
+        if self.teacher is not None and batch.teacher is not None:
             owners = spans.student if spans.teacher is None else spans.teacher
-            of_teacher = host["teacher"], host["teacher_layout"], spans.texts, owners
-            seen = self._hide(*of_teacher, fate, epoch, self.teacher)
-            made["teacher"] = batch["teacher"] | {"input_ids": _moved(seen, device)}
-        elif self.teacher is None and "teacher" not in batch:  # it reads the student's tokens, but all of them
-            made |= {"teacher": batch["student"], "teacher_layout": batch["layout"]}
-        return made
+            seen = self._hide(host.teacher, host.teacher_layout, spans.texts, owners, fate, epoch, self.teacher)
+            made = replace(made, teacher=batch.teacher | {"input_ids": _moved(seen, device)})
+        elif self.teacher is None and batch.teacher is None:  # it reads the student's tokens, but all of them
+            made = replace(made, teacher=batch.student, teacher_layout=batch.layout)
+        return made.extended(
+            MaskedBatch,
+            hidden=_moved(hidden, device),
+            hidden_tokens=_moved(tokens[hidden], device),
+            hidden_characters=_moved((spans.characters * drawn).sum(), device),
+            hidden_pairs=hidden_pairs,
+            epoch=epoch,
+        )
 
     def _chances(self, tokens: Tensor, spans: BatchSpans, units: Tensor) -> Tensor:
         """How likely each span's unit is to be drawn, `[spans]`: the mean over the unit's tokens."""
@@ -120,7 +141,7 @@ class Masking:
 
     def _hide(
         self,
-        inputs: dict[str, Tensor],
+        inputs: ModelInputs,
         layout: TokenLayout,
         texts: Tensor,
         spans: Tensor,

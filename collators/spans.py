@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -44,9 +44,27 @@ class BatchSpans(TensorGroup):
 
 @dataclass(frozen=True)
 class OnHost:
-    """A batch as it was collated. Whoever moves the one that holds it leaves this one behind: it has no method `to`."""
+    """A batch as it was collated. It stays there when the batch that holds it is moved: it is no `TensorGroup`."""
 
-    batch: Batch
+    batch: SpanBatch
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SpanBatch(Batch):
+    """Rows whose tokens belong to spans of text. With a teacher, `alignment` is of tokens that fill the same spans.
+
+    Attributes:
+        spans: of all rows.
+        row_texts: `[rows]`, a number for the text that each row is of.
+        unaligned: flat indices of the tokens that no pair of the alignment holds, of `student` and `teacher`; empty
+            without a teacher.
+        on_host: this batch as it was collated, for `Masking`.
+    """
+
+    spans: BatchSpans
+    row_texts: Tensor
+    unaligned: Mapping[str, Tensor] = field(default_factory=dict)
+    on_host: OnHost | None = None
 
 
 @dataclass(frozen=True)
@@ -59,9 +77,7 @@ class SpanCollator:
             the student's.
 
     Returns (when called with a list of rows):
-        What `collator` does, and `spans`, a `BatchSpans`; `text_ids`, `[rows]`, a number for each text; with a teacher
-        also `alignment`, a `TokenAlignment`, and `unaligned`, the flat indices of the tokens that no pair holds, of
-        `student` and `teacher`; `on_host`, all of this for `Masking`.
+        A `SpanBatch`.
 
     Raises:
         ValueError: rows that `tokenize_spans` didn't write.
@@ -70,7 +86,7 @@ class SpanCollator:
     collator: DistillationCollator
     one_to_one: bool = False
 
-    def __call__(self, rows: Sequence[Row]) -> Batch:
+    def __call__(self, rows: Sequence[Row]) -> SpanBatch:
         if missing := [name for name in SPAN_COLUMNS if name != "teacher_spans" and rows and name not in rows[0]]:
             raise ValueError(
                 f"The rows have no column {missing[0]}, only {', '.join(sorted(rows[0]))}. Run "
@@ -79,18 +95,19 @@ class SpanCollator:
         rows = without_padding(rows)
         tokens = [{name: value for name, value in row.items() if name not in SPAN_COLUMNS} for row in rows]
         batch = self.collator(tokens)
-        if "order" in batch:
-            rows = [rows[i] for i in batch["order"].tolist()]
+        if batch.order is not None:
+            rows = [rows[i] for i in batch.order.tolist()]
         spans = _joined(rows)
-        batch["spans"], batch["text_ids"] = spans, torch.tensor([row["text_id"] for row in rows])
+        made = batch.extended(SpanBatch, spans=spans, row_texts=torch.tensor([row["text_id"] for row in rows]))
         if spans.teacher is not None:
-            batch["alignment"] = alignment = _alignment(spans, self.one_to_one)
+            alignment = _alignment(spans, self.one_to_one)
             sides = {"student": (spans.student, alignment.student), "teacher": (spans.teacher, alignment.teacher)}
-            batch["unaligned"] = {
+            unaligned = {
                 name: torch.ones(len(side)).index_fill(0, aligned, 0).nonzero().flatten()
                 for name, (side, aligned) in sides.items()
             }
-        return batch | {"on_host": OnHost(batch)}
+            made = replace(made, alignment=alignment, unaligned=unaligned)
+        return replace(made, on_host=OnHost(made))
 
 
 def _joined(rows: Sequence[Row]) -> BatchSpans:

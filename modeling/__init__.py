@@ -14,7 +14,7 @@ from .anatomy import (
 )
 from .architectures.recurrent_bert import expand
 from .batching import map_batches
-from .distillation_model import DistillationModel, hidden_state_head
+from .distillation_model import DistillationModel, StudentOutput
 from .loading import AUTO_CLASSES, auto_class_for, head_of, load_finished
 from .modes import evaluating, gathered
 from .projected_classifier import PROJECTOR, add_projector, projected_classifier, stock_classifier

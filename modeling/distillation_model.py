@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -10,24 +13,39 @@ from .encoding import EncoderOutput, OutputRequest, TokenLayout, encode
 from .projected_classifier import fold_projector, projected_classifier
 
 
-class DistillationModel(nn.Module):
-    """A student with the heads that its objectives train beside it.
+@dataclass
+class StudentOutput:
+    """What one forward pass gives.
 
-    Heads (projectors into the teacher's widths, for instance) are modules of *this* module and are called inside its
-    forward: so the optimizer, DDP, ZeRO, gradient clipping and checkpoints see them; and the student, exported by
-    itself, never knew of them.
+    Attributes:
+        encoder: the student's outputs.
+        compared: of each objective, what it compares of them.
+        embedding: `[rows, features]`, what the exported student gives; only in eval mode, and if embeddings are made.
+    """
+
+    encoder: EncoderOutput
+    compared: dict[nn.Module, Any]
+    embedding: Tensor | None = None
+
+
+class DistillationModel(nn.Module):
+    """A student with the objectives that it is trained by, and so with the weights that they train beside it.
+
+    Objectives are modules of *this* module and are called inside its forward: so the optimizer, DDP, ZeRO, gradient
+    clipping and checkpoints see their weights; and the student, exported by itself, never knew of them.
 
     Args:
         student: the encoder to be trained.
-        heads: name -> module. A head `hidden_state_<i>` is applied to that hidden state, `[tokens, hidden]`; a head
-            `embedding` to the pooled embedding, `[rows, hidden]`; a head `scaled_embedding`, which comes after it, to
-            what that has made of it; a head `features` to what the classifier reads; a head `mixed_state` to all
-            hidden states, `[tokens, layers + 1, hidden]`; heads `curvature` and `teacher_layers` to any.
-        request: what every forward pass returns.
+        objectives: modules with a `name` of their own, called with the student's outputs.
+        request: what every forward pass makes.
+        projector: what is exported behind the student's pooler; it may belong to objectives, too. None if nothing is.
         dropout: whether the student's dropout is on in train mode. Off, the student stays in eval mode; encoders have
             nothing else that depends on the mode. Parts of the student that are frozen stay in eval mode either way:
             what is not trained computes what it will compute when it is used.
         stop_early: leave the student after the deepest layer that anything reads (see `encode`).
+
+    Raises:
+        ValueError: two objectives of one name.
     """
 
     # `Trainer` reads it when it reports missing keys.
@@ -36,15 +54,21 @@ class DistillationModel(nn.Module):
     def __init__(
         self,
         student: PreTrainedModel,
-        heads: dict[str, nn.Module],
+        objectives: Iterable[nn.Module],
         request: OutputRequest,
         *,
+        projector: nn.Module | None = None,
         dropout: bool = True,
         stop_early: bool = False,
     ):
         super().__init__()
         self.student = student
-        self.heads = nn.ModuleDict(heads)
+        # Before the objectives: weights that both hold are known by the first of their names.
+        self.projector = projector
+        names = [objective.name for objective in objectives]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Objectives are told apart by their names, but these are {', '.join(names)}.")
+        self.objectives = nn.ModuleDict(zip(names, objectives, strict=True))
         self.request = request
         self.dropout = dropout
         self.stop_early = stop_early
@@ -52,7 +76,7 @@ class DistillationModel(nn.Module):
     def train(self, mode: bool = True) -> DistillationModel:
         """Switch modes; without dropout the student stays in eval, and so do its frozen parts."""
         self.training = mode
-        self.heads.train(mode)
+        self.objectives.train(mode)
         self.student.train(mode and self.dropout)
         if self.student.training:
             _keep_frozen_parts_in_eval(self.student)
@@ -67,12 +91,14 @@ class DistillationModel(nn.Module):
         """Turn on activation checkpointing in the student."""
         self.student.activation_checkpointing_enable(**kwargs)
 
-    def forward(self, inputs: dict[str, Tensor], layout: TokenLayout) -> EncoderOutput:
-        """Run the student on its view of a batch, and the heads on what it gives."""
+    def forward(self, inputs: dict[str, Tensor], layout: TokenLayout) -> StudentOutput:
+        """Run the student on its part of a batch, and the objectives on what it gives."""
         output = encode(self.student, inputs, layout, self.request, stop_early=self.stop_early)
-        for name, head in self.heads.items():
-            output.projected[name] = head(_read_by(name, output).to(next(head.parameters()).dtype))
-        return output
+        compared = {objective: objective(output) for objective in self.objectives.values()}
+        embedding = None if self.training else output.embedding
+        if embedding is not None and self.projector is not None:
+            embedding = self.projector(embedding)
+        return StudentOutput(output, compared, embedding)
 
     # --- What is kept of it -------------------------------------------------------------------------------------------
 
@@ -87,16 +113,19 @@ class DistillationModel(nn.Module):
         return fold_projector(weights, found[0]) if found else weights
 
     def side_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights that a stock student lacks: those of the heads, and of a projected classifier in its two parts.
+        """The weights that a stock student lacks: those of the projector and the objectives, and of a projected
+        classifier in its two parts. What several share is there once.
 
         Args:
             state: this module's `state_dict`, whole.
         """
         found = projected_classifier(self.student)
+        in_parts = f"student.{found[0]}." if found else None
+        known = {name for name, _ in (*self.named_parameters(), *self.named_buffers())}  # each tensor by one name
         return {
             name: tensor
             for name, tensor in state.items()
-            if name.startswith("heads.") or (found and name.startswith(f"student.{found[0]}."))
+            if (name in known and not name.startswith("student.")) or (in_parts and name.startswith(in_parts))
         }
 
 
@@ -114,20 +143,3 @@ def _keep_frozen_parts_in_eval(module: nn.Module) -> bool | None:
     if known and not any(known):
         module.eval()
     return any(known) if known else None
-
-
-def _read_by(head: str, output: EncoderOutput) -> Tensor:
-    """The output that a head is applied to; a head without one of its own reads the hidden state in its name."""
-    if head == "scaled_embedding":
-        return output.projected.get("embedding", output.embedding)
-    if head == "mixed_state":
-        return torch.stack(list(output.hidden_states.values()), dim=1)
-    if head in ("curvature", "teacher_layers"):
-        return next(iter(output.hidden_states.values()))
-    source = getattr(output, head, None)
-    return output.hidden_states[int(head.rsplit("_", 1)[1])] if source is None else source
-
-
-def hidden_state_head(index: int) -> str:
-    """Name of the head on one hidden state."""
-    return f"hidden_state_{index}"

@@ -163,7 +163,8 @@ def test_a_checkpoint_that_is_not_there_or_of_other_objectives_is_refused(rows, 
     with pytest.raises(ValueError, match="holds no complete checkpoint to resume from"):
         trainer(logits_weight=1.0).train(resume_from_checkpoint=True)
     trainer(logits_weight=1.0).train()
-    with pytest.raises(FileNotFoundError, match=r"holds no heads.safetensors.*hidden_state_0.*other objectives"):
+    refused = r"holds no heads.safetensors.*objectives.hidden.projectors.0.*other objectives"
+    with pytest.raises(FileNotFoundError, match=refused):
         trainer(hidden_weight=1.0).train(resume_from_checkpoint=True)
 
 

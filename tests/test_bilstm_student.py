@@ -150,7 +150,7 @@ def test_the_trainer_teaches_it_every_objective_without_a_further_projector(task
     weights = dict.fromkeys(("logits_weight", "hidden_weight", "label_weight"), 0.0) | {f"{objective}_weight": 1.0}
     whole = {"per_device_train_batch_size": 48, "max_steps": 60, "learning_rate": 1e-2, "disable_dropout": True}
     trainer = trainer_of(tmp_path, tokenizer, task, **weights, **whole)
-    assert not trainer.model.heads
+    assert not list(trainer.model.objectives.parameters())
     assert not trainer.data_collator.student.packed
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

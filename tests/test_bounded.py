@@ -71,7 +71,7 @@ def test_a_trainer_leaves_the_bound_when_the_loss_wants_that(tokenizer, tmp_path
     trainer = make_trainer(tmp_path, tokenizer, contrastive_temperature=0.01, learning_rate=0.05, optim="sgd")
     for parameter in trainer.student.parameters():
         parameter.requires_grad_(False)
-    number = trainer.model.heads["scaled_embedding"]
+    number = trainer.model.objectives["contrastive"].scale
     number.logarithm.data.fill_(6.0)  # as a step leaves it
     KeepWithinBounds().on_optimizer_step(None, None, None, model=trainer.model)
     assert number.value.item() == pytest.approx(100, rel=1e-5)
@@ -83,12 +83,12 @@ def test_a_trainer_holds_the_bounds_whatever_a_step_does(tokenizer, tmp_path):
     trainer = make_trainer(tmp_path, tokenizer, contrastive_temperature=0.011, learning_rate=5.0)
     trainer.train()
     lowest, highest = LearnedScale.bounds
-    assert lowest * (1 - 1e-5) <= trainer.model.heads["scaled_embedding"].value.item() <= highest * (1 + 1e-5)
+    assert lowest * (1 - 1e-5) <= trainer.model.objectives["contrastive"].scale.value.item() <= highest * (1 + 1e-5)
 
 
 def test_a_learnt_scale_does_not_decay_while_weights_do(tokenizer, tmp_path):
     trainer = make_trainer(tmp_path, tokenizer, weight_decay=0.1)
     groups = trainer.create_optimizer().param_groups
     decays = {id(each): group["weight_decay"] for group in groups for each in group["params"]}
-    assert decays[id(trainer.model.heads["scaled_embedding"].logarithm)] == 0
+    assert decays[id(trainer.model.objectives["contrastive"].scale.logarithm)] == 0
     assert decays[id(trainer.student.get_input_embeddings().weight)] == 0.1

@@ -87,7 +87,7 @@ def teacher_calls(monkeypatch):
     calls, outputs = [], LiveTeacher.outputs
 
     def counted(self, batch):
-        calls.append(batch["layout"].rows)
+        calls.append(batch.layout.rows)
         return outputs(self, batch)
 
     monkeypatch.setattr(LiveTeacher, "outputs", counted)
@@ -193,7 +193,7 @@ def write_cache(folder, fail_at=None):
     outputs, calls = teacher.outputs, []
 
     def counted(batch):
-        calls.append(batch["layout"].rows)
+        calls.append(batch.layout.rows)
         if len(calls) == fail_at:
             raise InterruptedError("the power is gone")
         return outputs(batch)

@@ -162,7 +162,7 @@ def test_ids_tell_texts_apart_whatever_their_batch_and_form(tokenizer, tmp_path)
 
     def ids(collator, chosen):
         batch = as_batch(collator([everything[i] for i in chosen]))
-        order = batch.get("order", torch.arange(len(chosen))).tolist()
+        order = torch.arange(len(chosen))[slice(None) if batch.order is None else batch.order].tolist()
         found = text_ids(batch).tolist()
         return {chosen[place]: each for place, each in zip(order, found, strict=True)}
 
@@ -177,8 +177,8 @@ def test_the_loss_is_that_of_the_definition_over_step_and_queue(tokenizer, tmp_p
     data = concatenate_datasets([rows(tokenizer, 24), rows(tokenizer, 4)])  # four sentences twice
     trainer = make_trainer(tmp_path, tokenizer, data, queue_size=8)
     step_of(trainer, range(8))
-    batches, _ = step_of(trainer, range(6))
-    trainer.training_step(trainer.model, batches[0], torch.tensor([6.0]))
+    batches, step = step_of(trainer, range(6))
+    trainer.training_step(trainer.model, batches[0], step)
     assert len(trainer.queue) == 6
     batches, counts = step_of(trainer, range(4, 10), [24, 25, 26, 27])
     losses = [trainer.compute_loss(trainer.model, b, num_items_in_batch=counts).item() for b in batches]
@@ -193,7 +193,9 @@ def test_the_loss_is_that_of_the_definition_over_step_and_queue(tokenizer, tmp_p
         teacher = trainer.teacher.models[0]
         keys = {i: F.normalize(embed(teacher, i), dim=-1).double() for i in {*everyone, *range(6)}}
         ours = {
-            i: F.normalize(trainer.model.heads["embedding"](embed(trainer.student, i)), dim=-1).double()
+            i: F.normalize(
+                trainer.model.objectives["contrastive"].projector(embed(trainer.student, i)), dim=-1
+            ).double()
             for i in everyone
         }
     text = {i: tuple(data[i]["input_ids"]) for i in keys}
@@ -215,9 +217,10 @@ def test_the_students_own_embeddings_can_be_keys(both_directions, student_negati
     (batch,), counts = step_of(trainer, range(8))
     loss = trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts).item()
     with torch.no_grad():
-        output = trainer.model(batch["student"], batch["layout"])
-    ours = F.normalize(output.projected["embedding"], dim=-1).double()
-    theirs, others = batch["references"].positives.double(), ~torch.eye(8, dtype=torch.bool)
+        output = trainer.model(batch.student, batch.layout)
+    ours = F.normalize(output.compared[trainer.contrast], dim=-1).double()
+    (candidates,) = counts.meeting.references
+    theirs, others = candidates.positives.double(), ~torch.eye(8, dtype=torch.bool)
     expected = 0
     for i in range(8):
         negatives = [theirs[others[i]]] + ([ours[others[i]]] if student_negatives else [])
@@ -246,12 +249,12 @@ def test_micro_batches_have_the_gradient_of_one_large_batch(dropout, tokenizer, 
 
     trainer.model.zero_grad()
     torch.manual_seed(1)
-    outputs = [trainer.model(batch["student"], batch["layout"]) for batch in batches]
-    anchors = [trainer.contrast.embeddings(output, batch) for output, batch in zip(outputs, batches, strict=True)]
-    step = batches[-1]["references"].step
-    everyone = Candidates(*step, step, (trainer.queue.keys[:10], trainer.queue.ids[:10]))
-    trainer.contrast.values(torch.cat(anchors), everyone).mean().backward()
-    assert "heads.scaled_embedding.logarithm" in gradient
+    outputs = [trainer.model(batch.student, batch.layout) for batch in batches]
+    anchors = [output.compared[trainer.contrast] for output in outputs]
+    keys = counts.meeting.everywhere
+    everyone = Candidates(*keys, keys, (trainer.queue.keys[:10], trainer.queue.ids[:10]))
+    trainer.contrast.compare(torch.cat(anchors), everyone).mean().backward()
+    assert "objectives.contrastive.scale.logarithm" in gradient
     for name, parameter in trainer.model.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(
@@ -290,10 +293,10 @@ def test_the_metrics_are_those_of_their_definitions(tokenizer, tmp_path):
     trainer = make_trainer(tmp_path, tokenizer, rows(tokenizer, 16), max_steps=1, width=32, learning_rate=0.0)
     trainer.train()
     entry = trainer.state.log_history[0]
-    batches, _ = step_of(trainer, next(iter(trainer.get_train_dataloader().batch_sampler)))
+    batches, step = step_of(trainer, next(iter(trainer.get_train_dataloader().batch_sampler)))
     with torch.no_grad():
-        ours = F.normalize(trainer.model(batches[0]["student"], batches[0]["layout"]).embedding, dim=-1).double()
-    theirs = batches[0]["references"].positives.double()
+        ours = F.normalize(trainer.model(batches[0].student, batches[0].layout).encoder.embedding, dim=-1).double()
+    theirs = step.meeting.references[0].positives.double()
     pairs = torch.pdist(ours)
     assert entry["alignment"] == pytest.approx((ours - theirs).square().sum(1).mean().item(), rel=1e-4)
     assert entry["uniformity"] == pytest.approx(pairs.square().mul(-2).exp().mean().log().item(), rel=1e-4)
@@ -343,7 +346,8 @@ def test_other_objectives_can_be_added_and_share_the_projector(tokenizer, tmp_pa
     settings = {"embedding_weight": 1.0, "embedding_loss": "mse", "similarity_weight": 0.5}
     trainer = make_trainer(tmp_path, tokenizer, rows(tokenizer), **settings)
     trainer.train()
-    assert list(trainer.model.heads) == ["embedding"]
+    assert len(list(trainer.model.objectives.parameters())) == 2  # a weight and a bias
+    assert trainer.model.objectives["contrastive"].projector is trainer.model.objectives["embedding"].projector
     for name in ("contrastive", "embedding", "similarity"):
         assert f"loss_{name}" in trainer.state.log_history[0]
 

@@ -1,5 +1,7 @@
 """Batches hold every row's tokens, labels, alignment and cached outputs, in one order, whatever the view."""
 
+from dataclasses import is_dataclass
+
 import numpy as np
 import pytest
 import tiny
@@ -19,21 +21,21 @@ def row(length, start=0, **columns):
 
 def test_a_padded_batch_is_right_padded_with_the_views_token():
     batch = DistillationCollator(PADDED)([row(2), row(3, 20)])
-    assert set(batch) == {"student", "layout"}
-    assert batch["student"]["input_ids"].tolist() == [[0, 1, 9], [20, 21, 22]]
-    assert batch["student"]["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
-    assert batch["layout"].lengths.tolist() == [2, 3]
-    assert not batch["layout"].packed
+    assert tiny.parts(batch) == {"student", "layout"}
+    assert batch.student["input_ids"].tolist() == [[0, 1, 9], [20, 21, 22]]
+    assert batch.student["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert batch.layout.lengths.tolist() == [2, 3]
+    assert not batch.layout.packed
 
 
 def test_a_packed_batch_is_one_row_with_positions_that_start_anew():
     batch = DistillationCollator(PACKED)([row(3, 20), row(2), row(3, 30)])
-    assert batch["order"].tolist() == [1, 0, 2]
-    assert batch["student"]["input_ids"].tolist() == [[0, 1, 20, 21, 22, 30, 31, 32]]
-    assert batch["student"]["position_ids"].tolist() == [[2, 3, 2, 3, 4, 2, 3, 4]]
-    assert batch["student"]["attention_mask"].runs == ((1, 2), (2, 3))
-    assert set(batch["student"]) == {"input_ids", "position_ids", "attention_mask"}
-    assert batch["layout"].packed
+    assert batch.order.tolist() == [1, 0, 2]
+    assert batch.student["input_ids"].tolist() == [[0, 1, 20, 21, 22, 30, 31, 32]]
+    assert batch.student["position_ids"].tolist() == [[2, 3, 2, 3, 4, 2, 3, 4]]
+    assert batch.student["attention_mask"].runs == ((1, 2), (2, 3))
+    assert set(batch.student) == {"input_ids", "position_ids", "attention_mask"}
+    assert batch.layout.packed
 
 
 @pytest.mark.parametrize("view", [PADDED, PACKED])
@@ -41,30 +43,30 @@ def test_token_types_are_passed_where_there_are_any(view):
     types = [[0, 1], [0, 1, 1]]
     batch = DistillationCollator(view)([row(len(t), token_type_ids=t) for t in types])
     expected = [[0, 1, 0, 1, 1]] if view.packed else [[0, 1, 0], [0, 1, 1]]
-    assert batch["student"]["token_type_ids"].tolist() == expected
+    assert batch.student["token_type_ids"].tolist() == expected
 
 
 def test_the_teachers_view_holds_the_students_tokens_where_the_rows_have_none_of_its_own():
     batch = DistillationCollator(PACKED, PADDED)([row(3, 20), row(2)])
-    assert batch["student"]["input_ids"].tolist() == [[0, 1, 20, 21, 22]]
-    assert batch["teacher"]["input_ids"].tolist() == [[0, 1, 9], [20, 21, 22]]
-    assert batch["layout"].packed
-    assert not batch["teacher_layout"].packed
+    assert batch.student["input_ids"].tolist() == [[0, 1, 20, 21, 22]]
+    assert batch.teacher["input_ids"].tolist() == [[0, 1, 9], [20, 21, 22]]
+    assert batch.layout.packed
+    assert not batch.teacher_layout.packed
 
 
 def test_the_teachers_own_tokens_follow_the_order_of_the_rows():
     rows = [row(3, teacher_input_ids=[50]), row(1, teacher_input_ids=[60, 61], teacher_token_type_ids=[0, 1])]
     rows[0]["teacher_token_type_ids"] = [1]
     batch = DistillationCollator(PACKED, InputFormat(0, packed=True))(rows)
-    assert batch["teacher"]["input_ids"].tolist() == [[60, 61, 50]]
-    assert batch["teacher"]["token_type_ids"].tolist() == [[0, 1, 1]]
-    assert batch["teacher"]["attention_mask"].runs == ((1, 2), (1, 1))
-    assert "token_type_ids" not in batch["student"]
+    assert batch.teacher["input_ids"].tolist() == [[60, 61, 50]]
+    assert batch.teacher["token_type_ids"].tolist() == [[0, 1, 1]]
+    assert batch.teacher["attention_mask"].runs == ((1, 2), (1, 1))
+    assert "token_type_ids" not in batch.student
 
 
 def test_no_teacher_view_is_made_unless_one_is_asked_for():
     batch = DistillationCollator(PADDED)([row(3, teacher_input_ids=[50])])
-    assert set(batch) == {"student", "layout"}
+    assert tiny.parts(batch) == {"student", "layout"}
 
 
 @pytest.mark.parametrize(
@@ -72,14 +74,14 @@ def test_no_teacher_view_is_made_unless_one_is_asked_for():
 )
 def test_one_label_per_row_keeps_its_kind(values, dtype):
     batch = DistillationCollator(PACKED)([row(3, labels=values[0]), row(2, labels=values[1])])
-    assert batch["labels"].dtype == dtype
-    assert batch["labels"].tolist() == [values[1], values[0]]
+    assert batch.labels.dtype == dtype
+    assert batch.labels.tolist() == [values[1], values[0]]
 
 
 @pytest.mark.parametrize("view", [PADDED, PACKED])
 def test_one_label_per_token_is_padded_with_the_ignored_index(view):
     batch = DistillationCollator(view)([row(2, labels=[-100, 1]), row(3, labels=[0, 2, -100])])
-    assert batch["labels"].tolist() == [[-100, 1, -100], [0, 2, -100]]
+    assert batch.labels.tolist() == [[-100, 1, -100], [0, 2, -100]]
 
 
 def test_alignment_points_at_the_same_words_in_both_flat_sequences():
@@ -88,16 +90,16 @@ def test_alignment_points_at_the_same_words_in_both_flat_sequences():
         row(2, 20, teacher_input_ids=[80, 81, 82], student_positions=[1], teacher_positions=[2]),
     ]
     batch = DistillationCollator(PACKED, InputFormat(0))(rows)
-    ours, theirs = batch["alignment"].student, batch["alignment"].teacher
-    flat = batch["layout"].flatten(batch["student"]["input_ids"])
-    teachers_flat = batch["teacher_layout"].flatten(batch["teacher"]["input_ids"])
+    ours, theirs = batch.alignment.student, batch.alignment.teacher
+    flat = batch.layout.flatten(batch.student["input_ids"])
+    teachers_flat = batch.teacher_layout.flatten(batch.teacher["input_ids"])
     assert flat[ours].tolist() == [21, 11, 13]
     assert teachers_flat[theirs].tolist() == [82, 70, 71]
 
 
 def test_a_row_without_aligned_words_contributes_no_pair():
     rows = [row(2, student_positions=[], teacher_positions=[], teacher_input_ids=[1])]
-    alignment = DistillationCollator(PADDED)(rows)["alignment"]
+    alignment = DistillationCollator(PADDED)(rows).alignment
     ours, theirs = alignment.student, alignment.teacher
     assert ours.dtype == theirs.dtype == torch.int64
     assert len(ours) == len(theirs) == 0
@@ -116,7 +118,7 @@ def test_cached_outputs_become_rows_flat_tokens_or_padded_maps():
         )
         for n in lengths
     ]
-    outputs = DistillationCollator(PACKED)(rows)["teacher_outputs"]
+    outputs = DistillationCollator(PACKED)(rows).teacher_outputs
     assert set(outputs) == {"embedding", "hidden_state_2", "attention_0", "logits"}
     short, long = rows[1], rows[0]
     assert outputs["embedding"].dtype == torch.float16
@@ -149,18 +151,18 @@ def test_every_column_follows_the_same_permutation(lengths, packed, teacher_pack
         for index, n in enumerate(lengths)
     ]
     batch = DistillationCollator(InputFormat(0, packed=packed), InputFormat(0, packed=teacher_packed))(rows)
-    order = batch.get("order", torch.arange(len(rows)))
+    order = torch.arange(len(rows)) if batch.order is None else batch.order
     assert sorted(order.tolist()) == list(range(len(rows)))
-    assert ("order" in batch) == (packed or teacher_packed)
-    layout, teacher_layout = batch["layout"], batch["teacher_layout"]
-    tokens = layout.flatten(batch["student"]["input_ids"])
-    teacher_tokens = teacher_layout.flatten(batch["teacher"]["input_ids"])
+    assert (batch.order is not None) == (packed or teacher_packed)
+    layout, teacher_layout = batch.layout, batch.teacher_layout
+    tokens = layout.flatten(batch.student["input_ids"])
+    teacher_tokens = teacher_layout.flatten(batch.teacher["input_ids"])
     assert tokens.tolist() == [t for i in order for t in rows[i]["input_ids"]]
     assert teacher_tokens.tolist() == [t for i in order for t in rows[i]["teacher_input_ids"]]
-    assert torch.equal(batch["labels"], order)
-    assert torch.equal(batch["teacher_outputs"]["embedding"][:, 0].long(), order)
-    assert torch.equal(batch["teacher_outputs"]["query_0"][:, 0].long(), order[teacher_layout.row_ids])
-    ours, theirs = batch["alignment"].student, batch["alignment"].teacher
+    assert torch.equal(batch.labels, order)
+    assert torch.equal(batch.teacher_outputs["embedding"][:, 0].long(), order)
+    assert torch.equal(batch.teacher_outputs["query_0"][:, 0].long(), order[teacher_layout.row_ids])
+    ours, theirs = batch.alignment.student, batch.alignment.teacher
     assert tokens[ours].tolist() == [rows[i]["input_ids"][-1] for i in order]
     assert teacher_tokens[theirs].tolist() == [rows[i]["teacher_input_ids"][0] for i in order]
     if packed:
@@ -237,16 +239,15 @@ def padded(row, width, teacher_width=0, left=False):
 
 
 def assert_equal_batches(one, other):
+    one, other = (each if isinstance(each, dict) else vars(each) for each in (one, other))
     assert one.keys() == other.keys()
     for name, value in one.items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, other[name]), name
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) or is_dataclass(value):
             assert_equal_batches(value, other[name])
-        elif name != "packing":
-            for key, part in vars(value).items():
-                same = torch.equal(part, vars(other[name])[key]) if isinstance(part, torch.Tensor) else True
-                assert same, (name, key)
+        else:
+            assert value == other[name], name
 
 
 @pytest.mark.promise(4)
@@ -275,8 +276,8 @@ def test_rows_that_the_user_padded_make_the_batch_of_the_rows_without_padding(le
 
 def test_a_label_of_a_padded_row_stays():
     batch = DistillationCollator(PADDED)([padded(row(2, labels=1), 5), padded(row(3, labels=0), 5)])
-    assert batch["labels"].tolist() == [1, 0]
-    assert batch["layout"].lengths.tolist() == [2, 3]
+    assert batch.labels.tolist() == [1, 0]
+    assert batch.layout.lengths.tolist() == [2, 3]
 
 
 def test_a_column_label_is_taken_for_labels():

@@ -116,8 +116,8 @@ def test_copies_of_a_text_are_no_negatives(tokenizer, tmp_path):
     (batch,), counts = step_of(trainer, range(4))
     ours = trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts)
     with torch.no_grad():
-        output = trainer.model(batch["student"], batch["layout"]).embedding
-    vectors = F.normalize(output, dim=-1)[batch["groups"]].double()
+        output = trainer.model(batch.student, batch.layout).encoder.embedding
+    vectors = F.normalize(output, dim=-1)[batch.groups].double()
     expected = 0
     for i in range(4):
         keep = [j for j in range(4) if j == i or data["anchor"][j] != data["anchor"][i]]
@@ -136,10 +136,10 @@ def test_micro_batches_have_the_gradient_of_one_large_batch(tokenizer, tmp_path)
 def test_a_single_text_meets_itself_under_another_dropout(tokenizer, tmp_path):
     trainer = make_trainer(tmp_path, tokenizer, groups(tokenizer, members=1), disable_dropout=False, max_steps=40)
     (batch,), _ = step_of(trainer, range(8))
-    assert batch["groups"].shape == (8, 2)
+    assert batch.groups.shape == (8, 2)
     trainer.model.train()
     with torch.no_grad():
-        vectors = trainer.model(batch["student"], batch["layout"]).embedding[batch["groups"]]
+        vectors = trainer.model(batch.student, batch.layout).encoder.embedding[batch.groups]
     assert not torch.allclose(vectors[:, 0], vectors[:, 1])
     trainer.train()
     losses = [entry["loss_positives"] for entry in trainer.state.log_history if "loss_positives" in entry]

@@ -83,9 +83,9 @@ def test_features_are_compared_behind_the_projector_that_the_classifier_reads(ta
     before = {name: parameter.detach().clone() for name, parameter in student.named_parameters()}
     args = arguments(tmp_path, features_weight=1.0)
     trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
-    assert not trainer.model.heads
+    assert not list(trainer.model.objectives.parameters())
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(8)])
-    view = batch["student"]
+    view = batch.student
     with torch.no_grad():
         if task == "token":
             row = {"input_ids": torch.tensor([trainer.train_dataset[0]["input_ids"]])}
@@ -220,7 +220,7 @@ def test_two_teachers_are_averaged_with_their_weights(tokenizer, tmp_path):
     joint = trainer.teacher.outputs(batch).logits
     for teacher in teachers:
         enable_packing(teacher)
-    single = [teacher(**batch["student"]).logits[0] for teacher in teachers]
+    single = [teacher(**batch.student).logits[0] for teacher in teachers]
     torch.testing.assert_close(joint, 0.75 * single[0] + 0.25 * single[1])
 
 
@@ -298,9 +298,9 @@ def test_the_heads_are_trained_but_never_exported(tokenizer, tmp_path):
     teacher, student = teacher_and_student(hidden_size=16)
     args = arguments(tmp_path, hidden_weight=1.0)
     trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
-    before = weights(trainer.model.heads)
+    before = weights(trainer.model.objectives)
     trainer.train()
-    assert not torch.equal(before, weights(trainer.model.heads))
+    assert not torch.equal(before, weights(trainer.model.objectives))
     trainer.save_model(tmp_path / "student")
     reloaded = type(student).from_pretrained(tmp_path / "student")
     assert set(reloaded.state_dict()) == set(student.state_dict())

@@ -22,8 +22,8 @@ def has_dropout(trainer):
     trainer.model.train()
     batch = trainer.read_batch(trainer.data_collator([trainer.train_dataset[i] for i in range(4)]), training=True)
     with torch.no_grad():
-        first, second = (trainer.model(batch["student"], batch["layout"]) for _ in range(2))
-    first, second = ((o.embedding if o.embedding is not None else o.logits) for o in (first, second))
+        first, second = (trainer.model(batch.student, batch.layout) for _ in range(2))
+    first, second = ((o.embedding if o.embedding is not None else o.logits) for o in (first.encoder, second.encoder))
     attention = trainer.student.base_model.encoder.layer[0].attention.self
     assert torch.equal(first, second) != attention.training
     return attention.training

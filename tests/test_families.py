@@ -138,7 +138,7 @@ def test_a_packed_batch_has_the_loss_and_the_gradients_of_a_padded_one(family, t
     assert (packed, padded) == (True, False)
     assert loss == pytest.approx(padded_loss, rel=1e-5)
     assert gradients.keys() == padded_gradients.keys()
-    assert any(name.startswith("heads.") for name in gradients)
+    assert any(name.startswith("objectives.") for name in gradients)
     largest = max(gradient.abs().max() for gradient in padded_gradients.values())
     for name, gradient in gradients.items():
         torch.testing.assert_close(

@@ -28,8 +28,8 @@ def trainer_of(folder, *, hidden_size=16, tokenizer=None, **settings):
 def set_weights(trainer, ours, theirs):
     """Make the weights of the layers what is given."""
     with torch.no_grad():
-        trainer.model.heads["mixed_state"].weights.logits.copy_(torch.tensor(ours).log())
-        trainer.model.heads["teacher_layers"].logits.copy_(torch.tensor(theirs).log())
+        trainer.model.objectives["hidden"].weights.logits.copy_(torch.tensor(ours).log())
+        trainer.model.objectives["hidden"].teacher_weights.logits.copy_(torch.tensor(theirs).log())
 
 
 def mixed(model, ids, weights):
@@ -46,7 +46,7 @@ def test_the_loss_is_the_distance_of_two_averages(tokens, hidden_size, tmp_path)
     set_weights(trainer, ours, theirs)
     chosen = [trainer.train_dataset[index] for index in range(3)]
     take = {"all": lambda rows: rows, "first": lambda rows: rows[:1], "mean": lambda rows: rows.mean(0, keepdim=True)}
-    project = trainer.model.heads["mixed_state"].projector
+    project = trainer.model.objectives["hidden"].projector
     assert isinstance(project, torch.nn.Linear) == (hidden_size == 16)
     errors = []
     with torch.no_grad():
@@ -63,16 +63,15 @@ def test_the_loss_is_the_distance_of_two_averages(tokens, hidden_size, tmp_path)
 def test_weights_begin_equal_and_find_the_layer_that_is_alike(tmp_path):
     trainer = trainer_of(tmp_path, hidden_size=32, max_steps=60, learning_rate=0.3)
     trainer.model.student.requires_grad_(False)
-    weights = trainer.model.heads["teacher_layers"], trainer.model.heads["mixed_state"].weights
-    assert [each(None).tolist() for each in weights] == [pytest.approx([1 / 5] * 5), pytest.approx([1 / 3] * 3)]
+    weights = trainer.model.objectives["hidden"].teacher_weights, trainer.model.objectives["hidden"].weights
+    assert [each().tolist() for each in weights] == [pytest.approx([1 / 5] * 5), pytest.approx([1 / 3] * 3)]
     trainer.train()
     # The embedding layer and the layer above it are what both models share.
-    assert all(each(None)[:2].sum() > 0.95 for each in weights)
+    assert all(each()[:2].sum() > 0.95 for each in weights)
     trainer.save_model()
     trainer.save_heads(tmp_path)
-    assert {"heads.mixed_state.weights.logits", "heads.teacher_layers.logits"} <= load_file(
-        tmp_path / HEADS_FILE
-    ).keys()
+    names = {"objectives.hidden.weights.logits", "objectives.hidden.teacher_weights.logits"}
+    assert names <= load_file(tmp_path / HEADS_FILE).keys()
 
 
 def test_means_of_rows_need_no_alignment_between_two_tokenizers(tmp_path):

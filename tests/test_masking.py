@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retort import DistillationCollator
-from retort.collators import Filler, InputFormat, Masking, SpanCollator, fractions, masking_chances, mixed
+from retort.collators import (
+    Filler,
+    InputFormat,
+    MaskedBatch,
+    Masking,
+    SpanBatch,
+    SpanCollator,
+    fractions,
+    masking_chances,
+    mixed,
+)
 from retort.data import tokenize_spans
 
 PADDED, PACKED = InputFormat(pad_token_id=0), InputFormat(pad_token_id=0, packed=True)
@@ -44,11 +54,12 @@ def masking(chances=0.3, *, student=STUDENT, teacher=TEACHER, whole_words=False,
 
 
 def flat(batch, side="student"):
-    return batch["layout" if side == "student" else "teacher_layout"].flatten(batch[side]["input_ids"])
+    layout = batch.layout if side == "student" else batch.teacher_layout
+    return layout.flatten(getattr(batch, side)["input_ids"])
 
 
 def hidden_spans(batch):
-    return set(batch["spans"].student[batch["hidden"]].tolist())
+    return set(batch.spans.student[batch.hidden].tolist())
 
 
 def long_row(count, pieces=1):
@@ -78,8 +89,8 @@ def near(count, trials, chance, times=4):
 @pytest.mark.parametrize("share", [0.15, 0.5])
 def test_the_share_of_hidden_tokens_is_what_was_asked_for(share):
     batch = collate([long_row(20_000)])
-    assert near(len(masking(share)(batch, 0)["hidden"]), 20_000, share)
-    words = masking(share, whole_words=True)(batch, 0)["hidden"]
+    assert near(len(masking(share)(batch, 0).hidden), 20_000, share)
+    words = masking(share, whole_words=True)(batch, 0).hidden
     assert len(words) % 2 == 0
     assert near(len(words) // 2, 10_000, share)
 
@@ -87,8 +98,8 @@ def test_the_share_of_hidden_tokens_is_what_was_asked_for(share):
 def test_of_the_hidden_tokens_80_percent_are_masked_10_replaced_and_10_left():
     batch = collate([long_row(20_000)])
     made = masking(0.5)(batch, 0)
-    for side, before in (("student", made["hidden_tokens"]), ("teacher", flat(batch, "teacher")[made["hidden"]])):
-        now, ordinary = flat(made, side)[made["hidden"]], len(Filler.of(STUDENT).ordinary)
+    for side, before in (("student", made.hidden_tokens), ("teacher", flat(batch, "teacher")[made.hidden])):
+        now, ordinary = flat(made, side)[made.hidden], len(Filler.of(STUDENT).ordinary)
         assert near((now == MASK).sum(), len(now), 0.8)
         assert near(((now != MASK) & (now != before)).sum(), len(now), 0.1 * (1 - 1 / ordinary))
         assert near((now == before).sum(), len(now), 0.1 * (1 + 1 / ordinary))
@@ -99,7 +110,7 @@ def test_all_tokens_of_a_span_or_word_share_its_fate_but_are_replaced_by_differe
     batch = collate([long_row(6000, pieces=2), long_row(6000, pieces=2) | {"text_id": 54321}])
     made = masking(1.0, whole_words=whole_words)(batch, 0)
     width = 4 if whole_words else 2
-    now, before = (flat(each)[made["hidden"]].view(2, -1, width) for each in (made, batch))
+    now, before = (flat(each)[made.hidden].view(2, -1, width) for each in (made, batch))
     masked, kept = (now == MASK).sum(2), (now == before).sum(2)
     assert set(masked.flatten().tolist()) == {0, width}
     replaced = (masked == 0) & (kept < width)
@@ -116,8 +127,8 @@ def test_replacements_are_any_tokens_but_special_ones():
     made = masking(1.0)(collate([long_row(20_000)]), 0)
     ordinary = set(Filler.of(STUDENT).ordinary.tolist())
     assert ordinary == set(range(len(STUDENT))) - set(STUDENT.all_special_ids)
-    now = flat(made)[made["hidden"]]
-    replaced = now[(now != MASK) & (now != made["hidden_tokens"])]
+    now = flat(made)[made.hidden]
+    replaced = now[(now != MASK) & (now != made.hidden_tokens)]
     assert set(replaced.tolist()) == ordinary
     most = replaced.bincount().max().item()
     assert most < 2 * len(replaced) / len(ordinary)
@@ -126,9 +137,9 @@ def test_replacements_are_any_tokens_but_special_ones():
 def test_special_tokens_and_tokens_without_a_span_are_never_hidden():
     batch = collate(rows_of())
     made = masking(1.0)(batch, 0)
-    spans = batch["spans"]
+    spans = batch.spans
     text = {i for i, token in enumerate(flat(batch).tolist()) if token not in SPECIAL}
-    assert set(made["hidden"].tolist()) == text
+    assert set(made.hidden.tolist()) == text
     for side, owners in (("student", spans.student), ("teacher", spans.teacher)):
         special = spans.words[owners] < 0
         assert special.sum() == 2 * len(TEXTS)
@@ -136,14 +147,14 @@ def test_special_tokens_and_tokens_without_a_span_are_never_hidden():
     row = long_row(50) | {"spans": [-1] * 20 + list(range(20, 52)), "teacher_spans": [*range(30), *[-1] * 22]}
     batch = collate([row])
     made = masking(1.0)(batch, 0)
-    assert made["hidden"].tolist() == list(range(20, 50))
+    assert made.hidden.tolist() == list(range(20, 50))
     assert torch.equal(flat(made, "teacher")[30:], flat(batch, "teacher")[30:])
 
 
 def test_nothing_is_hidden_by_no_chance():
     batch = collate(rows_of())
     made = masking(0.0)(batch, 0)
-    assert len(made["hidden"]) == len(made["hidden_tokens"]) == made["hidden_characters"] == 0
+    assert len(made.hidden) == len(made.hidden_tokens) == made.hidden_characters == 0
     assert torch.equal(flat(made), flat(batch))
 
 
@@ -152,13 +163,13 @@ def test_what_was_hidden_by_hand():
     chances = torch.zeros(100)
     chances[[12, 13]] = 1  # the second span's tokens
     made = masking(chances)(collate([long_row(1), row]), 0)
-    assert made["hidden"].tolist() == [3 + 3, 3 + 4]
-    assert made["hidden_tokens"].tolist() == [12, 13]
-    assert made["hidden_characters"] == 7
+    assert made.hidden.tolist() == [3 + 3, 3 + 4]
+    assert made.hidden_tokens.tolist() == [12, 13]
+    assert made.hidden_characters == 7
     chances[10:14] = 1  # the first word's
     made = masking(chances, whole_words=True)(collate([row]), 0)
-    assert made["hidden"].tolist() == [1, 2, 3, 4]
-    assert made["hidden_characters"] == 12
+    assert made.hidden.tolist() == [1, 2, 3, 4]
+    assert made.hidden_characters == 12
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
@@ -170,7 +181,7 @@ def test_neither_a_neighbouring_text_nor_a_token_without_a_span_makes_a_span_lik
     chances = torch.zeros(100)
     chances[10] = 1
     rows = [bare([11, 10], [0, -1], 2), *(bare([10 + i % 2], [0], i) for i in range(4, 20))]
-    hidden = masking(chances, whole_words=whole_words)(collate(rows), 0)["hidden"]
+    hidden = masking(chances, whole_words=whole_words)(collate(rows), 0).hidden
     assert hidden.tolist() == list(range(2, 18, 2))
 
 
@@ -181,9 +192,9 @@ def test_a_span_or_word_is_as_likely_as_its_tokens_are_on_average(whole_words):
     batch = collate([rows_of()[0], long_row(20_000, pieces=2)])
     first = rows_of()[0]["length"] + 1
     tokens = flat(batch)[first:-1].view(-1, 4 if whole_words else 2)
-    hidden = torch.zeros(batch["layout"].tokens)
+    hidden = torch.zeros(batch.layout.tokens)
     made = masking(chances, whole_words=whole_words)(batch, 0)
-    hidden[made["hidden"]] = 1
+    hidden[made.hidden] = 1
     hidden = hidden[first:-1].view_as(tokens)[:, 0]
     expected = chances[tokens].mean(1)
     for low, high in ((0, 0.15), (0.15, 0.3), (0.3, 0.5)):
@@ -197,11 +208,10 @@ def test_a_span_or_word_is_as_likely_as_its_tokens_are_on_average(whole_words):
 def draws(rows, mask, epoch=1, **views):
     """What becomes of each text's tokens on both sides."""
     made = mask(collate(rows, **views), epoch)
-    lengths = made["layout"].lengths.tolist(), made["teacher_layout"].lengths.tolist()
+    lengths = made.layout.lengths.tolist(), made.teacher_layout.lengths.tolist()
     sides = flat(made).split(lengths[0]), flat(made, "teacher").split(lengths[1])
     return {
-        text: tuple(side.tolist() for side in both)
-        for text, *both in zip(made["text_ids"].tolist(), *sides, strict=True)
+        text: tuple(side.tolist() for side in both) for text, *both in zip(made.row_texts.tolist(), *sides, strict=True)
     }
 
 
@@ -229,8 +239,8 @@ def test_draws_depend_neither_on_the_batch_nor_on_its_order_padding_or_packing(w
 )
 def test_another_epoch_seed_or_text_is_another_draw(seed, epoch, text, whole_words):
     row, count, pieces = long_row(20_000), 20_000, 2 if whole_words else 1
-    one = masking(0.3, whole_words=whole_words)(collate([row]), 3)["hidden"]
-    other = masking(0.3, whole_words=whole_words, seed=seed)(collate([row | {"text_id": text}]), epoch)["hidden"]
+    one = masking(0.3, whole_words=whole_words)(collate([row]), 3).hidden
+    other = masking(0.3, whole_words=whole_words, seed=seed)(collate([row | {"text_id": text}]), epoch).hidden
     both = len(set(one.tolist()) & set(other.tolist()))
     assert near(both // pieces, count // pieces, 0.3**2)
 
@@ -240,21 +250,22 @@ def test_the_given_batch_stays_as_it_was():
         batch = collate(rows_of(), view, view)
         before = copy.deepcopy(batch)
         made = masking(0.5)(batch, 0)
-        assert batch.keys() == before.keys()
-        assert made.keys() == before.keys() | {"hidden", "hidden_tokens", "hidden_characters", "hidden_pairs"}
+        assert type(batch) is SpanBatch
+        assert type(made) is MaskedBatch
         for side in ("student", "teacher"):
-            assert torch.equal(batch[side]["input_ids"], before[side]["input_ids"])
-            assert not torch.equal(made[side]["input_ids"], before[side]["input_ids"])
-            assert made[side].keys() == before[side].keys()
-        assert torch.equal(made["hidden_tokens"], flat(before)[made["hidden"]])
+            now, masked, then = (getattr(each, side) for each in (batch, made, before))
+            assert torch.equal(now["input_ids"], then["input_ids"])
+            assert not torch.equal(masked["input_ids"], then["input_ids"])
+            assert masked.keys() == then.keys()
+        assert torch.equal(made.hidden_tokens, flat(before)[made.hidden])
 
 
 def test_padding_stays_padding():
     batch = collate(rows_of())
     made = masking(1.0)(batch, 0)
-    padding = batch["student"]["attention_mask"] == 0
+    padding = batch.student["attention_mask"] == 0
     assert padding.any()
-    assert (made["student"]["input_ids"][padding] == PADDED.pad_token_id).all()
+    assert (made.student["input_ids"][padding] == PADDED.pad_token_id).all()
 
 
 # --- Two models ------------------------------------------------------------------------------------------------------
@@ -268,7 +279,7 @@ def test_student_and_teacher_lose_the_same_characters(kinds, whole_words):
     student, teacher = (TOKENIZERS[kind] for kind in kinds)
     batch = collate(rows_of(*kinds), PACKED)
     made = masking(student=student, teacher=teacher, whole_words=whole_words)(batch, 0)
-    spans, masked = batch["spans"], []
+    spans, masked = batch.spans, []
     for side, owners, tokenizer in (("student", spans.student, student), ("teacher", spans.teacher, teacher)):
         now, before = flat(made, side), flat(batch, side)
         gone = set(owners[now == tokenizer.mask_token_id].tolist())
@@ -278,20 +289,20 @@ def test_student_and_teacher_lose_the_same_characters(kinds, whole_words):
         masked.append(gone)
     assert masked[0] == masked[1]
     assert 0.7 < len(masked[0]) / len(hidden_spans(made)) < 0.9
-    assert torch.equal(made["hidden_characters"], spans.characters[sorted(hidden_spans(made))].sum())
+    assert torch.equal(made.hidden_characters, spans.characters[sorted(hidden_spans(made))].sum())
 
 
 def test_a_teacher_without_a_filler_reads_all_of_the_text():
     batch = collate(rows_of())
     made = masking(teacher=None)(batch, 0)
-    assert made["teacher"] is batch["teacher"]
+    assert made.teacher is batch.teacher
     assert torch.equal(flat(made), flat(masking()(batch, 0)))
 
 
 def test_a_batch_without_a_teachers_view_is_masked_alike():
     batch = SpanCollator(DistillationCollator(PADDED))(rows_of())
     made = masking()(batch, 0)
-    assert "teacher" not in made
+    assert made.teacher is None
     assert torch.equal(flat(made), flat(masking()(collate(rows_of()), 0)))
 
 
@@ -310,11 +321,11 @@ def test_whole_words_are_hidden_or_not_and_are_the_same_for_any_students_tokeniz
         student = TOKENIZERS[kind]
         batch = collate(rows_of(kind, teacher), PACKED if kind == "bpe" else PADDED)
         made = masking(student=student, teacher=None, whole_words=True)(batch, 5)
-        spans = batch["spans"]
+        spans = batch.spans
         words = list(zip(spans.texts.tolist(), spans.words.tolist(), strict=True))
         gone = {words[span] for span in hidden_spans(made)}
         assert {span for span, word in enumerate(words) if word in gone} == hidden_spans(made)
-        found[kind] = gone, made["hidden_characters"].item()
+        found[kind] = gone, made.hidden_characters.item()
     texts = dict(zip([row["text_id"] for row in rows_of()], TEXTS, strict=True))
     characters = sum(len(texts[text].split()[word]) for text, word in gone)
     assert list(found.values()) == [(gone, characters)] * 3
@@ -365,7 +376,7 @@ def test_of_a_corpus_the_share_is_hidden_by_chances_made_of_its_counts(whole_wor
     tokens = flat(batch)
     counts = tokens[~torch.isin(tokens, torch.tensor(sorted(SPECIAL)))].bincount(minlength=len(STUDENT))
     mask = masking(masking_chances(counts, len(counts), 0.15, 0.7), whole_words=whole_words)
-    hidden = sum(len(mask(batch, epoch)["hidden"]) for epoch in range(40))
+    hidden = sum(len(mask(batch, epoch).hidden) for epoch in range(40))
     assert hidden / (40 * counts.sum()) == pytest.approx(0.15, rel=0.03)
 
 

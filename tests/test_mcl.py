@@ -50,7 +50,7 @@ def expected_losses(trainer, rows, loss):
         return F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).T
 
     mcl = (cosines(theirs, theirs) - cosines(sources, targets)).square().mean()
-    head = trainer.model.heads["embedding"].double() if "embedding" in trainer.model.heads else lambda x: x
+    head = trainer.model.objectives["source"].projector.double()
     with torch.no_grad():
         ours = [head(sources), head(targets)]
     if loss == "mse":

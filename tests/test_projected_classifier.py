@@ -8,6 +8,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from retort.modeling import DistillationModel, add_projector, projected_classifier
 from retort.modeling.encoding import OutputRequest, TokenLayout, encode
 from retort.modeling.projected_classifier import ProjectedClassifier, fold_projector
+from retort.trainers.objectives import FeatureObjective, projector
 
 INPUTS = {
     "input_ids": torch.tensor([[2, 9, 8, 7, 3], [2, 5, 3, 0, 0]]),
@@ -58,12 +59,14 @@ def test_features_alone_run_the_head_but_return_no_logits():
 def test_a_distillation_model_tells_stock_weights_from_side_weights():
     student = tiny.model("bert", "token")
     add_projector(student, 48)
-    model = DistillationModel(student, {"embedding": torch.nn.Linear(32, 8)}, OutputRequest(logits=True))
+    model = DistillationModel(
+        student, [FeatureObjective(1.0, "mse", projector(48, 8, "linear"), row_wise=False)], OutputRequest(logits=True)
+    )
     state = model.state_dict()
     stock = tiny.model("bert", "token", seed=3)
     assert model.student_weights(state).keys() == stock.state_dict().keys()
     assert {name.split(".")[0] + "." + name.split(".")[1] for name in model.side_weights(state)} == {
-        "heads.embedding",
+        "objectives.features",
         "student.classifier",
     }
 
@@ -90,7 +93,7 @@ def test_frozen_parts_stay_in_eval_and_the_rest_trains(task, auto):
     student = tiny.model("bert", task)
     add_projector(student, 48)
     train_only(student, ["head", "projector", "layer.1"])
-    model = DistillationModel(student, {}, OutputRequest(logits=True)).train()
+    model = DistillationModel(student, [], OutputRequest(logits=True)).train()
     assert not student.bert.embeddings.training
     assert not student.bert.encoder.layer[0].training
     assert student.bert.encoder.layer[1].training

@@ -93,10 +93,10 @@ def outputs(trainer, file) -> None:
     rows = trainer.processing_class(SENTENCES)["input_ids"]
     batch = trainer.data_collator([{"input_ids": ids} for ids in rows])
     with torch.inference_mode():
-        output = encode(student, batch["student"], batch["layout"], OutputRequest(pooler="mean"))
-    embeddings = output.embedding[batch["order"].argsort()]
+        output = encode(student, batch.student, batch.layout, OutputRequest(pooler="mean"))
+    embeddings = output.embedding[batch.order.argsort()]
     if trainer.args.keep_projector:
-        embeddings = trainer.model.heads["embedding"](embeddings)
+        embeddings = trainer.model.projector(embeddings)
     embeddings = torch.nn.functional.normalize(embeddings).detach().contiguous()
     save_file({"states": states, "embeddings": embeddings}, file)
 

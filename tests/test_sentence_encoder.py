@@ -252,7 +252,7 @@ def taught(trainer, rows):
     """The embeddings that a trainer's objectives are given of the teacher."""
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(rows))])
     found = trainer.teacher.outputs(batch).embedding.float()
-    return found[batch["order"].argsort()] if "order" in batch else found
+    return found[batch.given_order]
 
 
 @pytest.mark.parametrize("given", ["object", "folder", "encoder", "cached"])
@@ -357,8 +357,8 @@ def test_a_students_pooler_becomes_the_runs_and_it_is_saved_with_it(tokenizer, t
     torch.testing.assert_close(encoded(SentenceEncoder.from_pretrained(tmp_path / "out")), encoded(stock), **EXACT)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(rows))])
     with torch.no_grad():
-        made = trainer.model.eval()(batch["student"], batch["layout"]).projected["embedding"]
-    made = made[batch["order"].argsort()] if "order" in batch else made
+        made = trainer.model.eval()(batch.student, batch.layout).embedding
+    made = made[batch.given_order]
     ours = nn.functional.normalize(made, dim=-1)
     torch.testing.assert_close(ours, torch.tensor(stock.encode(TEXTS)), **EXACT)
 

@@ -37,7 +37,8 @@ def collate(rows, student=PADDED, teacher=PADDED, **settings):
 
 
 def flat(batch, side=""):
-    return batch[f"{side}layout"].flatten(batch["teacher" if side else "student"]["input_ids"])
+    inputs, layout = batch.of_teacher if side else (batch.student, batch.layout)
+    return layout.flatten(inputs["input_ids"])
 
 
 # --- Spans -----------------------------------------------------------------------------------------------------------
@@ -47,7 +48,7 @@ def test_spans_are_numbered_anew_over_the_rows():
     batch = collate(
         [row([0, 1, 1, -1], [1, 0], text_id=7, words=[4, 4]), row([2, 0, 1], [0, -1, 1, 2], text_id=-(2**63))]
     )
-    spans = batch["spans"]
+    spans = batch.spans
     assert len(spans) == 5
     assert spans.student.tolist() == [0, 1, 1, -1, 4, 2, 3]
     assert spans.teacher.tolist() == [1, 0, 2, -1, 3, 4]
@@ -55,21 +56,21 @@ def test_spans_are_numbered_anew_over_the_rows():
     assert spans.places.tolist() == [0, 1, 0, 1, 2]
     assert spans.words.tolist() == [4, 4, 0, 1, 2]
     assert spans.characters.tolist() == [1, 2, 1, 1, 1]
-    assert batch["text_ids"].tolist() == [7, -(2**63)]
+    assert batch.row_texts.tolist() == [7, -(2**63)]
     # Nothing else is added to what the views' collator makes.
-    added = {"spans", "alignment", "text_ids", "unaligned", "on_host"}
-    assert batch.keys() - {"student", "layout", "teacher", "teacher_layout"} == added
+    added = {"spans", "alignment", "row_texts", "unaligned", "on_host"}
+    assert tiny.parts(batch) - {"student", "layout", "teacher", "teacher_layout"} == added
 
 
 def test_without_a_teachers_tokens_there_is_no_alignment():
     batch = collate([row([0, 1])], teacher=None)
-    assert batch["spans"].teacher is None
-    assert "alignment" not in batch
-    assert batch["spans"].to("meta").teacher is None
+    assert batch.spans.teacher is None
+    assert batch.alignment is None
+    assert batch.spans.to("meta").teacher is None
 
 
 def test_all_of_a_batchs_spans_move_to_a_device():
-    moved = collate([row([0, 1], [0, 1])])["spans"].to("meta")
+    moved = collate([row([0, 1], [0, 1])]).spans.to("meta")
     assert all(tensor.device.type == "meta" for tensor in vars(moved).values())
 
 
@@ -82,9 +83,9 @@ SIDE = st.lists(st.integers(-1, 4), min_size=1, max_size=7)
 def test_spans_follow_the_order_of_the_rows_in_every_view(sides, packed, teacher_packed):
     rows = [row(*pair, text_id=100 + i, start=100 * i) for i, pair in enumerate(sides)]
     batch = collate(rows, InputFormat(0, packed=packed), InputFormat(0, packed=teacher_packed))
-    order = batch["order"].tolist() if "order" in batch else list(range(len(rows)))
-    assert batch["text_ids"].tolist() == [100 + i for i in order]
-    spans = batch["spans"]
+    order = list(range(len(rows))) if batch.order is None else batch.order.tolist()
+    assert batch.row_texts.tolist() == [100 + i for i in order]
+    spans = batch.spans
     for column, side, owners in (("spans", "", spans.student), ("teacher_spans", "teacher_", spans.teacher)):
         assert flat(batch, side).tolist() == [token for i in order for token in rows[i][f"{side}input_ids"]]
         assert [spans.places[o].item() if o >= 0 else -1 for o in owners] == [s for i in order for s in rows[i][column]]
@@ -103,14 +104,14 @@ MIXED = row([0, 1, 1, 2, 3, 5, 4, -1], [5, 0, 1, 2, 2, -1, 4])
 
 def test_one_to_one_pairs_are_spans_of_one_token_on_both_sides():
     batch = collate([MIXED, MIXED], one_to_one=True)
-    alignment = batch["alignment"]
+    alignment = batch.alignment
     assert alignment.counts is None
     assert alignment.student.tolist() == [0, 6, 5, 8, 14, 13]
     assert alignment.teacher.tolist() == [1, 6, 0, 8, 13, 7]
 
 
 def test_pairs_of_one_token_of_the_teachers_and_several_of_the_students_by_hand():
-    alignment = collate([row([0], [0]), MIXED])["alignment"]
+    alignment = collate([row([0], [0]), MIXED]).alignment
     assert len(alignment) == 5
     assert alignment.teacher.tolist() == [0, 2, 3, 7, 1]
     assert alignment.counts.tolist() == [1, 1, 2, 1, 1]
@@ -123,7 +124,7 @@ def test_pairs_of_one_token_of_the_teachers_and_several_of_the_students_by_hand(
 @pytest.mark.parametrize("one_to_one", [True, False])
 @pytest.mark.parametrize("student", [PADDED, PACKED], ids=["padded", "packed"])
 def test_a_batch_without_any_pair_has_an_empty_alignment(student, one_to_one):
-    alignment = collate([row([0, -1], [0, 0]), row([-1], [0])], student, one_to_one=one_to_one)["alignment"]
+    alignment = collate([row([0, -1], [0, 0]), row([-1], [0])], student, one_to_one=one_to_one).alignment
     assert len(alignment) == len(alignment.student) == 0
     assert alignment.sums(torch.ones(3, 4)).shape == alignment.of_student(torch.ones(3, 4)).shape == (0, 4)
 
@@ -135,7 +136,7 @@ def test_pairs_of_real_texts_cover_the_same_characters(tokenizer, view, one_to_o
     data = Dataset.from_dict({"text": [*tiny.sentences(20), "the The dog, dog"]})
     rows = tokenize_spans(data, tokenizer, teacher_tokenizer=OTHER_WORDS).with_format(form)
     batch = collate(list(rows), view, one_to_one=one_to_one)
-    alignment = batch["alignment"]
+    alignment = batch.alignment
     ours = tokenizer.convert_ids_to_tokens(flat(batch)[alignment.student])
     theirs = OTHER_WORDS.convert_ids_to_tokens(flat(batch, "teacher_")[alignment.teacher])
     counts = [1] * len(theirs) if one_to_one else alignment.counts.tolist()

@@ -56,12 +56,12 @@ def published(batch, ours, theirs, spelling, settings):
                 first.setdefault(pieces[0], token)
         spelt = {token: [piece] for piece, token in first.items()}
     joint = torch.logsumexp if settings.get("map_logits") == "logsumexp" else torch.sum
-    spans, values = batch["spans"], []
+    spans, values = batch.spans, []
     for span in range(len(spans)):
         mine, yours = ((side == span).nonzero().flatten() for side in (spans.student, spans.teacher))
         if len(yours) != 1 or len(mine) == 0 or (settings["vocabulary_loss"] == "match" and len(mine) > 1):
             continue
-        if settings.get("vocabulary_tokens") == "hidden" and not set(mine.tolist()) & set(batch["hidden"].tolist()):
+        if settings.get("vocabulary_tokens") == "hidden" and not set(mine.tolist()) & set(batch.hidden.tolist()):
             continue
         logits = ours[mine].sum(0) if settings.get("piece_logits") == "sum" else ours[mine].mean(0)
         student = torch.stack([joint(logits[pieces], 0) for pieces in spelt.values()]) / 2.0
@@ -87,11 +87,11 @@ def test_the_loss_is_that_of_the_formulas(settings, attention_backend, tmp_path)
     trainer = make_trainer(tmp_path, **settings, **weights, attention_backend=attention_backend)
     (batch,), counts = step_of(trainer, [7, 1, 4, 9, 2, 0])
     found = trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts)
-    ours = logits_of(trainer.student, batch["student"], batch["layout"])
-    theirs = logits_of(trainer.teacher.models[0], batch["teacher"], batch["teacher_layout"])
+    ours = logits_of(trainer.student, batch.student, batch.layout)
+    theirs = logits_of(trainer.teacher.models[0], batch.teacher, batch.teacher_layout)
     spelling = spell(trainer._tokenizers[1], trainer._tokenizers[0]).without(trainer._tokenizers[1].all_special_ids)
     expected = 2 * published(batch, ours, theirs, spelling, settings)
-    expected += 0.5 * F.cross_entropy(ours[batch["hidden"]], batch["hidden_tokens"])
+    expected += 0.5 * F.cross_entropy(ours[batch.hidden], batch.hidden_tokens)
     assert found.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
@@ -100,12 +100,12 @@ def test_bits_per_character_are_those_of_the_hidden_tokens(tmp_path):
     metrics = trainer.evaluate()
     rows = [trainer.eval_dataset[i] for i in range(len(trainer.eval_dataset))]
     batch = trainer.read_batch(trainer.data_collator(rows), training=False)
-    logits = logits_of(trainer.student, batch["student"], batch["layout"])
-    nats = F.cross_entropy(logits[batch["hidden"]], batch["hidden_tokens"], reduction="sum")
+    logits = logits_of(trainer.student, batch.student, batch.layout)
+    nats = F.cross_entropy(logits[batch.hidden], batch.hidden_tokens, reduction="sum")
     characters = sum(
         int(count)
-        for span, count in enumerate(batch["spans"].characters)
-        if set((batch["spans"].student == span).nonzero().flatten().tolist()) & set(batch["hidden"].tolist())
+        for span, count in enumerate(batch.spans.characters)
+        if set((batch.spans.student == span).nonzero().flatten().tolist()) & set(batch.hidden.tolist())
     )
     assert metrics["eval_bits_per_character"] == pytest.approx(nats.item() / math.log(2) / characters, rel=1e-4)
 
@@ -123,9 +123,9 @@ def test_every_evaluation_hides_the_same_and_every_epoch_of_training_something_e
     trainer = make_trainer(tmp_path)
     assert trainer.evaluate()["eval_loss"] == trainer.evaluate()["eval_loss"]
     rows = trainer.data_collator([trainer.train_dataset[i] for i in range(20)])
-    places = [trainer.read_batch(rows, training=training)["hidden"].tolist() for training in (False, True, True)]
+    places = [trainer.read_batch(rows, training=training).hidden.tolist() for training in (False, True, True)]
     trainer._epoch = 1
-    places.append(trainer.read_batch(rows, training=True)["hidden"].tolist())
+    places.append(trainer.read_batch(rows, training=True).hidden.tolist())
     assert places[1] == places[2]
     assert len(set(map(tuple, places))) == 3
 
@@ -139,7 +139,7 @@ def test_whole_words_are_the_same_for_students_of_other_vocabularies(tmp_path):
         student = tiny.model("bert", "masked_lm")
         trainer = VocabReducedMLMTrainer(student, None, args, train_dataset=rows, processing_class=tokenizer)
         batch = trainer.read_batch(trainer.data_collator([rows[i] for i in range(20)]), training=False)
-        hidden.append(int(batch["hidden_characters"]))
+        hidden.append(int(batch.hidden_characters))
     assert hidden[0] == hidden[1] > 0
 
 
@@ -240,8 +240,8 @@ def test_a_teacher_with_the_same_vocabulary_is_one_like_any_other(reads, tmp_pat
 
 def contrasted(batch, ours, theirs, settings):
     """The contrast as the paper means it, token by token; vectors are `[tokens, size]` of both sides."""
-    alignment, unaligned = batch["alignment"], settings["unaligned_negatives"]
-    rows = {"student": batch["layout"].row_ids, "teacher": batch["teacher_layout"].row_ids}
+    alignment, unaligned = batch.alignment, settings["unaligned_negatives"]
+    rows = {"student": batch.layout.row_ids, "teacher": batch.teacher_layout.row_ids}
     pairs = {"student": alignment.of_student(ours), "teacher": alignment.of_teacher(theirs)}
     pair_rows = rows["teacher"][alignment.teacher]
     vectors, aligned = (
@@ -278,10 +278,11 @@ def test_the_contrast_of_tokens_is_that_of_the_formula(negatives, within, unalig
     (batch,), counts = step_of(trainer, [7, 1, 4, 9])
     found = trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts)
     with torch.no_grad():
-        student = trainer.model(batch["student"], batch["layout"])
-    ours = student.projected["hidden_state_1"].double()
+        student = trainer.model(batch.student, batch.layout)
+    (states,), _ = student.compared[trainer.model.objectives["token_contrast"]]
+    ours = states.double()
     theirs = trainer.teacher.outputs(batch).hidden_states[2].double()
-    assert len(batch["alignment"]) < min(batch["layout"].tokens, batch["teacher_layout"].tokens)
+    assert len(batch.alignment) < min(batch.layout.tokens, batch.teacher_layout.tokens)
     assert found.item() == pytest.approx(contrasted(batch, ours, theirs, settings).item(), rel=1e-4)
 
 

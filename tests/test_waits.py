@@ -180,7 +180,7 @@ def test_masking_reads_nothing_back_from_the_device_of_a_batch(teacher_reads, to
     for name in ("hidden", "hidden_tokens", "hidden_pairs", "hidden_characters"):
         assert away[name].device.type == "meta"
         assert away[name].shape == here[name].shape
-    assert len(here["hidden"]) > 0
+    assert len(here.hidden) > 0
     assert {away[side]["input_ids"].device.type for side in ("student", "teacher")} == {"meta"}
 
 

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from retort import DistillTrainingArguments
+from retort.collators import Batch
 
 WORDS = (
     "the a cat dog bird sat ran flew on over under mat tree house red blue small big old new man woman child reads "
@@ -154,3 +155,8 @@ def arguments(folder, kind=DistillTrainingArguments, **settings) -> DistillTrain
         "report_to": [],
     }
     return kind(output_dir=str(folder), **defaults | settings)
+
+
+def parts(batch: Batch) -> set[str]:
+    """The names of what a batch holds."""
+    return {name for name, value in vars(batch).items() if value is not None and value != {}}

@@ -5,15 +5,12 @@ from collections.abc import Sized
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from accelerate.utils import send_to_device
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..collators import as_batch, text_ids
-from ..modeling.encoding import EncoderOutput
+from ..collators import as_batch
 from ..modeling.losses import KeyQueue
 from .arguments import CKDTrainingArguments
 from .objectives import Candidates, TeacherContrastObjective
@@ -63,38 +60,32 @@ class CKDTrainer(WholeStepTrainer):
 
     def build_contrast(self, args, student, teacher) -> TeacherContrastObjective:
         """InfoNCE against the teacher."""
-        sizes = student.config.hidden_size, teacher.embedding_size
-        return TeacherContrastObjective(args.contrastive_weight, *args.poolers, args, *sizes)
+        project = self.embedding_projector(args, student, teacher) if args.contrastive_weight else nn.Identity()
+        return TeacherContrastObjective(args.contrastive_weight, *args.poolers, args, project, teacher.embedding_size)
 
     # --- The keys -----------------------------------------------------------------------------------------------------
 
-    def references(self, batch) -> tuple[Tensor, Tensor]:
-        """The teacher's keys of a batch, `[rows, features]`, and the ids of their texts."""
-        return unit(self.run_teacher(batch)), text_ids(batch)
-
-    def compared_with(self, own, step=None) -> Candidates:
-        """The keys of the whole step and those of past steps; in evaluation, a batch's own."""
-        if step is None:
-            return Candidates(*own, own)
+    def compared_with(self, own, everywhere) -> Candidates:
+        """The keys of the whole step and those of past steps."""
         past = (self.queue.keys, self.queue.ids) if self.queue is not None and len(self.queue) else None
-        return Candidates(*own, step, past)
+        return Candidates(*own, everywhere, past)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
         """Forward and backward; after the last micro-batch of a step, its keys go into the queue."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.queue is not None and "ends_step" in inputs:
-            self.queue.push(*inputs["references"].step)
+        loss, step = super().training_step(model, inputs, num_items_in_batch), num_items_in_batch
+        if self.queue is not None and inputs is step.batches[-1]:
+            self.queue.push(*step.meeting.everywhere)
         return loss
 
     # --- The log ------------------------------------------------------------------------------------------------------
 
-    def measure_outputs(self, outputs, batch) -> None:
+    def measure_outputs(self, ours, theirs, batch) -> None:
         """Log how the student's embeddings spread, and the teacher's."""
         if self.contrast is not None:
-            theirs = batch["references"].positives
-            self.measure_spread(self.contrast.embeddings(outputs, batch), theirs)
-            if len(theirs) > 2:
-                self.measure("teacher_cosine_spread", off_diagonal(theirs).std(), 1)
+            keys, _ = self.contrast.references(theirs, batch)
+            self.measure_spread(ours.compared[self.contrast], keys)
+            if len(keys) > 2:
+                self.measure("teacher_cosine_spread", off_diagonal(keys).std(), 1)
 
     def log(self, logs, start_time=None) -> None:
         """Log, and warn of a student to which all sentences are becoming alike."""
@@ -148,9 +139,8 @@ class CKDTrainer(WholeStepTrainer):
         chosen = torch.randperm(len(rows), generator=generator)[: self.queue.size]
         batches = chosen.split(self.args.per_device_eval_batch_size)
         for indices in tqdm(batches, "Filling the queue", unit="batch", disable=self.args.disable_tqdm):
-            batch = as_batch(self.data_collator(rows.select(indices.tolist()).to_list()))
-            batch = send_to_device(batch, self.args.device)
-            self.queue.push(unit(self.teacher.outputs(batch)), text_ids(batch))
+            batch = as_batch(self.data_collator(rows.select(indices.tolist()).to_list())).to(self.args.device)
+            self.queue.push(*self.contrast.references(self.teacher.outputs(batch), batch))
 
     def save_state(self, folder: Path) -> None:
         """Write the queue, which is the same on every rank."""
@@ -167,8 +157,3 @@ class CKDTrainer(WholeStepTrainer):
                 "or start anew."
             )
         self.queue.load_state_dict(load_file(folder / QUEUE_FILE))
-
-
-def unit(output: EncoderOutput) -> Tensor:
-    """Embeddings as keys: float32, of length 1."""
-    return F.normalize(output.embedding.float(), dim=-1)

@@ -1,9 +1,8 @@
 """Contrastive training on pairs, triplets or single texts: SimCSE (Gao, Yao & Chen 2021, arXiv:2104.08821)."""
 
 import datasets
-from torch import Tensor
 
-from ..collators import GroupCollator, text_ids
+from ..collators import GroupCollator
 from .arguments import ContrastiveTrainingArguments
 from .objectives import GroupContrastObjective
 from .whole_step_trainer import WholeStepTrainer
@@ -39,7 +38,7 @@ class ContrastiveTrainer(WholeStepTrainer):
 
     def build_contrast(self, args, student, teacher) -> GroupContrastObjective:
         """InfoNCE among the groups of a step."""
-        return GroupContrastObjective(args.contrastive_weight, args.pooler, args.pooler, args)
+        return GroupContrastObjective(args.contrastive_weight, args.pooler, args)
 
     def trains_with_dropout(self, args, rows) -> bool:
         """As `DistillTrainer`, but single texts have dropout beside a teacher, too: it makes their two embeddings."""
@@ -51,14 +50,10 @@ class ContrastiveTrainer(WholeStepTrainer):
         """That of `DistillTrainer`, for groups."""
         return GroupCollator(super().build_collator(*arguments))
 
-    def references(self, batch) -> Tensor:
-        """The ids of the texts of each group, `[groups, members]`."""
-        return text_ids(batch)[batch["groups"]]
-
-    def measure_outputs(self, outputs, batch) -> None:
+    def measure_outputs(self, ours, theirs, batch) -> None:
         """Log how near anchors are to their positives, and how they spread."""
         if self.contrast is not None:
-            groups = self.contrast.embeddings(outputs, batch)
+            groups = self.contrast.embeddings(ours.compared[self.contrast], batch)
             self.measure_spread(groups[:, 0], groups[:, 1])
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
+from itertools import islice
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, collator_for, most_tokens
 from ..data import check_folder_name
 from ..data.tokenization import same_tokenizer
-from ..modeling import DistillationModel
+from ..modeling import DistillationModel, StudentOutput
 from ..modeling.encoding import EncoderOutput, OutputRequest, SentenceEncoder, as_sentence_encoder
 from .arguments import DistillTrainingArguments
 from .checks import RowChecks, check_heads, check_objectives, check_run, check_streams, named_sets, take_student
-from .objectives import Dimensions, Objective, build_objectives
+from .objectives import Dimensions, EmbeddingObjective, Objective, Projector, build_objectives, projector
 from .saving import CardFacts, describe_run, save_sentence_transformer
-from .steps import EvaluatingTrainer, KeepWithinBounds, on_device
+from .steps import EvaluatingTrainer, KeepWithinBounds, Step
 from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
@@ -104,6 +105,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         elif args.teacher_cache:
             dimensions = CachedTeacher(Path(args.teacher_cache) / "train").dimensions
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
+        set_seed(args.seed)  # the objectives' weights must not depend on what drew numbers before
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
         check_objectives(self.objectives, args, model, teachers, has_teacher=dimensions is not None)
         check_heads(self.objectives, trainer_arguments)
@@ -121,14 +123,13 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             own = "teacher_input_ids" in (getattr(train_dataset, "column_names", None) or ())
             theirs = (processing_class if own else None) if same_tokens else teacher_processing_class
             data_collator = self.build_collator(args, model, teachers, processing_class, theirs)
-        set_seed(args.seed)  # the heads' weights must not depend on what drew numbers before
-        heads = reduce(or_, (objective.heads() for objective in self.objectives))
         request = reduce(or_, (objective.student_request() for objective in self.objectives))
         super().__init__(
             DistillationModel(
                 model,
-                heads,
+                self.objectives,
                 request,
+                projector=self._embedding_projector if args.keep_projector else None,
                 dropout=self.trains_with_dropout(args, train_dataset),
                 stop_early=not (args.shards_weights or args.activation_checkpointing),
             ),
@@ -164,7 +165,22 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
     ) -> list[Objective]:
         """The terms of the loss."""
-        return build_objectives(args, student, teacher)
+        made = build_objectives(args, student, teacher)
+        if not args.embedding_weight:
+            return made
+        settings = args.embedding_weight, *args.poolers, args.embedding_loss
+        return [EmbeddingObjective(*settings, self.embedding_projector(args, student, teacher)), *made]
+
+    _embedding_projector: nn.Module | None = None
+
+    def embedding_projector(
+        self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
+    ) -> nn.Module:
+        """What maps the student's embeddings into the teacher's width, the same one for all objectives."""
+        if self._embedding_projector is None:
+            sizes = student.config.hidden_size, teacher.embedding_size
+            self._embedding_projector = projector(*sizes, args.projector)
+        return self._embedding_projector
 
     def trains_with_dropout(self, args: DistillTrainingArguments, rows: datasets.Dataset | None) -> bool:
         """Whether the student has dropout: as the arguments say; otherwise, where no teacher is compared with.
@@ -188,57 +204,55 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
 
     # --- The loss -----------------------------------------------------------------------------------------------------
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Fetch the micro-batches of one optimizer step, and count what each objective's mean goes over.
+    def get_batch_samples(self, epoch_iterator, num_batches, device) -> tuple[Sequence[Batch], Step]:
+        """Fetch the micro-batches of one optimizer step; the `Step` takes the place of `num_items_in_batch`.
 
-        The counts take the place of `num_items_in_batch`: they are summed over micro-batches and ranks, so that a step
-        of 1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has the same gradient.
+        Its counts go over all micro-batches and ranks, so that a step of 1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has
+        the same gradient.
         """
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        batches = [self.read_batch(batch, training=True) for batch in batches]
-        counts = torch.zeros(len(self.objectives), device=device)
-        for batch in batches:
-            counts += torch.stack([on_device(o.count(batch), device) for o in self.objectives])
-        if self.args.world_size > 1:
-            counts = self.accelerator.reduce(counts, reduction="sum")
-        return batches, counts
+        made = islice(epoch_iterator, num_batches)
+        batches = [self.read_batch(batch, training=True).to(device) for batch in made]
+        return batches, Step.of(batches, self.objectives, self.accelerator)
 
     def compute_loss(
         self,
         model: torch.nn.Module,
         inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
-    ) -> Tensor | tuple[Tensor, EncoderOutput]:
+        num_items_in_batch: Step | None = None,
+    ) -> Tensor | tuple[Tensor, StudentOutput]:
         """The weighted sum of all objectives.
 
-        `num_items_in_batch`, `[objectives]`, counts over the whole optimizer step and all ranks. It is None in
-        evaluation, where each batch is averaged by itself.
+        `num_items_in_batch` is the step that the batch is part of. It is None in evaluation, where each batch is
+        averaged by itself.
         """
-        theirs = self.teacher_outputs(inputs)
-        ours = model(inputs["student"], inputs["layout"])
+        step = num_items_in_batch
+        theirs = self.teacher_outputs(inputs, step)
+        ours = model(inputs.student, inputs.layout)
         loss = torch.zeros((), device=self.args.device)
         for index, objective in enumerate(self.objectives):
-            values = objective(ours, theirs, inputs)
+            values = self.values_of(objective, ours.compared[objective], theirs, inputs, step)
             total = values.sum()
             self.measure(f"loss_{objective.name}", total, len(values))
             for name, summed in objective.measures(total, inputs).items():
                 self.measure(name, *summed)
-            if num_items_in_batch is None:
-                loss = loss + objective.weight * total / max(len(values), 1)
-            else:
-                # DDP and ZeRO average gradients over the ranks, but this is a rank's share of one sum.
-                share = self.args.world_size / num_items_in_batch[index].clamp_min(1)
-                loss = loss + objective.weight * total * share
-        self.measure_outputs(ours, inputs)
+            mean = total / max(len(values), 1) if step is None else step.mean(index, total)
+            loss = loss + objective.weight * mean
+        self.measure_outputs(ours, theirs, inputs)
         return (loss, ours) if return_outputs else loss
 
-    def teacher_outputs(self, batch: Batch) -> EncoderOutput:
-        """What the objectives compare a batch with."""
+    def teacher_outputs(self, batch: Batch, step: Step | None) -> EncoderOutput:
+        """What the objectives compare a batch with, in training a micro-batch of `step`."""
         return self.teacher.outputs(batch) if self.teacher else EncoderOutput()
 
-    def measure_outputs(self, outputs: EncoderOutput, batch: Batch) -> None:
-        """Put what is worth knowing of the student's outputs for a batch into what is logged."""
+    def values_of(
+        self, objective: Objective, ours: Any, theirs: EncoderOutput, batch: Batch, step: Step | None
+    ) -> Tensor:
+        """The loss of each row or token of a batch, in training of a micro-batch of `step`."""
+        return objective.values(ours, theirs, batch)
+
+    def measure_outputs(self, ours: StudentOutput, theirs: EncoderOutput, batch: Batch) -> None:
+        """Put what is worth knowing of the outputs for a batch into what is logged."""
 
     # --- The teacher --------------------------------------------------------------------------------------------------
 
@@ -298,25 +312,24 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""
         return replace(describe_run(self), **self._card_extras)
 
-    def exported_embeddings(self, outputs: EncoderOutput) -> Tensor:
+    def exported_embeddings(self, outputs: StudentOutput) -> Tensor:
         """`[rows, features]`, the embeddings that `export_extras` lets the exported student give."""
-        kept = self.args.keep_projector and "embedding" in self.model.heads
-        embeddings = outputs.projected["embedding"] if kept else outputs.embedding
-        return F.normalize(embeddings, dim=-1) if self.args.embedding_loss == "cosine" else embeddings
+        normalized = self.args.embedding_loss == "cosine"
+        return F.normalize(outputs.embedding, dim=-1) if normalized else outputs.embedding
 
-    def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
+    def export_extras(self, folder: Path, side_weights: dict[str, Tensor]) -> None:
         """Make a sentence encoder a SentenceTransformer, too."""
         if self.model.request.pooler is None or self.processing_class is None:
             return
-        projector = None
-        if self.args.keep_projector and "embedding" in self.model.heads:
+        kept = None
+        if isinstance(self.model.projector, Projector):
             # Without first weights of its own: drawing them would change the training that goes on.
-            projector = skip_init(nn.Linear, *reversed(heads["heads.embedding.weight"].shape))
-            projector.load_state_dict({name: heads[f"heads.embedding.{name}"] for name in ("weight", "bias")})
+            kept = skip_init(nn.Linear, *reversed(side_weights["projector.weight"].shape))
+            kept.load_state_dict({name: side_weights[f"projector.{name}"] for name in ("weight", "bias")})
         save_sentence_transformer(
             folder,
             pooler=self.args.pooler,
             max_length=min(self.processing_class.model_max_length, most_tokens(self.student)),
             normalize=self.args.embedding_loss == "cosine",
-            projector=projector,
+            projector=kept,
         )

@@ -1,7 +1,5 @@
 """Distillation into other languages by translations (Ding et al. 2022, arXiv:2209.05869)."""
 
-from torch import Tensor
-
 from ..collators import DistillationCollator, GroupCollator
 from .arguments import MCLTrainingArguments
 from .objectives import Objective, SimilarityAcrossObjective, SourceObjective, TargetObjective
@@ -39,10 +37,12 @@ class MCLTrainer(WholeStepTrainer):
                 f"{others[0]} compares what student and teacher make of the same text, but here the teacher reads the "
                 "sentences alone. Leave it out, or distil each language by a DistillTrainer."
             )
-        settings = *args.poolers, args.embedding_loss, student.config.hidden_size, teacher.embedding_size
-        source, target = SourceObjective(args.source_weight, *settings), TargetObjective(args.target_weight, *settings)
         made = super().build_objectives(args, student, teacher)
-        return [*made, *(objective for objective in (source, target) if objective.weight)]
+        for kind, weight in ((SourceObjective, args.source_weight), (TargetObjective, args.target_weight)):
+            if weight:
+                project = self.embedding_projector(args, student, teacher)
+                made.append(kind(weight, *args.poolers, args.embedding_loss, project))
+        return made
 
     def build_contrast(self, args, student, teacher) -> SimilarityAcrossObjective:
         """Similarities of sentences and translations."""
@@ -54,11 +54,7 @@ class MCLTrainer(WholeStepTrainer):
         sources = DistillationCollator(made.teacher or made.student)
         return GroupCollator(DistillationCollator(made.student), sources)
 
-    def references(self, batch) -> Tensor:
-        """The teacher's embeddings of the sentences, `[pairs, features]`."""
-        return self.run_teacher(batch).embedding
-
-    def measure_outputs(self, outputs, batch) -> None:
+    def measure_outputs(self, ours, theirs, batch) -> None:
         """Log how near sentences are to their translations, and how they spread."""
-        sources, targets = outputs.embedding.float()[batch["groups"]].unbind(1)
+        sources, targets = ours.encoder.embedding.float()[batch.groups].unbind(1)
         self.measure_spread(sources, targets)

@@ -78,8 +78,8 @@ class StudentTrainer(Trainer):
         """The model being trained, without its heads."""
         return self.model.student
 
-    def export_extras(self, folder: Path, heads: dict[str, Tensor]) -> None:
-        """Add to an exported student what others need to load it. `heads` is what `side_weights` returns."""
+    def export_extras(self, folder: Path, side_weights: dict[str, Tensor]) -> None:
+        """Add to an exported student what others need to load it. `side_weights` are the model's."""
 
     @abstractmethod
     def card_facts(self) -> CardFacts:

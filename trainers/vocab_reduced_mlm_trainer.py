@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import torch
 
-from ..collators import EVALUATION, Batch, Filler, Masking, SpanCollator, masking_chances
+from ..collators import EVALUATION, Filler, MaskedBatch, Masking, SpanCollator, masking_chances
 from ..modeling.losses import IGNORED_LABEL
 from ..modeling.vocabularies import VocabularyMap, spell
 from .arguments import VocabReducedMLMTrainingArguments
@@ -78,23 +78,23 @@ class VocabReducedMLMTrainer(DistillTrainer):
             check_pairs(args, "contrast_weight")
             pairs = layer_pairs(args.layer_map, student.config.num_hidden_layers, teacher.depth)
             sizes = student.config.hidden_size, teacher.hidden_size
-            made.append(TokenContrastObjective(args.contrast_weight, pairs, *sizes, args))
+            made.append(TokenContrastObjective(args.contrast_weight, pairs, *sizes, args.projector, args))
         return made
 
     def build_collator(self, args, *arguments) -> SpanCollator:
         """That of `DistillTrainer`, with spans."""
         return SpanCollator(super().build_collator(args, *arguments), one_to_one=args.vocabulary_loss == "match")
 
-    def read_batch(self, inputs, *, training) -> Batch:
+    def read_batch(self, inputs, *, training) -> MaskedBatch:
         """A batch whose tokens are hidden in part."""
         epoch = self._epoch if training else EVALUATION
-        return self._masking[training](super().read_batch(inputs, training=training), epoch) | {"epoch": epoch}
+        return self._masking[training](super().read_batch(inputs, training=training), epoch)
 
-    def labels_of(self, batch) -> torch.Tensor:
+    def labels_of(self, batch: MaskedBatch) -> torch.Tensor:
         """The hidden tokens, `[rows, width]`, -100 elsewhere."""
-        layout = batch["layout"]
-        flat = torch.full((layout.tokens,), IGNORED_LABEL, device=batch["hidden"].device)
-        return layout.pad(flat.index_copy(0, batch["hidden"], batch["hidden_tokens"]), IGNORED_LABEL)
+        layout = batch.layout
+        flat = torch.full((layout.tokens,), IGNORED_LABEL, device=batch.hidden.device)
+        return layout.pad(flat.index_copy(0, batch.hidden, batch.hidden_tokens), IGNORED_LABEL)
 
     def _run_epoch(self, *, epoch: int, **arguments) -> None:
         self._epoch = epoch

@@ -2,19 +2,19 @@
 
 from abc import abstractmethod
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import concatenate
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..collators import Batch
-from ..modeling.encoding import EncoderOutput
 from .arguments import DistillTrainingArguments
 from .distill_trainer import DistillTrainer
 from .objectives import ContrastiveObjective, Dimensions, InfoNCEObjective, Objective
-from .steps import shares
+from .steps import Meeting, Share, Step, shares
 
 
 class WholeStepTrainer(DistillTrainer):
@@ -42,16 +42,8 @@ class WholeStepTrainer(DistillTrainer):
         """The contrastive objective; None if its weight is 0."""
         return next((o for o in self.objectives if isinstance(o, ContrastiveObjective)), None)
 
-    @abstractmethod
-    def references(self, batch: Batch) -> Tensor | tuple[Tensor, ...]:
-        """What the contrastive loss needs of a batch beside the student's embeddings: `[rows, ...]`, or several."""
-
-    def compared_with(self, own, step=None):
-        """What the contrastive objective compares a batch by.
-
-        Args:
-            own: the batch's `references`.
-            step: those of the whole step, on all ranks; None in evaluation, where a batch is alone.
+    def compared_with(self, own: Any, everywhere: Any) -> Any:
+        """What the contrastive objective compares a micro-batch by: its own `references`, and those of the whole step.
 
         Raises:
             ValueError: a step in which there is nothing to compare with.
@@ -60,52 +52,64 @@ class WholeStepTrainer(DistillTrainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Fetch the micro-batches of one optimizer step, and gather what their rows are compared by."""
-        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.contrast is None or not batches:
-            return batches, counts
-        parts = [self.references(batch) for batch in batches]
-        step = self.accelerator.gather(concatenate(parts))  # in the order of the ranks
-        for batch, own in zip(batches, parts, strict=True):
-            batch["references"] = self.compared_with(own, step)
-        batches[-1]["ends_step"] = True
-        if self.contrast.compares_students and (len(batches) > 1 or self.args.world_size > 1):
-            batches[0]["whole_step"] = list(batches), self.compared_with(step, step)
-        return batches, counts
+        batches, step = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.contrast is not None and batches:
+            theirs = [super(WholeStepTrainer, self).teacher_outputs(batch, step) for batch in batches]
+            own = [self.contrast.references(*each) for each in zip(theirs, batches, strict=True)]
+            everywhere = self.accelerator.gather(concatenate(own))  # in the order of the ranks
+            references = [self.compared_with(each, everywhere) for each in own]
+            step.meeting = Meeting(theirs, references, everywhere)
+        return batches, step
 
-    def run_teacher(self, batch: Batch) -> EncoderOutput:
-        """The teacher's outputs, before a batch is trained on; they are kept in it."""
-        batch["teacher_made"] = self.teacher.outputs(batch)
-        return batch["teacher_made"]
-
-    def teacher_outputs(self, batch: Batch) -> EncoderOutput:
-        """As `DistillTrainer`, but for what `run_teacher` has made already."""
-        return batch["teacher_made"] if "teacher_made" in batch else super().teacher_outputs(batch)
+    def teacher_outputs(self, batch, step):
+        """As `DistillTrainer`, but the outputs of a step whose rows meet are there already, to be read once."""
+        made = None if step is None or step.meeting is None else step.meeting.take_teacher(step.batches.index(batch))
+        return super().teacher_outputs(batch, step) if made is None else made
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
         """Forward and backward of a micro-batch; before the first of a step whose rows meet, shares are computed."""
+        step = num_items_in_batch
         # Not where the batches were fetched: there, a resumed run has not restored its random state yet.
-        if "whole_step" in inputs:
-            batches, references = inputs.pop("whole_step")
+        if inputs is step.batches[0] and self._students_meet(step):
             model.train()
+            step.meeting.shares = self._shares(model, step)
+        return super().training_step(model, inputs, step)
 
-            def embed(batch: Batch) -> Tensor:
-                return self.contrast.embeddings(model(batch["student"], batch["layout"]), batch)
+    def _students_meet(self, step: Step) -> bool:
+        """Whether embeddings of the student's are compared that come from several micro-batches or ranks."""
+        return step.meeting is not None and self.contrast.compares_students and len(step.batches) * step.ranks > 1
 
-            loss = partial(self.contrast.values, references=references)
-            for batch, share in zip(batches, shares(batches, embed, loss, self.accelerator), strict=True):
-                batch["share"] = share
-        return super().training_step(model, inputs, num_items_in_batch)
+    def _shares(self, model: nn.Module, step: Step) -> list[Share]:
+        """Each micro-batch's share of the loss of the whole step."""
+        everywhere = step.meeting.everywhere
+
+        def embed(batch: Batch) -> Tensor:
+            return self.contrast.embeddings(model(batch.student, batch.layout).compared[self.contrast], batch)
+
+        loss = partial(self.contrast.compare, references=self.compared_with(everywhere, everywhere))
+        return shares(step.batches, embed, loss, self.accelerator)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """As `DistillTrainer`; in evaluation, the rows of a batch are compared with one another.
-
-        In training, a micro-batch has the dropout that it had when its share was computed.
-        """
-        if self.contrast is not None and "references" not in inputs:
-            inputs["references"] = self.compared_with(self.references(inputs))
-        if "share" in inputs:
-            inputs["share"].random.restore()
+        """As `DistillTrainer`; a micro-batch has the dropout that it had when its share was computed."""
+        if (share := self._share_of(inputs, num_items_in_batch)) is not None:
+            share.random.restore()
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def values_of(self, objective, ours, theirs, batch, step):
+        """As `DistillTrainer`; in training, the rows of the whole step meet."""
+        if objective is not self.contrast or step is None:
+            return super().values_of(objective, ours, theirs, batch, step)
+        embeddings, share = objective.embeddings(ours, batch), self._share_of(batch, step)
+        if share is not None:
+            return share.of(embeddings)
+        return objective.compare(embeddings, step.meeting.references[step.batches.index(batch)])
+
+    @staticmethod
+    def _share_of(batch: Batch, step: Step | None) -> Share | None:
+        """The share of a micro-batch of a step in which students meet; else None."""
+        if step is None or step.meeting is None or not step.meeting.shares:
+            return None
+        return step.meeting.shares[step.batches.index(batch)]
 
     @torch.no_grad()
     def measure_spread(self, ours: Tensor, theirs: Tensor) -> None:

@@ -62,8 +62,8 @@ class MaskedModel:
             batch = collate([rows[at] for at in range(start, min(start + _ROWS, len(rows)))])
             batch = mask(send_to_device(batch, self.model.device), EVALUATION)
             with torch.inference_mode():
-                output = encode(self.model, batch["student"], batch["layout"], request)
-                hidden = output.features[batch["hidden"]], batch["hidden_tokens"]
+                output = encode(self.model, batch.student, batch.layout, request)
+                hidden = output.features[batch.hidden], batch.hidden_tokens
                 bits += float(vocabulary_cross_entropy(*hidden, output.output_layer).sum()) / math.log(2)
-            characters += int(batch["hidden_characters"])
+            characters += int(batch.hidden_characters)
         return bits / characters

@@ -72,7 +72,6 @@ class EncoderOutput:
         attentions: layer -> `[rows, heads, width, width]`, softmax over the last dimension.
         queries, keys, values: layer -> `[tokens, heads * head_size]`.
         embedding: `[rows, hidden]`; of a teacher with modules after its pooler, what the last of them makes.
-        projected: name of a head -> what it made of one of the above (see `DistillationModel`).
     """
 
     logits: Tensor | None = None
@@ -84,7 +83,6 @@ class EncoderOutput:
     keys: dict[int, Tensor] = field(default_factory=dict)
     values: dict[int, Tensor] = field(default_factory=dict)
     embedding: Tensor | None = None
-    projected: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 
 class TensorGroup:
-    """Base of dataclasses some of whose fields are tensors. Whoever moves a batch moves them as tensors are moved."""
+    """Base of dataclasses whose fields are tensors, groups of tensors, dictionaries of these, or anything else.
+
+    Whoever moves a batch moves them as tensors are moved; anything else stays where it is.
+    """
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """With all tensors on a device."""
@@ -20,5 +23,12 @@ class TensorGroup:
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
+        return replace(self, **{each.name: _changed(getattr(self, each.name), change) for each in fields(self)})
+
+
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, TensorGroup):
+        return value._map(change)
+    return {name: _changed(each, change) for name, each in value.items()} if isinstance(value, dict) else value

@@ -75,6 +75,6 @@ class LearnedCurvature(BoundedNumber):
 
     bounds = 1e-4, 1e2
 
-    def forward(self, states: Tensor) -> Tensor:
-        """`[1]`, float32, whatever the states; it takes them because heads are called on what the student makes."""
+    def forward(self) -> Tensor:
+        """`[1]`, float32."""
         return self.value

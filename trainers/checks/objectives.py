@@ -11,9 +11,6 @@ from ..arguments import DistillTrainingArguments
 from ..objectives import (
     SINGLE_LABEL,
     AttentionObjective,
-    EmbeddingObjective,
-    FeatureObjective,
-    HiddenPairsObjective,
     LabelObjective,
     Objective,
     SimilarityObjective,
@@ -35,9 +32,8 @@ def check_objectives(
         has_teacher: whether there is a live teacher, or a cache.
 
     Raises:
-        ValueError: no objective, or one that reads a teacher's outputs where there is none; widths that differ without
-            a projector; outputs that a model does not have, or that DeepSpeed can't differentiate; similarities of a
-            batch of one row.
+        ValueError: no objective, or one that reads a teacher's outputs where there is none; outputs that a model does
+            not have, or that DeepSpeed can't differentiate; similarities of a batch of one row.
     """
     if not objectives:
         weights = ", ".join(args.weights)
@@ -52,25 +48,11 @@ def check_objectives(
             "similarity_weight compares the rows of a batch with one another, but per_device_train_batch_size is 1. "
             "Raise it; gradient_accumulation_steps doesn't help."
         )
-    if args.projector == "none":
-        _check_widths(objectives)
     check_sharding(objectives, args, student.config.num_hidden_layers)
     _check_heads(objectives, student, teachers)
     _check_smoothing(objectives, args)
     if any(isinstance(o, AttentionObjective) for o in objectives):
         _check_attention([student, *teachers])
-
-
-def _check_widths(objectives: Sequence[Objective]) -> None:
-    """Refuse vectors of different widths, which a projector would map."""
-    for objective in objectives:
-        compares = isinstance(objective, EmbeddingObjective | FeatureObjective | HiddenPairsObjective)
-        if compares and objective.student_size != objective.teacher_size:
-            raise ValueError(
-                f"The student's vectors have {objective.student_size} features, the teacher's "
-                f"{objective.teacher_size}, and projector='none' allows no map between them. Set projector='linear', "
-                "or use similarity_weight or relation_weight, which compare across widths."
-            )
 
 
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:

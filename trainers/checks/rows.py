@@ -17,7 +17,6 @@ from ..objectives import (
     AttentionObjective,
     LabelObjective,
     Objective,
-    PooledObjective,
     RelationObjective,
     problem_of,
 )
@@ -111,8 +110,7 @@ class RowChecks:
                     f"the objective {objective.name!r} compares every pair of tokens, which two different tokenizers "
                     "don't share. Use hidden_weight with align=True in tokenize(), or embedding_weight."
                 )
-            row_wise = isinstance(objective, PooledObjective) or getattr(objective, "row_wise", False)
-            if not row_wise and objective.teacher_request() and not {"student_positions", "spans"} & columns:
+            if not objective.row_wise and objective.teacher_request() and not {"student_positions", "spans"} & columns:
                 raise ValueError(
                     f"the objective {objective.name!r} compares tokens, but student and teacher have different "
                     "tokenizers and the rows are not aligned. Pass align=True to tokenize(), or distil embeddings "

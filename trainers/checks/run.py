@@ -110,13 +110,13 @@ def _check_student(student: Any) -> None:
 
 
 def check_heads(objectives: Sequence[Objective], trainer_arguments: Mapping[str, Any]) -> None:
-    """Refuse an optimizer that was made before the heads, which it would never train."""
+    """Refuse an optimizer that was made before the objectives' weights, which it would never train."""
     optimizer = (trainer_arguments.get("optimizers") or (None,))[0]
-    heads = [name for objective in objectives for name in objective.heads()]
-    if optimizer is not None and heads:
+    trained = [objective.name for objective in objectives if any(True for _ in objective.parameters())]
+    if optimizer is not None and trained:
         raise ValueError(
-            f"The optimizer in optimizers=... doesn't hold the weights of {', '.join(heads)}, which are trained beside "
-            "the student. Pass optimizer_cls_and_kwargs=(class, settings) instead."
+            f"The optimizer in optimizers=... doesn't hold the weights of the objectives {', '.join(trained)}, which "
+            "are trained beside the student. Pass optimizer_cls_and_kwargs=(class, settings) instead."
         )
 
 

@@ -8,15 +8,16 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ...modeling import is_row_wise, projected_classifier
 from ..arguments import DistillTrainingArguments
-from .base import REGRESSION, SINGLE_LABEL, Objective
+from .base import REGRESSION, SINGLE_LABEL, Objective, projector
 from .classes import FeatureObjective, LabelObjective, LogitsObjective
-from .embeddings import EmbeddingObjective, SimilarityObjective
+from .embeddings import SimilarityObjective
 from .layers import (
     AttentionObjective,
     HiddenStateObjective,
     LayerPairs,
     MixedStateObjective,
     RelationObjective,
+    StateDistance,
     layer_pairs,
 )
 
@@ -49,12 +50,13 @@ class Dimensions:
 
 
 def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions) -> list[Objective]:
-    """The objectives whose weight is above 0, checked against both models.
+    """The objectives whose weight is above 0, checked against both models; but not that on embeddings.
 
     `teacher` are the teacher's dimensions; without one, the student's.
 
     Raises:
-        ValueError: the two models do not fit each other in what an objective compares.
+        ValueError: the two models do not fit each other in what an objective compares, or are of different widths,
+            between which `args.projector` allows no map.
     """
     ours, row_wise = Dimensions.of(student.config), is_row_wise(student)
     # A student that is compared by other things may be deeper than its teacher.
@@ -73,19 +75,26 @@ def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, t
     problem = problem_of(student)
     projected = projected_classifier(student)
     features = projected[1].classifier.in_features if projected else ours.hidden_size
-    made = [
-        EmbeddingObjective(
-            args.embedding_weight, *args.poolers, args.embedding_loss, ours.hidden_size, teacher.embedding_size
-        ),
-        SimilarityObjective(args.similarity_weight, *args.poolers),
-        LogitsObjective(args.logits_weight, args.logits_loss, args.temperature, row_wise, problem),
-        hidden(args.hidden_weight, pairs, *sizes, args.hidden_loss, args.hidden_tokens),
-        FeatureObjective(args.features_weight, args.hidden_loss, row_wise, features, teacher.hidden_size),
-        AttentionObjective(args.attention_weight, _layers(with_maps), args.attention_loss),
-        RelationObjective(args.relation_weight, _layers(relations), args.relation_heads),
-        LabelObjective(args.label_weight, row_wise, problem, args.label_smoothing_factor),
-    ]
-    return [objective for objective in made if objective.weight]
+    made: list[Objective] = []
+    if args.similarity_weight:
+        made.append(SimilarityObjective(args.similarity_weight, *args.poolers))
+    if args.logits_weight:
+        settings = args.logits_weight, args.logits_loss, args.temperature
+        made.append(LogitsObjective(*settings, row_wise=row_wise, problem=problem))
+    if args.hidden_weight:
+        compare = StateDistance(args.hidden_loss, args.hidden_tokens)
+        made.append(hidden(args.hidden_weight, pairs, *sizes, args.projector, compare))
+    if args.features_weight:
+        project = projector(features, teacher.hidden_size, args.projector)
+        made.append(FeatureObjective(args.features_weight, args.hidden_loss, project, row_wise=row_wise))
+    if args.attention_weight:
+        made.append(AttentionObjective(args.attention_weight, _layers(with_maps), args.attention_loss))
+    if args.relation_weight:
+        made.append(RelationObjective(args.relation_weight, _layers(relations), args.relation_heads))
+    if args.label_weight:
+        smoothing = args.label_smoothing_factor
+        made.append(LabelObjective(args.label_weight, row_wise=row_wise, problem=problem, smoothing=smoothing))
+    return made
 
 
 def problem_of(model: PreTrainedModel) -> str:

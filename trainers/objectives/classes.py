@@ -1,22 +1,20 @@
 """Objectives on logits, labels and what a classifier reads: per row, or per token that has a label."""
 
-from dataclasses import dataclass
+from torch import Tensor, nn
 
-from torch import Tensor
-
-from ...collators import Batch, Labelled, labelled
+from ...collators import Batch, Labelled
 from ...modeling import losses
-from ...modeling.encoding import OutputRequest
-from .base import MULTI_LABEL, REGRESSION, Objective, aligned_tokens, distance, pair_count, projectors
+from ...modeling.encoding import EncoderOutput, OutputRequest
+from .base import MULTI_LABEL, REGRESSION, Objective, aligned_tokens, distance, pair_count
 
 
-@dataclass(frozen=True)
 class LogitsObjective(Objective):
     """Distance to the teacher's logits: at every row of a sequence head, at every labelled or aligned token of others.
 
     From a row without labels (of a transfer set) a token head learns at every token.
 
-    Attributes:
+    Args:
+        weight: in the loss.
         loss, temperature: as in the arguments. A head that predicts numbers is compared by their squared error: one
             number has no distribution, and a softmax of it is 1 whatever it is.
         row_wise: whether the head gives one output per row rather than per token.
@@ -27,19 +25,24 @@ class LogitsObjective(Objective):
     description = "distance of logits"
     citation = "hinton2015distilling"
     reads = OutputRequest(logits=True)
-    loss: str
-    temperature: float
-    row_wise: bool
-    problem: str
+
+    def __init__(self, weight: float, loss: str, temperature: float, *, row_wise: bool, problem: str):
+        super().__init__(weight)
+        self.loss, self.temperature = loss, temperature
+        self.row_wise, self.problem = row_wise, problem
+
+    def forward(self, student: EncoderOutput) -> Tensor:
+        """`[rows, classes]` or `[tokens, classes]`, the logits."""
+        return student.logits
 
     def count(self, batch):
         if self.row_wise:
-            return batch["layout"].rows
+            return batch.layout.rows
         compared = _compared(batch)
         return pair_count(batch) if compared is None else len(compared)
 
-    def __call__(self, student, teacher, batch):
-        sides = student.logits, teacher.logits
+    def values(self, ours, teacher, batch):
+        sides = ours, teacher.logits
         if not self.row_wise:
             sides, compared = aligned_tokens(*sides, batch), _compared(batch)
             sides = sides if compared is None else [logits[compared] for logits in sides]
@@ -54,14 +57,14 @@ class LogitsObjective(Objective):
 
 def _compared(batch: Batch) -> Tensor | None:
     """The student's tokens that take part: those with a label, and all of a row without any; None for all."""
-    return None if "labels" not in batch or "alignment" in batch else labelled(batch).compared
+    return None if batch.labelled is None or batch.alignment is not None else batch.labelled.compared
 
 
-@dataclass(frozen=True)
 class LabelObjective(Objective):
     """The task's own loss on labelled rows or tokens.
 
-    Attributes:
+    Args:
+        weight: in the loss.
         row_wise: whether the head gives one output per row rather than per token.
         problem: what the head's outputs are (see `Dimensions`).
         smoothing: the share of a label that all classes get alike, 0 to 1; of heads that give each row one class.
@@ -71,52 +74,63 @@ class LabelObjective(Objective):
     description = "task labels"
     reads = OutputRequest(logits=True)
     reads_teacher = False
-    row_wise: bool
-    problem: str
-    smoothing: float = 0.0
+
+    def __init__(self, weight: float, *, row_wise: bool, problem: str, smoothing: float = 0.0):
+        super().__init__(weight)
+        self.row_wise, self.problem, self.smoothing = row_wise, problem, smoothing
+
+    def forward(self, student: EncoderOutput) -> Tensor:
+        """`[rows, classes]` or `[tokens, classes]`, the logits."""
+        return student.logits
 
     def count(self, batch):
         return len(self._labels(batch).places)
 
-    def __call__(self, student, teacher, batch):
+    def values(self, ours, teacher, batch):
         found = self._labels(batch)
-        logits = student.logits[found.places]
+        logits = ours[found.places]
         if self.problem == MULTI_LABEL:
             return losses.binary_cross_entropy(logits, found.labels)
         return losses.task_loss(logits, found.labels, self.smoothing)
 
     def _labels(self, batch: Batch) -> Labelled:
-        if "labels" not in batch:
+        if batch.labelled is None:
             raise ValueError(
                 "label_weight is above 0, but the data has no 'labels' column. Pass labels=... to tokenize(), or set "
                 "label_weight=0."
             )
-        return labelled(batch)
+        return batch.labelled
 
 
-@dataclass(frozen=True)
 class FeatureObjective(Objective):
     """Distance of what the two classifiers read: top hidden states of a tagger, pooled vectors of a sequence head.
 
     A student with a `ProjectedClassifier` is compared behind its projector, which so learns where the classifier will
-    read (XtremeDistil, arXiv:2004.05686, eq. 4, without its activation); others, where widths differ, through a head.
+    read (XtremeDistil, arXiv:2004.05686, eq. 4, without its activation); others, where widths differ, behind this
+    objective's.
+
+    Args:
+        weight: in the loss.
+        loss: the distance, as in the arguments.
+        projector: maps the student's vectors into the teacher's width.
+        row_wise: whether the classifier reads one vector per row rather than per token.
     """
 
     name = "features"
     description = "distance of what the classifiers read"
     reads = OutputRequest(features=True)
-    loss: str
-    row_wise: bool
-    student_size: int
-    teacher_size: int
 
-    def heads(self):
-        return projectors(self.student_size, self.teacher_size, "features")
+    def __init__(self, weight: float, loss: str, projector: nn.Module, *, row_wise: bool):
+        super().__init__(weight)
+        self.loss, self.projector, self.row_wise = loss, projector, row_wise
+
+    def forward(self, student: EncoderOutput) -> Tensor:
+        """`[rows, teacher's features]` or `[tokens, teacher's features]`."""
+        return self.projector(student.features)
 
     def count(self, batch):
-        return batch["layout"].rows if self.row_wise else pair_count(batch)
+        return batch.layout.rows if self.row_wise else pair_count(batch)
 
-    def __call__(self, student, teacher, batch):
-        ours = student.projected.get("features", student.features)
+    def values(self, ours, teacher, batch):
         sides = (ours, teacher.features) if self.row_wise else aligned_tokens(ours, teacher.features, batch)
         return distance(self.loss)(*sides)

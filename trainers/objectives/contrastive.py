@@ -7,61 +7,65 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...collators import Batch
+from ...collators import Batch, GroupBatch, text_ids
 from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputRequest
 from ...modeling.losses import LearnedScale, queue_log_sum_exp
 from ..arguments import CKDTrainingArguments, ContrastiveTrainingArguments
-from .base import projectors
-from .embeddings import PooledObjective, embedding_of
+from .embeddings import PooledObjective
 
 
-@dataclass(frozen=True)
 class ContrastiveObjective(PooledObjective):
     """A loss on embeddings whose rows meet, also with those of other micro-batches and ranks.
 
-    A row that is alone in its step, with nothing to be told from, has no value.
+    In evaluation the rows of a batch meet; in training `WholeStepTrainer` lets those of the whole step meet. A row that
+    is alone, with nothing to be told from, has no value.
     """
 
     compares_rows = True
+    # Whether an embedding of the student's has a part in the loss of other rows.
+    compares_students = True
+
+    def embeddings(self, ours: Tensor, batch: Batch) -> Tensor:
+        """What meets, of what `forward` returned: `[rows, ..., features]`, float32."""
+        return ours.float()
 
     @abstractmethod
-    def embeddings(self, student: EncoderOutput, batch: Batch) -> Tensor:
-        """What meets: `[rows, ..., features]`, float32."""
+    def references(self, teacher: EncoderOutput, batch: Batch) -> Tensor | tuple[Tensor, ...]:
+        """What rows are compared by, beside the student's embeddings: `[rows, ...]`, or several of these."""
 
     @abstractmethod
-    def values(self, embeddings: Tensor, references: Any) -> Tensor:
-        """The loss of each row, `[rows]`. `references` are what it needs beside the embeddings of the same rows."""
+    def compare(self, embeddings: Tensor, references: Any) -> Tensor:
+        """The loss of each row, `[rows]`, by `embeddings` and `references` of the same rows."""
 
-    @property
-    def compares_students(self) -> bool:
-        """Whether an embedding of the student's has a part in the loss of other rows."""
-        return True
-
-    def __call__(self, student, teacher, batch):
-        embeddings = self.embeddings(student, batch)
-        return batch["share"].of(embeddings) if "share" in batch else self.values(embeddings, batch["references"])
+    def values(self, ours, teacher, batch):
+        return self.compare(self.embeddings(ours, batch), self.references(teacher, batch))
 
 
-@dataclass(frozen=True)
 class InfoNCEObjective(ContrastiveObjective):
-    """Cross-entropy of one's own among many. The temperature, and whether it is learnt, are among the arguments."""
+    """Cross-entropy of one's own among many.
+
+    Args:
+        weight, pooler, teacher_pooler: see `PooledObjective`.
+        args: with the temperature, and whether it is learnt.
+        projector: maps the student's embeddings into the width in which they are compared.
+    """
 
     name = "contrastive"
     description = "knowing the teacher's embedding of the same text among others (InfoNCE)"
     citation = "gao2021distilcse"
-    args: ContrastiveTrainingArguments
 
-    def heads(self) -> dict[str, nn.Module]:
-        if not self.args.learn_temperature:
-            return {}
-        return {"scaled_embedding": LearnedScale(1 / self.args.contrastive_temperature)}
+    def __init__(self, weight, pooler, teacher_pooler, args: ContrastiveTrainingArguments, projector: nn.Module):
+        super().__init__(weight, pooler, teacher_pooler)
+        self.args, self.projector = args, projector
+        self.scale = LearnedScale(1 / args.contrastive_temperature) if args.learn_temperature else None
 
-    def embeddings(self, student, batch):
-        """The student's embeddings, projected if they are, of length 1/tau."""
-        if self.args.learn_temperature:
-            return student.projected["scaled_embedding"]
-        return F.normalize(embedding_of(student).float(), dim=-1) / self.args.contrastive_temperature
+    def forward(self, student):
+        """`[rows, features]`, float32, the student's embeddings, each of length 1/tau."""
+        embeddings = self.projector(student.embedding)
+        if self.scale is not None:
+            return self.scale(embeddings)
+        return F.normalize(embeddings.float(), dim=-1) / self.args.contrastive_temperature
 
 
 @dataclass(frozen=True)
@@ -81,22 +85,30 @@ class Candidates:
     past: tuple[Tensor, Tensor] | None = None
 
 
-@dataclass(frozen=True)
 class TeacherContrastObjective(InfoNCEObjective):
-    """InfoNCE from the student's embedding to the teacher's (Gao et al. 2021, DistilCSE, arXiv:2112.05638)."""
+    """InfoNCE from the student's embedding to the teacher's (Gao et al. 2021, DistilCSE, arXiv:2112.05638).
+
+    Args:
+        weight, pooler, teacher_pooler, args, projector: see `InfoNCEObjective`.
+        teacher_size: width of the teacher's embeddings.
+    """
 
     args: CKDTrainingArguments
-    student_size: int
-    teacher_size: int
 
-    def heads(self):
-        return projectors(self.student_size, self.teacher_size, "embedding") | super().heads()
+    def __init__(self, weight, pooler, teacher_pooler, args, projector: nn.Module, teacher_size: int):
+        super().__init__(weight, pooler, teacher_pooler, args, projector)
+        self.teacher_size = teacher_size
+        self.compares_students = args.both_directions or args.student_negatives
 
-    @property
-    def compares_students(self):
-        return self.args.both_directions or self.args.student_negatives
+    def references(self, teacher, batch) -> tuple[Tensor, Tensor]:
+        """The teacher's keys of a batch, unit vectors `[rows, features]`, and the ids of their texts, `[rows]`."""
+        return F.normalize(teacher.embedding.float(), dim=-1), text_ids(batch)
 
-    def values(self, embeddings, references: Candidates):
+    def values(self, ours, teacher, batch):
+        own = self.references(teacher, batch)
+        return self.compare(self.embeddings(ours, batch), Candidates(*own, own))
+
+    def compare(self, embeddings, references: Candidates):
         own_ids, (keys, ids) = references.ids, references.step
         if len(keys) == 1 and references.past is None:
             return embeddings.sum(-1)[:0]
@@ -110,30 +122,41 @@ class TeacherContrastObjective(InfoNCEObjective):
         return (values + losses.info_nce(references.positives, embeddings, [(embeddings, same_text)])) / 2
 
 
-@dataclass(frozen=True)
 class GroupContrastObjective(InfoNCEObjective):
     """InfoNCE from an anchor to its positive, among the positives and hard negatives of all groups of a step.
 
     Gao, Yao & Chen 2021, SimCSE, arXiv:2104.08821, eq. 4 and 5. A group is an anchor, a positive and any number of
     hard negatives; its embeddings are `[groups, members, features]`. A text that is the anchor's or the positive's own,
     and the positive of another copy of the anchor, is no negative.
+
+    Args:
+        weight: in the loss.
+        pooler: makes the embeddings.
+        args: see `InfoNCEObjective`.
     """
 
     name = "positives"
     description = "knowing a text's positive among others (InfoNCE)"
     citation = "gao2021simcse"
 
+    def __init__(self, weight, pooler, args: ContrastiveTrainingArguments):
+        super().__init__(weight, pooler, pooler, args, nn.Identity())
+
     def teacher_request(self):
         return OutputRequest()
 
-    def count(self, batch):
-        return len(batch["groups"])
+    def count(self, batch: GroupBatch):
+        return len(batch.groups)
 
-    def embeddings(self, student, batch):
-        return super().embeddings(student, batch)[batch["groups"]]
+    def embeddings(self, ours, batch: GroupBatch):
+        """`[groups, members, features]`."""
+        return ours[batch.groups]
 
-    def values(self, embeddings, references: Tensor):
-        """As for any objective; `references` are the ids of the texts, `[groups, members]`."""
+    def references(self, teacher, batch: GroupBatch) -> Tensor:
+        """The ids of the texts of each group, `[groups, members]`."""
+        return text_ids(batch)[batch.groups]
+
+    def compare(self, embeddings, references: Tensor):
         if references.shape == (1, 2):
             return embeddings.sum((1, 2))[:0]
         anchors, candidates = embeddings[:, 0], F.normalize(embeddings[:, 1:], dim=-1)
@@ -146,7 +169,6 @@ class GroupContrastObjective(InfoNCEObjective):
         return losses.info_nce(anchors, candidates[:, 0], negatives)
 
 
-@dataclass(frozen=True)
 class SimilarityAcrossObjective(ContrastiveObjective):
     """Difference of the similarities of sentences to the teacher, and of sentences and translations to the student.
 
@@ -159,15 +181,18 @@ class SimilarityAcrossObjective(ContrastiveObjective):
     description = "difference of similarities across languages from the teacher's (MCL)"
     citation = "ding2022multistage"
 
-    def count(self, batch):
-        return len(batch["groups"])
+    def count(self, batch: GroupBatch):
+        return len(batch.groups)
 
-    def embeddings(self, student, batch):
+    def embeddings(self, ours, batch: GroupBatch):
         """`[pairs, 2, features]`."""
-        return student.embedding.float()[batch["groups"]]
+        return ours.float()[batch.groups]
 
-    def values(self, embeddings, references: Tensor):
-        """As for any objective; `references` are the teacher's embeddings of the sentences, `[pairs, features]`."""
+    def references(self, teacher, batch) -> Tensor:
+        """The teacher's embeddings of the sentences, `[pairs, features]`."""
+        return teacher.embedding
+
+    def compare(self, embeddings, references: Tensor):
         sources, targets = F.normalize(embeddings, dim=-1).unbind(1)
         theirs = F.normalize(references.float(), dim=-1)
         return (sources @ targets.T - theirs @ theirs.T).square().mean(-1)

@@ -1,26 +1,26 @@
 """Objectives on embeddings: one vector per row."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from torch import Tensor, nn
 
-from torch import Tensor
-
+from ...collators import GroupBatch
 from ...modeling import losses
-from ...modeling.encoding import EncoderOutput, OutputRequest
-from .base import Objective, distance, projectors
+from ...modeling.encoding import EncoderOutput, OutputRequest, Pooling
+from .base import Objective, distance
 
 
-def embedding_of(student: EncoderOutput) -> Tensor:
-    """The student's embeddings, projected if they are."""
-    return student.projected.get("embedding", student.embedding)
-
-
-@dataclass(frozen=True)
 class PooledObjective(Objective):
-    """What reads one vector per row of either side."""
+    """What reads one vector per row of either side.
 
-    pooler: str
-    teacher_pooler: str
+    Args:
+        weight: in the loss.
+        pooler, teacher_pooler: what makes an embedding of the student's hidden states, and of the teacher's.
+    """
+
+    row_wise = True
+
+    def __init__(self, weight: float, pooler: str | Pooling, teacher_pooler: str | Pooling):
+        super().__init__(weight)
+        self.pooler, self.teacher_pooler = pooler, teacher_pooler
 
     def student_request(self):
         return OutputRequest(pooler=self.pooler)
@@ -28,41 +28,57 @@ class PooledObjective(Objective):
     def teacher_request(self):
         return OutputRequest(pooler=self.teacher_pooler)
 
+    def forward(self, student: EncoderOutput) -> Tensor:
+        """`[rows, features]`, the embeddings."""
+        return student.embedding
+
     def count(self, batch):
-        return batch["layout"].rows
+        return batch.layout.rows
 
 
-@dataclass(frozen=True)
 class EmbeddingObjective(PooledObjective):
     """Distance of pooled embeddings (Reimers & Gurevych 2020, arXiv:2004.09813, for `"mse"`).
 
-    Attributes:
-        member: which text of a group the teacher's embedding is compared with; None for rows of one text.
+    Args:
+        weight, pooler, teacher_pooler: see `PooledObjective`.
+        loss: the distance, as in the arguments.
+        projector: maps the student's embeddings into the teacher's width. All objectives of a run on embeddings share
+            one, since it may be exported with the student.
     """
 
     name = "embedding"
     description = "distance of pooled embeddings"
     citation = "reimers2020multilingual"
-    member: ClassVar[int | None] = None
-    loss: str
-    student_size: int
-    teacher_size: int
 
-    def heads(self):
-        return projectors(self.student_size, self.teacher_size, "embedding")
+    def __init__(self, weight, pooler, teacher_pooler, loss: str, projector: nn.Module):
+        super().__init__(weight, pooler, teacher_pooler)
+        self.loss, self.projector = loss, projector
 
-    def count(self, batch):
-        return super().count(batch) if self.member is None else len(batch["groups"])
+    def forward(self, student):
+        """`[rows, teacher's features]`."""
+        return self.projector(student.embedding)
 
-    def __call__(self, student, teacher, batch):
-        ours = embedding_of(student)
-        if self.member is not None:
-            ours = ours[batch["groups"][:, self.member]]
+    def values(self, ours, teacher, batch):
         return distance(self.loss)(ours, teacher.embedding)
 
 
-@dataclass(frozen=True)
-class SourceObjective(EmbeddingObjective):
+class MemberObjective(EmbeddingObjective):
+    """Distance of the embedding of one text of each group from the teacher's of the group.
+
+    Attributes:
+        member: the text's place in its group.
+    """
+
+    member: int
+
+    def count(self, batch: GroupBatch):
+        return len(batch.groups)
+
+    def values(self, ours, teacher, batch: GroupBatch):
+        return super().values(ours[batch.groups[:, self.member]], teacher, batch)
+
+
+class SourceObjective(MemberObjective):
     """Distance of the student's embedding of a sentence from the teacher's (Reimers & Gurevych 2020,
     arXiv:2004.09813, eq. 1)."""
 
@@ -71,8 +87,7 @@ class SourceObjective(EmbeddingObjective):
     member = 0
 
 
-@dataclass(frozen=True)
-class TargetObjective(EmbeddingObjective):
+class TargetObjective(MemberObjective):
     """Distance of the student's embedding of a translation from the teacher's of the sentence."""
 
     name = "target"
@@ -80,7 +95,6 @@ class TargetObjective(EmbeddingObjective):
     member = 1
 
 
-@dataclass(frozen=True)
 class SimilarityObjective(PooledObjective):
     """Difference of the batch's similarity matrices. Widths may differ; no projector is used."""
 
@@ -90,9 +104,9 @@ class SimilarityObjective(PooledObjective):
     compares_rows = True
 
     def count(self, batch):
-        return super().count(batch) if batch["layout"].rows > 1 else 0
+        return super().count(batch) if batch.layout.rows > 1 else 0
 
-    def __call__(self, student, teacher, batch):
+    def values(self, ours, teacher, batch):
         if not self.count(batch):  # a remainder of one row, which has nothing to be compared with
-            return student.embedding.float().sum(-1)[:0]
-        return losses.similarity_matrix_error(student.embedding, teacher.embedding)
+            return ours.float().sum(-1)[:0]
+        return losses.similarity_matrix_error(ours, teacher.embedding)

@@ -1,6 +1,5 @@
 """Objectives inside the encoder: hidden states, attention maps and relations, one value per token."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -9,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ...collators import Batch
-from ...modeling import hidden_state_head, losses
+from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputRequest, TokenLayout
-from .base import Objective, aligned_tokens, distance, pair_count, projectors
+from .base import Objective, aligned_tokens, distance, pair_count, projector
 
 LAYER_MAPS = ("top", "uniform", "last", "average", "mix")
 
@@ -19,17 +18,22 @@ LAYER_MAPS = ("top", "uniform", "last", "average", "mix")
 LayerPairs = list[tuple[int, tuple[int, ...]]]
 
 
-@dataclass(frozen=True)
 class LayersObjective(Objective):
     """What compares an output of single layers over a layer map.
 
+    Args:
+        weight: in the loss.
+        pairs: of layers, which count as `output` counts them.
+
     Attributes:
         output: which of the fields of `OutputRequest` names the layers.
-        pairs: of layers, which count as `output` counts them.
     """
 
     output: ClassVar[str]
-    pairs: LayerPairs
+
+    def __init__(self, weight: float, pairs: LayerPairs):
+        super().__init__(weight)
+        self.pairs = pairs
 
     def student_request(self):
         return OutputRequest(**{self.output: frozenset(student for student, _ in self.pairs)})
@@ -38,43 +42,48 @@ class LayersObjective(Objective):
         return OutputRequest(**{self.output: frozenset(layer for _, group in self.pairs for layer in group)})
 
     def count(self, batch):
-        return batch["layout"].tokens
+        return batch.layout.tokens
 
 
-@dataclass(frozen=True)
 class HiddenPairsObjective(LayersObjective):
-    """What compares hidden states over a layer map, through a projector for each of the student's if widths differ."""
+    """What compares hidden states over a layer map, through a projector for each of the student's if widths differ.
+
+    Args:
+        weight, pairs: see `LayersObjective`.
+        student_size, teacher_size: widths of the hidden states.
+        kind: of the projectors (see `projector`).
+    """
 
     output = "hidden_states"
-    student_size: int
-    teacher_size: int
 
-    def heads(self):
-        names = [hidden_state_head(index) for index, _ in self.pairs]
-        return projectors(self.student_size, self.teacher_size, *names)
+    def __init__(self, weight, pairs, student_size: int, teacher_size: int, kind: str):
+        super().__init__(weight, pairs)
+        self.projectors = nn.ModuleList(projector(student_size, teacher_size, kind) for _ in pairs)
+
+    def forward(self, student: EncoderOutput) -> list[Tensor]:
+        """Of each pair, the student's states `[tokens, teacher_size]`."""
+        return [
+            project(student.hidden_states[index])
+            for (index, _), project in zip(self.pairs, self.projectors, strict=True)
+        ]
+
+    def teacher_states(self, teacher: EncoderOutput) -> list[Tensor]:
+        """Of each pair, the teacher's states `[tokens, teacher_size]`."""
+        return [sum(teacher.hidden_states[layer] for layer in group) / len(group) for _, group in self.pairs]
 
     def count(self, batch):
         return pair_count(batch)
 
-    def states(self, student: EncoderOutput, teacher: EncoderOutput) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each pair's states, `[tokens, teacher_size]` of either side's tokens."""
-        for index, group in self.pairs:
-            ours = student.projected.get(hidden_state_head(index), student.hidden_states[index])
-            yield ours, sum(teacher.hidden_states[layer] for layer in group) / len(group)
-
 
 @dataclass(frozen=True)
-class HiddenStateObjective(HiddenPairsObjective):
-    """Distance of hidden states, averaged over the pairs of layers.
+class StateDistance:
+    """How the hidden states of a batch are compared.
 
     Attributes:
-        loss: the distance.
+        loss: the distance, as in the arguments.
         tokens: `"all"`, or of each row the `"first"` or the `"mean"` of all.
     """
 
-    name = "hidden"
-    description = "distance of hidden states"
-    citation = "jiao2020tinybert"
     loss: str
     tokens: str
 
@@ -83,39 +92,77 @@ class HiddenStateObjective(HiddenPairsObjective):
         """Whether there is one value for each row, rather than for each token."""
         return self.tokens != "all"
 
-    def count(self, batch):
-        return batch["layout"].rows if self.row_wise else super().count(batch)
+    def count(self, batch: Batch) -> int:
+        """How many values there are."""
+        return batch.layout.rows if self.row_wise else pair_count(batch)
 
-    def __call__(self, student, teacher, batch):
-        pairs = (self._compared(*states, batch) for states in self.states(student, teacher))
-        values = [distance(self.loss)(*vectors) for vectors in pairs]
-        return sum(values) / len(values)
-
-    def _compared(self, student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The vectors of both sides, `[count, teacher_size]` each, of the states of their tokens."""
+    def __call__(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        """`[count]`, of the states of both sides' tokens, `[tokens, teacher_size]`."""
         if not self.row_wise:
-            return aligned_tokens(student, teacher, batch)
+            return distance(self.loss)(*aligned_tokens(student, teacher, batch))
         of_rows = TokenLayout.first if self.tokens == "first" else TokenLayout.mean
-        return of_rows(batch["layout"], student), of_rows(batch.get("teacher_layout", batch["layout"]), teacher)
+        _, teacher_layout = batch.of_teacher
+        return distance(self.loss)(of_rows(batch.layout, student), of_rows(teacher_layout, teacher))
 
 
-@dataclass(frozen=True)
-class MixedStateObjective(HiddenStateObjective):
+class HiddenStateObjective(HiddenPairsObjective):
+    """Distance of hidden states, averaged over the pairs of layers.
+
+    Args:
+        weight, pairs, student_size, teacher_size, kind: see `HiddenPairsObjective`.
+        compare: the distance.
+    """
+
+    name = "hidden"
+    description = "distance of hidden states"
+    citation = "jiao2020tinybert"
+
+    def __init__(self, weight, pairs, student_size, teacher_size, kind, compare: StateDistance):
+        super().__init__(weight, pairs, student_size, teacher_size, kind)
+        self.compare, self.row_wise = compare, compare.row_wise
+
+    def count(self, batch):
+        return self.compare.count(batch)
+
+    def values(self, ours, teacher, batch):
+        pairs = zip(ours, self.teacher_states(teacher), strict=True)
+        return sum(self.compare(*states, batch) for states in pairs) / len(ours)
+
+
+class MixedStateObjective(LayersObjective):
     """Distance of two weighted averages, of all of the student's states and of all of the teacher's.
 
     The weights of both are learnt, and find the layers that are alike: Kolesnikova et al. 2022 (arXiv:2205.02340) call
     this a weighted average by layers or, of the means of tokens, to pool and project.
+
+    Args: see `HiddenStateObjective`; `pairs` are all states with all.
     """
 
-    def heads(self):
-        _, theirs = self.pairs[0]
-        mix = LayerMix(len(self.pairs), self.student_size, self.teacher_size)
-        return {"mixed_state": mix, "teacher_layers": LayerWeights(len(theirs))}
+    name = HiddenStateObjective.name
+    description = HiddenStateObjective.description
+    citation = "kolesnikova2022vocabulary"
+    output = "hidden_states"
 
-    def states(self, student, teacher):
-        weights = student.projected["teacher_layers"]
+    def __init__(self, weight, pairs, student_size, teacher_size, kind, compare: StateDistance):
+        super().__init__(weight, pairs)
+        _, theirs = pairs[0]
+        self.weights, self.teacher_weights = LayerWeights(len(pairs)), LayerWeights(len(theirs))
+        self.projector = projector(student_size, teacher_size, kind)
+        self.compare, self.row_wise = compare, compare.row_wise
+
+    def forward(self, student: EncoderOutput) -> tuple[Tensor, Tensor]:
+        """The student's average, `[tokens, teacher_size]`, and the weights of the teacher's states, `[layers]`."""
+        states = torch.stack([student.hidden_states[index] for index, _ in self.pairs], dim=1)
+        mixed = torch.einsum("tlh,l->th", states, self.weights().to(states.dtype))
+        return self.projector(mixed), self.teacher_weights()
+
+    def count(self, batch):
+        return self.compare.count(batch)
+
+    def values(self, ours, teacher, batch):
+        mixed, weights = ours
         theirs = sum(weight * teacher.hidden_states[layer] for layer, weight in enumerate(weights))
-        yield student.projected["mixed_state"], theirs
+        return self.compare(mixed, theirs, batch)
 
 
 class LayerWeights(nn.Module):
@@ -125,59 +172,71 @@ class LayerWeights(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(layers))
 
-    def forward(self, states: Tensor) -> Tensor:
-        """`[layers]`, float32, whatever the states: heads are called on what the student makes."""
+    def forward(self) -> Tensor:
+        """`[layers]`, float32."""
         return self.logits.float().softmax(0)
 
 
-class LayerMix(nn.Module):
-    """Averages the states of all layers, and maps them into the width of what they are compared with, if it differs."""
-
-    def __init__(self, layers: int, size: int, out_size: int):
-        super().__init__()
-        self.weights = LayerWeights(layers)
-        self.projector = nn.Identity() if size == out_size else nn.Linear(size, out_size)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """`[tokens, layers, size]` -> `[tokens, out_size]`."""
-        return self.projector(torch.einsum("tlh,l->th", states, self.weights(states).to(states.dtype)))
-
-
-@dataclass(frozen=True)
 class AttentionObjective(LayersObjective):
-    """Difference of attention maps over a layer map, averaged over its pairs (TinyBERT, arXiv:1909.10351, eq. 7)."""
+    """Difference of attention maps over a layer map, averaged over its pairs (TinyBERT, arXiv:1909.10351, eq. 7).
+
+    Args:
+        weight, pairs: see `LayersObjective`.
+        loss: how maps are compared, as in the arguments.
+    """
 
     name = "attention"
     description = "difference of attention maps"
     citation = "jiao2020tinybert"
     output = "attentions"
-    loss: str
 
-    def __call__(self, student, teacher, batch):
+    def __init__(self, weight, pairs, loss: str):
+        super().__init__(weight, pairs)
+        self.loss = loss
+
+    def forward(self, student: EncoderOutput) -> list[Tensor]:
+        """Of each pair, the student's maps `[rows, heads, width, width]`."""
+        return [student.attentions[index] for index, _ in self.pairs]
+
+    def values(self, ours, teacher, batch):
         total = 0
-        for index, group in self.pairs:
+        for maps, (_, group) in zip(ours, self.pairs, strict=True):
             theirs = sum(teacher.attentions[layer] for layer in group) / len(group)
-            total = total + losses.attention_error(student.attentions[index], theirs, batch["layout"], self.loss)
+            total = total + losses.attention_error(maps, theirs, batch.layout, self.loss)
         return total / len(self.pairs)
 
 
-@dataclass(frozen=True)
 class RelationObjective(LayersObjective):
-    """MiniLMv2's self-attention relations (arXiv:2012.15828): query-query, key-key and value-value, summed."""
+    """MiniLMv2's self-attention relations (arXiv:2012.15828): query-query, key-key and value-value, summed.
+
+    Args:
+        weight, pairs: see `LayersObjective`.
+        relation_heads: into how many heads both models' queries, keys and values are split.
+    """
 
     name = "relations"
     description = "divergence of self-attention relations"
     citation = "wang2021minilmv2"
     output = "projections"
-    relation_heads: int
 
-    def __call__(self, student, teacher, batch):
+    def __init__(self, weight, pairs, relation_heads: int):
+        super().__init__(weight, pairs)
+        self.relation_heads = relation_heads
+
+    def forward(self, student: EncoderOutput) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of each pair, the student's queries, keys and values, `[tokens, heads * head_size]`."""
+        return [_projections(student, index) for index, _ in self.pairs]
+
+    def values(self, ours, teacher, batch):
         total = 0
-        for ours, (theirs,) in self.pairs:
-            for role in ("queries", "keys", "values"):
-                sides = getattr(student, role)[ours], getattr(teacher, role)[theirs]
-                total = total + losses.relation_divergence(*sides, batch["layout"], self.relation_heads)
+        for mine, (_, (layer,)) in zip(ours, self.pairs, strict=True):
+            for sides in zip(mine, _projections(teacher, layer), strict=True):
+                total = total + losses.relation_divergence(*sides, batch.layout, self.relation_heads)
         return total / len(self.pairs)
+
+
+def _projections(output: EncoderOutput, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+    return output.queries[layer], output.keys[layer], output.values[layer]
 
 
 def layer_pairs(layer_map: str, student_depth: int, teacher_depth: int) -> LayerPairs:

@@ -1,18 +1,15 @@
 """Contrast of tokens: to know a token's vector in the other model among those of other tokens."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from ...collators import Batch, fractions, mixed
-from ...modeling.encoding import TokenLayout
+from ...collators import MaskedBatch, fractions, mixed
+from ...modeling.encoding import EncoderOutput, TokenLayout
 from ...modeling.losses import LearnedCurvature, draw_negatives, ignored_candidates, token_contrast
 from ..arguments import VocabReducedMLMTrainingArguments
 from .layers import HiddenPairsObjective
 
 
-@dataclass(frozen=True)
 class TokenContrastObjective(HiddenPairsObjective):
     """Contrast of hidden states at aligned tokens, averaged over a layer map (Kolesnikova et al. 2022,
     arXiv:2205.02340).
@@ -23,54 +20,62 @@ class TokenContrastObjective(HiddenPairsObjective):
 
     In a hyperbolic space, vectors are compared by minus their distance in the Poincaré ball of curvature -c. They are
     divided by the root of their width first: after a layer norm they are about 1 long, and well inside the ball.
+
+    Args:
+        weight, pairs, student_size, teacher_size, kind: see `HiddenPairsObjective`.
+        args: with the temperature, which vectors are negatives, and the space.
     """
 
     name = "token_contrast"
     description = "knowing a token's hidden state in the other model among others"
     citation = "kolesnikova2022vocabulary"
-    args: VocabReducedMLMTrainingArguments
+
+    def __init__(self, weight, pairs, student_size, teacher_size, kind, args: VocabReducedMLMTrainingArguments):
+        super().__init__(weight, pairs, student_size, teacher_size, kind)
+        self.args = args
+        self.compares_rows = args.negatives_within == "batch"
+        self.curvature = LearnedCurvature(args.curvature) if self.hyperbolic and args.learn_curvature else None
 
     @property
     def hyperbolic(self) -> bool:
         """Whether vectors are compared in the Poincaré ball."""
         return self.args.contrast_space == "hyperbolic"
 
-    @property
-    def compares_rows(self):
-        return self.args.negatives_within == "batch"
+    def forward(self, student: EncoderOutput) -> tuple[list[Tensor], Tensor | float]:
+        """Of each pair, the student's states `[tokens, teacher_size]`; and c of the space, which only matters if it is
+        hyperbolic."""
+        return super().forward(student), self.args.curvature if self.curvature is None else self.curvature()
 
-    def heads(self):
-        learnt = self.hyperbolic and self.args.learn_curvature
-        return super().heads() | ({"curvature": LearnedCurvature(self.args.curvature)} if learnt else {})
-
-    def __call__(self, student, teacher, batch):
-        alignment = batch["alignment"]
+    def values(self, ours, teacher, batch: MaskedBatch):
+        (states, curvature), alignment = ours, batch.alignment
+        _, teacher_layout = batch.of_teacher
         sides = {
-            "student": (batch["layout"], alignment.of_student),
-            "teacher": (batch.get("teacher_layout", batch["layout"]), alignment.of_teacher),
+            "student": (batch.layout, alignment.of_student),
+            "teacher": (teacher_layout, alignment.of_teacher),
         }
         chosen = list(sides) if self.args.negatives == "both" else [self.args.negatives]
         rows = sides["teacher"][0].row_ids[alignment.teacher]
         none = alignment.teacher[:0]
-        others = {side: batch["unaligned"][side] if self.args.unaligned_negatives else none for side in chosen}
+        others = {side: batch.unaligned[side] if self.args.unaligned_negatives else none for side in chosen}
         ignored = torch.cat([self._ignored(batch, rows, sides[side][0], others[side]) for side in chosen], dim=1)
-        curvature = student.projected.get("curvature", self.args.curvature) if self.hyperbolic else None
         total = 0
-        for states in self.states(student, teacher):
-            scaled = {side: self._scaled(each) for side, each in zip(sides, states, strict=True)}
+        for pair in zip(states, self.teacher_states(teacher), strict=True):
+            scaled = {side: self._scaled(each) for side, each in zip(sides, pair, strict=True)}
             paired = {side: sides[side][1](scaled[side]) for side in sides}
             negatives = torch.cat([part for side in chosen for part in (paired[side], scaled[side][others[side]])])
             anchors, positives = paired["teacher"], paired["student"]
             if self.args.negatives == "teacher":
                 anchors, positives = positives, anchors
             tau = self.args.contrast_temperature
-            total = total + token_contrast(anchors, positives, negatives, ignored, tau, curvature)
+            total = total + token_contrast(
+                anchors, positives, negatives, ignored, tau, curvature if self.hyperbolic else None
+            )
         return total / len(self.pairs)
 
     def _scaled(self, states: Tensor) -> Tensor:
         return states.float() / states.shape[-1] ** 0.5 if self.hyperbolic else states.float()
 
-    def _ignored(self, batch: Batch, rows: Tensor, layout: TokenLayout, others: Tensor) -> Tensor:
+    def _ignored(self, batch: MaskedBatch, rows: Tensor, layout: TokenLayout, others: Tensor) -> Tensor:
         """Which vectors of one model, those of the pairs and then `others`, are no negatives of which pair's anchor."""
         pairs = torch.arange(len(rows), device=rows.device)
         candidates = torch.arange(len(rows) + len(others), device=rows.device)
@@ -82,6 +87,6 @@ class TokenContrastObjective(HiddenPairsObjective):
         # Numbered from the beginning of each row, so that draws are the same in any batch.
         starts = torch.searchsorted(rows, rows)
         places = torch.cat([pairs - starts, -1 - layout.positions[others]])
-        texts, seed = batch["text_ids"][candidate_rows], self.args.seed
-        drawn = mixed(texts[: len(rows), None], places[: len(rows), None], texts, places, seed, batch["epoch"])
+        texts, seed = batch.row_texts[candidate_rows], self.args.seed
+        drawn = mixed(texts[: len(rows), None], places[: len(rows), None], texts, places, seed, batch.epoch)
         return draw_negatives(ignored, self.args.negative_count, fractions(drawn))

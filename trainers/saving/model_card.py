@@ -135,9 +135,7 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     tag = next((tag for suffix, tag in PIPELINE_TAGS.items() if head.endswith(suffix)), "feature-extraction")
     embeddings = ""
     if is_sentence_encoder:
-        # The heads that there are: making new ones would draw random numbers, and so change the training.
-        kept = args.keep_projector and "embedding" in trainer.model.heads
-        width = trainer.model.heads["embedding"].out_features if kept else config.hidden_size
+        width = getattr(trainer.model.projector, "out_features", config.hidden_size)
         embeddings = f"{width} numbers, pooled by {args.pooler}"
     one_in_files = len(sources) == 1 and isinstance(sources[0], str | os.PathLike)
     return CardFacts(

@@ -2,6 +2,7 @@
 
 from .bounds import KeepWithinBounds
 from .evaluating_trainer import EVALUATION_BLOCK, EvaluatingTrainer
-from .gradient_cache import shares
+from .gradient_cache import Share, shares
 from .means import RunningMeans, on_device
 from .sampler import LengthGroupedSampler
+from .step import Meeting, Step

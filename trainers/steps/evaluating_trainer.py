@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, denumpify_detensorize
 
-from ...collators import Batch
-from ...modeling import DistillationModel, backbone, is_row_wise
-from ...modeling.encoding import EncoderOutput, OutputRequest
+from ...collators import Batch, GroupBatch
+from ...modeling import DistillationModel, StudentOutput, backbone, is_row_wise
+from ...modeling.encoding import OutputRequest
 from ..objectives import Objective
 from .means import RunningMeans
 from .measured_trainer import MeasuredTrainer
@@ -45,7 +45,7 @@ class EvaluatingTrainer(MeasuredTrainer):
         """What the collator made, in the form that objectives read, for training or for evaluation."""
 
     @abstractmethod
-    def exported_embeddings(self, outputs: EncoderOutput) -> Tensor:
+    def exported_embeddings(self, outputs: StudentOutput) -> Tensor:
         """`[rows, features]`, the embeddings that the exported student gives."""
 
     # --- The loop -----------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class EvaluatingTrainer(MeasuredTrainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Loss, predictions and labels of one evaluation batch, in the order of its rows; tokens padded with -100."""
-        batch = self._prepare_inputs(self.read_batch(inputs, training=False))
+        batch = self.read_batch(inputs, training=False).to(self.args.device)
         requested = self.model.request
         if not prediction_loss_only:
             self.model.request |= self._predicted
@@ -126,10 +126,10 @@ class EvaluatingTrainer(MeasuredTrainer):
                 if self._compares:
                     loss, outputs = self.compute_loss(model, batch, return_outputs=True)
                 else:
-                    loss, outputs = None, model(batch["student"], batch["layout"])
+                    loss, outputs = None, model(batch.student, batch.layout)
         finally:
             self.model.request = requested
-        given = batch["order"].argsort() if "order" in batch else slice(None)  # packed batches are sorted
+        given = batch.given_order  # packed batches are sorted
         labels = self.labels_of(batch)
         labels = labels if labels is None else labels[given]
         return loss, None if prediction_loss_only else self._predictions(outputs, batch)[given], labels
@@ -147,16 +147,16 @@ class EvaluatingTrainer(MeasuredTrainer):
         """Whether predictions are embeddings, which can be measured without labels."""
         return not (self.model.request | self._predicted).logits
 
-    def _predictions(self, outputs: EncoderOutput, batch: Batch) -> Tensor:
+    def _predictions(self, outputs: StudentOutput, batch: Batch) -> Tensor:
         """In the batch's order: `[rows, classes]` or `[rows, width, classes]`, or embeddings, `[rows, features]` or, of
         groups of texts, `[groups, members, features]`."""
-        if outputs.logits is None:
+        if outputs.encoder.logits is None:
             embeddings = self.exported_embeddings(outputs).float()
-            return embeddings[batch["groups"]] if "groups" in batch else embeddings
-        logits = outputs.logits.float()
-        of_tokens = len(logits) == batch["layout"].tokens and not is_row_wise(self.model.student)
-        return batch["layout"].pad(logits, -100) if of_tokens else logits
+            return embeddings[batch.groups] if isinstance(batch, GroupBatch) else embeddings
+        logits = outputs.encoder.logits.float()
+        of_tokens = len(logits) == batch.layout.tokens and not is_row_wise(self.model.student)
+        return batch.layout.pad(logits, -100) if of_tokens else logits
 
     def labels_of(self, batch: Batch) -> Tensor | None:
         """The labels that predictions are measured by, `[rows]` or `[rows, width]`, in the batch's order."""
-        return batch.get("labels")
+        return batch.labels

@@ -76,13 +76,13 @@ class CachedTeacher:
 
     def outputs(self, batch: Batch) -> EncoderOutput:
         """The teacher's outputs for one batch: the inverse of `_columns_of`."""
-        if "teacher_outputs" not in batch and self.live is not None:
+        if not batch.teacher_outputs and self.live is not None:
             for model in self.live.models:
-                model.to(batch["layout"].lengths.device)
+                model.to(batch.layout.lengths.device)
             return self.live.outputs(batch)
-        if "teacher_outputs" not in batch:
+        if not batch.teacher_outputs:
             raise ValueError(self.WITHOUT_OUTPUTS)
-        columns = batch["teacher_outputs"]
+        columns = batch.teacher_outputs
         output = EncoderOutput(**{name: columns.get(name) for name in _SINGLE})
         for name, tensor in columns.items():
             kind, _, layer = name.rpartition("_")
@@ -239,8 +239,8 @@ def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> 
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         batch = send_to_device(collator([features[i] for i in chosen]), device)
-        layout = batch.get("teacher_layout", batch["layout"])
-        places = [chosen[i] for i in batch["order"].tolist()] if "order" in batch else chosen
+        _, layout = batch.of_teacher
+        places = chosen if batch.order is None else [chosen[i] for i in batch.order.tolist()]
         for name, tensor in _columns_of(teacher.outputs(batch)).items():
             column = results.setdefault(PREFIX + name, [None] * len(features))
             for place, row in zip(places, _split_rows(tensor, layout, name, row_wise), strict=True):

@@ -76,8 +76,7 @@ class LiveTeacher:
     @torch.no_grad()
     def outputs(self, batch: Batch) -> EncoderOutput:
         """The teacher's outputs for one batch, on the batch's device, without gradients."""
-        view = batch.get("teacher", batch["student"])
-        layout = batch.get("teacher_layout", batch["layout"])
+        inputs, layout = batch.of_teacher
         results = []
         for teacher, model in zip(self.encoders, self.models, strict=True):
             makes_embedding = isinstance(teacher, SentenceEncoder) and self.request.pooler is not None
@@ -85,7 +84,7 @@ class LiveTeacher:
             model.eval()  # whoever shares the model may have called train() since
             precision = self.precision_of(model)
             with torch.autocast(layout.lengths.device.type, dtype=precision, enabled=precision != model.dtype):
-                results.append(encode(model, view, layout, request, stop_early=self.stop_early))
+                results.append(encode(model, inputs, layout, request, stop_early=self.stop_early))
             if makes_embedding:
                 results[-1].embedding = teacher.modules.finish(results[-1].embedding)
         return results[0] if len(results) == 1 else weighted_mean(results, self.weights)
