@@ -156,10 +156,9 @@ def test_accumulation_does_not_change_the_loss_curve(task, tokenizer, tmp_path):
     for batch_size, accumulation in ((64, 1), (16, 4)):
         teacher, student = teacher_and_student(task=task)
         data = labelled(tokenizer, 256) if task == "token" else rows(tokenizer, 256, labels=[i % 3 for i in range(256)])
-        weights_ = ALL | {"similarity_weight": 0.0}  # not additive: it compares the rows of one batch
         args = arguments(
             tmp_path,
-            **weights_,
+            **ALL,
             per_device_train_batch_size=batch_size,
             gradient_accumulation_steps=accumulation,
             max_steps=8,

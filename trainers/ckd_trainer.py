@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..collators import as_batch
 from ..modeling.losses import KeyQueue
 from .arguments import CKDTrainingArguments
-from .objectives import Candidates, TeacherContrastObjective
+from .objectives import TeacherContrastObjective
 from .student_trainer import QUEUE_FILE
 from .whole_step_trainer import WholeStepTrainer, off_diagonal
 
@@ -45,36 +45,34 @@ class CKDTrainer(WholeStepTrainer):
 
     def __init__(self, model, teacher=None, args: CKDTrainingArguments | None = None, *arguments, **named):
         super().__init__(model, teacher, args, *arguments, **named)
-        if self.args.world_size > 1 and not self.args.accelerator_config.even_batches:
-            raise ValueError(
-                "accelerator_config has even_batches=False, but the ranks exchange the keys of each step and need the "
-                "same number of rows. Leave it out."
-            )
         self.queue = self._new_queue()
-        if self.contrast and self.queue is None and self.train_dataset is not None and self.rows_per_step == 1:
+        if self.contrast and self.queue is None and self.train_dataset is not None and self.args.rows_per_step == 1:
             raise ValueError(
                 "A step of a single sentence has no negatives. Raise per_device_train_batch_size, or leave out "
                 "queue_size=0."
             )
         self._warned_of_collapse = False
 
-    def build_contrast(self, args, student, teacher) -> TeacherContrastObjective:
+    def build_contrast(self, args, student, teacher) -> TeacherContrastObjective | None:
         """InfoNCE against the teacher."""
-        project = self.embedding_projector(args, student, teacher) if args.contrastive_weight else nn.Identity()
+        if not args.contrastive_weight:
+            return None
+        project = self.embedding_projector(args, student, teacher)
         return TeacherContrastObjective(args.contrastive_weight, *args.poolers, args, project, teacher.embedding_size)
 
     # --- The keys -----------------------------------------------------------------------------------------------------
 
-    def compared_with(self, own, everywhere) -> Candidates:
-        """The keys of the whole step and those of past steps."""
-        past = (self.queue.keys, self.queue.ids) if self.queue is not None and len(self.queue) else None
-        return Candidates(*own, everywhere, past)
+    def compared_with(self, objective, own, everywhere):
+        """As `StepTrainer`; keys are also compared with those of past steps."""
+        if objective is not self.contrast or self.queue is None or not len(self.queue):
+            return super().compared_with(objective, own, everywhere)
+        return objective.compared_with(own, everywhere, (self.queue.keys, self.queue.ids))
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
         """Forward and backward; after the last micro-batch of a step, its keys go into the queue."""
         loss, step = super().training_step(model, inputs, num_items_in_batch), num_items_in_batch
         if self.queue is not None and inputs is step.batches[-1]:
-            self.queue.push(*step.meeting.everywhere)
+            self.queue.push(*step.meeting.everywhere[self.contrast])
         return loss
 
     # --- The log ------------------------------------------------------------------------------------------------------

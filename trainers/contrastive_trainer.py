@@ -28,7 +28,7 @@ class ContrastiveTrainer(WholeStepTrainer):
     def __init__(self, model, teacher=None, args: ContrastiveTrainingArguments | None = None, *arguments, **named):
         super().__init__(model, teacher, args, *arguments, **named)
         first = {} if self.train_dataset is None else next(iter(self.train_dataset))
-        if self.contrast and len(first.get("members", ())) == 2 and self.rows_per_step == 1:
+        if self.contrast and len(first.get("members", ())) == 2 and self.args.rows_per_step == 1:
             raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
         if self.args.disable_dropout and _are_single(self.train_dataset):
             raise ValueError(
@@ -36,8 +36,10 @@ class ContrastiveTrainer(WholeStepTrainer):
                 "pass pairs."
             )
 
-    def build_contrast(self, args, student, teacher) -> GroupContrastObjective:
+    def build_contrast(self, args, student, teacher) -> GroupContrastObjective | None:
         """InfoNCE among the groups of a step."""
+        if not args.contrastive_weight:
+            return None
         return GroupContrastObjective(args.contrastive_weight, args.pooler, args)
 
     def trains_with_dropout(self, args, rows) -> bool:

@@ -5,13 +5,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
-from itertools import islice
 from operator import or_
 from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
@@ -26,7 +24,7 @@ from .arguments import DistillTrainingArguments
 from .checks import RowChecks, check_heads, check_objectives, check_run, check_streams, named_sets, take_student
 from .objectives import Dimensions, EmbeddingObjective, Objective, Projector, build_objectives, projector
 from .saving import CardFacts, describe_run, save_sentence_transformer
-from .steps import EvaluatingTrainer, KeepWithinBounds, Step
+from .steps import EvaluatingTrainer, KeepWithinBounds
 from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
@@ -69,10 +67,6 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         ValueError: no objective; a teacher that does not fit the student in what an objective compares; a student in
             half precision; rows whose tokens are not the teacher's and not aligned with them.
     """
-
-    # `compute_loss` divides by counts taken over the whole optimizer step, so the Trainer must not divide again
-    # (https://github.com/huggingface/transformers/issues/47688).
-    loss_is_scaled_for_ga = True
 
     arguments_class = DistillTrainingArguments
 
@@ -202,59 +196,11 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         """What the collator made, in the form that objectives read, for training or for evaluation."""
         return as_batch(inputs)
 
-    # --- The loss -----------------------------------------------------------------------------------------------------
-
-    def get_batch_samples(self, epoch_iterator, num_batches, device) -> tuple[Sequence[Batch], Step]:
-        """Fetch the micro-batches of one optimizer step; the `Step` takes the place of `num_items_in_batch`.
-
-        Its counts go over all micro-batches and ranks, so that a step of 1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has
-        the same gradient.
-        """
-        made = islice(epoch_iterator, num_batches)
-        batches = [self.read_batch(batch, training=True).to(device) for batch in made]
-        return batches, Step.of(batches, self.objectives, self.accelerator)
-
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Step | None = None,
-    ) -> Tensor | tuple[Tensor, StudentOutput]:
-        """The weighted sum of all objectives.
-
-        `num_items_in_batch` is the step that the batch is part of. It is None in evaluation, where each batch is
-        averaged by itself.
-        """
-        step = num_items_in_batch
-        theirs = self.teacher_outputs(inputs, step)
-        ours = model(inputs.student, inputs.layout)
-        loss = torch.zeros((), device=self.args.device)
-        for index, objective in enumerate(self.objectives):
-            values = self.values_of(objective, ours.compared[objective], theirs, inputs, step)
-            total = values.sum()
-            self.measure(f"loss_{objective.name}", total, len(values))
-            for name, summed in objective.measures(total, inputs).items():
-                self.measure(name, *summed)
-            mean = total / max(len(values), 1) if step is None else step.mean(index, total)
-            loss = loss + objective.weight * mean
-        self.measure_outputs(ours, theirs, inputs)
-        return (loss, ours) if return_outputs else loss
-
-    def teacher_outputs(self, batch: Batch, step: Step | None) -> EncoderOutput:
-        """What the objectives compare a batch with, in training a micro-batch of `step`."""
-        return self.teacher.outputs(batch) if self.teacher else EncoderOutput()
-
-    def values_of(
-        self, objective: Objective, ours: Any, theirs: EncoderOutput, batch: Batch, step: Step | None
-    ) -> Tensor:
-        """The loss of each row or token of a batch, in training of a micro-batch of `step`."""
-        return objective.values(ours, theirs, batch)
-
-    def measure_outputs(self, ours: StudentOutput, theirs: EncoderOutput, batch: Batch) -> None:
-        """Put what is worth knowing of the outputs for a batch into what is logged."""
-
     # --- The teacher --------------------------------------------------------------------------------------------------
+
+    def run_teacher(self, batch: Batch) -> EncoderOutput:
+        """The teacher's outputs for a batch; none where no objective reads them."""
+        return self.teacher.outputs(batch) if self.teacher else EncoderOutput()
 
     def _use_teacher_cache(self, folder: Path, request: OutputRequest) -> None:
         """Put the cached outputs beside the rows of every dataset, computing first what is not there yet."""

@@ -44,9 +44,9 @@ class MCLTrainer(WholeStepTrainer):
                 made.append(kind(weight, *args.poolers, args.embedding_loss, project))
         return made
 
-    def build_contrast(self, args, student, teacher) -> SimilarityAcrossObjective:
+    def build_contrast(self, args, student, teacher) -> SimilarityAcrossObjective | None:
         """Similarities of sentences and translations."""
-        return SimilarityAcrossObjective(args.mcl_weight, *args.poolers)
+        return SimilarityAcrossObjective(args.mcl_weight, *args.poolers) if args.mcl_weight else None
 
     def build_collator(self, *arguments) -> GroupCollator:
         """That of `DistillTrainer`, for pairs of which the teacher reads the first."""

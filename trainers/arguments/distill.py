@@ -191,6 +191,11 @@ class DistillTrainingArguments(TrainingArguments):
         return bool(self.deepspeed and self.hf_deepspeed_config.is_zero3())
 
     @property
+    def rows_per_step(self) -> int:
+        """Rows of an optimizer step, over all micro-batches and ranks."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
+
+    @property
     def poolers(self) -> tuple[str, str]:
         """The student's pooler, and the teacher's."""
         return self.pooler, self.teacher_pooler or self.pooler

@@ -65,7 +65,8 @@ class VocabReducedMLMTrainingArguments(DistillTrainingArguments):
     )
     negative_count: int = HfArg(default=0, help="How many of each model's, drawn anew in each epoch. 0: all there are.")
     negatives_within: Literal["text", "batch"] = HfArg(
-        default="batch", help="Take them from the same text, or from all texts of a micro-batch."
+        default="batch",
+        help="Take them from the same text, or from all texts of a micro-batch, whose size then matters.",
     )
     unaligned_negatives: bool = HfArg(
         default=False, help="Also take tokens that have no counterpart in the other model."

@@ -14,6 +14,7 @@ from ..objectives import (
     LabelObjective,
     Objective,
     SimilarityObjective,
+    WholeStepObjective,
 )
 
 
@@ -43,16 +44,27 @@ def check_objectives(
             f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., or teacher_cache=... "
             "with outputs written before. Without a teacher, set label_weight alone."
         )
-    if args.per_device_train_batch_size == 1 and any(isinstance(o, SimilarityObjective) for o in objectives):
-        raise ValueError(
-            "similarity_weight compares the rows of a batch with one another, but per_device_train_batch_size is 1. "
-            "Raise it; gradient_accumulation_steps doesn't help."
-        )
+    _check_rows_of_a_step(objectives, args)
     check_sharding(objectives, args, student.config.num_hidden_layers)
     _check_heads(objectives, student, teachers)
     _check_smoothing(objectives, args)
     if any(isinstance(o, AttentionObjective) for o in objectives):
         _check_attention([student, *teachers])
+
+
+def _check_rows_of_a_step(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
+    """Refuse to compare the rows of a step where there is one, or where ranks may have different numbers of them."""
+    if args.rows_per_step == 1 and any(isinstance(o, SimilarityObjective) for o in objectives):
+        raise ValueError(
+            "similarity_weight compares the rows of a step with one another, but a step has one. Raise "
+            "per_device_train_batch_size or gradient_accumulation_steps."
+        )
+    compared = [objective.name for objective in objectives if isinstance(objective, WholeStepObjective)]
+    if compared and args.world_size > 1 and not args.accelerator_config.even_batches:
+        raise ValueError(
+            f"accelerator_config has even_batches=False, but for {compared[0]} the ranks exchange the rows of each "
+            "step and need the same number of them. Leave it out."
+        )
 
 
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:

@@ -5,13 +5,12 @@ from .build import Dimensions, build_objectives, check_pairs, problem_of
 from .classes import FeatureObjective, LabelObjective
 from .contrastive import (
     Candidates,
-    ContrastiveObjective,
     GroupContrastObjective,
     InfoNCEObjective,
-    SimilarityAcrossObjective,
     TeacherContrastObjective,
 )
-from .embeddings import EmbeddingObjective, PooledObjective, SimilarityObjective, SourceObjective, TargetObjective
+from .embeddings import EmbeddingObjective, PooledObjective, SourceObjective, TargetObjective
 from .layers import AttentionObjective, HiddenPairsObjective, RelationObjective, layer_pairs
 from .token_contrast import TokenContrastObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective
+from .whole_step import SimilarityAcrossObjective, SimilarityObjective, WholeStepObjective

@@ -10,7 +10,6 @@ from ...modeling import is_row_wise, projected_classifier
 from ..arguments import DistillTrainingArguments
 from .base import REGRESSION, SINGLE_LABEL, Objective, projector
 from .classes import FeatureObjective, LabelObjective, LogitsObjective
-from .embeddings import SimilarityObjective
 from .layers import (
     AttentionObjective,
     HiddenStateObjective,
@@ -20,6 +19,7 @@ from .layers import (
     StateDistance,
     layer_pairs,
 )
+from .whole_step import SimilarityObjective
 
 
 @dataclass(frozen=True)

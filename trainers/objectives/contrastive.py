@@ -1,48 +1,19 @@
-"""Losses on the embeddings of a whole step, whose rows meet: contrastive ones, and similarities across languages."""
+"""Contrastive losses: to know one's own among all rows of a step."""
 
-from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...collators import Batch, GroupBatch, text_ids
+from ...collators import GroupBatch, text_ids
 from ...modeling import losses
-from ...modeling.encoding import EncoderOutput, OutputRequest
+from ...modeling.encoding import OutputRequest
 from ...modeling.losses import LearnedScale, queue_log_sum_exp
 from ..arguments import CKDTrainingArguments, ContrastiveTrainingArguments
-from .embeddings import PooledObjective
+from .whole_step import WholeStepObjective
 
 
-class ContrastiveObjective(PooledObjective):
-    """A loss on embeddings whose rows meet, also with those of other micro-batches and ranks.
-
-    In evaluation the rows of a batch meet; in training `WholeStepTrainer` lets those of the whole step meet. A row that
-    is alone, with nothing to be told from, has no value.
-    """
-
-    compares_rows = True
-    # Whether an embedding of the student's has a part in the loss of other rows.
-    compares_students = True
-
-    def embeddings(self, ours: Tensor, batch: Batch) -> Tensor:
-        """What meets, of what `forward` returned: `[rows, ..., features]`, float32."""
-        return ours.float()
-
-    @abstractmethod
-    def references(self, teacher: EncoderOutput, batch: Batch) -> Tensor | tuple[Tensor, ...]:
-        """What rows are compared by, beside the student's embeddings: `[rows, ...]`, or several of these."""
-
-    @abstractmethod
-    def compare(self, embeddings: Tensor, references: Any) -> Tensor:
-        """The loss of each row, `[rows]`, by `embeddings` and `references` of the same rows."""
-
-    def values(self, ours, teacher, batch):
-        return self.compare(self.embeddings(ours, batch), self.references(teacher, batch))
-
-
-class InfoNCEObjective(ContrastiveObjective):
+class InfoNCEObjective(WholeStepObjective):
     """Cross-entropy of one's own among many.
 
     Args:
@@ -104,9 +75,9 @@ class TeacherContrastObjective(InfoNCEObjective):
         """The teacher's keys of a batch, unit vectors `[rows, features]`, and the ids of their texts, `[rows]`."""
         return F.normalize(teacher.embedding.float(), dim=-1), text_ids(batch)
 
-    def values(self, ours, teacher, batch):
-        own = self.references(teacher, batch)
-        return self.compare(self.embeddings(ours, batch), Candidates(*own, own))
+    def compared_with(self, own, everywhere, past: tuple[Tensor, Tensor] | None = None) -> Candidates:
+        """The keys of the whole step, and those `past` of former steps."""
+        return Candidates(*own, everywhere, past)
 
     def compare(self, embeddings, references: Candidates):
         own_ids, (keys, ids) = references.ids, references.step
@@ -167,32 +138,3 @@ class GroupContrastObjective(InfoNCEObjective):
             own = (anchor_ids[:, None] == ids[:, member]) | (ids[:, :1] == ids[:, member])
             negatives.append((candidates[:, member], own | same_anchor if member == 0 else own))
         return losses.info_nce(anchors, candidates[:, 0], negatives)
-
-
-class SimilarityAcrossObjective(ContrastiveObjective):
-    """Difference of the similarities of sentences to the teacher, and of sentences and translations to the student.
-
-    The loss of Ding et al. 2022 (arXiv:2209.05869), section 3.4: cosines of all sentences of a step with one another,
-    as the teacher sees them, against those of the sentences with the translations, as the student does. A sentence's
-    cosine with itself is 1, so that its translation is drawn to it. Widths may differ; no projector is used.
-    """
-
-    name = "mcl"
-    description = "difference of similarities across languages from the teacher's (MCL)"
-    citation = "ding2022multistage"
-
-    def count(self, batch: GroupBatch):
-        return len(batch.groups)
-
-    def embeddings(self, ours, batch: GroupBatch):
-        """`[pairs, 2, features]`."""
-        return ours.float()[batch.groups]
-
-    def references(self, teacher, batch) -> Tensor:
-        """The teacher's embeddings of the sentences, `[pairs, features]`."""
-        return teacher.embedding
-
-    def compare(self, embeddings, references: Tensor):
-        sources, targets = F.normalize(embeddings, dim=-1).unbind(1)
-        theirs = F.normalize(references.float(), dim=-1)
-        return (sources @ targets.T - theirs @ theirs.T).square().mean(-1)

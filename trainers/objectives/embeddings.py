@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 from ...collators import GroupBatch
-from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputRequest, Pooling
 from .base import Objective, distance
 
@@ -93,20 +92,3 @@ class TargetObjective(MemberObjective):
     name = "target"
     description = "distance of embeddings of translations from the teacher's of the sentences"
     member = 1
-
-
-class SimilarityObjective(PooledObjective):
-    """Difference of the batch's similarity matrices. Widths may differ; no projector is used."""
-
-    name = "similarity"
-    description = "difference of similarity matrices"
-    citation = "tung2019similarity"
-    compares_rows = True
-
-    def count(self, batch):
-        return super().count(batch) if batch.layout.rows > 1 else 0
-
-    def values(self, ours, teacher, batch):
-        if not self.count(batch):  # a remainder of one row, which has nothing to be compared with
-            return ours.float().sum(-1)[:0]
-        return losses.similarity_matrix_error(ours, teacher.embedding)

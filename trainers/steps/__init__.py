@@ -2,7 +2,6 @@
 
 from .bounds import KeepWithinBounds
 from .evaluating_trainer import EVALUATION_BLOCK, EvaluatingTrainer
-from .gradient_cache import Share, shares
 from .means import RunningMeans, on_device
 from .sampler import LengthGroupedSampler
-from .step import Meeting, Step
+from .step import Step

@@ -2,7 +2,6 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,9 +13,8 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, denumpi
 from ...collators import Batch, GroupBatch
 from ...modeling import DistillationModel, StudentOutput, backbone, is_row_wise
 from ...modeling.encoding import OutputRequest
-from ..objectives import Objective
 from .means import RunningMeans
-from .measured_trainer import MeasuredTrainer
+from .step_trainer import StepTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +22,7 @@ logger = logging.getLogger(__name__)
 EVALUATION_BLOCK = 32
 
 
-class EvaluatingTrainer(MeasuredTrainer):
+class EvaluatingTrainer(StepTrainer):
     """Evaluates and predicts in the way of `transformers.Trainer`, but for the loss.
 
     The loss is the sum of the objectives' means over all rows (or tokens) that they have a value for, each times its
@@ -33,16 +31,11 @@ class EvaluatingTrainer(MeasuredTrainer):
     """
 
     model: DistillationModel
-    objectives: Sequence[Objective]
     _compares = True  # False while predict() runs over rows that can't be compared
 
     @abstractmethod
     def check_rows(self, rows: Any, name: str) -> None:
         """Refuse a dataset whose rows would be trained on, or evaluated, by wrong numbers."""
-
-    @abstractmethod
-    def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
-        """What the collator made, in the form that objectives read, for training or for evaluation."""
 
     @abstractmethod
     def exported_embeddings(self, outputs: StudentOutput) -> Tensor:

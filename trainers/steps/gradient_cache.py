@@ -1,6 +1,6 @@
-"""A loss on all embeddings of an optimizer step, whatever micro-batches and ranks they come from.
+"""Losses on all embeddings of an optimizer step, whatever micro-batches and ranks they come from.
 
-Where an embedding is a negative of others, micro-batches can't be trained on one after another as if they were alone.
+Where an embedding is compared with others, micro-batches can't be trained on one after another as if they were alone.
 So all are embedded without gradients first; the loss of the whole step gives a gradient for each embedding; and each
 micro-batch, embedded once more, is trained by its share of that (Gao et al. 2021, GradCache, arXiv:2101.06983).
 """
@@ -14,8 +14,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ...collators import Batch
-
 
 @dataclass(frozen=True)
 class Share:
@@ -24,12 +22,10 @@ class Share:
     Attributes:
         values: `[rows]`, the loss of its own rows.
         gradient: of the sum over the whole step's rows, by this micro-batch's embeddings; of their shape.
-        random: the generators' states before it was embedded: dropout must fall as it fell then.
     """
 
     values: Tensor
     gradient: Tensor
-    random: RandomState
 
     def of(self, embeddings: Tensor) -> Tensor:
         """`[rows]`, the values, with the gradient of the whole step by these embeddings."""
@@ -50,31 +46,20 @@ class RandomState:
             generator.set_rng_state(state)
 
 
-def shares(
-    batches: Sequence[Batch],
-    embed: Callable[[Batch], Tensor],
-    loss: Callable[[Tensor], Tensor],
-    accelerator: Accelerator,
-) -> list[Share]:
-    """Each micro-batch's share.
+def shares(embeddings: Sequence[Tensor], loss: Callable[[Tensor], Tensor], accelerator: Accelerator) -> list[Share]:
+    """Each micro-batch's share of one loss.
 
     Args:
-        batches: the micro-batches of a step on this rank; all ranks have as many rows.
-        embed: from one to its embeddings, `[rows, ...]`, as they are in training.
+        embeddings: of each micro-batch of a step on this rank, `[rows, ...]`, float32, without gradients; all ranks
+            have as many rows.
         loss: from the embeddings of all ranks, in their order, `[all rows, ...]`, to the loss of each row.
     """
-    made: list[Tensor] = []
-    states: list[RandomState] = []
-    for batch in batches:
-        states.append(RandomState(accelerator.device))
-        with torch.no_grad():
-            made.append(embed(batch).float())
-    sizes = [len(embeddings) for embeddings in made]
-    own = torch.cat(made).requires_grad_()
+    sizes = [len(each) for each in embeddings]
+    own = torch.cat(list(embeddings)).requires_grad_()
     everywhere = list(accelerator.gather(own.detach()).split(len(own)))
     everywhere[accelerator.process_index] = own
     with torch.enable_grad():
         values = loss(torch.cat(everywhere))
     (gradient,) = torch.autograd.grad(values.sum(), own)
     own_values = values.detach().split(len(own))[accelerator.process_index]
-    return [Share(*parts) for parts in zip(own_values.split(sizes), gradient.split(sizes), states, strict=True)]
+    return [Share(*parts) for parts in zip(own_values.split(sizes), gradient.split(sizes), strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...collators import Batch
 from ...modeling.encoding import EncoderOutput
-from ..objectives import Objective
-from .gradient_cache import Share
+from ..objectives import Objective, WholeStepObjective
+from .gradient_cache import RandomState, Share
 from .means import on_device
 
 
@@ -27,7 +27,7 @@ class Step:
         batches: the micro-batches.
         counts: `[objectives]`, how many values each objective has over all micro-batches and ranks.
         ranks: how many there are.
-        meeting: what rows of different micro-batches and ranks are compared by; None where they don't meet.
+        meeting: what rows of different micro-batches and ranks are compared by; None where no objective does that.
     """
 
     batches: Sequence[Batch]
@@ -57,18 +57,31 @@ class Meeting:
     """What the rows of a step are compared by, whatever micro-batches and ranks they come from.
 
     Attributes:
-        teacher: the teacher's outputs for each micro-batch; None once they are read, so that they take no memory.
-        references: of each micro-batch, what its rows are compared by, with those of the whole step where they are.
-        everywhere: the references of all rows of the step, on all ranks.
-        shares: each micro-batch's share of the loss, where the student's own embeddings meet.
+        everywhere: of each objective that compares them, the references of all rows of the step, on all ranks.
+        micro_batches: what belongs to each micro-batch.
     """
 
-    teacher: list[EncoderOutput | None]
-    references: Sequence[Any]
-    everywhere: Any
-    shares: Sequence[Share] = field(default_factory=tuple)
+    everywhere: Mapping[WholeStepObjective, Any]
+    micro_batches: Sequence[MicroBatch]
 
-    def take_teacher(self, micro_batch: int) -> EncoderOutput:
-        """The teacher's outputs for a micro-batch, which are held no longer."""
-        output, self.teacher[micro_batch] = self.teacher[micro_batch], None
+
+@dataclass(eq=False)
+class MicroBatch:
+    """A micro-batch's part of a `Meeting`.
+
+    Attributes:
+        teacher: the teacher's outputs; None once they are read, so that they take no memory.
+        references: of each objective that compares the step's rows, what those of this micro-batch are compared by.
+        shares: its share of each such objective in which the student's own embeddings meet.
+        random: the generators' states before it was embedded for that: dropout must fall as it fell then.
+    """
+
+    teacher: EncoderOutput | None
+    references: Mapping[WholeStepObjective, Any]
+    shares: dict[WholeStepObjective, Share] = field(default_factory=dict)
+    random: RandomState | None = None
+
+    def take_teacher(self) -> EncoderOutput | None:
+        """The teacher's outputs, which are held no longer."""
+        output, self.teacher = self.teacher, None
         return output

@@ -1,0 +1,145 @@
+"""A Trainer whose loss is a mean over the whole optimizer step, however it is divided."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from accelerate.utils import concatenate
+from torch import Tensor, nn
+
+from ...collators import Batch
+from ...modeling import StudentOutput
+from ...modeling.encoding import EncoderOutput
+from ..objectives import Objective, WholeStepObjective
+from .gradient_cache import RandomState, shares
+from .measured_trainer import MeasuredTrainer
+from .step import Meeting, MicroBatch, Step
+
+
+class StepTrainer(MeasuredTrainer):
+    """Minimises the weighted sum of objectives, each averaged over all micro-batches and ranks of a step.
+
+    So a step of 1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has the same gradient; also where an objective compares the
+    rows of the whole step with one another.
+    """
+
+    # `compute_loss` divides by counts taken over the whole optimizer step, so the Trainer must not divide again
+    # (https://github.com/huggingface/transformers/issues/47688).
+    loss_is_scaled_for_ga = True
+
+    objectives: Sequence[Objective]
+
+    @abstractmethod
+    def read_batch(self, inputs: Any, *, training: bool) -> Batch:
+        """What the collator made, in the form that objectives read, for training or for evaluation."""
+
+    @abstractmethod
+    def run_teacher(self, batch: Batch) -> EncoderOutput:
+        """The teacher's outputs for a batch."""
+
+    def measure_outputs(self, ours: StudentOutput, theirs: EncoderOutput, batch: Batch) -> None:
+        """Put what is worth knowing of the outputs for a batch into what is logged."""
+
+    # --- The step -----------------------------------------------------------------------------------------------------
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device) -> tuple[Sequence[Batch], Step]:
+        """Fetch the micro-batches of one optimizer step; the `Step` takes the place of `num_items_in_batch`."""
+        made = islice(epoch_iterator, num_batches)
+        batches = [self.read_batch(batch, training=True).to(device) for batch in made]
+        step = Step.of(batches, self.objectives, self.accelerator)
+        if batches and (meeting := [o for o in self.objectives if isinstance(o, WholeStepObjective)]):
+            step.meeting = self._meet(batches, meeting)
+        return batches, step
+
+    def _meet(self, batches: Sequence[Batch], objectives: Sequence[WholeStepObjective]) -> Meeting:
+        """Run the teacher on all micro-batches, and gather what rows are compared by."""
+        theirs = [self.run_teacher(batch) for batch in batches]
+        own = [
+            {objective: objective.references(*each) for objective in objectives}
+            for each in zip(theirs, batches, strict=True)
+        ]
+        everywhere = {
+            objective: self.accelerator.gather(concatenate([each[objective] for each in own]))  # in the ranks' order
+            for objective in objectives
+        }
+        references = [{o: self.compared_with(o, each[o], everywhere[o]) for o in objectives} for each in own]
+        return Meeting(everywhere, [MicroBatch(*parts) for parts in zip(theirs, references, strict=True)])
+
+    def compared_with(self, objective: WholeStepObjective, own: Any, everywhere: Any) -> Any:
+        """What an objective compares rows by: their own `references`, and those of all rows of the step."""
+        return objective.compared_with(own, everywhere)
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+        """Forward and backward of a micro-batch; before the first of a step whose rows meet, shares are computed."""
+        step = num_items_in_batch
+        # Not where the batches were fetched: there, a resumed run has not restored its random state yet.
+        if inputs is step.batches[0] and step.meeting is not None and len(step.batches) * step.ranks > 1:
+            model.train()
+            self._share_out(model, step)
+        return super().training_step(model, inputs, step)
+
+    def _share_out(self, model: nn.Module, step: Step) -> None:
+        """Give each micro-batch its share of the losses in which embeddings of the student's meet."""
+        meeting = step.meeting
+        objectives = [objective for objective in meeting.everywhere if objective.compares_students]
+        if not objectives:
+            return
+        embeddings: list[list[Tensor]] = []
+        for batch, part in zip(step.batches, meeting.micro_batches, strict=True):
+            part.random = RandomState(self.accelerator.device)
+            with torch.no_grad():
+                compared = model(batch.student, batch.layout).compared
+            embeddings.append([objective.embeddings(compared[objective], batch).float() for objective in objectives])
+        for objective, made in zip(objectives, zip(*embeddings, strict=True), strict=True):
+            references = meeting.everywhere[objective]
+            references = self.compared_with(objective, references, references)
+            found = shares(made, partial(objective.compare, references=references), self.accelerator)
+            for part, share in zip(meeting.micro_batches, found, strict=True):
+                part.shares[objective] = share
+
+    # --- The loss -----------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Step | None = None,
+    ) -> Tensor | tuple[Tensor, StudentOutput]:
+        """The weighted sum of all objectives.
+
+        `num_items_in_batch` is the step that the batch is part of. It is None in evaluation, where each batch is
+        averaged by itself.
+        """
+        step, part = num_items_in_batch, None
+        if step is not None and step.meeting is not None:
+            part = step.meeting.micro_batches[step.batches.index(inputs)]
+        theirs = None if part is None else part.take_teacher()
+        theirs = self.run_teacher(inputs) if theirs is None else theirs
+        if part is not None and part.random is not None:
+            part.random.restore()
+        ours = model(inputs.student, inputs.layout)
+        loss = torch.zeros((), device=self.args.device)
+        for index, objective in enumerate(self.objectives):
+            values = _values(objective, ours.compared[objective], theirs, inputs, part)
+            total = values.sum()
+            self.measure(f"loss_{objective.name}", total, len(values))
+            for name, summed in objective.measures(total, inputs).items():
+                self.measure(name, *summed)
+            mean = total / max(len(values), 1) if step is None else step.mean(index, total)
+            loss = loss + objective.weight * mean
+        self.measure_outputs(ours, theirs, inputs)
+        return (loss, ours) if return_outputs else loss
+
+
+def _values(objective: Objective, ours: Any, theirs: EncoderOutput, batch: Batch, part: MicroBatch | None) -> Tensor:
+    """The loss of each row or token of a batch, where rows meet by its part of the meeting."""
+    if part is None or objective not in part.references:
+        return objective.values(ours, theirs, batch)
+    embeddings = objective.embeddings(ours, batch)
+    if objective in part.shares:
+        return part.shares[objective].of(embeddings)
+    return objective.compare(embeddings, part.references[objective])
