@@ -21,6 +21,7 @@ from ...modeling.encoding import (
     SentenceEncoder,
     SentenceModules,
     encode,
+    encoder_subfolder,
     read_sentence_modules,
     require_bidirectional,
 )
@@ -65,7 +66,9 @@ class LiveTeacher:
         self.encoders = list(teachers)
         self.models = [model_of(teacher).requires_grad_(False).eval() for teacher in teachers]
         for teacher in teachers:
-            if request.pooler and not isinstance(teacher, SentenceEncoder):
+            if isinstance(teacher, SentenceEncoder):
+                teacher.modules.head.requires_grad_(False).eval()
+            elif request.pooler:
                 require_bidirectional(teacher, f"a teacher that is pooled by {request.pooler!r}")
         self.weights = [weight / sum(weights) for weight in weights]
         self.request = request
@@ -175,8 +178,12 @@ def load_teacher(
         return copy.deepcopy(source).merge_and_unload()
     if isinstance(source, PreTrainedModel | SentenceEncoder):
         return source
-    load = _load_adapter if Path(source, "adapter_config.json").is_file() else _load_pretrained
-    model, missing = load(str(source), student, args)
+    folder = ""
+    if Path(source, "adapter_config.json").is_file():
+        model, missing = _load_adapter(str(source), student, args)
+    else:
+        folder = encoder_subfolder(source)
+        model, missing = _load_pretrained(str(source), student, args, subfolder=folder)
     # Weights of the pooler are missing where encoders average tokens: no harm unless the pooler is asked for.
     pooler = [key for key in missing if ".pooler." in f".{key}"]
     _require_weights(source, student, sorted(set(missing) - set(pooler)))
@@ -186,7 +193,9 @@ def load_teacher(
         _check_pooler(source, modules, args)
     if pooler and (str(modules.pooling) if modules else args.poolers[1]) == "cls":
         _require_weights(source, student, pooler)
-    return model if modules is None else SentenceEncoder(model, AutoTokenizer.from_pretrained(source), modules)
+    if modules is None:
+        return model
+    return SentenceEncoder(model, AutoTokenizer.from_pretrained(source, subfolder=folder), modules)
 
 
 def _check_pooler(source: TeacherSource, modules: SentenceModules, args: DistillTrainingArguments) -> None:
