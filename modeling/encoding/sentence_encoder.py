@@ -163,17 +163,31 @@ class SentenceEncoder:
         prompt = self.modules.prompt(prompt_name) if prompt is None else prompt
         encoded = self._tokenize([prompt + text for text in texts])
         rows = [{name: column[row] for name, column in encoded.items()} for row in range(len(texts))]
-        request = OutputRequest(pooler=self.pooling(prompt))
+        pooling = self.pooling(prompt)
 
-        def embed(chosen: list[int], inputs: dict[str, Tensor]) -> Tensor:
+        def of_batch(chosen: list[int], inputs: dict[str, Tensor]) -> Tensor:
             lengths = [len(rows[row]["input_ids"]) for row in chosen]
             layout = TokenLayout.from_lengths(lengths, packed=False).to(self.model.device)
-            pooled = encode(self.model, inputs, layout, request).embedding
-            return self.modules.finish(pooled).float().cpu()
+            return self.embed(inputs, layout, pooling).float().cpu()
 
         label = "Embedding" if progress else None
-        made = map_batches(embed, rows, self.model, self.tokenizer, batch_size=batch_size, progress=label)
+        made = map_batches(of_batch, rows, self.model, self.tokenizer, batch_size=batch_size, progress=label)
         return torch.stack(made)
+
+    def embed(self, inputs: dict[str, Tensor], layout: TokenLayout, pooling: Pooling | None = None) -> Tensor:
+        """Embeddings of one batch, in the mode that the model is in, with gradients where they are on.
+
+        Args:
+            inputs: forward arguments of the model, prompts among their tokens; `[rows, width]` or `[1, tokens]`, as
+                `layout` says.
+            layout: where the tokens lie.
+            pooling: of rows that begin with another prompt than the default one, see `pooling`.
+
+        Returns:
+            `[rows, embedding_size]`
+        """
+        request = OutputRequest(pooler=pooling or self.pooling())
+        return self.modules.finish(encode(self.model, inputs, layout, request).embedding)
 
     def pooling(self, prompt: str | None = None) -> Pooling:
         """The pooling of rows that begin with a prompt, by default the default one."""
