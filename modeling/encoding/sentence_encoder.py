@@ -247,6 +247,10 @@ class SentenceEncoder:
         """Save it as a folder that `SentenceTransformer(folder)` loads, with equal embeddings."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        self.write_modules(folder)
+
+    def write_modules(self, folder: str | os.PathLike) -> None:
+        """Write what surrounds the encoder beside its configuration and its tokenizer, which are there already."""
         modules = replace(self.modules, max_length=self.max_length)
         write_sentence_modules(folder, modules, folder, padding_side=self.tokenizer.padding_side)
 
