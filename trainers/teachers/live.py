@@ -1,7 +1,6 @@
 """The teacher: frozen, in eval, outside the student's modules, run without gradients, and no further than asked."""
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from ...collators import Batch
-from ...data import fingerprint_model
+from ...data import fingerprint_model, fingerprint_sentence_encoder
 from ...modeling import auto_class_for, head_of
 from ...modeling.encoding import (
     EncoderOutput,
@@ -121,15 +120,9 @@ def common_dimensions(teachers: Sequence[PreTrainedModel | SentenceEncoder]) -> 
 
 def fingerprint_teacher(teacher: PreTrainedModel | SentenceEncoder, *, pools: bool) -> str:
     """A name of a teacher; where embeddings are made, also of the modules that make them."""
-    if not isinstance(teacher, SentenceEncoder):
-        return fingerprint_model(teacher)
-    weights = fingerprint_model(teacher.model)
-    if not pools:
-        return weights
-    modules = teacher.modules
-    settings = [*modules.pooling.modes, modules.prompt(), modules.include_prompt, modules.truncate_dim]
-    parts = [weights, *map(str, settings), repr(modules.head), fingerprint_model(modules.head)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    if pools and isinstance(teacher, SentenceEncoder):
+        return fingerprint_sentence_encoder(teacher)
+    return fingerprint_model(model_of(teacher))
 
 
 def weighted_mean(results: list[EncoderOutput], weights: list[float]) -> EncoderOutput:
