@@ -12,7 +12,13 @@ from .files import (
     write_json,
     write_text,
 )
-from .fingerprints import fingerprint_model, fingerprint_rows, fingerprint_source, sha256_of
+from .fingerprints import (
+    fingerprint_model,
+    fingerprint_rows,
+    fingerprint_sentence_encoder,
+    fingerprint_source,
+    sha256_of,
+)
 from .readers import (
     STS_TASKS,
     TRANSFER_TASKS,

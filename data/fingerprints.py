@@ -16,8 +16,18 @@ from datasets import Dataset
 from torch import nn
 from transformers.utils import cached_file
 
-# Of a model, of adapters for one, and of the parts of a SentenceTransformer.
-_CONFIG_FILES = ("config.json", "adapter_config.json", "modules.json")
+from ..modeling.encoding import SentenceEncoder, as_sentence_encoder
+
+# Of a model, of adapters for one, and of a SentenceTransformer and its parts: prompts, lengths, routes.
+_ROUTER_FILE = "router_config.json"
+_CONFIG_FILES = (
+    "config.json",
+    "adapter_config.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_*_config.json",
+    _ROUTER_FILE,
+)
 # Files of weights, in one piece or in shards, and what else has these endings, in the folder of a Trainer.
 _WEIGHTS = ("*.safetensors", "*.bin")
 _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin", "heads.safetensors", "queue.safetensors")
@@ -25,8 +35,8 @@ _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin", "heads.saf
 # or of groups of texts.
 _TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids")
 _TOKENS = ("input_ids", "members", "token_type_ids")
-# What a configuration says of how it came about, and not of what the model computes.
-_PROVENANCE = ("_name_or_path", "transformers_version", "dtype")
+# What a configuration says of how it came about, or of how to use outputs, and not of what the model computes.
+_PROVENANCE = ("_name_or_path", "transformers_version", "dtype", "__version__", "similarity_fn_name")
 
 
 def fingerprint_model(model: torch.nn.Module) -> str:
@@ -41,6 +51,15 @@ def fingerprint_model(model: torch.nn.Module) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def fingerprint_sentence_encoder(encoder: SentenceEncoder) -> str:
+    """SHA-256 of all that makes an embedding of a row's tokens: the encoder, its pooling and what comes after it."""
+    modules, pooling = encoder.modules, encoder.pooling()
+    settings = [*pooling.modes, modules.prompt(), pooling.skipped, modules.truncate_dim]
+    # Activations have no weights: the head's repr names them.
+    parts = [fingerprint_model(encoder.model), *map(str, settings), repr(modules.head), fingerprint_model(modules.head)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def fingerprint_rows(dataset: Dataset, *further: str) -> str:
@@ -74,14 +93,20 @@ def fingerprint_rows(dataset: Dataset, *further: str) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_source(source: nn.Module | str | os.PathLike | None) -> str | None:
+def fingerprint_source(source: nn.Module | SentenceEncoder | str | os.PathLike | None) -> str | None:
     """A name of a teacher: of a model, its own; of a folder, that of its weights and settings; of a hub id, its commit.
+
+    The modules, prompts and truncation of a `SentenceEncoder`, a `SentenceTransformer` or the folder of one count.
 
     Raises:
         FileNotFoundError: a folder holds no weights.
+        ValueError: a `SentenceTransformer` with modules that retort doesn't run.
     """
     if source is None:
         return None
+    source = as_sentence_encoder(source)
+    if isinstance(source, SentenceEncoder):
+        return fingerprint_sentence_encoder(source)
     if isinstance(source, nn.Module):
         return fingerprint_model(source)
     if Path(source).is_dir():
@@ -97,7 +122,7 @@ def _fingerprint_folder(folder: Path) -> str:
         files = sorted({file for pattern in _WEIGHTS for file in part.glob(pattern) if file.name not in _NO_WEIGHTS})
         found = found or bool(files)
         digest.update("".join(map(sha256_of, files)).encode())
-        for config in filter(Path.is_file, (part / name for name in _CONFIG_FILES)):
+        for config in (file for name in _CONFIG_FILES for file in sorted(part.glob(name))):
             digest.update(_settings(json.loads(config.read_text(encoding="utf-8"))))
     if not found:
         raise FileNotFoundError(f"{folder} holds no weights (no file *.safetensors or *.bin).")
@@ -105,12 +130,14 @@ def _fingerprint_folder(folder: Path) -> str:
 
 
 def _modules(folder: Path) -> list[Path]:
-    """The folders of a SentenceTransformer's modules, in their order, without its own."""
+    """The folders of a SentenceTransformer's modules, in their order, without its own; of a Router all routes'."""
     listed = folder / "modules.json"
     if not listed.is_file():
         return []
-    modules = json.loads(listed.read_text(encoding="utf-8"))
-    return [folder / module["path"] for module in modules if module.get("path")]
+    paths = [folder / module.get("path", "") for module in json.loads(listed.read_text(encoding="utf-8"))]
+    routers = [path / _ROUTER_FILE for path in paths if (path / _ROUTER_FILE).is_file()]
+    routed = [file.parent / name for file in routers for name in json.loads(file.read_text(encoding="utf-8"))["types"]]
+    return [path for path in (*paths, *routed) if path != folder]
 
 
 def _settings(config: Mapping[str, Any] | list[Any]) -> bytes:

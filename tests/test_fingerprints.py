@@ -8,10 +8,15 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
+from sentence_models import saved, sentence_transformer, transformer
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Router
+from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import AutoModel
 
 from retort import Stage, StagedRun, shrink, tokenize
 from retort.data import fingerprint_model, fingerprint_rows, fingerprint_source, tokenize_groups
+from retort.modeling.encoding import SentenceEncoder
 
 
 def recurrent(steps: int):
@@ -109,6 +114,69 @@ def test_the_modules_of_a_sentence_transformer_count_and_a_trainers_rests_do_not
     (tmp_path / "checkpoint-5").mkdir()
     (tmp_path / "checkpoint-5" / "model.safetensors").write_bytes(b"other weights")
     assert fingerprint_source(tmp_path) == prints[-1]
+
+
+def routed(tokenizer, folder):
+    """A SentenceTransformer with a Router after its pooling, saved."""
+    routes = {task: [Dense(32, 8)] for task in ("query", "document")}
+    first = transformer(folder.with_name("encoder"), tokenizer)
+    saved(SentenceTransformer(modules=[first, Pooling(32), Router(routes)], device="cpu"), folder)
+    return folder
+
+
+def test_prompts_truncation_and_routes_of_a_folder_count_and_its_version_does_not(tokenizer, tmp_path):
+    folder = routed(tokenizer, tmp_path / "saved")
+    before = fingerprint_source(folder)
+
+    def told(file: str, change: dict):
+        path = folder / file
+        original = path.read_text()
+        path.write_text(json.dumps(json.loads(original) | change))
+        try:
+            return fingerprint_source(folder)
+        finally:
+            path.write_text(original)
+
+    settings = "config_sentence_transformers.json"
+    assert told(settings, {"__version__": {}, "similarity_fn_name": "dot"}) == before
+    (router,) = (path.parent.name for path in folder.glob("*/router_config.json"))
+    others = {
+        told(settings, {"prompts": {"query": "a "}}),
+        told(settings, {"default_prompt_name": "query"}),
+        told(settings, {"truncate_dim": 4}),
+        told("sentence_bert_config.json", {"max_seq_length": 9}),
+        told(f"{router}/router_config.json", {"parameters": {"default_route": "document"}}),
+    }
+    assert len(others - {before}) == 5
+    dense = next(folder.glob(f"{router}/document_*/model.safetensors"))
+    dense.write_bytes(dense.read_bytes()[:-1] + b"1")
+    assert fingerprint_source(folder) != before
+
+
+@pytest.mark.parametrize("wrap", [SentenceEncoder.of, lambda model: model], ids=["encoder", "object"])
+def test_the_modules_of_a_teacher_that_is_an_object_count_for_its_stages(wrap, tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "cls, dense, tanh, normalize")
+    data = {"train": tokenize(Dataset.from_dict({"text": tiny.sentences(4)}), tokenizer)}
+
+    def folder():
+        (planned,) = StagedRun(
+            [Stage("only", {})], tiny.model(), wrap(theirs), folder=tmp_path, data=data, processing_class=tokenizer
+        ).plan
+        return planned.folder
+
+    found = [folder()]
+    for change in (
+        lambda: theirs[2].linear.bias.data.add_(1),
+        lambda: setattr(theirs[2], "activation_function", torch.nn.Identity()),
+        lambda: setattr(theirs, "truncate_dim", 8),
+        lambda: setattr(theirs[1], "pooling_mode", "mean"),
+        lambda: (theirs.prompts.update(query="the old man "), setattr(theirs, "default_prompt_name", "query")),
+        lambda: setattr(theirs[1], "include_prompt", False),
+    ):
+        change()
+        found.append(folder())
+        assert found[-1] == folder()
+    assert len(set(found)) == 7
 
 
 def test_a_folder_without_weights_has_no_name(tmp_path):

@@ -18,9 +18,10 @@ from .encode import encode
 from .layout import TokenLayout
 from .outputs import OutputRequest
 from .pooling import Pooling
-from .sentence_files import read_sentence_modules, require_lowercase, write_sentence_modules
+from .sentence_files import encoder_subfolder, read_sentence_modules, require_lowercase, write_sentence_modules
 from .sentence_format import StoredModule, parse_modules, require_known
 from .sentence_modules import SentenceModules
+from .sentence_routes import refuse_route, resolve_route
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -50,25 +51,28 @@ class SentenceEncoder:
         self.prompt_length(modules.prompt())
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike, **loading: Any) -> SentenceEncoder:
+    def from_pretrained(cls, source: str | os.PathLike, *, route: str | None = None, **loading: Any) -> SentenceEncoder:
         """Load a sentence-transformers model.
 
         Args:
             source: folder or hub id.
+            route: of a model with a `Router`: the task ("query", "document") or route that texts take. Default: the
+                model's own, as of `SentenceTransformer.encode`.
             loading: for `AutoModel.from_pretrained`. Default: float32.
 
         Raises:
             ValueError: it has no `modules.json`, so nothing says how its tokens become an embedding; or its modules do
-                something that retort doesn't.
+                something that retort doesn't; or it has no such route.
         """
-        modules = read_sentence_modules(source)
+        modules = read_sentence_modules(source, route=route)
         if modules is None:
             raise ValueError(
                 f"{source} has no modules.json, which would say how its tokens become an embedding. Choose a pooler: "
                 "SentenceEncoder.with_pooler(source, 'mean')."
             )
-        model = AutoModel.from_pretrained(source, **{"dtype": torch.float32} | loading).eval()
-        return cls(model, AutoTokenizer.from_pretrained(source), modules)
+        folder = encoder_subfolder(source, route=route)
+        model = AutoModel.from_pretrained(source, subfolder=folder, **{"dtype": torch.float32} | loading).eval()
+        return cls(model, AutoTokenizer.from_pretrained(source, subfolder=folder), modules)
 
     @classmethod
     def with_pooler(
@@ -85,19 +89,24 @@ class SentenceEncoder:
         Raises:
             ValueError: a causal model; only its files know how to make an embedding of it.
         """
-        model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        folder = encoder_subfolder(source)
+        model = AutoModel.from_pretrained(source, subfolder=folder, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(source, subfolder=folder)
         require_bidirectional(model, f"a pooler ({pooler!r}) that was chosen for it")
         return cls(model, tokenizer, SentenceModules.plain(pooler, max_length, normalize=normalize))
 
     @classmethod
-    def of(cls, model: SentenceTransformer) -> SentenceEncoder:
+    def of(cls, model: SentenceTransformer, *, route: str | None = None) -> SentenceEncoder:
         """Take over a `SentenceTransformer`. The encoder is shared, not copied.
 
+        Args:
+            model: not changed.
+            route: as of `from_pretrained`.
+
         Raises:
-            ValueError: modules that retort doesn't run.
+            ValueError: modules that retort doesn't run, or no such route.
         """
-        stages = list(model)
+        stages = _stages(model, route)
         kinds = [type(stage).__name__ for stage in stages]
         source = "This SentenceTransformer"
         require_known(source, kinds)
@@ -114,7 +123,8 @@ class SentenceEncoder:
             StoredModule(kind, stage.get_config_dict(), stage.state_dict())
             for kind, stage in zip(kinds[1:], stages[1:], strict=True)
         ]
-        settings = {name: getattr(model, name) for name in ("prompts", "default_prompt_name", "truncate_dim")}
+        names = ("prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name")
+        settings = {name: getattr(model, name) for name in names}
         limits = first.max_seq_length, getattr(first.auto_model.config, "max_position_embeddings", None)
         modules = parse_modules(source, stored, settings, min(filter(None, limits)))
         return cls(first.auto_model, first.tokenizer, modules)
@@ -153,17 +163,31 @@ class SentenceEncoder:
         prompt = self.modules.prompt(prompt_name) if prompt is None else prompt
         encoded = self._tokenize([prompt + text for text in texts])
         rows = [{name: column[row] for name, column in encoded.items()} for row in range(len(texts))]
-        request = OutputRequest(pooler=self.pooling(prompt))
+        pooling = self.pooling(prompt)
 
-        def embed(chosen: list[int], inputs: dict[str, Tensor]) -> Tensor:
+        def of_batch(chosen: list[int], inputs: dict[str, Tensor]) -> Tensor:
             lengths = [len(rows[row]["input_ids"]) for row in chosen]
             layout = TokenLayout.from_lengths(lengths, packed=False).to(self.model.device)
-            pooled = encode(self.model, inputs, layout, request).embedding
-            return self.modules.finish(pooled).float().cpu()
+            return self.embed(inputs, layout, pooling).float().cpu()
 
         label = "Embedding" if progress else None
-        made = map_batches(embed, rows, self.model, self.tokenizer, batch_size=batch_size, progress=label)
+        made = map_batches(of_batch, rows, self.model, self.tokenizer, batch_size=batch_size, progress=label)
         return torch.stack(made)
+
+    def embed(self, inputs: dict[str, Tensor], layout: TokenLayout, pooling: Pooling | None = None) -> Tensor:
+        """Embeddings of one batch, in the mode that the model is in, with gradients where they are on.
+
+        Args:
+            inputs: forward arguments of the model, prompts among their tokens; `[rows, width]` or `[1, tokens]`, as
+                `layout` says.
+            layout: where the tokens lie.
+            pooling: of rows that begin with another prompt than the default one, see `pooling`.
+
+        Returns:
+            `[rows, embedding_size]`
+        """
+        request = OutputRequest(pooler=pooling or self.pooling())
+        return self.modules.finish(encode(self.model, inputs, layout, request).embedding)
 
     def pooling(self, prompt: str | None = None) -> Pooling:
         """The pooling of rows that begin with a prompt, by default the default one."""
@@ -223,8 +247,29 @@ class SentenceEncoder:
         """Save it as a folder that `SentenceTransformer(folder)` loads, with equal embeddings."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        self.write_modules(folder)
+
+    def write_modules(self, folder: str | os.PathLike) -> None:
+        """Write what surrounds the encoder beside its configuration and its tokenizer, which are there already."""
         modules = replace(self.modules, max_length=self.max_length)
         write_sentence_modules(folder, modules, folder, padding_side=self.tokenizer.padding_side)
+
+
+def _stages(model: SentenceTransformer, route: str | None) -> list[nn.Module]:
+    """The modules that texts go through, those of a Router's route in its place."""
+    source = "This SentenceTransformer"
+    stages: list[nn.Module] = []
+    if not any(type(stage).__name__ == "Router" for stage in model):
+        refuse_route(source, route)
+    for stage in model:
+        if type(stage).__name__ != "Router":
+            stages.append(stage)
+            continue
+        mappings = {str(pair): name for pair, name in stage.route_mappings.items()}
+        # A default that comes of allow_empty_key is the Router's default_route by now.
+        settings = {"default_route": stage.default_route, "allow_empty_key": False, "route_mappings": mappings}
+        stages += stage.sub_modules[resolve_route(source, list(stage.sub_modules), settings, route)]
+    return stages
 
 
 def as_sentence_encoder(model: Any) -> Any:

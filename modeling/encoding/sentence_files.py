@@ -9,60 +9,111 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from .sentence_format import CLASSES, StoredModule, parse_modules, require_known, store_modules, store_settings
 from .sentence_modules import SentenceModules
+from .sentence_routes import refuse_route, resolve_route
 
 _WITH_WEIGHTS = ("WeightedLayerPooling", "Dense", "LayerNorm")
+_ROUTERS = ("Router", "Asym")  # the second is its name before version 5
 
 
 def read_sentence_modules(
-    name_or_path: str | os.PathLike, config: PreTrainedConfig | None = None
+    name_or_path: str | os.PathLike, config: PreTrainedConfig | None = None, *, route: str | None = None
 ) -> SentenceModules | None:
     """Read what a sentence-transformers model of any version does around its encoder.
 
     Args:
         name_or_path: a folder, or a model id on the Hub.
         config: of the encoder, where the folder has none (that of an adapter).
+        route: of a model with a `Router`: the task ("query", "document") or the route whose modules are read. Default:
+            the model's own.
 
     Returns:
         None if it has no `modules.json`: a plain encoder, for which somebody has to choose a pooler.
 
     Raises:
-        ValueError: it does something to texts or embeddings that retort would leave out; the message says what.
+        ValueError: it does something to texts or embeddings that retort would leave out; the message says what. Or it
+            has no such route.
     """
     source = os.fspath(name_or_path)
-    listed = _json(source, "modules.json")
+    listed = _listed_modules(source, route)
     if listed is None:
         return None
-    kinds = [entry["type"].rsplit(".", 1)[-1] for entry in listed]
+    kinds = [kind for kind, _ in listed]
     require_known(source, kinds)
-    if listed[0]["path"]:
-        raise ValueError(f"{source} has its encoder in {listed[0]['path']!r}; retort reads encoders in the root.")
-    config = config or AutoConfig.from_pretrained(source)
+    folder = listed[0][1]
+    config = config or AutoConfig.from_pretrained(source, subfolder=folder)
     names = ("sentence_bert_config.json", f"sentence_{config.model_type}_config.json")
-    encoder = next((found for name in names if (found := _json(source, name))), {})
+    encoder = next((found for name in names if (found := _json(source, _inside(folder, name)))), {})
     if encoder.get("do_lower_case"):
-        require_lowercase(source, AutoTokenizer.from_pretrained(source))
+        require_lowercase(source, AutoTokenizer.from_pretrained(source, subfolder=folder))
     stored = [StoredModule(kinds[0], encoder)]
-    for kind, entry in zip(kinds[1:], listed[1:], strict=True):
-        weights = _weights(source, entry["path"]) if kind in _WITH_WEIGHTS else {}
-        stored.append(StoredModule(kind, _json(source, f"{entry['path']}/config.json") or {}, weights))
+    for kind, path in listed[1:]:
+        weights = _weights(source, path) if kind in _WITH_WEIGHTS else {}
+        stored.append(StoredModule(kind, _json(source, f"{path}/config.json") or {}, weights))
     settings = _json(source, "config_sentence_transformers.json") or {}
-    return parse_modules(source, stored, settings, _max_length(source, encoder, config))
+    return parse_modules(source, stored, settings, _max_length(source, folder, encoder, config))
+
+
+def encoder_subfolder(name_or_path: str | os.PathLike, *, route: str | None = None) -> str:
+    """Where in a model's folder its encoder and tokenizer lie: the `subfolder` of `from_pretrained`; "" for its root.
+
+    Args:
+        name_or_path: a folder, or a model id on the Hub.
+        route: as of `read_sentence_modules`.
+    """
+    listed = _listed_modules(os.fspath(name_or_path), route)
+    return listed[0][1] if listed else ""
+
+
+def _listed_modules(source: str, route: str | None) -> list[tuple[str, str]] | None:
+    """Kind and folder of each module, those of a Router's route in its place; None without `modules.json`."""
+    entries = _json(source, "modules.json")
+    if entries is None:
+        return None
+    if not any(_kind(entry["type"]) in _ROUTERS for entry in entries):
+        refuse_route(source, route)
+    listed: list[tuple[str, str]] = []
+    for entry in entries:
+        kind, path = _kind(entry["type"]), entry["path"]
+        router = _router(source, path) if kind in _ROUTERS else None
+        if router is None:
+            listed.append((kind, path))
+        else:
+            chosen = resolve_route(source, router["structure"], router["parameters"], route)
+            listed += [(_kind(router["types"][name]), _inside(path, name)) for name in router["structure"][chosen]]
+    return listed
+
+
+def _kind(type_name: str) -> str:
+    return type_name.rsplit(".", 1)[-1]
+
+
+def _router(source: str, folder: str) -> Any:
+    """A Router's routes and settings; None if its files don't tell them."""
+    files = (_inside(folder, name) for name in ("router_config.json", "config.json"))
+    return next((found for file in files if "structure" in (found := _json(source, file) or {})), None)
+
+
+def _inside(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
 
 def _file(source: str, path: str) -> Path | None:
-    """A model's file, from its folder or from the Hub; None if it has none of that name."""
+    """A model's file, from its folder or from the Hub; None if it has none of that name, or if there is no such model.
+
+    Whoever loads its weights tells the latter better.
+    """
     if os.path.isdir(source):
         return local if (local := Path(source, path)).is_file() else None
     try:
         return Path(hf_hub_download(source, path))
-    except EntryNotFoundError:
+    except (EntryNotFoundError, RepositoryNotFoundError, HFValidationError):
         return None
 
 
@@ -89,10 +140,10 @@ def require_lowercase(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def _max_length(source: str, settings: Mapping[str, Any], config: PreTrainedConfig) -> int:
+def _max_length(source: str, folder: str, settings: Mapping[str, Any], config: PreTrainedConfig) -> int:
     if length := settings.get("max_seq_length"):
         return length
-    tokenizer = _json(source, "tokenizer_config.json") or {}
+    tokenizer = _json(source, _inside(folder, "tokenizer_config.json")) or {}
     limits = tokenizer.get("model_max_length"), getattr(config, "max_position_embeddings", None)
     if not any(limits):
         raise ValueError(f"{source} says nowhere how long its texts may be (max_seq_length).")

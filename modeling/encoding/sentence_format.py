@@ -81,7 +81,7 @@ def parse_modules(
     Args:
         source: what errors call the model.
         stored: in their order, the `Transformer` first.
-        settings: of `config_sentence_transformers.json`: prompts and `truncate_dim`.
+        settings: of `config_sentence_transformers.json`: prompts, `truncate_dim` and the similarity.
         max_length: tokens to which texts are cut.
 
     Raises:
@@ -94,11 +94,12 @@ def parse_modules(
     return SentenceModules(
         pooling=_parse_pooling(source, stored[0].config, by_kind.get("WeightedLayerPooling"), pooling),
         max_length=max_length,
-        head=nn.Sequential(*head),
+        head=nn.Sequential(*head).requires_grad_(False).eval(),
         prompts={name: text or "" for name, text in (settings.get("prompts") or {}).items()},
         default_prompt_name=settings.get("default_prompt_name"),
         include_prompt=pooling is None or pooling.config.get("include_prompt", True),
         truncate_dim=settings.get("truncate_dim"),
+        similarity=settings.get("similarity_fn_name") or "cosine",
     )
 
 
@@ -243,6 +244,6 @@ def store_settings(modules: SentenceModules, versions: Mapping[str, str]) -> dic
         "default_prompt_name": modules.default_prompt_name,
         "model_type": "SentenceTransformer",
         "prompts": {"document": "", "query": ""} | dict(modules.prompts),
-        "similarity_fn_name": "cosine",
+        "similarity_fn_name": modules.similarity,
     }
     return settings | ({"truncate_dim": modules.truncate_dim} if modules.truncate_dim else {})

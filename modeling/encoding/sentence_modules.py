@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .pooling import Pooling
+
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 
 class Dense(nn.Module):
@@ -30,6 +33,24 @@ class Normalize(nn.Module):
         return F.normalize(embeddings, dim=-1)
 
 
+class EmbeddingHead(nn.Module):
+    """All that comes after the pooler, as one module: `[rows, pooled] -> [rows, embedding_size]`.
+
+    Args:
+        layers: `Dense`, `nn.LayerNorm` and `Normalize`; they are given float32.
+        truncate_dim: how many numbers of their output are kept; None keeps all.
+    """
+
+    def __init__(self, layers: nn.Sequential, truncate_dim: int | None = None):
+        super().__init__()
+        self.layers = layers
+        self.truncate_dim = truncate_dim
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        embeddings = self.layers(pooled.float()) if len(self.layers) else pooled
+        return embeddings[:, : self.truncate_dim]
+
+
 def _sizes(module: nn.Module, size: int) -> tuple[int, int]:
     """How many numbers a module takes and gives, where its input has `size`."""
     if isinstance(module, Dense):
@@ -46,15 +67,18 @@ class SentenceModules:
     Attributes:
         pooling: of the encoder's token vectors.
         max_length: tokens to which texts are cut, prompt and special tokens included.
-        head: `Dense`, `nn.LayerNorm` and `Normalize` in the order in which they run, in eval mode and float32.
+        head: `Dense`, `nn.LayerNorm` and `Normalize` in the order in which they run, in float32; frozen if they
+            come from files (see `trainable_head`).
         prompts: texts that can be put before every text, by name.
         default_prompt_name: of the prompt that is used where none is named; None for none.
         include_prompt: whether a prompt's tokens are pooled. They are always read by the encoder.
         truncate_dim: how many numbers of an embedding are kept (Matryoshka); cut off after `head`, so embeddings that
             were normalised are no longer of unit length. None keeps all.
+        similarity: by which embeddings are to be compared, one of `SIMILARITIES`. It changes no embedding.
 
     Raises:
-        ValueError: the default prompt is not among the prompts, or `truncate_dim` is not above 0.
+        ValueError: the default prompt is not among the prompts, `truncate_dim` is not above 0, or there is no such
+            similarity.
     """
 
     pooling: Pooling
@@ -64,13 +88,17 @@ class SentenceModules:
     default_prompt_name: str | None = None
     include_prompt: bool = True
     truncate_dim: int | None = None
+    similarity: str = "cosine"
 
     def __post_init__(self):
-        self.head.requires_grad_(False).eval()
         if self.default_prompt_name is not None:
             self.prompt(self.default_prompt_name)
         if self.truncate_dim is not None and self.truncate_dim < 1:
             raise ValueError(f"truncate_dim={self.truncate_dim}: an embedding keeps at least one number.")
+        if self.similarity not in SIMILARITIES:
+            raise ValueError(
+                f"Embeddings are compared by {', '.join(SIMILARITIES)}, but similarity_fn_name is {self.similarity!r}."
+            )
 
     @classmethod
     def plain(cls, pooler: str | Pooling, max_length: int, *, normalize: bool) -> SentenceModules:
@@ -114,5 +142,23 @@ class SentenceModules:
 
     def finish(self, pooled: Tensor) -> Tensor:
         """Pooled vectors `[rows, pooled]` -> embeddings `[rows, embedding_size]`, in float32 where modules run."""
-        embeddings = self.head.to(pooled.device)(pooled.float()) if len(self.head) else pooled
-        return embeddings[:, : self.truncate_dim]
+        return EmbeddingHead(self.head.to(pooled.device), self.truncate_dim)(pooled)
+
+    # --- Training -----------------------------------------------------------------------------------------------------
+
+    def trainable_head(self) -> EmbeddingHead:
+        """A copy of what comes after the pooler, whose weights learn: it makes a student's embeddings in training."""
+        return EmbeddingHead(copy.deepcopy(self.head), self.truncate_dim).requires_grad_(True)
+
+    def with_weights(self, state: Mapping[str, Tensor]) -> SentenceModules:
+        """The same, with the weights that a `trainable_head` has learnt. They are copied.
+
+        Args:
+            state: its `state_dict`, whole.
+
+        Raises:
+            RuntimeError: weights of another head.
+        """
+        learnt = EmbeddingHead(copy.deepcopy(self.head))
+        learnt.load_state_dict(dict(state))
+        return replace(self, head=learnt.layers)

@@ -1,4 +1,5 @@
 """Models as ONNX files: written, checked, quantised and run. Needs the extra `onnx`."""
 
-from .export import FLOAT32_FILE, INT8_FILE, export_onnx, onnx_agreement, quantize_int8
+from .embedding import EmbeddingGraph, embedding_inputs
+from .export import FLOAT32_FILE, INT8_FILE, export_embeddings, export_onnx, onnx_agreement, quantize_int8
 from .session import OnnxModel, onnx_library, open_session, run_session

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..encoding import SentenceEncoder
 from ..modes import evaluating
+from .embedding import EmbeddingGraph
 from .session import onnx_library, open_session, run_session
 
 FLOAT32_FILE = "model.onnx"
@@ -64,13 +66,45 @@ def export_onnx(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
         RuntimeError: the file's outputs differ from PyTorch's by more than `TOLERANCE`. Nothing was written then.
         ImportError: onnx or onnxruntime is not installed.
     """
+    names = [name for name in tokenizer.model_input_names if name in inspect.signature(model.forward).parameters]
+    return _export(model, names, folder, most=tokenizer.model_max_length)
+
+
+def export_embeddings(encoder: SentenceEncoder, folder: str | os.PathLike) -> Path:
+    """Write `model.onnx` of an encoder with its pooling and all that comes after it: tokens in, embeddings out.
+
+    Its inputs are those of `export_onnx`; if prompts are not pooled also `prompt_length`, int64 and `[batch]`, how many
+    tokens each row's prompt has, special ones before it included (`embedding_inputs` makes all of them). Its outputs
+    are `sentence_embedding` `[batch, embedding_size]`, as `SentenceTransformer.encode` makes it of these tokens, and
+    `last_hidden_state` `[batch, width, hidden]`. The file is compared with PyTorch as in `export_onnx`.
+
+    Args:
+        encoder: in float32. Its prompts stand in the tokens that the file is given.
+        folder: where to write; made if need be.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ValueError: the encoder is a causal model, or not in float32.
+        RuntimeError: as of `export_onnx`.
+        ImportError: onnx or onnxruntime is not installed.
+    """
+    graph = EmbeddingGraph(encoder)
+    taken = inspect.signature(graph.model.forward).parameters
+    names = [name for name in encoder.tokenizer.model_input_names if name in taken]
+    names += [] if encoder.modules.include_prompt else ["prompt_length"]
+    return _export(graph, names, folder, most=encoder.max_length)
+
+
+def _export(model: PreTrainedModel | EmbeddingGraph, names: list[str], folder: str | os.PathLike, most: int) -> Path:
+    """Trace a model of inputs of these names, and compare the file with it on rows of at most `most` tokens."""
     onnx_library("onnx")
     if model.dtype != torch.float32:
         raise ValueError(f"The model is in {model.dtype}, but is exported in float32: call model.float() first.")
-    names = [name for name in tokenizer.model_input_names if name in inspect.signature(model.forward).parameters]
     with _written_whole(Path(folder) / FLOAT32_FILE) as path:
         _trace(model, names, path)
-        found = onnx_agreement(model, path, _random_batches(model, tokenizer, names))
+        found = onnx_agreement(model, path, _random_batches(model, most, names))
         # A difference that is not a number is not small.
         if not found.max_difference <= TOLERANCE:
             raise RuntimeError(
@@ -109,14 +143,14 @@ def quantize_int8(folder: str | os.PathLike) -> Path:
 
 
 def onnx_agreement(
-    model: PreTrainedModel, path: str | os.PathLike, batches: Iterable[Mapping[str, Tensor]]
+    model: PreTrainedModel | EmbeddingGraph, path: str | os.PathLike, batches: Iterable[Mapping[str, Tensor]]
 ) -> OnnxAgreement:
-    """Compare an ONNX file with the PyTorch model that it was made of. What stands in padding is not compared.
+    """Compare an ONNX file's first output with that of the PyTorch model that it was made of, but for the padding.
 
     Args:
         model: the PyTorch model.
         path: the file.
-        batches: forward arguments, `[rows, width]` each, `attention_mask` among them; at least one batch.
+        batches: the file's inputs, `attention_mask` among them; at least one batch.
     """
     session = open_session(path)
     differences, sizes, same, count = [], [], 0, 0
@@ -137,49 +171,55 @@ def onnx_agreement(
     return OnnxAgreement(difference, same / count if has_classes else None)
 
 
-class _FirstOutput(nn.Module):
-    """A model as a function of tensors: positional arguments in, the first of its outputs out."""
+class _Traced(nn.Module):
+    """A model as a function of tensors: positional arguments in, the outputs of some names out."""
 
-    def __init__(self, model: PreTrainedModel, names: list[str]):
+    def __init__(self, model: nn.Module, inputs: list[str], outputs: list[str]):
         super().__init__()
         self.model = model
-        self.names = names
+        self.inputs = inputs
+        self.outputs = outputs
 
-    def forward(self, *tensors: Tensor) -> Tensor:
-        return self.model(**dict(zip(self.names, tensors, strict=True)))[0]
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        made = self.model(**dict(zip(self.inputs, tensors, strict=True)))
+        return tuple(made[name] for name in self.outputs)
 
 
-def _trace(model: PreTrainedModel, names: list[str], path: Path) -> None:
+def _trace(model: PreTrainedModel | EmbeddingGraph, names: list[str], path: Path) -> None:
     inputs = _random_batch(model, names, *_TRACED_SHAPE)
     with evaluating(model), torch.no_grad(), warnings.catch_warnings():
         # Tracing warns of each branch of Python that it fixes. Whether one matters is measured afterwards.
         warnings.simplefilter("ignore")
         outputs = model(**inputs)
-        name, output = next(iter(outputs.items()))
-        axes = {0: "batch", 1: "width"}
+        made = list(outputs) if isinstance(model, EmbeddingGraph) else list(outputs)[:1]
+        row_wise = {name for name in made if outputs[name].dim() == 2} | {"prompt_length"}
         torch.onnx.export(
-            _FirstOutput(model, names).eval(),
+            _Traced(model, names, made).eval(),
             tuple(inputs.values()),
             path,
             # The newer exporter (dynamo=True) can't export packed sequences, and fixes the width of an LSTM's.
             dynamo=False,
             opset_version=_OPSET,
             input_names=names,
-            output_names=[name],
-            dynamic_axes=dict.fromkeys(names, axes) | {name: axes if output.dim() == 3 else {0: "batch"}},
+            output_names=made,
+            dynamic_axes={
+                name: {0: "batch"} if name in row_wise else {0: "batch", 1: "width"} for name in (*names, *made)
+            },
         )
 
 
 def _random_batches(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: list[str]
+    model: PreTrainedModel | EmbeddingGraph, most: int, names: list[str]
 ) -> Iterator[dict[str, Tensor]]:
     # RoBERTa and MPNet count positions from 2.
     positions = getattr(model.config, "max_position_embeddings", math.inf) - 2
     for rows, width in _CHECKED_SHAPES:
-        yield _random_batch(model, names, rows, int(min(width, tokenizer.model_max_length, positions)))
+        yield _random_batch(model, names, rows, int(min(width, most, positions)))
 
 
-def _random_batch(model: PreTrainedModel, names: list[str], rows: int, width: int) -> dict[str, Tensor]:
+def _random_batch(
+    model: PreTrainedModel | EmbeddingGraph, names: list[str], rows: int, width: int
+) -> dict[str, Tensor]:
     """Rows of `width` tokens, half as many, a third, ..., padded on the right; in pairs of texts."""
     config = model.config
     generator = torch.Generator().manual_seed(0)
@@ -192,6 +232,7 @@ def _random_batch(model: PreTrainedModel, names: list[str], rows: int, width: in
         "input_ids": torch.where(mask.bool(), tokens, config.pad_token_id or 0),
         "attention_mask": mask,
         "token_type_ids": mask * last_type * (torch.arange(width) > width // 4),
+        "prompt_length": lengths // 2,
     }
     return {name: made[name].to(model.device) for name in names}
 

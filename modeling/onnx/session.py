@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers import AutoConfig
 from transformers.utils import ModelOutput
 
+from ..encoding import encoder_subfolder
+
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
@@ -50,7 +52,7 @@ def run_session(session: InferenceSession, inputs: Mapping[str, Tensor]) -> Tens
 
     Args:
         session: from `open_session`.
-        inputs: name -> `[rows, width]`, int64; those that the file does not take are left out. Without
+        inputs: name -> int64, `[rows, width]` or `[rows]`; those that the file does not take are left out. Without
             `token_type_ids`, all tokens belong to the first text, as in transformers.
 
     Raises:
@@ -60,7 +62,8 @@ def run_session(session: InferenceSession, inputs: Mapping[str, Tensor]) -> Tens
     given = {"token_type_ids": torch.zeros_like(inputs["input_ids"])} | dict(inputs)
     if missing := [name for name in wanted if name not in given]:
         raise ValueError(f"The ONNX file takes {', '.join(wanted)}, but {', '.join(missing)} was not given.")
-    (output,) = session.run(None, {name: given[name].cpu().numpy() for name in wanted})
+    first = session.get_outputs()[0].name
+    (output,) = session.run([first], {name: given[name].cpu().numpy() for name in wanted})
     return torch.from_numpy(output)
 
 
@@ -84,10 +87,13 @@ class OnnxModel:
     def __init__(self, folder: str | os.PathLike, file: str = "model.onnx", threads: int | None = None):
         self.path = Path(folder) / file
         self._session = open_session(self.path, threads)
-        self.config = AutoConfig.from_pretrained(folder)
+        self.config = AutoConfig.from_pretrained(folder, subfolder=encoder_subfolder(folder))
 
     def __call__(self, **inputs: Tensor) -> ModelOutput:
-        """Forward arguments, `[rows, width]` each, to `logits`, or `last_hidden_state` of an encoder without head.
+        """Forward arguments, `[rows, width]` each, to the file's first output, under its name.
+
+        That is `logits`, `last_hidden_state` of an encoder without head, or `sentence_embedding` of one with all that
+        makes an embedding (which may take `prompt_length` `[rows]`).
 
         Raises:
             ValueError: an input that the file takes is missing.

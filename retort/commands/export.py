@@ -3,24 +3,35 @@
 python examples/export_onnx.py --model runs/tagger --int8
 
 Writes model.onnx and, with --int8, model-int8.onnx beside the model, or into --output_dir with its configuration and
-tokenizer. Differences and speed are measured on sentences of the docstrings of Python's standard library.
+tokenizer. Of a sentence-transformers folder the file makes embeddings: pooling and modules are in it, and its prompts,
+which stand in the tokens, lie beside it. Differences and speed are measured on sentences of the docstrings of Python's
+standard library.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.tokenization_utils_base import BatchEncoding
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..data.readers import docstring_corpus
 from ..evaluation.cost import Footprint, compare_speed, describe_machine
 from ..evaluation.report import aligned
 from ..modeling import load_finished
-from ..modeling.onnx import FLOAT32_FILE, INT8_FILE, OnnxModel, onnx_agreement, quantize_int8
-from ..trainers.saving import save_onnx
+from ..modeling.encoding import SentenceEncoder
+from ..modeling.onnx import (
+    FLOAT32_FILE,
+    INT8_FILE,
+    EmbeddingGraph,
+    OnnxModel,
+    embedding_inputs,
+    onnx_agreement,
+    quantize_int8,
+)
+from ..trainers.saving import save_embeddings_onnx, save_onnx
 from .command_line import plain_parser
 
 SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
@@ -29,16 +40,27 @@ SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 def main() -> None:
     """Parse, export, compare, print."""
     options = parse_options()
-    if not (Path(options.model) / "config.json").is_file():
-        raise SystemExit(f"{options.model} has no config.json: --model takes the folder of a finished model.")
-    model, tokenizer = load_finished(options.model)
-    output_dir = Path(options.output_dir or options.model)
-    save_onnx(model, tokenizer, output_dir, beside_model=output_dir.resolve() == Path(options.model).resolve())
+    source = Path(options.model)
+    if not any((source / name).is_file() for name in ("config.json", "modules.json")):
+        raise SystemExit(f"{source} has no config.json: --model takes the folder of a finished model.")
+    output_dir = Path(options.output_dir or source)
+    beside_model = output_dir.resolve() == source.resolve()
+    model: PreTrainedModel | EmbeddingGraph
+    encode: Callable[[list[str]], Mapping[str, Tensor]]
+    if (source / "modules.json").is_file():
+        encoder = SentenceEncoder.from_pretrained(source)
+        save_embeddings_onnx(encoder, output_dir, beside_model)
+        model, encode = EmbeddingGraph(encoder), partial(embedding_inputs, encoder)
+    else:
+        model, tokenizer = load_finished(source)
+        save_onnx(model, tokenizer, output_dir, beside_model)
+        longest = min(MAX_LENGTH, tokenizer.model_max_length)
+        encode = partial(tokenizer, padding=True, truncation=True, max_length=longest, return_tensors="pt")
     files = [FLOAT32_FILE]
     if options.int8:
         quantize_int8(output_dir)
         files.append(INT8_FILE)
-    print(f"{comparison(model, tokenizer, output_dir, files)}\n\n{output_dir}/: {', '.join(files)}")
+    print(f"{comparison(model, encode, output_dir, files)}\n\n{output_dir}/: {', '.join(files)}")
 
 
 def parse_options() -> argparse.Namespace:
@@ -50,11 +72,14 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def comparison(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, files: list[str]) -> str:
+def comparison(
+    model: PreTrainedModel | EmbeddingGraph,
+    encode: Callable[[list[str]], Mapping[str, Tensor]],
+    folder: Path,
+    files: list[str],
+) -> str:
     """A table of the model in PyTorch and of its files: size, agreement with PyTorch, speed."""
     texts = docstring_corpus().sentences["test"]["text"][:SENTENCES]
-    longest = min(MAX_LENGTH, tokenizer.model_max_length)
-    encode = partial(tokenizer, padding=True, truncation=True, max_length=longest, return_tensors="pt")
     batches = [encode(texts[start : start + BATCH_SIZE]) for start in range(0, len(texts), BATCH_SIZE)]
     found = {file: onnx_agreement(model, folder / file, batches) for file in files}
     models = {"PyTorch": model} | {file: OnnxModel(folder, file) for file in files}
@@ -80,6 +105,10 @@ def comparison(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 
 @torch.inference_mode()
-def outputs(model: PreTrainedModel | OnnxModel, encode: Callable[..., BatchEncoding], texts: list[str]) -> object:
+def outputs(
+    model: PreTrainedModel | EmbeddingGraph | OnnxModel,
+    encode: Callable[[list[str]], Mapping[str, Tensor]],
+    texts: list[str],
+) -> object:
     """What a model makes of texts."""
     return model(**encode(texts))

@@ -1,7 +1,6 @@
 """The teacher: frozen, in eval, outside the student's modules, run without gradients, and no further than asked."""
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from ...collators import Batch
-from ...data import fingerprint_model
+from ...data import fingerprint_model, fingerprint_sentence_encoder
 from ...modeling import auto_class_for, head_of
 from ...modeling.encoding import (
     EncoderOutput,
@@ -21,6 +20,7 @@ from ...modeling.encoding import (
     SentenceEncoder,
     SentenceModules,
     encode,
+    encoder_subfolder,
     read_sentence_modules,
     require_bidirectional,
 )
@@ -65,7 +65,9 @@ class LiveTeacher:
         self.encoders = list(teachers)
         self.models = [model_of(teacher).requires_grad_(False).eval() for teacher in teachers]
         for teacher in teachers:
-            if request.pooler and not isinstance(teacher, SentenceEncoder):
+            if isinstance(teacher, SentenceEncoder):
+                teacher.modules.head.requires_grad_(False).eval()
+            elif request.pooler:
                 require_bidirectional(teacher, f"a teacher that is pooled by {request.pooler!r}")
         self.weights = [weight / sum(weights) for weight in weights]
         self.request = request
@@ -117,15 +119,9 @@ def common_dimensions(teachers: Sequence[PreTrainedModel | SentenceEncoder]) -> 
 
 def fingerprint_teacher(teacher: PreTrainedModel | SentenceEncoder, *, pools: bool) -> str:
     """A name of a teacher; where embeddings are made, also of the modules that make them."""
-    if not isinstance(teacher, SentenceEncoder):
-        return fingerprint_model(teacher)
-    weights = fingerprint_model(teacher.model)
-    if not pools:
-        return weights
-    modules = teacher.modules
-    settings = [*modules.pooling.modes, modules.prompt(), modules.include_prompt, modules.truncate_dim]
-    parts = [weights, *map(str, settings), repr(modules.head), fingerprint_model(modules.head)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    if pools and isinstance(teacher, SentenceEncoder):
+        return fingerprint_sentence_encoder(teacher)
+    return fingerprint_model(model_of(teacher))
 
 
 def weighted_mean(results: list[EncoderOutput], weights: list[float]) -> EncoderOutput:
@@ -174,8 +170,12 @@ def load_teacher(
         return copy.deepcopy(source).merge_and_unload()
     if isinstance(source, PreTrainedModel | SentenceEncoder):
         return source
-    load = _load_adapter if Path(source, "adapter_config.json").is_file() else _load_pretrained
-    model, missing = load(str(source), student, args)
+    folder = ""
+    if Path(source, "adapter_config.json").is_file():
+        model, missing = _load_adapter(str(source), student, args)
+    else:
+        folder = encoder_subfolder(source)
+        model, missing = _load_pretrained(str(source), student, args, subfolder=folder)
     # Weights of the pooler are missing where encoders average tokens: no harm unless the pooler is asked for.
     pooler = [key for key in missing if ".pooler." in f".{key}"]
     _require_weights(source, student, sorted(set(missing) - set(pooler)))
@@ -185,7 +185,9 @@ def load_teacher(
         _check_pooler(source, modules, args)
     if pooler and (str(modules.pooling) if modules else args.poolers[1]) == "cls":
         _require_weights(source, student, pooler)
-    return model if modules is None else SentenceEncoder(model, AutoTokenizer.from_pretrained(source), modules)
+    if modules is None:
+        return model
+    return SentenceEncoder(model, AutoTokenizer.from_pretrained(source, subfolder=folder), modules)
 
 
 def _check_pooler(source: TeacherSource, modules: SentenceModules, args: DistillTrainingArguments) -> None:
