@@ -217,6 +217,42 @@ def test_rows_without_the_teachers_prompt_are_refused(tokenizer, tmp_path):
 
 
 @pytest.mark.promise(9)
+def test_rows_of_more_tokens_than_the_teacher_cuts_at_are_refused(tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "mean")
+    texts = Dataset.from_dict({"text": ["the cat"] * 3 + ["the cat " * 20]})
+    long, cut = (tokenize(texts, tokenizer, max_length=length) for length in (24, 20))
+    message = r"Row 3 has 24 tokens, but the teacher cuts texts at 20 .*pass max_length=20 to tokenize"
+    for given in (theirs, saved(theirs, tmp_path / "saved")):
+        with pytest.raises(ValueError, match=message):
+            trainer_of(given, long, tokenizer, tmp_path)
+    arguments = tiny.arguments(tmp_path / "run", embedding_weight=1.0, pooler="mean")
+    own = {"processing_class": tokenizer, "train_dataset": cut}
+    with pytest.raises(ValueError, match=message):
+        DistillTrainer(tiny.model(), theirs, arguments, eval_dataset={"a": cut, "b": long}, **own)
+    # Nothing is pooled: the teacher's hidden states are of no length in particular.
+    trainer_of(theirs, long, tokenizer, tmp_path, embedding_weight=0.0, hidden_weight=1.0)
+    # Padding doesn't count.
+    padded = dict(tokenizer(TEXTS, padding="max_length", truncation=True, max_length=20))
+    wider = {name: [row + [0] * 20 for row in padded[name]] for name in ("input_ids", "attention_mask")}
+    rows = Dataset.from_dict(wider)
+    trainer = trainer_of(theirs, rows, tokenizer, tmp_path)
+    torch.testing.assert_close(taught(trainer, rows), encoded(theirs), **EXACT)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("backend", ["auto", "padded"])
+def test_long_rows_of_a_stream_are_refused_where_they_come(backend, tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "mean")
+    long = tokenize(Dataset.from_dict({"text": TEXTS}), tokenizer, max_length=24).to_iterable_dataset()
+    settings = {"max_steps": 2, "attention_backend": backend}
+    trainer = trainer_of(theirs, long, tokenizer, tmp_path, **settings)
+    with pytest.raises(ValueError, match="A row of the batch has 24 tokens, but the teacher cuts texts at 20"):
+        trainer.train()
+    cut = tokenize(Dataset.from_dict({"text": TEXTS}), tokenizer, max_length=20).to_iterable_dataset()
+    trainer_of(theirs, cut, tokenizer, tmp_path, **settings).train()
+
+
+@pytest.mark.promise(9)
 def test_another_pooler_than_the_teachers_own_is_refused(tokenizer, tmp_path):
     theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "concatenated")
     rows = rows_for(theirs, tokenizer)

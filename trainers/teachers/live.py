@@ -19,6 +19,7 @@ from ...modeling.encoding import (
     OutputRequest,
     SentenceEncoder,
     SentenceModules,
+    TokenLayout,
     encode,
     encoder_subfolder,
     read_sentence_modules,
@@ -26,6 +27,7 @@ from ...modeling.encoding import (
 )
 from ..arguments import DistillTrainingArguments
 from ..objectives import Dimensions
+from .rows import too_long
 
 # Or a `SentenceTransformer`, of a library that may not be installed.
 TeacherSource = PreTrainedModel | SentenceEncoder | PeftModel | str | Path
@@ -77,8 +79,13 @@ class LiveTeacher:
 
     @torch.no_grad()
     def outputs(self, batch: Batch) -> EncoderOutput:
-        """The teacher's outputs for one batch, on the batch's device, without gradients."""
+        """The teacher's outputs for one batch, on the batch's device, without gradients.
+
+        Raises:
+            ValueError: embeddings of a row of more tokens than a sentence-transformers teacher cuts texts at.
+        """
         inputs, layout = batch.of_teacher
+        self._check_lengths(layout)
         results = []
         for teacher, model in zip(self.encoders, self.models, strict=True):
             makes_embedding = isinstance(teacher, SentenceEncoder) and self.request.pooler is not None
@@ -90,6 +97,15 @@ class LiveTeacher:
             if makes_embedding:
                 results[-1].embedding = teacher.modules.finish(results[-1].embedding)
         return results[0] if len(results) == 1 else weighted_mean(results, self.weights)
+
+    def _check_lengths(self, layout: TokenLayout) -> None:
+        """Refuse rows that no dataset was looked at for: those of a stream, or of a collator of the user's."""
+        limits = [teacher.max_length for teacher in self.encoders if isinstance(teacher, SentenceEncoder)]
+        # The width is known on the host, and no row is longer. The device is waited for where it is too large alone.
+        if self.request.pooler and limits and layout.width > min(limits):
+            longest = int(layout.lengths.max())
+            if longest > min(limits):
+                raise ValueError(f"A row of the batch has {too_long(longest, min(limits))}")
 
     def precision_of(self, model: PreTrainedModel) -> torch.dtype:
         """The number format in which one of the models computes."""
