@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from .encoding import EncoderOutput, OutputRequest, TokenLayout, encode
+from .encoding import EncoderOutput, OutputRequest, Pooling, TokenLayout, encode
 from .projected_classifier import fold_projector, projected_classifier
 
 
@@ -38,6 +38,9 @@ class DistillationModel(nn.Module):
         student: the encoder to be trained.
         objectives: modules with a `name` of their own, called with the student's outputs.
         request: what every forward pass makes.
+        pooling: makes the student's embeddings, whatever pooler the request names; None if it is to be the request's.
+        head: modules of the student's own behind its pooler (`[rows, pooled] -> [rows, features]`), trained with it;
+            None if there are none.
         projector: what is exported behind the student's pooler; it may belong to objectives, too. None if nothing is.
         dropout: whether the student's dropout is on in train mode. Off, the student stays in eval mode; encoders have
             nothing else that depends on the mode. Parts of the student that are frozen stay in eval mode either way:
@@ -57,12 +60,16 @@ class DistillationModel(nn.Module):
         objectives: Iterable[nn.Module],
         request: OutputRequest,
         *,
+        pooling: Pooling | None = None,
+        head: nn.Module | None = None,
         projector: nn.Module | None = None,
         dropout: bool = True,
         stop_early: bool = False,
     ):
         super().__init__()
         self.student = student
+        self.pooling = pooling
+        self.head = head
         # Before the objectives: weights that both hold are known by the first of their names.
         self.projector = projector
         names = [objective.name for objective in objectives]
@@ -93,7 +100,12 @@ class DistillationModel(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor], layout: TokenLayout) -> StudentOutput:
         """Run the student on its part of a batch, and the objectives on what it gives."""
-        output = encode(self.student, inputs, layout, self.request, stop_early=self.stop_early)
+        request = self.request
+        if self.pooling is not None and request.pooler is not None:
+            request = replace(request, pooler=self.pooling)
+        output = encode(self.student, inputs, layout, request, stop_early=self.stop_early)
+        if self.head is not None and output.embedding is not None:
+            output.embedding = self.head(output.embedding)
         compared = {objective: objective(output) for objective in self.objectives.values()}
         embedding = None if self.training else output.embedding
         if embedding is not None and self.projector is not None:
@@ -113,8 +125,8 @@ class DistillationModel(nn.Module):
         return fold_projector(weights, found[0]) if found else weights
 
     def side_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights that a stock student lacks: those of the projector and the objectives, and of a projected
-        classifier in its two parts. What several share is there once.
+        """The weights that a stock student lacks: those of its head, the projector and the objectives, and of a
+        projected classifier in its two parts. What several share is there once.
 
         Args:
             state: this module's `state_dict`, whole.

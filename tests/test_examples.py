@@ -33,7 +33,9 @@ def folder(tmp_path_factory):
     teacher = tiny.model("bert", layers=4)
     teacher.save_pretrained(folder / "teacher")
     tiny.tokenizer().save_pretrained(folder / "teacher")
-    save_sentence_transformer(folder / "teacher", pooler="mean", max_length=32, normalize=True, projector=None)
+    save_sentence_transformer(
+        folder / "teacher", tiny.surrounding(pooler="mean", max_length=32, normalize=True, projector=None)
+    )
     (folder / "corpus.txt").write_text("\n".join(SENTENCES))
     pairs = zip(tiny.sentences(20, seed=4), tiny.sentences(20, seed=5), strict=True)
     table = [f"{first}\t{second}\t{score / 4}" for score, (first, second) in enumerate(pairs)]

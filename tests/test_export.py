@@ -105,7 +105,9 @@ def export(
     save(model, tokenizer, folder)
     torch.manual_seed(5)
     projector = nn.Linear(32, dim) if dim else None
-    save_sentence_transformer(folder, pooler=pooler, max_length=MAX_LENGTH, normalize=normalize, projector=projector)
+    save_sentence_transformer(
+        folder, tiny.surrounding(pooler=pooler, max_length=MAX_LENGTH, normalize=normalize, projector=projector)
+    )
     rows = hidden_states_by_hand(model, tokenizer)
     embeddings = torch.stack([pool_by_hand(pooler, *row) for row in rows])
     if projector is not None:
@@ -267,11 +269,11 @@ def test_a_student_can_be_the_next_teacher(students, seen, name):
 def test_a_student_without_a_pooler_keeps_its_weights_and_is_not_exported_as_cls(tokenizer, tmp_path):
     model = BertModel(tiny.config("bert"), add_pooling_layer=False)
     folder = save(model, tokenizer, tmp_path / "student")
-    save_sentence_transformer(folder, pooler="mean", max_length=16, normalize=True)
+    save_sentence_transformer(folder, tiny.surrounding(pooler="mean", max_length=16, normalize=True))
     loaded = AutoModel.from_pretrained(folder).state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match=r"lack pooler\.dense\.weight, pooler\.dense\.bias.*random"):
-        save_sentence_transformer(folder, pooler="cls", max_length=16, normalize=True)
+        save_sentence_transformer(folder, tiny.surrounding(pooler="cls", max_length=16, normalize=True))
 
 
 @pytest.mark.promise(9)
@@ -279,7 +281,7 @@ def test_a_student_without_a_pooler_keeps_its_weights_and_is_not_exported_as_cls
 def test_the_models_own_pooler_is_refused_where_the_architecture_has_none(tokenizer, tmp_path, family):
     folder = save(tiny.model(family), tokenizer, tmp_path)
     with pytest.raises(ValueError, match=rf"{family} encoders have none.*'cls_before_pooler' or 'mean'"):
-        save_sentence_transformer(folder, pooler="cls", max_length=16, normalize=True)
+        save_sentence_transformer(folder, tiny.surrounding(pooler="cls", max_length=16, normalize=True))
 
 
 @pytest.mark.promise(9)
@@ -289,14 +291,16 @@ def test_the_models_own_pooler_is_refused_where_the_architecture_has_none(tokeni
         ({"max_length": 67}, "max_length=67, but the encoder has positions for 1 to 66 tokens"),
         ({"max_length": 0}, "max_length=0"),
         ({"pooler": "maximum"}, "'maximum'.*mean, cls_before_pooler, last_token, max, cls"),
-        ({"projector": nn.Linear(31, 8)}, r"shape \(8, 31\), but embeddings of 32 numbers need \(8, 32\)"),
+        ({"projector": nn.Linear(31, 8)}, "Dense takes vectors of 31 numbers, but is given vectors of 32"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_the_folder_stays_as_it_was(tokenizer, tmp_path, options, message):
     folder = save(tiny.model(), tokenizer, tmp_path)
     before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(ValueError, match=message):
-        save_sentence_transformer(folder, **{"pooler": "mean", "max_length": 16, "normalize": True} | options)
+        save_sentence_transformer(
+            folder, tiny.surrounding(**{"pooler": "mean", "max_length": 16, "normalize": True} | options)
+        )
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -304,7 +308,7 @@ def test_what_does_not_fit_is_refused_and_the_folder_stays_as_it_was(tokenizer, 
 def test_a_folder_without_weights_or_tokenizer_is_refused(tmp_path):
     tiny.config("bert").save_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no \*\.safetensors and no tokenizer_config\.json.*save_pretrained"):
-        save_sentence_transformer(tmp_path, pooler="mean", max_length=16, normalize=True)
+        save_sentence_transformer(tmp_path, tiny.surrounding(pooler="mean", max_length=16, normalize=True))
 
 
 def test_a_teacher_of_sentence_transformers_2_is_read_as_it_is_run(legacy_teacher, seen, tokenizer):

@@ -62,7 +62,9 @@ def student(tokenizer, tmp_path):
     folder = tmp_path / "student"
     tiny.model("bert", layers=3).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    save_sentence_transformer(folder, pooler="mean", max_length=32, normalize=True, projector=torch.nn.Linear(32, 6))
+    save_sentence_transformer(
+        folder, tiny.surrounding(pooler="mean", max_length=32, normalize=True, projector=torch.nn.Linear(32, 6))
+    )
     facts = CardFacts(
         name="student",
         load_as=REPOSITORY,

@@ -25,7 +25,7 @@ def plain(tmp_path, tokenizer):
 @pytest.fixture
 def says_mean(plain):
     """One that does."""
-    save_sentence_transformer(plain, pooler="mean", max_length=16, normalize=True)
+    save_sentence_transformer(plain, tiny.surrounding(pooler="mean", max_length=16, normalize=True))
     return plain
 
 
@@ -47,7 +47,7 @@ def test_a_plain_encoder_pools_as_either_flag_says(flag, plain, poolers):
 
 
 def test_a_sentence_transformer_pools_as_it_says(plain, poolers):
-    save_sentence_transformer(plain, pooler="cls_before_pooler", max_length=16, normalize=True)
+    save_sentence_transformer(plain, tiny.surrounding(pooler="cls_before_pooler", max_length=16, normalize=True))
     assert poolers(plain) == ("cls_before_pooler",) * 3
 
 

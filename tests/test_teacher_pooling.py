@@ -17,7 +17,9 @@ def folder(tokenizer, tmp_path):
     """A sentence-transformers model that pools by mean."""
     tiny.model("roberta").save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    save_sentence_transformer(tmp_path, pooler="mean", max_length=20, normalize=True, projector=nn.Linear(32, 5))
+    save_sentence_transformer(
+        tmp_path, tiny.surrounding(pooler="mean", max_length=20, normalize=True, projector=nn.Linear(32, 5))
+    )
     return tmp_path
 
 
@@ -62,7 +64,9 @@ def test_the_dense_layer_is_frozen_and_computes_what_it_did(folder):
     dense = read_sentence_modules(folder).head[0]
     assert not dense.training
     assert not any(parameter.requires_grad for parameter in dense.parameters())
-    save_sentence_transformer(folder, pooler="mean", max_length=20, normalize=True, projector=dense.linear)
+    save_sentence_transformer(
+        folder, tiny.surrounding(pooler="mean", max_length=20, normalize=True, projector=dense.linear)
+    )
     x = torch.randn(3, 32)
     assert torch.equal(read_sentence_modules(folder).head[0](x), dense(x))
 

@@ -2,6 +2,7 @@
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
@@ -20,6 +21,7 @@ from transformers import (
 
 from retort import DistillTrainingArguments
 from retort.collators import Batch
+from retort.modeling.encoding import Dense, Normalize, Pooling, SentenceModules
 
 WORDS = (
     "the a cat dog bird sat ran flew on over under mat tree house red blue small big old new man woman child reads "
@@ -160,3 +162,10 @@ def arguments(folder, kind=DistillTrainingArguments, **settings) -> DistillTrain
 def parts(batch: Batch) -> set[str]:
     """The names of what a batch holds."""
     return {name for name, value in vars(batch).items() if value is not None and value != {}}
+
+
+def surrounding(pooler="mean", max_length=16, normalize=True, projector=None) -> SentenceModules:
+    """A pooler, a linear map and normalisation, as a student is exported with them."""
+    head = [Dense(projector, nn.Identity())] if projector is not None else []
+    head += [Normalize()] if normalize else []
+    return SentenceModules(Pooling.of(pooler), max_length, nn.Sequential(*head))

@@ -19,9 +19,17 @@ from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, col
 from ..data import check_folder_name
 from ..data.tokenization import same_tokenizer
 from ..modeling import DistillationModel, StudentOutput
-from ..modeling.encoding import EncoderOutput, OutputRequest, SentenceEncoder, as_sentence_encoder
+from ..modeling.encoding import (
+    Dense,
+    EncoderOutput,
+    Normalize,
+    OutputRequest,
+    SentenceEncoder,
+    SentenceModules,
+    as_sentence_encoder,
+)
 from .arguments import DistillTrainingArguments
-from .checks import RowChecks, check_heads, check_objectives, check_run, check_streams, named_sets, take_student
+from .checks import RowChecks, check_run, named_sets, take_student, validate
 from .objectives import Dimensions, EmbeddingObjective, Objective, Projector, build_objectives, projector
 from .saving import CardFacts, describe_run, save_sentence_transformer
 from .steps import EvaluatingTrainer, KeepWithinBounds
@@ -31,11 +39,11 @@ from .teachers import (
     CachedTeacher,
     TeacherSource,
     cache_teacher,
-    check_prompts,
     common_dimensions,
     load_teacher,
     model_of,
     open_cache,
+    outline_teacher,
     place_teacher,
     with_teacher_outputs,
 )
@@ -47,8 +55,8 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
     """Distils one or several teachers into a student with any kind of head.
 
     Args:
-        model: the student, in float32. The pooler of a `SentenceTransformer` or `SentenceEncoder` becomes the run's;
-            one with further modules is refused.
+        model: the student, in float32. A `SentenceTransformer` or `SentenceEncoder` makes embeddings as it says: its
+            pooling, Dense, normalisation and `truncate_dim` are trained and exported with it.
         teacher: a model, a folder or hub id, a PEFT adapter, a `SentenceTransformer` or `SentenceEncoder`, or a list of
             these, whose outputs are averaged with `args.teacher_weights`. A sentence-transformers model makes
             embeddings as its files say: prompt, pooling, Dense, normalisation, `truncate_dim`. May be left out where
@@ -83,46 +91,48 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         **trainer_arguments: Any,
     ):
         args = self.arguments_class() if args is None else args
-        model = take_student(as_sentence_encoder(model), args)
+        model, self.student_encoder = take_student(as_sentence_encoder(model), args)
         check_run(model, args, trainer_arguments)
-        sets = named_sets(train_dataset, eval_dataset)
-        for rows in sets.values():
-            check_streams(rows, args)
         sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         sources = list(map(as_sentence_encoder, sources))
-        encoders = [load_teacher(source, model, args) for source in sources]
-        teachers = list(map(model_of, encoders))
         self.teacher_sources = list(map(model_of, sources))
+        outlines = [outline_teacher(source, model, args) for source in sources]
         dimensions = None
-        if teachers:
-            dimensions = common_dimensions(encoders)
+        if outlines:
+            dimensions = common_dimensions(outlines)
         elif args.teacher_cache:
             dimensions = CachedTeacher(Path(args.teacher_cache) / "train").dimensions
-        same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
         set_seed(args.seed)  # the objectives' weights must not depend on what drew numbers before
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
-        check_objectives(self.objectives, args, model, teachers, has_teacher=dimensions is not None)
-        check_heads(self.objectives, trainer_arguments)
+        request = reduce(or_, (objective.student_request() for objective in self.objectives), OutputRequest())
+        read = reduce(or_, (objective.teacher_request() for objective in self.objectives), OutputRequest())
+        same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
         self._row_checks = RowChecks(
             self.objectives,
             model,
-            sizes=frozenset(teacher.config.vocab_size for teacher in teachers),
+            sizes=frozenset(model_of(outline).config.vocab_size for outline in outlines),
             same_tokens=same_tokens,
             needed=self.needed_columns if data_collator is None else None,
+            encoders=self._encoders_compared(outlines, request, read),
         )
-        for name, rows in (sets or {"training": None}).items():
-            self.check_rows(rows, name)
+        sets = named_sets(train_dataset, eval_dataset)
+        has_teacher = dimensions is not None
+        validate(
+            self.objectives, args, model, outlines, sets, self.check_rows, trainer_arguments, has_teacher=has_teacher
+        )
+        encoders = [load_teacher(source, model, args) for source in sources]
+        teachers = list(map(model_of, encoders))
         if data_collator is None:
             # With one tokenizer, too, a teacher may have tokens of its own: after a prompt.
             own = "teacher_input_ids" in (getattr(train_dataset, "column_names", None) or ())
             theirs = (processing_class if own else None) if same_tokens else teacher_processing_class
             data_collator = self.build_collator(args, model, teachers, processing_class, theirs)
-        request = reduce(or_, (objective.student_request() for objective in self.objectives))
         super().__init__(
             DistillationModel(
                 model,
                 self.objectives,
                 request,
+                **self._sentence_parts(),
                 projector=self._embedding_projector if args.keep_projector else None,
                 dropout=self.trains_with_dropout(args, train_dataset),
                 stop_early=not (args.shards_weights or args.activation_checkpointing),
@@ -135,9 +145,6 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             **trainer_arguments,
         )
         self.add_callback(KeepWithinBounds())
-        read = reduce(or_, (objective.teacher_request() for objective in self.objectives))
-        if read.pooler:
-            check_prompts(encoders, train_dataset, eval_dataset)
         self.teacher = place_teacher(encoders, read, args, self.accelerator) if encoders and read else None
         if args.teacher_cache and read:
             self._use_teacher_cache(Path(args.teacher_cache), read)
@@ -154,6 +161,13 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         teacher, columns = getattr(self, "teacher", None), getattr(rows, "column_names", None) or ()
         if isinstance(teacher, CachedTeacher) and columns and not teacher.serves(columns):
             raise ValueError(f"The {name} rows: {teacher.WITHOUT_OUTPUTS}")
+
+    def _encoders_compared(
+        self, teachers: Sequence[Any], request: OutputRequest, read: OutputRequest
+    ) -> list[tuple[str, SentenceEncoder]]:
+        """Who makes the embeddings that are compared, where prompts and lengths are known."""
+        made = [("teacher", teacher) for teacher in teachers if read.pooler] + [("student", self.student_encoder)]
+        return [(role, encoder) for role, encoder in made if isinstance(encoder, SentenceEncoder) and request.pooler]
 
     def build_objectives(
         self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
@@ -172,9 +186,16 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
     ) -> nn.Module:
         """What maps the student's embeddings into the teacher's width, the same one for all objectives."""
         if self._embedding_projector is None:
-            sizes = student.config.hidden_size, teacher.embedding_size
-            self._embedding_projector = projector(*sizes, args.projector)
+            encoder = self.student_encoder
+            size = student.config.hidden_size if encoder is None else encoder.embedding_size
+            self._embedding_projector = projector(size, teacher.embedding_size, args.projector)
         return self._embedding_projector
+
+    def _sentence_parts(self) -> dict[str, Any]:
+        """Pooling and head of a student that comes with them."""
+        if self.student_encoder is None:
+            return {}
+        return {"pooling": self.student_encoder.pooling(), "head": self.student_encoder.modules.trainable_head()}
 
     def trains_with_dropout(self, args: DistillTrainingArguments, rows: datasets.Dataset | None) -> bool:
         """Whether the student has dropout: as the arguments say; otherwise, where no teacher is compared with.
@@ -260,22 +281,42 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
 
     def exported_embeddings(self, outputs: StudentOutput) -> Tensor:
         """`[rows, features]`, the embeddings that `export_extras` lets the exported student give."""
-        normalized = self.args.embedding_loss == "cosine"
-        return F.normalize(outputs.embedding, dim=-1) if normalized else outputs.embedding
+        return F.normalize(outputs.embedding, dim=-1) if self._normalizes_export else outputs.embedding
+
+    @property
+    def embedding_size(self) -> int:
+        """How many numbers an embedding of the exported student has."""
+        if isinstance(self.model.projector, Projector):
+            return self.model.projector.out_features
+        return self.student.config.hidden_size if self.student_encoder is None else self.student_encoder.embedding_size
+
+    @property
+    def _normalizes_export(self) -> bool:
+        """Whether embeddings are scaled to unit length at the end, where the student's own modules don't say."""
+        as_given = self.student_encoder is not None and not isinstance(self.model.projector, Projector)
+        return self.args.embedding_loss == "cosine" and not as_given
 
     def export_extras(self, folder: Path, side_weights: dict[str, Tensor]) -> None:
         """Make a sentence encoder a SentenceTransformer, too."""
-        if self.model.request.pooler is None or self.processing_class is None:
-            return
-        kept = None
+        if self.model.request.pooler is not None and self.processing_class is not None:
+            save_sentence_transformer(folder, self._exported_modules(side_weights))
+
+    def _exported_modules(self, side_weights: dict[str, Tensor]) -> SentenceModules:
+        """What surrounds the exported student: modules of its own with the weights that they have learnt, a kept
+        projector, normalisation."""
+        longest = min(self.processing_class.model_max_length, most_tokens(self.student))
+        if self.student_encoder is None:
+            own = SentenceModules.plain(self.args.pooler, longest, normalize=False)
+        else:
+            prefix, given = "head.", self.student_encoder.modules
+            learnt = {name.removeprefix(prefix): each for name, each in side_weights.items() if name.startswith(prefix)}
+            own = replace(given.with_weights(learnt), max_length=min(given.max_length, longest))
+        head = list(own.head)
         if isinstance(self.model.projector, Projector):
             # Without first weights of its own: drawing them would change the training that goes on.
             kept = skip_init(nn.Linear, *reversed(side_weights["projector.weight"].shape))
             kept.load_state_dict({name: side_weights[f"projector.{name}"] for name in ("weight", "bias")})
-        save_sentence_transformer(
-            folder,
-            pooler=self.args.pooler,
-            max_length=min(self.processing_class.model_max_length, most_tokens(self.student)),
-            normalize=self.args.embedding_loss == "cosine",
-            projector=kept,
-        )
+            head.append(Dense(kept, nn.Identity()))
+        if self._normalizes_export:
+            head.append(Normalize())
+        return replace(own, head=nn.Sequential(*head))

@@ -19,6 +19,7 @@ def tokenize(
     tokenizer: PreTrainedTokenizerBase,
     *,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    prompt: str = "",
     teacher_prompt: str = "",
     text: str = "text",
     text_pair: str | None = None,
@@ -37,7 +38,8 @@ def tokenize(
         dataset: with the columns named below; its other columns are dropped.
         tokenizer: the student's.
         teacher_tokenizer: the teacher's. One that does the same as the student's (see `same_tokenizer`) adds nothing.
-        teacher_prompt: put before every text for the teacher ("query: "), and not for the student. The teacher's tokens
+        prompt: put before every text for the student ("query: "), and not for the teacher.
+        teacher_prompt: put before every text for the teacher, and not for the student. Prompts differ, so its tokens
             are then columns of their own.
         text: column of texts.
         text_pair: column of second texts, for tasks on pairs.
@@ -62,12 +64,12 @@ def tokenize(
     if words is not None and text_pair is not None:
         raise ValueError("words= and text_pair= exclude each other: a row is a list of words, or one or two texts.")
     inputs = (words or text, text_pair, labels)
-    if teacher_prompt and (words is not None or text_pair is not None or align):
-        raise ValueError("teacher_prompt= goes before single texts: leave out words=, text_pair= and align=.")
+    if (prompt or teacher_prompt) and (words is not None or text_pair is not None or align):
+        raise ValueError("Prompts go before single texts: leave out words=, text_pair= and align=.")
     check_columns(dataset, inputs)
     pairs = text_pair is not None
     readers_of_types = [tokenizer]
-    if teacher_prompt:
+    if prompt != teacher_prompt:
         teacher_tokenizer = teacher_tokenizer or tokenizer
     elif teacher_tokenizer is not None and same_tokenizer(tokenizer, teacher_tokenizer):
         # The student's tokens serve both, and a teacher may read token types (BERT) where its student (DistilBERT)
@@ -77,6 +79,7 @@ def tokenize(
     job = _TextTokenization(
         student=Encoder(tokenizer, max_length, pairs=pairs),
         teacher=teacher_tokenizer and Encoder(teacher_tokenizer, max_length, pairs=pairs),
+        prompt=prompt,
         teacher_prompt=teacher_prompt,
         text=words or text,
         text_pair=text_pair,
@@ -118,6 +121,7 @@ class _TextTokenization(Tokenization):
     `label_type` is the type of the labels of the result.
     """
 
+    prompt: str
     teacher_prompt: str
     text: str
     text_pair: str | None
@@ -146,7 +150,7 @@ class _TextTokenization(Tokenization):
     def tokenize(self, columns: dict[str, list], indices: list[int]) -> list[dict[str, Any]]:
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         rows = [row for row, index in zip(rows, indices, strict=True) if self._has_text(row, index)]
-        ours = self._encode(self.student, rows)
+        ours = self._encode(self.student, rows, self.prompt)
         theirs = self._encode(self.teacher, rows, self.teacher_prompt) if self.teacher else ours
         return [
             self._row(row, mine, yours)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedModel
 
 from ...modeling import is_row_wise
+from ...modeling.encoding import SentenceEncoder
 from ...modeling.losses import IGNORED_LABEL
 from ..objectives import (
     MULTI_LABEL,
@@ -20,6 +21,7 @@ from ..objectives import (
     RelationObjective,
     problem_of,
 )
+from .sentence_rows import check_sentence_rows
 
 
 def named_sets(train: Any, evaluated: Any) -> dict[str, Any]:
@@ -40,6 +42,8 @@ class RowChecks:
         sizes: of the live teachers' vocabularies.
         same_tokens: whether the two tokenizers given do the same.
         needed: columns that the trainer's own collator reads; None for a collator of the user's, which may make them.
+        encoders: those whose embeddings are compared, by their role (`"teacher"` or `"student"`): rows need their
+            prompts.
     """
 
     objectives: Sequence[Objective]
@@ -47,13 +51,15 @@ class RowChecks:
     sizes: frozenset[int]
     same_tokens: bool
     needed: Sequence[str] | None
+    encoders: Sequence[tuple[str, SentenceEncoder]] = ()
 
     def __call__(self, rows: Any, name: str) -> None:
         """Check the rows of a dataset.
 
         Raises:
             ValueError: rows that were not tokenised; no labels, or labels that the student's head can't learn; tokens
-                that are compared but not the same; a single row whose value depends on others.
+                that are compared but not the same, or lack an encoder's prompt; a single row whose value depends on
+                others.
         """
         columns = set(getattr(rows, "column_names", None) or ())
         try:
@@ -61,6 +67,8 @@ class RowChecks:
                 self._check_columns(columns)
                 self._check_labels(rows, columns)
             self._check_alignment(columns)
+            for role, encoder in self.encoders:
+                check_sentence_rows(encoder, rows, role=role)
         except ValueError as error:
             raise ValueError(f"The {name} rows: {error}") from None
         if isinstance(rows, datasets.Dataset) and len(rows) == 1 and any(o.compares_rows for o in self.objectives):

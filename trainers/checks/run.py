@@ -10,7 +10,7 @@ from peft import PeftModel
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel
 
-from ...modeling.encoding import Normalize, SentenceEncoder, require_bidirectional
+from ...modeling.encoding import SentenceEncoder, require_bidirectional
 from ..arguments import DistillTrainingArguments
 from ..objectives import Objective
 
@@ -22,33 +22,33 @@ _NOT_TAKEN = {
 }
 
 
-def take_student(student: PreTrainedModel | SentenceEncoder, args: DistillTrainingArguments) -> PreTrainedModel:
-    """The model to be trained; the pooler of a `SentenceEncoder` becomes the run's.
+def take_student(
+    student: PreTrainedModel | SentenceEncoder, args: DistillTrainingArguments
+) -> tuple[PreTrainedModel, SentenceEncoder | None]:
+    """The model to be trained; and where it comes with its pooling and modules, the `SentenceEncoder` that holds them.
+
+    Its pooler becomes the run's.
 
     Raises:
-        ValueError: a causal model; another pooler than `args.pooler` names; or modules of a `SentenceEncoder` that
-            would not be trained and exported with the student.
+        ValueError: a causal model; another pooler than `args.pooler` names; numbers that are cut off an embedding which
+            a kept projector is to read.
     """
     if not isinstance(student, SentenceEncoder):
         if isinstance(student, PreTrainedModel):
             require_bidirectional(student, "a student")
-        return student
+        return student, None
     require_bidirectional(student.model, "a student")
-    modules, pooler = student.modules, str(student.modules.pooling)
-    cosine = args.embedding_loss == "cosine"  # decides whether the exported student normalises
-    more = [type(module).__name__ for module in modules.head if not (cosine and isinstance(module, Normalize))]
-    more += [f"the prompt {modules.prompt()!r}"] if modules.prompt() else []
-    more += [f"truncate_dim={modules.truncate_dim}"] if modules.truncate_dim else []
-    more += [f"concatenated poolers ({pooler})"] if len(modules.pooling.modes) > 1 else []
-    if more:
+    pooling = student.modules.pooling
+    if args.pooler not in (type(args).pooler, str(pooling)):
+        raise ValueError(f"pooler={args.pooler!r}, but the student pools by {str(pooling)!r}. Leave pooler out.")
+    if student.modules.truncate_dim and args.keep_projector:
         raise ValueError(
-            f"The student has {', '.join(more)}, which would not be trained and saved with it. Pass its encoder alone "
-            "(SentenceEncoder.model), and choose its pooler by pooler=..."
+            f"keep_projector would put a map behind the student's truncate_dim={student.modules.truncate_dim}, but "
+            "sentence-transformers cuts embeddings last. Leave one of the two out."
         )
-    if args.pooler not in (type(args).pooler, pooler):
-        raise ValueError(f"pooler={args.pooler!r}, but the student pools by {pooler!r}. Leave pooler out.")
-    args.pooler = pooler
-    return student.model
+    if len(pooling.modes) == 1:
+        args.pooler = str(pooling)
+    return student.model, student
 
 
 def check_run(
@@ -109,7 +109,7 @@ def _check_student(student: Any) -> None:
         )
 
 
-def check_heads(objectives: Sequence[Objective], trainer_arguments: Mapping[str, Any]) -> None:
+def check_optimizer(objectives: Sequence[Objective], trainer_arguments: Mapping[str, Any]) -> None:
     """Refuse an optimizer that was made before the objectives' weights, which it would never train."""
     optimizer = (trainer_arguments.get("optimizers") or (None,))[0]
     trained = [objective.name for objective in objectives if any(True for _ in objective.parameters())]

@@ -135,8 +135,8 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     tag = next((tag for suffix, tag in PIPELINE_TAGS.items() if head.endswith(suffix)), "feature-extraction")
     embeddings = ""
     if is_sentence_encoder:
-        width = getattr(trainer.model.projector, "out_features", config.hidden_size)
-        embeddings = f"{width} numbers, pooled by {args.pooler}"
+        pooler = args.pooler if trainer.student_encoder is None else trainer.student_encoder.modules.pooling
+        embeddings = f"{trainer.embedding_size} numbers, pooled by {pooler}"
     one_in_files = len(sources) == 1 and isinstance(sources[0], str | os.PathLike)
     return CardFacts(
         name=Path(load_as).name,

@@ -5,49 +5,37 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from ...data import replace_files
-from ...modeling.encoding import Dense, Normalize, Pooling, SentenceModules, write_sentence_modules
+from ...modeling.encoding import SentenceModules, write_sentence_modules
 
 
-def save_sentence_transformer(
-    folder: str | os.PathLike, *, pooler: str, max_length: int, normalize: bool, projector: nn.Linear | None = None
-) -> None:
+def save_sentence_transformer(folder: str | os.PathLike, modules: SentenceModules) -> None:
     """Make a folder with a saved encoder and tokenizer loadable by `SentenceTransformer(folder)`.
 
     `AutoModel.from_pretrained(folder)` gives the same weights as before. The tokenizer's `model_max_length` becomes
-    `max_length`: that is where sentence-transformers reads it. If anything fails, the folder stays as it was.
+    `modules.max_length`: that is where sentence-transformers reads it. If anything fails, the folder stays as it was.
 
     Args:
         folder: holds what `save_pretrained` of the encoder and of its tokenizer wrote.
-        pooler: one of `POOLERS`. `"cls"` is exported as the encoder's own `pooler_output`, hidden
+        modules: what surrounds the encoder. The pooler `"cls"` is exported as the encoder's own `pooler_output`, hidden
             states other than the last as a `WeightedLayerPooling`.
-        max_length: tokens to which texts are cut, special tokens included.
-        normalize: whether embeddings are scaled to unit length.
-        projector: a linear map that the pooled embedding goes through before it is normalised, `hidden -> dim`.
 
     Raises:
         FileNotFoundError: the folder lacks the configuration, the weights or the tokenizer.
-        ValueError: the encoder has no pooler, or the folder no weights for it; it has fewer than `max_length`
-            positions; the projector doesn't fit.
+        ValueError: the encoder has no pooler, or the folder no weights for it; it has fewer than `modules.max_length`
+            positions; a module doesn't fit.
     """
     folder = Path(folder)
     _require_saved_model(folder)
     config = AutoConfig.from_pretrained(folder)
-    positions = getattr(config, "max_position_embeddings", max_length)
-    if not 0 < max_length <= positions:
-        raise ValueError(f"max_length={max_length}, but the encoder has positions for 1 to {positions} tokens.")
-    if pooler == "cls":
+    positions = getattr(config, "max_position_embeddings", modules.max_length)
+    if not 0 < modules.max_length <= positions:
+        raise ValueError(f"max_length={modules.max_length}, but the encoder has positions for 1 to {positions} tokens.")
+    if str(modules.pooling) == "cls":
         _require_pooler_weights(folder, config)
-    head: list[nn.Module] = []
-    if projector is not None:
-        _check_projector(projector, config.hidden_size)
-        head.append(Dense(projector, nn.Identity()))
-    if normalize:
-        head.append(Normalize())
-    modules = SentenceModules(Pooling.of(pooler), max_length, nn.Sequential(*head))
+    modules.embedding_size(config.hidden_size)
     with replace_files(folder) as staging:
         write_sentence_modules(staging, modules, folder)
 
@@ -82,13 +70,4 @@ def _require_pooler_weights(folder: Path, config: PreTrainedConfig) -> None:
         raise ValueError(
             f"pooler='cls', but the weights in {folder} lack {', '.join(absent)}: whoever loads them would get a "
             "random pooler. Build the student with its pooler (add_pooling_layer=True)."
-        )
-
-
-def _check_projector(projector: nn.Linear, width: int) -> None:
-    if tuple(projector.weight.shape) != (projector.out_features, width):
-        raise ValueError(
-            f"The projector's weight has the shape {tuple(projector.weight.shape)}, but embeddings of {width} numbers "
-            f"need ({projector.out_features}, {width}). Under ZeRO-3, gather it first (deepspeed.zero."
-            "GatheredParameters)."
         )

@@ -1,5 +1,5 @@
 """Teachers: live models, and cached outputs."""
 
 from .cached import PREFIX, CachedTeacher, cache_teacher, open_cache, with_teacher_outputs
-from .live import LiveTeacher, TeacherSource, common_dimensions, load_teacher, model_of, place_teacher
-from .rows import check_prompts
+from .live import LiveTeacher, common_dimensions, model_of, place_teacher, too_long
+from .loading import TeacherSource, load_teacher, outline_teacher

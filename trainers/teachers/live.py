@@ -3,34 +3,23 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from peft import PeftConfig, PeftModel
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ...collators import Batch
 from ...data import fingerprint_model, fingerprint_sentence_encoder
-from ...modeling import auto_class_for, head_of
 from ...modeling.encoding import (
     EncoderOutput,
     OutputRequest,
     SentenceEncoder,
-    SentenceModules,
     TokenLayout,
     encode,
-    encoder_subfolder,
-    read_sentence_modules,
     require_bidirectional,
 )
 from ..arguments import DistillTrainingArguments
 from ..objectives import Dimensions
-from .rows import too_long
-
-# Or a `SentenceTransformer`, of a library that may not be installed.
-TeacherSource = PreTrainedModel | SentenceEncoder | PeftModel | str | Path
 
 
 class LiveTeacher:
@@ -153,113 +142,6 @@ def weighted_mean(results: list[EncoderOutput], weights: list[float]) -> Encoder
     return EncoderOutput(**{f.name: mean([getattr(r, f.name) for r in results]) for f in fields(EncoderOutput)})
 
 
-def load_teacher(
-    source: TeacherSource, student: PreTrainedModel, args: DistillTrainingArguments
-) -> PreTrainedModel | SentenceEncoder:
-    """Turn what the user named as a teacher into a model with the student's kind of head.
-
-    Args:
-        source: a model; a PEFT model or the folder of an adapter, merged into a copy for the run; a folder or hub id.
-            For a student without a head, the folder or id of a sentence-transformers model gives a `SentenceEncoder`.
-        student: decides which head the teacher needs.
-        args: number format.
-
-    Raises:
-        ValueError: the student itself, damaged files, weights that lack the head (which would be random numbers), a
-            sentence-transformers model with modules that retort doesn't run, or that pools otherwise than
-            `args.teacher_pooler` says.
-        FileNotFoundError: a folder without weights.
-        OSError: no such folder, and no such model on the Hub.
-    """
-    # What is asked for is the embedding layer alone (Ding et al. 2022, section 3.2), not an embedding of the teacher's.
-    bare = args.teacher_pooler == "mean_first"
-    if isinstance(source, SentenceEncoder):
-        if bare:
-            source = source.model
-        else:
-            _check_pooler(source, source.modules, args)
-    if model_of(source) is student:
-        raise ValueError(
-            "The teacher is the student itself. Pass a copy, or build the student with shrink(teacher, ...)."
-        )
-    if isinstance(source, PeftModel):
-        return copy.deepcopy(source).merge_and_unload()
-    if isinstance(source, PreTrainedModel | SentenceEncoder):
-        return source
-    folder = ""
-    if Path(source, "adapter_config.json").is_file():
-        model, missing = _load_adapter(str(source), student, args)
-    else:
-        folder = encoder_subfolder(source)
-        model, missing = _load_pretrained(str(source), student, args, subfolder=folder)
-    # Weights of the pooler are missing where encoders average tokens: no harm unless the pooler is asked for.
-    pooler = [key for key in missing if ".pooler." in f".{key}"]
-    _require_weights(source, student, sorted(set(missing) - set(pooler)))
-    embeds = auto_class_for(student) is AutoModel and not bare
-    modules = read_sentence_modules(source, model.config) if embeds else None
-    if modules is not None:
-        _check_pooler(source, modules, args)
-    if pooler and (str(modules.pooling) if modules else args.poolers[1]) == "cls":
-        _require_weights(source, student, pooler)
-    if modules is None:
-        return model
-    return SentenceEncoder(model, AutoTokenizer.from_pretrained(source, subfolder=folder), modules)
-
-
-def _check_pooler(source: TeacherSource, modules: SentenceModules, args: DistillTrainingArguments) -> None:
-    if args.teacher_pooler not in (None, str(modules.pooling)):
-        raise ValueError(
-            f"teacher_pooler={args.teacher_pooler!r}, but the teacher {source} pools by '{modules.pooling}', as its "
-            "sentence-transformers modules say. Leave teacher_pooler out."
-        )
-
-
-def _require_weights(source: str | Path, student: PreTrainedModel, missing: list[str]) -> None:
-    if missing:
-        raise ValueError(
-            f"The teacher {source} holds no weights for {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: "
-            f"they would be random. A teacher for {type(student).__name__} must have been trained with that head; "
-            "fine-tune it first."
-        )
-
-
-def _load_adapter(
-    folder: str, student: PreTrainedModel, args: DistillTrainingArguments
-) -> tuple[PreTrainedModel, list[str]]:
-    """As `_load_pretrained`, from the folder of an adapter; the modules that it brings are not missing."""
-    adapter = PeftConfig.from_pretrained(folder)
-    base, brought = adapter.base_model_name_or_path, getattr(adapter, "modules_to_save", None) or ()
-    labels = {}
-    if brought and head_of(type(student).__name__) not in map(
-        head_of, AutoConfig.from_pretrained(base).architectures or ()
-    ):
-        # The folder does not say how many classes its head has, and its base is an encoder without one.
-        labels = {"id2label": student.config.id2label, "label2id": student.config.label2id}
-    model, missing = _load_pretrained(base, student, args, **labels)
-    missing = [key for key in missing if not any(f".{name}." in f".{key}" for name in brought)]
-    return PeftModel.from_pretrained(model, folder).merge_and_unload(), missing
-
-
-def _load_pretrained(source, student, args, **config) -> tuple[PreTrainedModel, list[str]]:
-    """Load a teacher, with `config` changed in its settings; tells the names of weights that its files lack."""
-    try:
-        if args.attention_weight:
-            config["attn_implementation"] = "eager"  # others make no attention maps
-        dtype = args.compute_dtype if args.teacher_dtype == "auto" else getattr(torch, args.teacher_dtype)
-        model, report = auto_class_for(student).from_pretrained(source, dtype=dtype, output_loading_info=True, **config)
-    except (OSError, ValueError, SafetensorError) as error:
-        if not Path(source).is_dir():
-            raise OSError(
-                f"The teacher {source} is no folder (in {Path.cwd()}), and can't be loaded by that name: {error}"
-            ) from error
-        reason, kind = str(error).rstrip("."), FileNotFoundError if isinstance(error, OSError) else ValueError
-        raise kind(
-            f"The teacher's folder {source} can't be loaded: {reason}. It must hold config.json and model.safetensors "
-            "as save_pretrained() writes them, both whole (not a pointer of git-lfs)."
-        ) from error
-    return model, sorted(report["missing_keys"])
-
-
 def place_teacher(
     teachers: Sequence[PreTrainedModel | SentenceEncoder],
     request: OutputRequest,
@@ -304,3 +186,12 @@ def _shard_over_ranks(model: PreTrainedModel, accelerator: Accelerator) -> torch
     }
     engine, *_ = deepspeed.initialize(model=model, config=config)
     return engine.module
+
+
+def too_long(length: int, longest: int) -> str:
+    """The end of an error about a row of `length` tokens, where the teacher makes embeddings of at most `longest`."""
+    return (
+        f"{length} tokens, but the teacher cuts texts at {longest} (max_seq_length), as SentenceTransformer does: pass "
+        f"max_length={longest} to tokenize() or tokenize_groups(), or raise max_seq_length of a SentenceTransformer "
+        "that is handed over."
+    )

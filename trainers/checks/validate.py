@@ -1,0 +1,48 @@
+"""All that a run is checked for, once, before weights are loaded or anything is written."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ...modeling.encoding import SentenceEncoder
+from ..arguments import DistillTrainingArguments
+from ..objectives import Objective
+from ..teachers import model_of
+from .objectives import check_objectives
+from .rows import RowChecks
+from .run import check_optimizer, check_streams
+
+
+def validate(
+    objectives: Sequence[Objective],
+    args: DistillTrainingArguments,
+    student: PreTrainedModel,
+    teachers: Sequence[PreTrainedModel | SentenceEncoder],
+    sets: Mapping[str, Any],
+    check_rows: RowChecks,
+    trainer_arguments: Mapping[str, Any],
+    *,
+    has_teacher: bool,
+) -> None:
+    """Refuse a run that would train in silence on wrong numbers, or fail after an hour.
+
+    Args:
+        objectives: the terms of the loss.
+        args: the run's arguments.
+        student: the model to be trained.
+        teachers: outlines of the live ones (see `outline_teacher`).
+        sets: all datasets, by what to call them.
+        check_rows: the checks of their rows.
+        trainer_arguments: what else `transformers.Trainer` is given.
+        has_teacher: whether there is a live teacher, or a cache.
+
+    Raises:
+        ValueError: what was given, what was expected, and the way out.
+    """
+    for rows in sets.values():
+        check_streams(rows, args)
+    check_objectives(objectives, args, student, [model_of(teacher) for teacher in teachers], has_teacher=has_teacher)
+    check_optimizer(objectives, trainer_arguments)
+    for name, rows in (sets or {"training": None}).items():
+        check_rows(rows, name)
