@@ -33,21 +33,34 @@ def save_sentence_transformer(
         ValueError: the encoder has no pooler, or the folder no weights for it; it has fewer than `max_length`
             positions; the projector doesn't fit.
     """
-    folder = Path(folder)
-    _require_saved_model(folder)
-    config = AutoConfig.from_pretrained(folder)
-    positions = getattr(config, "max_position_embeddings", max_length)
-    if not 0 < max_length <= positions:
-        raise ValueError(f"max_length={max_length}, but the encoder has positions for 1 to {positions} tokens.")
-    if pooler == "cls":
-        _require_pooler_weights(folder, config)
     head: list[nn.Module] = []
     if projector is not None:
-        _check_projector(projector, config.hidden_size)
+        _require_saved_model(Path(folder))
+        _check_projector(projector, AutoConfig.from_pretrained(folder).hidden_size)
         head.append(Dense(projector, nn.Identity()))
     if normalize:
         head.append(Normalize())
-    modules = SentenceModules(Pooling.of(pooler), max_length, nn.Sequential(*head))
+    save_sentence_modules(folder, SentenceModules(Pooling.of(pooler), max_length, nn.Sequential(*head)))
+
+
+def save_sentence_modules(folder: str | os.PathLike, modules: SentenceModules) -> None:
+    """As `save_sentence_transformer`, of a student with modules of its own.
+
+    Args:
+        folder: as above.
+        modules: with the weights that were learnt (`SentenceModules.with_weights`).
+
+    Raises:
+        FileNotFoundError, ValueError: as above; or a module that doesn't fit the encoder's width.
+    """
+    folder = Path(folder)
+    _require_saved_model(folder)
+    config = AutoConfig.from_pretrained(folder)
+    positions = getattr(config, "max_position_embeddings", modules.max_length)
+    if not 0 < modules.max_length <= positions:
+        raise ValueError(f"max_length={modules.max_length}, but the encoder has positions for 1 to {positions} tokens.")
+    if modules.pooling.modes == ("cls",):
+        _require_pooler_weights(folder, config)
     with replace_files(folder) as staging:
         write_sentence_modules(staging, modules, folder)
 
