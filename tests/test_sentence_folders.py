@@ -121,7 +121,10 @@ def test_a_route_that_is_missing_or_not_named_is_refused_with_those_there_are(to
     theirs = two_heads(tmp_path, tokenizer, allow_empty_key=False)
     folder = saved(theirs, tmp_path / "saved")
     for load in (lambda **route: SentenceEncoder.of(theirs, **route), lambda **r: read_sentence_modules(folder, **r)):
-        with pytest.raises(ValueError, match=r"has no route by default, only: query, document\. Choose one by route="):
+        with pytest.raises(
+            ValueError,
+            match=r"has no route by default, only: query, document\. Choose one by route= of SentenceEncoder",
+        ):
             load()
         with pytest.raises(ValueError, match="has no route 'qery', only: query, document"):
             load(route="qery")
@@ -130,6 +133,17 @@ def test_a_route_that_is_missing_or_not_named_is_refused_with_those_there_are(to
         SentenceEncoder.of(plain, route="query")
     with pytest.raises(ValueError, match=r"has no routes, but route='query' was asked for"):
         SentenceEncoder.from_pretrained(saved(plain, tmp_path / "plain-saved"), route="query")
+
+
+@pytest.mark.promise(9)
+def test_a_teacher_with_routes_is_its_default_one_or_refused(tokenizer, tmp_path):
+    arguments = DistillTrainingArguments(str(tmp_path / "run"), embedding_weight=1.0)
+    theirs = two_heads(tmp_path / "a", tokenizer, default_route="document")
+    teacher = load_teacher(saved(theirs, tmp_path / "a" / "saved"), tiny.model(seed=9), arguments)
+    torch.testing.assert_close(encoded(teacher), encoded(theirs), **EXACT)
+    folder = saved(two_towers(tmp_path / "b", tokenizer, allow_empty_key=False), tmp_path / "b" / "saved")
+    with pytest.raises(ValueError, match="has no route by default, only: query, document"):
+        load_teacher(folder, tiny.model(seed=9), arguments)
 
 
 @pytest.mark.promise(9)

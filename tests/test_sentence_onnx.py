@@ -17,6 +17,7 @@ from test_sentence_folders import move_encoder
 from torch import nn
 from without_retort import run_without_retort
 
+from retort import shrink
 from retort.modeling.encoding import POOLERS, SentenceEncoder, SentenceModules
 from retort.modeling.onnx import OnnxModel, embedding_inputs, export_embeddings, quantize_int8
 
@@ -106,6 +107,27 @@ def test_every_pooler_of_ours_is_in_the_graph(family, pooler, tokenizer, tmp_pat
     encoder.save_pretrained(tmp_path)
     export_embeddings(encoder, tmp_path)
     torch.testing.assert_close(by_onnx(encoder, tmp_path), encoded(encoder), **EXACT)
+
+
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, "recurrent"])
+def test_every_familys_averaged_layers_are_in_the_graph(family, tokenizer, tmp_path):
+    model = (
+        shrink(tiny.model(), layers=1, recurrent_steps=3, embedding_size=8)
+        if family == "recurrent"
+        else tiny.model(family, layers=3)
+    )
+    modules = SentenceModules.plain("mean_first_last", 20, normalize=True)
+    encoder = SentenceEncoder(model, tokenizer, modules)
+    encoder.save_pretrained(tmp_path)
+    export_embeddings(encoder, tmp_path)
+    torch.testing.assert_close(by_onnx(encoder, tmp_path), encoded(encoder), **EXACT)
+
+
+@pytest.mark.promise(9)
+def test_a_pooler_that_the_model_lacks_is_refused(tokenizer, tmp_path):
+    encoder = SentenceEncoder(tiny.model("modernbert"), tokenizer, SentenceModules.plain("cls", 20, normalize=False))
+    with pytest.raises(ValueError, match="ModernBertModel has no pooler"):
+        export_embeddings(encoder, tmp_path)
 
 
 @pytest.mark.parametrize("pooler", ["mean", "cls_before_pooler", "last_token", "max"])

@@ -1,5 +1,6 @@
 """A student's embedding through all its modules: the gradients of sentence-transformers, and what was learnt, saved."""
 
+from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -21,6 +22,7 @@ from retort.modeling.encoding import (
     encode,
     supports_packing,
 )
+from retort.trainers.saving import save_sentence_transformer
 from retort.trainers.teachers import LiveTeacher
 
 STUDENTS = [name for name in KINDS if name != "qwen3"]
@@ -99,6 +101,30 @@ def test_what_20_steps_have_learnt_is_saved_with_the_student(name, tokenizer, tm
     torch.testing.assert_close(encoded(stock), expected, **EXACT)
     torch.testing.assert_close(encoded(SentenceEncoder.from_pretrained(tmp_path / "out")), expected, **EXACT)
     assert (expected - before).abs().max() > 1e-3
+
+
+@pytest.mark.promise(5)
+@pytest.mark.parametrize("name", ["concatenated", "prompt not pooled, cls"])
+def test_a_students_modules_are_written_beside_its_saved_encoder_or_not_at_all(name, tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, name)
+    modules = SentenceEncoder.of(theirs).modules
+    head = modules.trainable_head()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(2)
+    folder = tmp_path / "out"
+    theirs[0].auto_model.save_pretrained(folder)
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer_config\.json"):
+        save_sentence_transformer(folder, modules)
+    tokenizer.save_pretrained(folder)
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(ValueError, match="the encoder has positions for 1 to 66 tokens"):
+        save_sentence_transformer(folder, replace(modules, max_length=67))
+    assert sorted(path.name for path in folder.iterdir()) == before
+    learnt = modules.with_weights(head.state_dict())
+    save_sentence_transformer(folder, learnt)
+    expected = encoded(SentenceEncoder(theirs[0].auto_model, tokenizer, learnt))
+    torch.testing.assert_close(encoded(SentenceTransformer(str(folder), device="cpu")), expected, **EXACT)
 
 
 def test_a_trainable_head_is_a_copy_and_saved_weights_are_another(tokenizer, tmp_path):

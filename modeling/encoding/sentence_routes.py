@@ -29,7 +29,10 @@ def resolve_route(source: str, routes: Collection[str], settings: Mapping[str, A
         found = settings.get("default_route") or (next(iter(routes)) if empty else None)
     if found not in routes:
         named = "no route by default" if asked is None else f"no route {asked!r}"
-        raise ValueError(f"{source} has {named}, only: {', '.join(routes)}. Choose one by route=.")
+        raise ValueError(
+            f"{source} has {named}, only: {', '.join(routes)}. Choose one by route= of SentenceEncoder.from_pretrained "
+            "or SentenceEncoder.of, and hand over what they return."
+        )
     return found
 
 

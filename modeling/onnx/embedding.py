@@ -20,7 +20,7 @@ class EmbeddingGraph(nn.Module):
         encoder: with its pooling and what comes after it.
 
     Raises:
-        ValueError: a causal model.
+        ValueError: a causal model; or a model without a pooler of its own whose embedding is the pooler's output.
     """
 
     def __init__(self, encoder: SentenceEncoder):
@@ -29,6 +29,8 @@ class EmbeddingGraph(nn.Module):
         self.model = backbone(encoder.model)
         self.head = EmbeddingHead(encoder.modules.head, encoder.modules.truncate_dim)
         self.modes = encoder.modules.pooling.modes
+        if self.modes == ("cls",) and getattr(self.model, "pooler", None) is None:
+            raise ValueError(f"The embedding is the pooler's output, but {type(self.model).__name__} has no pooler.")
         self.states = pooled_hidden_states(encoder.modules.pooling, self.config.num_hidden_layers)
 
     @property

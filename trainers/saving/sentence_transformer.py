@@ -33,7 +33,7 @@ def save_sentence_transformer(folder: str | os.PathLike, modules: SentenceModule
     positions = getattr(config, "max_position_embeddings", modules.max_length)
     if not 0 < modules.max_length <= positions:
         raise ValueError(f"max_length={modules.max_length}, but the encoder has positions for 1 to {positions} tokens.")
-    if str(modules.pooling) == "cls":
+    if modules.pooling.modes == ("cls",):
         _require_pooler_weights(folder, config)
     modules.embedding_size(config.hidden_size)
     with replace_files(folder) as staging:
