@@ -14,10 +14,22 @@ from sentence_transformers.sentence_transformer.modules import CNN, Pooling, Wei
 from torch import nn
 from without_retort import run_without_retort
 
-from retort import CKDTrainer, CKDTrainingArguments, DistillTrainer, DistillTrainingArguments
-from retort.data import tokenize
+from retort import CKDTrainer, CKDTrainingArguments, ContrastiveTrainer, DistillTrainer, MCLTrainer
+from retort.data import tokenize, tokenize_groups
 from retort.evaluation.sentences import load_embedder, load_sentence_teacher
 from retort.modeling.encoding import SentenceEncoder, read_sentence_modules
+from retort.modeling.onnx import OnnxModel, embedding_inputs, export_embeddings
+
+# Embeds texts by folders of sentence-transformers, in a process of its own.
+EMBED = """
+import json
+import torch
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+folder, names, texts = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+made = {name: SentenceTransformer(f"{folder}/{name}", device="cpu").encode(texts) for name in names}
+save_file({name: torch.tensor(vectors) for name, vectors in made.items()}, f"{folder}/found.safetensors")
+"""
 
 
 @pytest.fixture(params=KINDS)
@@ -45,16 +57,7 @@ def test_what_is_saved_gives_equal_embeddings_where_retort_is_not(tokenizer, tmp
         SentenceEncoder.of(theirs).save_pretrained(tmp_path / f"ours-{index}")
         again = SentenceEncoder.from_pretrained(tmp_path / f"ours-{index}")
         torch.testing.assert_close(encoded(again), expected[f"ours-{index}"], **EXACT)
-    code = """
-import json
-import torch
-from safetensors.torch import save_file
-from sentence_transformers import SentenceTransformer
-folder, names, texts = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-made = {name: SentenceTransformer(f"{folder}/{name}", device="cpu").encode(texts) for name in names}
-save_file({name: torch.tensor(vectors) for name, vectors in made.items()}, f"{folder}/found.safetensors")
-"""
-    run_without_retort(code, str(tmp_path), json.dumps(list(expected)), json.dumps(TEXTS))
+    run_without_retort(EMBED, str(tmp_path), json.dumps(list(expected)), json.dumps(TEXTS))
     for name, found in load_file(tmp_path / "found.safetensors").items():
         torch.testing.assert_close(found, expected[name], **EXACT)
 
@@ -189,7 +192,8 @@ def test_the_teacher_embeds_as_sentence_transformers(theirs, given, tokenizer, t
     torch.testing.assert_close(taught(trainer, rows), expected, **EXACT)
     # The student is mapped onto embeddings of this width.
     (objective,) = trainer.objectives
-    assert (objective.student_size, objective.teacher_size) == (32, expected.shape[1])
+    assert trainer.embedding_projector(trainer.args, trainer.student, trainer.teacher.dimensions) is objective.projector
+    assert getattr(objective.projector, "out_features", 32) == expected.shape[1]
     if given != "cached":
         assert trainer.train().training_loss > 0
 
@@ -323,32 +327,114 @@ def test_a_students_pooler_becomes_the_runs_and_it_is_saved_with_it(tokenizer, t
     torch.testing.assert_close(ours, torch.tensor(stock.encode(TEXTS)), **EXACT)
 
 
-@pytest.mark.promise(9)
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("cls, dense, tanh, normalize", "Dense"),
-        ("concatenated", r"LayerNorm, Dense, concatenated poolers \(mean \+ cls_before_pooler \+ max\)"),
-        ("truncated", "truncate_dim=10"),
-        ("prompt not pooled, mean", "the prompt 'the old man '"),
-    ],
-)
-def test_a_student_with_modules_that_would_be_lost_is_refused(name, message, tokenizer, tmp_path):
+STUDENTS = [name for name in KINDS if name != "qwen3"]
+
+
+def student_run(name, tokenizer, tmp_path, **settings):
+    """A run in which a model of sentence-transformers is the student, of a teacher of other embeddings."""
     student = sentence_transformer(tmp_path / "encoder", tokenizer, name)
-    with pytest.raises(ValueError, match=f"The student has {message}"):
-        DistillTrainer(student, tiny.model(), tiny.arguments(tmp_path / "run", embedding_weight=1.0))
+    prompt = student.prompts.get(student.default_prompt_name, "")
+    data = Dataset.from_dict({"text": TEXTS})
+    rows = tokenize(data, tokenizer, max_length=20, prompt=prompt)
+    weights = {"embedding_weight": 1.0, "embedding_loss": "mse", "teacher_pooler": "mean"}
+    args = tiny.arguments(tmp_path / "run", **weights | {"max_steps": 20, "learning_rate": 1e-3} | settings)
+    teacher = tiny.model(seed=9, hidden=48)
+    return student, DistillTrainer(student, teacher, args, train_dataset=rows, processing_class=student.tokenizer)
+
+
+@pytest.mark.parametrize("backend", ["auto", "padded"])
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_student_embeds_as_sentence_transformers(name, backend, tokenizer, tmp_path):
+    student, trainer = student_run(name, tokenizer, tmp_path, attention_backend=backend)
+    found = torch.as_tensor(trainer.predict(trainer.train_dataset).predictions)
+    torch.testing.assert_close(found, encoded(student), **EXACT)
+
+
+@pytest.mark.promise(5)
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_distilled_student_is_saved_with_all_that_it_learnt(kept, tokenizer, tmp_path):
+    expected = {}
+    for index, name in enumerate(STUDENTS):
+        if kept and name == "truncated":
+            continue
+        _, trainer = student_run(name, tokenizer, tmp_path / f"{index}", keep_projector=kept)
+        before = {name: each.clone() for name, each in (trainer.model.head.state_dict()).items()}
+        trainer.train()
+        assert not any(torch.equal(each, trainer.model.head.state_dict()[name]) for name, each in before.items())
+        trainer.save_model(tmp_path / f"student-{index}")
+        expected[f"student-{index}"] = torch.as_tensor(trainer.predict(trainer.train_dataset).predictions)
+        again = SentenceEncoder.from_pretrained(tmp_path / f"student-{index}")
+        torch.testing.assert_close(encoded(again), expected[f"student-{index}"], **EXACT)
+        assert again.embedding_size == (48 if kept else trainer.student_encoder.embedding_size)
+        export_embeddings(again, tmp_path / f"student-{index}")
+        made = OnnxModel(tmp_path / f"student-{index}")(**embedding_inputs(again, TEXTS)).sentence_embedding
+        torch.testing.assert_close(made, expected[f"student-{index}"], **EXACT)
+    run_without_retort(EMBED, str(tmp_path), json.dumps(list(expected)), json.dumps(TEXTS))
+    for name, found in load_file(tmp_path / "found.safetensors").items():
+        torch.testing.assert_close(found, expected[name], **EXACT)
+
+
+@pytest.mark.promise(2)
+def test_what_a_student_s_modules_learnt_is_resumed_from(tokenizer, tmp_path):
+    settings = {"save_steps": 5, "max_steps": 8}
+    _, whole = student_run("concatenated", tokenizer, tmp_path / "whole", **settings)
+    whole.train()
+    _, again = student_run("concatenated", tokenizer, tmp_path / "again", **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "run" / "checkpoint-5"))
+    for name, each in whole.model.state_dict().items():
+        assert torch.equal(each, again.model.state_dict()[name]), name
 
 
 @pytest.mark.promise(9)
-def test_a_student_that_pools_or_scales_otherwise_than_the_arguments_say_is_refused(tokenizer, tmp_path):
+def test_a_student_whose_rows_lack_its_prompt_is_refused(tokenizer, tmp_path):
+    student = sentence_transformer(tmp_path / "encoder", tokenizer, "prompt not pooled, mean")
+    args = tiny.arguments(tmp_path / "run", embedding_weight=1.0)
+    rows = tokenize(Dataset.from_dict({"text": TEXTS}), tokenizer, max_length=20)
+    with pytest.raises(
+        ValueError, match=r"The training rows: Row \d+ does not begin with the student's prompt.*prompt="
+    ):
+        DistillTrainer(student, tiny.model(), args, train_dataset=rows, processing_class=tokenizer)
+
+
+@pytest.mark.promise(9)
+def test_a_projector_is_not_kept_behind_a_truncation(tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="behind the student's truncate_dim=10"):
+        student_run("truncated", tokenizer, tmp_path, keep_projector=True)
+
+
+@pytest.mark.promise(9)
+def test_a_student_of_several_poolers_does_not_say_how_a_teacher_is_pooled(tokenizer, tmp_path):
+    with pytest.raises(ValueError, match=r"The student pools by mean \+ cls_before_pooler \+ max.*teacher_pooler"):
+        student_run("concatenated", tokenizer, tmp_path, teacher_pooler=None)
+
+
+@pytest.mark.promise(9)
+def test_a_student_that_pools_otherwise_than_the_arguments_say_is_refused(tokenizer, tmp_path):
     first = transformer(tmp_path / "encoder", tokenizer)
     student = SentenceTransformer(modules=[first, Pooling(32, "cls"), Normalize()], device="cpu")
-    for settings, message in (
-        ({"pooler": "max"}, "pooler='max', but the student pools by 'cls_before_pooler'"),
-        ({"embedding_loss": "mse"}, "The student has Normalize"),
-    ):
-        arguments = DistillTrainingArguments(
-            str(tmp_path / "run"), use_cpu=True, report_to=[], embedding_weight=1.0, **settings
-        )
-        with pytest.raises(ValueError, match=message):
-            DistillTrainer(student, tiny.model(), arguments)
+    arguments = tiny.arguments(tmp_path / "run", embedding_weight=1.0, pooler="max")
+    with pytest.raises(ValueError, match="pooler='max', but the student pools by 'cls_before_pooler'"):
+        DistillTrainer(student, tiny.model(), arguments)
+
+
+def grouped(tokenizer, **sides):
+    return tokenize_groups(Dataset.from_dict(sides), tokenizer, teacher_tokenizer=tokenizer, max_length=20)
+
+
+@pytest.mark.parametrize("trainer", [CKDTrainer, MCLTrainer, ContrastiveTrainer])
+def test_every_trainer_of_embeddings_trains_and_saves_a_student_s_modules(trainer, tokenizer, tmp_path):
+    student = sentence_transformer(tmp_path / "encoder", tokenizer, "concatenated")
+    args = tiny.arguments(tmp_path / "run", trainer.arguments_class, max_steps=2, teacher_pooler="mean")
+    rows = tokenize(Dataset.from_dict({"text": TEXTS}), tokenizer, max_length=20)
+    if trainer is not CKDTrainer:
+        first, second = ("source", "target") if trainer is MCLTrainer else ("anchor", "positive")
+        rows = grouped(tokenizer, **{first: TEXTS, second: TEXTS[::-1]})
+    teacher = None if trainer is ContrastiveTrainer else tiny.model(seed=9, hidden=48)
+    made = trainer(student, teacher, args, train_dataset=rows, processing_class=student.tokenizer)
+    before = {name: each.clone() for name, each in made.model.head.state_dict().items()}
+    made.train()
+    assert not any(torch.equal(each, made.model.head.state_dict()[name]) for name, each in before.items())
+    made.save_model(tmp_path / "student")
+    found = torch.as_tensor(made.predict(rows).predictions)
+    found = found if trainer is CKDTrainer else found[:, 0]
+    torch.testing.assert_close(found, encoded(SentenceTransformer(str(tmp_path / "student"), device="cpu")), **EXACT)

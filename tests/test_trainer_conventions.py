@@ -193,7 +193,7 @@ def test_a_student_with_adapters_is_refused(tmp_path):
 def test_an_optimizer_that_lacks_the_heads_is_refused(tokenizer, tmp_path):
     student, args = tiny.model("bert", hidden=16), tiny.arguments(tmp_path, embedding_weight=1.0)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match="doesn't hold the weights of embedding"):
+    with pytest.raises(ValueError, match="doesn't hold the weights of the objectives embedding"):
         DistillTrainer(student, tiny.model("bert"), args, optimizers=(optimizer, None), processing_class=tokenizer)
 
 
@@ -276,7 +276,7 @@ def test_a_remainder_of_one_row_does_not_end_the_run(tokenizer, tmp_path):
 @pytest.mark.promise(9)
 def test_similarities_of_single_rows_are_refused(tokenizer, tmp_path):
     settings = {"embedding_weight": 0.0, "similarity_weight": 1.0}
-    with pytest.raises(ValueError, match="per_device_train_batch_size is 1"):
+    with pytest.raises(ValueError, match="compares the rows of a step with one another, but a step has one"):
         make_trainer(tmp_path, tokenizer, rows(tokenizer), per_device_train_batch_size=1, **settings)
     with pytest.raises(ValueError, match="The evaluation rows: there is one"):
         make_trainer(tmp_path, tokenizer, rows(tokenizer), rows(tokenizer).select([0]), **settings)

@@ -117,9 +117,8 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         )
         sets = named_sets(train_dataset, eval_dataset)
         has_teacher = dimensions is not None
-        validate(
-            self.objectives, args, model, outlines, sets, self.check_rows, trainer_arguments, has_teacher=has_teacher
-        )
+        sides = model, self.student_encoder, outlines
+        validate(self.objectives, args, *sides, sets, self.check_rows, trainer_arguments, has_teacher=has_teacher)
         encoders = [load_teacher(source, model, args) for source in sources]
         teachers = list(map(model_of, encoders))
         if data_collator is None:

@@ -18,6 +18,7 @@ def validate(
     objectives: Sequence[Objective],
     args: DistillTrainingArguments,
     student: PreTrainedModel,
+    student_encoder: SentenceEncoder | None,
     teachers: Sequence[PreTrainedModel | SentenceEncoder],
     sets: Mapping[str, Any],
     check_rows: RowChecks,
@@ -31,6 +32,7 @@ def validate(
         objectives: the terms of the loss.
         args: the run's arguments.
         student: the model to be trained.
+        student_encoder: what makes its embeddings, if it came with that.
         teachers: outlines of the live ones (see `outline_teacher`).
         sets: all datasets, by what to call them.
         check_rows: the checks of their rows.
@@ -42,7 +44,24 @@ def validate(
     """
     for rows in sets.values():
         check_streams(rows, args)
+    _check_teacher_pooler(objectives, args, student_encoder, teachers)
     check_objectives(objectives, args, student, [model_of(teacher) for teacher in teachers], has_teacher=has_teacher)
     check_optimizer(objectives, trainer_arguments)
     for name, rows in (sets or {"training": None}).items():
         check_rows(rows, name)
+
+
+def _check_teacher_pooler(
+    objectives: Sequence[Objective],
+    args: DistillTrainingArguments,
+    student: SentenceEncoder | None,
+    teachers: Sequence[PreTrainedModel | SentenceEncoder],
+) -> None:
+    """Refuse a teacher that is to be pooled as the student is, where the student's pooling has no name."""
+    pooled = any(objective.teacher_request().pooler for objective in objectives)
+    bare = [teacher for teacher in teachers if not isinstance(teacher, SentenceEncoder)]
+    if student and len(student.modules.pooling.modes) > 1 and bare and pooled and args.teacher_pooler is None:
+        raise ValueError(
+            f"The student pools by {student.modules.pooling}, and nothing says how the teacher, a "
+            f"{type(bare[0]).__name__}, is pooled. Choose teacher_pooler."
+        )
