@@ -1,0 +1,77 @@
+"""Passes that leave out what nobody reads: the upper layers, or the output layer over a whole vocabulary.
+
+A part is left out by putting something shorter in its place for as long as a pass takes. So a pass ends as every pass
+does: nothing is thrown through the model's code, and compiled and checkpointed layers see plain calls.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..anatomy import backbone, layers_in_order, layers_place
+
+
+@contextmanager
+def first_layers(model: PreTrainedModel, count: int) -> Iterator[int]:
+    """Have an encoder run its first `count` layers only, when it is called without its head.
+
+    At least one layer runs, since a layer's input is known from its call; at least two of a DeBERTa with a convolution,
+    which stands between the first two.
+
+    Yields:
+        How many layers run. All of them, where a shorter list would not do: where the number of layers decides which
+        ones are called (an ALBERT with several groups), and in code from outside transformers, which may count its
+        layers in any way.
+    """
+    depth, groups = model.config.num_hidden_layers, getattr(model.config, "num_hidden_groups", None)
+    # transformers' own families are gone through one by one in the tests.
+    is_known = type(backbone(model)).__module__.partition(".")[0] in ("transformers", "retort")
+    if groups == 1:
+        least, change = 1, _replaced(model.config, "num_hidden_layers", max(count, 1))
+    elif is_known and groups is None:
+        least = 1 if getattr(layers_place(model)[0], "conv", None) is None else 2
+        change = _shorter_list(model, max(count, least))
+    else:
+        least, change = depth, nullcontext()
+    count = max(count, least)
+    with change if count < depth else nullcontext():
+        yield min(count, depth)
+
+
+@contextmanager
+def _shorter_list(model: PreTrainedModel, count: int) -> Iterator[None]:
+    """Put a list of the first `count` layers in the place of the whole one; a RecurrentBert runs it once."""
+    owner, name = layers_place(model)
+    with ExitStack() as stack:
+        stack.enter_context(_replaced(owner, name, nn.ModuleList(layers_in_order(model)[:count])))
+        if hasattr(owner, "num_recurrent_steps"):
+            stack.enter_context(_replaced(owner, "num_recurrent_steps", 1))
+        yield
+
+
+@contextmanager
+def without_output_layer(model: PreTrainedModel) -> Iterator[nn.Identity]:
+    """Have a masked-LM head end before its output layer.
+
+    Yields:
+        What stands in the layer's place, and passes on what the layer would read.
+    """
+    layer, stand_in = model.get_output_embeddings(), nn.Identity()
+    outside = [model, *(part for child in model.children() if child is not backbone(model) for part in child.modules())]
+    owner, name = next((part, name) for part in outside for name, child in part.named_children() if child is layer)
+    with _replaced(owner, name, stand_in):
+        yield stand_in
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Give an attribute another value for a while."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
