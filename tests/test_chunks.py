@@ -25,10 +25,10 @@ def machine(monkeypatch):
 
 def test_a_chunk_is_a_share_of_all_memory_and_a_power_of_two(machine):
     assert chunks.memory_of(CPU) == 64 * GIB
-    assert chunks.numbers_at_a_time(CPU) == 2**27  # 1/128 of 64 GiB, of 4 bytes each
-    for total, expected in ((64 * GIB - 1, 2**26), (65 * GIB, 2**27), (GIB // 2, 2**23)):
+    # 1/128 of 8 GiB, in numbers of 4 bytes; at least 2**23, at most 2**25.
+    for total, expected in ((8, 2**24), (7.9, 2**23), (9, 2**24), (0.5, 2**23), (17, 2**25), (64, 2**25)):
         chunks.numbers_at_a_time.cache_clear()
-        machine.setattr(chunks.psutil, "virtual_memory", lambda total=total: SimpleNamespace(total=total))
+        machine.setattr(chunks.psutil, "virtual_memory", lambda total=total: SimpleNamespace(total=int(total * GIB)))
         assert chunks.numbers_at_a_time(CPU) == expected
 
 
