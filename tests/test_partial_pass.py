@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounter
 
 from retort import shrink
 from retort.modeling import backbone, layers_in_order
-from retort.modeling.encoding import OutputRequest, TokenLayout, encode
+from retort.modeling.encoding import OutputRequest, TokenLayout, encode, has_plain_output_layer
 
 LENGTHS = [12, 8]
 # Families whose hidden states can't be told from one another.
@@ -155,3 +155,42 @@ def test_compiled_layers_are_not_compiled_anew_in_every_pass(request_of):
     assert compiled[0] > 0
     assert compiled == compiled[:1] * 3
     assert isinstance(model.bert.encoder.layer, nn.ModuleList)
+
+
+NOT_PLAIN = (
+    "esm",
+    "mobilebert",
+    "embeddinggemma",
+    "gemma3 text",
+    "gpt2",
+    "llama",
+    "qwen3",
+    "t5 encoder",
+    "umt5 encoder",
+)
+
+
+@pytest.mark.parametrize("name", [name for name in TAKEN if name not in NOT_PLAIN])
+def test_features_and_a_plain_output_layer_make_the_logits(name):
+    model = every_family.build(name)
+    inputs, layout = batch()
+    with torch.no_grad():
+        logits = layout.flatten(model(**inputs).logits)
+        output = encode(model, inputs, layout, OutputRequest(output_layer=True), stop_early=True)
+    assert has_plain_output_layer(model)
+    assert output.logits is None
+    made = output.output_layer.columns(output.features).T
+    torch.testing.assert_close(made, logits, rtol=1e-4, atol=1e-5 * float(logits.abs().max()))
+
+
+@pytest.mark.parametrize("name", NOT_PLAIN)
+def test_heads_that_do_more_and_models_without_one_have_no_plain_output_layer(name):
+    model = every_family.build(name)
+    assert not has_plain_output_layer(model)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.promise(9)
+def test_features_of_a_head_that_never_calls_its_output_layer_are_refused():
+    with pytest.raises(ValueError, match="MobileBertForMaskedLM never calls its last linear map"):
+        encode(every_family.build("mobilebert"), *batch(), OutputRequest(output_layer=True))

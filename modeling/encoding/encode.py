@@ -11,12 +11,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..anatomy import backbone, classifier, layers_in_order
+from ..modes import evaluating
 from .attention import Packing, packed_pass, rounded_up
 from .layout import TokenLayout
 from .outputs import EncoderOutput, OutputLayer, OutputRequest
 from .partial_pass import first_layers, without_output_layer
 from .pooling import pool, pooled_hidden_states
 from .recording import Recording, require_gradient
+
+# Tokens on which an output layer is tried.
+_PROBED = 8
 
 
 def encode(
@@ -73,6 +77,10 @@ def encode(
     if request.logits:
         output.logits = result.logits if result.logits.dim() == 2 else layout.flatten(result.logits)
     if request.reads_features:
+        if not read:
+            raise ValueError(
+                f"The head of {type(model).__name__} never calls its last linear map, so it has no features."
+            )
         output.features = read[0] if read[0].dim() == 2 else layout.flatten(read[0])
     if request.output_layer:
         output.output_layer = _output_layer(model)
@@ -105,6 +113,31 @@ def _vocabulary_layer(model: PreTrainedModel) -> nn.Linear | None:
             f"has {model.config.vocab_size} tokens. Of DeBERTa-v2, load it with legacy=True."
         )
     return layer
+
+
+@torch.no_grad()
+def has_plain_output_layer(model: PreTrainedModel) -> bool:
+    """Whether a masked-LM head gives the logits that its output layer makes of what it reads, and nothing else.
+
+    Others add a bias of their own (ESM), join two matrices (MobileBERT), or scale the logits. A loss that applies the
+    layer itself would be a loss of other logits. A few tokens are run to see.
+    """
+    layer, read = model.get_output_embeddings(), []
+    if layer is None or len(layer.weight) != model.config.vocab_size:
+        return False
+    ids = torch.arange(min(_PROBED, model.config.vocab_size), device=model.device)[None]
+    hook = layer.register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    try:
+        with evaluating(model):
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+    finally:
+        hook.remove()
+    if not read:
+        return False
+    found = OutputLayer(layer.weight, layer.bias).columns(read[0][0]).T
+    exact = logits.dtype in (torch.float32, torch.float64)
+    difference = (found - logits.to(found.dtype)).abs().max()
+    return bool(difference <= (1e-5 if exact else 0.05) * logits.abs().max())
 
 
 def _output_layer(model: PreTrainedModel) -> OutputLayer:
