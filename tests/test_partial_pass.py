@@ -78,7 +78,7 @@ def albert(groups, **sizes):
     return AlbertModel(AlbertConfig(**common | sizes)).eval()
 
 
-@pytest.mark.parametrize(("groups", "expected"), [(1, [1, 1, 2, 3, 4]), (2, [4] * 5)])
+@pytest.mark.parametrize(("groups", "expected"), [(1, [1, 1, 2, 3, 4]), (2, [4] * 5)], ids=["one", "two groups"])
 def test_albert_stops_early_where_its_layers_are_one(groups, expected):
     model = albert(groups)
     everything, made, ran = states(model, *range(5)), calls(model), []

@@ -5,7 +5,7 @@ does: nothing is thrown through the model's code, and compiled and checkpointed 
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import nn
@@ -29,27 +29,21 @@ def first_layers(model: PreTrainedModel, count: int) -> Iterator[int]:
     depth, groups = model.config.num_hidden_layers, getattr(model.config, "num_hidden_groups", None)
     # transformers' own families are gone through one by one in the tests.
     is_known = type(backbone(model)).__module__.partition(".")[0] in ("transformers", "retort")
-    if groups == 1:
-        least, change = 1, _replaced(model.config, "num_hidden_layers", max(count, 1))
-    elif is_known and groups is None:
-        least = 1 if getattr(layers_place(model)[0], "conv", None) is None else 2
-        change = _shorter_list(model, max(count, least))
+    if count >= depth or not is_known or groups not in (None, 1):
+        yield depth
+    elif groups == 1:
+        with _replaced(model.config, "num_hidden_layers", max(count, 1)):
+            yield max(count, 1)
     else:
-        least, change = depth, nullcontext()
-    count = max(count, least)
-    with change if count < depth else nullcontext():
-        yield min(count, depth)
-
-
-@contextmanager
-def _shorter_list(model: PreTrainedModel, count: int) -> Iterator[None]:
-    """Put a list of the first `count` layers in the place of the whole one; a RecurrentBert runs it once."""
-    owner, name = layers_place(model)
-    with ExitStack() as stack:
-        stack.enter_context(_replaced(owner, name, nn.ModuleList(layers_in_order(model)[:count])))
-        if hasattr(owner, "num_recurrent_steps"):
-            stack.enter_context(_replaced(owner, "num_recurrent_steps", 1))
-        yield
+        owner, name = layers_place(model)
+        least = 1 if getattr(owner, "conv", None) is None else 2
+        shorter = layers_in_order(model)[: max(count, least)]
+        with ExitStack() as stack:
+            stack.enter_context(_replaced(owner, name, nn.ModuleList(shorter)))
+            if hasattr(owner, "num_recurrent_steps"):
+                # The list holds the layers as often as they are to be called.
+                stack.enter_context(_replaced(owner, "num_recurrent_steps", 1))
+            yield len(shorter)
 
 
 @contextmanager
