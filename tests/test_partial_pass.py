@@ -21,6 +21,14 @@ REFUSED = {
     "reformer": "reversible layers",
     "squeezebert": "called its layers 0 times where 4 calls were expected",
 }
+# Families whose layers return tuples or don't say what they return, and ALBERT: one layer runs where none is needed.
+ONE_AT_LEAST = [
+    "gemma3 text",
+    "t5 encoder",
+    "umt5 encoder",
+    *"""albert deberta deberta-v2 embeddinggemma esm fnet ibert longformer luke megatron-bert mpnet mra nystromformer
+    rembert roformer tapas yoso""".split(),
+]
 TAKEN = [name for name in every_family.NAMES if name not in REFUSED]
 
 
@@ -57,7 +65,8 @@ def test_hidden_states_are_those_of_transformers_however_early_a_pass_stops(name
         made.clear()
         assert torch.equal(states(model, index, stop_early=True)[index], everything[index])
         # A convolution stands behind the first layer of the table's second DeBERTa.
-        assert len(made) == max(index, 2 if name == "deberta-v2 relative" else 1)
+        least = 2 if name == "deberta-v2 relative" else int(name in ONE_AT_LEAST)
+        assert len(made) == max(index, least)
     assert list(model.named_modules()) == kept
     assert model.config.num_hidden_layers == depth
 
@@ -100,7 +109,7 @@ def test_a_recurrent_student_stops_within_its_steps():
     for index in range(7):
         made.clear()
         assert torch.equal(states(model, index, stop_early=True)[index], everything[index])
-        assert len(made) == max(index, 1)
+        assert len(made) == index
     assert model.encoder.num_recurrent_steps == 3
 
 

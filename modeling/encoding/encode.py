@@ -63,12 +63,12 @@ def encode(
     kwargs = {"output_attentions": True} if request.attentions else {}
     read: list[Tensor] = []
     with ExitStack() as stack:
-        running = stack.enter_context(first_layers(model, request.layers_needed(depth))) if stop_early else depth
+        running = stack.enter_context(first_layers(model, request.layers_needed(depth))) if stop_early else layers
         if request.reads_features:
             reader = _features_reader(model, stack, leave_out=stop_early and not request.logits)
             stack.callback(reader.register_forward_pre_hook(lambda module, args: read.append(args[0])).remove)
         shape = inputs["input_ids"].shape
-        recording = stack.enter_context(Recording(model, layers, running, request.projections, shape))
+        recording = stack.enter_context(Recording(model, running, request.projections, shape))
         if layout.packed:
             stack.enter_context(packed_pass(model))
         result = (model if request.runs_head else backbone(model))(**inputs, **kwargs)
@@ -88,7 +88,7 @@ def encode(
         flat = {role: layout.flatten(made) for role, made in recording.projections(index).items()}
         output.queries[index], output.keys[index], output.values[index] = flat["query"], flat["key"], flat["value"]
     if request.attentions:
-        maps = (recording.result if running == depth else result).attentions
+        maps = (recording.result if len(running) == depth else result).attentions
         output.attentions = _attention_maps(model, maps, layers, request.attentions)
     if request.pooler:
         pooled = {i: layout.flatten(recording.hidden_state(i)) for i in pooled_hidden_states(request.pooler, depth)}

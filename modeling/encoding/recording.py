@@ -21,8 +21,7 @@ class Recording:
 
     Args:
         model: the encoder, with or without a head.
-        layers: in the order in which the pass calls them.
-        running: how many of them it calls.
+        layers: those that the pass calls, in order: all of them, or the first ones (see `partial_pass`).
         projections: of which of them queries, keys and values are wanted.
         shape: `(rows, width)` of the batch, or `(1, tokens)`, which every state must have.
     """
@@ -31,11 +30,10 @@ class Recording:
         self,
         model: PreTrainedModel,
         layers: list[nn.Module],
-        running: int,
         projections: frozenset[int],
         shape: torch.Size,
     ):
-        self._model, self._layers, self._running, self._shape = model, layers[:running], running, shape
+        self._model, self._layers, self._shape = model, layers, shape
         self._inputs: list[Tensor] = []
         self._projections: dict[int, dict[str, Tensor]] = {index: {} for index in sorted(projections)}
         self._ends: list[Any] = []
@@ -45,7 +43,7 @@ class Recording:
         distinct = dict.fromkeys(self._layers)
         hooks = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in distinct]
         # The top hidden state is what the encoder returns, after the final norm of pre-norm encoders.
-        is_whole = self._running == self._model.config.num_hidden_layers
+        is_whole = len(self._layers) == self._model.config.num_hidden_layers
         last = backbone(self._model) if is_whole else self._layers[-1]
         hooks.append(last.register_forward_hook(lambda module, args, result: self._ends.append(result)))
         for index in self._projections:
@@ -83,7 +81,7 @@ class Recording:
             ValueError: the layers don't hand one state from one to the next; the state is of other rows than the batch;
                 or it has no gradient (see `require_gradient`).
         """
-        if index == self._running:
+        if index == len(self._layers):
             state = self.result if isinstance(self.result, Tensor) else self.result[0]
         else:
             self._check_calls()
@@ -112,9 +110,9 @@ class Recording:
         name = type(self._model).__name__
         if hasattr(self._layers[0], "backward_pass"):
             raise ValueError(f"{name} has reversible layers, which hand on two states. Only its top one can be used.")
-        if len(self._inputs) != self._running:
+        if len(self._inputs) != len(self._layers):
             raise ValueError(
-                f"{name} called its layers {len(self._inputs)} times where {self._running} calls were expected, so "
+                f"{name} called its layers {len(self._inputs)} times where {len(self._layers)} calls were expected, so "
                 "which hidden state is which can't be told. Only its top one can be used."
             )
 
