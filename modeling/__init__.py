@@ -7,6 +7,7 @@ from .anatomy import (
     encoder_layers,
     is_causal,
     is_row_wise,
+    layers_in_order,
     layers_name,
     parameter_count,
     parts_between_layers,

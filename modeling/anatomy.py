@@ -50,6 +50,37 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     )
 
 
+def layers_in_order(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers of an encoder in the order in which a pass calls them, `config.num_hidden_layers` of them.
+
+    A layer that is called several times stands there several times: those of a RecurrentBert, and of an ALBERT, whose
+    layers are the groups that share weights.
+
+    Raises:
+        ValueError: as `encoder_layers`; or an ALBERT with several layers in a group, whose hidden states transformers
+            counts by layers, but its depth by groups.
+    """
+    config = model.config
+    groups = getattr(config, "num_hidden_groups", None)
+    if groups is None:
+        layers = list(encoder_layers(model))
+        return layers * (config.num_hidden_layers // len(layers))
+    if config.inner_group_num > 1:
+        raise ValueError(
+            f"{type(model).__name__} has inner_group_num={config.inner_group_num} layers in a group. retort takes "
+            "ALBERTs with one."
+        )
+    members = next(module for _, module in _outermost_lists(backbone(model), groups))
+    depth = config.num_hidden_layers
+    return [members[int(i / (depth / groups))] for i in range(depth)]  # as AlbertTransformer.forward has it
+
+
+def layers_place(model: PreTrainedModel) -> tuple[nn.Module, str]:
+    """The module that holds an encoder's list of layers, and the list's name there."""
+    owner, _, name = layers_name(model).rpartition(".")
+    return model.get_submodule(owner), name
+
+
 def number_of_layers(config: PreTrainedConfig) -> int:
     """How many layers with weights of their own an encoder has; a RecurrentBert runs each of them several times.
 

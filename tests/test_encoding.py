@@ -1,9 +1,14 @@
 """`encode` against what transformers itself returns, family by family."""
 
+import every_family
 import pytest
 import tiny
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling, WeightedLayerPooling
 
+from retort.modeling import backbone
 from retort.modeling.encoding import POOLERS, OutputRequest, TokenLayout, encode
 
 LENGTHS = [5, 9, 3]
@@ -116,6 +121,40 @@ def test_poolers_against_their_definition(pooler):
     else:
         expected = torch.stack([row[:n].mean(0) for row, n in zip(tokens[pooler], LENGTHS, strict=True)])
     torch.testing.assert_close(embedding.double(), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_the_mean_of_the_last_two_is_that_of_sentence_transformers(family, tmp_path):
+    # ModernBERT's last hidden state comes out of its final norm and the one below does not: they are averaged as such.
+    model = tiny.model(family, layers=3, output_hidden_states=True)
+    model.save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    theirs = SentenceTransformer(
+        modules=[Transformer(str(tmp_path)), WeightedLayerPooling(32, num_hidden_layers=3, layer_start=2), Pooling(32)],
+        device="cpu",
+    )
+    texts = tiny.sentences(5)
+    rows = tiny.tokenizer()(texts, padding=True, return_tensors="pt")
+    layout = TokenLayout.from_attention_mask(rows["attention_mask"])
+    inputs = {name: rows[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        found = encode(model, inputs, layout, OutputRequest(pooler="mean_last_two")).embedding
+    torch.testing.assert_close(found, theirs.encode(texts, convert_to_tensor=True), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("pooler", "states"), [("mean_last_two", (-2, -1)), ("mean_first_last", (0, -1))])
+@pytest.mark.parametrize("name", ["modernbert", "roberta-prelayernorm", "xlm-roberta-xl", "eurobert", "t5 encoder"])
+def test_averages_of_states_are_simcses_on_pre_norm_encoders_too(pooler, states, name):
+    model = every_family.build(name)
+    inputs, layout = padded_batch()
+    inputs["input_ids"] = inputs["input_ids"] % every_family.VOCABULARY
+    with torch.no_grad():
+        found = encode(model, inputs, layout, OutputRequest(pooler=pooler)).embedding
+        hidden = backbone(model)(**inputs, output_hidden_states=True).hidden_states
+    # evaluation.py of https://github.com/princeton-nlp/SimCSE: avg_top2 and avg_first_last.
+    mask = layout.mask[..., None]
+    pair = (hidden[states[0]] + hidden[states[1]]) / 2
+    torch.testing.assert_close(found, (pair * mask).sum(1) / mask.sum(1), rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_without_a_pooler_can_not_pool_by_cls():

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import Whitespace
 from torch.nn import functional as F
-from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast, pipeline
+from transformers import AutoModelForMaskedLM, EsmConfig, EsmForMaskedLM, PreTrainedTokenizerFast, pipeline
 
 from retort import VocabReducedMLMTrainer, VocabReducedMLMTrainingArguments, tokenize
 from retort.data import tokenize_spans
@@ -175,6 +175,15 @@ def test_a_batch_without_a_match_teaches_by_the_rest(tmp_path):
     assert math.isfinite(result.training_loss)
     assert trainer.state.log_history[0]["loss_vocabulary"] == 0
     assert trainer.state.log_history[0]["loss_mlm"] > 0
+
+
+@pytest.mark.promise(9)
+def test_a_teacher_whose_head_adds_a_bias_of_its_own_is_refused(tmp_path):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    teacher = EsmForMaskedLM(EsmConfig(vocab_size=200, mask_token_id=4, pad_token_id=0, **sizes))
+    teacher.lm_head.bias.data.normal_()
+    with pytest.raises(ValueError, match=r"EsmForMaskedLM .*a bias of the head"):
+        make_trainer(tmp_path, teacher=teacher)
 
 
 @pytest.mark.promise(9)

@@ -1,5 +1,7 @@
 """Losses over whole vocabularies against the published formulas in float64, and what they keep in memory."""
 
+from functools import partial
+
 import pytest
 import tiny
 import torch
@@ -18,8 +20,15 @@ from retort.modeling.encoding import (
     encode,
     position_offset,
 )
+from retort.modeling.losses import (
+    hard_cross_entropy,
+    mean_squared_error,
+    soft_cross_entropy,
+    vocabulary_cross_entropy,
+    vocabulary_divergence,
+    vocabulary_loss,
+)
 from retort.modeling.losses import vocabulary as vocabulary_losses
-from retort.modeling.losses import vocabulary_cross_entropy, vocabulary_divergence
 from retort.modeling.vocabularies import VocabularyMap
 
 TEMPERATURE = 2.0
@@ -82,7 +91,7 @@ def assert_alike(found, expected, leaves, exact_leaves, rtol=1e-4):
 )
 @pytest.mark.parametrize("name", MAPS)
 def test_the_divergence_and_its_gradient_are_the_published_ones(name, alignment, joint, bias, chunk, monkeypatch):
-    monkeypatch.setattr(vocabulary_losses, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(vocabulary_losses, "numbers_at_a_time", lambda _: chunk)
     (ours, theirs), exact = sides(bias), sides(bias, torch.float64)
     found = divergence(name, alignment, joint, ours, theirs)
     assert found.dtype == torch.float32
@@ -92,10 +101,59 @@ def test_the_divergence_and_its_gradient_are_the_published_ones(name, alignment,
 @pytest.mark.parametrize("chunk", [1, 2 * PIECES, 2**23])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_the_cross_entropy_and_its_gradient_are_those_of_torch(bias, chunk, monkeypatch):
-    monkeypatch.setattr(vocabulary_losses, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(vocabulary_losses, "numbers_at_a_time", lambda _: chunk)
     (ours, _), (exact, _), labels = sides(bias), sides(bias, torch.float64), torch.arange(8) % PIECES
     found = vocabulary_cross_entropy(ours[0], labels, OutputLayer(*ours[1:]))
     assert_alike(found, F.cross_entropy(F.linear(*exact), labels, reduction="none"), ours, exact)
+
+
+def test_smoothed_labels_are_those_of_torch():
+    (ours, _), (exact, _), labels = sides(), sides(dtype=torch.float64), torch.arange(8) % PIECES
+    found = vocabulary_cross_entropy(ours[0], labels, OutputLayer(*ours[1:]), label_smoothing=0.2)
+    expected = F.cross_entropy(F.linear(*exact), labels, reduction="none", label_smoothing=0.2)
+    assert_alike(found, expected, ours, exact)
+
+
+def soft(student, teacher):
+    """T² KL(teacher ‖ student) as it is written."""
+    log_s, log_t = ((logits / TEMPERATURE).log_softmax(-1) for logits in (student, teacher))
+    return TEMPERATURE**2 * (log_t.exp() * (log_t - log_s)).sum(-1)
+
+
+# Of logits of both sides: as an objective has it, and as it is written.
+LOGITS_LOSSES = {
+    "soft": (partial(soft_cross_entropy, temperature=TEMPERATURE), soft),
+    "mse": (mean_squared_error, lambda ours, theirs: (ours - theirs).square().mean(-1)),
+    "hard": (hard_cross_entropy, lambda ours, theirs: F.cross_entropy(ours, theirs.argmax(-1), reduction="none")),
+}
+
+
+def both_sides(bias=True, dtype=torch.float32, n=8):
+    """Features of a student and its output layer, all leaves; then a teacher's, over the same vocabulary."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(n, 4), (PIECES, 4), (PIECES,), (n, 5), (PIECES, 5), (PIECES,)]
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+    ours, theirs = [t.requires_grad_() for t in tensors[:3]], tensors[3:]
+    return (ours, theirs) if bias else (ours[:2], theirs[:2])
+
+
+@pytest.mark.parametrize("chunk", [1, 2 * PIECES, 2**23])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("name", LOGITS_LOSSES)
+def test_a_loss_of_logits_and_its_gradient_are_those_of_whole_logits(name, bias, chunk, monkeypatch):
+    monkeypatch.setattr(vocabulary_losses, "numbers_at_a_time", lambda _: chunk)
+    loss, written = LOGITS_LOSSES[name]
+    (ours, theirs), (exact, goals) = both_sides(bias), both_sides(bias, torch.float64)
+    found = vocabulary_loss(loss, ours[0], theirs[0], (OutputLayer(*ours[1:]), OutputLayer(*theirs[1:])))
+    assert found.dtype == torch.float32
+    assert_alike(found, written(F.linear(*exact), F.linear(*goals)), ours, exact)
+
+
+@pytest.mark.promise(9)
+def test_logits_over_two_vocabularies_are_not_compared_place_by_place():
+    (ours, theirs), layer = both_sides(), OutputLayer(torch.randn(PIECES + 1, 5))
+    with pytest.raises(ValueError, match=rf"over {PIECES} tokens, the teacher's over {PIECES + 1}"):
+        vocabulary_loss(mean_squared_error, ours[0], theirs[0], (OutputLayer(*ours[1:]), layer))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -152,16 +210,19 @@ class Watch(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("even", [True, False], ids=["rows weigh the same", "rows don't"])
-@pytest.mark.parametrize("loss", [*MAPS, "cross_entropy"])
+@pytest.mark.parametrize("loss", [*MAPS, *LOGITS_LOSSES, "cross_entropy"])
 def test_neither_logits_of_all_tokens_nor_most_of_a_layer_are_ever_made(loss, even, monkeypatch):
-    monkeypatch.setattr(vocabulary_losses, "CHUNK_LOGITS", 4 * len(SPELT))
+    monkeypatch.setattr(vocabulary_losses, "numbers_at_a_time", lambda _: 4 * len(SPELT))
     n, width = 40, 20
     student, teacher = torch.randn(n, 2, requires_grad=True), torch.randn(n, width)
     ours, theirs = OutputLayer(torch.randn(PIECES, 2, requires_grad=True)), OutputLayer(torch.randn(len(SPELT), width))
+    other = OutputLayer(torch.randn(PIECES, width))
     labels, weights = torch.arange(n) % PIECES, torch.ones(()).expand(n) if even else torch.rand(n)
     with Watch() as watch:
         if loss == "cross_entropy":
             values = vocabulary_cross_entropy(student, labels, ours)
+        elif loss in LOGITS_LOSSES:
+            values = vocabulary_loss(LOGITS_LOSSES[loss][0], student, teacher, (ours, other))
         else:
             values = vocabulary_divergence(student, teacher, (ours, theirs), MAPS[loss], TEMPERATURE)
         values.backward(weights)

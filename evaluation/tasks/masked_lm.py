@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...collators import EVALUATION, Filler, Masking, SpanCollator, collator_for, masking_chances
 from ...data.tokenization import tokenize_spans
-from ...modeling.encoding import AttentionSettings, OutputRequest, encode
+from ...modeling.encoding import AttentionSettings, OutputRequest, encode, has_plain_output_layer
 from ...modeling.losses import vocabulary_cross_entropy
 from ..sentences import embed
 
@@ -49,7 +49,15 @@ class MaskedModel:
 
         Args:
             texts: a column `text`.
+
+        Raises:
+            ValueError: the model's logits are more than what its output layer makes, which is all that is applied here.
         """
+        if not has_plain_output_layer(self.model):
+            raise ValueError(
+                f"{type(self.model).__name__} has no output layer over a vocabulary, or does more to its logits than "
+                "that layer does, so what hidden words cost can't be told."
+            )
         rows = tokenize_spans(texts, self.tokenizer, max_length=self.max_length)
         rows = rows.select(np.argsort(rows["length"], kind="stable")).with_format("numpy")
         attention = AttentionSettings(self.model.device)

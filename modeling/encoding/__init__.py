@@ -10,7 +10,7 @@ from .attention import (
     position_offset,
     supports_packing,
 )
-from .encode import encode
+from .encode import encode, has_plain_output_layer
 from .layout import TokenLayout
 from .outputs import EncoderOutput, OutputLayer, OutputRequest, exact_dtype
 from .pooling import POOLERS, Pooling, pooled_hidden_states

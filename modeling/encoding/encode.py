@@ -8,18 +8,19 @@ from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from ..anatomy import attention_projections, backbone, classifier, encoder_layers
+from ..anatomy import backbone, classifier, layers_in_order
+from ..modes import evaluating
 from .attention import Packing, packed_pass, rounded_up
 from .layout import TokenLayout
 from .outputs import EncoderOutput, OutputLayer, OutputRequest
+from .partial_pass import first_layers, without_output_layer
 from .pooling import pool, pooled_hidden_states
+from .recording import Recording, require_gradient
 
-
-class _DeepEnough(Exception):
-    """Raised inside a forward pass once the deepest layer that anyone asked for has run."""
+# Tokens on which an output layer is tried.
+_PROBED = 8
 
 
 def encode(
@@ -39,15 +40,16 @@ def encode(
         inputs: forward arguments; `[rows, width]` or `[1, tokens]`, as `layout` says.
         layout: where the tokens lie.
         request: what to return.
-        stop_early: leave the forward pass after the deepest layer needed. Only for plain modules: an engine that
-            wraps the modules (ZeRO-3) counts on every pass running to its end.
+        stop_early: leave out the layers above the deepest one needed, and an output layer over a vocabulary whose
+            logits aren't (see `partial_pass`). Only for plain modules: an engine that wraps the modules (ZeRO-3) counts
+            on every pass running to its end.
 
     Raises:
         ValueError: attention maps are asked of an implementation that makes none, or inputs are packed that the layout
-            calls padded, or the reverse, or the batch is packed and the model's attention can't be swapped.
+            calls padded, or the reverse, or the batch is packed and the model's attention can't be swapped; an output
+            has no gradient though its layer learns, which is so of what is made within a layer under reentrant
+            activation checkpointing; or the encoder's layers don't hand one state from one to the next.
     """
-    encoder = backbone(model)
-    layers = encoder_layers(model)
     if layout.packed != isinstance(inputs.get("attention_mask"), Packing):
         named = ("packed", "no Packing") if layout.packed else ("padded", "a Packing")
         raise ValueError(
@@ -56,74 +58,50 @@ def encode(
         )
     if layout.packed:
         inputs = rounded_up(inputs)
-    depth = model.config.num_hidden_layers
-    needed = request.layers_needed(depth)
-    output = EncoderOutput()
-    states: list[Tensor] = []
-    hooks = _hidden_state_hooks(layers, states, stop_after=needed if stop_early and needed < depth else None)
-    for index in request.projections:
-        hooks += _projection_hooks(layers[index % len(layers)], index, states, layout, output)
+    layers = layers_in_order(model)
+    depth = len(layers)
     kwargs = {"output_attentions": True} if request.attentions else {}
-    # The top hidden state is what the backbone returns, after the final norm of pre-norm encoders.
-    top: list = []
-    hooks.append(encoder.register_forward_hook(lambda module, args, result: top.append(result)))
     read: list[Tensor] = []
-    if request.features or request.output_layer:
-        hooks.append(_features_hook(model, read, stop=stop_early and not request.logits))
     with ExitStack() as stack:
-        for hook in hooks:
-            stack.callback(hook.remove)
+        running = stack.enter_context(first_layers(model, request.layers_needed(depth))) if stop_early else layers
+        if request.reads_features:
+            reader = _features_reader(model, stack, leave_out=stop_early and not request.logits)
+            stack.callback(reader.register_forward_pre_hook(lambda module, args: read.append(args[0])).remove)
+        shape = inputs["input_ids"].shape
+        recording = stack.enter_context(Recording(model, running, request.projections, shape))
         if layout.packed:
             stack.enter_context(packed_pass(model))
-        try:
-            result = (model if request.runs_head else encoder)(**inputs, **kwargs)
-        except _DeepEnough:
-            result = None
-    if top:
-        states[depth:] = [top[0][0]]
+        result = (model if request.runs_head else backbone(model))(**inputs, **kwargs)
+    wanted = sorted(request.hidden_states)
+    output = EncoderOutput(hidden_states={i: layout.flatten(recording.hidden_state(i)) for i in wanted})
     if request.logits:
         output.logits = result.logits if result.logits.dim() == 2 else layout.flatten(result.logits)
-    if read:
+    if request.reads_features:
+        if not read:
+            raise ValueError(
+                f"The head of {type(model).__name__} never calls its last linear map, so it has no features."
+            )
         output.features = read[0] if read[0].dim() == 2 else layout.flatten(read[0])
     if request.output_layer:
         output.output_layer = _output_layer(model)
-    output.hidden_states = {i: layout.flatten(states[i]) for i in sorted(request.hidden_states)}
+    for index in request.projections:
+        flat = {role: layout.flatten(made) for role, made in recording.projections(index).items()}
+        output.queries[index], output.keys[index], output.values[index] = flat["query"], flat["key"], flat["value"]
     if request.attentions:
-        output.attentions = _attention_maps(model, top[0], request.attentions)
+        maps = (recording.result if len(running) == depth else result).attentions
+        output.attentions = _attention_maps(model, maps, layers, request.attentions)
     if request.pooler:
-        pooled = {i: layout.flatten(states[i]) for i in pooled_hidden_states(request.pooler, depth)}
-        output.embedding = pool(request.pooler, layout, pooled, getattr(encoder, "pooler", None))
+        pooled = {i: layout.flatten(recording.hidden_state(i)) for i in pooled_hidden_states(request.pooler, depth)}
+        output.embedding = pool(request.pooler, layout, pooled, getattr(backbone(model), "pooler", None))
     return output
 
 
-def _hidden_state_hooks(layers: nn.ModuleList, states: list[Tensor], stop_after: int | None) -> list:
-    """Record the first layer's input, then every layer's output in the order of the calls (layers may recur)."""
-
-    def before(module, args, kwargs):
-        if not states:
-            states.append(args[0] if args else kwargs["hidden_states"])
-        if stop_after == 0:
-            raise _DeepEnough
-
-    def after(module, args, result):
-        states.append(result[0] if isinstance(result, tuple) else result)
-        if stop_after is not None and len(states) > stop_after:
-            raise _DeepEnough
-
-    hooks = [layers[0].register_forward_pre_hook(before, with_kwargs=True)]
-    return hooks + [layer.register_forward_hook(after) for layer in layers]
-
-
-def _features_hook(model: PreTrainedModel, read: list[Tensor], *, stop: bool) -> RemovableHandle:
-    """Record what the head's last linear map reads; stop before an output layer over a whole vocabulary."""
+def _features_reader(model: PreTrainedModel, stack: ExitStack, *, leave_out: bool) -> nn.Module:
+    """The module that reads the features: the head's last linear map, or what stands in for it on the `stack`."""
     vocabulary = _vocabulary_layer(model)
-
-    def before(module, args):
-        read.append(args[0])
-        if stop and vocabulary is not None:
-            raise _DeepEnough
-
-    return (classifier(model)[1] if vocabulary is None else vocabulary).register_forward_pre_hook(before)
+    if vocabulary is None:
+        return classifier(model)[1]
+    return stack.enter_context(without_output_layer(model)) if leave_out else vocabulary
 
 
 def _vocabulary_layer(model: PreTrainedModel) -> nn.Linear | None:
@@ -137,6 +115,31 @@ def _vocabulary_layer(model: PreTrainedModel) -> nn.Linear | None:
     return layer
 
 
+@torch.no_grad()
+def has_plain_output_layer(model: PreTrainedModel) -> bool:
+    """Whether a masked-LM head gives the logits that its output layer makes of what it reads, and nothing else.
+
+    Others add a bias of their own (ESM), join two matrices (MobileBERT), or scale the logits. A loss that applies the
+    layer itself would be a loss of other logits. A few tokens are run to see.
+    """
+    layer, read = model.get_output_embeddings(), []
+    if layer is None or len(layer.weight) != model.config.vocab_size:
+        return False
+    ids = torch.arange(min(_PROBED, model.config.vocab_size), device=model.device)[None]
+    hook = layer.register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    try:
+        with evaluating(model):
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+    finally:
+        hook.remove()
+    if not read:
+        return False
+    found = OutputLayer(layer.weight, layer.bias).columns(read[0][0]).T
+    exact = logits.dtype in (torch.float32, torch.float64)
+    difference = (found - logits.to(found.dtype)).abs().max()
+    return bool(difference <= (1e-5 if exact else 0.05) * logits.abs().max())
+
+
 def _output_layer(model: PreTrainedModel) -> OutputLayer:
     """The output layer, as tensors that were made in this pass: so DDP finds the parameters that they come from."""
     layer = _vocabulary_layer(model)
@@ -146,28 +149,9 @@ def _output_layer(model: PreTrainedModel) -> OutputLayer:
     return OutputLayer(layer.weight.view_as(layer.weight).to(dtype), bias)
 
 
-def _projection_hooks(
-    layer: nn.Module, index: int, states: list[Tensor], layout: TokenLayout, output: EncoderOutput
-) -> list:
-    """Record the queries, keys and values of pass `index`: as many `states` have been recorded, and one before."""
-    homes = {"query": output.queries, "key": output.keys, "value": output.values}
-
-    def record(role: str):
-        def hook(module, args, result):
-            if index + 1 != len(states) or index in homes["query" if role == "fused" else role]:
-                return  # another pass; or DeBERTa's relative positions, through the same maps after the tokens
-            flat = layout.flatten(result)
-            parts = dict(zip(homes, flat.chunk(3, dim=-1), strict=True)) if role == "fused" else {role: flat}
-            for name, part in parts.items():
-                homes[name][index] = part
-
-        return hook
-
-    return [module.register_forward_hook(record(role)) for role, module in attention_projections(layer).items()]
-
-
-def _attention_maps(model: PreTrainedModel, result, wanted: frozenset[int]) -> dict[int, Tensor]:
-    maps = result.attentions
+def _attention_maps(
+    model: PreTrainedModel, maps: tuple[Tensor, ...], layers: list[nn.Module], wanted: frozenset[int]
+) -> dict[int, Tensor]:
     # Under sdpa and flash attention transformers returns an empty tuple and one warning: a loss over it would be zero.
     if not maps or any(a is None for a in maps):
         raise ValueError(
@@ -175,4 +159,6 @@ def _attention_maps(model: PreTrainedModel, result, wanted: frozenset[int]) -> d
             "attention maps. Call model.set_attn_implementation('eager') on teacher and student, or distil relations "
             "(--relation_weight), which need no maps."
         )
+    for index in wanted:
+        require_gradient(maps[index], layers[index], f"the attention map of layer {index}")
     return {i: maps[i] for i in sorted(wanted)}

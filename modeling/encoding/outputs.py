@@ -51,7 +51,12 @@ class OutputRequest:
     @property
     def runs_head(self) -> bool:
         """Whether the task head must run."""
-        return self.logits or self.features or self.output_layer
+        return self.logits or self.reads_features
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether what the head's last linear map reads is wanted."""
+        return self.features or self.output_layer
 
     def layers_needed(self, depth: int) -> int:
         """How many of an encoder's `depth` layers must run."""

@@ -73,8 +73,10 @@ def pool(
             sentence-transformers does); `"cls"`, the model's own pooler on the first token; `"cls_before_pooler"`, the
             bare first token; `"last_token"`; `"max"` of each feature over the tokens; `"mean_last_two"` and
             `"mean_first_last"`, the mean over tokens of the average of two hidden states, where the first is the
-            embedding layer's output (SimCSE's `avg_top2` and `avg_first_last`); `"mean_first"`, of that one alone: no
-            layer is run.
+            embedding layer's output (SimCSE's `avg_top2` and `avg_first_last`); `"mean_first"`, of that one alone.
+            Hidden states are those of transformers: of pre-norm encoders (ModernBERT) the last one comes out of the
+            final norm, and those below don't. SimCSE and sentence-transformers average them as they are, and so does
+            this, though the lower one may be much longer than the normed one.
         layout: where the tokens lie.
         hidden_states: those that `pooled_hidden_states` names, each `[tokens, hidden]`.
         pooler_module: the encoder's `pooler`, which takes `[rows, seq, hidden]` and reads the first token.

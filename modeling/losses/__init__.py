@@ -17,4 +17,4 @@ from .distillation import (
 )
 from .hyperbolic import LearnedCurvature
 from .token_contrast import draw_negatives, ignored_candidates, token_contrast
-from .vocabulary import vocabulary_cross_entropy, vocabulary_divergence
+from .vocabulary import vocabulary_cross_entropy, vocabulary_divergence, vocabulary_loss

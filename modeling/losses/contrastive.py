@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .bounded import BoundedNumber
+from .chunks import numbers_at_a_time
 
-# Keys that are compared at a time: on a processor, as many as stay in its cache; on a GPU, enough to fill it.
+# Keys that are compared at a time on a processor: as many as stay in its cache.
 CHUNK = 2048
-DEVICE_CHUNK = 32_768
 
 
 class LearnedScale(BoundedNumber):
@@ -135,7 +135,7 @@ class _QueueLogSumExp(torch.autograd.Function):
     def forward(ctx, anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor) -> Tensor:
         anchors, lowest = anchors.float(), torch.finfo(torch.float32).min
         owners, own = _places(key_ids, ids)
-        chunk = CHUNK if keys.device.type == "cpu" else DEVICE_CHUNK
+        chunk = _keys_at_a_time(len(anchors), keys)
         # The largest product so far, and, both divided by its exponential, the sums of exponentials and of keys.
         shift = anchors.new_full((len(anchors),), lowest)
         total, summed = torch.zeros_like(shift), torch.zeros_like(anchors)
@@ -158,6 +158,12 @@ class _QueueLogSumExp(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (mean,) = ctx.saved_tensors
         return gradient[:, None] * mean, None, None, None
+
+
+def _keys_at_a_time(anchors: int, keys: Tensor) -> int:
+    """How many keys' products with all anchors, and float32 copies, are held at a time."""
+    chunk = max(1, numbers_at_a_time(keys.device) // max(anchors, keys.shape[1], 1))
+    return min(chunk, CHUNK) if keys.device.type == "cpu" else chunk
 
 
 def _places(key_ids: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,23 +1,22 @@
 """Losses over whole vocabularies, whose logits are never all alive at once.
 
 A vocabulary of 120,000 makes 245 MB of 512 tokens' logits, and softmax, loss and gradient each want as much again. So
-the output layer is applied here, to a few tokens at a time, and their part of the gradient is computed at once.
+the output layer is applied here, to some tokens at a time (see `chunks`), and their part of the gradient is computed at
+once.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..encoding import OutputLayer, exact_dtype
 from ..vocabularies import VocabularyMap
-from .distillation import soft_cross_entropy
+from .chunks import numbers_at_a_time
+from .distillation import soft_cross_entropy, task_loss
 
-# Logits of one side that are alive at a time: 32 MB in float32.
-CHUNK_LOGITS = 2**23
 # Of so many places of a text, or a multiple: products of 64 columns take two thirds of the time of those of 69 (AVX2).
 GRANULE = 16
 
@@ -61,26 +60,61 @@ def vocabulary_divergence(
     return _by_chunks(divergence, max(len(ours), len(theirs)), (student, teacher.detach(), times), ours)
 
 
-def vocabulary_cross_entropy(features: Tensor, labels: Tensor, layer: OutputLayer) -> Tensor:
+def vocabulary_cross_entropy(
+    features: Tensor, labels: Tensor, layer: OutputLayer, label_smoothing: float = 0.0
+) -> Tensor:
     """Cross-entropy of tokens of a vocabulary, as in masked language modelling.
 
     Inputs:
         features: `[n, features]`, what the output layer reads at n places; labels: `[n]`, the tokens that stand there.
         layer: the output layer.
+        label_smoothing: as in `losses.task_loss`.
 
     Returns:
         `[n]`, at least 0
     """
 
     def cross_entropy(features: Tensor, labels: Tensor, *layer: Tensor | None) -> Tensor:
-        return F.cross_entropy(OutputLayer(*layer).columns(features).T, labels, reduction="none")
+        return task_loss(OutputLayer(*layer).columns(features).T, labels, label_smoothing)
 
     return _by_chunks(cross_entropy, len(layer), (features, labels), layer)
 
 
+def vocabulary_loss(
+    loss: Callable[[Tensor, Tensor], Tensor], student: Tensor, teacher: Tensor, layers: tuple[OutputLayer, OutputLayer]
+) -> Tensor:
+    """A loss of a student's and a teacher's logits over one vocabulary, neither side's of which are ever whole.
+
+    Inputs:
+        loss: from logits of both sides, `[n, vocabulary]` each, to the loss of each place, `[n]`:
+            `partial(losses.soft_cross_entropy, temperature=tau)`, `losses.mean_squared_error` or
+            `losses.hard_cross_entropy`.
+        student: `[n, student_features]`, what its output layer reads at n places of a text; teacher:
+            `[n, teacher_features]`, likewise at the same places.
+        layers: the student's output layer and the teacher's. No gradient flows to the teacher.
+
+    Returns:
+        `[n]`
+
+    Raises:
+        ValueError: the vocabularies differ in size.
+    """
+    ours, theirs = layers
+    if len(ours) != len(theirs):
+        raise ValueError(
+            f"The student's output layer is over {len(ours)} tokens, the teacher's over {len(theirs)}. Logits can be "
+            "compared over one vocabulary only; across vocabularies, use VocabReducedMLMTrainer."
+        )
+
+    def of_logits(student: Tensor, teacher: Tensor, *layer: Tensor | None) -> Tensor:
+        return loss(OutputLayer(*layer).columns(student).T, theirs.columns(teacher).T)
+
+    return _by_chunks(of_logits, len(ours), (student, teacher.detach()), ours)
+
+
 def _by_chunks(loss: Callable[..., Tensor], vocabulary: int, rows: tuple[Tensor, ...], layer: OutputLayer) -> Tensor:
     """Apply a loss to some rows at a time, as `loss(*rows, weight, bias)`."""
-    size = CHUNK_LOGITS // vocabulary
+    size = numbers_at_a_time(layer.weight.device) // vocabulary
     size = size - size % GRANULE if size >= GRANULE else max(1, size)
     sweep = partial(_sweep, loss, len(rows), size)
     tensors = (*rows, layer.weight, layer.bias)

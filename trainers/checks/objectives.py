@@ -7,6 +7,7 @@ from operator import or_
 from transformers import PreTrainedModel
 
 from ...modeling import backbone, is_row_wise
+from ...modeling.encoding import has_plain_output_layer
 from ..arguments import DistillTrainingArguments
 from ..objectives import (
     SINGLE_LABEL,
@@ -34,7 +35,8 @@ def check_objectives(
 
     Raises:
         ValueError: no objective, or one that reads a teacher's outputs where there is none; outputs that a model does
-            not have, or that DeepSpeed can't differentiate; similarities of a batch of one row.
+            not have, or that DeepSpeed can't differentiate; a masked-LM head that does more than its output layer,
+            where a loss applies that by itself; similarities of a step of one row.
     """
     if not objectives:
         weights = ", ".join(args.weights)
@@ -48,6 +50,7 @@ def check_objectives(
     check_sharding(objectives, args, student.config.num_hidden_layers)
     _check_heads(objectives, student, teachers)
     _check_smoothing(objectives, args)
+    _check_output_layers(objectives, student, teachers)
     if any(isinstance(o, AttentionObjective) for o in objectives):
         _check_attention([student, *teachers])
 
@@ -118,6 +121,21 @@ def _check_heads(
                 "logits_weight, features_weight and label_weight need a task head on the student, and the first two "
                 f"the same kind of head on the teacher, but the student is a {type(student).__name__} and this model a "
                 f"{type(model).__name__}. Load both with the same AutoModelFor... class."
+            )
+
+
+def _check_output_layers(
+    objectives: Sequence[Objective], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]
+) -> None:
+    """Refuse models whose logits are more than what their output layer makes, where losses apply that layer."""
+    asked = [objective.name for objective in objectives if objective.student_request().output_layer]
+    of_teacher = any(objective.teacher_request().output_layer for objective in objectives)
+    for model in [student, *(teachers if of_teacher else ())] if asked else ():
+        if not has_plain_output_layer(model):
+            raise ValueError(
+                f"The loss of {asked[0]} applies output layers by itself, but {type(model).__name__} has none, or does "
+                "more to its logits than its output layer does: a bias of the head, a second matrix, a scale. Use "
+                "another architecture (BERT, RoBERTa, ModernBERT; DeBERTa-v2 with legacy=True), or hidden_weight alone."
             )
 
 

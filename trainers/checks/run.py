@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel
 
+from ...modeling import parts_between_layers
 from ...modeling.encoding import SentenceEncoder, require_bidirectional
 from ..arguments import DistillTrainingArguments
 from ..objectives import Objective
@@ -64,7 +65,8 @@ def check_run(
     Raises:
         TypeError: arguments that know no objectives; what is not a model as a student.
         ValueError: a student with adapters of PEFT; `model_init` or `compute_loss_func`; a student in half
-            precision; DataParallel; ZeRO-3 that would not gather the student's weights.
+            precision; DataParallel; activation checkpointing that would lose gradients; ZeRO-3 that would not gather
+            the student's weights.
     """
     if not isinstance(args, DistillTrainingArguments):
         raise TypeError(
@@ -85,6 +87,8 @@ def check_run(
             f"{args.n_gpu} GPUs in one process would run under DataParallel. Start one process for each: torchrun "
             f"--nproc_per_node {args.n_gpu} ..., or choose one with CUDA_VISIBLE_DEVICES=0."
         )
+    if args.activation_checkpointing:
+        _check_checkpointing(student, args)
     if args.shards_weights:
         key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
         if not args.hf_deepspeed_config.is_true(key):
@@ -106,6 +110,33 @@ def _check_student(student: Any) -> None:
             + (f" ({student!r})" if isinstance(student, str) else "")
             + ". Load it first, e.g. AutoModel.from_pretrained(name, dtype=torch.float32), or cut it from the teacher "
             "by retort.shrink()."
+        )
+
+
+def _check_checkpointing(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
+    """Refuse activation checkpointing that the student doesn't have, or under which gradients would be lost.
+
+    Reentrant checkpointing (torch.utils.checkpoint) runs a layer without a graph, and gives one to its output alone.
+    """
+    name = type(student).__name__
+    if not student.supports_gradient_checkpointing:
+        raise ValueError(
+            f"The student, a {name}, has no activation checkpointing. Leave activation_checkpointing out, and make "
+            "per_device_train_batch_size smaller and gradient_accumulation_steps larger instead."
+        )
+    if not (args.activation_checkpointing_kwargs or {}).get("use_reentrant", False):
+        return
+    way_out = "Set activation_checkpointing_kwargs={'use_reentrant': False}, which is the default."
+    for weight in ("attention_weight", "relation_weight"):
+        if getattr(args, weight):
+            raise ValueError(
+                f"{weight} compares what is made within a layer, where reentrant activation checkpointing keeps no "
+                f"graph: the layer would not learn from it. {way_out}"
+            )
+    if parts_between_layers(student):
+        raise ValueError(
+            f"The layers of {name} share the norm of their relative positions, through which reentrant activation "
+            f"checkpointing would have to go back once for each layer, and can't. {way_out}"
         )
 
 
