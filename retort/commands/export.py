@@ -1,10 +1,4 @@
-"""Export a finished model to ONNX, check it against PyTorch, and measure what it gains.
-
-python examples/export_onnx.py --model runs/tagger --int8
-
-Writes model.onnx and, with --int8, model-int8.onnx beside the model, or into --output_dir with its configuration and
-tokenizer. Differences and speed are measured on sentences of the docstrings of Python's standard library.
-"""
+"""Exporting a finished model to ONNX, checked against PyTorch, and measured."""
 
 import argparse
 from collections.abc import Callable
@@ -21,14 +15,12 @@ from ..evaluation.report import aligned
 from ..modeling import load_finished
 from ..modeling.onnx import FLOAT32_FILE, INT8_FILE, OnnxModel, onnx_agreement, quantize_int8
 from ..trainers.saving import save_onnx
-from .command_line import plain_parser
 
 SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 
 
-def main() -> None:
-    """Parse, export, compare, print."""
-    options = parse_options()
+def run(options: argparse.Namespace) -> None:
+    """Export, compare, print."""
     if not (Path(options.model) / "config.json").is_file():
         raise SystemExit(f"{options.model} has no config.json: --model takes the folder of a finished model.")
     model, tokenizer = load_finished(options.model)
@@ -39,15 +31,6 @@ def main() -> None:
         quantize_int8(output_dir)
         files.append(INT8_FILE)
     print(f"{comparison(model, tokenizer, output_dir, files)}\n\n{output_dir}/: {', '.join(files)}")
-
-
-def parse_options() -> argparse.Namespace:
-    """The command line."""
-    parser = plain_parser(__doc__)
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="a finished model with its tokenizer")
-    parser.add_argument("--output_dir", metavar="FOLDER", help="where to write; default: beside the model")
-    parser.add_argument("--int8", action="store_true", help="write a quantised file, too")
-    return parser.parse_args()
 
 
 def comparison(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, files: list[str]) -> str:
