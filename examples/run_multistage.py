@@ -18,7 +18,7 @@ The stages of Ding et al. 2022 (arXiv:2209.05869); what is learnt of the teacher
 
 Any argument of the stage's trainer can be changed by its flag. Runs as it is, or under torchrun, accelerate or
 deepspeed on several GPUs. Killed and started again, it goes on from its last checkpoint. All stages by one command:
-examples/run_recipe.py multistage_xlmr.
+retort distill multistage_xlmr.
 """
 
 import argparse

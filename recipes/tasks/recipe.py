@@ -148,7 +148,7 @@ class TaskRecipe(StudentRecipe):
         return report
 
     def how_to_use(self) -> str:
-        return f"Predict with it: python examples/run_predict.py --model {self.recipe.output_dir} --input texts.txt"
+        return f"Predict with it: retort predict --model {self.recipe.output_dir} --input texts.txt"
 
 
 def _texts(task: Task) -> Dataset:
