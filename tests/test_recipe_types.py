@@ -80,6 +80,7 @@ def write(tmp_path):
         ("stages", [{"name": "a", "chunk": [0, 1]}], "stages.a.chunk: there is no such key"),
         ("stages", [{"name": "a", "patience": True}], "stages.a.patience: expected a whole number, but found True"),
         ("stages", [{"name": "a", "trainer": "CKDTrainr"}], "Did you mean CKDTrainer?"),
+        ("stages", [{"name": "a", "trainer": ["CKDTrainer"]}], "stages.a.trainer: retort has no trainer called"),
         ("stages", [{"name": "a", "gradual_unfreezing": "layer"}], "stages.a.gradual_unfreezing: expected encoder or"),
         ("stages", [{"name": "a", "data": "groups"}], "stages.a.data: a stage for sentences has data: train, but not"),
         ("stages", [{"name": "a", "teacher": "assistant"}], "stages.a.teacher: the recipe has no section assistant"),

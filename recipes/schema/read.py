@@ -212,7 +212,7 @@ def _stage(settings: Mapping[str, Any], path: str) -> dict[str, Any]:
     full = {"arguments": {}} | dict(settings)
     if "trainer" in full:
         classes = {n: c for n, c in vars(trainers).items() if isinstance(c, type) and issubclass(c, DistillTrainer)}
-        if full["trainer"] not in classes:
+        if not isinstance(full["trainer"], str) or full["trainer"] not in classes:
             near = did_you_mean(full["trainer"], classes)
             raise ValueError(
                 f"{path}.trainer: retort has no trainer called {full['trainer']!r}.{near} Here are "
