@@ -25,7 +25,7 @@ def check_presence(recipe: Recipe) -> None:
     Raises:
         SystemExit: in one sentence, with the keys that name them.
     """
-    missing = [f"{key}: {file}" for key, file in _files(recipe) if _names_a_file(file) and not _is_there(file)]
+    missing = [f"{key}: {file}" for key, entry in _entries_of(recipe) for file in absent_files(entry)]
     if missing:
         more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
         raise SystemExit(
@@ -39,6 +39,14 @@ def check_presence(recipe: Recipe) -> None:
         raise SystemExit(str(error)) from error
 
 
+def absent_files(entry: str) -> list[str]:
+    """The files that an entry names and that aren't there: of `a.tsv`, `da=a.tsv`, `a.tsv:text` or `a.tsv+b.tsv`.
+
+    What may be the name of a dataset of the Hub is taken for one.
+    """
+    return [file for file in _files_of(entry) if _names_a_file(file) and not _is_there(file)]
+
+
 def _names_a_file(name: str) -> bool:
     """Whether a name can be no dataset's."""
     return format_of(Path(name)) in ENDINGS or name.startswith((".", "/", "~")) or name.count("/") > 1
@@ -48,7 +56,7 @@ def _is_there(file: str) -> bool:
     return Path(file).expanduser().exists()
 
 
-def _files(recipe: Recipe) -> Iterator[tuple[str, str]]:
+def _entries_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """All that data and evaluation name, with their keys."""
     for section in ("data", "evaluation"):
         settings = getattr(recipe, section)
@@ -56,11 +64,10 @@ def _files(recipe: Recipe) -> Iterator[tuple[str, str]]:
             value = getattr(settings, each.name)
             if each.name in NO_FILES or (each.name == "labels" and not isinstance(value, str)):
                 continue
-            for entry in _entries(value):
-                yield from ((f"{section}.{each.name}", file) for file in _files_of(entry))
+            yield from ((f"{section}.{each.name}", entry) for entry in _listed(value))
 
 
-def _entries(value: Any) -> Sequence[str]:
+def _listed(value: Any) -> Sequence[str]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):

@@ -21,9 +21,11 @@ def add_to(commands: Any) -> None:
         description=DESCRIPTION,
     )
     model = parser.add_argument_group("model")
-    model.add_argument("--model", required=True, metavar="FOLDER", help="a finished model with its tokenizer")
+    model.add_argument("--model", required=True, metavar="FOLDER|ID", help="a finished model with its tokenizer")
     output = parser.add_argument_group("output")
-    output.add_argument("--output_dir", metavar="FOLDER", help="where to write (default: beside the model)")
+    output.add_argument(
+        "--output_dir", metavar="FOLDER", help="where to write (default: beside the model, if it is a folder)"
+    )
     output.add_argument("--int8", action="store_true", help="write a quantised file, too")
 
 

@@ -33,6 +33,7 @@ from ..evaluation.sentences import (
     sts_scores,
 )
 from ..modeling.encoding import SentenceEncoder
+from ..recipes import absent_files
 from .command_line import named_file
 
 TASK_SETS = {"sts": STS_TASKS, "transfer": TRANSFER_TASKS, "full": (*STS_TASKS, *TRANSFER_TASKS), "na": ()}
@@ -45,12 +46,16 @@ def run(options: argparse.Namespace) -> None:
     """Read all that is to be scored, score it, print tables and write the numbers down.
 
     Raises:
-        SystemExit: a name of a task or of a pooler that there isn't; nothing to score.
+        SystemExit: a task, a pooler or a file that there isn't; nothing to score.
     """
     for flag, given, known in (("tasks", options.tasks, TASK_SETS["full"]), ("pooler", [options.pooler], POOLERS)):
         if unknown := [name for name in given if name not in (None, *known)]:
             raise SystemExit(f"--{flag} {' '.join(unknown)}: there are {', '.join(known)}.")
     options.tasks = [*TASK_SETS[options.task_set], *options.tasks]
+    for flag in ("sts", "bitext", "probe"):
+        for name, entry in map(named_file, getattr(options, flag)):
+            if absent := absent_files(entry):
+                raise SystemExit(f"--{flag} {name}: there is no {' and no '.join(absent)} (in {Path.cwd()}).")
     jobs = {"STS": sts_jobs(options), "Transfer": transfer_jobs(options), "Translations": bitext_jobs(options)}
     if not any(jobs.values()):
         raise SystemExit(

@@ -21,8 +21,12 @@ SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 
 def run(options: argparse.Namespace) -> None:
     """Export, compare, print."""
-    if not (Path(options.model) / "config.json").is_file():
+    if Path(options.model).exists() and not (Path(options.model) / "config.json").is_file():
         raise SystemExit(f"{options.model} has no config.json: --model takes the folder of a finished model.")
+    if not (Path(options.model).exists() or options.output_dir):
+        raise SystemExit(
+            f"There is no folder {options.model}. Of a model of the Hub, say where to write with --output_dir."
+        )
     model, tokenizer = load_finished(options.model)
     output_dir = Path(options.output_dir or options.model)
     save_onnx(model, tokenizer, output_dir, beside_model=output_dir.resolve() == Path(options.model).resolve())
