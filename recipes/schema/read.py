@@ -25,12 +25,13 @@ RECIPE_TYPES = {None: SENTENCES, "tagging": TASKS, "classification": TASKS, "mas
 
 
 def read_recipe(source: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, and check all that can be checked without a look at models and data.
+    """Read a recipe, and check everything that needs neither models nor data.
 
     Args:
         source: a YAML file, or the name of a recipe that comes with retort.
         changes: each as `stages.logits.learning_rate=1e-4`: keys with dots between them, and a value as YAML has it.
-            A stage goes by its name; what is no key of a stage is an argument of its trainer. `null` takes a key away.
+            A stage is addressed by its name; a key that stages don't have is an argument of the stage's trainer. `null`
+            removes a key.
 
     Raises:
         SystemExit: the first thing that is wrong, with the file and the key.
@@ -109,7 +110,7 @@ def _extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with changes on top. Sections are changed key by key, lists replaced; None takes a key away.
+    """Settings with changes on top. Sections are changed key by key, lists are replaced; None removes a key.
 
     A list of stages is also changed by a mapping of their names, as in `stages: {logits: {learning_rate: 1e-4}}`.
 
@@ -167,11 +168,11 @@ def _nested(change: str) -> dict[str, Any]:
     return nested
 
 
-# --- What may be left out ---------------------------------------------------------------------------------------------
+# --- Shorthands -------------------------------------------------------------------------------------------------------
 
 
 def _written_out(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with what a recipe leaves out: a teacher alone is its model, and stages have arguments and a trainer."""
+    """Settings without shorthands: a teacher given as a text is its `model`; trainers are classes, not names."""
     full = {"evaluation": {}} | dict(settings)
     if isinstance(full.get("teacher"), str):
         full["teacher"] = {"model": full["teacher"]}

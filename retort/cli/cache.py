@@ -34,7 +34,7 @@ def add_to(commands: Any) -> None:
     )
     given.add_argument("--exclude_files", nargs="+", default=[], metavar="FILE", help="texts that those runs leave out")
     given.add_argument("--max_length", type=int, default=128, metavar="N", help="tokens to which texts are cut")
-    what = parser.add_argument_group("what is kept (the student's shape decides which layers are compared)")
+    what = parser.add_argument_group("outputs (the student's shape decides which layers are compared)")
     what.add_argument(
         "--layers", type=int, nargs="+", metavar="N", help="the student's: how many, or which (default: half)"
     )

@@ -24,16 +24,16 @@ def add_to(commands: Any) -> None:
         summary="Run a recipe, from the teacher to a student in a folder.",
         description=DESCRIPTION,
     )
-    recipe = parser.add_argument_group("the recipe")
+    recipe = parser.add_argument_group("recipe")
     recipe.add_argument("recipe", metavar="NAME|FILE", help="one of retort's (see `retort recipes`), or a YAML file")
     recipe.add_argument(
         "changes",
         nargs="*",
         metavar="key=value",
-        help="change the recipe: keys with dots between them, stages by their names, values as in YAML; null takes a "
-        "key away. docs/recipes.md lists all keys",
+        help="changes to the recipe: keys joined by dots, stages by name, values as in YAML; null removes a key. "
+        "docs/recipes.md lists all keys",
     )
-    how = parser.add_argument_group("what to run")
+    how = parser.add_argument_group("run")
     how.add_argument(
         "--dry_run",
         action="store_true",
@@ -42,8 +42,8 @@ def add_to(commands: Any) -> None:
     how.add_argument(
         "--only",
         metavar="STAGE",
-        help="run this stage of the student alone; those before it must be finished, and a report is written if it is "
-        "the last",
+        help="run this stage of the student alone; the stages before it must be finished, and the report is written "
+        "after the last one",
     )
     how.add_argument("--push_to_hub", metavar="ID", help="push the finished student to this hub id")
 

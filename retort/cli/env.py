@@ -12,8 +12,8 @@ def add_to(commands: Any) -> None:
         commands,
         "env",
         run,
-        summary="Show what a bug report needs: versions, devices, precision, attention back end.",
-        description="Copy what it prints into the report.",
+        summary="Show versions, devices, precision and attention back end, for a bug report.",
+        description="Copy the output into the report.",
     )
 
 

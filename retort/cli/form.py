@@ -49,5 +49,5 @@ def new_command(commands: Any, name: str, run: Callable, *, summary: str, descri
 def add_traceback(parser: argparse.ArgumentParser) -> None:
     """The flag that all commands have, before or behind the command's name."""
     parser.add_argument(
-        "--traceback", action="store_true", default=argparse.SUPPRESS, help="of an error, show where it came from"
+        "--traceback", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )

@@ -23,7 +23,7 @@ def add_to(commands: Any) -> None:
         summary="Make a smaller tokenizer for a student, trained on text or trimmed, and see what it costs.",
         description=DESCRIPTION,
     )
-    given = parser.add_argument_group("what it is made of")
+    given = parser.add_argument_group("input")
     given.add_argument("--teacher", required=True, help="folder or hub id of a teacher, or of a tokenizer")
     given.add_argument("--text", required=True, nargs="+", metavar="FILE", help="in all of the student's languages")
     how = parser.add_argument_group("how (one of --train and --trim is required)")
