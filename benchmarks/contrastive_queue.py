@@ -152,7 +152,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--live_teacher", action="store_true", help="run the teacher in every step")
     parser.add_argument("--teacher", help="hub id or folder (default: the quickstart's)")
     options = parser.parse_args()
-    options.teacher = options.teacher or read_recipe("quickstart").teacher
+    options.teacher = options.teacher or read_recipe("quickstart").teacher.source
     return options
 
 

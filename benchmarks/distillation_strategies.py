@@ -22,7 +22,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from retort import Stage
-from retort.recipes import Recipe, comparison_parser, in_words, read_recipe, with_teacher_cache, write_comparison
+from retort.recipes import (
+    Recipe,
+    Teacher,
+    comparison_parser,
+    in_words,
+    read_recipe,
+    with_teacher_cache,
+    write_comparison,
+)
 from retort.recipes.tasks import TaskRecipe, with_head
 from retort.trainers import best_stage
 from retort.trainers.stages import PlannedStage
@@ -86,7 +94,7 @@ def steps_of(recipe: Recipe, teacher: str) -> int:
 def fine_tuned(recipe: Recipe, folder: Path) -> str:
     """The teacher's folder; it is given its head first, if it has none."""
     fine_tuning = TaskRecipe(replace(recipe, output_dir=str(folder))).parent_run()
-    return str(fine_tuning.run()[-1].folder) if fine_tuning else recipe.teacher
+    return str(fine_tuning.run()[-1].folder) if fine_tuning else recipe.teacher.source
 
 
 def with_cached_teacher(stage: Stage, folder: Path) -> Stage:
@@ -128,7 +136,7 @@ def main() -> None:
     recipe = (recipe.with_teacher(options.teacher) if options.teacher else recipe).scaled(options.scale)
     folder = Path(options.output_dir or f"runs/benchmarks/strategies-{Path(options.recipe).stem}")
     teacher = fine_tuned(recipe, folder)
-    work = TaskRecipe(replace(recipe, teacher=teacher))
+    work = TaskRecipe(replace(recipe, teacher=Teacher(teacher)))
     quality = work.teacher_data.judge(with_head(teacher, work.task)).quality
     print(f"teacher: {in_words(quality)}", flush=True)
     steps = steps_of(recipe, teacher)

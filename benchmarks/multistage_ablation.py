@@ -67,14 +67,14 @@ def no_mcl(recipe: Recipe) -> Recipe:
 
 def layers_once(recipe: Recipe) -> Recipe:
     """As many parameters."""
-    return replace(recipe, student={**recipe.student, "recurrent_steps": 1})
+    return replace(recipe, student=replace(recipe.student, recurrent_steps=1))
 
 
 def layers_of_their_own(recipe: Recipe) -> Recipe:
     """As deep."""
-    layers = recipe.student["layers"]
-    depth = (layers if isinstance(layers, int) else len(layers)) * recipe.student["recurrent_steps"]
-    return replace(recipe, student={**recipe.student, "layers": depth, "recurrent_steps": 1})
+    layers = recipe.student.layers
+    depth = (layers if isinstance(layers, int) else len(layers)) * recipe.student.recurrent_steps
+    return replace(recipe, student=replace(recipe.student, layers=depth, recurrent_steps=1))
 
 
 VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
@@ -112,7 +112,7 @@ def main() -> None:
     """Train all students, print the table and write all numbers down."""
     options = comparison_parser(__doc__, VARIANTS).parse_args()
     recipe = read_recipe(options.recipe)
-    if recipe.assistant is None or not {"layers", "recurrent_steps"} <= recipe.student.keys():
+    if recipe.assistant is None or not (recipe.student.layers and recipe.student.recurrent_steps):
         raise SystemExit(f"{options.recipe} has no assistant whose layers a student runs several times.")
     recipe = replace(recipe, output_dir=options.output_dir or recipe.output_dir).scaled(options.scale)
     work = SentenceRecipe(recipe)

@@ -287,7 +287,7 @@ def parse_options() -> Namespace:
     parser.add_argument("--seed", type=int, default=42, help="of the first round; the next has the next (default: 42)")
     parser.add_argument("--output", default="runs/benchmarks/sentence_distillation.json", help="(default: %(default)s)")
     options = parser.parse_args()
-    options.teacher = options.teacher or read_recipe("quickstart").teacher
+    options.teacher = options.teacher or read_recipe("quickstart").teacher.source
     return options
 
 

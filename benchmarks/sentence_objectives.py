@@ -181,7 +181,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--teacher", help="a SentenceTransformer (default: the quickstart's)")
     parser.add_argument("--output_dir", default="runs/benchmarks/sentence_objectives", help="(default: %(default)s)")
     options = parser.parse_args()
-    options.teacher = options.teacher or read_recipe("quickstart").teacher
+    options.teacher = options.teacher or read_recipe("quickstart").teacher.source
     return options
 
 

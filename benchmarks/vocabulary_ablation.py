@@ -23,7 +23,18 @@ from statistics import fmean
 from retort import Stage
 from retort.evaluation import Footprint
 from retort.evaluation.tasks import MaskedModel
-from retort.recipes import Recipe, comparison_parser, in_words, read_recipe, write_comparison
+from retort.recipes import (
+    NewTokenizer,
+    Recipe,
+    Student,
+    TaskEvaluation,
+    TaskFiles,
+    Teacher,
+    comparison_parser,
+    in_words,
+    read_recipe,
+    write_comparison,
+)
 from retort.recipes.masked import MaskedRecipe
 from retort.recipes.tasks import TaskRecipe, with_head
 from retort.trainers import best_stage
@@ -61,7 +72,7 @@ def variant_of(recipe: Recipe, name: str, vocab_size: int, seed: int) -> MaskedR
     """The recipe with the objectives of a variant in place of its own."""
     changes = NOTHING | VARIANTS[name]
     stages = tuple(replace(stage, arguments={**stage.arguments, **changes}) for stage in recipe.stages)
-    student = {**recipe.student, "tokenizer": {"vocab_size": vocab_size}}
+    student = replace(recipe.student, tokenizer=NewTokenizer(vocab_size))
     return MaskedRecipe(replace(recipe, stages=stages, student=student).with_seed(seed))
 
 
@@ -78,7 +89,8 @@ def fine_tuned(folder: Path, data: Mapping[str, str], seed: int) -> float:
     """The first of a task's scores on its test split, after fine-tuning."""
     stage = Stage("fine-tuning", FINE_TUNING | {"seed": seed})
     output = folder / data["task"]
-    work = TaskRecipe(Recipe(str(folder), "teacher", {}, data, (), str(output), fine_tuning=stage))
+    teacher = Teacher(str(folder), fine_tuning=stage)
+    work = TaskRecipe(Recipe(teacher, Student(), TaskFiles(**data), (), TaskEvaluation(), str(output)))
     finished = best_stage(work.parent_run().run()).folder
     return next(iter(work.teacher_data.judge(with_head(finished, work.task), "test").quality.values()))
 
@@ -115,7 +127,7 @@ def main() -> None:
         raise SystemExit(f"{options.recipe} has no evaluation: test_files to judge students by.")
     tasks = dict(options.tasks)
     training = work.parent_run()
-    teacher = best_stage(training.run()).folder if training else recipe.teacher
+    teacher = best_stage(training.run()).folder if training else recipe.teacher.source
     model = work.as_masked_model(teacher, work.teacher_tokenizer)
     beside = Path(recipe.output_dir) / "teacher" / "tasks"
     reference = judge_teacher(model, beside, work, tasks, options.seeds)

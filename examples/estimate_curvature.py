@@ -1,6 +1,8 @@
-"""Estimate how tree-like a model's token vectors are, and the curvature of the space that would suit them."""
+"""Estimate how tree-like a model's token vectors are, and the curvature that would suit them: `retort curvature`."""
 
-from retort.commands import curvature
+import sys
+
+from retort.cli import main
 
 if __name__ == "__main__":
-    curvature.main()
+    raise SystemExit(main(["curvature", *sys.argv[1:]]))

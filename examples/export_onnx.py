@@ -1,6 +1,8 @@
-"""Export a finished model to ONNX, check it against PyTorch, and measure what it gains."""
+"""Export a finished model to ONNX, check it against PyTorch, and measure what it gains: `retort export`."""
 
-from retort.commands import export
+import sys
+
+from retort.cli import main
 
 if __name__ == "__main__":
-    export.main()
+    raise SystemExit(main(["export", *sys.argv[1:]]))

@@ -1,6 +1,8 @@
-"""Make a smaller tokenizer for a student, and see what it costs: trained on text, or the teacher's own, trimmed."""
+"""Make a smaller tokenizer for a student, trained on text or trimmed: `retort vocabulary`."""
 
-from retort.commands import vocabulary
+import sys
+
+from retort.cli import main
 
 if __name__ == "__main__":
-    vocabulary.main()
+    raise SystemExit(main(["vocabulary", *sys.argv[1:]]))

@@ -1,6 +1,8 @@
-"""Score sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations."""
+"""Score sentence embeddings: `retort eval`."""
 
-from retort.commands import evaluate
+import sys
+
+from retort.cli import main
 
 if __name__ == "__main__":
-    evaluate.main()
+    raise SystemExit(main(["eval", *sys.argv[1:]]))

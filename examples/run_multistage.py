@@ -18,7 +18,7 @@ The stages of Ding et al. 2022 (arXiv:2209.05869); what is learnt of the teacher
 
 Any argument of the stage's trainer can be changed by its flag. Runs as it is, or under torchrun, accelerate or
 deepspeed on several GPUs. Killed and started again, it goes on from its last checkpoint. All stages by one command:
-examples/run_recipe.py multistage_xlmr.
+retort distill multistage_xlmr.
 """
 
 import argparse
@@ -29,7 +29,16 @@ from transformers.hf_argparser import HfArg
 
 from retort import MCLTrainer, Stage
 from retort.commands import named_file, parse_given
-from retort.recipes import Recipe, number_or_layers, run_recipe
+from retort.recipes import (
+    NewTokenizer,
+    Recipe,
+    SentenceEvaluation,
+    SentenceFiles,
+    Student,
+    Teacher,
+    number_or_layers,
+    run_recipe,
+)
 
 EMBEDDINGS = {"embedding_weight": 1.0, "embedding_loss": "mse"}
 POOLERS = {"pooler", "teacher_pooler"}
@@ -83,12 +92,15 @@ class StageArguments:
     )
     dry_run: bool = HfArg(default=False, help="Show what the stage would train, and stop.")
 
-    def student(self) -> dict[str, Any]:
+    def student(self) -> Student:
         """As a recipe says it."""
-        made = {name: getattr(self, name) for name in ("model", "recurrent_steps", "embedding_size")}
-        made["layers"] = number_or_layers(self.layers)
-        made["tokenizer"] = self.vocab_size and {"vocab_size": self.vocab_size}
-        return {name: value for name, value in made.items() if value is not None}
+        return Student(
+            model=self.model,
+            layers=number_or_layers(self.layers),
+            recurrent_steps=self.recurrent_steps,
+            embedding_size=self.embedding_size,
+            tokenizer=NewTokenizer(self.vocab_size) if self.vocab_size else None,
+        )
 
 
 def main() -> None:
@@ -108,16 +120,19 @@ def recipe_of(stage: Stage, options: StageArguments, settings: dict[str, Any]) -
     hub_id = settings.pop("hub_model_id", None) or output_dir.rstrip("/").rsplit("/", 1)[-1]
     # Of models, by which they are judged as well; a stage's own say what alone is compared there.
     poolers = {name: settings.pop(name) for name in POOLERS - stage.arguments.keys() if name in settings}
-    data = {"parallel_files": options.parallel_files, "train_files": options.train_files, "alpha": options.alpha}
     measures = {"sts_dev": options.sts_dev, "sts_test": options.sts_test, "bitext": options.bitext}
     return Recipe(
-        teacher=options.teacher,
-        teacher_name=options.teacher,
+        teacher=Teacher(options.teacher),
         student=options.student(),
-        data=data | {"max_length": options.max_length},
+        data=SentenceFiles(
+            parallel_files=options.parallel_files,
+            train_files=options.train_files,
+            alpha=options.alpha,
+            max_length=options.max_length,
+        ),
         stages=(replace(stage, arguments=settings),),
         arguments=poolers,
-        evaluation={name: dict(map(named_file, files)) for name, files in measures.items()},
+        evaluation=SentenceEvaluation(**{name: dict(map(named_file, files)) for name, files in measures.items()}),
         output_dir=output_dir,
         push_to_hub=hub_id if push else None,
     )

@@ -1,6 +1,8 @@
-"""Tag words or classify texts with a finished model, file by file, however large."""
+"""Tag words or classify texts with a finished model, file by file, however large: `retort predict`."""
 
-from retort.commands import predict
+import sys
+
+from retort.cli import main
 
 if __name__ == "__main__":
-    predict.main()
+    raise SystemExit(main(["predict", *sys.argv[1:]]))

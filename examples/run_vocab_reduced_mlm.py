@@ -27,7 +27,7 @@ from retort.commands import parse
 from retort.data import count_tokens, read_texts, tokenize_spans
 from retort.evaluation import Footprint
 from retort.evaluation.report import aligned
-from retort.recipes import number_or_layers, student_tokenizer, train_and_save
+from retort.recipes import NewTokenizer, number_or_layers, student_tokenizer, train_and_save
 from retort.recipes.masked import how_to_use, new_bert
 
 
@@ -78,6 +78,12 @@ class VocabularyArguments:
         if self.teacher is None and (given := [flag for flag, is_given in of_teacher.items() if is_given]):
             raise SystemExit(f"{', '.join(given)}: for students made of a --teacher, but there is none.")
 
+    @property
+    def student_tokenizer(self) -> str | NewTokenizer:
+        """As a recipe says it."""
+        size = self.vocab_size
+        return self.tokenizer or (NewTokenizer(trim_to=size) if self.trim else NewTokenizer(vocab_size=size))
+
 
 def main() -> None:
     """Parse, distil, tell, save."""
@@ -88,8 +94,7 @@ def main() -> None:
         dev = read_texts(options.dev_files) if options.dev_files else None
         texts = read_texts(options.train_files, exclude=dev if dev is not None else ())
         theirs = AutoTokenizer.from_pretrained(options.teacher) if options.teacher else None
-        made = {"trim_to" if options.trim else "vocab_size": options.vocab_size}
-        ours = student_tokenizer(options.tokenizer or made, theirs, lambda: texts, args.output_dir)
+        ours = student_tokenizer(options.student_tokenizer, theirs, lambda: texts, args.output_dir)
         rows, dev_rows = (
             found and tokenize_spans(found, ours, teacher_tokenizer=theirs, max_length=options.max_length)
             for found in (texts, dev)

@@ -1,25 +1,25 @@
 """Running a recipe, whichever kind of student it makes."""
 
-from .masked import MASKED, MaskedRecipe
-from .recipe import Recipe
+from .masked import MaskedRecipe
+from .presence import check_presence
+from .schema import MaskedFiles, Recipe, SentenceFiles, TaskFiles
 from .sentences import SentenceRecipe
 from .tasks import TaskRecipe
 
+KINDS = {SentenceFiles: SentenceRecipe, TaskFiles: TaskRecipe, MaskedFiles: MaskedRecipe}
 
-def run_recipe(recipe: Recipe, *, dry_run: bool = False) -> None:
+
+def run_recipe(recipe: Recipe, *, dry_run: bool = False, only: str | None = None) -> None:
     """Run a recipe to its end: teacher or assistant, stages, report, student. What is finished already is skipped.
 
     Args:
         recipe: what to do.
         dry_run: show the stages, and what each would train, and stop.
+        only: the name of a stage of the student: run this one alone, after those before it have been run.
 
     Raises:
-        SystemExit: the recipe asks for what its kind of student doesn't have.
+        SystemExit: a file or a model that isn't there; all of them are named. Or a stage that isn't there, or not yet
+            its turn.
     """
-    task = recipe.data.get("task")
-    if recipe.assistant and task:
-        raise SystemExit("Only recipes for sentences have an assistant.")
-    if recipe.new_teacher and task != MASKED:
-        raise SystemExit(f"Only masked language models (data: task: {MASKED}) have a new teacher.")
-    kind = MaskedRecipe if task == MASKED else TaskRecipe if task else SentenceRecipe
-    kind(recipe).run(dry_run=dry_run)
+    check_presence(recipe)
+    KINDS[type(recipe.data)](recipe).run(dry_run=dry_run, only=only)

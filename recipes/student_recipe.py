@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..evaluation.report import Report, aligned, markdown_table, text_table, wri
 from ..trainers import DistillTrainer
 from ..trainers.saving import is_hub_id, last_complete_checkpoint
 from ..trainers.stages import Stage, StagedRun, StageResult, best_stage, plan_table, publish, push_student
-from .recipe import Recipe
+from .schema import Recipe
 
 # A model, its folder or its hub id.
 Parent = PreTrainedModel | str | Path
@@ -32,11 +32,16 @@ class StudentRecipe(ABC):
 
     recipe: Recipe
 
-    def run(self, *, dry_run: bool = False) -> None:
+    def run(self, *, dry_run: bool = False, only: str | None = None) -> None:
         """Train the parent if need be, distil, judge, and write student, card and report.
 
         Args:
             dry_run: show the stages, and what each would train, and stop.
+            only: the name of a stage. It is run, and no other of the student's; student, card and report are written
+                where it is the last.
+
+        Raises:
+            SystemExit: no stage of that name, or one before it that isn't finished.
         """
         self.prepare_process()
         # The arguments of the first stage start the process group, so they are made before anything is read.
@@ -57,11 +62,14 @@ class StudentRecipe(ABC):
                 parent = self.finished_parent(before)
         with args.main_process_first(desc="reading data"):
             run = self.staged_run(parent)
+        if only:
+            run = up_to(only, run)
         show_plan(run, "Stages of the student")
         if not dry_run:
             results = run.run()
             if args.process_index == 0:
                 show_scores(before, results)
+            if args.process_index == 0 and len(run.stages) == len(self.recipe.stages):
                 report = self.report(parent, run.student, results)
                 self._publish(results, report)
                 print(f"\n{self.how_to_use()}\n")
@@ -70,7 +78,7 @@ class StudentRecipe(ABC):
 
     def _publish(self, results: Sequence[StageResult], report: Report | None) -> None:
         """Write student and card, write and print the report, and push what is to be pushed."""
-        folder, name, facts = self.recipe.output_dir, self.recipe.teacher_name, dict(self.card_facts)
+        folder, name, facts = self.recipe.output_dir, self.recipe.teacher.title, dict(self.card_facts)
         if report:
             facts |= {"summary": report.title, "results": markdown_table(report), "measured": report.measured}
         publish(results, folder, teachers=(name,), base_models=(name,) if is_hub_id(name) else (), **facts)
@@ -97,7 +105,7 @@ class StudentRecipe(ABC):
     @property
     def parent(self) -> str | None:
         """The parent as the recipe names it, if it needn't be trained first."""
-        return self.recipe.teacher
+        return self.recipe.teacher.source
 
     @abstractmethod
     def parent_run(self) -> StagedRun | None:
@@ -130,6 +138,24 @@ class StudentRecipe(ABC):
         return StagedRun(stages, *models, folder=place, **{"arguments": self.recipe.arguments} | settings)
 
 
+def up_to(name: str, run: StagedRun) -> StagedRun:
+    """A run that ends with the stage of a name, for which those before it must be finished.
+
+    Raises:
+        SystemExit: it has no such stage, or one before it isn't finished.
+    """
+    names = [stage.name for stage in run.stages]
+    if name not in names:
+        raise SystemExit(f"--only {name}: the recipe has no such stage. Its stages are {', '.join(names)}.")
+    shorter = replace(run, stages=run.stages[: names.index(name) + 1])
+    before = run.stages[: names.index(name)]
+    if before:
+        earlier = replace(run, stages=before)
+        if unfinished := [planned.stage.name for planned in earlier.plan if not planned.is_finished]:
+            raise SystemExit(f"--only {name}: first run what comes before it: {', '.join(unfinished)}.")
+    return shorter
+
+
 def show_plan(run: StagedRun, title: str) -> None:
     """Print what a run will do, on the first rank."""
     if PartialState().is_main_process:
@@ -146,18 +172,9 @@ def show_scores(before: Sequence[StageResult], results: Sequence[StageResult]) -
         print("\n" + "\n".join(aligned(lines, gap=2)) + f"\n\nBest on dev: {best.name}.")
 
 
-def rows_of_stages(
-    stages: Sequence[Stage], readers: Mapping[str, Callable[[], Dataset]], kind: str
-) -> dict[str, Dataset]:
-    """Read the rows that stages name, and no others.
-
-    Raises:
-        SystemExit: rows that this kind of recipe doesn't have.
-    """
-    wanted = {stage.data for stage in stages}
-    if unknown := wanted - readers.keys():
-        raise SystemExit(f"A stage for {kind} has data: {', '.join(readers)}, but not {', '.join(unknown)}.")
-    return {name: readers[name]() for name in wanted}
+def rows_of_stages(stages: Sequence[Stage], readers: Mapping[str, Callable[[], Dataset]]) -> dict[str, Dataset]:
+    """Read the rows that stages name, and no others."""
+    return {name: readers[name]() for name in {stage.data for stage in stages}}
 
 
 def train_and_save(trainer: DistillTrainer, judge: Callable[[], None], how_to_use: Callable[[], str]) -> None:

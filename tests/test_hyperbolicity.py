@@ -1,13 +1,13 @@
 """Gromov's delta of spaces whose delta is known, the curvature made of it, and the script that estimates both."""
 
 import math
-import sys
 from itertools import combinations
 
 import pytest
 import tiny
 import torch
 
+from retort.cli import parse
 from retort.commands import curvature
 from retort.evaluation.sentences import Hyperbolicity, sample_hyperbolicity
 from retort.modeling.losses.hyperbolic import exponential_map, poincare_distances
@@ -194,13 +194,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def estimate(folder, monkeypatch, capsys):
+def estimate(folder, capsys):
     """Run the script in this process; gives the lines that it printed."""
 
     def run(*flags):
         files = ["--model", str(folder / "model"), "--text", str(folder / "corpus.txt")]
-        monkeypatch.setattr(sys, "argv", ["estimate_curvature.py", *files, *map(str, flags)])
-        curvature.main()
+        options = parse(["curvature", *files, *map(str, flags)])
+        options.run(options)
         return capsys.readouterr().out.splitlines()
 
     return run

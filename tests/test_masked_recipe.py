@@ -100,14 +100,23 @@ def test_what_guesses_cost_is_what_the_trainer_says(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"evaluation": {"sts_test": "x"}}, "evaluation: dev_files and test_files. Here are .*sts_test"),
-        ({"data": {"task": "masked_lm"}}, "has data: task, train_files"),
-        ({"data": {"task": "tagging", "folders": "x"}}, "Only masked language models"),
-        ({"assistant": {"model": "x"}}, "Only recipes for sentences have an assistant"),
-        ({"teacher": {"new": {"layers": 2}}}, "or new, name and stages"),
-        ({"teacher": {"new": {"layers": 2}, "name": "x", "stages": []}}, "a new teacher has a tokenizer"),
-        ({"teacher": {"new": {"tokenizer": "x", "depth": 2}, "name": "x", "stages": []}}, "here are .*depth"),
-        ({"stages": [{"name": "a", "data": "transfer", "trainer": "VocabReducedMLMTrainer"}]}, "but not transfer"),
+        ({"evaluation": {"sts_test": "x"}}, r"evaluation\.sts_test: there is no such key.*dev_files, test_files"),
+        ({"data": {"task": "masked_lm"}}, r"data\.train_files is missing"),
+        ({"data": {"task": "tagging", "folders": "x"}, "evaluation": {}}, "teacher: only masked language models"),
+        ({"assistant": {"model": "x"}}, "assistant: only recipes for sentences have an assistant"),
+        ({"teacher": {"new": {"tokenizer": "x"}}}, "teacher: a new teacher needs a name, and stages"),
+        (
+            {"teacher": {"new": {"layers": 2}, "name": "x", "stages": []}},
+            r"teacher\.new\.tokenizer is missing: expected a text",
+        ),
+        (
+            {"teacher": {"new": {"tokenizer": "x", "depth": 2}, "name": "x", "stages": []}},
+            r"teacher\.new\.depth: there is no such key",
+        ),
+        (
+            {"stages": [{"name": "a", "data": "transfer", "trainer": "VocabReducedMLMTrainer"}]},
+            r"stages\.a\.data: a stage for masked language models has data: train, but not transfer",
+        ),
     ],
 )
 def test_recipes_that_contradict_themselves_are_refused(changes, message, recipe, folder, run_recipe):

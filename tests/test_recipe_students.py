@@ -2,19 +2,23 @@
 
 import pytest
 
-from retort.recipes import Recipe
-from retort.recipes.masked import MaskedRecipe
-from retort.recipes.recipe import Assistant
-from retort.recipes.sentences import SentenceRecipe
-from retort.recipes.tasks import StudentArguments, TaskRecipe
+from retort.recipes import parse_recipe
+from retort.recipes.tasks import StudentArguments
 from retort.recipes.tasks.flags import _student
+
+STAGES = [{"name": "only", "arguments": {"label_weight": 1}}]
+DATA = {
+    "sentences": {"train_files": ["x.txt"]},
+    "tagging": {"task": "tagging", "folders": "x"},
+    "masked_lm": {"task": "masked_lm", "train_files": ["x.txt"]},
+}
 
 
 def refused(kind, **sections):
     """What is said of a recipe of a kind that is refused."""
-    plain = {"teacher": "x", "teacher_name": "x", "student": {}, "data": {}, "stages": (), "output_dir": "y"}
-    with pytest.raises(SystemExit) as refusal:
-        kind(Recipe(**plain | sections))
+    plain = {"teacher": "x", "student": {}, "data": DATA[kind], "stages": STAGES, "output_dir": "y"}
+    with pytest.raises(ValueError, match=r"\w") as refusal:
+        parse_recipe(plain | sections)
     return str(refusal.value)
 
 
@@ -22,29 +26,30 @@ def refused(kind, **sections):
 @pytest.mark.parametrize(
     ("kind", "student"),
     [
-        (TaskRecipe, {"bilstm": {}, "layers": 3}),
-        (TaskRecipe, {"layer": 3}),
-        (SentenceRecipe, {"model": "x", "layers": 3}),
-        (SentenceRecipe, {"bilstm": {}}),
-        (MaskedRecipe, {"model": "x"}),
+        ("tagging", {"bilstm": {"layers": 1}, "layers": 3}),
+        ("tagging", {"weigh_pieces": True}),
+        ("sentences", {"model": "x", "layers": 3}),
+        ("sentences", {"bilstm": {"layers": 1}}),
+        ("sentences", {"projector": True}),
+        ("masked_lm", {"model": "x"}),
     ],
 )
 def test_a_student_made_in_two_ways_or_in_none_that_its_kind_knows(kind, student):
     message = refused(kind, student=student)
-    assert message.startswith("Here a student is made by ")
-    assert message.endswith(f"This one has {', '.join(student)}.")
+    assert message.startswith("student: here a student is made by ")
+    names = message.rpartition("This one has ")[2].rstrip(".").split(", ")
+    assert set(names) == set(student)
 
 
 @pytest.mark.promise(9)
 def test_a_student_of_an_assistant_has_no_tokenizer_of_its_own():
-    assistant = Assistant("x")
-    message = refused(SentenceRecipe, student={"tokenizer": "z"}, assistant=assistant)
+    message = refused("sentences", student={"tokenizer": "z"}, assistant={"model": "x"})
     assert message.endswith("This one has tokenizer.")
 
 
 @pytest.mark.promise(9)
 def test_an_evaluation_that_tasks_do_not_have():
-    assert "but not onxx" in refused(TaskRecipe, evaluation={"onxx": True})
+    assert "evaluation.onxx: there is no such key. Did you mean onnx?" in refused("tagging", evaluation={"onxx": True})
 
 
 @pytest.mark.promise(9)

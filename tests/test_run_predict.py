@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 
+from retort.cli import parse
 from retort.commands import predict as command
 from retort.evaluation import Classifier, Tagger, entity_spans
 
@@ -47,8 +48,7 @@ def predict(monkeypatch, tmp_path):
     def run(model: Path, text: str | bytes, *flags: str, name: str = "input.txt") -> list[str]:
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
         files = ["--input", str(tmp_path / name), "--output", str(tmp_path / "output")]
-        monkeypatch.setattr(sys, "argv", ["run_predict.py", "--model", str(model), *files, *flags])
-        command.main()
+        command.run(parse(["predict", "--model", str(model), *files, *flags]))
         return (tmp_path / "output").read_text(encoding="utf-8").split("\n")[:-1]
 
     return run

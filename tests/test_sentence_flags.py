@@ -68,7 +68,7 @@ def test_two_poolers_are_refused(plain, poolers):
 def test_models_of_a_stage_are_judged_by_the_pooler_they_learn_with(flag, plain, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     script = importlib.import_module("run_multistage")
-    options = script.StageArguments("recurrent", str(plain), max_length=16)
+    options = script.StageArguments("recurrent", str(plain), parallel_files=["unread.tsv"], max_length=16)
     settings = {"output_dir": str(tmp_path / "out"), flag: "cls"}
     work = SentenceRecipe(script.recipe_of(script.STAGES["recurrent"], options, settings))
     assert str(work.teacher_model.modules.pooling) == "cls"

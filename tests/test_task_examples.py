@@ -12,7 +12,7 @@ from scripts import run_script
 from without_retort import run_without_retort
 
 from retort import read_task
-from retort.recipes import Recipe, read_recipe
+from retort.recipes import Recipe, Student, TaskEvaluation, TaskFiles, Teacher, read_recipe
 from retort.recipes.tasks import TaskRecipe, with_head
 from retort.recipes.tasks.students import TaskData
 
@@ -260,7 +260,7 @@ def test_a_teacher_that_knows_the_labels_says_in_which_order(folder, tmp_path):
     teacher.config.id2label, teacher.config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
     teacher.save_pretrained(tmp_path)
     data = {"task": "tagging", "folders": str(folder / "xx")}
-    work = TaskRecipe(Recipe(str(tmp_path), "teacher", {}, data, (), "unused"))
+    work = TaskRecipe(Recipe(Teacher(str(tmp_path)), Student(), TaskFiles(**data), (), TaskEvaluation(), "unused"))
     assert work.task.labels == names
     assert not work.needs_fine_tuning
 
@@ -269,18 +269,28 @@ def test_a_teacher_that_knows_the_labels_says_in_which_order(folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stages": [{"name": "a", "epochs": 3}]}, "a stage has name, arguments, data.*but not epochs"),
-        ({"stages": [{"arguments": {}}]}, "every stage needs a name"),
-        ({"stages": [{"name": "a", "trainer": "Trainer"}]}, "no trainer called 'Trainer'"),
-        ({"stages": {"name": "a"}}, "stages must be a list"),
-        ({"studnet": {}}, "studnet unknown"),
-        ({"teacher": {"fine_tuning": {}}}, "teacher needs a model"),
-        ({"assistant": {"student": {}}}, "an assistant is a finished model .*here are student"),
-        ({"stages": [{"name": "a", "teacher": "somebody"}]}, "none of the choices 'teacher', 'assistant'"),
+        (
+            {"stages": [{"name": "a", "epochs": 3}]},
+            r"stages\.a\.epochs: there is no such key\. Here are name, arguments",
+        ),
+        ({"stages": [{"arguments": {}}]}, r"stages\.0\.name is missing"),
+        ({"stages": [{"name": "a", "trainer": "Trainer"}]}, r"stages\.a\.trainer: .*no trainer called 'Trainer'"),
+        ({"stages": {"name": "a"}}, "stages: expected a list"),
+        ({"stages": []}, "stages: a recipe needs one stage"),
+        ({"studnet": {}}, r"studnet: there is no such key\. Did you mean student\?"),
+        ({"teacher": {"fine_tuning": {}}}, "teacher: a teacher needs one of model"),
+        ({"assistant": {"student": {}}}, "assistant: an assistant is a finished model .*here are student"),
+        ({"stages": [{"name": "a", "teacher": "somebody"}]}, r"stages\.a\.teacher: expected teacher or assistant"),
     ],
 )
 def test_a_recipe_with_a_slip_in_it_is_refused(change, message, tmp_path):
-    plain = {"teacher": "x", "student": {}, "data": {}, "stages": [], "output_dir": "y"}
+    plain = {
+        "teacher": "x",
+        "student": {},
+        "data": {"train_files": ["x"]},
+        "stages": [{"name": "b"}],
+        "output_dir": "y",
+    }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain | change))
     with pytest.raises(SystemExit, match=message):
         read_recipe(tmp_path / "recipe.yaml")
@@ -295,10 +305,8 @@ def test_a_recipe_that_does_not_exist_is_refused_with_the_nearest():
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_can_be_read_and_every_argument_in_it_exists(path):
     recipe = read_recipe(path)
-    stages = [*recipe.stages, *([recipe.fine_tuning] if recipe.fine_tuning else [])]
-    stages += recipe.assistant.stages if recipe.assistant else ()
-    stages += recipe.new_teacher.stages if recipe.new_teacher else ()
-    assert stages
+    stages = [stage for stages in recipe.stages_by_section().values() for stage in stages]
+    assert len(stages) >= len(yaml.safe_load(path.read_text())["stages"])
     for stage in stages:
         stage.trainer.arguments_class(output_dir="unused", **{**recipe.arguments, **stage.arguments, "use_cpu": True})
 

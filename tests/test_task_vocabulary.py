@@ -8,9 +8,9 @@ import tiny
 from test_task_examples import COMMON, launch
 from transformers import AutoTokenizer
 
+from retort.recipes import BiLstm, Student
 from retort.recipes.tasks import StudentArguments
 from retort.recipes.tasks.flags import _tokenizer
-from retort.recipes.tasks.students import build_student
 
 folder = test_task_examples.folder
 
@@ -47,7 +47,13 @@ def test_two_tokenizers_for_one_student_are_refused(flags, message):
 
 
 @pytest.mark.promise(9)
-@pytest.mark.parametrize("student", [{"bilstm": {}}, {"model": "x", "embedding_init": "svd"}])
+@pytest.mark.parametrize("student", [{"bilstm": BiLstm()}, {"model": "x", "embedding_init": "svd"}])
 def test_a_tokenizer_beside_the_teachers_word_embeddings_is_refused(student):
-    with pytest.raises(SystemExit, match="leave out tokenizer"):
-        build_student(student, tiny.model(), None, tokenizer=tiny.tokenizer(), teacher_tokenizer=tiny.tokenizer("bpe"))
+    with pytest.raises(ValueError, match="leave out tokenizer"):
+        Student(tokenizer="y", **student)
+
+
+@pytest.mark.promise(9)
+def test_a_bilstm_with_a_tokenizer_of_its_own_is_refused_as_flags_too():
+    with pytest.raises(SystemExit, match="leave out yours"):
+        StudentArguments(bilstm=[8, 12], trim_to=60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ...evaluation.report import ModelRow, Report, Role, build_report
 from ...evaluation.tasks import MaskedModel
 from ...modeling.shrinking import shrink
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
-from ..recipe import SHRINK_SETTINGS, check_student
+from ..schema import MaskedEvaluation, MaskedFiles
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 
@@ -46,94 +46,75 @@ def new_bert(
     return AutoModelForMaskedLM.from_config(config)
 
 
-# What `data` says to choose this kind of recipe.
-MASKED = "masked_lm"
-
-
 @dataclass(frozen=True)
 class MaskedText:
     """What masked language models learn from and are judged by.
 
+    None of the three is in another.
+
     Attributes:
-        train_files: texts, as `read_texts` takes them.
-        max_length: tokens of a row; longer texts make several.
-        dev_files: texts whose losses tell which checkpoint is best, where a stage asks.
-        test_files: texts whose hidden words are to be guessed at the end. None of the three is in another.
+        files: to learn from.
+        measures: to be judged by.
     """
 
-    train_files: Sequence[str]
-    max_length: int = 128
-    dev_files: Sequence[str] = ()
-    test_files: Sequence[str] = ()
+    files: MaskedFiles
+    measures: MaskedEvaluation
 
     @cached_property
     def test(self) -> Dataset | None:
-        return read_texts(self.test_files) if self.test_files else None
+        return read_texts(self.measures.test_files) if self.measures.test_files else None
 
     @cached_property
     def dev(self) -> Dataset | None:
-        return read_texts(self.dev_files, exclude=_texts(self.test)) if self.dev_files else None
+        files = self.measures.dev_files
+        return read_texts(files, exclude=_texts(self.test)) if files else None
 
     @cached_property
     def train(self) -> Dataset:
-        return read_texts(self.train_files, exclude=_texts(self.test) + _texts(self.dev))
+        return read_texts(self.files.train_files, exclude=_texts(self.test) + _texts(self.dev))
 
 
 @dataclass(frozen=True)
 class MaskedRecipe(StudentRecipe):
     """A recipe whose `data` has the task masked_lm."""
 
-    def __post_init__(self):
-        check_student(self.recipe.student, SHRINK_SETTINGS | {"tokenizer", "weigh_pieces"})
-
     @cached_property
     def text(self) -> MaskedText:
-        """The texts to train on and to judge by.
-
-        Raises:
-            SystemExit: settings that it doesn't have.
-        """
-        given = {name: value for name, value in self.recipe.data.items() if name != "task"} | self.recipe.evaluation
-        known = {each.name for each in fields(MaskedText)}
-        if "train_files" not in given or not given.keys() <= known:
-            raise SystemExit(
-                "A recipe for masked language models has data: task, train_files and max_length; evaluation: dev_files "
-                f"and test_files. Here are {', '.join(given)}."
-            )
-        return MaskedText(**given)
+        """The texts to train on and to judge by."""
+        return MaskedText(self.recipe.data, self.recipe.evaluation)
 
     # --- The teacher --------------------------------------------------------------------------------------------------
 
     @cached_property
     def teacher_tokenizer(self) -> PreTrainedTokenizerBase:
         """The teacher's."""
-        made = self.recipe.new_teacher
-        return AutoTokenizer.from_pretrained(made.model["tokenizer"] if made else self.recipe.teacher)
+        made = self.recipe.teacher.new
+        return AutoTokenizer.from_pretrained(made.tokenizer if made else self.recipe.teacher.source)
 
     def new_teacher(self) -> PreTrainedModel:
         """The new teacher with random weights."""
-        settings = {name: value for name, value in self.recipe.new_teacher.model.items() if name != "tokenizer"}
-        torch.manual_seed(self.recipe.new_teacher.stages[0].arguments.get("seed", 42))
-        return new_bert(self.teacher_tokenizer, **settings)
+        teacher = self.recipe.teacher
+        torch.manual_seed(teacher.stages[0].arguments.get("seed", 42))
+        return new_bert(self.teacher_tokenizer, **teacher.new.sizes)
 
     def parent_run(self) -> StagedRun | None:
-        if self.recipe.new_teacher is None:
+        if self.recipe.teacher.new is None:
             return None
-        return self._run("teacher", self.recipe.new_teacher.stages, self.new_teacher(), self.teacher_tokenizer)
+        return self._run("teacher", self.recipe.teacher.stages, self.new_teacher(), self.teacher_tokenizer)
 
     # --- The student --------------------------------------------------------------------------------------------------
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The student's: its own, if the recipe says how to make it."""
-        wanted = self.recipe.student.get("tokenizer")
+        wanted = self.recipe.student.tokenizer
         return student_tokenizer(wanted, self.teacher_tokenizer, lambda: self.text.train, self.recipe.output_dir)
 
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
         """The student before its first stage."""
         ours, theirs = self.tokenizer, self.teacher_tokenizer
-        settings = {name: value for name, value in self.recipe.student.items() if name != "tokenizer"}
-        if settings.pop("weigh_pieces", False):
+        settings = self.recipe.student.shrink_settings
+        if self.recipe.student.weigh_pieces:
             settings["piece_counts"] = count_tokens(theirs, self.text.train)
         return shrink(teacher, tokenizer=ours, teacher_tokenizer=theirs, **settings).eval()
 
@@ -151,14 +132,14 @@ class MaskedRecipe(StudentRecipe):
         teacher: Parent | None = None,
     ) -> StagedRun:
         def tokenized(texts: Dataset) -> Dataset:
-            return tokenize_spans(texts, tokenizer, teacher_tokenizer=teachers, max_length=self.text.max_length)
+            return tokenize_spans(texts, tokenizer, teacher_tokenizer=teachers, max_length=self.recipe.data.max_length)
 
         return self._staged_run(
             folder,
             stages,
             model,
             teacher,
-            data=rows_of_stages(stages, {"train": lambda: tokenized(self.text.train)}, "masked language models"),
+            data=rows_of_stages(stages, {"train": lambda: tokenized(self.text.train)}),
             eval_dataset=self.text.dev and tokenized(self.text.dev),
             processing_class=tokenizer,
             teacher_processing_class=teachers,
@@ -169,7 +150,7 @@ class MaskedRecipe(StudentRecipe):
     @property
     def introduction(self) -> str:
         sizes = f"{len(self.tokenizer):,} of {len(self.teacher_tokenizer):,} tokens"
-        return f"Teacher: {self.recipe.teacher_name}. {len(self.text.train):,} texts, {sizes}."
+        return f"Teacher: {self.recipe.teacher.title}. {len(self.text.train):,} texts, {sizes}."
 
     def report(self, parent: Parent, untrained: PreTrainedModel, results: Sequence[StageResult]) -> Report | None:
         if not self.text.test:
@@ -178,7 +159,7 @@ class MaskedRecipe(StudentRecipe):
         best = best_stage(results)
         theirs, ours = self.teacher_tokenizer, self.tokenizer
         models = {
-            self.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, self.as_masked_model(parent, theirs)),
+            self.recipe.teacher.title.rsplit("/", 1)[-1]: (Role.TEACHER, self.as_masked_model(parent, theirs)),
             "student, untrained": (Role.UNTRAINED, self.as_masked_model(untrained, ours)),
             "student": (Role.STUDENT, self.as_masked_model(best.folder, ours)),
         }
@@ -199,14 +180,14 @@ class MaskedRecipe(StudentRecipe):
 
     @property
     def card_facts(self) -> Mapping[str, Any]:
-        return {"data": {", ".join(Path(file).name for file in self.text.train_files): len(self.text.train)}}
+        return {"data": {", ".join(Path(file).name for file in self.recipe.data.train_files): len(self.text.train)}}
 
     def how_to_use(self) -> str:
         return how_to_use(self.recipe.output_dir, self.tokenizer)
 
     def as_masked_model(self, model: Parent, tokenizer: PreTrainedTokenizerBase) -> MaskedModel:
         """A model with its tokenizer."""
-        return MaskedModel(masked_lm(model), tokenizer, self.text.max_length)
+        return MaskedModel(masked_lm(model), tokenizer, self.recipe.data.max_length)
 
 
 def masked_lm(source: Parent) -> PreTrainedModel:

@@ -1,7 +1,7 @@
 """What sentence encoders learn from and are judged by: the docstrings that every Python has, or the user's files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +22,7 @@ from ...data.readers import (
 )
 from ...evaluation.sentences import bitext_accuracy, retrieval_scores, sts_of_each
 from ...modeling.encoding import SentenceEncoder
+from ..schema import SentenceEvaluation, SentenceFiles
 
 
 @dataclass(frozen=True)
@@ -81,91 +82,79 @@ class Files:
     """Files of the user's, judged by the likeness of pairs that people have scored.
 
     Attributes:
-        sts_test: name -> table with sentence1, sentence2, score; or two that translate each other (see `read_sts`).
-            A report compares by the first, or of several by their mean.
-        train_files: texts, as `read_texts` takes them.
-        exclude_files: texts to leave out; those that models are judged by are left out in any case.
-        group_files: groups, as `read_groups` takes them.
-        parallel_files: translations, as `read_parallel` takes them; the texts of both sides are learnt from, too.
-        max_rows: of each parallel file at most.
-        alpha: how often parallel files are seen (see `read_parallel`).
-        sts_dev: tables by whose mean stages are compared.
-        bitext: name -> TSV of a sentence and its translation, which are to find each other.
+        files: to learn from. What models are judged by is never learnt from.
+        measures: to be judged by.
     """
 
-    sts_test: Mapping[str, str]
-    train_files: Sequence[str] = ()
-    exclude_files: Sequence[str] = ()
-    group_files: Sequence[str] = ()
-    parallel_files: Sequence[str] = ()
-    max_rows: int | None = None
-    alpha: float = 1.0
-    sts_dev: str | Mapping[str, str] | None = None
-    bitext: Mapping[str, str] = field(default_factory=dict)
+    files: SentenceFiles
+    measures: SentenceEvaluation
 
     @cached_property
     def dev(self) -> Mapping[str, Dataset]:
         """Pairs with scores by which stages are compared, by name; perhaps none."""
-        named = self.sts_dev if isinstance(self.sts_dev, dict) else {"sts": self.sts_dev} if self.sts_dev else {}
+        named = self.measures.sts_dev or {}
+        named = {"sts": named} if isinstance(named, str) else named
         return {name: read_sts(file) for name, file in named.items()}
 
     @cached_property
     def _tests(self) -> Mapping[str, Dataset]:
-        return {name: read_sts(file) for name, file in self.sts_test.items()}
+        return {name: read_sts(file) for name, file in self.measures.sts_test.items()}
 
     @cached_property
     def _bitext(self) -> Mapping[str, Dataset]:
-        return {name: read_dataset(file, columns=["source", "target"]) for name, file in self.bitext.items()}
+        return {name: read_dataset(file, columns=["source", "target"]) for name, file in self.measures.bitext.items()}
 
     @property
     def introduction(self) -> str:
         """What it is, for the terminal."""
-        files = (*self.train_files, *self.parallel_files, *self.group_files)
-        return f"Text: {_names(files)}; judged by {', '.join((*self.sts_test, *self._bitext)) or 'nothing'}."
+        files = (*self.files.train_files, *self.files.parallel_files, *self.files.group_files)
+        return f"Text: {_names(files)}; judged by {', '.join((*self.measures.sts_test, *self._bitext)) or 'nothing'}."
 
     @property
     def has_tests(self) -> bool:
         """Whether there is anything to judge by at the end."""
-        return bool(self.sts_test)
+        return bool(self.measures.sts_test)
 
     @cached_property
     def _left_out(self) -> list[str]:
         read = [(pairs, ("sentence1", "sentence2")) for pairs in (*self._tests.values(), *self.dev.values())]
         read += [(pairs, ("source", "target")) for pairs in self._bitext.values()]
         judged_by = [text for pairs, sides in read for side in sides for text in pairs[side]]
-        return judged_by + (read_texts(self.exclude_files)["text"][:] if self.exclude_files else [])
+        return judged_by + (read_texts(self.files.exclude_files)["text"][:] if self.files.exclude_files else [])
 
     @cached_property
     def texts(self) -> Dataset:
         """A column `text` to learn from."""
-        if not self.parallel_files:
-            return read_texts(self.train_files, exclude=self._left_out)
+        if not self.files.parallel_files:
+            return read_texts(self.files.train_files, exclude=self._left_out)
         translated = both_sides(self.translations)
-        if not self.train_files:
+        if not self.files.train_files:
             return translated
-        own = read_texts(self.train_files, exclude=self._left_out)
-        return distinct([own, translated], named=_names((*self.train_files, *self.parallel_files)))
+        own = read_texts(self.files.train_files, exclude=self._left_out)
+        return distinct([own, translated], named=_names((*self.files.train_files, *self.files.parallel_files)))
 
     @cached_property
     def groups(self) -> Dataset:
         """Groups for a `ContrastiveTrainer`."""
-        return read_groups(self.group_files)
+        return read_groups(self.files.group_files)
 
     @cached_property
     def translations(self) -> Dataset:
         """Sentences and their translations for an `MCLTrainer`."""
-        return read_parallel(self.parallel_files, exclude=self._left_out, max_rows=self.max_rows, alpha=self.alpha)
+        return read_parallel(
+            self.files.parallel_files, exclude=self._left_out, max_rows=self.files.max_rows, alpha=self.files.alpha
+        )
 
     @property
     def data(self) -> Mapping[str, int]:
         """What was learnt from, and how many rows: for the model card."""
         read = {}
-        if self.train_files:
-            read[_names(self.train_files)] = len(self.texts)
-        if self.parallel_files:
-            read[_names(self.parallel_files)] = len(self.translations)
-        if self.group_files:
-            read[_names(self.group_files)] = len(self.groups)
+        if self.files.train_files:
+            read[_names(self.files.train_files)] = len(self.texts)
+        if self.files.parallel_files:
+            read[_names(self.files.parallel_files)] = len(self.translations)
+        if self.files.group_files:
+            read[_names(self.files.group_files)] = len(self.groups)
         return read
 
     @property
@@ -177,7 +166,7 @@ class Files:
     def measured(self) -> str:
         """On what `quality` is measured."""
         told = "Spearman correlation of cosines with people's scores."
-        if self.bitext:
+        if self.measures.bitext:
             told += " Bitext: how often a sentence's nearest neighbour is its translation; back, a translation's."
         return told
 

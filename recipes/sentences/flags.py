@@ -16,7 +16,7 @@ from ...modeling.shrinking import shrink
 from ...trainers import DistillTrainer
 from ...trainers.arguments import DistillTrainingArguments
 from ...trainers.stages import ScoreOnDev
-from ..recipe import number_or_layers
+from ..schema import number_or_layers
 from ..student_recipe import train_and_save
 
 

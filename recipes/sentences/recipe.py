@@ -1,7 +1,7 @@
 """A recipe for sentence embeddings: stages on texts, groups of them or translations, and a report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +17,7 @@ from ...evaluation.sentences import load_sentence_teacher, side_by_side, sts_of_
 from ...modeling.encoding import SentenceEncoder, SentenceModules
 from ...modeling.shrinking import shrink
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
-from ..recipe import SHRINK_SETTINGS, check_student
+from ..schema import Student
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 from .corpora import Docstrings, Files
@@ -30,67 +30,46 @@ class SentenceRecipe(StudentRecipe):
 
     parent_title = "Stages of the assistant"
 
-    def __post_init__(self):
-        check_student(self._made_of_teacher, SHRINK_SETTINGS | {"tokenizer"}, {"model", "freeze_embeddings"})
-        if self.recipe.assistant:
-            check_student(self.recipe.student, SHRINK_SETTINGS)
-
     @cached_property
     def corpus(self) -> Docstrings | Files:
-        """The text to train on and to judge by.
-
-        Raises:
-            SystemExit: settings that it doesn't have.
-        """
-        settings = {name: value for name, value in self.recipe.data.items() if name != "max_length"}
-        if (settings, self.recipe.evaluation) == ({"corpus": "docstrings"}, "retrieval"):
-            return Docstrings()
-        evaluation = self.recipe.evaluation if isinstance(self.recipe.evaluation, dict) else {}
-        known = {each.name for each in fields(Files)}
-        given = settings | evaluation
-        if "sts_test" not in given or not given.keys() <= known:
-            raise SystemExit(
-                "A recipe for sentences has data: {corpus: docstrings} with evaluation: retrieval, or files: in data "
-                "train_files, group_files, parallel_files (max_rows, alpha) or exclude_files, in evaluation sts_test "
-                f"(name: file) and perhaps sts_dev and bitext. Here are {', '.join(given) or self.recipe.evaluation}."
-            )
-        return Files(**given)
+        """The text to train on and to judge by."""
+        return Docstrings() if self.recipe.data.corpus else Files(self.recipe.data, self.recipe.evaluation)
 
     # --- Models -------------------------------------------------------------------------------------------------------
 
     @cached_property
     def teacher_model(self) -> SentenceEncoder:
         """The teacher, with what makes embeddings of its outputs."""
-        arguments, max_length = self.recipe.arguments, self.recipe.data["max_length"]
+        arguments, max_length = self.recipe.arguments, self.recipe.data.max_length
         pooler, students = arguments.get("teacher_pooler"), arguments.get("pooler", "mean")
-        return load_sentence_teacher(self.recipe.teacher, max_length, pooler, otherwise=students)
+        return load_sentence_teacher(self.recipe.teacher.source, max_length, pooler, otherwise=students)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The student's; an assistant has the same."""
-        if model := self._made_of_teacher.get("model"):
+        if model := self._made_of_teacher.model:
             return AutoTokenizer.from_pretrained(model)
-        wanted, theirs = self._made_of_teacher.get("tokenizer"), self.teacher_model.tokenizer
+        wanted, theirs = self._made_of_teacher.tokenizer, self.teacher_model.tokenizer
         return student_tokenizer(wanted, theirs, lambda: self.corpus.texts, self.recipe.output_dir)
 
     @property
-    def _made_of_teacher(self) -> Mapping[str, Any]:
+    def _made_of_teacher(self) -> Student:
         """How the first model beside the teacher is made: the assistant, or the student if there is none."""
         assistant = self.recipe.assistant
         if assistant is None:
             return self.recipe.student
-        return {"model": assistant.model} if assistant.model else assistant.student
+        return assistant.student or Student(model=assistant.model)
 
     def start(self) -> PreTrainedModel:
         """The first model beside the teacher before its first stage: of the teacher, or a checkpoint (`model`)."""
-        settings = self._made_of_teacher
-        if "model" in settings:
-            model = AutoModel.from_pretrained(settings["model"], dtype=torch.float32).eval()
-            if settings.get("freeze_embeddings"):
+        student = self._made_of_teacher
+        if student.model:
+            model = AutoModel.from_pretrained(student.model, dtype=torch.float32).eval()
+            if student.freeze_embeddings:
                 model.get_input_embeddings().weight.requires_grad_(False)
             return model
         own = {"tokenizer": self.tokenizer, "teacher_tokenizer": self.teacher_model.tokenizer}
-        return _shrunk(self.teacher_model.model, settings, **own if "tokenizer" in settings else {})
+        return shrink(self.teacher_model.model, **student.shrink_settings, **own if student.tokenizer else {}).eval()
 
     def as_sentence_model(self, model: PreTrainedModel | str | Path) -> SentenceEncoder:
         """A student or an assistant, with what makes embeddings of its outputs."""
@@ -104,7 +83,7 @@ class SentenceRecipe(StudentRecipe):
 
     @property
     def introduction(self) -> str:
-        return f"Teacher: {self.recipe.teacher_name}. {self.corpus.introduction}"
+        return f"Teacher: {self.recipe.teacher.title}. {self.corpus.introduction}"
 
     @property
     def parent(self) -> str | None:
@@ -122,8 +101,9 @@ class SentenceRecipe(StudentRecipe):
             return self._run("stages", self.recipe.stages, self.start())
         model = parent
         if not isinstance(model, PreTrainedModel):
-            model = load_sentence_teacher(parent, self.recipe.data["max_length"], self._arguments["pooler"]).model
-        return self._run("stages", self.recipe.stages, _shrunk(model, self.recipe.student), assistant=parent)
+            model = load_sentence_teacher(parent, self.recipe.data.max_length, self._arguments["pooler"]).model
+        student = shrink(model, **self.recipe.student.shrink_settings).eval()
+        return self._run("stages", self.recipe.stages, student, assistant=parent)
 
     def _run(
         self, folder: str, stages: Sequence[Stage], student: PreTrainedModel, assistant: Parent | None = None
@@ -132,7 +112,7 @@ class SentenceRecipe(StudentRecipe):
             folder,
             stages,
             student,
-            self.recipe.teacher,
+            self.recipe.teacher.source,
             data=self._rows(stages),
             assistant=assistant,
             eval_dataset=self._dev_rows(),
@@ -167,7 +147,7 @@ class SentenceRecipe(StudentRecipe):
                 self.corpus.translations, teacher_tokenizer=their_tokenizer, teacher_prompt=prompt, **tokenizers
             ),
         }
-        return rows_of_stages(stages, readers, "sentences")
+        return rows_of_stages(stages, readers)
 
     def _dev_rows(self) -> Dataset | None:
         pairs = next(iter(self.corpus.dev.values()), None)
@@ -189,7 +169,7 @@ class SentenceRecipe(StudentRecipe):
         best, models = best_stage(results), {}
         if parent is not None:  # with which the student is compared
             models["assistant"] = Role.TEACHER, self.as_sentence_model(parent)
-        models[self.recipe.teacher_name.rsplit("/", 1)[-1]] = Role.TEACHER, self.teacher_model
+        models[self.recipe.teacher.title.rsplit("/", 1)[-1]] = Role.TEACHER, self.teacher_model
         if parent is None:
             models["student, untrained"] = Role.UNTRAINED, self.as_sentence_model(untrained)
         else:
@@ -208,8 +188,3 @@ class SentenceRecipe(StudentRecipe):
 
     def how_to_use(self) -> str:
         return how_to_use(self.recipe.output_dir)
-
-
-def _shrunk(parent: PreTrainedModel, settings: Mapping[str, Any], **tokenizers: Any) -> PreTrainedModel:
-    chosen = {name: value for name, value in settings.items() if name in SHRINK_SETTINGS}
-    return shrink(parent, **chosen, **tokenizers).eval()

@@ -8,7 +8,7 @@ from transformers.hf_argparser import HfArg
 
 from ...trainers.arguments import DistillTrainingArguments, check_choices
 from ...trainers.stages import Stage
-from ..recipe import Recipe, number_or_layers
+from ..schema import BiLstm, NewTokenizer, Recipe, Student, TaskEvaluation, TaskFiles, Teacher, number_or_layers
 
 
 @dataclass
@@ -73,6 +73,8 @@ class StudentArguments:
             raise SystemExit(f"--bilstm takes two widths, of word embeddings and of the state, not {self.bilstm}.")
         if sum(map(bool, (self.student_tokenizer, self.vocab_size, self.trim_to))) > 1:
             raise SystemExit("A student has one tokenizer: give --student_tokenizer, --vocab_size or --trim_to.")
+        if self.bilstm and (self.student_tokenizer or self.vocab_size or self.trim_to):
+            raise SystemExit("A BiLSTM is given its teacher's word embeddings, and so its tokenizer: leave out yours.")
 
 
 @dataclass
@@ -120,30 +122,30 @@ def recipe_of(
         kind: `tagging` or `classification`.
         task, student, schedule, args: the flags; `args` go to all trainers.
         pairs: whether rows are pairs of texts.
-        metric: of classification (see `TaskData`).
+        metric: of classification (see `TaskFiles`).
     """
-    files = {
-        "folders": task.task_folder,
-        "train": task.train_files,
-        "dev": task.dev_files,
-        "test": task.test_files,
-        "transfer": task.transfer_files,
-        "labels": task.labels_file,
-    }
     return Recipe(
-        teacher=task.teacher,
-        teacher_name=task.teacher,
-        fine_tuning=_fine_tuning(schedule),
+        teacher=Teacher(task.teacher, fine_tuning=_fine_tuning(schedule)),
         student=_student(student, task.teacher),
-        data={"task": kind, "max_length": task.max_length, "pairs": pairs} | {k: v for k, v in files.items() if v},
+        data=TaskFiles(
+            kind,
+            folders=task.task_folder,
+            train=task.train_files,
+            dev=task.dev_files,
+            test=task.test_files,
+            transfer=task.transfer_files,
+            labels=task.labels_file,
+            pairs=pairs,
+            max_length=task.max_length,
+        ),
         stages=tuple(_stages(schedule, student)),
-        arguments=given(args),
-        evaluation={"onnx": task.onnx, "metric": metric},
+        arguments=not_default(args),
+        evaluation=TaskEvaluation(metric, task.onnx),
         output_dir=args.output_dir,
     )
 
 
-def given(args: DistillTrainingArguments) -> dict[str, Any]:
+def not_default(args: DistillTrainingArguments) -> dict[str, Any]:
     """The arguments that are not at their defaults, but for a launcher's --local_rank: all ranks go by one plan."""
     plain = DistillTrainingArguments(output_dir=args.output_dir)
     values = {each.name: getattr(args, each.name) for each in fields(args) if each.init and each.name != "local_rank"}
@@ -172,28 +174,34 @@ def _fine_tuning(schedule: ScheduleArguments) -> Stage:
     return Stage("fine-tuning", arguments | _selecting("eval_score"), patience=schedule.patience, lora=lora or None)
 
 
-def _student(flags: StudentArguments, teacher: str) -> dict[str, Any]:
-    shared = {"freeze_embeddings": flags.freeze_embeddings, "projector": flags.classifier_projector}
-    if tokenizer := _tokenizer(flags):
-        shared["tokenizer"] = tokenizer
+def _student(flags: StudentArguments, teacher: str) -> Student:
+    tokenizer = _tokenizer(flags)
+    shared = {
+        "freeze_embeddings": flags.freeze_embeddings,
+        "projector": flags.classifier_projector,
+        "tokenizer": tokenizer,
+    }
     if flags.bilstm:
-        sizes = dict(zip(("embedding_size", "lstm_hidden_size"), flags.bilstm, strict=True))
-        return {"bilstm": sizes | {"embedding_init": flags.embedding_init}} | shared
+        return Student(bilstm=BiLstm(*flags.bilstm, embedding_init=flags.embedding_init), **shared)
     if flags.student:
-        words = {} if tokenizer else {"embedding_init": flags.embedding_init}
-        return {"model": flags.student} | words | shared
+        return Student(model=flags.student, embedding_init=None if tokenizer else flags.embedding_init, **shared)
     layers = number_or_layers(flags.layers)
     if layers is None:
         layers = -(-AutoConfig.from_pretrained(teacher).num_hidden_layers // 2)
-    sizes = {"layers": layers, "hidden_size": flags.hidden_size, "num_attention_heads": flags.num_attention_heads}
-    sizes = {name: size for name, size in sizes.items() if size is not None}
-    return sizes | {"embedding_init": flags.embedding_init} | shared
+    return Student(
+        layers=layers,
+        hidden_size=flags.hidden_size,
+        num_attention_heads=flags.num_attention_heads,
+        embedding_init=flags.embedding_init,
+        **shared,
+    )
 
 
-def _tokenizer(flags: StudentArguments) -> str | dict[str, int] | None:
+def _tokenizer(flags: StudentArguments) -> str | NewTokenizer | None:
     """What a recipe says of a student's own tokenizer."""
-    made = {name: size for name in ("vocab_size", "trim_to") if (size := getattr(flags, name))}
-    return flags.student_tokenizer or made or None
+    if flags.vocab_size or flags.trim_to:
+        return NewTokenizer(flags.vocab_size, flags.trim_to)
+    return flags.student_tokenizer
 
 
 def _stages(schedule: ScheduleArguments, student: StudentArguments) -> list[Stage]:

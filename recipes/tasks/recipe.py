@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -19,7 +19,6 @@ from ...evaluation.tasks import EntityScores
 from ...modeling.onnx import FLOAT32_FILE, INT8_FILE, OnnxModel, onnx_library, quantize_int8
 from ...trainers.saving import save_onnx
 from ...trainers.stages import StagedRun, StageResult, best_stage, bound_kernel_cache
-from ..recipe import SHRINK_SETTINGS, check_student
 from ..student_recipe import Parent, StudentRecipe
 from ..tokenizers import student_tokenizer
 from .students import TaskData, build_student, head_labels, with_head
@@ -29,39 +28,31 @@ from .students import TaskData, build_student, head_labels, with_head
 class TaskRecipe(StudentRecipe):
     """A recipe whose `data` names a task."""
 
-    def __post_init__(self):
-        any_may = {"tokenizer", "freeze_embeddings", "projector"}
-        check_student(
-            self.recipe.student, SHRINK_SETTINGS | any_may, {"model", "embedding_init"} | any_may, {"bilstm"} | any_may
-        )
-        if unknown := self.recipe.evaluation.keys() - {"metric", "onnx"}:
-            raise SystemExit(f"The evaluation of a task has metric and onnx, but not {', '.join(sorted(unknown))}.")
-
     @cached_property
     def task(self) -> Task:
         """The rows. Unless the recipe lists the labels, a teacher that knows them all says in which order."""
-        settings = {name: value for name, value in self.recipe.data.items() if name not in ("task", "max_length")}
-        task = read_task(self._kind, **settings)
-        if self._head in (None, task.labels) or "labels" in settings or not set(task.labels) <= set(self._head):
+        data = self.recipe.data
+        settings = {each.name: getattr(data, each.name) for each in fields(data)}
+        del settings["task"], settings["max_length"]
+        task = read_task(data.task, **settings)
+        if self._head in (None, task.labels) or data.labels or not set(task.labels) <= set(self._head):
             return task
-        return read_task(self._kind, **settings, labels=self._head)
+        return read_task(data.task, **settings | {"labels": self._head})
 
     @cached_property
     def _head(self) -> tuple[str, ...] | None:
-        return head_labels(self.recipe.teacher, self._kind)
+        return head_labels(self.recipe.teacher.source, self._kind)
 
     @cached_property
     def teacher_data(self) -> TaskData:
         """The same for the teacher."""
-        tokenizer = AutoTokenizer.from_pretrained(self.recipe.teacher)
-        return TaskData(
-            self.task, tokenizer, self.recipe.data.get("max_length", 128), self.recipe.evaluation.get("metric")
-        )
+        tokenizer = AutoTokenizer.from_pretrained(self.recipe.teacher.source)
+        return TaskData(self.task, tokenizer, self.recipe.data.max_length, self.recipe.evaluation.metric)
 
     @cached_property
     def data(self) -> TaskData:
         """The same for the student, which may have a tokenizer of its own."""
-        wanted, theirs = self.recipe.student.get("tokenizer"), self.teacher_data.tokenizer
+        wanted, theirs = self.recipe.student.tokenizer, self.teacher_data.tokenizer
         if wanted is None:
             return self.teacher_data
         ours = student_tokenizer(wanted, theirs, lambda: _texts(self.task), self.recipe.output_dir)
@@ -76,10 +67,10 @@ class TaskRecipe(StudentRecipe):
         """
         if self._head is not None and _mean_the_same(self._head, self.task.labels):
             return False
-        if self.recipe.fine_tuning is None:
+        if self.recipe.teacher.fine_tuning is None:
             has = f"a head for {', '.join(self._head)}" if self._head else f"no head for {self._kind}"
             raise SystemExit(
-                f"{self.recipe.teacher_name} has {has}, but the labels are {', '.join(self.task.labels)}, in this "
+                f"{self.recipe.teacher.title} has {has}, but the labels are {', '.join(self.task.labels)}, in this "
                 "order. Give the recipe's teacher a section fine_tuning, name a teacher that was trained for these "
                 "labels, or list them in its order (data: labels)."
             )
@@ -87,14 +78,14 @@ class TaskRecipe(StudentRecipe):
 
     @property
     def _kind(self) -> str:
-        return self.recipe.data["task"]
+        return self.recipe.data.task
 
     # --- Runs ---------------------------------------------------------------------------------------------------------
 
     def prepare_process(self) -> None:
         if any(stage.chunk_rows for stage in self.recipe.stages):
             bound_kernel_cache()
-        for library in ("onnx", "onnxruntime") if self.recipe.evaluation.get("onnx") else ():
+        for library in ("onnx", "onnxruntime") if self.recipe.evaluation.onnx else ():
             onnx_library(library)
 
     @property
@@ -105,17 +96,17 @@ class TaskRecipe(StudentRecipe):
 
     @property
     def parent_title(self) -> str:
-        return f"Fine-tuning of {self.recipe.teacher_name}"
+        return f"Fine-tuning of {self.recipe.teacher.title}"
 
     def parent_run(self) -> StagedRun | None:
         """The run that gives the teacher its head; None if it has one."""
         if not self.needs_fine_tuning:
             return None
-        stage = self.recipe.fine_tuning
+        stage = self.recipe.teacher.fine_tuning
         return self._staged_run(
             "teacher",
             [replace(stage, arguments={"label_weight": 1.0} | dict(stage.arguments))],
-            with_head(self.recipe.teacher, self.task),
+            with_head(self.recipe.teacher.source, self.task),
             data={"train": self.teacher_data.rows("train")},
             eval_dataset=self.teacher_data.rows("dev"),
             processing_class=self.teacher_data.tokenizer,
@@ -157,7 +148,7 @@ class TaskRecipe(StudentRecipe):
         return report
 
     def how_to_use(self) -> str:
-        return f"Predict with it: python examples/run_predict.py --model {self.recipe.output_dir} --input texts.txt"
+        return f"Predict with it: retort predict --model {self.recipe.output_dir} --input texts.txt"
 
 
 def _texts(task: Task) -> Dataset:
@@ -196,10 +187,10 @@ def task_report(
         The report, and all that there is to say of a tagger's entities.
     """
     split = "test" if "test" in work.task.splits else "dev"
-    models = {work.recipe.teacher_name.rsplit("/", 1)[-1]: (Role.TEACHER, with_head(teacher, work.task))}
+    models = {work.recipe.teacher.title.rsplit("/", 1)[-1]: (Role.TEACHER, with_head(teacher, work.task))}
     student = type(untrained).from_pretrained(best.folder)
     models |= {"student, untrained": (Role.UNTRAINED, untrained), "student": (Role.STUDENT, student)}
-    if work.recipe.evaluation.get("onnx"):
+    if work.recipe.evaluation.onnx:
         models |= exported(student, work.data, Path(work.recipe.output_dir) / "onnx")
     data = {name: work.teacher_data if role == Role.TEACHER else work.data for name, (role, _) in models.items()}
     judged = {name: data[name].judge(model, split) for name, (_, model) in models.items()}

@@ -1,6 +1,5 @@
 """What the scripts for tagging and classification share: teachers with heads, students of all kinds, and scores."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -20,6 +19,7 @@ from ...evaluation.tasks import Classifier, EntityScores, Tagger, entity_scores,
 from ...modeling import AUTO_CLASSES, add_projector
 from ...modeling.losses import IGNORED_LABEL
 from ...modeling.shrinking import bilstm_student, project_embeddings, shrink
+from ..schema import Student, given
 
 HEADS = {"tagging": "ForTokenClassification", "classification": "ForSequenceClassification"}
 
@@ -182,7 +182,7 @@ def with_head(source: str | Path, task: Task, seed: int = 42) -> PreTrainedModel
 
 
 def build_student(
-    settings: Mapping[str, Any],
+    wanted: Student,
     teacher: PreTrainedModel,
     task: Task,
     seed: int = 42,
@@ -191,36 +191,25 @@ def build_student(
     """A student for a teacher with a head.
 
     Args:
-        settings: `bilstm` with arguments of `bilstm_student`; or `model`, a checkpoint to start from, and perhaps
-            `embedding_init` (`svd` or `pca`) to give it the teacher's vocabulary and word embeddings, narrowed; or
-            arguments of `shrink`. Besides, `projector: true` puts a projector into the teacher's width before the
-            classifier, and `freeze_embeddings: true` keeps word embeddings as they are.
+        wanted: what the recipe says. A `model` with an `embedding_init` is given the teacher's vocabulary and word
+            embeddings, narrowed.
         teacher: fine-tuned.
         task: what it does.
         seed: of what starts at random.
         tokenizers: `tokenizer` and `teacher_tokenizer`, where they differ.
-
-    Raises:
-        SystemExit: a tokenizer that differs, of a student with the teacher's word embeddings.
     """
-    settings = {name: value for name, value in settings.items() if name != "tokenizer"}
-    if tokenizers and ("bilstm" in settings or {"model", "embedding_init"} <= settings.keys()):
-        raise SystemExit(
-            "A student that is given its teacher's word embeddings has its tokenizer: leave out tokenizer."
-        )
-    project, freeze = settings.pop("projector", False), settings.pop("freeze_embeddings", False)
-    if "bilstm" in settings:
-        student = bilstm_student(teacher, **settings["bilstm"], seed=seed)
-    elif "model" in settings:
-        student = with_head(settings["model"], task, seed)
-        if "embedding_init" in settings:
-            adopt_words(student, teacher, settings["embedding_init"])
+    if wanted.bilstm:
+        student = bilstm_student(teacher, **given(wanted.bilstm), seed=seed)
+    elif wanted.model:
+        student = with_head(wanted.model, task, seed)
+        if wanted.embedding_init:
+            adopt_words(student, teacher, wanted.embedding_init)
     else:
-        student = shrink(teacher, **settings, **tokenizers)
+        student = shrink(teacher, **wanted.shrink_settings, **tokenizers)
     set_seed(seed)
-    if project:
+    if wanted.projector:
         add_projector(student, teacher.config.hidden_size)
-    if freeze:
+    if wanted.freeze_embeddings:
         student.get_input_embeddings().weight.requires_grad_(False)
     return student
 

@@ -42,7 +42,7 @@ COMMON = {
 
 def plain_parser(description: str) -> argparse.ArgumentParser:
     """For a command without dataclasses. Its --help keeps the lines of its description; transformers is made quiet."""
-    _quiet()
+    quiet()
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
@@ -97,7 +97,7 @@ def named_file(given: str) -> tuple[str, str]:
     return name or Path(file).stem, file
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep transformers from telling what it loads and saves, in lines and bars that are gone before one can read."""
     transformers.logging.set_verbosity_warning()
     transformers.logging.disable_progress_bar()
@@ -105,7 +105,7 @@ def _quiet() -> None:
 
 def _parser(dataclass_types: tuple[type, ...], description: str) -> HfArgumentParser:
     """A parser whose --help shows the common flags, and with --help_all every one. All parse."""
-    _quiet()
+    quiet()
     parser = HfArgumentParser(
         dataclass_types,
         description=description,

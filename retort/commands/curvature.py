@@ -1,11 +1,4 @@
-"""Estimate how tree-like a model's token vectors are, and the curvature of the hyperbolic space that would suit them.
-
-python examples/estimate_curvature.py --model bert-base-cased --text corpus.txt
-
-Prints Gromov's delta, the diameter, the relative delta (0: a tree) and c, the curvature for a hyperbolic contrastive
-loss (Khrulkov et al. 2020, arXiv:1904.02239): the mean over some random samples of tokens, and the standard deviation.
-Special tokens count as others do. Another layer or another text has another curvature.
-"""
+"""Estimating how tree-like a model's token vectors are, and the curvature that would suit them."""
 
 import argparse
 from itertools import accumulate
@@ -20,16 +13,14 @@ from ..evaluation.report import aligned
 from ..evaluation.sentences import Hyperbolicity, sample_hyperbolicity
 from ..modeling import map_batches
 from ..modeling.encoding import OutputRequest, TokenLayout, encode
-from .command_line import plain_parser
 
 # Tokens that are embedded for each that is sampled: neighbours resemble each other, and come from fewer texts.
 SPARE = 4
 BATCH_SIZE = 32
 
 
-def main() -> None:
-    """Parse, embed, sample, print."""
-    options = parse_options()
+def run(options: argparse.Namespace) -> None:
+    """Embed, sample, print."""
     generator = torch.Generator().manual_seed(options.seed)
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     model = AutoModel.from_pretrained(options.model, dtype=torch.float32).to(device)
@@ -44,27 +35,6 @@ def main() -> None:
         raise SystemExit(f"Layer {layer} of {options.model}, {len(vectors):,} tokens: {error}") from error
     used = min(options.samples, len(vectors))
     print(f"\n{options.tries} samples of {used:,} among {len(vectors):,} tokens, layer {layer} of {options.model}")
-
-
-def parse_options() -> argparse.Namespace:
-    """The command line."""
-    parser = plain_parser(__doc__)
-    parser.add_argument("--model", required=True, help="folder or hub id of an encoder")
-    parser.add_argument(
-        "--text", required=True, nargs="+", metavar="FILE", help="text such as the model will read; .txt: one per line"
-    )
-    parser.add_argument(
-        "--layer", type=int, default=-1, help="0: the embeddings, i: the i-th layer, -1: the last; default: -1"
-    )
-    parser.add_argument("--samples", type=int, default=1000, help="tokens of a sample, at least 4; default: 1000")
-    parser.add_argument("--tries", type=int, default=5, help="how many samples; default: 5")
-    parser.add_argument("--max_length", type=int, default=128, help="tokens to which texts are cut; default: 128")
-    parser.add_argument("--seed", type=int, default=0, help="decides on texts and tokens; default: 0")
-    options = parser.parse_args()
-    for name, least in (("samples", 4), ("tries", 1)):
-        if getattr(options, name) < least:
-            parser.error(f"--{name} is {getattr(options, name)}, but must be at least {least}")
-    return options
 
 
 def layer_index(model: PreTrainedModel, given: int) -> int:

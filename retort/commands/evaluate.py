@@ -1,14 +1,4 @@
-"""Score sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations.
-
-python examples/run_eval.py --model runs/mine --senteval SentEval/data/downstream --task_set full
-python examples/run_eval.py --model runs/mine --sts en=stsb/test.tsv en-de=STS2017-extended/STS.en-de.txt \
-    --probe banking=cls/banking77 --bitext de=tatoeba/eng-deu.tsv
-
-A model is a folder or a hub id: a SentenceTransformer as it is, any other encoder by its --pooler; or raw weights
-(--state_dict student.pth --base_model bert-base-uncased). SentEval's tasks are read from the folders that its own
-script downloads. Scores are printed times 100: of STS, Spearman's correlation (of STS12 to STS16 over all pairs of a
-year); of transfer tasks, accuracy; of translations, how often the nearest neighbour is the right one, both ways.
-"""
+"""Scoring sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -43,21 +33,29 @@ from ..evaluation.sentences import (
     sts_scores,
 )
 from ..modeling.encoding import SentenceEncoder
-from .command_line import named_file, plain_parser
+from ..recipes import absent_files
+from .command_line import named_file
 
 TASK_SETS = {"sts": STS_TASKS, "transfer": TRANSFER_TASKS, "full": (*STS_TASKS, *TRANSFER_TASKS), "na": ()}
 # Those that have a development side of their own.
 WITH_DEV = ("STSBenchmark", "SICKRelatedness")
-PAIRS_HELP = (
-    "pairs: sentence1, sentence2, score, by a header or in this order; of two files with a header that translate each "
-    "other (en-de=en.tsv+de.tsv), sentence1 of the first and sentence2 of the second"
-)
 FOLDS = {"test": 10, "dev": 5, "fasttest": 5}
 
 
-def main() -> None:
-    """Read all that is to be scored, score it, print tables and write the numbers down."""
-    options = parse_options()
+def run(options: argparse.Namespace) -> None:
+    """Read all that is to be scored, score it, print tables and write the numbers down.
+
+    Raises:
+        SystemExit: a task, a pooler or a file that there isn't; nothing to score.
+    """
+    for flag, given, known in (("tasks", options.tasks, TASK_SETS["full"]), ("pooler", [options.pooler], POOLERS)):
+        if unknown := [name for name in given if name not in (None, *known)]:
+            raise SystemExit(f"--{flag} {' '.join(unknown)}: there are {', '.join(known)}.")
+    options.tasks = [*TASK_SETS[options.task_set], *options.tasks]
+    for flag in ("sts", "bitext", "probe"):
+        for name, entry in map(named_file, getattr(options, flag)):
+            if absent := absent_files(entry):
+                raise SystemExit(f"--{flag} {name}: there is no {' and no '.join(absent)} (in {Path.cwd()}).")
     jobs = {"STS": sts_jobs(options), "Transfer": transfer_jobs(options), "Translations": bitext_jobs(options)}
     if not any(jobs.values()):
         raise SystemExit(
@@ -76,45 +74,6 @@ def main() -> None:
     if options.output:
         write_json(options.output, {"model": name, "mode": options.mode, "scores": found})
         print(f"All numbers: {options.output}")
-
-
-def parse_options() -> argparse.Namespace:
-    """The command line."""
-    parser = plain_parser(__doc__)
-    parser.add_argument("--model", help="folder or hub id")
-    parser.add_argument("--state_dict", metavar="FILE", help="raw weights in place of --model; needs --base_model")
-    parser.add_argument("--base_model", metavar="ID", help="architecture and tokenizer of --state_dict")
-    parser.add_argument(
-        "--pooler",
-        choices=POOLERS,
-        help="how an encoder's tokens become an embedding (default: as a SentenceTransformer's files say, else avg)",
-    )
-    parser.add_argument("--max_length", type=int, default=512, help="tokens to which texts are cut (default: 512)")
-    parser.add_argument("--senteval", metavar="FOLDER", help="data/downstream of SentEval")
-    parser.add_argument(
-        "--task_set", choices=TASK_SETS, default="na", help="of SentEval's tasks: sts, transfer, full (default: na)"
-    )
-    parser.add_argument("--tasks", nargs="+", choices=TASK_SETS["full"], default=[], help="further ones, by name")
-    parser.add_argument(
-        "--mode",
-        choices=FOLDS,
-        default="test",
-        help="test (10 folds), fasttest (5 folds), or dev: development sides, never a test side (default: test)",
-    )
-    tables = {"nargs": "+", "default": [], "metavar": "NAME=FILE"}
-    parser.add_argument("--sts", **tables, help=PAIRS_HELP)
-    parser.add_argument("--bitext", **tables, help="a sentence, a tab, its translation")
-    parser.add_argument(
-        "--probe", nargs="+", default=[], metavar="NAME=FOLDER", help="train.tsv and test.tsv: a text, a tab, its label"
-    )
-    parser.add_argument("--output", metavar="FILE", help="write all numbers to this JSON file")
-    options = parser.parse_args()
-    if (options.model is None) == (options.state_dict is None) or (options.state_dict and not options.base_model):
-        parser.error("name --model, or --state_dict with --base_model")
-    options.tasks = [*TASK_SETS[options.task_set], *options.tasks]
-    if options.tasks and not options.senteval:
-        parser.error(f"{', '.join(options.tasks)}: their data is read from --senteval FOLDER")
-    return options
 
 
 Job = Callable[[SentenceEncoder], dict[str, Any]]

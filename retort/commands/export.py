@@ -1,11 +1,7 @@
-"""Export a finished model to ONNX, check it against PyTorch, and measure what it gains.
+"""Exporting a finished model to ONNX, checked against PyTorch, and measured.
 
-python examples/export_onnx.py --model runs/tagger --int8
-
-Writes model.onnx and, with --int8, model-int8.onnx beside the model, or into --output_dir with its configuration and
-tokenizer. Of a sentence-transformers folder the file makes embeddings: pooling and modules are in it, and its prompts,
-which stand in the tokens, lie beside it. Differences and speed are measured on sentences of the docstrings of Python's
-standard library.
+Of a sentence-transformers folder the file makes embeddings: pooling and modules are in it, and its prompts, which stand
+in the tokens, lie beside it. Differences and speed are measured on sentences of Python's docstrings.
 """
 
 import argparse
@@ -21,7 +17,7 @@ from ..data.readers import docstring_corpus
 from ..evaluation.cost import Footprint, compare_speed, describe_machine
 from ..evaluation.report import aligned
 from ..modeling import load_finished
-from ..modeling.encoding import SentenceEncoder
+from ..modeling.encoding import SentenceEncoder, read_sentence_modules
 from ..modeling.onnx import (
     FLOAT32_FILE,
     INT8_FILE,
@@ -32,22 +28,22 @@ from ..modeling.onnx import (
     quantize_int8,
 )
 from ..trainers.saving import save_embeddings_onnx, save_onnx
-from .command_line import plain_parser
 
 SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 
 
-def main() -> None:
-    """Parse, export, compare, print."""
-    options = parse_options()
-    source = Path(options.model)
-    if not any((source / name).is_file() for name in ("config.json", "modules.json")):
+def run(options: argparse.Namespace) -> None:
+    """Export, compare, print."""
+    source, is_local = options.model, Path(options.model).exists()
+    if is_local and not any((Path(source) / name).is_file() for name in ("config.json", "modules.json")):
         raise SystemExit(f"{source} has no config.json: --model takes the folder of a finished model.")
+    if not (is_local or options.output_dir):
+        raise SystemExit(f"There is no folder {source}. Of a model of the Hub, say where to write with --output_dir.")
     output_dir = Path(options.output_dir or source)
-    beside_model = output_dir.resolve() == source.resolve()
+    beside_model = output_dir.resolve() == Path(source).resolve()
     model: PreTrainedModel | EmbeddingGraph
     encode: Callable[[list[str]], Mapping[str, Tensor]]
-    if (source / "modules.json").is_file():
+    if read_sentence_modules(source) is not None:
         encoder = SentenceEncoder.from_pretrained(source)
         save_embeddings_onnx(encoder, output_dir, beside_model)
         model, encode = EmbeddingGraph(encoder), partial(embedding_inputs, encoder)
@@ -61,15 +57,6 @@ def main() -> None:
         quantize_int8(output_dir)
         files.append(INT8_FILE)
     print(f"{comparison(model, encode, output_dir, files)}\n\n{output_dir}/: {', '.join(files)}")
-
-
-def parse_options() -> argparse.Namespace:
-    """The command line."""
-    parser = plain_parser(__doc__)
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="a finished model with its tokenizer")
-    parser.add_argument("--output_dir", metavar="FOLDER", help="where to write; default: beside the model")
-    parser.add_argument("--int8", action="store_true", help="write a quantised file, too")
-    return parser.parse_args()
 
 
 def comparison(

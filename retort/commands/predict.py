@@ -1,15 +1,4 @@
-"""Tag words or classify texts with a finished model, file by file, however large.
-
-python examples/run_predict.py --model runs/tagger --input sentences.txt --output tags.tsv
-zcat pairs.tsv.gz | python examples/run_predict.py --model runs/nli --pairs --format jsonl
-
-The model's architecture says whether it tags or classifies. The input is UTF-8, one row per line (.gz is read, too):
-running text to tag, or with --is_split_into_words words that spaces separate, as data sets have them; a text, or two
-with a tab between them and --pairs, to classify. Each line gives one line of output: words, tags and probabilities, or
-text, label and probability; an empty line, an empty one (in jsonl, an object without words, or with null for what was
-predicted). In jsonl, entities come with their places in the line, and on running text are those that
-transformers.pipeline("token-classification", model, aggregation_strategy="first") finds.
-"""
+"""Tagging words or classifying texts with a finished model, file by file, however large."""
 
 import argparse
 import json
@@ -29,7 +18,6 @@ from ..data.readers import text_rows
 from ..data.tokenization import Span, spans_between_spaces, split_running_text
 from ..evaluation.tasks import Classifier, EntitySpan, Tagger, entity_spans
 from ..modeling import head_of, load_finished
-from .command_line import plain_parser
 
 # Enough to fill batches with rows of like length, and few enough to hold.
 LINES_AT_ONCE = 4096
@@ -39,9 +27,8 @@ PREDICTORS = {"ForTokenClassification": Tagger, "ForSequenceClassification": Cla
 Row = dict[str, Any]
 
 
-def main() -> None:
-    """Parse, load, predict, write."""
-    options = parse_options()
+def run(options: argparse.Namespace) -> None:
+    """Load, predict, write."""
     predictor = load(options.model, max_length=options.max_length, batch_size=options.batch_size)
     if isinstance(predictor, Tagger):
         if options.pairs:
@@ -59,22 +46,6 @@ def main() -> None:
             output.writelines(f"{show(row)}\n" for row in predict(predictor, chunk))
             output.flush()
             bar.update(len(chunk))
-
-
-def parse_options() -> argparse.Namespace:
-    """The command line."""
-    parser = plain_parser(__doc__)
-    parser.add_argument("--model", required=True, help="folder or hub id of a model for token or text classification")
-    parser.add_argument("--input", default="-", metavar="FILE", help="default: -, standard input")
-    parser.add_argument(
-        "--output", default="-", metavar="FILE", help="appears whole, at the end; default: -, standard output"
-    )
-    parser.add_argument("--format", choices=("tsv", "jsonl"), default="tsv", help="of the output; default: tsv")
-    parser.add_argument("--pairs", action="store_true", help="classify pairs: text1<TAB>text2")
-    parser.add_argument("--is_split_into_words", action="store_true", help="tag what spaces separate, nothing less")
-    parser.add_argument("--max_length", type=int, default=512, help="tokens to which rows are cut; default: 512")
-    parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass; default: 32")
-    return parser.parse_args()
 
 
 def load(source: str, **settings: int) -> Tagger | Classifier:

@@ -1,0 +1,141 @@
+"""Whether the files and models that a recipe names are there: looked up at once, before anything is loaded."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+from ..data.readers import JSON, TABLES, format_of
+from .schema import NewTokenizer, Recipe
+
+# Keys of `data` and `evaluation` that name no files. Of labels, a list holds the labels themselves.
+NO_FILES = {"corpus", "task", "columns", "metric"}
+MOST_NAMED = 5
+ENDINGS = (*TABLES, *JSON, ".txt", ".parquet", ".arrow", ".conll", ".bio", ".iob2")
+
+
+def check_presence(recipe: Recipe) -> None:
+    """Refuse a recipe whose files or models aren't there.
+
+    Names that might be datasets of the Hub are left to the readers.
+
+    Raises:
+        SystemExit: in one sentence, with the keys that name them.
+    """
+    missing = [f"{key}: {file}" for key, entry in _entries_of(recipe) for file in absent_files(entry)]
+    if missing:
+        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+        raise SystemExit(
+            f"The recipe names files that aren't there (looked for in {Path.cwd()}): {', '.join(missing[:MOST_NAMED])}"
+            f"{more}. Put yours there, or name them in a recipe that extends this one, or as KEY=FILE."
+        )
+    try:
+        for key, source in _models(recipe):
+            _check_model(key, source)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+
+
+def absent_files(entry: str) -> list[str]:
+    """The files that an entry names and that aren't there: of `a.tsv`, `da=a.tsv`, `a.tsv:text` or `a.tsv+b.tsv`.
+
+    What may be the name of a dataset of the Hub is taken for one.
+    """
+    return [file for file in _files_of(entry) if _names_a_file(file) and not _is_there(file)]
+
+
+def _names_a_file(name: str) -> bool:
+    """Whether a name can be no dataset's."""
+    return format_of(Path(name)) in ENDINGS or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def _is_there(file: str) -> bool:
+    return Path(file).expanduser().exists()
+
+
+def _entries_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """All that data and evaluation name, with their keys."""
+    for section in ("data", "evaluation"):
+        settings = getattr(recipe, section)
+        for each in fields(settings):
+            value = getattr(settings, each.name)
+            if each.name in NO_FILES or (each.name == "labels" and not isinstance(value, str)):
+                continue
+            yield from ((f"{section}.{each.name}", entry) for entry in _listed(value))
+
+
+def _listed(value: Any) -> Sequence[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list | tuple) else []
+
+
+def _files_of(entry: str) -> Iterator[str]:
+    """The files of an entry: `da=a.tsv`, `a.tsv:text` and `a.tsv+b.tsv` hold one, one and two."""
+    if _is_there(entry):
+        return
+    for part in entry.split("+"):
+        if _is_there(part):
+            continue
+        name = part.partition("=")[2] or part
+        before, colon, _ = name.rpartition(":")
+        yield before if colon else name
+
+
+def _models(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """The models and tokenizers that must be there from the beginning, with their keys.
+
+    Raises:
+        ValueError: a teacher in a package that isn't installed.
+    """
+    yield "teacher", recipe.teacher.new.tokenizer if recipe.teacher.new else recipe.teacher.source
+    students = {"student": recipe.student}
+    if recipe.assistant:
+        yield "assistant.model", recipe.assistant.model or ""
+        students["assistant.student"] = recipe.assistant.student
+    for section, student in students.items():
+        if student:
+            yield f"{section}.model", student.model or ""
+            tokenizer = student.tokenizer
+            yield f"{section}.tokenizer", "" if isinstance(tokenizer, NewTokenizer) else tokenizer or ""
+
+
+def _check_model(key: str, source: str) -> None:
+    """Look a model up, without loading it.
+
+    Raises:
+        ValueError: it is neither a folder nor on the Hub.
+    """
+    if not source or Path(source).is_dir():
+        return
+    if not _is_reachable(source):
+        raise ValueError(
+            f"{key} is {source!r}, but there is no such folder, and the Hub has no model of that name that can be "
+            "reached (is it misspelt, private or gated, or is the network off?)."
+        )
+
+
+def _is_reachable(hub_id: str) -> bool:
+    """Whether a model is on the Hub and may be read, or is kept from an earlier download."""
+    try:
+        hf_hub_download(hub_id, "config.json")
+    except LocalEntryNotFoundError:  # no network: something else of it may be kept
+        return _is_kept(hub_id)
+    except EntryNotFoundError:  # a SentenceTransformer, or an adapter, has its configuration elsewhere
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_kept(hub_id: str) -> bool:
+    try:
+        snapshot_download(hub_id, local_files_only=True)
+    except (OSError, ValueError):
+        return False
+    return True

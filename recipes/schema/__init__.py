@@ -1,0 +1,17 @@
+"""What a recipe's file may say, as types; and reading one, so that nothing in it is found wrong later."""
+
+from .arguments import converted_arguments
+from .data import (
+    MaskedEvaluation,
+    MaskedFiles,
+    SentenceEvaluation,
+    SentenceFiles,
+    TaskEvaluation,
+    TaskFiles,
+)
+from .errors import settable, types_of
+from .models import Assistant, BiLstm, NewModel, NewTokenizer, Student, Teacher, given, number_or_layers
+from .read import packaged_recipes, parse_recipe, read_recipe, recipe_path
+from .recipe import Recipe
+from .values import in_words, supports_bf16
+from .yaml_files import read_yaml

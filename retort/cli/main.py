@@ -1,0 +1,86 @@
+"""From a command line to a call: parses, runs, and says in one line what went wrong."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from . import cache, curvature, distill, env, evaluate, export, predict, recipes, vocabulary
+from .form import Parser, add_traceback
+
+DESCRIPTION = """Distil an encoder into a student small enough to ship.
+
+Start with `retort distill quickstart`, or list the recipes with `retort recipes`. Every command has a --help. All of
+them also run as `python -m retort ...` and under `torchrun -m retort ...`, `accelerate launch -m retort ...` and
+`deepspeed --module retort ...`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: those behind `retort`; by default the process's.
+
+    Returns:
+        0, or 2 if it failed; the reason then stands on stderr, in one line.
+    """
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        from ..commands import quiet  # imports transformers, which takes seconds
+
+        quiet()
+        options.run(options)
+    except SystemExit as refusal:
+        if not isinstance(refusal.code, str):
+            raise
+        return _failed(options, refusal, refusal.code)
+    except (ValueError, OSError, ImportError) as error:
+        return _failed(options, error, str(error))
+    except Exception as error:  # nobody foresaw it: say where, too
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename}, line {frame.lineno}"
+        return _failed(options, error, f"{type(error).__name__}: {error} ({where}; --traceback shows more)")
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line; `run` among them takes them all.
+
+    Raises:
+        SystemExit: they are wrong (2), or ask for help (0).
+    """
+    parser = Parser(prog="retort", description=DESCRIPTION)
+    parser.set_defaults(traceback=False)
+    add_traceback(parser)
+    # As DeepSpeed's launcher passes it, before the command; the environment says the same.
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    for command in (distill, recipes, evaluate, predict, export, vocabulary, cache, curvature, env):
+        command.add_to(commands)
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes words behind a flag for nobody's: `distill quickstart --dry_run output_dir=x`.
+    if hasattr(options, "changes") and not any(word.startswith("-") for word in rest):
+        options.changes = [*options.changes, *rest]
+    elif rest:
+        options.parser.error(_unknown(rest[0], options.parser))
+    return options
+
+
+def _unknown(word: str, parser: Parser) -> str:
+    """What is said of a word that a command doesn't take."""
+    if not word.startswith("-"):
+        return f"unexpected {word!r}"
+    flag = word.partition("=")[0]
+    near = get_close_matches(flag, [string for action in parser._actions for string in action.option_strings], n=1)
+    changes = any(action.dest == "changes" for action in parser._actions)
+    hint = " Changes are given as key=value." if changes else ""
+    return f"there is no flag {flag}." + (f" Did you mean {near[0]}?" if near else hint)
+
+
+def _failed(options: argparse.Namespace, error: BaseException, reason: str) -> int:
+    if options.traceback:
+        traceback.print_exception(error)
+    else:
+        print(f"{options.parser.prog}: error: {' '.join(reason.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,261 @@
+"""The command `retort`: its help by the standard library alone, its errors in one line, and what it runs."""
+
+import configparser
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import test_examples
+import yaml
+from processes import run
+from ranks import free_port
+from safetensors.torch import load_file
+
+from retort.cli import main, parse
+from retort.data import STS_TASKS, TRANSFER_TASKS
+from retort.evaluation.sentences import POOLERS
+from retort.recipes import packaged_recipes
+
+REPOSITORY = Path(__file__).parents[1]
+COMMANDS = ("distill", "recipes", "eval", "predict", "export", "vocabulary", "cache", "curvature", "env")
+folder = test_examples.folder
+
+
+@pytest.fixture
+def recipe(folder):
+    """Two stages of two steps, of the tiny teacher."""
+    settings = {
+        "teacher": str(folder / "teacher"),
+        "student": {"layers": 2},
+        "data": {"train_files": [str(folder / "corpus.txt")], "max_length": 32},
+        "arguments": {"use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 8, "max_steps": 2},
+        "stages": [
+            {"name": "first", "arguments": {"embedding_weight": 1}},
+            {"name": "second", "cache_teacher": True, "arguments": {"embedding_weight": 1, "similarity_weight": 1}},
+        ],
+        "output_dir": str(folder / "commanded"),
+    }
+    (folder / "commanded.yaml").write_text(yaml.safe_dump(settings))
+    return str(folder / "commanded.yaml")
+
+
+def refused(arguments, capsys):
+    """The one line that a command line ends with."""
+    try:
+        code = main(list(map(str, arguments)))
+    except SystemExit as refusal:
+        code = refusal.code
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert code == 2
+    assert "error: " in line
+    return line
+
+
+# --- Help -------------------------------------------------------------------------------------------------------------
+
+
+def test_no_help_imports_what_takes_seconds():
+    code = """
+import sys
+from retort.cli import parse
+for arguments in ([], *([name] for name in sys.argv[1:])):
+    try:
+        parse([*arguments, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+heavy = {"torch", "transformers", "datasets", "numpy", "yaml", "pydantic", "retort.recipes", "retort.commands"}
+print("heavy:", sorted(heavy & sys.modules.keys()))
+"""
+    printed = run([sys.executable, "-c", code, *COMMANDS])
+    assert printed.splitlines()[-1] == "heavy: []"
+    for name in COMMANDS:
+        assert f"usage: retort {name} [-h]" in printed
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_what_is_required_and_what_happens_otherwise(name, capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        parse([name, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    parser = options_of(name).parser
+    for action in parser._actions:
+        assert action.help, f"{name} {action.dest} has no help"
+        if action.required and action.option_strings:
+            assert f"{' '.join(action.help.split())} (required)" in told
+    assert parser.description.splitlines()[0] in told
+
+
+def options_of(name):
+    """The options of a command with its required flags filled in."""
+    files = ["--model", "m", "--teacher", "t", "--text", "x", "--train_files", "x", "--output_dir", "o", "--train", "5"]
+    needed = {
+        "distill": ["quickstart"],
+        "eval": ["--model", "m"],
+        "predict": files[:2],
+        "export": files[:2],
+        "vocabulary": [*files[2:6], *files[8:]],
+        "cache": [*files[2:4], *files[6:10]],
+        "curvature": [*files[:2], *files[4:6]],
+    }
+    return parse([name, *needed.get(name, [])])
+
+
+def test_help_names_the_poolers_and_tasks_that_there_are():
+    help_of = {action.dest: action.help for action in options_of("eval").parser._actions}
+    named = help_of["pooler"].partition(": ")[2].partition(" (")[0]
+    assert set(named.split(", ")) == set(POOLERS)
+    assert {"STS12", "MR"} <= {*STS_TASKS, *TRANSFER_TASKS}
+
+
+def test_the_command_is_installed_and_is_a_module_too():
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    assert setup["options.entry_points"]["console_scripts"].strip() == "retort = retort.cli:main"
+    assert "usage: retort env" in run([sys.executable, "-m", "retort", "env", "--help"])
+
+
+# --- The command line -------------------------------------------------------------------------------------------------
+
+
+def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command():
+    options = parse(["--local_rank=1", "distill", "x", "a=1", "--dry_run", "b.c=2", "--only", "s", "d=3"])
+    assert (options.recipe, options.changes) == ("x", ["a=1", "b.c=2", "d=3"])
+    assert (options.dry_run, options.only, options.traceback) == (True, "s", False)
+    assert parse(["--traceback", "env"]).traceback
+    assert parse(["env", "--traceback"]).traceback
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["distil"], "invalid choice: 'distil'"),
+        ([], "the following arguments are required: COMMAND"),
+        (["distill", "x", "--dryrun"], "there is no flag --dryrun. Did you mean --dry_run?"),
+        (["distill", "x", "--learning_rte=1"], "there is no flag --learning_rte. Changes are given as key=value."),
+        (["env", "x"], "unexpected 'x'"),
+        (["predict"], "the following arguments are required: --model"),
+        (["export", "--model", "."], ". has no config.json"),
+        (["eval", "--model", "x"], "Nothing to score"),
+        (["eval"], "name --model, or --state_dict with --base_model"),
+        (["eval", "--model", "x", "--tasks", "STS12"], "is read from --senteval FOLDER"),
+        (["eval", "--model", "x", "--senteval", "y", "--tasks", "STS99"], "--tasks STS99: there are STS12, "),
+        (["eval", "--model", "x", "--pooler", "mean"], "--pooler mean: there are cls, "),
+        (
+            ["export", "--model", "some/id"],
+            "no folder some/id. Of a model of the Hub, say where to write",
+        ),
+        (["eval", "--model", "x", "--sts", "toy=gone.tsv"], "--sts toy: there is no gone.tsv (in "),
+        (["eval", "--model", "x", "--sts", "a=b.tsv+c.tsv"], "--sts a: there is no b.tsv and no c.tsv (in "),
+        (["eval", "--model", "x", "--probe", "a=./gone"], "--probe a: there is no ./gone (in "),
+        (["eval", "--model", "x", "--sts", "en="], "'en=' names no file"),
+        (["curvature", "--model", "x", "--text", "y", "--samples", "3"], "--samples is 3, but must be at least 4"),
+        (["vocabulary", "--teacher", "x", "--text", "y", "--output_dir", "z"], "one of the arguments --train --trim"),
+        (["recipes", "small_nre"], "no recipe small_nre. Did you mean small_ner?"),
+        (["distill", "gone.yaml"], "gone.yaml: [Errno 2] No such file or directory"),
+        (["distill", "small_ner", "student.layer=2"], "student.layer: there is no such key. Did you mean layers?"),
+        (["distill", "small_ner"], "names files that aren't there"),
+        (["distill", "quickstart", "teacher=all-MniLM-L6"], "teacher is 'all-MniLM-L6', but there is no such folder"),
+        (
+            ["cache", "embeding_weight=1", "--teacher", "x", "--train_files", "y", "--output_dir", "z"],
+            "arguments.embeding_weight: DistillTrainingArguments has no such argument. Did you mean embedding_weight?",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_ends_with_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(arguments, capsys)
+
+
+def test_a_traceback_only_where_it_is_asked_for(capsys):
+    assert main(["recipes", "no_such"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert main(["recipes", "no_such", "--traceback"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_error_that_nobody_foresaw_says_its_type_and_its_place(capsys, monkeypatch):
+    monkeypatch.setattr("retort.commands.recipes.packaged_recipes", lambda: {}["key"])
+    assert main(["recipes"]) == 2
+    assert capsys.readouterr().err.startswith(f"retort recipes: error: KeyError: 'key' ({__file__}, line ")
+
+
+# --- What it runs -----------------------------------------------------------------------------------------------------
+
+
+def test_recipes_are_listed_with_a_line_each_and_printed_as_they_are(capsys):
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    assert [line.split()[0] for line in listed.splitlines() if not line.startswith(" ")] == list(packaged_recipes())
+    for name, file in packaged_recipes().items():
+        assert main(["recipes", name]) == 0
+        assert capsys.readouterr().out == file.read_text()
+
+
+def test_env_names_versions_device_and_back_end(capsys):
+    assert main(["env"]) == 0
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert {"retort", "Python", "torch", "transformers", "sentence-transformers", "device"} <= told.keys()
+    assert any(name in told["attention"] for name in ("varlen", "runs", "padded"))
+
+
+def test_stages_are_run_one_by_one_and_make_the_student_that_all_at_once_make(recipe, folder, capsys):
+    assert "--only second: first run what comes before it: first." in refused(
+        ["distill", recipe, "--only", "second"], capsys
+    )
+    assert "no such stage. Its stages are first, second." in refused(["distill", recipe, "--only", "third"], capsys)
+    assert main(["distill", recipe, "--only", "first"]) == 0
+    assert not (folder / "commanded/model.safetensors").exists()
+    assert "Stage 1 of 1: first" in capsys.readouterr().out
+    assert main(["distill", recipe, "--only", "second"]) == 0
+    printed = capsys.readouterr().out
+    assert "Stage 1 of 2" not in printed
+    assert "Stage 2 of 2: second" in printed
+    whole = folder / "commanded-whole"
+    assert main(["distill", recipe, f"output_dir={whole}"]) == 0
+    one_by_one, at_once = (load_file(path / "model.safetensors") for path in (folder / "commanded", whole))
+    assert one_by_one.keys() == at_once.keys()
+    assert all((one_by_one[name] == at_once[name]).all() for name in at_once)
+
+
+def test_a_dry_run_writes_nothing(recipe, folder, capsys):
+    there = folder / "dry"
+    assert main(["distill", recipe, "--dry_run", f"output_dir={there}"]) == 0
+    assert "second" in capsys.readouterr().out
+    assert not there.exists()
+
+
+def test_a_cache_serves_a_run(recipe, folder, capsys):
+    files = ["--teacher", folder / "teacher", "--train_files", folder / "corpus.txt", "--max_length", "32"]
+    command = ["cache", "embedding_weight=1", "teacher_cache_dtype=float32", "use_cpu=true", *files, "--layers", "2"]
+    assert main(list(map(str, [*command, "--output_dir", folder / "commanded-cache"]))) == 0
+    assert "48 rows of teacher outputs" in capsys.readouterr().out
+    written = {path: path.stat().st_mtime_ns for path in (folder / "commanded-cache").rglob("*.arrow")}
+    assert written
+    changes = ["teacher_cache_dtype=float32", f"teacher_cache={folder}/commanded-cache"]
+    arguments = [f"stages.first.{change}" for change in changes]
+    assert main(["distill", recipe, *arguments, f"output_dir={folder}/from-cache", "--only", "first"]) == 0
+    assert written == {path: path.stat().st_mtime_ns for path in (folder / "commanded-cache").rglob("*.arrow")}
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate", "deepspeed"])
+def test_it_runs_under_the_launchers(launcher, recipe):
+    flags = {
+        "torchrun": ["--standalone", "--nproc_per_node=2", "-m"],
+        "accelerate": [
+            *(
+                "launch",
+                "--cpu",
+                "--num_processes=2",
+                "--num_machines=1",
+                "--mixed_precision=no",
+                "--dynamo_backend=no",
+            ),
+            *(f"--main_process_port={free_port()}", "-m"),
+        ],
+        "deepspeed": ["--num_accelerators=2", f"--master_port={free_port()}", "--module"],
+    }
+    command = [Path(sys.executable).with_name(launcher), *flags[launcher], "retort", "distill", recipe, "--dry_run"]
+    printed = run(command, environment=os.environ | {"DS_ACCELERATOR": "cpu"})
+    assert printed.count("Stages of the student") == 1, "each rank would have printed it if they had not met"
