@@ -8,7 +8,8 @@ running text to tag, or with --is_split_into_words words that spaces separate, a
 with a tab between them and --pairs, to classify. Each line gives one line of output: words, tags and probabilities, or
 text, label and probability; an empty line, an empty one (in jsonl, an object without words, or with null for what was
 predicted). In jsonl, entities come with their places in the line, and on running text are those that
-transformers.pipeline("token-classification", model, aggregation_strategy="first") finds.
+transformers.pipeline("token-classification", model, aggregation_strategy="first") finds. A line that is longer than the
+model reads is tagged in windows that overlap, each word where its context is widest; a text to classify is cut.
 """
 
 import argparse
@@ -42,7 +43,7 @@ Row = dict[str, Any]
 def main() -> None:
     """Parse, load, predict, write."""
     options = parse_options()
-    predictor = load(options.model, max_length=options.max_length, batch_size=options.batch_size)
+    predictor = load(options.model, options.stride, max_length=options.max_length, batch_size=options.batch_size)
     if isinstance(predictor, Tagger):
         if options.pairs:
             raise SystemExit(f"--pairs is for models that classify texts, but {options.model} tags words.")
@@ -72,16 +73,29 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--format", choices=("tsv", "jsonl"), default="tsv", help="of the output; default: tsv")
     parser.add_argument("--pairs", action="store_true", help="classify pairs: text1<TAB>text2")
     parser.add_argument("--is_split_into_words", action="store_true", help="tag what spaces separate, nothing less")
-    parser.add_argument("--max_length", type=int, default=512, help="tokens to which rows are cut; default: 512")
+    parser.add_argument(
+        "--max_length", type=int, default=512, help="tokens that the model reads at once, at most; default: 512"
+    )
+    parser.add_argument(
+        "--stride",
+        type=int,
+        help="tokens that the windows of a long line to tag share, as pipelines count them; default: a quarter of the "
+        "tokens of text in a window",
+    )
     parser.add_argument("--batch_size", type=int, default=32, help="rows per forward pass; default: 32")
     return parser.parse_args()
 
 
-def load(source: str, **settings: int) -> Tagger | Classifier:
+def load(source: str, stride: int | None = None, **settings: int) -> Tagger | Classifier:
     """Load a model for the task that its configuration names, onto the GPU if there is one.
 
+    Args:
+        source: folder or hub id.
+        stride: of a tagger; None for its default.
+        settings: further arguments of `Tagger` or `Classifier`.
+
     Raises:
-        SystemExit: it neither tags nor classifies.
+        SystemExit: it neither tags nor classifies, or classifies and is given a stride.
     """
     model, tokenizer = load_finished(source)
     predictor = PREDICTORS.get(head_of(type(model).__name__))
@@ -90,6 +104,10 @@ def load(source: str, **settings: int) -> Tagger | Classifier:
             f"{source} holds a {type(model).__name__}, but a model that predicts ends in {' or '.join(PREDICTORS)}. "
             "Name one that was trained for its task."
         )
+    if stride is not None:
+        if predictor is not Tagger:
+            raise SystemExit(f"--stride is for models that tag words, but {source} classifies texts, which are cut.")
+        settings["stride"] = stride
     return predictor(
         model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu"), tokenizer, **settings
     )
@@ -172,12 +190,11 @@ def tsv_line(row: Row) -> str:
         return ""
     columns = [value for name, value in row.items() if name not in ("entities", "distribution")]
     words = [column if isinstance(column, list) else [column] for column in columns]
-    # A hyphen stands for a probability that there is not.
-    return "\t".join(" ".join("-" if word is None else str(word) for word in column) for column in words)
+    return "\t".join(" ".join(map(str, column)) for column in words)
 
 
 def rounded(value: float | None) -> float | None:
-    """Six decimal places: float32 has no more."""
+    """Six decimal places: float32 has no more. None stays what it is: nothing was predicted for an empty line."""
     return None if value is None else round(value, 6)
 
 
