@@ -28,7 +28,13 @@ class TaskArguments:
         default_factory=list, help="Text without labels to distil on. Default: the training texts."
     )
     labels_file: str | None = HfArg(default=None, help="Labels, one per line, in the order of their ids.")
-    max_length: int = HfArg(default=128, help="Tokens to which rows are cut.")
+    max_length: int = HfArg(
+        default=128, help="Tokens that a model reads at once. Longer rows to tag become windows; longer texts are cut."
+    )
+    stride: int | None = HfArg(
+        default=None,
+        help="Of tagging: tokens that neighbouring windows of a long row share. Default: a quarter of their text.",
+    )
     onnx: bool = HfArg(default=False, help="Also export to ONNX, in float32 and int8, and measure that.")
     dry_run: bool = HfArg(default=False, help="Show the stages, and what each would train, and stop.")
 
@@ -130,12 +136,13 @@ def recipe_of(
         "transfer": task.transfer_files,
         "labels": task.labels_file,
     }
+    lengths = {"max_length": task.max_length} | ({} if task.stride is None else {"stride": task.stride})
     return Recipe(
         teacher=task.teacher,
         teacher_name=task.teacher,
         fine_tuning=_fine_tuning(schedule),
         student=_student(student, task.teacher),
-        data={"task": kind, "max_length": task.max_length, "pairs": pairs} | {k: v for k, v in files.items() if v},
+        data={"task": kind, "pairs": pairs} | lengths | {k: v for k, v in files.items() if v},
         stages=tuple(_stages(schedule, student)),
         arguments=given(args),
         evaluation={"onnx": task.onnx, "metric": metric},

@@ -36,11 +36,17 @@ class TaskRecipe(StudentRecipe):
         )
         if unknown := self.recipe.evaluation.keys() - {"metric", "onnx"}:
             raise SystemExit(f"The evaluation of a task has metric and onnx, but not {', '.join(sorted(unknown))}.")
+        if "stride" in self.recipe.data and self._kind != "tagging":
+            raise SystemExit(
+                "The data of a recipe for classification has a stride, but a text is classified by what fits into "
+                "max_length. Leave stride out."
+            )
 
     @cached_property
     def task(self) -> Task:
         """The rows. Unless the recipe lists the labels, a teacher that knows them all says in which order."""
-        settings = {name: value for name, value in self.recipe.data.items() if name not in ("task", "max_length")}
+        of_rows = ("task", "max_length", "stride")
+        settings = {name: value for name, value in self.recipe.data.items() if name not in of_rows}
         task = read_task(self._kind, **settings)
         if self._head in (None, task.labels) or "labels" in settings or not set(task.labels) <= set(self._head):
             return task
@@ -53,9 +59,12 @@ class TaskRecipe(StudentRecipe):
     @cached_property
     def teacher_data(self) -> TaskData:
         """The same for the teacher."""
-        tokenizer = AutoTokenizer.from_pretrained(self.recipe.teacher)
         return TaskData(
-            self.task, tokenizer, self.recipe.data.get("max_length", 128), self.recipe.evaluation.get("metric")
+            self.task,
+            AutoTokenizer.from_pretrained(self.recipe.teacher),
+            self.recipe.data.get("max_length", 128),
+            self.recipe.evaluation.get("metric"),
+            stride=self.recipe.data.get("stride"),
         )
 
     @cached_property
