@@ -9,7 +9,8 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import normalizers
+from tokenizers import Tokenizer, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from retort import DistillTrainer, tokenize
 from retort.data.tokenization import stride_within
@@ -203,6 +204,23 @@ def test_a_teacher_with_many_more_tokens_makes_windows_smaller_and_not_one_for_e
     assert sorted(label for labels in made["labels"] for label in labels if label != -100) == list(range(100))
 
 
+def test_two_words_in_one_token_of_the_teacher_are_not_parted():
+    pieces = [("[UNK]", 0.0), ("[PAD]", 0.0), ("the cat", -1.0), (" ", -2.0)]
+    teacher = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.Unigram(pieces, unk_id=0)), unk_token="[UNK]", pad_token="[PAD]"
+    )
+    arguments = {"words": "words", "labels": "labels", "align": True, "max_length": 7, "stride": 0}
+    made = tokenize(tagged([["the", "cat"] * 5]), TOKENIZERS["wordpiece"], teacher_tokenizer=teacher, **arguments)
+    # The student has room for five words, but a cut after the fifth would leave the teacher's token on one side.
+    assert [[label for label in labels if label != -100] for labels in made["labels"]] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9],
+    ]
+    assert list(made["teacher_input_ids"]) == [[2, 3, 2, 3], [2, 3, 2, 3], [2]]
+    assert list(made["teacher_positions"]) == [[0, 0, 2, 2], [0, 0, 2, 2], [0, 0]]
+
+
 def test_a_word_that_one_model_cant_read_whole_is_cut_and_counted(caplog):
     words = ["the", "z" * 40, "cat"]
     with caplog.at_level(logging.WARNING, logger="retort"):
@@ -219,6 +237,16 @@ def test_a_word_that_one_model_cant_read_whole_is_cut_and_counted(caplog):
     assert sum(map(len, made["student_positions"])) == 3
     assert max(map(len, [*made["input_ids"], *made["teacher_input_ids"]])) == 12
     assert "were cut at 12, 12 tokens" in caplog.text
+
+
+def test_a_word_that_one_tokenizer_drops_is_counted_among_those_without_a_counterpart(caplog):
+    student = tiny.tokenizer()
+    student.backend_tokenizer.normalizer = normalizers.BertNormalizer()  # drops zero-width spaces
+    texts = Dataset.from_dict({"text": ["cat " * 10 + "\u200b"]})
+    with caplog.at_level(logging.WARNING, logger="retort"):
+        made = tokenize(texts, student, teacher_tokenizer=TOKENIZERS["bpe"], align=True, max_length=8, stride=2)
+    assert sum(map(len, made["student_positions"])) == 10
+    assert "1 of 11 words have no counterpart" in caplog.text
 
 
 # --- Training ---------------------------------------------------------------------------------------------------------
