@@ -36,6 +36,12 @@ def _quiet_and_single_threaded():
     transformers.logging.set_verbosity_error()
 
 
+@pytest.fixture(autouse=True)
+def _said_anew():
+    """What is said once in a process is said once in each test."""
+    transformers.utils.logging.warning_once.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return tiny.tokenizer()

@@ -155,11 +155,25 @@ def test_empty_lines_are_empty_rows_in_json(models, predict, model, flags, empty
     assert list(map(json.loads, lines)) == [empty, empty]
 
 
-def test_words_that_were_cut_off_are_O_with_a_hyphen(models, predict):
-    (line,) = predict(models["tagger"], "the the the the", "--max_length", "5")
-    _, tags, probabilities = line.split("\t")
-    assert tags.split(" ")[3] == "O"
-    assert probabilities.split(" ")[3] == "-"
+@pytest.mark.parametrize("flags", [(), ("--stride", "3")])
+def test_a_line_longer_than_the_model_reads_has_a_tag_and_a_probability_for_each_word(models, predict, flags):
+    line = " ".join(SENTENCES)
+    (row,) = map(json.loads, predict(models["tagger"], line, "--max_length", "20", "--format", "jsonl", *flags))
+    stride = int(flags[1]) if flags else None
+    (expected,) = Tagger(made("tagger"), tiny.tokenizer(), max_length=20, stride=stride)([line.split()])
+    assert row["words"] == line.split()
+    assert row["tags"] == [prediction.tag for prediction in expected]
+    assert row["probabilities"] == pytest.approx([prediction.probability for prediction in expected], abs=1e-5)
+    assert len(row["tags"]) > 100
+    assert {line[entity["start"] : entity["end"]] == entity["text"] for entity in row["entities"]} == {True}
+
+
+@pytest.mark.promise(9)
+def test_a_stride_is_refused_by_a_classifier_and_where_it_fills_a_window(models, predict):
+    with pytest.raises(SystemExit, match=r"--stride is for models that tag words, but .* classifies texts"):
+        predict(models["classifier"], "the cat", "--stride", "3")
+    with pytest.raises(ValueError, match="stride=18, but a window holds 18 tokens of text"):
+        predict(models["tagger"], "the cat", "--max_length", "20", "--stride", "18")
 
 
 def test_several_spaces_are_one_and_other_scripts_stay_as_they_are(models, predict):

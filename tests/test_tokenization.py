@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers
 from transformers import AutoTokenizer, CanineTokenizer, PreTrainedTokenizerFast
+from transformers.utils.logging import warning_once
 
 from retort import tokenize
 from retort.data import same_tokenizer
@@ -82,10 +83,11 @@ def test_rows_without_text_are_left_out_and_counted(tokenizer, caplog):
     assert "4 of 5 rows hold no text and were left out" in caplog.text
 
 
-def test_rows_that_are_cut_are_counted(tokenizer, caplog):
+def test_rows_that_are_cut_are_counted_and_told_once_with_their_share(tokenizer, caplog):
     with caplog.at_level(logging.WARNING, logger="retort"):
-        tokenize(texts("a cat", "cat " * 20), tokenizer, max_length=10)
-    assert "1 of 2 rows were cut at 10 tokens" in caplog.text
+        for _ in range(10):
+            tokenize(texts("a cat", "cat " * 20, "the"), tokenizer, max_length=10)
+    assert [record.getMessage() for record in caplog.records] == ["1 of 3 rows were cut at 10 tokens (33.3 %)."]
 
 
 def test_the_tokenizers_own_settings_stay_as_they_were(tokenizer):
@@ -129,13 +131,20 @@ def test_a_word_that_the_tokenizer_drops_stands_as_the_unknown_token(dropped, ca
     assert "2 of 4 words are dropped by the tokenizer" in caplog.text
 
 
-def test_words_that_are_cut_off_are_counted_and_no_label_moves(tokenizer, caplog):
-    data = Dataset.from_dict({"words": [["cat"] * 10, ["cat", "\u200b"]], "tags": [list(range(10)), [0, 1]]})
+def test_rows_of_words_that_are_too_long_lose_no_label_and_none_moves(tokenizer, caplog):
+    words = [["cat"] * 9 + ["\u200b"], ["cat", "\u200b"]]
+    data = Dataset.from_dict({"words": words, "tags": [list(range(10)), [0, 1]]})
     with caplog.at_level(logging.WARNING, logger="retort"):
-        rows = tokenize(data, uncased(), words="words", labels="tags", max_length=6)
-    assert rows[0]["labels"] == [-100, 0, 1, 2, 3, -100]
-    assert "6 of 12 words have no token of their own" in caplog.text
-    assert "1 of 12 words are dropped by the tokenizer" in caplog.text
+        rows = tokenize(data, uncased(), words="words", labels="tags", max_length=6, stride=0)
+    assert [row["labels"] for row in rows] == [
+        [-100, 0, 1, 2, 3, -100],
+        [-100, 4, 5, 6, 7, -100],
+        [-100, 8, 9, -100],
+        [-100, 0, 1, -100],
+    ]
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 of 12 words are dropped by the tokenizer and stand as unknown tokens."
+    ]
 
 
 def test_of_two_words_in_one_token_the_first_gives_its_label(caplog):
@@ -270,6 +279,7 @@ def on_disk(tmp_path):
 def test_the_same_call_again_comes_from_the_cache(on_disk, monkeypatch, caplog):
     first = tokenize(on_disk(), tiny.tokenizer(), max_length=8)
     caplog.clear()
+    warning_once.cache_clear()
     monkeypatch.setattr(Tokenization, "__call__", None)
     used = tiny.tokenizer()
     used("a cat", truncation=True, max_length=5)
@@ -331,6 +341,11 @@ def test_several_processes_give_what_one_gives(on_disk, tokenizer):
         ({"text": ["a", "b"], "y": [1, None]}, {"labels": "y"}, "Row 1 has no label"),
         ({"w": ["a b"]}, {"words": "w"}, "Row 0 must hold a list of words in the column 'w', but holds 'a b'"),
         ({"w": [["a"], ["a", "b"]], "y": [[1], [1]]}, {"words": "w", "labels": "y"}, "Row 1 has 2 words, but 1 labels"),
+        ({"text": ["a"], "y": [1]}, {"labels": "y", "stride": 2}, "stride= is for rows of words, or of texts without"),
+        ({"text": ["a"], "b": ["a"]}, {"text_pair": "b", "stride": 2}, "stride= is for rows of words"),
+        ({"w": [["a"]]}, {"words": "w", "max_length": 9, "stride": 7}, "stride=7, but a window holds 7 tokens of text"),
+        ({"w": [["a"]]}, {"words": "w", "stride": -1}, "stride=-1, but a window holds 62 tokens .* from 0 to 61"),
+        ({"w": [["a"]]}, {"words": "w", "stride": "16"}, "stride='16', but a window holds"),
         ({"w": [["a"]], "y": [["B-X"]]}, {"words": "w", "labels": "y"}, "Row 0: labels of words must be whole numbers"),
     ],
 )

@@ -50,8 +50,9 @@ class EncodedRow:
     Attributes:
         ids: token ids, special ones included.
         type_ids: the text that each token belongs to, as the tokenizer numbers them.
+        text: places of the tokens from the first to the last that stand for text, rather than being added by the
+            tokenizer; empty if none does.
         was_cut: whether tokens were cut off at the encoder's `max_length`.
-        has_text: whether any token stands for text, rather than being added by the tokenizer.
         words: number of words in the row, whether cut off or not; 0 if words weren't looked for.
         first_pieces: place in the row of each word's first token; words that were cut off are missing.
         unknown_words: words that the tokenizer had dropped, and that stand as its unknown token.
@@ -59,8 +60,8 @@ class EncodedRow:
 
     ids: list[int]
     type_ids: list[int]
+    text: range
     was_cut: bool
-    has_text: bool
     words: int
     first_pieces: dict[Word, int]
     unknown_words: int
@@ -68,20 +69,51 @@ class EncodedRow:
     @classmethod
     def of(cls, encoding: Encoding, spans: Sequence[Sequence[Span]] = (), unknown_words: int = 0) -> EncodedRow:
         """Read off a row's encoding, with the spans of the words of its texts if they are to be found."""
+        of_text = [place for place, text in enumerate(encoding.sequence_ids) if text is not None]
         return cls(
             ids=encoding.ids,
             type_ids=encoding.type_ids,
+            text=range(of_text[0], of_text[-1] + 1) if of_text else range(0),
             was_cut=bool(encoding.overflowing),
-            has_text=any(text is not None for text in encoding.sequence_ids),
             words=sum(map(len, spans)),
             first_pieces=first_pieces(encoding, spans) if spans else {},
             unknown_words=unknown_words,
         )
 
     @property
+    def has_text(self) -> bool:
+        """Whether any token stands for text."""
+        return bool(self.text)
+
+    def between_special(self, values: list[int], tokens: range) -> list[int]:
+        """Those of the values, one for each token, that belong to `tokens`, and to special tokens before and after."""
+        return [*values[: self.text.start], *values[tokens.start : tokens.stop], *values[self.text.stop :]]
+
+    @property
     def words_at(self) -> dict[int, int]:
         """Place of a token -> the word that it is the first piece of; of two words in one token, the first."""
         return {position: word for (_, word), position in reversed(self.first_pieces.items())}
+
+
+def room_for_text(tokenizer: PreTrainedTokenizerBase, max_length: int, *, pairs: bool = False) -> int:
+    """Tokens of text that a row of at most `max_length` tokens holds beside special ones.
+
+    Args:
+        tokenizer: a limit of its own, `model_max_length`, goes before a higher `max_length`.
+        max_length: tokens of a row at most, special ones included.
+        pairs: whether rows are two texts.
+
+    Raises:
+        ValueError: special tokens fill the row.
+    """
+    max_length = min(max_length, tokenizer.model_max_length)
+    special = tokenizer.num_special_tokens_to_add(pair=pairs)
+    if max_length <= special:
+        raise ValueError(
+            f"max_length={max_length} leaves no room for text: {type(tokenizer).__name__} adds {special} special "
+            "tokens to each row."
+        )
+    return max_length - special
 
 
 class Encoder:
@@ -102,50 +134,49 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, *, pairs: bool = False):
         self.max_length = min(max_length, tokenizer.model_max_length)
-        special = tokenizer.num_special_tokens_to_add(pair=pairs)
-        if self.max_length <= special:
-            raise ValueError(
-                f"max_length={self.max_length} leaves no room for text: {type(tokenizer).__name__} adds {special} "
-                "special tokens to each row."
-            )
-        self.room = self.max_length - special
+        self.room = room_for_text(tokenizer, max_length, pairs=pairs)
         self.description = [behaviour(tokenizer), self.max_length, tokenizer.truncation_side]
         self.tokenizer = copy.deepcopy(tokenizer)
 
     def encode_texts(
-        self, texts: list[str], pairs: list[str] | None = None, *, find_words: bool = False
+        self, texts: list[str], pairs: list[str] | None = None, *, find_words: bool = False, cut: bool = True
     ) -> list[EncodedRow]:
-        """Encode one text per row, or two; `find_words` also finds the words that whitespace separates."""
-        encodings = self.encode(texts, pairs)
+        """Encode one text per row, or two.
+
+        Args:
+            texts: one per row.
+            pairs: the second texts.
+            find_words: also find the words that whitespace separates.
+            cut: cut at `max_length`.
+        """
+        encodings = self.encode(texts, pairs, cut=cut)
         rows = zip(texts, strict=True) if pairs is None else zip(texts, pairs, strict=True)
         spans = [[spans_of_text(text) for text in row] if find_words else () for row in rows]
         return list(map(EncodedRow.of, encodings, spans))
 
     def encode_words(self, rows: list[list[str]]) -> list[EncodedRow]:
-        """Encode rows of words as the texts that they make with a space between them.
+        """Encode rows of words, of any length, as the texts that they make with a space between them.
 
         So the tokens are those of running text, which is what the model will be given when it is used; with words
         encoded one by one, byte-level tokenizers would lose the spaces.
 
-        A word of which the tokenizer leaves nothing is encoded as its unknown token: every word keeps its place.
+        A word of which the tokenizer leaves nothing is encoded as its unknown token: every word has a first piece.
 
         Raises:
             ValueError: the tokenizer drops a word, and has no unknown token.
         """
         encoded = []
-        for words, encoding in zip(rows, self.encode([" ".join(words) for words in rows]), strict=True):
-            spans = spans_of_words(words)
-            row = EncodedRow.of(encoding, [spans])
-            if len(row.first_pieces) < len(words) and (dropped := _dropped(encoding, spans)):
-                row = self._with_unknown(words, dropped)
-            encoded.append(row)
+        for words, encoding in zip(rows, self.encode([" ".join(words) for words in rows], cut=False), strict=True):
+            row = EncodedRow.of(encoding, [spans_of_words(words)])
+            encoded.append(self._with_unknown(words, dropped) if (dropped := _dropped(row)) else row)
         return encoded
 
-    def encode(self, texts: list[str], pairs: list[str] | None = None) -> list[Encoding]:
-        """Encode one text per row, or two, with special tokens and cut to `max_length`."""
+    def encode(self, texts: list[str], pairs: list[str] | None = None, *, cut: bool = True) -> list[Encoding]:
+        """Encode one text per row, or two, with special tokens; cut at `max_length` unless told otherwise."""
         if not texts:
             return []
-        return self.tokenizer(texts, pairs, truncation=True, max_length=self.max_length).encodings
+        limit = {"truncation": True, "max_length": self.max_length} if cut else {"truncation": False, "verbose": False}
+        return self.tokenizer(texts, pairs, **limit).encodings
 
     def encode_whole(self, texts: list[str]) -> list[Encoding]:
         """Encode texts of any length, without special tokens."""
@@ -154,17 +185,16 @@ class Encoder:
     def _with_unknown(self, words: list[str], dropped: set[int]) -> EncodedRow:
         unknown = self.tokenizer.unk_token
         words = [unknown if index in dropped else word for index, word in enumerate(words)] if unknown else words
-        encoding = self.encode([" ".join(words)])[0]
-        spans = spans_of_words(words)
-        if still_dropped := _dropped(encoding, spans):
+        (encoding,) = self.encode([" ".join(words)], cut=False)
+        row = EncodedRow.of(encoding, [spans_of_words(words)], unknown_words=len(dropped))
+        if still_dropped := _dropped(row):
             raise ValueError(
                 f"{type(self.tokenizer).__name__} makes no token of the word {words[min(still_dropped)]!r}, and has no "
                 f"unknown token that could stand for it (unk_token={unknown!r}). Replace such words in the data."
             )
-        return EncodedRow.of(encoding, [spans], unknown_words=len(dropped))
+        return row
 
 
-def _dropped(encoding: Encoding, spans: list[Span]) -> set[int]:
-    """Words without a token, neither in the row nor among what was cut off."""
-    seen = {word for part in (encoding, *encoding.overflowing) for _, word in first_pieces(part, [spans])}
-    return set(range(len(spans))) - seen
+def _dropped(row: EncodedRow) -> set[int]:
+    """Words of a row of words, encoded whole, that have no token."""
+    return set(range(row.words)) - {word for _, word in row.first_pieces}

@@ -1,16 +1,16 @@
 """Groups of texts -> their tokens: the columns that `GroupCollator` makes batches of."""
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset, List, Value
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from .encoder import Encoder
 from .tokenization import Tokenization
 
-logger = logging.getLogger(__name__)
+logger = logging.get_logger(__name__)
 
 
 def tokenize_groups(
@@ -44,7 +44,9 @@ def tokenize_groups(
     made = job.run(groups, groups.column_names)
     (cut,) = job.totals(made)
     if cut:
-        logger.warning("%d of %d texts were cut at %d tokens.", cut, len(made) * groups.num_columns, max_length)
+        texts = len(made) * groups.num_columns
+        told = "%d of %d texts were cut at %d tokens (%.1f %%)."
+        logger.warning_once(told, cut, texts, job.student.max_length, 100 * cut / texts)
     return made.remove_columns(list(job.notes))
 
 

@@ -1,17 +1,18 @@
 """Text -> tokens, once: the columns that `DistillationCollator` makes batches of."""
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ...modeling.losses import IGNORED_LABEL
 from .encoder import EncodedRow, Encoder, makes_token_types, same_tokenizer
 from .tokenization import Tokenization, check_columns
+from .windows import cut_into_windows, stride_within
 
-logger = logging.getLogger(__name__)
+logger = logging.get_logger(__name__)
 
 
 def tokenize(
@@ -26,13 +27,16 @@ def tokenize(
     words: str | None = None,
     labels: str | None = None,
     max_length: int = 128,
+    stride: int | None = None,
     align: bool = False,
     num_proc: int | None = None,
 ) -> Dataset:
     """Tokenise a dataset for student and teacher. The same call again takes the result from datasets' cache.
 
-    Rows without text (empty, whitespace, or nothing that a tokenizer keeps) are left out. Rows, words and pairs of
-    words that were left out or cut are counted and logged.
+    Rows without text (empty, whitespace, or nothing that a tokenizer keeps) are left out. A row of words that is longer
+    than `max_length` becomes several rows, windows that overlap; each of its words has its label, and its counterpart
+    on the other side, in the one window in which it is farthest from a cut. A longer text is cut, unless there is a
+    `stride`. What was left out or cut is counted and logged, once in a process.
 
     Args:
         dataset: with the columns named below; its other columns are dropped.
@@ -48,6 +52,9 @@ def tokenize(
         labels: column of one number per row, or of a list of floats, one for each class, such as [1.0, 0.0, 1.0]; with
             `words`, of one whole number per word, which goes to the word's first piece, and -100 to all else.
         max_length: tokens of a row at most, special ones included; never more than a tokenizer's `model_max_length`.
+        stride: tokens that neighbouring windows of a row share, as transformers' pipelines count them; below the tokens
+            of text that a row holds. With it, long rows of `text` become windows, too. Default: for `words`, a quarter
+            of the tokens of text that a row holds.
         align: where the tokenizers differ, also find the first piece of each word on both sides. Words are what
             whitespace separates, or what `words` says; they are matched by character offsets.
         num_proc: processes that share the work.
@@ -59,13 +66,20 @@ def tokenize(
     Raises:
         ValueError: a slow tokenizer, a prompt for other rows than single texts, a missing column, values of the wrong
             kind (with the number of the row, from 0), other than one label for each word, a `max_length` without room
-            for text, or no row with text at all.
+            for text, a `stride` out of its range or for rows that no window can be made of (pairs, labels of texts,
+            prompts), or no row with text at all.
     """
     if words is not None and text_pair is not None:
         raise ValueError("words= and text_pair= exclude each other: a row is a list of words, or one or two texts.")
     inputs = (words or text, text_pair, labels)
     if (prompt or teacher_prompt) and (words is not None or text_pair is not None or align):
         raise ValueError("Prompts go before single texts: leave out words=, text_pair= and align=.")
+    prompts = prompt or teacher_prompt
+    if stride is not None and (prompts or text_pair is not None or (words is None and labels is not None)):
+        raise ValueError(
+            "stride= is for rows of words, or of texts without labels: windows can't share a label, a prompt or a "
+            "second text. Leave it out, and long rows are cut."
+        )
     check_columns(dataset, inputs)
     pairs = text_pair is not None
     readers_of_types = [tokenizer]
@@ -76,11 +90,14 @@ def tokenize(
         # doesn't.
         readers_of_types.append(teacher_tokenizer)
         teacher_tokenizer = None
+    in_windows = words is not None or stride is not None
+    tokenizers = filter(None, (tokenizer, teacher_tokenizer))
     job = _TextTokenization(
         student=Encoder(tokenizer, max_length, pairs=pairs),
         teacher=teacher_tokenizer and Encoder(teacher_tokenizer, max_length, pairs=pairs),
         prompt=prompt,
         teacher_prompt=teacher_prompt,
+        stride=stride_within(stride, max_length, *tokenizers) if in_windows else None,
         text=words or text,
         text_pair=text_pair,
         is_words=bool(words),
@@ -117,12 +134,13 @@ def _label_type(dataset: Dataset, labels: str | None, are_of_words: bool) -> Val
 class _TextTokenization(Tokenization):
     """From texts, pairs of them or lists of words, and their labels.
 
-    Attributes are as the arguments of `tokenize`, but that `text` names the column of words if `is_words`, and that
-    `label_type` is the type of the labels of the result.
+    Attributes are as the arguments of `tokenize`, but that `text` names the column of words if `is_words`, that
+    `stride` is None for rows that are cut, and that `label_type` is the type of the labels of the result.
     """
 
     prompt: str
     teacher_prompt: str
+    stride: int | None
     text: str
     text_pair: str | None
     is_words: bool
@@ -132,7 +150,7 @@ class _TextTokenization(Tokenization):
     teacher_token_types: bool
     align: bool
 
-    notes = ("was_cut", "words", "words_without", "words_unknown", "words_paired")
+    notes = ("further_window", "was_cut", "words", "words_without", "words_unknown", "words_paired")
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -153,10 +171,18 @@ class _TextTokenization(Tokenization):
         ours = self._encode(self.student, rows, self.prompt)
         theirs = self._encode(self.teacher, rows, self.teacher_prompt) if self.teacher else ours
         return [
-            self._row(row, mine, yours)
+            self._row(row, window[0], window[-1]) | {"further_window": number > 0}
             for row, mine, yours in zip(rows, ours, theirs, strict=True)
             if mine.has_text and yours.has_text
+            for number, window in enumerate(self._windows(mine, yours))
         ]
+
+    def _windows(self, mine: EncodedRow, yours: EncodedRow) -> list[tuple[EncodedRow, ...]]:
+        """What a row becomes: its windows, or the row as it is, cut if need be."""
+        if self.stride is None:
+            return [(mine, yours)]
+        sides, encoders = ((mine, yours), (self.student, self.teacher)) if self.teacher else ((mine,), (self.student,))
+        return cut_into_windows(sides, [encoder.max_length for encoder in encoders], self.stride)
 
     def _has_text(self, row: dict[str, Any], index: int) -> bool:
         """Whether a row holds more than whitespace. Raises if what it holds isn't text, or its labels don't fit."""
@@ -185,7 +211,8 @@ class _TextTokenization(Tokenization):
             return encoder.encode_words(texts)
         texts = [prompt + text for text in texts] if prompt else texts
         pairs = [row[self.text_pair] for row in rows] if self.text_pair else None
-        return encoder.encode_texts(texts, pairs, find_words=self.align)
+        in_windows = self.stride is not None
+        return encoder.encode_texts(texts, pairs, find_words=self.align or in_windows, cut=not in_windows)
 
     def _row(self, row: dict[str, Any], mine: EncodedRow, yours: EncodedRow) -> dict[str, Any]:
         """What one row adds to each column, those that weren't asked for among them."""
@@ -217,19 +244,23 @@ class _TextTokenization(Tokenization):
 
 
 def _report(dataset: Dataset, result: Dataset, job: _TextTokenization) -> None:
-    """Log what was left out or cut."""
+    """Log what was left out or cut, once: a run tokenises the same rows for several stages and models."""
     if len(result) == 0:
         raise ValueError(f"None of the {len(dataset)} rows holds any text in the column {job.text!r}.")
-    if skipped := len(dataset) - len(result):
-        logger.warning("%d of %d rows hold no text and were left out.", skipped, len(dataset))
-    cut, words, without, unknown, paired = job.totals(result)
+    further, cut, words, without, unknown, paired = job.totals(result)
+    rows = len(result) - further
+    limits = ", ".join(str(encoder.max_length) for encoder in (job.student, job.teacher) if encoder)
+    if skipped := len(dataset) - rows:
+        logger.warning_once("%d of %d rows hold no text and were left out.", skipped, len(dataset))
+    if further:
+        told = "Rows of more than %s tokens were cut into windows that share %d: %d rows became %d."
+        logger.info(told, limits, job.stride, rows, len(result))
     if cut:
-        limits = ", ".join(str(encoder.max_length) for encoder in (job.student, job.teacher) if encoder)
-        logger.warning("%d of %d rows were cut at %s tokens.", cut, len(result), limits)
+        logger.warning_once("%d of %d rows were cut at %s tokens (%.1f %%).", cut, rows, limits, 100 * cut / rows)
     if without and job.is_words:
-        reason = "cut off, or in one token with the word before"
-        logger.warning("%d of %d words have no token of their own (%s), and lose their labels.", without, words, reason)
+        told = "%d of %d words have no token of their own (in one token with the word before), and lose their labels."
+        logger.warning_once(told, without, words)
     if unknown:
-        logger.warning("%d of %d words are dropped by the tokenizer and stand as unknown tokens.", unknown, words)
+        logger.warning_once("%d of %d words are dropped by the tokenizer and stand as unknown tokens.", unknown, words)
     if job.align and paired < words:
-        logger.warning("%d of %d words have no counterpart on the other side.", words - paired, words)
+        logger.warning_once("%d of %d words have no counterpart on the other side.", words - paired, words)

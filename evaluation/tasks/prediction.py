@@ -1,19 +1,17 @@
 """Finished taggers and classifiers at work: words to tags and entities, texts to probabilities of classes."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from ...data.tokenization import EncodedRow, Encoder, makes_token_types
+from ...collators import most_tokens
+from ...data.tokenization import EncodedRow, Encoder, cut_into_windows, makes_token_types, stride_within
 from ...modeling import map_batches
-
-logger = logging.getLogger(__name__)
 
 OUTSIDE = "O"
 
@@ -26,12 +24,12 @@ class TagPrediction:
 
     Attributes:
         tag: the likeliest.
-        probability: of that tag; None for a word that the model has not seen.
+        probability: of that tag.
         distribution: the probabilities of all tags, in the order of `Tagger.labels`, if they were asked for.
     """
 
     tag: str
-    probability: float | None
+    probability: float
     distribution: tuple[float, ...] | None = None
 
 
@@ -48,13 +46,16 @@ class EntitySpan:
 class _Predictor:
     """Model, tokenizer and the names of the classes."""
 
+    reads_pairs: bool
+
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 128, batch_size: int = 32):
         self.model = model
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
-        # Room for a pair is room for one text.
-        self._encoder = Encoder(tokenizer, max_length, pairs=True)
+        # Some tokenizers know no limit, but the model has so many positions and no more.
+        longest = min(max_length, most_tokens(model)) if isinstance(model, nn.Module) else max_length
+        self._encoder = Encoder(tokenizer, longest, pairs=self.reads_pairs)
 
     def _map(self, forward: Callable, rows: list[EncodedRow], *, token_types: bool = False) -> list[Tensor]:
         inputs = [{"input_ids": row.ids} | ({"token_type_ids": row.type_ids} if token_types else {}) for row in rows]
@@ -64,65 +65,71 @@ class _Predictor:
 class Tagger(_Predictor):
     """Gives each word the tag that is likeliest at its first piece, which is where taggers are trained.
 
+    Rows that are longer than the model reads are read in windows that overlap. A word takes its tag from the window in
+    which it is farthest from a cut.
+
     Args:
         model: a `PreTrainedModel` for token classification, or anything that has its `config` and `device` and takes
             the same inputs, `[rows, width]` each, to an object with `logits`, `[rows, width, classes]`.
         tokenizer: the one that it was trained with; a fast one.
-        max_length: tokens of a row at most, special ones included; lowered to the tokenizer's `model_max_length`.
-        batch_size: rows per forward pass.
+        max_length: tokens of a window at most, special ones included; lowered to the tokenizer's `model_max_length`,
+            and to the model's positions.
+        batch_size: windows per forward pass.
+        stride: tokens that neighbouring windows share, as `transformers.pipeline("token-classification", stride=...)`
+            counts them. Default: a quarter of the tokens of text that a window holds.
 
     Attributes:
         labels: names of the classes, in the order of the logits.
 
     Raises:
-        ValueError: a slow tokenizer, or a `max_length` that special tokens fill.
+        ValueError: a slow tokenizer, a `max_length` that special tokens fill, or a `stride` that fills a window.
     """
+
+    reads_pairs = False
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, *, stride: int | None = None, **settings: int):
+        super().__init__(model, tokenizer, **settings)
+        self.stride = stride_within(stride, self._encoder.max_length, tokenizer)
 
     def __call__(self, rows: Sequence[Sequence[str]], *, distributions: bool = False) -> list[list[TagPrediction]]:
         """Predict one tag per word.
 
-        Words without a token of their own (cut off at `max_length`, or in one token with the word before) get the tag
-        O, or the first label of a model that has no O, and no probability: in a score they count as errors wherever
-        they should have had another tag. They are counted and logged.
+        Every word has a prediction: one of which the tokenizer makes nothing that of its unknown token, and words in
+        one token the same.
 
         Args:
             rows: lists of words, which are tokenised as the text that they make with a space between them.
             distributions: give the probabilities of all tags, too.
 
         Raises:
-            ValueError: a row that isn't a list of words; a word of which the tokenizer makes nothing.
+            ValueError: a row that isn't a list of words; a word of which the tokenizer makes nothing, if it has no
+                unknown token.
         """
         for index, words in enumerate(rows):
             if isinstance(words, str) or not all(isinstance(word, str) for word in words):
                 raise ValueError(f"Row {index} must be a list of words, but is {words!r}.")
-        encoded = self._encoder.encode_words([list(words) for words in rows])
-        words_at = [row.words_at for row in encoded]
+        windows = [
+            (row, window)
+            for row, whole in enumerate(self._encoder.encode_words([list(words) for words in rows]))
+            for (window,) in cut_into_windows([whole], [self._encoder.max_length], self.stride)
+        ]
+        places = [list(window.first_pieces.values()) for _, window in windows]
 
         def at_first_pieces(chosen: list[int], inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
             logits = self.model(**inputs).logits
-            places = [(line, position) for line, row in enumerate(chosen) for position in words_at[row]]
-            lines, positions = torch.tensor(places, dtype=torch.long, device=logits.device).reshape(-1, 2).unbind(1)
+            found = [(line, position) for line, window in enumerate(chosen) for position in places[window]]
+            lines, positions = torch.tensor(found, dtype=torch.long, device=logits.device).reshape(-1, 2).unbind(1)
             probabilities = logits[lines, positions].float().softmax(-1).cpu()
-            return probabilities.split([len(words_at[row]) for row in chosen])
+            return probabilities.split([len(places[window]) for window in chosen])
 
-        found = self._map(at_first_pieces, encoded)
-        unseen = TagPrediction(OUTSIDE if OUTSIDE in self.labels else self.labels[0], None)
-        count, seen = sum(map(len, rows)), sum(map(len, words_at))
-        if seen < count:
-            logger.warning(
-                "%d of %d words have no token of their own (cut off at %d tokens, or in one token with the word "
-                "before): they get the tag %s.",
-                count - seen,
-                count,
-                self._encoder.max_length,
-                unseen.tag,
-            )
-        predictions = [[unseen] * len(words) for words in rows]
-        for row, places, probabilities in zip(predictions, words_at, found, strict=True):
+        predictions: list[dict[int, TagPrediction]] = [{} for _ in rows]
+        found = self._map(at_first_pieces, [window for _, window in windows])
+        for (row, window), probabilities in zip(windows, found, strict=True):
             likeliest = probabilities.argmax(-1).tolist()
-            for word, best, of_tags in zip(places.values(), likeliest, probabilities.tolist(), strict=True):
-                row[word] = TagPrediction(self.labels[best], of_tags[best], tuple(of_tags) if distributions else None)
-        return predictions
+            for (_, word), best, of_tags in zip(window.first_pieces, likeliest, probabilities.tolist(), strict=True):
+                distribution = tuple(of_tags) if distributions else None
+                predictions[row][word] = TagPrediction(self.labels[best], of_tags[best], distribution)
+        return [[of_row[word] for word in range(len(of_row))] for of_row in predictions]
 
 
 class Classifier(_Predictor):
@@ -130,15 +137,21 @@ class Classifier(_Predictor):
 
     Args:
         model: as for `Tagger`, but for sequence classification, with `logits` `[rows, classes]`.
-        tokenizer, max_length, batch_size: as for `Tagger`.
+        tokenizer: as for `Tagger`.
+        max_length: tokens of a row at most, special ones included; lowered as for `Tagger`.
+        batch_size: rows per forward pass.
 
     Attributes:
         labels: names of the classes, in the order of the logits.
         is_regression: whether there is only one output.
 
     Raises:
-        ValueError: as `Tagger`; or a model of several labels, or several scores, at once.
+        ValueError: a slow tokenizer, a `max_length` that special tokens fill, or a model of several labels, or several
+            scores, at once.
     """
+
+    # Room for a pair is room for one text.
+    reads_pairs = True
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, **settings: int):
         super().__init__(model, tokenizer, **settings)
@@ -182,15 +195,12 @@ def entity_spans(predictions: Sequence[TagPrediction]) -> list[EntitySpan]:
     """The entities of a row, grouped as `transformers.pipeline("token-classification")` groups words.
 
     An I- tag goes on with the entity before it if that is of the same type, and else begins one, which a score by
-    `entity_scores` would not count. Tags without B- or I- stand for a type of their own. Words without a probability
-    belong to no entity.
+    `entity_scores` would not count. Tags without B- or I- stand for a type of their own.
     """
     groups: list[tuple[str, list[int]]] = []
     for place, prediction in enumerate(predictions):
         begins, kind = prediction.tag.startswith("B-"), prediction.tag
-        if prediction.probability is None:
-            kind = OUTSIDE
-        elif kind.startswith(("B-", "I-")):
+        if kind.startswith(("B-", "I-")):
             kind = kind[2:]
         if groups and groups[-1][0] == kind and not begins:
             groups[-1][1].append(place)

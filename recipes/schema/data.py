@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from .models import SHRINK_SETTINGS
-from .values import Count, Entries, Share
+from .values import Count, Entries, NonNegative, Share
 
 _OF_TASKS = frozenset({"tokenizer", "freeze_embeddings", "projector"})
 
@@ -93,7 +93,10 @@ class TaskFiles:
         labels: a file, or a list, in the order of their ids.
         pairs: rows hold two texts and a label.
         columns: where texts and labels are, by name or by number from 0.
-        max_length: tokens to which rows are cut.
+        max_length: tokens that a model reads at once. Longer texts to classify are cut; longer rows to tag make several
+            windows, which overlap.
+        stride: of tagging: tokens that neighbouring windows share, as transformers' pipelines count them; by default a
+            quarter of the text of a window.
     """
 
     task: Literal["tagging", "classification"]
@@ -106,6 +109,7 @@ class TaskFiles:
     pairs: bool = False
     columns: Sequence[str] | Sequence[int] | None = None
     max_length: Count = 128
+    stride: NonNegative | None = None
 
     kind: ClassVar = "tasks"
     student_ways: ClassVar = (
@@ -119,6 +123,8 @@ class TaskFiles:
             raise ValueError("there is nothing to learn from: name folders or train.")
         if self.pairs and self.task == "tagging":
             raise ValueError("pairs are for classification; tagging has one text per row.")
+        if self.stride is not None and self.task == "classification":
+            raise ValueError("stride is for tagging; a text is classified by what fits into max_length.")
 
     rows: ClassVar = ("train", "transfer", "train+transfer")
     rows_needed: ClassVar = "transfer is the training texts without labels where data.transfer names no others"

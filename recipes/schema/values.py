@@ -12,6 +12,7 @@ from pydantic import Strict
 
 # Strict: pydantic would take true for 1.
 Count = Annotated[int, Strict(), Ge(1)]
+NonNegative = Annotated[int, Strict(), Ge(0)]
 Share = Annotated[float, Strict(), Ge(0), Le(1)]
 Layer = Annotated[int, Strict()]
 # One file, folder or dataset, or several.

@@ -28,7 +28,13 @@ class TaskArguments:
         default_factory=list, help="Text without labels to distil on. Default: the training texts."
     )
     labels_file: str | None = HfArg(default=None, help="Labels, one per line, in the order of their ids.")
-    max_length: int = HfArg(default=128, help="Tokens to which rows are cut.")
+    max_length: int = HfArg(
+        default=128, help="Tokens that a model reads at once. Longer rows to tag become windows; longer texts are cut."
+    )
+    stride: int | None = HfArg(
+        default=None,
+        help="Of tagging: tokens that neighbouring windows of a long row share. Default: a quarter of their text.",
+    )
     onnx: bool = HfArg(default=False, help="Also export to ONNX, in float32 and int8, and measure that.")
     dry_run: bool = HfArg(default=False, help="Show the stages, and what each would train, and stop.")
 
@@ -137,6 +143,7 @@ def recipe_of(
             labels=task.labels_file,
             pairs=pairs,
             max_length=task.max_length,
+            stride=task.stride,
         ),
         stages=tuple(_stages(schedule, student)),
         arguments=not_default(args),

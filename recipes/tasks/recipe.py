@@ -33,7 +33,8 @@ class TaskRecipe(StudentRecipe):
         """The rows. Unless the recipe lists the labels, a teacher that knows them all says in which order."""
         data = self.recipe.data
         settings = {each.name: getattr(data, each.name) for each in fields(data)}
-        del settings["task"], settings["max_length"]
+        for of_tokens in ("task", "max_length", "stride"):
+            del settings[of_tokens]
         task = read_task(data.task, **settings)
         if self._head in (None, task.labels) or data.labels or not set(task.labels) <= set(self._head):
             return task
@@ -46,8 +47,8 @@ class TaskRecipe(StudentRecipe):
     @cached_property
     def teacher_data(self) -> TaskData:
         """The same for the teacher."""
-        tokenizer = AutoTokenizer.from_pretrained(self.recipe.teacher.source)
-        return TaskData(self.task, tokenizer, self.recipe.data.max_length, self.recipe.evaluation.metric)
+        data, tokenizer = self.recipe.data, AutoTokenizer.from_pretrained(self.recipe.teacher.source)
+        return TaskData(self.task, tokenizer, data.max_length, self.recipe.evaluation.metric, stride=data.stride)
 
     @cached_property
     def data(self) -> TaskData:

@@ -13,7 +13,7 @@ from datasets import Dataset, Features, Value, concatenate_datasets
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ...data.tasks import Task, are_spans
-from ...data.tokenization import tokenize
+from ...data.tokenization import stride_within, tokenize
 from ...evaluation.metrics import MEASURES, Classification, Glue
 from ...evaluation.tasks import Classifier, EntityScores, Tagger, entity_scores, expected_calibration_error
 from ...modeling import AUTO_CLASSES, add_projector
@@ -44,9 +44,10 @@ class TaskData:
     Attributes:
         task: its rows and labels.
         tokenizer: the model's.
-        max_length: tokens to which rows are cut.
+        max_length: tokens that a model reads at once: longer rows to tag become windows, longer texts are cut.
         metric_name: of classification: a GLUE task, whose metric is taken, or the folder of an `evaluate` module.
         teacher_tokenizer: its teacher's, where it differs.
+        stride: of tagging: tokens that neighbouring windows share; None for a quarter of their text.
     """
 
     task: Task
@@ -54,6 +55,7 @@ class TaskData:
     max_length: int
     metric_name: str | None = None
     teacher_tokenizer: PreTrainedTokenizerBase | None = None
+    stride: int | None = None
 
     def rows(self, name: str) -> Dataset:
         """The tokenised rows of a split; of `transfer`, which have no labels; or of both, as `train+transfer`.
@@ -74,8 +76,13 @@ class TaskData:
         if split != "transfer":
             rows, labels = self.task.splits[split], "labels"
         columns = {"text": "text", "text_pair": "text_pair" if self.task.pairs else None}
-        if self.task.kind == "tagging" and labels:
-            columns = {"words": "words"}
+        stride = None
+        if self.task.kind == "tagging":
+            # A transfer text is cut unless it is told what its windows share.
+            stride = stride_within(
+                self.stride, self.max_length, *filter(None, (self.tokenizer, self.teacher_tokenizer))
+            )
+            columns = {"words": "words"} if labels else columns
         return tokenize(
             rows,
             self.tokenizer,
@@ -84,12 +91,14 @@ class TaskData:
             teacher_tokenizer=self.teacher_tokenizer,
             align=True,
             max_length=self.max_length,
+            stride=stride,
         )
 
     def predictor(self, model: Any) -> Tagger | Classifier:
         """What predicts with a model, or with an ONNX file in its place."""
-        kind = Tagger if self.task.kind == "tagging" else Classifier
-        return kind(model, self.tokenizer, max_length=self.max_length)
+        if self.task.kind == "tagging":
+            return Tagger(model, self.tokenizer, max_length=self.max_length, stride=self.stride)
+        return Classifier(model, self.tokenizer, max_length=self.max_length)
 
     def dev_score(self, model: PreTrainedModel) -> dict[str, float]:
         """The number by which a student is selected: F1 of all entities (a language may have few), or the first."""
@@ -115,13 +124,13 @@ class TaskData:
         return self.metric.compute(predictions=predictions, references=references)
 
     def _tagged(self, model: Any, split: str) -> tuple[list[list[str]], list[list[str]], float]:
-        """Gold tags, predicted ones, and the calibration error of those that the model has seen."""
+        """Gold tags, predicted ones, and their calibration error."""
         rows, names = self.task.splits[split], self.task.labels
         gold = [[names[label] for label in labels] for labels in rows["labels"]]
         found = self.predictor(model)(rows["words"])
         words = zip(chain.from_iterable(found), chain.from_iterable(gold), strict=True)
-        seen = [(word.probability, word.tag == tag) for word, tag in words if word.probability is not None]
-        calibration = expected_calibration_error(*zip(*seen, strict=True))
+        judged = [(word.probability, word.tag == tag) for word, tag in words]
+        calibration = expected_calibration_error(*zip(*judged, strict=True))
         return gold, [[word.tag for word in words] for words in found], calibration.error
 
     def _classified(self, model: Any, split: str) -> dict[str, float]:

@@ -13,7 +13,8 @@ running text to tag, or with --is_split_into_words words that spaces separate, a
 with a tab between them and --pairs, to classify. Each line gives one line of output: words, tags and probabilities, or
 text, label and probability; an empty line, an empty one (in jsonl, an object without words, or with null for what was
 predicted). In jsonl, entities come with their places in the line, and on running text are those that
-transformers.pipeline("token-classification", model, aggregation_strategy="first") finds."""
+transformers.pipeline("token-classification", model, aggregation_strategy="first") finds. A line that is longer than the
+model reads is tagged in windows that overlap, each word where its context is widest; a text to classify is cut."""
 
 
 def add_to(commands: Any) -> None:
@@ -27,7 +28,13 @@ def add_to(commands: Any) -> None:
     )
     model = parser.add_argument_group("model")
     model.add_argument("--model", required=True, help="folder or hub id of a model for token or text classification")
-    model.add_argument("--max_length", type=int, default=512, help="tokens to which rows are cut")
+    model.add_argument("--max_length", type=int, default=512, help="tokens that the model reads at once")
+    model.add_argument(
+        "--stride",
+        type=int,
+        help="tokens that the windows of a long line to tag share, as pipelines count them (default: a quarter of the "
+        "tokens of text in a window)",
+    )
     model.add_argument("--batch_size", type=int, default=32, help="rows per forward pass")
     text = parser.add_argument_group("input")
     text.add_argument("--input", default="-", metavar="FILE", help="default: -, standard input")

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 def run(options: argparse.Namespace) -> None:
     """Load, predict, write."""
-    predictor = load(options.model, max_length=options.max_length, batch_size=options.batch_size)
+    predictor = load(options.model, options.stride, max_length=options.max_length, batch_size=options.batch_size)
     if isinstance(predictor, Tagger):
         if options.pairs:
             raise SystemExit(f"--pairs is for models that classify texts, but {options.model} tags words.")
@@ -48,11 +48,16 @@ def run(options: argparse.Namespace) -> None:
             bar.update(len(chunk))
 
 
-def load(source: str, **settings: int) -> Tagger | Classifier:
+def load(source: str, stride: int | None = None, **settings: int) -> Tagger | Classifier:
     """Load a model for the task that its configuration names, onto the GPU if there is one.
 
+    Args:
+        source: folder or hub id.
+        stride: of a tagger; None for its default.
+        settings: further arguments of `Tagger` or `Classifier`.
+
     Raises:
-        SystemExit: it neither tags nor classifies.
+        SystemExit: it neither tags nor classifies, or classifies and is given a stride.
     """
     model, tokenizer = load_finished(source)
     predictor = PREDICTORS.get(head_of(type(model).__name__))
@@ -61,6 +66,10 @@ def load(source: str, **settings: int) -> Tagger | Classifier:
             f"{source} holds a {type(model).__name__}, but a model that predicts ends in {' or '.join(PREDICTORS)}. "
             "Name one that was trained for its task."
         )
+    if stride is not None:
+        if predictor is not Tagger:
+            raise SystemExit(f"--stride is for models that tag words, but {source} classifies texts, which are cut.")
+        settings["stride"] = stride
     return predictor(
         model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu"), tokenizer, **settings
     )
@@ -143,12 +152,11 @@ def tsv_line(row: Row) -> str:
         return ""
     columns = [value for name, value in row.items() if name not in ("entities", "distribution")]
     words = [column if isinstance(column, list) else [column] for column in columns]
-    # A hyphen stands for a probability that there is not.
-    return "\t".join(" ".join("-" if word is None else str(word) for word in column) for column in words)
+    return "\t".join(" ".join(map(str, column)) for column in words)
 
 
 def rounded(value: float | None) -> float | None:
-    """Six decimal places: float32 has no more."""
+    """Six decimal places: float32 has no more. None stays what it is: nothing was predicted for an empty line."""
     return None if value is None else round(value, 6)
 
 
