@@ -29,7 +29,7 @@ from ..modeling.encoding import (
     as_sentence_encoder,
 )
 from .arguments import DistillTrainingArguments
-from .checks import RowChecks, check_run, named_sets, take_student, validate
+from .checks import RowChecks, check_output_layers, check_run, named_sets, take_student, validate
 from .objectives import Dimensions, EmbeddingObjective, Objective, Projector, build_objectives, projector
 from .saving import CardFacts, describe_run, save_sentence_transformer
 from .steps import EvaluatingTrainer, KeepWithinBounds
@@ -121,6 +121,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         validate(self.objectives, args, *sides, sets, self.check_rows, trainer_arguments, has_teacher=has_teacher)
         encoders = [load_teacher(source, model, args) for source in sources]
         teachers = list(map(model_of, encoders))
+        check_output_layers(self.objectives, teachers)
         if data_collator is None:
             # With one tokenizer, too, a teacher may have tokens of its own: after a prompt.
             own = "teacher_input_ids" in (getattr(train_dataset, "column_names", None) or ())
@@ -134,7 +135,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
                 **self._sentence_parts(),
                 projector=self._embedding_projector if args.keep_projector else None,
                 dropout=self.trains_with_dropout(args, train_dataset),
-                stop_early=not (args.shards_weights or args.activation_checkpointing),
+                stop_early=not args.shards_weights,
             ),
             args,
             data_collator=data_collator,
@@ -172,7 +173,8 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
     ) -> list[Objective]:
         """The terms of the loss."""
-        made = build_objectives(args, student, teacher)
+        is_one = len(self.teacher_sources) == 1 and not args.teacher_cache
+        made = build_objectives(args, student, teacher, reads_output_layer=is_one)
         if not args.embedding_weight:
             return made
         settings = args.embedding_weight, *args.poolers, args.embedding_loss

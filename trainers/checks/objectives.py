@@ -50,7 +50,9 @@ def check_objectives(
     check_sharding(objectives, args, student.config.num_hidden_layers)
     _check_heads(objectives, student, teachers)
     _check_smoothing(objectives, args)
-    _check_output_layers(objectives, student, teachers)
+    for objective in objectives:
+        if objective.student_request().output_layer:
+            _check_output_layer(objective.name, student)
     if any(isinstance(o, AttentionObjective) for o in objectives):
         _check_attention([student, *teachers])
 
@@ -124,19 +126,28 @@ def _check_heads(
             )
 
 
-def _check_output_layers(
-    objectives: Sequence[Objective], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]
-) -> None:
-    """Refuse models whose logits are more than what their output layer makes, where losses apply that layer."""
-    asked = [objective.name for objective in objectives if objective.student_request().output_layer]
-    of_teacher = any(objective.teacher_request().output_layer for objective in objectives)
-    for model in [student, *(teachers if of_teacher else ())] if asked else ():
-        if not has_plain_output_layer(model):
-            raise ValueError(
-                f"The loss of {asked[0]} applies output layers by itself, but {type(model).__name__} has none, or does "
-                "more to its logits than its output layer does: a bias of the head, a second matrix, a scale. Use "
-                "another architecture (BERT, RoBERTa, ModernBERT; DeBERTa-v2 with legacy=True), or hidden_weight alone."
-            )
+def check_output_layers(objectives: Sequence[Objective], models: Sequence[PreTrainedModel]) -> None:
+    """Refuse models whose logits are more than what their output layer makes, where losses apply that layer.
+
+    Args:
+        objectives: those that read output layers of these models.
+        models: with their weights, since a few tokens are run.
+
+    Raises:
+        ValueError: such a model.
+    """
+    asked = [objective.name for objective in objectives if objective.teacher_request().output_layer]
+    for model in models if asked else ():
+        _check_output_layer(asked[0], model)
+
+
+def _check_output_layer(objective: str, model: PreTrainedModel) -> None:
+    if not has_plain_output_layer(model):
+        raise ValueError(
+            f"The loss of {objective} applies output layers by itself, but {type(model).__name__} has none, or does "
+            "more to its logits than its output layer does: a bias of the head, a second matrix, a scale. Use "
+            "another architecture (BERT, RoBERTa, ModernBERT; DeBERTa-v2 with legacy=True), or hidden_weight alone."
+        )
 
 
 def _check_smoothing(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:

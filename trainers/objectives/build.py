@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ...modeling import is_row_wise, projected_classifier
+from ...modeling.encoding import has_plain_output_layer
 from ..arguments import DistillTrainingArguments
 from .base import REGRESSION, SINGLE_LABEL, Objective, projector
 from .classes import FeatureObjective, LabelObjective, LogitsObjective
@@ -19,6 +20,7 @@ from .layers import (
     StateDistance,
     layer_pairs,
 )
+from .vocabulary import VocabularyLogitsObjective
 from .whole_step import SimilarityObjective
 
 
@@ -49,10 +51,16 @@ class Dimensions:
         return cls(depth, width, heads, labels, config.vocab_size, embedding_size=width, problem=problem)
 
 
-def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions) -> list[Objective]:
+def build_objectives(
+    args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions, *, reads_output_layer: bool = False
+) -> list[Objective]:
     """The objectives whose weight is above 0, checked against both models; but not that on embeddings.
 
-    `teacher` are the teacher's dimensions; without one, the student's.
+    Args:
+        args: with the weights.
+        student: the model to be trained.
+        teacher: the teacher's dimensions; without one, the student's.
+        reads_output_layer: whether the teacher's own output layer can be read: there is one teacher, and it is live.
 
     Raises:
         ValueError: the two models do not fit each other in what an objective compares, or are of different widths,
@@ -80,7 +88,10 @@ def build_objectives(args: DistillTrainingArguments, student: PreTrainedModel, t
         made.append(SimilarityObjective(args.similarity_weight, *args.poolers))
     if args.logits_weight:
         settings = args.logits_weight, args.logits_loss, args.temperature
-        made.append(LogitsObjective(*settings, row_wise=row_wise, problem=problem))
+        if reads_output_layer and not args.shards_weights and has_plain_output_layer(student):
+            made.append(VocabularyLogitsObjective(*settings))
+        else:
+            made.append(LogitsObjective(*settings, row_wise=row_wise, problem=problem))
     if args.hidden_weight:
         compare = StateDistance(args.hidden_loss, args.hidden_tokens)
         made.append(hidden(args.hidden_weight, pairs, *sizes, args.projector, compare))

@@ -38,13 +38,13 @@ class LogitsObjective(Objective):
     def count(self, batch):
         if self.row_wise:
             return batch.layout.rows
-        compared = _compared(batch)
+        compared = compared_tokens(batch)
         return pair_count(batch) if compared is None else len(compared)
 
     def values(self, ours, teacher, batch):
         sides = ours, teacher.logits
         if not self.row_wise:
-            sides, compared = aligned_tokens(*sides, batch), _compared(batch)
+            sides, compared = aligned_tokens(*sides, batch), compared_tokens(batch)
             sides = sides if compared is None else [logits[compared] for logits in sides]
         if self.loss == "mse" or self.problem == REGRESSION:
             return losses.mean_squared_error(*sides)
@@ -55,7 +55,7 @@ class LogitsObjective(Objective):
         return losses.binary_cross_entropy(ours, theirs > 0) if several else losses.hard_cross_entropy(ours, theirs)
 
 
-def _compared(batch: Batch) -> Tensor | None:
+def compared_tokens(batch: Batch) -> Tensor | None:
     """The student's tokens that take part: those with a label, and all of a row without any; None for all."""
     return None if batch.labelled is None or batch.alignment is not None else batch.labelled.compared
 

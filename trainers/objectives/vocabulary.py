@@ -1,15 +1,18 @@
 """Objectives over whole vocabularies: tokens to be guessed, and what the teacher would guess by another vocabulary."""
 
 import math
+from functools import partial
 
 from torch import Tensor
 
 from ...collators import MaskedBatch
+from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputLayer, OutputRequest
 from ...modeling.losses import vocabulary_cross_entropy, vocabulary_divergence
 from ...modeling.vocabularies import VocabularyMap
 from ..arguments import VocabReducedMLMTrainingArguments
-from .base import Objective
+from .base import Objective, aligned_tokens, pair_count
+from .classes import LogitsObjective, compared_tokens
 
 
 class PredictionObjective(Objective):
@@ -20,6 +23,36 @@ class PredictionObjective(Objective):
     def forward(self, student: EncoderOutput) -> tuple[Tensor, OutputLayer]:
         """What the output layer reads, `[tokens, features]`, and that layer: it is applied to few tokens at a time."""
         return student.features, student.output_layer
+
+
+class VocabularyLogitsObjective(PredictionObjective):
+    """Distance to the teacher's logits over one vocabulary, of which neither side's are ever whole.
+
+    As `LogitsObjective` of a masked-LM head, but for the memory that logits of all tokens would take.
+
+    Args:
+        weight: in the loss.
+        loss, temperature: as in the arguments.
+    """
+
+    name = LogitsObjective.name
+    description = LogitsObjective.description
+    citation = LogitsObjective.citation
+
+    def __init__(self, weight: float, loss: str, temperature: float):
+        super().__init__(weight)
+        soft = partial(losses.soft_cross_entropy, temperature=temperature)
+        self.compare = {"kl": soft, "mse": losses.mean_squared_error, "hard": losses.hard_cross_entropy}[loss]
+
+    def count(self, batch):
+        compared = compared_tokens(batch)
+        return pair_count(batch) if compared is None else len(compared)
+
+    def values(self, ours, teacher, batch):
+        features, output_layer = ours
+        sides, compared = aligned_tokens(features, teacher.features, batch), compared_tokens(batch)
+        sides = sides if compared is None else [each[compared] for each in sides]
+        return losses.vocabulary_loss(self.compare, *sides, (output_layer, teacher.output_layer))
 
 
 class MaskedLMObjective(PredictionObjective):
