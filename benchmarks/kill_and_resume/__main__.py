@@ -25,6 +25,7 @@ import os
 import random
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 os.environ.update(DS_ACCELERATOR="cpu", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
@@ -81,6 +82,7 @@ def main() -> int:
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # its thread would be forked, too
+    tqdm.set_lock(threading.RLock())  # its own is shared by forks: one that is killed with it would stop all others
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # would be compiled first, for two minutes
     cases = [case for case in all_cases() if any(word in f"{case.name}, {case.setup}" for word in options.only)]
     gc.freeze()  # collecting garbage in a fork would else touch, and so copy, all that was imported
