@@ -4,4 +4,4 @@ from .bounds import KeepWithinBounds
 from .evaluating_trainer import EVALUATION_BLOCK, EvaluatingTrainer
 from .gradient_cache import shares
 from .means import RunningMeans, on_device
-from .sampler import LengthGroupedSampler
+from .sampler import LengthGroupedSampler, row_lengths
