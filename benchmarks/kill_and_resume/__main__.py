@@ -36,7 +36,7 @@ import torch
 import transformers
 from cases import Case, Outcome, Summary, all_cases
 from damage import damage_everything
-from processes import Kill
+from forks import Kill
 from tqdm import tqdm
 
 KILLED_AGAIN = 0.25  # of the runs that were killed

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import KILLED, Kill, run
+from forks import KILLED, Kill, run
 from runs import RUNS, SETUPS
 
 from retort.trainers.saving import last_complete_checkpoint
