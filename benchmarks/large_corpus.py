@@ -176,7 +176,7 @@ def main() -> int:
                 print(f"{count:>9,} rows, {part:8}: {figures}", flush=True)
     few, many = measured
     per_row = (many["start"]["start"] - few["start"]["start"]) / (options.rows[1] - options.rows[0])
-    seconds = few["start"]["start"] + per_row * 10_000_000
+    seconds = many["start"]["start"] + max(per_row, 0) * (10_000_000 - options.rows[1])
     memory = max(many[part]["peak"] / few[part]["peak"] for part in few)
     speed = many["tokenise"]["CPU of the bare tokenizer"] / many["tokenise"]["CPU"]
     print(f"start on 10,000,000 rows: {seconds:.0f} s (at most {SECONDS})")

@@ -26,12 +26,14 @@ def damage_everything(cases: Sequence[Case], flips: int, scratch: Path) -> int:
         case.run_uninterrupted(whole)
         files, counts = targets(whole), Counter()
         jobs = [(file, *damage) for file in files for damage in damages(file, flips)]
-        for file, name, left in tqdm(jobs, desc=f"{case.name}, {case.setup}"):
+        bar = tqdm(jobs, desc=f"{case.name}, {case.setup}")
+        for file, name, left in bar:
             shutil.copytree(whole, damaged)
             path = damaged / file.relative_to(whole)
             path.unlink() if left is None else path.write_bytes(left)
             found, told = verdict(case, damaged, path.name)
             counts[found] += 1
+            bar.set_postfix(counts)
             if found in VERDICTS[2:]:
                 wrong.append(f"{case.name}, {case.setup}: {file.relative_to(whole)} {name}: {found}: {told}")
             shutil.rmtree(damaged)
