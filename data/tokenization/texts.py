@@ -162,7 +162,7 @@ class _TextTokenization(Tokenization):
             if value is not None and not (isinstance(pieces, list) and all(isinstance(p, str) for p in pieces)):
                 kind = "a list of words" if self.is_words else "a text"
                 raise ValueError(f"Row {index} must hold {kind} in the column {self.text!r}, but holds {value!r}.")
-        if any(value is None or not "".join(value).strip() for value in texts):
+        if any(value is None or not ("".join(value) if self.is_words else value).strip() for value in texts):
             return False
         if not self.labels:
             return True
