@@ -31,7 +31,7 @@ from pathlib import Path
 os.environ.update(DS_ACCELERATOR="cpu", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
 
 import datasets
-import deepspeed
+import deepspeed.runtime.zero.muon.muon_optimizer  # imported when an engine starts, and slow: it takes inductor along
 import torch
 import transformers
 from cases import Case, Outcome, Summary, all_cases

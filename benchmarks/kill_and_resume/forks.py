@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KILLED = -9
-HUNG = 120  # seconds after which a run is taken for hung
+HUNG = 600  # seconds after which a run is taken for hung
 FILE_EVENTS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 
 
