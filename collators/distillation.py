@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _WIDTH_MULTIPLE = 32
 
 _TEACHER = "teacher_"
-_TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids", "teacher_positions")
+_TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids", "teacher_positions", "teacher_spans")
 
 
 @dataclass(frozen=True)

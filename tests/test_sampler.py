@@ -3,6 +3,7 @@
 import random
 from itertools import chain
 
+import datasets
 import pytest
 import torch
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from retort.trainers.steps import LengthGroupedSampler
+from retort.trainers.steps import LengthGroupedSampler, row_lengths
 
 
 class Numbers(Dataset):
@@ -140,3 +141,12 @@ def test_impossible_sizes_are_errors():
         LengthGroupedSampler([], 4, seed=0)
     with pytest.raises(ValueError, match="at least 1, but are 0 and 50"):
         LengthGroupedSampler([3], 0, seed=0)
+
+
+@pytest.mark.parametrize("dropped", [[], ["length"]])
+def test_lengths_are_those_of_the_rows_however_they_were_chosen(dropped):
+    ids = [list(range(length)) for length in random_lengths(50)]
+    rows = datasets.Dataset.from_dict({"input_ids": ids, "length": list(map(len, ids))}).remove_columns(dropped)
+    chosen = datasets.concatenate_datasets([rows, rows]).shuffle(seed=0).select(range(3, 70)).with_format("numpy")
+    assert row_lengths(chosen).tolist() == [len(row) for row in chosen["input_ids"]]
+    assert row_lengths(rows.select([])).tolist() == []

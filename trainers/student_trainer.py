@@ -38,7 +38,7 @@ from .saving import (
     was_stopped_early,
     weights_alone,
 )
-from .steps import LengthGroupedSampler
+from .steps import LengthGroupedSampler, row_lengths
 
 logger = logging.getLogger(__name__)
 
@@ -315,9 +315,8 @@ class StudentTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, datasets.Dataset):
             return super()._get_train_sampler(train_dataset)
-        lengths = dataset["length"] if "length" in dataset.column_names else map(len, dataset["input_ids"])
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthGroupedSampler(list(lengths), self.args.rows_per_step, seed=seed)
+        return LengthGroupedSampler(row_lengths(dataset), self.args.rows_per_step, seed=seed)
 
     def _run_epoch(self, *, epoch: int, train_dataloader, **arguments) -> None:
         # A run that is resumed may have had its last step, inside an epoch: it was killed before it was saved. Or a

@@ -192,7 +192,7 @@ class _TextTokenization(Tokenization):
             if value is not None and not (isinstance(pieces, list) and all(isinstance(p, str) for p in pieces)):
                 kind = "a list of words" if self.is_words else "a text"
                 raise ValueError(f"Row {index} must hold {kind} in the column {self.text!r}, but holds {value!r}.")
-        if any(value is None or not "".join(value).strip() for value in texts):
+        if any(value is None or not ("".join(value) if self.is_words else value).strip() for value in texts):
             return False
         if not self.labels:
             return True
@@ -215,23 +215,25 @@ class _TextTokenization(Tokenization):
         return encoder.encode_texts(texts, pairs, find_words=self.align or in_windows, cut=not in_windows)
 
     def _row(self, row: dict[str, Any], mine: EncodedRow, yours: EncodedRow) -> dict[str, Any]:
-        """What one row adds to each column, those that weren't asked for among them."""
+        """What one row adds to each column, some that weren't asked for among them."""
         shared = [word for word in mine.first_pieces if word in yours.first_pieces] if self.align else []
-        return {
+        made = {
             "input_ids": mine.ids,
             "length": len(mine.ids),
             "token_type_ids": mine.type_ids,
             "labels": self._labels(row, mine),
             "teacher_input_ids": yours.ids,
             "teacher_token_type_ids": yours.type_ids,
-            "student_positions": [mine.first_pieces[word] for word in shared],
-            "teacher_positions": [yours.first_pieces[word] for word in shared],
             "was_cut": mine.was_cut or yours.was_cut,
             "words": mine.words,
             "words_without": mine.words - len(set(mine.first_pieces.values())),
             "words_unknown": mine.unknown_words,
             "words_paired": len(shared),
         }
+        if self.align:
+            made["student_positions"] = [mine.first_pieces[word] for word in shared]
+            made["teacher_positions"] = [yours.first_pieces[word] for word in shared]
+        return made
 
     def _labels(self, row: dict[str, Any], encoded: EncodedRow) -> Any:
         labels = row[self.labels] if self.labels else None

@@ -1,6 +1,7 @@
 """Runs of several stages, and the student that they end with."""
 
+from ...modeling import bound_kernel_cache, release_memory
 from .plan import PlannedStage, plan_table
 from .results import StageResult, best_stage, publish, push_student
-from .run import ScoreOnDev, StagedRun, bound_kernel_cache, release_memory
+from .run import ScoreOnDev, StagedRun
 from .stage import Stage

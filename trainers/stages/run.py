@@ -1,10 +1,6 @@
 """Running a list of stages: each goes on from the one before, is skipped if it is finished, and resumed if it isn't."""
 
 import copy
-import ctypes
-import gc
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, asdict, dataclass
@@ -18,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from ...data import remove_folder, sweep
-from ...modeling import add_projector, projected_classifier
+from ...modeling import add_projector, projected_classifier, release_memory
 from ..distill_trainer import DistillTrainer
 from ..saving import last_complete_checkpoint, remove_checkpoints
 from ..student_trainer import HEADS_FILE
@@ -222,27 +218,3 @@ def _students_alone(rows: datasets.Dataset) -> datasets.Dataset:
     """Rows without what was made for a teacher with a tokenizer of its own."""
     theirs = [name for name in rows.column_names if name.startswith("teacher_") or name == "student_positions"]
     return rows.remove_columns(theirs)
-
-
-def bound_kernel_cache() -> None:
-    """Let oneDNN keep 16 kernels instead of 1,024, unless the user has said how many.
-
-    For long runs on the CPU; to be called before the first computation, since the number is read only once. Nearly
-    every batch brings shapes of its own, and so kernels, some 10 kB apiece, which age in the midst of the heap and
-    tear it to pieces: a process that trains on chunk after chunk grows by 60 MB with every 200 batches. The price
-    is that kernels are made anew where shapes do come back: up to 5 % of a run in bfloat16, nothing in float32. There
-    is no call for it:
-    https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
-
-
-def release_memory() -> None:
-    """Give back what a run has freed, to Python and to the system.
-
-    A Trainer refers to itself, so it stays until Python looks for circles. And glibc keeps the pieces of heap that
-    batches of many sizes leave behind.
-    """
-    gc.collect()
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)

@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from ...collators import Batch
 from ...data import fingerprint_rows, replace_files, sha256_of, sweep, write_json
-from ...modeling import is_row_wise
+from ...modeling import is_row_wise, release_memory
 from ...modeling.encoding import EncoderOutput, OutputRequest, TokenLayout
 from ..objectives import Dimensions
 from .cache_files import (
@@ -156,6 +156,7 @@ def cache_teacher(
             part = f"Teacher outputs, part {index + 1} of {len(files)}"
             logger.info(f"{part}: {len(rows)} rows")
             _write_shard(rows, outputs, files[index], dtype, seal, batch_size=32 * batch_size, desc=part)
+            release_memory()  # else, batches of many sizes tear the heap to pieces, and the process grows with the rows
     state.wait_for_everyone()
     return open_cache(folder, teacher.request, dataset)
 
