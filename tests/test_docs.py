@@ -60,8 +60,11 @@ def test_a_dead_link_is_found(tmp_path):
     assert dead_links(Page(page)) == ["gone.md", "other.md#gone", "#gone", "other.md#twice-2", "gone.png"]
 
 
-def test_every_page_is_reached_from_the_readme():
-    there = {page.path.stem for page in pages()} - {"README"}
+def test_every_page_is_reached_from_the_site_and_from_the_readme():
+    trees = Page(REPOSITORY / "docs/index.md").blocks("{toctree}")
+    in_trees = {line for tree in trees for line in tree.split() if line.isalpha()}
+    there = {page.path.stem for page in pages()} - {"README", "index"}
+    assert in_trees & there == there
     assert there <= {Path(link.partition("#")[0]).stem for link in Page(README).links}
 
 
