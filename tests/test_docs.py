@@ -1,6 +1,7 @@
 """What the documentation shows is what there is."""
 
 import ast
+import configparser
 import importlib
 import os
 import pkgutil
@@ -108,6 +109,13 @@ def test_names_that_a_pages_python_imports_from_retort_are_there(page):
             if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "retort":
                 module = importlib.import_module(node.module)
                 assert [each.name for each in node.names if not hasattr(module, each.name)] == []
+
+
+@PAGES
+def test_extras_that_a_page_installs_are_there(page):
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    assert set(re.findall(r"(?:retort|'\.|\.whl)\[(\w+)\]", page.text)) <= setup["options.extras_require"].keys()
 
 
 @PAGES
