@@ -26,7 +26,6 @@ import random
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 os.environ.update(DS_ACCELERATOR="cpu", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
@@ -35,7 +34,7 @@ import datasets
 import deepspeed.runtime.zero.muon.muon_optimizer  # imported when an engine starts, and slow: it takes inductor along
 import torch
 import transformers
-from cases import Case, Outcome, Summary, all_cases
+from cases import Case, Outcome, Summary, all_cases, in_rounds
 from damage import damage_everything
 from forks import Kill
 from tqdm import tqdm
@@ -49,12 +48,6 @@ def draw_kill(case: Case, draw: random.Random) -> Kill:
         return Kill(seconds=draw.uniform(0, case.seconds))
     rank = draw.randrange(case.world) if draw.random() < 0.25 else 0
     return Kill(rank=rank, operation=draw.randint(1, case.operations[rank]))
-
-
-def in_rounds(cases: Sequence[Case], draw: random.Random) -> Iterator[Case]:
-    """Cases in a random order, each as often as any other: few kills reach them all, too."""
-    while True:
-        yield from draw.sample(cases, len(cases))
 
 
 def kill_and_resume(case: Case, folder: Path, draw: random.Random) -> Outcome:
