@@ -181,6 +181,15 @@ def test_evaluation_sets_are_cached_too(tokenizer, tmp_path, teacher_calls):
         assert cached[name] == pytest.approx(live[name], abs=1e-6)
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("name", ["../out", "/abs", "..", "a/b", ""])
+def test_the_name_of_an_evaluation_set_does_not_leave_the_cache(name, tokenizer, tmp_path):
+    settings = {"data": rows(tokenizer), "tokenizer": tokenizer, "logits_weight": 1.0}
+    with pytest.raises(ValueError, match=r"An evaluation set is called .* a folder is named after it"):
+        trainer_of(tmp_path / "run", eval_dataset={"dev": rows(tokenizer, seed=1), name: rows(tokenizer)}, **settings)
+    assert os.listdir(tmp_path) in ([], ["run"])
+
+
 # --- Interrupted and resumed, by one process or several ---------------------------------------------------------------
 
 REQUEST = OutputRequest(logits=True, hidden_states=frozenset({2}), pooler="mean")
@@ -234,6 +243,17 @@ def test_a_shard_whose_note_was_never_written_is_computed_anew_and_no_other(tmp_
     resumed, calls = write_cache(tmp_path)
     assert calls == [1, 4, 4]
     assert resumed.with_format(None)[:] == whole
+
+
+def test_what_a_kill_left_in_a_cache_goes_with_the_next_run_though_no_shard_is_missing(tmp_path):
+    write_cache(tmp_path)
+    before = sorted(os.listdir(tmp_path))
+    half = tmp_path / "_incomplete-0123456789ab"
+    half.mkdir()
+    shutil.copy(shard(tmp_path, 0), half)
+    _, calls = write_cache(tmp_path)
+    assert calls == []
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 def write_cache_on_a_rank(folder):

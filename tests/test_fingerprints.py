@@ -15,7 +15,15 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import AutoModel
 
 from retort import Stage, StagedRun, shrink, tokenize
-from retort.data import fingerprint_model, fingerprint_rows, fingerprint_source, tokenize_groups
+from retort.data import (
+    fingerprint_model,
+    fingerprint_rows,
+    fingerprint_source,
+    fingerprints,
+    sha256_of,
+    tokenize_groups,
+    tokenize_spans,
+)
 from retort.modeling.encoding import SentenceEncoder
 
 
@@ -191,6 +199,18 @@ def test_groups_of_texts_are_told_apart():
         return tokenize_groups(Dataset.from_dict(texts), tiny.tokenizer())
 
     assert fingerprint_rows(groups(0)) == fingerprint_rows(groups(0)) != fingerprint_rows(groups(5))
+
+
+@pytest.mark.parametrize("make", [tokenize, tokenize_groups, tokenize_spans])
+@pytest.mark.parametrize("changed", ["encoder.py", "groups.py", "spans.py", "texts.py", "tokenization.py", "words.py"])
+def test_tokens_are_made_anew_by_changed_code(make, changed, monkeypatch, request):
+    rows = Dataset.from_dict({"text": tiny.sentences(4)})
+    request.addfinalizer(fingerprints._code.cache_clear)
+    before = make(rows, tiny.tokenizer())._fingerprint
+    assert make(rows, tiny.tokenizer())._fingerprint == before
+    monkeypatch.setattr(fingerprints, "sha256_of", lambda file: sha256_of(file) * (file.name != changed))
+    fingerprints._code.cache_clear()
+    assert make(rows, tiny.tokenizer())._fingerprint != before
 
 
 def test_rows_without_tokens_have_no_name():

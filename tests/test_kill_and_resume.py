@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib
+import random
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,15 @@ def test_runs_that_were_killed_end_as_those_that_were_not():
     kills, runs, equal, nothing_left = next(line for line in printed.splitlines() if line.startswith("all")).split()[1:]
     assert int(kills) >= 4
     assert equal == nothing_left == runs
+
+
+def test_kills_reach_every_run_before_any_comes_again(module):
+    cases = module("cases")
+    drawn = list(islice(cases.in_rounds(cases.all_cases(), random.Random(0)), 90))
+    runs = {(case.name, case.setup) for case in drawn}
+    assert len(runs) == 30  # eight runs under four setups, less two that ZeRO-3 doesn't take
+    assert all({(case.name, case.setup) for case in drawn[at : at + 30]} == runs for at in (0, 30, 60))
+    assert drawn[:30] != drawn[30:60]
 
 
 def test_other_weights_a_lost_file_and_a_stray_one_are_seen(module, tmp_path):

@@ -70,7 +70,7 @@ def publish(folder: str) -> None:
     ended = sentence_trainer(folder / "end", TEACHER, push_to_hub=True, hub_model_id=AT_THE_END, keep_projector=True)
     ended.train()
     ended.create_model_card(results="| model | score |\n|---|---|\n| student | 0.5 |", measured="On nothing at all.")
-    ended.push_to_hub()
+    ended.push_to_hub(tags="of-a-push")
     outputs(ended, folder / "end.safetensors")
 
     settings = {"hub_strategy": "every_save", "hub_always_push": True}
@@ -154,6 +154,7 @@ def test_the_pushed_card_tells_what_the_student_is_made_of_and_how_good_it_is(pu
     assert "license: mit" in header
     assert re.search(rf"base_model:\n- {TEACHER}", header)
     assert "library_name: sentence-transformers" in header
+    assert "- of-a-push" in header
     for fact in (
         f"distilled from [{TEACHER}](https://huggingface.co/{TEACHER})",
         f'SentenceTransformer("{AT_THE_END}")',

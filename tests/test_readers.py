@@ -52,6 +52,23 @@ def test_a_byte_order_mark_is_no_part_of_the_text(write):
     assert read_dataset(write("a.csv", b"\xef\xbb\xbftext\nb\n"))[:] == {"text": ["b"]}
 
 
+@pytest.mark.parametrize(
+    "word", ["b\u2028c", "b\x85c", "😀👩‍👩‍👧", "x" * 10_000_000], ids=["U+2028", "NEL", "emoji", "10 MB"]
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.csv", "a.jsonl"])
+def test_a_mark_and_odd_characters_part_no_row(write, name, end, word):
+    texts = ["first", f"a {word}", word, "last"]
+    lines = {
+        "a.txt": texts,
+        "a.tsv": ["text\tlabel", *(f"{text}\tx" for text in texts)],
+        "a.csv": ["text,label", *(f"{text},x" for text in texts)],
+        "a.jsonl": [json.dumps({"text": text}, ensure_ascii=False) for text in texts],
+    }[name]
+    contents = "\ufeff" + "".join(line + end for line in lines)
+    assert read_dataset(write(name, contents.encode()))["text"][:] == texts
+
+
 def test_parquet_arrow_and_saved_folders(tmp_path):
     rows = Dataset.from_dict({"text": ["a", "b"]})
     rows.to_parquet(str(tmp_path / "a.parquet"))

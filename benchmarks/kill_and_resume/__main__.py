@@ -34,7 +34,7 @@ import datasets
 import deepspeed.runtime.zero.muon.muon_optimizer  # imported when an engine starts, and slow: it takes inductor along
 import torch
 import transformers
-from cases import Case, Outcome, Summary, all_cases
+from cases import Case, Outcome, Summary, all_cases, in_rounds
 from damage import damage_everything
 from forks import Kill
 from tqdm import tqdm
@@ -87,12 +87,13 @@ def main() -> int:
     cases = [case for case in all_cases() if any(word in f"{case.name}, {case.setup}" for word in options.only)]
     gc.freeze()  # collecting garbage in a fork would else touch, and so copy, all that was imported
     draw, summary = random.Random(options.seed), Summary(options.summary)
+    rounds = in_rounds(cases, draw)
     with tempfile.TemporaryDirectory() as scratch:
         if options.damage:
             return int(damage_everything(cases, options.flips, Path(scratch)) > 0)
         with tqdm(total=options.kills, unit="kill") as bar:
             while bar.n < options.kills:
-                case = draw.choice(cases)
+                case = next(rounds)
                 bar.set_description(f"{case.name}, {case.setup}")
                 if not case.expected:
                     case.run_uninterrupted(Path(scratch) / "whole")

@@ -1,9 +1,10 @@
 """A run under a setup, what it should leave, what a killed one has left, and the tables of it all."""
 
 import hashlib
+import random
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -178,6 +179,12 @@ def all_cases() -> list[Case]:
     of_words = ("VocabReducedMLMTrainer", "recipe")
     names = [(name, setup) for name in RUNS for setup in SETUPS]
     return [Case(*pair) for pair in names if pair[1] != "ZeRO-3 x 2" or pair[0] not in of_words]
+
+
+def in_rounds(cases: Sequence[Case], draw: random.Random) -> Iterator[Case]:
+    """Cases in a random order, each as often as any other: few kills reach them all, too."""
+    while True:
+        yield from draw.sample(cases, len(cases))
 
 
 def table(lines: Iterable[list[str]]) -> str:
