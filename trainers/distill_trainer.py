@@ -110,8 +110,9 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         self._row_checks = RowChecks(
             self.objectives,
             model,
-            sizes=frozenset(model_of(outline).config.vocab_size for outline in outlines),
+            list(map(model_of, outlines)),
             same_tokens=same_tokens,
+            said_so=teacher_processing_class is not None and same_tokens,
             needed=self.needed_columns if data_collator is None else None,
             encoders=self._encoders_compared(outlines, request, read),
         )
