@@ -7,6 +7,7 @@ import tiny
 import torch
 from datasets import Dataset
 from test_packing import LENGTHS, PACKABLE, gradients, make, views
+from torch._dynamo.testing import CompileCounter
 from transformers import AutoModel, EuroBertConfig
 from transformers.masking_utils import create_bidirectional_sliding_window_mask
 
@@ -245,6 +246,24 @@ def test_an_implementation_that_the_user_chose_is_respected(an_h100):
     assert str(settings().choose(model)) == "padded (the model was loaded with attn_implementation='eager')"
     with pytest.raises(ValueError, match=r"attention_backend='runs' can't be had for BertModel.*'eager'"):
         settings(backend="runs").choose(model)
+
+
+def test_compiled_students_are_padded_and_not_compiled_for_every_batch(tmp_path):
+    args = tiny.arguments(tmp_path, embedding_weight=1.0, torch_compile=True)
+    model = tiny.model("bert", layers=1)
+    assert str(args.attention.choose(model)) == "padded (torch_compile would compile nearly every packed batch anew)"
+    assert args.attention.of_teachers().choose(model).name == "runs"  # teachers are not compiled
+    with pytest.raises(ValueError, match=r"attention_backend='runs' can't be had.*torch_compile"):
+        settings("cpu", backend="runs", compiled=True).choose(model)
+    counter = CompileCounter()
+    compiled, found = torch.compile(model, backend=counter, dynamic=True), []
+    for lengths in ([3, 3, 5], [2, 6, 3], [7, 2], [5, 5, 2, 2]):
+        layout = TokenLayout.from_lengths(lengths, packed=False)
+        with torch.no_grad():
+            compiled(input_ids=layout.pad(torch.arange(8, 8 + layout.tokens)), attention_mask=layout.mask.long())
+        found.append(counter.frame_count)
+    assert found[0] > 0
+    assert found == found[:1] * 4
 
 
 def test_a_back_end_that_can_not_be_had_is_refused_of_the_student_only():

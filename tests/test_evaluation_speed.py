@@ -3,9 +3,11 @@
 import platform
 
 import pytest
+import tiny
 import torch
 
 from retort.evaluation import compare_speed, describe_machine
+from retort.evaluation.report import ModelRow, Role, build_report
 
 
 class Clock:
@@ -42,8 +44,8 @@ def test_speeds_are_sentences_per_second_in_batches_and_milliseconds_alone(monke
 def test_a_machine_that_slows_down_in_the_middle_of_a_round_does_not_change_the_ratio(monkeypatch):
     clock = Clock(monkeypatch)
     # A round takes the teacher 0.4 + 0.15 seconds and the student half of it. The load comes after warm-up and one
-    # round, when the teacher has done its part of the second, so medians over rounds are 1x the teacher's time and
-    # 10x the student's.
+    # round, when the teacher has done its part of the second, so medians over rounds of each model's own times are 1x
+    # the teacher's and 10x the student's: 12.5 and 62.5 milliseconds, of which neither is twice the other.
     load_from = 2 * 0.825 + 0.55 - 1e-9
     encoders = {
         "teacher": clock.encoder("teacher", 0, 0.0125, slow_from=load_from),
@@ -51,9 +53,23 @@ def test_a_machine_that_slows_down_in_the_middle_of_a_round_does_not_change_the_
     }
     speeds = compare_speed(encoders, ["x"] * 8, batch_size=8, batches=4, singles=12, rounds=3)
     assert speeds["teacher"].milliseconds == pytest.approx(12.5)
-    assert speeds["student"].milliseconds == pytest.approx(62.5)
+    assert speeds["student"].milliseconds == pytest.approx(6.25)
+    assert speeds["student"].sentences_per_second == pytest.approx(2 * speeds["teacher"].sentences_per_second)
     assert speeds["student"].speedup == pytest.approx(2)
     assert speeds["student"].latency_speedup == pytest.approx(2)
+
+
+def test_models_of_one_architecture_are_timed_once(monkeypatch):
+    """As a student before and after its training; what is exported runs otherwise."""
+    clock, student = Clock(monkeypatch), tiny.model(layers=2)
+    roles = {"teacher": Role.TEACHER, "untrained": Role.UNTRAINED, "student": Role.STUDENT, "onnx": Role.EXPORTED}
+    models = {name: tiny.model(layers=4) if name == "teacher" else student for name in roles}
+    rows = [ModelRow.of(name, role, models[name], {"f1": 0.5}) for name, role in roles.items()]
+    encoders = {name: clock.encoder(name, 0, seconds) for seconds, name in zip((4, 2, 3, 1), roles, strict=True)}
+    speeds = {row.name: row.speed for row in build_report(rows, encoders, ["x"] * 4, [], measured="").rows}
+    assert speeds["untrained"] == speeds["student"]
+    assert {name for name, _ in clock.calls} == {"teacher", "untrained", "onnx"}
+    assert [speeds[name].speedup for name in roles] == pytest.approx([1, 2, 2, 4])
 
 
 def test_rounds_are_interleaved_start_in_turn_and_use_the_same_texts(monkeypatch):

@@ -138,6 +138,8 @@ def test_a_misspelt_key_of_any_section_of_any_recipe_is_found(name):
         ({"learning_rate": True}, "learning_rate: invalid float value: 'True'."),
         ({"bf16": "maybe"}, "bf16: Truthy value expected"),
         ({"output_dir": "x"}, "output_dir: stages are written below the recipe's output_dir"),
+        ({"push_to_hub": True}, "push_to_hub: every stage, a teacher's among them, would be pushed to one repository"),
+        ({"hub_model_id": "me/x"}, "Give the recipe push_to_hub: ID, to which the finished student is pushed"),
         ({"deepspeed": "no/such.json"}, "no/such.json"),
     ],
 )

@@ -282,6 +282,46 @@ def test_a_number_that_is_not_finite_in_the_log_ends_no_run(tmp_path):
     assert loss_history(result.log_history)[0] == {"loss": None, "step": 1}
 
 
+def test_a_stage_is_evaluated_on_several_sets_and_another_set_makes_another_plan(tmp_path):
+    tokenizer = tiny.tokenizer()
+    sets = {name: staged.rows(tokenizer, 8, seed, True) for seed, name in enumerate(("easy", "hard"), 3)}
+    settings = {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "eval_hard_loss"}
+    stages = [Stage("labels", {"label_weight": 1.0, "load_best_model_at_end": True} | settings)]
+    run = staged.staged_run(tmp_path, stages, eval_dataset=sets)
+    (result,) = run.run()
+    for name in sets:
+        assert [entry["step"] for entry in result.log_history if f"eval_{name}_loss" in entry] == [2, 4]
+    others = [sets | {"hard": sets["easy"]}, {"easy": sets["easy"]}, sets["easy"]]
+    keys = {staged.staged_run(tmp_path, stages, eval_dataset=other).plan[0].key for other in others}
+    assert len(keys | {run.plan[0].key}) == 4
+
+
+def test_an_assistants_stage_is_evaluated_on_several_sets(tmp_path):
+    tokenizer = tiny.tokenizer()
+    sets = {name: staged.rows(tokenizer, 8, seed, True) for seed, name in enumerate(("easy", "hard"), 3)}
+    stages = [Stage("logits", {"logits_weight": 1.0, "eval_strategy": "steps", "eval_steps": 4}, teacher="assistant")]
+    teacher = tiny.model("bert", "token", layers=4)
+    (result,) = staged.staged_run(tmp_path, stages, eval_dataset=sets, teacher=teacher, assistant=teacher).run()
+    assert {"eval_easy_loss", "eval_hard_loss"} <= set().union(*result.log_history)
+
+
+def test_scores_on_dev_are_in_the_log_of_trackers_too(tmp_path):
+    class Tracker(TrainerCallback):
+        """Keeps what wandb would be told."""
+
+        def on_log(self, args, state, control, logs, **kwargs):
+            told.append((state.global_step, dict(logs)))
+
+    told, scores = [], iter([0.5, 0.75, 0.75])
+    settings = {"eval_strategy": "steps", "eval_steps": 2}
+    stages = [Stage("labels", {"label_weight": 1.0} | settings)]
+    run = staged.staged_run(tmp_path, stages, callbacks=[Tracker()], score=lambda student: {"f1": next(scores)})
+    (result,) = run.run()
+    assert [(step, logs["eval_f1"]) for step, logs in told if "eval_f1" in logs] == [(2, 0.5), (4, 0.75)]
+    assert [entry["eval_f1"] for entry in result.log_history if "eval_f1" in entry] == [0.5, 0.75]
+    assert [step for step, logs in told if "eval_loss" in logs] == [2, 4]
+
+
 def test_a_score_that_is_not_finite_is_not_the_best(finished):
     worse, better = (
         replace(result, scores={"f1": score}) for result, score in zip(finished[1][:2], (None, 0.1), strict=True)

@@ -354,3 +354,19 @@ def test_an_unknown_fact_is_refused_before_it_is_kept(tokenizer, tmp_path):
     trainer.create_model_card(tags="mine")
     trainer.save_model()
     assert "- mine\n" in (tmp_path / "README.md").read_text()
+
+
+def test_a_card_that_cannot_be_made_costs_no_weights(tokenizer, tmp_path, monkeypatch, caplog):
+    def fails(self):
+        raise KeyError("a fact")
+
+    monkeypatch.setattr(DistillTrainer, "card_facts", fails)
+    trainer = make_trainer(tmp_path, tokenizer, rows(tokenizer), save_strategy="steps", save_steps=1)
+    with caplog.at_level("WARNING", logger="retort"):
+        trainer.train()
+    assert "The student is saved, but its model card could not be made" in caplog.text
+    resumed = make_trainer(tmp_path, tokenizer, rows(tokenizer), max_steps=3)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert resumed.state.global_step == 3
+    trainer.save_model()
+    assert (tmp_path / "model.safetensors").exists()

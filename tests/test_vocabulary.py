@@ -6,7 +6,8 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertTokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from retort import shrink
 from retort.data import count_tokens, trim_tokenizer
@@ -49,6 +50,33 @@ def test_tokens_inside_words_are_spelled_by_pieces_inside_words():
     assert bpe.convert_ids_to_tokens(spell(wordpiece, bpe)[start])[0].startswith("Ġ")
     token = bpe.convert_tokens_to_ids("o")
     assert wordpiece.convert_ids_to_tokens(spell(bpe, wordpiece)[token]) == ["##o"]
+
+
+def llama_2():
+    """A tokenizer that puts a space before every text itself, as Llama 2's does."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    merges = [("▁", letter) for letter in letters] + [("▁c", "a"), ("▁ca", "t")]
+    pieces = ["<unk>", "▁", *letters, *map("".join, merges)]
+    backend = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, merges, unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    backend.decoder = decoders.Sequence(steps)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+
+
+def test_a_tokenizer_that_puts_a_space_before_every_text_spells_and_is_spelled():
+    llama, wordpiece = llama_2(), TOKENIZERS["wordpiece"]
+    spelling = spell(llama, llama)
+    assert all(spelling[token] in ([token], []) for token in range(len(spelling.counts)))
+    assert int((spelling.counts == 0).sum()) <= 1
+    spelling = spell(wordpiece, llama)
+    for token, pieces in {"##a": ["a"], "a": ["▁a"], "cat": ["▁cat"], "ran": ["▁r", "a", "n"]}.items():
+        index = wordpiece.convert_tokens_to_ids(token)
+        if index != wordpiece.unk_token_id:
+            assert llama.convert_ids_to_tokens(spelling[index]) == pieces
+    spelling = spell(llama, wordpiece)
+    for token, pieces in {"a": ["##a"], "▁a": ["a"], "▁ca": ["c", "##a"]}.items():
+        assert wordpiece.convert_ids_to_tokens(spelling[llama.convert_tokens_to_ids(token)]) == pieces
 
 
 def test_special_tokens_go_by_their_role():

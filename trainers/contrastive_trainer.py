@@ -19,13 +19,18 @@ class ContrastiveTrainer(WholeStepTrainer):
     `retort.data.tokenize_groups`).
 
     Raises:
-        ValueError: as `DistillTrainer`; a step without negatives, or single texts without dropout.
+        ValueError: as `DistillTrainer`; a step without negatives, single texts without dropout, or a teacher cache.
     """
 
     arguments_class = ContrastiveTrainingArguments
     needed_columns = ("members",)
 
     def __init__(self, model, teacher=None, args: ContrastiveTrainingArguments | None = None, *arguments, **named):
+        if getattr(args, "teacher_cache", None):
+            raise ValueError(
+                "teacher_cache holds outputs for a text in each row, but the rows here are groups of texts. Leave it "
+                "out."
+            )
         super().__init__(model, teacher, args, *arguments, **named)
         first = {} if self.train_dataset is None else next(iter(self.train_dataset))
         if self.contrast and len(first.get("members", ())) == 2 and self.args.rows_per_step == 1:

@@ -108,8 +108,15 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         set_seed(args.seed)  # the objectives' weights must not depend on what drew numbers before
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
-        needed = self.needed_columns if data_collator is None else None
-        self._row_checks = RowChecks.of(self.objectives, model, self.student_encoder, outlines, same_tokens, needed)
+        self._row_checks = RowChecks.of(
+            self.objectives,
+            model,
+            self.student_encoder,
+            outlines,
+            same_tokens=same_tokens,
+            said_so=teacher_processing_class is not None and same_tokens,
+            needed=self.needed_columns if data_collator is None else None,
+        )
         validate(
             self.objectives,
             args,

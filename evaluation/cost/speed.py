@@ -12,11 +12,12 @@ import torch
 
 @dataclass(frozen=True)
 class Speed:
-    """Speed of one model among those compared, medians over the rounds.
+    """Speed of one model among those compared.
 
     Attributes:
-        sentences_per_second: texts per second in full batches.
-        milliseconds: time of one text alone.
+        sentences_per_second: texts per second in full batches: the first model's, a median over the rounds, times
+            `speedup`. A median of this model's own could come from other rounds, and contradict `speedup`.
+        milliseconds: time of one text alone, likewise.
         speedup: sentences per second relative to the first model compared, median of the ratios within a round.
         latency_speedup: milliseconds of the first model relative to this one's, likewise.
     """
@@ -71,11 +72,12 @@ def compare_speed(
             if turn > 0:
                 seconds[name].append((in_batches / (batch_size * batches), singly / singles))
     measured = {name: np.array(times) for name, times in seconds.items()}
+    reference = measured[names[0]]
+    in_batches, singly = np.median(reference, axis=0).tolist()
     speeds = {}
     for name, own in measured.items():
-        in_batches, singly = np.median(own, axis=0).tolist()
-        ratios = np.median(measured[names[0]] / own, axis=0).tolist()
-        speeds[name] = Speed(1 / in_batches, 1000 * singly, *ratios)
+        faster, sooner = np.median(reference / own, axis=0).tolist()
+        speeds[name] = Speed(faster / in_batches, 1000 * singly / sooner, faster, sooner)
     return speeds
 
 

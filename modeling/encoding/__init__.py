@@ -7,6 +7,7 @@ from .attention import (
     attending,
     enable_packing,
     packing_obstacle,
+    position_count,
     position_offset,
     supports_packing,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -131,17 +131,15 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[_Text]) -> list[
     """What texts come to in a tokenizer; nothing where one is unknown to it."""
     found: dict[int, list[int]] = {}
     starts = [index for index, each in enumerate(texts) if not each.inside]
-    found |= zip(starts, _encode(tokenizer, [f" {texts[index].text}" for index in starts]), strict=True)
-    for anchor in _ANCHORS:
+    before = next(_anchors(tokenizer), _Anchor(" ", "", 0)).before
+    found |= zip(starts, _encode(tokenizer, [f"{before}{texts[index].text}" for index in starts]), strict=True)
+    for anchor in _anchors(tokenizer):
         rest = [index for index in range(len(texts)) if index not in found]
         if not rest:
             break
-        alone = _known(tokenizer, _encode(tokenizer, [f" {anchor}"])[0])
-        if len(alone) != 1:
-            continue
-        encoded = _encode(tokenizer, [f" {anchor}{texts[index].text}" for index in rest])
+        encoded = _encode(tokenizer, [f"{anchor.before}{anchor.text}{texts[index].text}" for index in rest])
         # Where the anchor is not a piece of its own, another one is tried.
-        found |= {index: ids[1:] for index, ids in zip(rest, encoded, strict=True) if ids[:1] == alone}
+        found |= {index: ids[1:] for index, ids in zip(rest, encoded, strict=True) if ids[:1] == [anchor.token]}
         found |= {index: [] for index, ids in zip(rest, encoded, strict=True) if tokenizer.unk_token_id in ids}
     return [_known(tokenizer, found.get(index, [])) for index in range(len(texts))]
 
@@ -154,10 +152,33 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[li
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
+@dataclass(frozen=True)
+class _Anchor:
+    """A letter or digit that is one token at the beginning of a word; `before` is what makes a word begin there."""
+
+    before: str
+    text: str
+    token: int
+
+
+def _anchors(tokenizer: PreTrainedTokenizerBase) -> Iterator[_Anchor]:
+    """All anchors behind a space; or, where the tokenizer puts one before every text itself (Llama 2), without."""
+    for before in (" ", ""):
+        found = False
+        for character in _ANCHORS:
+            ids = _known(tokenizer, _encode(tokenizer, [f"{before}{character}"])[0])
+            if len(ids) != 1 or tokenizer.decode(ids).strip() != character:
+                continue
+            # Without a space before it, it begins a word only if two of them don't make one word.
+            if before or tokenizer.decode(ids * 2).split() == [character] * 2:
+                found = True
+                yield _Anchor(before, character, ids[0])
+        if found:
+            return
+
+
 def _anchor(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
     """A token of one letter or digit at the beginning of a word, and its text."""
-    for character in _ANCHORS:
-        ids = _known(tokenizer, _encode(tokenizer, [f" {character}"])[0])
-        if len(ids) == 1 and tokenizer.decode(ids).strip() == character:
-            return ids[0], tokenizer.decode(ids)
+    for anchor in _anchors(tokenizer):
+        return anchor.token, tokenizer.decode([anchor.token])
     raise ValueError(f"{type(tokenizer).__name__} has no token that is one letter (a to z) or digit.")

@@ -64,6 +64,11 @@ def converted(arguments: Mapping[str, Any], cls: type[DistillTrainingArguments],
     for name in arguments:
         if name == "output_dir":
             raise ValueError(f"{where}.output_dir: stages are written below the recipe's output_dir. Leave it out.")
+        if name in ("push_to_hub", "hub_model_id"):
+            raise ValueError(
+                f"{where}.{name}: every stage, a teacher's among them, would be pushed to one repository. Give the "
+                "recipe push_to_hub: ID, to which the finished student is pushed."
+            )
         if name not in known:
             raise ValueError(f"{where}.{name}: {cls.__name__} has no such argument.{did_you_mean(name, known)}")
     return {name: _converted_value(name, value, cls, where) for name, value in arguments.items()}

@@ -1,6 +1,7 @@
 """The flags of run_ner.py and run_classification.py, and the recipe that they amount to."""
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from transformers import AutoConfig
@@ -126,10 +127,13 @@ def recipe_of(
 
     Args:
         kind: `tagging` or `classification`.
-        task, student, schedule, args: the flags; `args` go to all trainers.
+        task, student, schedule, args: the flags; `args` go to all trainers, but for those of a push: it is the finished
+            student that is pushed, and no stage.
         pairs: whether rows are pairs of texts.
         metric: of classification (see `TaskFiles`).
     """
+    arguments = not_default(args)
+    push, hub_id = arguments.pop("push_to_hub", False), arguments.pop("hub_model_id", Path(args.output_dir).name)
     return Recipe(
         teacher=Teacher(task.teacher, fine_tuning=_fine_tuning(schedule)),
         student=_student(student, task.teacher),
@@ -146,9 +150,10 @@ def recipe_of(
             stride=task.stride,
         ),
         stages=tuple(_stages(schedule, student)),
-        arguments=not_default(args),
+        arguments=arguments,
         evaluation=TaskEvaluation(metric, task.onnx),
         output_dir=args.output_dir,
+        push_to_hub=hub_id if push else None,
     )
 
 

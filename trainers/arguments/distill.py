@@ -183,7 +183,9 @@ class DistillTrainingArguments(TrainingArguments):
     def attention(self) -> AttentionSettings:
         """What a model's attention depends on."""
         dropout = not self.disable_dropout
-        return AttentionSettings(self.device, self.compute_dtype, self.attention_backend, dropout)
+        return AttentionSettings(
+            self.device, self.compute_dtype, self.attention_backend, dropout, compiled=bool(self.torch_compile)
+        )
 
     @property
     def shards_weights(self) -> bool:

@@ -27,6 +27,7 @@ from ..objectives import (
 )
 from ..teachers import model_of
 from .sentence_rows import check_sentence_rows
+from .tokens import check_tokens
 
 
 def named_sets(train: Any, evaluated: Any) -> dict[str, Any]:
@@ -44,8 +45,10 @@ class RowChecks:
 
     Attributes:
         student: whose head the labels are for.
-        sizes: of the live teachers' vocabularies.
-        same_tokens: whether the two tokenizers given do the same.
+        teachers: the live ones.
+        same_tokens: whether the teacher reads the student's tokens: no tokenizer of its own was given, or one that does
+            the same.
+        said_so: whether one that does the same was given.
         needed: columns that the trainer's own collator reads; None for a collator of the user's, which may make them.
         encoders: those whose embeddings are compared, by their role (`"teacher"` or `"student"`): rows need their
             prompts.
@@ -53,8 +56,9 @@ class RowChecks:
 
     objectives: Sequence[Objective]
     student: PreTrainedModel
-    sizes: frozenset[int]
+    teachers: Sequence[PreTrainedModel]
     same_tokens: bool
+    said_so: bool
     needed: Sequence[str] | None
     encoders: Sequence[tuple[str, SentenceEncoder]] = ()
 
@@ -66,22 +70,22 @@ class RowChecks:
         student_encoder: SentenceEncoder | None,
         teachers: Sequence[PreTrainedModel | SentenceEncoder],
         same_tokens: bool,
+        said_so: bool,
         needed: Sequence[str] | None,
     ) -> RowChecks:
         """The checks of a run, by outlines of its live teachers (see `outline_teacher`)."""
-        sizes = frozenset(model_of(teacher).config.vocab_size for teacher in teachers)
         encoders = [("teacher", teacher) for teacher in teachers if teacher_request(objectives).pooler]
         encoders += [("student", student_encoder)] if student_request(objectives).pooler else []
         compared = [each for each in encoders if isinstance(each[1], SentenceEncoder)]
-        return cls(objectives, student, sizes, same_tokens, needed, compared)
+        return cls(objectives, student, list(map(model_of, teachers)), same_tokens, said_so, needed, compared)
 
     def __call__(self, rows: Any, name: str) -> None:
         """Check the rows of a dataset.
 
         Raises:
-            ValueError: rows that were not tokenised; no labels, or labels that the student's head can't learn; tokens
-                that are compared but not the same, or lack an encoder's prompt; a single row whose value depends on
-                others.
+            ValueError: rows that were not tokenised, or that a model can't read; no labels, or labels that the head
+                can't learn; tokens that are compared but not the same, or lack an encoder's prompt; a single row whose
+                value depends on others.
         """
         columns = set(getattr(rows, "column_names", None) or ())
         try:
@@ -89,6 +93,7 @@ class RowChecks:
                 self._check_columns(columns)
                 self._check_labels(rows, columns)
             self._check_alignment(columns)
+            check_tokens(rows, [("student", self.student), *(("teacher", teacher) for teacher in self.teachers)])
             for role, encoder in self.encoders:
                 check_sentence_rows(encoder, rows, role=role)
         except ValueError as error:
@@ -120,12 +125,13 @@ class RowChecks:
     def _check_alignment(self, columns: set[str]) -> None:
         """Refuse to compare tokens that are not the same."""
         own_tokens = "teacher_input_ids" in columns
-        sizes = set(self.sizes) - {self.student.config.vocab_size}
-        if sizes and self.same_tokens and not own_tokens:
+        sizes = {teacher.config.vocab_size for teacher in self.teachers} - {self.student.config.vocab_size}
+        if sizes and self.same_tokens and not self.said_so and not own_tokens:
             raise ValueError(
                 f"the student's vocabulary has {self.student.config.vocab_size} entries and the teacher's "
-                f"{min(sizes)}, so the same ids would mean other tokens. Pass teacher_processing_class=... here, and "
-                "teacher_tokenizer=... to tokenize()."
+                f"{min(sizes)}, so the same ids may mean other tokens. Pass the teacher's tokenizer as "
+                "teacher_processing_class=... here, and as teacher_tokenizer=... to tokenize() unless it does what the "
+                "student's does."
             )
         if columns and not self.same_tokens and not own_tokens:
             raise ValueError(

@@ -72,11 +72,22 @@ def build_objectives(
     pairs = layer_pairs(args.layer_map, ours.depth, teacher.depth) if by_layers else []
     if args.logits_weight:
         _check_classes(ours, teacher, row_wise)
+        if student.get_output_embeddings() is not None and ours.vocab_size != teacher.vocab_size:
+            raise ValueError(
+                f"logits_weight compares logits over a vocabulary place by place, but the student's has "
+                f"{ours.vocab_size} entries and the teacher's {teacher.vocab_size}. Bring them to one size by "
+                "resize_token_embeddings(), or use a VocabReducedMLMTrainer where the tokenizers differ."
+            )
     if not ours.attention_heads:
         _check_without_attention(args, ours, pairs)
     if args.attention_weight:
         check_pairs(args, "attention_weight")
     with_maps = [(s, group) for s, group in pairs if s > 0 and min(group) > 0]
+    if args.attention_weight and not with_maps:
+        raise ValueError(
+            f"attention_weight compares maps of layers, but layer_map={args.layer_map!r} pairs none: 0 is what the "
+            "embedding layer gives, before any attention. Pair layers counted from 1, e.g. '1:2,2:4'."
+        )
     relations = _relation_pairs(args, ours, teacher) if args.relation_weight else []
     hidden = MixedStateObjective if args.layer_map == "mix" else HiddenStateObjective
     sizes = ours.hidden_size, teacher.hidden_size

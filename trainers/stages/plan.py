@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,11 @@ def _check(run: StagedRun) -> None:
 def _root_key(run: StagedRun) -> str:
     """Of what all stages depend on."""
     teachers = run.teacher if isinstance(run.teacher, list | tuple) else [run.teacher]
-    dev = run.eval_dataset and fingerprint_rows(run.eval_dataset, *_COLUMNS)
+    dev = run.eval_dataset
+    if isinstance(dev, Mapping):
+        dev = {name: fingerprint_rows(rows, *_COLUMNS) for name, rows in dev.items()}
+    elif dev is not None:
+        dev = fingerprint_rows(dev, *_COLUMNS)
     return _hash(fingerprint_model(run.student), [fingerprint_source(teacher) for teacher in teachers], dev)
 
 

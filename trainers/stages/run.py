@@ -60,7 +60,8 @@ class StagedRun:
         folder: where the stages' folders lie.
         data: name -> tokenised rows (see `retort.data.tokenize`).
         assistant: who teaches in the stages that say so: another model, which reads the student's own tokens.
-        eval_dataset: tokenised development rows, for losses by which a stage may select its best model.
+        eval_dataset: tokenised development rows, or a dict of several, for losses by which a stage may select its best
+            model.
         processing_class: the student's tokenizer.
         teacher_processing_class: the teacher's, where it differs.
         arguments: of every stage's trainer; a stage's own win.
@@ -79,7 +80,7 @@ class StagedRun:
     folder: str | Path
     data: Mapping[str, datasets.Dataset]
     assistant: TeacherSource | None = None
-    eval_dataset: datasets.Dataset | None = None
+    eval_dataset: datasets.Dataset | Mapping[str, datasets.Dataset] | None = None
     processing_class: PreTrainedTokenizerBase
     teacher_processing_class: PreTrainedTokenizerBase | None = None
     arguments: Mapping[str, Any] | None = None
@@ -172,7 +173,11 @@ class StagedRun:
         teacher, teacher_tokenizer = self.teacher, self.teacher_processing_class
         if stage.teacher == "assistant":
             teacher, teacher_tokenizer = self.assistant, None
-            train_dataset, eval_dataset = _students_alone(train_dataset), eval_dataset and _students_alone(eval_dataset)
+            train_dataset = _students_alone(train_dataset)
+            if isinstance(eval_dataset, Mapping):
+                eval_dataset = {name: _students_alone(rows) for name, rows in eval_dataset.items()}
+            else:
+                eval_dataset = eval_dataset and _students_alone(eval_dataset)
         # Early stopping reads what the score adds, so it comes behind it.
         score = [ScoreOnDev(self.score)] if self.score else []
         stop = [EarlyStoppingCallback(stage.patience)] if stage.patience else []

@@ -72,6 +72,15 @@ class EvaluatingTrainer(StepTrainer):
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in (found | means).items()})
         return output
 
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """As Trainer (see `Trainer.evaluate`); metrics that callbacks add to those of an evaluation are logged, too."""
+        logged_before = len(self.state.log_history)
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        logged = set().union(*self.state.log_history[logged_before:])
+        if added := {name: value for name, value in metrics.items() if name not in logged}:
+            self.log(added)
+        return metrics
+
     def _metrics_without_labels(self, output: EvalLoopOutput) -> dict[str, float]:
         """What `compute_metrics` makes of predictions alone; Trainer calls it only where there are labels."""
         if self.compute_metrics is None:

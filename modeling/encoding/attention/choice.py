@@ -47,16 +47,19 @@ class AttentionSettings:
         dtype: the number format in which a float32 model computes: that of autocast, where there is one.
         backend: `auto`, or the one that the user asks for.
         dropout: whether models in training drop attention weights, where their configuration says so.
+        compiled: whether torch.compile compiles the model. The lengths of a packed batch's rows are part of the graph,
+            so that nearly every batch would be compiled anew.
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     backend: Literal["auto", "varlen", "runs", "padded"] = "auto"
     dropout: bool = False
+    compiled: bool = False
 
     def of_teachers(self) -> AttentionSettings:
         """For models that are only run: one that can't have the student's back end may have another one."""
-        return replace(self, dropout=False, backend="padded" if self.backend == "padded" else "auto")
+        return replace(self, dropout=False, compiled=False, backend="padded" if self.backend == "padded" else "auto")
 
     def choose(self, model: PreTrainedModel) -> AttentionBackend:
         """The back end of one model.
@@ -67,6 +70,8 @@ class AttentionSettings:
         if self.backend == "padded":
             return AttentionBackend("padded", "asked for")
         obstacle = packing_obstacle(model)
+        if obstacle is None and self.compiled:
+            obstacle = "torch_compile would compile nearly every packed batch anew"
         if obstacle is None and self.backend != "runs":
             dtype = self.dtype if model.dtype == torch.float32 else model.dtype
             obstacle = varlen_obstacle(model.config, self.device, dtype)

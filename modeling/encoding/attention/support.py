@@ -61,10 +61,19 @@ def position_offset(model: PreTrainedModel) -> int:
 
     Such models keep a row of their position table for padding, which is how they are told apart.
     """
-    for name, module in backbone(model).named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            return module.padding_idx + 1
-    return 0
+    table = _position_table(model)
+    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
+
+
+def position_count(model: PreTrainedModel) -> int | None:
+    """How many tokens of a row a model has embeddings of positions for; None where positions come from no table."""
+    table = _position_table(model)
+    return None if table is None else table.num_embeddings - position_offset(model)
+
+
+def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
+    tables = (part for name, part in backbone(model).named_modules() if name.endswith("position_embeddings"))
+    return next((table for table in tables if isinstance(table, nn.Embedding)), None)
 
 
 def _packs_like_padded(encoder: PreTrainedModel) -> bool:
