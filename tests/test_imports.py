@@ -5,6 +5,7 @@ import sys
 import pytest
 from processes import run
 
+from retort import DistillTrainingArguments
 from retort.evaluation.report import require_drawing, write_report
 from retort.recipes import read_recipe, run_recipe
 
@@ -43,6 +44,13 @@ def test_without_matplotlib_a_report_is_refused_and_its_recipe_before_anything_i
     with pytest.raises(ImportError, match=message):
         run_recipe(read_recipe("quickstart"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.promise(9)
+def test_without_deepspeed_arguments_that_name_it_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    with pytest.raises(ImportError, match=r"'zero1.json' needs DeepSpeed.*pip install 'retort\[deepspeed\]'"):
+        DistillTrainingArguments(output_dir=str(tmp_path), deepspeed="zero1.json")
 
 
 def test_with_matplotlib_there_is_nothing_to_refuse():
