@@ -21,7 +21,7 @@ from ..schema import Student
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 from .corpora import Docstrings, Files
-from .flags import how_to_use
+from .scripts import how_to_use
 
 
 @dataclass(frozen=True)
