@@ -10,6 +10,7 @@ it goes on from its last checkpoint. --push_to_hub True pushes the model.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
@@ -61,11 +62,14 @@ def main() -> None:
         callbacks=[score_on_dev(start, dev, args.pooler)] if dev else [],
     )
     train(trainer)
+    results = ""
     if test and trainer.is_world_process_zero():
         after = sts_of_each(start.with_model(trainer.student, args.pooler), {"sts": test})["sts"]
-        results = f"| STS Spearman | before | after |\n|:---|---:|---:|\n| test | {before:.4f} | {after:.4f} |"
+        name = Path(script.sts_test).name
+        results = f"| STS Spearman | before | after |\n|:---|---:|---:|\n| {name} | {before:.4f} | {after:.4f} |"
         print(f"\n{results}\n")
-        trainer.create_model_card(results=results)
+    read = {", ".join(Path(name).name for name in script.train_files): len(groups)}
+    trainer.create_model_card(data=read, results=results)
     trainer.save_model()  # and pushes, under --push_to_hub True
     if trainer.is_world_process_zero():
         print(how_to_use(args.output_dir))
