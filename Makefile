@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: help quickstart test lint bench clean
+.PHONY: help quickstart test lint bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -21,8 +21,11 @@ lint: $(VENV)/.dev  ## check style
 bench: $(VENV)/.dev $(VENV)/.quickstart  ## compare speed with sentence-transformers, side by side
 	$(BIN)/python benchmarks/sentence_distillation.py $(ARGS)
 
+docs: $(VENV)/.docs  ## build the documentation as a site, docs/_build/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build $(ARGS)
+
 clean:  ## remove the environment and build leftovers (runs/ stays)
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build docs/_build *.egg-info
 
 # torch comes first and pinned: asked for by a range, pip would fetch the newest CUDA build, several gigabytes.
 $(VENV)/.base: constraints.txt setup.cfg pyproject.toml
@@ -37,4 +40,8 @@ $(VENV)/.quickstart: $(VENV)/.base
 
 $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@

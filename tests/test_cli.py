@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -259,3 +260,13 @@ def test_it_runs_under_the_launchers(launcher, recipe):
     command = [Path(sys.executable).with_name(launcher), *flags[launcher], "retort", "distill", recipe, "--dry_run"]
     printed = run(command, environment=os.environ | {"DS_ACCELERATOR": "cpu"})
     assert printed.count("Stages of the student") == 1, "each rank would have printed it if they had not met"
+
+
+def test_output_that_nobody_reads_any_more_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "retort", "recipes"], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")

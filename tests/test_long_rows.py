@@ -12,7 +12,7 @@ from test_task_examples import COMMON, launch, tag_of
 
 from retort import DistillTrainer, DistillTrainingArguments, read_task, tokenize
 from retort.evaluation import entity_scores
-from retort.recipes import Recipe
+from retort.recipes import Recipe, Student, TaskEvaluation, TaskFiles, Teacher
 from retort.recipes.tasks import ScheduleArguments, StudentArguments, TaskArguments, TaskRecipe, recipe_of, with_head
 from retort.recipes.tasks.students import TaskData
 
@@ -139,15 +139,15 @@ def test_a_tagger_of_long_rows_is_distilled_by_flags(long_rows, folder):
 def test_the_flag_is_a_setting_of_the_recipes_data(folder):
     arguments = DistillTrainingArguments("unused", report_to=[], use_cpu=True)
     of_student, schedule = StudentArguments(), ScheduleArguments()
-    for stride, expected in ((None, {}), (0, {"stride": 0}), (9, {"stride": 9})):
-        task = TaskArguments(teacher=str(folder / "teacher"), max_length=24, stride=stride)
+    for stride in (None, 0, 9):
+        task = TaskArguments(str(folder / "teacher"), task_folder=["here"], max_length=24, stride=stride)
         data = recipe_of("tagging", task, of_student, schedule, arguments).data
-        assert data == {"task": "tagging", "pairs": False, "max_length": 24} | expected
+        assert (data.max_length, data.stride) == (24, stride)
 
 
 def test_a_recipes_stride_reaches_training_and_scoring(long_rows, folder):
-    data = {"task": "tagging", "folders": str(long_rows), "max_length": 24, "stride": 3}
-    work = TaskRecipe(Recipe(str(folder / "teacher"), "teacher", {}, data, (), "unused"))
+    data = TaskFiles("tagging", folders=str(long_rows), max_length=24, stride=3)
+    work = TaskRecipe(Recipe(Teacher(str(folder / "teacher")), Student(), data, (), TaskEvaluation(), "unused"))
     expected = tokenize(work.task.splits["dev"], tiny.tokenizer(), words="words", max_length=24, stride=3)
     assert list(work.teacher_data.rows("dev")["input_ids"]) == list(expected["input_ids"])
     assert work.teacher_data.predictor(with_head(folder / "teacher", work.task)).stride == 3
@@ -155,9 +155,8 @@ def test_a_recipes_stride_reaches_training_and_scoring(long_rows, folder):
 
 @pytest.mark.promise(9)
 def test_a_stride_is_refused_for_classification_and_where_it_fills_a_window(long_rows, folder):
-    data = {"task": "classification", "folders": str(folder / "xx-classes"), "stride": 3}
-    with pytest.raises(SystemExit, match=r"for classification has a stride, but .* Leave stride out"):
-        TaskRecipe(Recipe(str(folder / "teacher"), "teacher", {}, data, (), "unused"))
+    with pytest.raises(ValueError, match="stride is for tagging; a text is classified by what fits into max_length"):
+        TaskFiles("classification", folders=str(folder / "xx-classes"), stride=3)
     data = TaskData(read_task("tagging", folders=long_rows), tiny.tokenizer(), 24, stride=22)
     with pytest.raises(ValueError, match="stride=22, but a window holds 22 tokens of text"):
         data.rows("train")

@@ -4,8 +4,6 @@ import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
-from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,16 @@ from ..modeling.encoding import (
 )
 from .arguments import DistillTrainingArguments
 from .checks import RowChecks, check_output_layers, check_run, named_sets, take_student, validate
-from .objectives import Dimensions, EmbeddingObjective, Objective, Projector, build_objectives, projector
+from .objectives import (
+    Dimensions,
+    EmbeddingObjective,
+    Objective,
+    Projector,
+    build_objectives,
+    projector,
+    student_request,
+    teacher_request,
+)
 from .saving import CardFacts, describe_run, save_sentence_transformer
 from .steps import EvaluatingTrainer, KeepWithinBounds
 from .student_trainer import StudentTrainer
@@ -93,32 +100,27 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         args = self.arguments_class() if args is None else args
         model, self.student_encoder = take_student(as_sentence_encoder(model), args)
         check_run(model, args, trainer_arguments)
-        sources = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
-        sources = list(map(as_sentence_encoder, sources))
+        given = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
+        sources = list(map(as_sentence_encoder, given))
         self.teacher_sources = list(map(model_of, sources))
         outlines = [outline_teacher(source, model, args) for source in sources]
-        dimensions = None
-        if outlines:
-            dimensions = common_dimensions(outlines)
-        elif args.teacher_cache:
-            dimensions = CachedTeacher(Path(args.teacher_cache) / "train").dimensions
+        dimensions = _teacher_dimensions(outlines, args)
         set_seed(args.seed)  # the objectives' weights must not depend on what drew numbers before
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
-        request = reduce(or_, (objective.student_request() for objective in self.objectives), OutputRequest())
-        read = reduce(or_, (objective.teacher_request() for objective in self.objectives), OutputRequest())
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
-        self._row_checks = RowChecks(
+        needed = self.needed_columns if data_collator is None else None
+        self._row_checks = RowChecks.of(self.objectives, model, self.student_encoder, outlines, same_tokens, needed)
+        validate(
             self.objectives,
+            args,
             model,
-            sizes=frozenset(model_of(outline).config.vocab_size for outline in outlines),
-            same_tokens=same_tokens,
-            needed=self.needed_columns if data_collator is None else None,
-            encoders=self._encoders_compared(outlines, request, read),
+            self.student_encoder,
+            outlines,
+            named_sets(train_dataset, eval_dataset),
+            self.check_rows,
+            trainer_arguments,
+            has_teacher=dimensions is not None,
         )
-        sets = named_sets(train_dataset, eval_dataset)
-        has_teacher = dimensions is not None
-        sides = model, self.student_encoder, outlines
-        validate(self.objectives, args, *sides, sets, self.check_rows, trainer_arguments, has_teacher=has_teacher)
         encoders = [load_teacher(source, model, args) for source in sources]
         teachers = list(map(model_of, encoders))
         check_output_layers(self.objectives, teachers)
@@ -128,15 +130,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             theirs = (processing_class if own else None) if same_tokens else teacher_processing_class
             data_collator = self.build_collator(args, model, teachers, processing_class, theirs)
         super().__init__(
-            DistillationModel(
-                model,
-                self.objectives,
-                request,
-                **self._sentence_parts(),
-                projector=self._embedding_projector if args.keep_projector else None,
-                dropout=self.trains_with_dropout(args, train_dataset),
-                stop_early=not args.shards_weights,
-            ),
+            self._distillation_model(model, args, train_dataset),
             args,
             data_collator=data_collator,
             train_dataset=train_dataset,
@@ -145,9 +139,26 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             **trainer_arguments,
         )
         self.add_callback(KeepWithinBounds())
+        read = teacher_request(self.objectives)
         self.teacher = place_teacher(encoders, read, args, self.accelerator) if encoders and read else None
         if args.teacher_cache and read:
             self._use_teacher_cache(Path(args.teacher_cache), read)
+
+    def _distillation_model(
+        self, student: PreTrainedModel, args: DistillTrainingArguments, rows: datasets.Dataset | None
+    ) -> DistillationModel:
+        """The student with its objectives, and with the pooling and modules that it came with."""
+        encoder = self.student_encoder
+        return DistillationModel(
+            student,
+            self.objectives,
+            student_request(self.objectives),
+            pooling=None if encoder is None else encoder.pooling(),
+            head=None if encoder is None else encoder.modules.trainable_head(),
+            projector=self._embedding_projector if args.keep_projector else None,
+            dropout=self.trains_with_dropout(args, rows),
+            stop_early=not args.shards_weights,
+        )
 
     # --- What a subclass may change -----------------------------------------------------------------------------------
 
@@ -161,13 +172,6 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         teacher, columns = getattr(self, "teacher", None), getattr(rows, "column_names", None) or ()
         if isinstance(teacher, CachedTeacher) and columns and not teacher.serves(columns):
             raise ValueError(f"The {name} rows: {teacher.WITHOUT_OUTPUTS}")
-
-    def _encoders_compared(
-        self, teachers: Sequence[Any], request: OutputRequest, read: OutputRequest
-    ) -> list[tuple[str, SentenceEncoder]]:
-        """Who makes the embeddings that are compared, where prompts and lengths are known."""
-        made = [("teacher", teacher) for teacher in teachers if read.pooler] + [("student", self.student_encoder)]
-        return [(role, encoder) for role, encoder in made if isinstance(encoder, SentenceEncoder) and request.pooler]
 
     def build_objectives(
         self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
@@ -191,12 +195,6 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             size = student.config.hidden_size if encoder is None else encoder.embedding_size
             self._embedding_projector = projector(size, teacher.embedding_size, args.projector)
         return self._embedding_projector
-
-    def _sentence_parts(self) -> dict[str, Any]:
-        """Pooling and head of a student that comes with them."""
-        if self.student_encoder is None:
-            return {}
-        return {"pooling": self.student_encoder.pooling(), "head": self.student_encoder.modules.trainable_head()}
 
     def trains_with_dropout(self, args: DistillTrainingArguments, rows: datasets.Dataset | None) -> bool:
         """Whether the student has dropout: as the arguments say; otherwise, where no teacher is compared with.
@@ -321,3 +319,10 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         if self._normalizes_export:
             head.append(Normalize())
         return replace(own, head=nn.Sequential(*head))
+
+
+def _teacher_dimensions(teachers: Sequence[TeacherSource], args: DistillTrainingArguments) -> Dimensions | None:
+    """The dimensions of the live teachers, or of the one whose outputs are cached; None without either."""
+    if teachers:
+        return common_dimensions(teachers)
+    return CachedTeacher(Path(args.teacher_cache) / "train").dimensions if args.teacher_cache else None

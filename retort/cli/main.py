@@ -1,6 +1,7 @@
 """From a command line to a call: parses, runs, and says in one line what went wrong."""
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(refusal.code, str):
             raise
         return _failed(options, refusal, refusal.code)
+    except BrokenPipeError:  # whoever reads the output has enough of it (`retort recipes | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's exit would fail once more
     except (ValueError, OSError, ImportError) as error:
         return _failed(options, error, str(error))
     except Exception as error:  # nobody foresaw it: say where, too

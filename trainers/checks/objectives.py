@@ -1,8 +1,6 @@
 """Objectives that the models, or the size of a batch, do not serve."""
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
 
 from transformers import PreTrainedModel
 
@@ -16,6 +14,7 @@ from ..objectives import (
     Objective,
     SimilarityObjective,
     WholeStepObjective,
+    student_request,
 )
 
 
@@ -81,7 +80,7 @@ def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArgumen
     """
     if not args.shards_weights:
         return
-    request = reduce(or_, (objective.student_request() for objective in objectives))
+    request = student_request(objectives)
     if request.output_layer:
         raise ValueError(
             "Losses over vocabularies apply the output layer themselves, of which ZeRO-3 keeps a slice on each rank. "

@@ -1,5 +1,7 @@
 """Rows that would be trained on, or evaluated, by wrong numbers: the same checks for all datasets."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +22,10 @@ from ..objectives import (
     Objective,
     RelationObjective,
     problem_of,
+    student_request,
+    teacher_request,
 )
+from ..teachers import model_of
 from .sentence_rows import check_sentence_rows
 
 
@@ -52,6 +57,23 @@ class RowChecks:
     same_tokens: bool
     needed: Sequence[str] | None
     encoders: Sequence[tuple[str, SentenceEncoder]] = ()
+
+    @classmethod
+    def of(
+        cls,
+        objectives: Sequence[Objective],
+        student: PreTrainedModel,
+        student_encoder: SentenceEncoder | None,
+        teachers: Sequence[PreTrainedModel | SentenceEncoder],
+        same_tokens: bool,
+        needed: Sequence[str] | None,
+    ) -> RowChecks:
+        """The checks of a run, by outlines of its live teachers (see `outline_teacher`)."""
+        sizes = frozenset(model_of(teacher).config.vocab_size for teacher in teachers)
+        encoders = [("teacher", teacher) for teacher in teachers if teacher_request(objectives).pooler]
+        encoders += [("student", student_encoder)] if student_request(objectives).pooler else []
+        compared = [each for each in encoders if isinstance(each[1], SentenceEncoder)]
+        return cls(objectives, student, sizes, same_tokens, needed, compared)
 
     def __call__(self, rows: Any, name: str) -> None:
         """Check the rows of a dataset.

@@ -1,6 +1,6 @@
 """What a student is trained towards."""
 
-from .base import MULTI_LABEL, SINGLE_LABEL, Objective, Projector, projector
+from .base import MULTI_LABEL, SINGLE_LABEL, Objective, Projector, projector, student_request, teacher_request
 from .build import Dimensions, build_objectives, check_pairs, problem_of
 from .classes import FeatureObjective, LabelObjective
 from .contrastive import (

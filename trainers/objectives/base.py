@@ -1,7 +1,9 @@
 """What every objective tells, and what several of them share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -69,6 +71,16 @@ class Objective(nn.Module, ABC):
     def measures(self, total: Tensor, batch: Batch) -> dict[str, tuple[Tensor, int | Tensor]]:
         """Further means to be logged, as sums and counts by name; `total` is the sum of the loss over a batch."""
         return {}
+
+
+def student_request(objectives: Iterable[Objective]) -> OutputRequest:
+    """All outputs of the student's that the objectives read."""
+    return reduce(or_, (objective.student_request() for objective in objectives), OutputRequest())
+
+
+def teacher_request(objectives: Iterable[Objective]) -> OutputRequest:
+    """All outputs of the teacher's that the objectives read."""
+    return reduce(or_, (objective.teacher_request() for objective in objectives), OutputRequest())
 
 
 class Projector(nn.Linear):
