@@ -13,7 +13,7 @@ A student is named by the layers of the teacher that it starts from. Each is tra
 - `ckd + cosine`: both.
 
 Texts that are judged by are never learnt from. The teacher's embeddings are computed once. Started again, it goes on
-after the last run that was finished. Students stay in the folders of their runs, for run_eval.py.
+after the last run that was finished. Students stay in the folders of their runs, for `retort eval`.
 """
 
 import argparse
@@ -168,7 +168,7 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     """The command line; the teacher's place is filled in."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train_files", nargs="+", required=True, metavar="FILE", help="texts, as run_sentence.py")
+    parser.add_argument("--train_files", nargs="+", required=True, metavar="FILE", help="texts, as run_distill.py")
     parser.add_argument("--sts", nargs="+", required=True, metavar="NAME=FILE", help="sentence1, sentence2, score")
     parser.add_argument("--sts_dev", metavar="FILE", help="likewise; only left out of the texts")
     parser.add_argument("--students", nargs="+", default=["0,2,5", "0,5", "5"], help="(default: 0,2,5 0,5 5)")

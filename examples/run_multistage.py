@@ -77,7 +77,7 @@ class StageArguments:
         "other, as in en.tsv:text+de.tsv:text.",
     )
     train_files: list[str] = HfArg(
-        default_factory=list, help="Further text for bottleneck and recurrent, as in run_sentence.py."
+        default_factory=list, help="Further text for bottleneck and recurrent, as in run_distill.py."
     )
     alpha: float = HfArg(default=1.0, help="Files are seen in proportion to their size to this power; 0: all alike.")
     max_length: int = HfArg(default=128, help="Tokens to which texts are cut.")

@@ -36,7 +36,7 @@ class VocabularyArguments:
     """Teacher, text, and the student with its vocabulary."""
 
     train_files: list[str] = HfArg(
-        help="Text, named as in run_sentence.py: .txt (one per line), pairs.tsv:question,answer, …"
+        help="Text, named as in run_distill.py: .txt (one per line), pairs.tsv:question,answer, …"
     )
     dev_files: list[str] = HfArg(default_factory=list, help="Text to be judged by, which is left out of --train_files.")
     teacher: str | None = HfArg(

@@ -26,5 +26,5 @@ from .schema import (
     recipe_path,
     supports_bf16,
 )
-from .student_recipe import train_and_save
+from .student_recipe import train, train_and_save
 from .tokenizers import student_tokenizer

@@ -177,6 +177,15 @@ def rows_of_stages(stages: Sequence[Stage], readers: Mapping[str, Callable[[], D
     return {name: readers[name]() for name in {stage.data for stage in stages}}
 
 
+def train(trainer: DistillTrainer) -> None:
+    """Train from the last complete checkpoint, if there is one."""
+    folder = trainer.args.output_dir
+    checkpoint = last_complete_checkpoint(folder)
+    if checkpoint and trainer.is_world_process_zero():
+        print(f"Going on from {checkpoint}. To start anew, delete {folder}.")
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+
 def train_and_save(trainer: DistillTrainer, judge: Callable[[], None], how_to_use: Callable[[], str]) -> None:
     """Train, from the last complete checkpoint if there is one, judge, save the student, and let the ranks go.
 
@@ -185,11 +194,7 @@ def train_and_save(trainer: DistillTrainer, judge: Callable[[], None], how_to_us
         judge: called on all ranks when training has ended.
         how_to_use: code for the saved student; called on the first rank.
     """
-    folder = trainer.args.output_dir
-    checkpoint = last_complete_checkpoint(folder)
-    if checkpoint and trainer.is_world_process_zero():
-        print(f"Going on from {checkpoint}. To start anew, delete {folder}.")
-    trainer.train(resume_from_checkpoint=checkpoint)
+    train(trainer)
     judge()
     trainer.save_model()
     if trainer.is_world_process_zero():

@@ -39,6 +39,11 @@ def run_script(script: str | Path, *arguments: object, environment: Mapping[str,
         return printed
 
 
+def run_command(*arguments: object, environment: Mapping[str, str] | None = None) -> str:
+    """As `run_script`, of the command `retort`."""
+    return run_script(Path(__file__).parents[1] / "retort/__main__.py", *arguments, environment=environment)
+
+
 def run_under_deepspeed(script: str | Path, *arguments: object) -> str:
     """Run `script` on two ranks by the deepspeed launcher; what is returned or raised is as of `run_script`."""
     launcher = Path(sys.executable).with_name("deepspeed"), "--num_accelerators=2", f"--master_port={free_port()}"

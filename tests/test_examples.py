@@ -15,7 +15,7 @@ import torch
 import yaml
 from processes import run
 from safetensors.torch import load_file
-from scripts import run_script, run_under_deepspeed
+from scripts import run_command, run_script, run_under_deepspeed
 from without_retort import run_without_retort
 
 from retort.trainers.saving import last_complete_checkpoint, save_sentence_transformer
@@ -78,7 +78,7 @@ def plain(folder):
     """The student of a plain run."""
     flags = flags_of(folder, "plain", "--per_device_train_batch_size", "16", "--sts_test", str(folder / "sts.tsv"))
     # Here, if nowhere else, with imports of its own.
-    printed = run([sys.executable, EXAMPLES / "run_sentence.py", *flags])
+    printed = run([sys.executable, EXAMPLES / "run_distill.py", *flags])
     assert "STS Spearman" in printed
     return folder / "plain"
 
@@ -100,17 +100,19 @@ def test_a_plain_run_leaves_a_student_its_report_and_its_card(plain, folder):
 def test_the_deepspeed_launcher_trains_the_same_student_on_two_ranks(stage, plain, folder):
     name = f"zero{stage}"
     flags = flags_of(folder, name, "--per_device_train_batch_size", "8")
-    run_under_deepspeed(EXAMPLES / "run_sentence.py", *flags, "--deepspeed", EXAMPLES / f"deepspeed/{name}.json")
+    run_under_deepspeed(EXAMPLES / "run_distill.py", *flags, "--deepspeed", EXAMPLES / f"deepspeed/{name}.json")
     assert_close(weights(folder / name), weights(plain))
 
 
 def test_a_run_from_the_written_cache_trains_the_same_student(plain, folder):
     flags = flags_of(folder, "cached", "--per_device_train_batch_size", "16")
     flags += ["--teacher_cache", str(folder / "cache"), "--teacher_cache_dtype", "float32"]
-    assert "48 rows of teacher outputs" in run_script(EXAMPLES / "cache_teacher.py", *flags)
+    command = ["cache", "embedding_weight=1", "teacher_cache_dtype=float32", "--teacher", folder / "teacher"]
+    command += ["--train_files", folder / "corpus.txt", "--layers", 2, "--output_dir", folder / "cache"]
+    assert "48 rows of teacher outputs" in run_command(*command)
     written = {path: path.stat().st_mtime_ns for path in (folder / "cache").rglob("*.arrow")}
     assert written
-    run_script(EXAMPLES / "run_sentence.py", *flags)
+    run_script(EXAMPLES / "run_distill.py", *flags)
     assert written == {path: path.stat().st_mtime_ns for path in (folder / "cache").rglob("*.arrow")}
     assert_close(weights(folder / "cached"), weights(plain))
 

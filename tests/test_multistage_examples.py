@@ -10,6 +10,10 @@ from scripts import run_script, run_under_deepspeed
 from test_examples import EXAMPLES, RECIPES, weights
 from without_retort import run_without_retort
 
+from retort.data.readers import read_sts
+from retort.evaluation.sentences import sts_of_each
+from retort.modeling.encoding import SentenceEncoder
+
 folder = test_examples.folder
 
 
@@ -92,3 +96,21 @@ def test_one_stage_by_flags_goes_on_where_it_was_and_serves_the_next(folder, par
     assert weights(folder / "final").keys() == weights(folder / "bottleneck").keys()
     with pytest.raises(AssertionError, match=r"invalid choice: 'five' \(choose from '?translations"):
         run_script(script, "--stage", "five")
+
+
+def test_translations_are_taught_by_run_mcl_and_what_was_killed_goes_on(folder, parallel):
+    tiny.model("bert", layers=2, seed=3).save_pretrained(folder / "languages")
+    tiny.tokenizer().save_pretrained(folder / "languages")
+    output = folder / "mcl"
+    flags = ["--teacher", folder / "teacher", "--model", folder / "languages", "--output_dir", output]
+    flags += ["--parallel_files", parallel[0], "--dev_files", parallel[1], "--eval_strategy", "epoch"]
+    flags += ["--sts_test", f"own={folder}/sts.tsv", "--max_length", "32", "--per_device_train_batch_size", "8"]
+    flags += ["--save_strategy", "epoch", "--learning_rate", "1e-3", "--report_to", "none", "--num_train_epochs"]
+    printed = run_script(EXAMPLES / "run_mcl.py", *flags, "1")
+    for part in ("loss_mcl", "loss_target", "eval_loss", "STS own: Spearman"):
+        assert part in printed
+    # The number told is that of the saved student.
+    after = float(printed.partition("before, ")[2].split()[0])
+    student = SentenceEncoder.from_pretrained(output)
+    assert sts_of_each(student, {"own": read_sts(f"{folder}/sts.tsv")})["own"] == pytest.approx(after, abs=6e-5)
+    assert "Going on from" in run_script(EXAMPLES / "run_mcl.py", *flags, "2")

@@ -3,7 +3,6 @@
 import math
 import os
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import onnx
@@ -11,7 +10,7 @@ import pytest
 import tiny
 import torch
 from processes import run
-from scripts import run_script
+from scripts import run_command
 from torch import nn
 from transformers import AutoTokenizer
 from transformers.modeling_outputs import TokenClassifierOutput
@@ -26,7 +25,6 @@ from retort.modeling.architectures.bilstm import (
 from retort.modeling.onnx import OnnxModel, export_onnx, onnx_agreement, open_session, quantize_int8
 from retort.modeling.onnx.export import TOLERANCE
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "export_onnx.py"
 FLOAT = onnx.TensorProto.FLOAT
 # Above the number of rows and the width that files are traced at, and below.
 BATCHES = ((1, 1), (2, 2), (7, 3), (20, 4))
@@ -245,11 +243,11 @@ def test_the_script_exports_beside_the_model_or_elsewhere_and_prints_what_it_mea
     model.save_pretrained(tmp_path / "tagger")
     tokenizer.save_pretrained(tmp_path / "tagger")
     before = {path.name for path in (tmp_path / "tagger").iterdir()}
-    printed = run_script(SCRIPT, "--model", tmp_path / "tagger", "--int8")
+    printed = run_command("export", "--model", tmp_path / "tagger", "--int8")
     assert {path.name for path in (tmp_path / "tagger").iterdir()} == before | {"model.onnx", "model-int8.onnx"}
     table = [line.split("  ")[0] for line in printed.splitlines()]
     assert [name for name in ("PyTorch", "model.onnx", "model-int8.onnx") if name in table] == table[1:4]
-    run_script(SCRIPT, "--model", tmp_path / "tagger", "--output_dir", tmp_path / "elsewhere")
+    run_command("export", "--model", tmp_path / "tagger", "--output_dir", tmp_path / "elsewhere")
     exported = OnnxModel(tmp_path / "elsewhere")
     assert exported.config.architectures == ["BertForTokenClassification"]
     assert type(AutoTokenizer.from_pretrained(tmp_path / "elsewhere")) is type(tokenizer)
@@ -259,4 +257,4 @@ def test_the_script_exports_beside_the_model_or_elsewhere_and_prints_what_it_mea
 @pytest.mark.promise(9)
 def test_the_script_refuses_what_is_no_finished_model(tmp_path):
     with pytest.raises(AssertionError, match=r"has no config\.json: --model takes the folder of a finished model"):
-        run_script(SCRIPT, "--model", tmp_path)
+        run_command("export", "--model", tmp_path)

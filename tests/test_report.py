@@ -17,12 +17,12 @@ from retort.evaluation import (
     Report,
     Role,
     Speed,
-    draw,
     loss_history,
     markdown_table,
     text_table,
     write_report,
 )
+from retort.evaluation.report.figure import draw
 from retort.evaluation.report.label_placement import Label, spread, write_labels
 from retort.evaluation.report.report import percent
 

@@ -14,7 +14,6 @@ from retort.cli import parse
 from retort.commands import predict as command
 from retort.evaluation import Classifier, Tagger, entity_spans
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "run_predict.py"
 SENTENCES = tiny.sentences(30, seed=9)
 LABELS = ["O", "B-PER", "I-PER", "B-LOC"]
 MADE = {
@@ -192,7 +191,7 @@ def numbers(scores):
 
 def test_in_a_pipe_it_reads_stdin_and_writes_stdout_and_nothing_else(models, predict):
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--model", str(models["tagger"])],
+        [sys.executable, "-m", "retort", "predict", "--model", str(models["tagger"])],
         input="\n".join(SENTENCES).encode(),
         capture_output=True,
         timeout=300,

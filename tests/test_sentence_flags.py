@@ -1,16 +1,15 @@
 """Models and files named on the command line: how a model pools, and what a file is called."""
 
 import importlib
-from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
 from test_examples import EXAMPLES
 
-from retort import DistillTrainingArguments
+from retort import DistillTrainingArguments, shrink
 from retort.commands import named_file
-from retort.recipes.sentences import SentenceArguments, SentenceRecipe, load_model, new_student
+from retort.recipes.sentences import SentenceRecipe, layers_to_keep, load_model
 from retort.trainers.saving import save_sentence_transformer
 
 
@@ -95,8 +94,7 @@ def test_a_name_without_a_file_is_refused(given):
 )
 def test_one_number_is_how_many_layers_and_several_are_which(flag, kept):
     teacher = tiny.model("bert", layers=6)
-    options = SentenceArguments("teacher", ["text"], layers=flag)
-    student = new_student(options, SimpleNamespace(model=teacher))
+    student = shrink(teacher, layers=layers_to_keep(flag, teacher))
     ours, theirs = student.encoder.layer, teacher.encoder.layer
     assert len(ours) == len(kept)
     for mine, index in zip(ours, kept, strict=True):
@@ -106,6 +104,6 @@ def test_one_number_is_how_many_layers_and_several_are_which(flag, kept):
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("flag", [[0], [9], [0, 9]])
 def test_layers_that_a_teacher_lacks_are_refused(flag):
-    options = SentenceArguments("teacher", ["text"], layers=flag)
+    teacher = tiny.model("bert", layers=6)
     with pytest.raises(ValueError, match="layers"):
-        new_student(options, SimpleNamespace(model=tiny.model("bert", layers=6)))
+        shrink(teacher, layers=layers_to_keep(flag, teacher))

@@ -1,13 +1,12 @@
-"""SentEval's data and probes, against scikit-learn's parts put together by hand; run_eval.py from end to end."""
+"""SentEval's data and probes, against scikit-learn's parts put together by hand; `retort eval` from end to end."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from scripts import run_script
+from scripts import run_command
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, TranslationEvaluator
 from senteval_folder import write_senteval
@@ -18,8 +17,6 @@ from sklearn.model_selection import StratifiedKFold
 from retort import DistillTrainer, shrink
 from retort.data import STS_TASKS, TRANSFER_TASKS, read_scored_pairs, read_sts_task, read_transfer_task
 from retort.evaluation import bitext_accuracy, pair_features, probe, probe_by_folds, sts_scores, sts_spearman
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +261,7 @@ def test_bitext_accuracy_is_that_of_sentence_transformers(sentence_student):
     assert back == pytest.approx(theirs["trg2src_accuracy"], abs=ties / 60)
 
 
-# --- The script -------------------------------------------------------------------------------------------------------
+# --- The command ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +274,7 @@ def sentence_student(tmp_path_factory):
 
 
 def evaluate(*flags):
-    return run_script(EXAMPLES / "run_eval.py", *flags)
+    return run_command("eval", *flags)
 
 
 def test_a_model_is_scored_on_everything(senteval, sentence_student, tmp_path):

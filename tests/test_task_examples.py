@@ -8,7 +8,7 @@ import pytest
 import tiny
 import yaml
 from safetensors.torch import load_file
-from scripts import run_script
+from scripts import run_command, run_script
 from without_retort import run_without_retort
 
 from retort import read_task
@@ -27,6 +27,10 @@ COMMON = (
 
 def launch(script: str, *flags: object) -> str:
     return run_script(EXAMPLES / script, *flags, environment={"CUDA_VISIBLE_DEVICES": ""})
+
+
+def predict(*flags: object) -> str:
+    return run_command("predict", *flags, environment={"CUDA_VISIBLE_DEVICES": ""})
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +116,7 @@ def test_the_pipeline_finds_what_run_predict_finds(tagger, folder):
     sentences = [f"{sentence.replace(' the ', ', the-')}." for sentence in tiny.sentences(40, seed=77)]
     (folder / "sentences.txt").write_text("\n".join(sentences) + "\n")
     output = folder / "predicted.jsonl"
-    launch(
-        "run_predict.py",
+    predict(
         "--model",
         student,
         "--input",
@@ -161,7 +164,7 @@ def test_a_classifier_is_distilled_by_a_recipe_with_a_bilstm(folder):
     assert "bilstm.projector.weight" in load_file(student / "model.safetensors")
     assert (student / "modeling_bilstm.py").exists()
     (folder / "texts.txt").write_text("the cat sat\n\nthe dog ran over the old blue house by a river in the wind\n")
-    lines = launch("run_predict.py", "--model", student, "--input", folder / "texts.txt").splitlines()
+    lines = predict("--model", student, "--input", folder / "texts.txt").splitlines()
     assert len(lines) == 3
     assert {lines[0].split("\t")[1], lines[2].split("\t")[1]} <= {"short", "long"}
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 
 from ...data import replace_files, write_json
 from ..cost import compare_speed, describe_machine
-from .figure import draw
 from .report import ModelRow, Report, Role, loss_history
 
 
@@ -52,11 +51,31 @@ def _architecture(row: ModelRow) -> object:
     return row.name if row.role == Role.EXPORTED else (row.footprint, row.layers)
 
 
+def require_drawing() -> None:
+    """Raise what `write_report` would raise for want of a library, before a run that ends with a report.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401 - of an extra
+    except ImportError as error:
+        raise ImportError(
+            "Reports are drawn by matplotlib, which is not installed: pip install 'retort[report]'."
+        ) from error
+
+
 def write_report(report: Report, folder: str | os.PathLike) -> None:
     """Write `report.json` (all numbers, and the title) and `report.png` into `folder`, which is made if need be.
 
     Both appear whole or not at all, and replace older ones only when both are whole.
+
+    Raises:
+        ImportError: matplotlib is not installed.
     """
+    require_drawing()
+    from .figure import draw
+
     with replace_files(folder) as staging:
         write_json(staging / "report.json", {"title": report.title} | asdict(report))
         draw(report).savefig(staging / "report.png", format="png")

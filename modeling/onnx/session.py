@@ -41,7 +41,7 @@ def open_session(path: str | os.PathLike, threads: int | None = None) -> Inferen
     """
     onnxruntime = onnx_library("onnxruntime")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {path}. Export the model first: examples/export_onnx.py.")
+        raise FileNotFoundError(f"There is no file {path}. Export the model first: retort export --model FOLDER.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -15,7 +15,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, PreTra
 from ...data.readers import read_texts
 from ...data.tokenization import tokenize_spans
 from ...data.tokenizers import count_tokens
-from ...evaluation.report import ModelRow, Report, Role, build_report
+from ...evaluation.report import ModelRow, Report, Role, build_report, require_drawing
 from ...evaluation.tasks import MaskedModel
 from ...modeling.shrinking import shrink
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
@@ -77,6 +77,10 @@ class MaskedText:
 @dataclass(frozen=True)
 class MaskedRecipe(StudentRecipe):
     """A recipe whose `data` has the task masked_lm."""
+
+    def prepare_process(self) -> None:
+        if self.recipe.evaluation.test_files:
+            require_drawing()
 
     @cached_property
     def text(self) -> MaskedText:

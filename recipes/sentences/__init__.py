@@ -1,4 +1,4 @@
 """Recipes for sentence embeddings."""
 
-from .flags import SentenceArguments, STSArguments, distil, how_to_use, load_model, new_student, prepare, score_on_dev
 from .recipe import SentenceRecipe
+from .scripts import how_to_use, layers_to_keep, load_model, report_sts, score_on_dev, tokenize_for

@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...data.tokenization import tokenize, tokenize_groups
-from ...evaluation.report import Report, Role
+from ...evaluation.report import Report, Role, require_drawing
 from ...evaluation.sentences import load_sentence_teacher, side_by_side, sts_of_each
 from ...modeling.encoding import SentenceEncoder, SentenceModules
 from ...modeling.shrinking import shrink
@@ -21,7 +21,7 @@ from ..schema import Student
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 from .corpora import Docstrings, Files
-from .flags import how_to_use
+from .scripts import how_to_use
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class SentenceRecipe(StudentRecipe):
     def corpus(self) -> Docstrings | Files:
         """The text to train on and to judge by."""
         return Docstrings() if self.recipe.data.corpus else Files(self.recipe.data, self.recipe.evaluation)
+
+    def prepare_process(self) -> None:
+        if self.corpus.has_tests:
+            require_drawing()
 
     # --- Models -------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from ...data.tasks import Task, read_task
 from ...evaluation.cost import Footprint
-from ...evaluation.report import ModelRow, Report, Role, build_report
+from ...evaluation.report import ModelRow, Report, Role, build_report, require_drawing
 from ...evaluation.tasks import EntityScores
 from ...modeling.onnx import FLOAT32_FILE, INT8_FILE, OnnxModel, onnx_library, quantize_int8
 from ...trainers.saving import save_onnx
@@ -84,6 +84,7 @@ class TaskRecipe(StudentRecipe):
     # --- Runs ---------------------------------------------------------------------------------------------------------
 
     def prepare_process(self) -> None:
+        require_drawing()
         if any(stage.chunk_rows for stage in self.recipe.stages):
             bound_kernel_cache()
         for library in ("onnx", "onnxruntime") if self.recipe.evaluation.onnx else ():

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from transformers import TrainingArguments
 from transformers.hf_argparser import HfArg
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.integrations.deepspeed import is_deepspeed_available, unset_hf_deepspeed_config
 from transformers.trainer_utils import HubStrategy
 
 from ...modeling.encoding import POOLERS, AttentionSettings
@@ -146,6 +146,10 @@ class DistillTrainingArguments(TrainingArguments):
             # refused.
             self.use_cpu = True
         refuse_unsupported(self)
+        if self.deepspeed and not is_deepspeed_available():
+            raise ImportError(
+                f"deepspeed={self.deepspeed!r} needs DeepSpeed, which isn't there: pip install 'retort[deepspeed]'."
+            )
         super().__post_init__()
         if self.dataloader_pin_memory:
             # Else each tensor of a batch would wait for the device to have taken it.

@@ -72,7 +72,7 @@ class VocabReducedMLMTrainingArguments(DistillTrainingArguments):
         default=False, help="Also take tokens that have no counterpart in the other model."
     )
     curvature: float = HfArg(
-        default=1.0, help="c of the Poincaré ball. examples/estimate_curvature.py estimates it from a teacher."
+        default=1.0, help="c of the Poincaré ball. `retort curvature` estimates it from a teacher."
     )
     learn_curvature: bool = HfArg(default=False, help="Train c, from --curvature on.")
 

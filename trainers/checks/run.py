@@ -6,7 +6,6 @@ from typing import Any
 
 import datasets
 import torch
-from peft import PeftModel
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel
 
@@ -99,6 +98,8 @@ def check_run(
 
 def _check_student(student: Any) -> None:
     """Refuse what can't be a student."""
+    from peft import PeftModel
+
     if isinstance(student, PeftModel):
         raise ValueError(
             "The student is a PeftModel, whose adapters no checkpoint of retort's would hold. Hand over "

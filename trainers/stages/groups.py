@@ -1,10 +1,11 @@
 """The parts of a model that a stage trains or freezes: groups of parameters, and low-rank adapters beside them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -17,6 +18,9 @@ from ...modeling import (
     parts_between_layers,
     split_layer_name,
 )
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 HEAD, EMBEDDINGS, ENCODER = "head", "embeddings", "encoder"
 
@@ -132,6 +136,8 @@ def add_lora(model: PreTrainedModel, settings: Mapping[str, Any]) -> PeftModel:
     Returns:
         The wrapped model; `merge_and_unload()` makes the stock one of it again.
     """
+    from peft import LoraConfig, get_peft_model
+
     maps = attention_projections(encoder_layers(model)[0])
     targets = [maps[role] for role in ("query", "value", "fused") if role in maps]
     names = {name.rsplit(".", 1)[-1] for name, module in encoder_layers(model)[0].named_modules() if module in targets}

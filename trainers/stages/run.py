@@ -1,15 +1,16 @@
 """Running a list of stages: each goes on from the one before, is skipped if it is finished, and resumed if it isn't."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
-from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
@@ -23,6 +24,9 @@ from .groups import add_lora, train_only
 from .plan import PlannedStage, plan_stages
 from .results import StageResult
 from .stage import Stage
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 Score = Callable[[PreTrainedModel], Mapping[str, float]]
 

@@ -1,13 +1,14 @@
 """From what the user named as a teacher to a model with the student's kind of head."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
@@ -16,8 +17,11 @@ from ...modeling.encoding import SentenceEncoder, SentenceModules, encoder_subfo
 from ..arguments import DistillTrainingArguments
 from .live import model_of
 
-# Or a `SentenceTransformer`, of a library that may not be installed.
-TeacherSource = PreTrainedModel | SentenceEncoder | PeftModel | str | Path
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+# Or a `PeftModel` or a `SentenceTransformer`: their libraries are imported where such a model is met.
+TeacherSource = PreTrainedModel | SentenceEncoder | str | Path
 
 
 def load_teacher(
@@ -38,6 +42,8 @@ def load_teacher(
         FileNotFoundError: a folder without weights.
         OSError: no such folder, and no such model on the Hub.
     """
+    from peft import PeftModel
+
     source = _as_model(source, student, args)
     if isinstance(source, PeftModel):
         return copy.deepcopy(source).merge_and_unload()
@@ -73,6 +79,8 @@ def outline_teacher(
         ValueError: as `load_teacher`, but for weights.
         OSError: no such folder, and no such model on the Hub.
     """
+    from peft import PeftConfig, PeftModel
+
     source = _as_model(source, student, args)
     if isinstance(source, PeftModel):
         return source.get_base_model()
@@ -156,6 +164,8 @@ def _load_adapter(
     folder: str, student: PreTrainedModel, args: DistillTrainingArguments
 ) -> tuple[PreTrainedModel, list[str]]:
     """As `_load_pretrained`, from the folder of an adapter; the modules that it brings are not missing."""
+    from peft import PeftConfig, PeftModel
+
     adapter = PeftConfig.from_pretrained(folder)
     base, labels = _base_of(adapter, student)
     model, missing = _load_pretrained(base, student, args, **labels)
