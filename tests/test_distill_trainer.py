@@ -133,6 +133,23 @@ def test_the_embedding_layer_alone_is_compared_without_a_layer_being_run(tokeniz
     assert 0 < losses[-1] < losses[0] / 2
 
 
+def test_attention_of_a_layer_below_the_top_is_compared(tokenizer, tmp_path):
+    teacher, student = teacher_and_student("bert", "encoder")
+    for model in (teacher, student):
+        model.set_attn_implementation("eager")
+    args = arguments(tmp_path, attention_weight=1.0, layer_map="1:2", max_steps=1)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(3)])
+    inputs, mask = batch.student, batch.layout.mask
+    with torch.no_grad():
+        found = trainer.compute_loss(trainer.model, batch).item()
+        sides = [model(**inputs, output_attentions=True).attentions for model in (student, teacher)]
+    # The layer that makes hidden state 1, and the one that makes 2: mean over heads and keys of each real query.
+    error = (sides[0][0] - sides[1][1]).square().sum(-1).mean(1) / batch.layout.lengths[:, None]
+    assert found == pytest.approx(error[mask].mean().item(), rel=1e-4)
+    trainer.train()
+
+
 def test_a_teacher_in_train_mode_changes_nothing_and_is_not_changed(tokenizer, tmp_path):
     results = []
     for mode in (True, False):
