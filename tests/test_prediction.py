@@ -294,3 +294,13 @@ def test_one_string_and_missing_second_texts_are_refused(tokenizer):
 def test_a_max_length_that_special_tokens_fill_is_refused(tokenizer):
     with pytest.raises(ValueError, match="max_length=3 leaves no room for text"):
         Classifier(tiny.model("bert", "sequence"), tokenizer, max_length=3)
+
+
+def test_that_texts_to_classify_are_cut_is_said_once(tokenizer, caplog):
+    classifier = Classifier(tiny.model("bert", "sequence"), tokenizer, max_length=16)
+    with caplog.at_level("WARNING"):
+        classifier(["a cat"])
+        assert "are cut there" not in caplog.text
+        for _ in range(2):
+            classifier(["a cat", "the dog " * 20])
+    assert caplog.text.count("Texts of more than 16 tokens are cut there before they are classified.") == 1

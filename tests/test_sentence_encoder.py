@@ -438,3 +438,13 @@ def test_every_trainer_of_embeddings_trains_and_saves_a_student_s_modules(traine
     found = torch.as_tensor(made.predict(rows).predictions)
     found = found if trainer is CKDTrainer else found[:, 0]
     torch.testing.assert_close(found, encoded(SentenceTransformer(str(tmp_path / "student"), device="cpu")), **EXACT)
+
+
+def test_that_texts_are_cut_is_said_once(tokenizer, tmp_path, caplog):
+    encoder = SentenceEncoder.of(sentence_transformer(tmp_path / "encoder", tokenizer, "mean"))
+    with caplog.at_level("WARNING"):
+        encoder.encode(["a cat", "the dog"])
+        assert "are cut there" not in caplog.text
+        for _ in range(2):
+            encoder.encode(TEXTS)
+    assert caplog.text.count("Texts of more than 20 tokens are cut there before they are embedded.") == 1

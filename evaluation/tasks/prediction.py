@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ...collators import most_tokens
 from ...data.tokenization import EncodedRow, Encoder, cut_into_windows, makes_token_types, stride_within
 from ...modeling import map_batches
 
-OUTSIDE = "O"
+logger = logging.get_logger(__name__)
 
+OUTSIDE = "O"
 """The tag of words that belong to no entity."""
 
 
@@ -164,7 +166,7 @@ class Classifier(_Predictor):
             )
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tensor:
-        """Predict the probability of each class; what is longer than `max_length` is cut.
+        """Predict the probability of each class; what is longer than `max_length` is cut, which is said once.
 
         Args:
             texts: `rows` strings.
@@ -187,6 +189,9 @@ class Classifier(_Predictor):
             return (logits if self.is_regression else logits.softmax(-1)).cpu()
 
         encoded = self._encoder.encode_texts(list(texts), pairs and list(pairs))
+        if any(row.was_cut for row in encoded):
+            longest = self._encoder.max_length
+            logger.warning_once("Texts of more than %d tokens are cut there before they are classified.", longest)
         rows = self._map(classify, encoded, token_types=bool(pairs) and makes_token_types(self.tokenizer))
         return torch.stack(rows) if rows else torch.empty(0, len(self.labels))
 

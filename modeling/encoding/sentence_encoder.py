@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..anatomy import is_causal
 from ..batching import map_batches
@@ -22,6 +23,8 @@ from .sentence_files import encoder_subfolder, read_sentence_modules, require_lo
 from .sentence_format import StoredModule, parse_modules, require_known
 from .sentence_modules import SentenceModules
 from .sentence_routes import refuse_route, resolve_route
+
+logger = logging.get_logger(__name__)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -218,7 +221,10 @@ class SentenceEncoder:
         return min(self.modules.max_length, self.tokenizer.model_max_length)
 
     def _tokenize(self, texts: list[str]) -> dict[str, list[list[int]]]:
-        return dict(self.tokenizer(texts, truncation=True, max_length=self.max_length))
+        encoded = self.tokenizer(texts, truncation=True, max_length=self.max_length)
+        if any(encoding.overflowing for encoding in encoded.encodings or ()):
+            logger.warning_once("Texts of more than %d tokens are cut there before they are embedded.", self.max_length)
+        return dict(encoded)
 
     # --- Others of its kind -------------------------------------------------------------------------------------------
 
