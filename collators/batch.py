@@ -71,7 +71,8 @@ class Batch(TensorGroup):
 def as_batch(inputs: Batch | dict[str, Any]) -> Batch:
     """Bring a stock padded batch (`input_ids`, `attention_mask`, `labels`) into the form of `DistillationCollator`.
 
-    So transformers' own collators (token classification, masked language modelling) work with a `DistillTrainer`.
+    So transformers' own collators (token classification, masked language modelling) work with a `DistillTrainer`. On a
+    GPU this waits for the device several times a batch; `DistillationCollator` does not.
 
     Raises:
         ValueError: no attention mask, without which padding can't be told from tokens.
@@ -91,7 +92,7 @@ def as_batch(inputs: Batch | dict[str, Any]) -> Batch:
 
 
 def text_ids(batch: Batch) -> Tensor:
-    """A number for each row's text, `[rows]`, int64: equal for equal tokens, and else different but for bad luck.
+    """An int64 for each row's text, `[rows]`: equal for equal tokens; collisions are possible but rare.
 
     Computed where the tokens are, so that nothing waits for the device.
     """
@@ -101,9 +102,9 @@ def text_ids(batch: Batch) -> Tensor:
 
 
 def mixed(first: Tensor, *others: Tensor | int) -> Tensor:
-    """A hash of several numbers, int64: what differs in a few bits of one of them differs in half of its own."""
+    """An int64 hash of several numbers: one changed bit of any of them flips about half of the result's bits."""
     for other in others:
-        times = other * _ODD[1]  # a plain number has no 64 bits at whose end to begin anew
+        times = other * _ODD[1]  # Python's ints don't wrap at 64 bits, as tensors' do
         first = first * _ODD[0] + (times if isinstance(other, Tensor) else (times + 2**63) % 2**64 - 2**63)
         for shift, odd in ((29, _ODD[2]), (32, _ODD[3])):
             first = (first ^ (first >> shift)) * odd

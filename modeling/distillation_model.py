@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,7 +57,7 @@ class DistillationModel(nn.Module):
     def __init__(
         self,
         student: PreTrainedModel,
-        objectives: Iterable[nn.Module],
+        objectives: Sequence[nn.Module],
         request: OutputRequest,
         *,
         pooling: Pooling | None = None,
@@ -83,7 +83,9 @@ class DistillationModel(nn.Module):
     def train(self, mode: bool = True) -> DistillationModel:
         """Switch modes; without dropout the student stays in eval, and so do its frozen parts."""
         self.training = mode
-        self.objectives.train(mode)
+        for part in (self.objectives, self.head, self.projector):
+            if part is not None:
+                part.train(mode)
         self.student.train(mode and self.dropout)
         if self.student.training:
             _keep_frozen_parts_in_eval(self.student)

@@ -22,6 +22,7 @@ from retort import (
     tokenize,
 )
 from retort.data import tokenize_groups, tokenize_spans
+from retort.modeling.encoding import SentenceEncoder, SentenceModules
 from retort.trainers.arguments.conventions import REFUSED
 
 
@@ -370,3 +371,33 @@ def test_a_card_that_cannot_be_made_costs_no_weights(tokenizer, tmp_path, monkey
     assert resumed.state.global_step == 3
     trainer.save_model()
     assert (tmp_path / "model.safetensors").exists()
+
+
+# --- What a run leaves as it was --------------------------------------------------------------------------------------
+
+
+def test_a_students_pooler_does_not_stay_in_the_arguments_of_the_caller(tokenizer, tmp_path):
+    args = tiny.arguments(tmp_path, embedding_weight=1.0)
+    student = SentenceEncoder(tiny.model("bert"), tokenizer, SentenceModules.plain("max", 32, normalize=True))
+    named = {"train_dataset": rows(tokenizer), "processing_class": tokenizer}
+    assert DistillTrainer(student, tiny.model("bert", seed=1), args, **named).args.pooler == "max"
+    assert args.pooler == "mean"
+    assert DistillTrainer(tiny.model("bert"), tiny.model("bert", seed=1), args, **named).args.pooler == "mean"
+
+
+@pytest.mark.promise(9)
+def test_arguments_that_know_no_objectives_are_refused_for_every_student(tokenizer, tmp_path):
+    encoder = SentenceEncoder(tiny.model("bert"), tokenizer, SentenceModules.plain("max", 32, normalize=True))
+    for student in (tiny.model("bert"), encoder):
+        with pytest.raises(TypeError, match="args must be DistillTrainingArguments"):
+            DistillTrainer(student, tiny.model("bert", seed=1), TrainingArguments(str(tmp_path), use_cpu=True))
+
+
+def test_a_teachers_own_tokens_are_read_where_only_evaluation_has_them(tokenizer, tmp_path):
+    teacher = tiny.model("bert", seed=1)
+    data = Dataset.from_dict({"text": tiny.sentences(8)})
+    prompted = tokenize(data, tokenizer, teacher_prompt="the old man ")
+    args = tiny.arguments(tmp_path, embedding_weight=1.0)
+    trainer = DistillTrainer(tiny.model("bert"), teacher, args, eval_dataset=prompted, processing_class=tokenizer)
+    batch = trainer.data_collator([prompted[0]])
+    assert batch.of_teacher[0]["input_ids"].flatten().tolist() == prompted[0]["teacher_input_ids"]

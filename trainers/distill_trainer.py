@@ -70,7 +70,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             `args.teacher_cache` holds all that the objectives need, and where only labels are learnt from (a teacher's
             own fine-tuning, say).
         args: the objectives, and all that `TrainingArguments` knows, but for what `arguments/conventions.py` refuses.
-            Default: the trainer's own arguments with their defaults, which `DistillTrainer`'s objectives are not among.
+            Default: `arguments_class()`, which for `DistillTrainer` sets no objective and is refused.
         data_collator: makes the batches. Default: `DistillationCollator`, packed where the architecture allows.
         train_dataset: tokenised rows (see `retort.data.tokenize`); an `IterableDataset` with `max_steps`.
         eval_dataset: likewise, or a dict of several. All datasets go through the same checks.
@@ -98,7 +98,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         **trainer_arguments: Any,
     ):
         args = self.arguments_class() if args is None else args
-        model, self.student_encoder = take_student(as_sentence_encoder(model), args)
+        model, self.student_encoder, args = take_student(as_sentence_encoder(model), args)
         check_run(model, args, trainer_arguments)
         given = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         sources = list(map(as_sentence_encoder, given))
@@ -117,13 +117,14 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             said_so=teacher_processing_class is not None and same_tokens,
             needed=self.needed_columns if data_collator is None else None,
         )
+        sets = named_sets(train_dataset, eval_dataset)
         validate(
             self.objectives,
             args,
             model,
             self.student_encoder,
             outlines,
-            named_sets(train_dataset, eval_dataset),
+            sets,
             self.check_rows,
             trainer_arguments,
             has_teacher=dimensions is not None,
@@ -133,7 +134,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         check_output_layers(self.objectives, teachers)
         if data_collator is None:
             # With one tokenizer, too, a teacher may have tokens of its own: after a prompt.
-            own = "teacher_input_ids" in (getattr(train_dataset, "column_names", None) or ())
+            own = any("teacher_input_ids" in (getattr(rows, "column_names", None) or ()) for rows in sets.values())
             theirs = (processing_class if own else None) if same_tokens else teacher_processing_class
             data_collator = self.build_collator(args, model, teachers, processing_class, theirs)
         super().__init__(
@@ -204,9 +205,8 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         return self._embedding_projector
 
     def trains_with_dropout(self, args: DistillTrainingArguments, rows: datasets.Dataset | None) -> bool:
-        """Whether the student has dropout: as the arguments say; otherwise, where no teacher is compared with.
-
-        Nor is it off where activations are checkpointed, which transformers does in train mode alone.
+        """Whether the student trains with dropout: as `disable_dropout` says; by default if no objective reads a
+        teacher, or if activations are checkpointed, which transformers does in train mode alone.
         """
         if args.disable_dropout is not None:
             return not args.disable_dropout
@@ -246,16 +246,18 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             )
             return with_teacher_outputs(dataset, cached)
 
+        named = self.eval_dataset if isinstance(self.eval_dataset, dict) else {}
+        for name in named:
+            check_folder_name(name, "An evaluation set")
         if self.train_dataset is not None:
             self.train_dataset = joined(self.train_dataset, "train")
         if isinstance(self.eval_dataset, dict):
-            for name in self.eval_dataset:
-                check_folder_name(name, "An evaluation set")
             self.eval_dataset = {key: joined(dataset, f"eval-{key}") for key, dataset in self.eval_dataset.items()}
         elif self.eval_dataset is not None:
             self.eval_dataset = joined(self.eval_dataset, "eval")
         live = None if self.args.shard_teacher else self.teacher
-        self.teacher = CachedTeacher(next(path.parent for path in sorted(folder.glob("*/cache.json"))), live)
+        used = "train" if self.train_dataset is not None else f"eval-{next(iter(named))}" if named else "eval"
+        self.teacher = CachedTeacher(folder / used, live)
 
     # --- Columns and exports ------------------------------------------------------------------------------------------
 
@@ -319,7 +321,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             own = replace(given.with_weights(learnt), max_length=min(given.max_length, longest))
         head = list(own.head)
         if isinstance(self.model.projector, Projector):
-            # Without first weights of its own: drawing them would change the training that goes on.
+            # Left uninitialised: drawing first weights would advance the random state of the training that goes on.
             kept = skip_init(nn.Linear, *reversed(side_weights["projector.weight"].shape))
             kept.load_state_dict({name: side_weights[f"projector.{name}"] for name in ("weight", "bias")})
             head.append(Dense(kept, nn.Identity()))

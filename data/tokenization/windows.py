@@ -71,7 +71,7 @@ def cut_into_windows(sides: Sequence[EncodedRow], limits: Sequence[int], stride:
         tuple(_window(row, of_side[index], owned) for row, of_side in zip(sides, stretches, strict=True))
         for index, owned in enumerate(words)
     ]
-    # Words that no window holds count with the first one, as unknown words do, and tokens that are cut off.
+    # Totals of the row go to its first window: words in no window, unknown words, and whether tokens were cut off.
     first = [
         replace(
             window,

@@ -71,7 +71,10 @@ def without_output_layer(model: PreTrainedModel) -> Iterator[nn.Identity]:
     """
     layer, stand_in = model.get_output_embeddings(), nn.Identity()
     outside = [model, *(part for child in model.children() if child is not backbone(model) for part in child.modules())]
-    owner, name = next((part, name) for part in outside for name, child in part.named_children() if child is layer)
+    found = ((part, name) for part in outside for name, child in part.named_children() if child is layer)
+    owner, name = next(found, (None, ""))
+    if owner is None:
+        raise ValueError(f"The output layer of {type(model).__name__} was not found outside of its encoder.")
     with _replaced(owner, name, stand_in):
         yield stand_in
 

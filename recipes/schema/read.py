@@ -1,5 +1,6 @@
 """Reading a recipe: YAML, below it the recipe that it extends, on top the changes of a command line; then types."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -126,8 +127,8 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
             result[name] = _changed_stages(before, change)
         elif name == "fine_tuning" and isinstance(before, Mapping) and isinstance(change, Mapping):
             result[name] = _changed_stage(before, change)
-        elif isinstance(before, Mapping) and isinstance(change, Mapping):
-            result[name] = merged(before, change)
+        elif isinstance(before, Mapping | None) and isinstance(change, Mapping):
+            result[name] = merged(before or {}, change)
         else:
             result[name] = change
     return result
@@ -225,8 +226,11 @@ def _stage(settings: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 def _with_stage_names(sentence: str, settings: Mapping[str, Any]) -> str:
     """A sentence that names the n-th stage by its name."""
-    stages = settings.get("stages")
-    for number, stage in enumerate(stages if isinstance(stages, list) else ()):
-        if isinstance(stage, Mapping) and "name" in stage:
-            sentence = sentence.replace(f"stages.{number}", f"stages.{stage['name']}", 1)
+    sections = {"": settings, "assistant.": settings.get("assistant"), "teacher.": settings.get("teacher")}
+    for prefix, section in sections.items():
+        stages = section.get("stages") if isinstance(section, Mapping) else None
+        for number, stage in enumerate(stages if isinstance(stages, list) else ()):
+            if isinstance(stage, Mapping) and "name" in stage:
+                place = rf"(?<![\w.]){re.escape(prefix)}stages\.{number}\b"
+                sentence = re.sub(place, f"{prefix}stages.{stage['name']}", sentence, count=1)
     return sentence

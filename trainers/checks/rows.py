@@ -21,6 +21,8 @@ from ..objectives import (
     LabelObjective,
     Objective,
     RelationObjective,
+    TokenContrastObjective,
+    VocabularyObjective,
     problem_of,
     student_request,
     teacher_request,
@@ -32,8 +34,10 @@ from .tokens import check_tokens
 
 def named_sets(train: Any, evaluated: Any) -> dict[str, Any]:
     """The datasets that a trainer is made with, by what to call them."""
-    sets = {f"evaluation ({key})": rows for key, rows in evaluated.items()} if isinstance(evaluated, dict) else {}
-    sets |= {} if isinstance(evaluated, dict) else {"evaluation": evaluated}
+    if isinstance(evaluated, dict):
+        sets = {f"evaluation ({key})": rows for key, rows in evaluated.items()}
+    else:
+        sets = {"evaluation": evaluated}
     return {name: rows for name, rows in ({"training": train} | sets).items() if rows is not None}
 
 
@@ -109,6 +113,13 @@ class RowChecks:
             way = {"members": "tokenize_groups", "spans": "tokenize_spans"}.get(missing[0], "retort.tokenize")
             way = "tokenize_groups with teacher_tokenizer=..." if missing[0] == "teacher_input_ids" else way
             raise ValueError(f"they hold {', '.join(sorted(columns))}, but no {', '.join(missing)}. Call {way} first.")
+
+        compares_spans = any(isinstance(o, VocabularyObjective | TokenContrastObjective) for o in self.objectives)
+        if compares_spans and "spans" in columns and "teacher_spans" not in columns:
+            raise ValueError(
+                "vocabulary_weight and contrast_weight compare tokens of two tokenizers, but the rows hold no "
+                "teacher_spans. Pass teacher_tokenizer=... to tokenize_spans()."
+            )
 
     def _check_labels(self, rows: Any, columns: set[str]) -> None:
         if not any(isinstance(o, LabelObjective) for o in self.objectives):

@@ -1,5 +1,6 @@
 """Arguments and surroundings under which a run would not be what it looks like."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -24,19 +25,23 @@ _NOT_TAKEN = {
 
 def take_student(
     student: PreTrainedModel | SentenceEncoder, args: DistillTrainingArguments
-) -> tuple[PreTrainedModel, SentenceEncoder | None]:
-    """The model to be trained; and where it comes with its pooling and modules, the `SentenceEncoder` that holds them.
-
-    Its pooler becomes the run's.
+) -> tuple[PreTrainedModel, SentenceEncoder | None, DistillTrainingArguments]:
+    """The model to be trained; where it comes with its pooling and modules, the `SentenceEncoder` that holds them; and
+    the arguments, whose pooler is then the student's. The caller's own arguments stay as they are.
 
     Raises:
+        TypeError: arguments that know no objectives.
         ValueError: a causal model; another pooler than `args.pooler` names; numbers that are cut off an embedding which
             a kept projector is to read.
     """
+    if not isinstance(args, DistillTrainingArguments):
+        raise TypeError(
+            f"args must be DistillTrainingArguments, which hold the objectives' weights, but got {type(args).__name__}."
+        )
     if not isinstance(student, SentenceEncoder):
         if isinstance(student, PreTrainedModel):
             require_bidirectional(student, "a student")
-        return student, None
+        return student, None, args
     require_bidirectional(student.model, "a student")
     pooling = student.modules.pooling
     if args.pooler not in (type(args).pooler, str(pooling)):
@@ -47,8 +52,9 @@ def take_student(
             "sentence-transformers cuts embeddings last. Leave one of the two out."
         )
     if len(pooling.modes) == 1:
+        args = copy.copy(args)
         args.pooler = str(pooling)
-    return student.model, student
+    return student.model, student, args
 
 
 def check_run(
@@ -62,15 +68,11 @@ def check_run(
         trainer_arguments: what else `transformers.Trainer` was to be given.
 
     Raises:
-        TypeError: arguments that know no objectives; what is not a model as a student.
+        TypeError: what is not a model as a student.
         ValueError: a student with adapters of PEFT; `model_init` or `compute_loss_func`; a student in half
             precision; DataParallel; activation checkpointing that would lose gradients; ZeRO-3 that would not gather
             the student's weights.
     """
-    if not isinstance(args, DistillTrainingArguments):
-        raise TypeError(
-            f"args must be DistillTrainingArguments, which hold the objectives' weights, but got {type(args).__name__}."
-        )
     for name, reason in _NOT_TAKEN.items():
         if trainer_arguments.get(name) is not None:
             raise ValueError(f"{name} is not taken: {reason}")

@@ -48,6 +48,11 @@ def _check_prompt(encoder: SentenceEncoder, dataset: datasets.Dataset, column: s
         way_out = f"Its texts begin with {prompt!r}: pass teacher_prompt={prompt!r} to tokenize() or tokenize_groups()."
     if not isinstance(dataset, datasets.Dataset):
         raise ValueError(f"A {role} with a prompt needs a datasets.Dataset, not {type(dataset).__name__}. {way_out}")
+    if role == "student" and "members" in dataset.column_names:
+        raise ValueError(
+            f"Groups of texts can't carry the student's prompt {prompt!r}. Train it by single texts (DistillTrainer, "
+            "CKDTrainer), or without the prompt."
+        )
     if column not in dataset.column_names:
         wanted_column = "teacher_input_ids" if role == "teacher" else column
         raise ValueError(f"The rows hold no {wanted_column} for the {role}. {way_out}")

@@ -67,7 +67,7 @@ def build_objectives(
             between which `args.projector` allows no map.
     """
     ours, row_wise = Dimensions.of(student.config), is_row_wise(student)
-    # A student that is compared by other things may be deeper than its teacher.
+    # Only where layers are compared; otherwise a student may be deeper than its teacher.
     by_layers = args.hidden_weight or args.attention_weight
     pairs = layer_pairs(args.layer_map, ours.depth, teacher.depth) if by_layers else []
     if args.logits_weight:

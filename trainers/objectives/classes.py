@@ -15,8 +15,8 @@ class LogitsObjective(Objective):
 
     Args:
         weight: in the loss.
-        loss, temperature: as in the arguments. A head that predicts numbers is compared by their squared error: one
-            number has no distribution, and a softmax of it is 1 whatever it is.
+        loss, temperature: as in the arguments. A regression head is always compared by squared error: a softmax over
+            one number is always 1.
         row_wise: whether the head gives one output per row rather than per token.
         problem: what the head's outputs are (see `Dimensions`).
     """

@@ -69,7 +69,7 @@ class HiddenPairsObjective(LayersObjective):
 
     def teacher_states(self, teacher: EncoderOutput) -> list[Tensor]:
         """Of each pair, the teacher's states `[tokens, teacher_size]`."""
-        return [sum(teacher.hidden_states[layer] for layer in group) / len(group) for _, group in self.pairs]
+        return [_mean([teacher.hidden_states[layer] for layer in group]) for _, group in self.pairs]
 
     def count(self, batch):
         return pair_count(batch)
@@ -153,7 +153,7 @@ class MixedStateObjective(LayersObjective):
     def forward(self, student: EncoderOutput) -> tuple[Tensor, Tensor]:
         """The student's average, `[tokens, teacher_size]`, and the weights of the teacher's states, `[layers]`."""
         states = torch.stack([student.hidden_states[index] for index, _ in self.pairs], dim=1)
-        mixed = torch.einsum("tlh,l->th", states, self.weights().to(states.dtype))
+        mixed = torch.einsum("tlh,l->th", states.float(), self.weights())
         return self.projector(mixed), self.teacher_weights()
 
     def count(self, batch):
@@ -161,7 +161,7 @@ class MixedStateObjective(LayersObjective):
 
     def values(self, ours, teacher, batch):
         mixed, weights = ours
-        theirs = sum(weight * teacher.hidden_states[layer] for layer, weight in enumerate(weights))
+        theirs = sum(weight * teacher.hidden_states[layer].float() for layer, weight in enumerate(weights))
         return self.compare(mixed, theirs, batch)
 
 
@@ -201,7 +201,7 @@ class AttentionObjective(LayersObjective):
     def values(self, ours, teacher, batch):
         total = 0
         for maps, (_, group) in zip(ours, self.pairs, strict=True):
-            theirs = sum(teacher.attentions[layer] for layer in group) / len(group)
+            theirs = _mean([teacher.attentions[layer] for layer in group])
             total = total + losses.attention_error(maps, theirs, batch.layout, self.loss)
         return total / len(self.pairs)
 
@@ -233,6 +233,11 @@ class RelationObjective(LayersObjective):
             for sides in zip(mine, _projections(teacher, layer), strict=True):
                 total = total + losses.relation_divergence(*sides, batch.layout, self.relation_heads)
         return total / len(self.pairs)
+
+
+def _mean(outputs: list[Tensor]) -> Tensor:
+    """Of outputs of several layers, in float32; of one layer, as it is."""
+    return outputs[0] if len(outputs) == 1 else torch.stack([each.float() for each in outputs]).mean(0)
 
 
 def _projections(output: EncoderOutput, layer: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ class TokenContrastObjective(HiddenPairsObjective):
     """Contrast of hidden states at aligned tokens, averaged over a layer map (Kolesnikova et al. 2022,
     arXiv:2205.02340).
 
-    Negatives come from the same micro-batch, so only those of the same text don't depend on its size.
+    Negatives come from the micro-batch: with `negatives_within="batch"`, the default, the gradient depends on its size.
 
     Anchors are the student's vectors where negatives are the teacher's, and else the teacher's.
 

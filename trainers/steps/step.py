@@ -45,9 +45,9 @@ class Step:
         return cls(batches, accelerator.reduce(counts, reduction="sum") if ranks > 1 else counts, ranks)
 
     def mean(self, objective: int, total: Tensor) -> Tensor:
-        """A micro-batch's part of an objective's mean over the step, of the sum of its values.
+        """What a micro-batch adds to an objective's mean over the step; `total` is the sum of its values.
 
-        DDP and ZeRO average gradients over the ranks, but this is a rank's part of one sum.
+        Times the number of ranks, because DDP and ZeRO divide gradients by it.
         """
         return total * self.ranks / self.counts[objective].clamp_min(1)
 

@@ -73,11 +73,15 @@ class StepTrainer(MeasuredTrainer):
         return objective.compared_with(own, everywhere)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        """Forward and backward of a micro-batch; before the first of a step whose rows meet, shares are computed."""
+        """Forward and backward of a micro-batch. Before a step's first one, each micro-batch's `Share` is computed, if
+        embeddings of the student's are compared with one another.
+        """
         step = num_items_in_batch
-        # Not where the batches were fetched: there, a resumed run has not restored its random state yet.
+        # Not in `get_batch_samples`: a resumed run restores its random state after that call.
         if inputs is step.batches[0] and step.meeting is not None and len(step.batches) * step.ranks > 1:
             model.train()
+            if callable(getattr(self.optimizer, "train", None)):  # schedule-free ones, which evaluation puts in eval
+                self.optimizer.train()
             self._share_out(model, step)
         return super().training_step(model, inputs, step)
 
