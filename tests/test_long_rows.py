@@ -75,6 +75,7 @@ def test_scores_count_each_word_once_and_nothing_is_said_ten_times(long_rows, fo
     task = read_task("tagging", folders=long_rows)
     data = TaskData(task, tiny.tokenizer(), 24)
     model = with_head(folder / "teacher", task)
+    caplog.clear()  # transformers tells of the new head
     with caplog.at_level(logging.WARNING, logger="retort"):
         for _ in range(10):
             judged = data.judge(model, "dev")

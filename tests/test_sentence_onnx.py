@@ -7,12 +7,11 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
-from scripts import run_script
+from scripts import run_command
 from sentence_models import EXACT, KINDS, TEXTS, encoded, saved, sentence_transformer, transformer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Pooling as TheirPooling
-from test_onnx import SCRIPT
 from test_sentence_folders import move_encoder
 from torch import nn
 from without_retort import run_without_retort
@@ -181,7 +180,7 @@ def test_the_script_exports_embeddings_of_a_sentence_transformers_folder(subfold
     folder = saved(theirs, tmp_path / "saved")
     if subfolder:
         move_encoder(folder, "0_Transformer")
-    printed = run_script(SCRIPT, "--model", folder, "--output_dir", tmp_path / "out")
+    printed = run_command("export", "--model", folder, "--output_dir", tmp_path / "out")
     assert "model.onnx" in printed
     encoder = SentenceEncoder.from_pretrained(folder)
     torch.testing.assert_close(by_onnx(encoder, tmp_path / "out"), encoded(theirs), **EXACT)
