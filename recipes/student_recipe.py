@@ -92,7 +92,8 @@ class StudentRecipe(ABC):
 
     # --- What each kind of student says -------------------------------------------------------------------------------
 
-    def prepare_process(self) -> None:  # noqa: B027 - most kinds have nothing to prepare
+    @abstractmethod
+    def prepare_process(self) -> None:
         """Set what must be set before anything is computed, and raise what else would show after hours of training."""
 
     @property
