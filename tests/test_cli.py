@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 import test_examples
+import tiny
 import yaml
 from processes import run
 from ranks import free_port
 from safetensors.torch import load_file
 
 from retort.cli import main, parse
-from retort.data import STS_TASKS, TRANSFER_TASKS
+from retort.data import STS_TASKS, TRANSFER_TASKS, read_groups
 from retort.evaluation.sentences import POOLERS
+from retort.modeling.encoding import SentenceEncoder
 from retort.recipes import packaged_recipes
 
 REPOSITORY = Path(__file__).parents[1]
@@ -238,6 +240,28 @@ def test_a_cache_serves_a_run(recipe, folder, capsys):
     arguments = [f"stages.first.{change}" for change in changes]
     assert main(["distill", recipe, *arguments, f"output_dir={folder}/from-cache", "--only", "first"]) == 0
     assert written == {path: path.stat().st_mtime_ns for path in (folder / "commanded-cache").rglob("*.arrow")}
+
+
+def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys):
+    encoder = SentenceEncoder(tiny.model(), tiny.tokenizer(), tiny.surrounding())
+    encoder.save_pretrained(folder / "miner")
+    tiny.model(task="sequence", labels=1).save_pretrained(folder / "reranker")
+    tiny.tokenizer().save_pretrained(folder / "reranker")
+    pairs = zip(tiny.sentences(9, seed=1), tiny.sentences(9, seed=2), strict=True)
+    (folder / "pairs.tsv").write_text("".join(f"{query}\t{document}\n" for query, document in pairs))
+    command = ["cache", "--teacher", folder / "reranker", "--train_files", folder / "pairs.tsv", "--output_dir"]
+    mined = ["--negatives", "3", "--miner", folder / "miner", "use_cpu=true"]
+    assert main(list(map(str, [*command, folder / "scores", *mined]))) == 0
+    assert "9 queries with scored documents" in capsys.readouterr().out
+    scored = read_groups([folder / "scores" / "groups.parquet"])
+    assert [len(row["documents"]) for row in scored] == [len(row["scores"]) for row in scored] == [4] * 9
+    for wrong, message in (
+        (["--negatives", "3"], "needs --miner"),
+        (["embedding_weight=1"], "embedding_weight: of a reranker, its scores are written"),
+        (["--layers", "2"], "are not for rerankers"),
+        (["--teacher", folder / "teacher", "--negatives", "3"], "are for rerankers"),
+    ):
+        assert message in refused([*command, folder / "no", *wrong], capsys)
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate", "deepspeed"])
