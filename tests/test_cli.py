@@ -1,6 +1,7 @@
 """The command `retort`: its help by the standard library alone, its errors in one line, and what it runs."""
 
 import configparser
+import json
 import os
 import subprocess
 import sys
@@ -262,6 +263,30 @@ def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys):
         (["--teacher", folder / "teacher", "--negatives", "3"], "are for rerankers"),
     ):
         assert message in refused([*command, folder / "no", *wrong], capsys)
+
+
+def test_a_stage_of_a_recipe_learns_from_scores(recipe, folder, capsys):
+    settings = yaml.safe_load(Path(recipe).read_text())
+    texts = tiny.sentences(40)
+    rows = [
+        {
+            "query": texts[row],
+            "documents": texts[row + 1 : row + 3 + row % 3],
+            "scores": [3.0, 1.5, 0.5, -2.0][: 2 + row % 3],
+        }
+        for row in range(16)
+    ]
+    (folder / "scored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings["data"] = {"group_files": [str(folder / "scored.jsonl")], "max_length": 32}
+    weights = {"contrastive_weight": 0, "margin_weight": 1, "listwise_weight": 0.5}
+    stage = {"name": "scores", "trainer": "ContrastiveTrainer", "data": "groups", "arguments": weights}
+    settings |= {"stages": [stage], "output_dir": str(folder / "from-scores")}
+    (folder / "scores.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["distill", str(folder / "scores.yaml")]) == 0
+    card = (folder / "from-scores" / "README.md").read_text()
+    assert "MarginMSE" in card
+    assert "KL divergence of the distribution over documents" in card
+    assert "scored.jsonl" in card
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate", "deepspeed"])
