@@ -257,6 +257,13 @@ def test_scores_that_mean_nothing_are_refused_with_the_row(name, side, tokenizer
 
 
 @pytest.mark.promise(9)
+def test_single_texts_have_no_scores(tokenizer, tmp_path):
+    rows = tokenize(Dataset.from_dict({"text": tiny.sentences(8)}), tokenizer)
+    with pytest.raises(ValueError, match=r"training rows: .*no column 'scores'"):
+        make_trainer(tmp_path, tokenizer, rows, **MARGIN)
+
+
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(("name", "message"), [("a single document", "Row 1"), ("constant scores", "Row 2")])
 def test_rows_of_a_stream_are_refused_by_the_collator(name, message, tokenizer, tmp_path):
     rows = list(tokenize_groups(Dataset.from_dict(REFUSED[name][0]), tokenizer))

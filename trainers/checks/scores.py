@@ -26,8 +26,8 @@ def check_groups(rows: Any, objectives: Sequence[Objective]) -> None:
             different sizes, where all of a step are compared.
     """
     scored = next((objective for objective in objectives if isinstance(objective, ScoreObjective)), None)
-    columns = getattr(rows, "column_names", None) or ()
-    if scored is not None and columns and "scores" not in columns:
+    columns = set(getattr(rows, "column_names", None) or ())
+    if scored is not None and columns & {"members", "input_ids"} and "scores" not in columns:
         raise ValueError(
             f"the objective {scored.name!r} needs a teacher's scores, but there is no column 'scores'. Pass groups "
             "that have one to tokenize_groups(); score_groups() writes it."
@@ -39,6 +39,8 @@ def check_groups(rows: Any, objectives: Sequence[Objective]) -> None:
                 "'sigmoid'."
             )
         return
+    if not len(rows) or "members" not in columns:  # which a collator of the user's makes
+        return
     if any(isinstance(objective, GroupContrastObjective) for objective in objectives):
         _check_sizes(rows)
     if scored is not None:
@@ -46,8 +48,6 @@ def check_groups(rows: Any, objectives: Sequence[Objective]) -> None:
 
 
 def _check_sizes(rows: datasets.Dataset) -> None:
-    if "members" not in rows.column_names or not len(rows):
-        return
     sizes = np.concatenate([pc.list_value_length(part["members"]).to_numpy() for _, part in _parts(rows, "members")])
     if (sizes != sizes[0]).any():
         row = int((sizes != sizes[0]).argmax())
