@@ -136,6 +136,19 @@ def test_neither_padding_nor_the_batch_size_of_evaluation_changes_the_loss(weigh
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
+def test_predictions_of_ragged_groups_are_padded_whatever_the_batch_size(tokenizer, tmp_path):
+    sizes = (2, 5, 3, 4, 2, 6)
+    data = tokenised(sizes, tokenizer)
+    made = [
+        make_trainer(tmp_path, tokenizer, data, per_device_eval_batch_size=size, **MARGIN).predict(data).predictions
+        for size in (8, 2)
+    ]
+    torch.testing.assert_close(*map(torch.from_numpy, made), rtol=1e-5, atol=1e-5)
+    for row, size in enumerate(sizes):
+        assert (made[0][row, size + 1 :] == -100).all()
+        assert (made[0][row, : size + 1] > -100).all()
+
+
 @pytest.mark.promise(3)
 def test_micro_batches_of_ragged_groups_have_the_gradient_of_one_large_batch(tokenizer, tmp_path):
     data = tokenised((2, 5, 3, 4, 2, 6, 3, 3), tokenizer)
