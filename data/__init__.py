@@ -19,6 +19,7 @@ from .fingerprints import (
     fingerprint_source,
     sha256_of,
 )
+from .rankings import as_rankings, mine_negatives, pairs_of
 from .readers import (
     STS_TASKS,
     TRANSFER_TASKS,

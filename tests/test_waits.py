@@ -189,6 +189,19 @@ def test_contrastive_training_never_waits(tokenizer, tmp_path):
     steps(ContrastiveTrainer(tiny.model("bert"), None, args, train_dataset=rows, processing_class=tokenizer))
 
 
+def test_learning_from_scores_never_waits(tokenizer, tmp_path):
+    sizes, documents = [2 + row % 3 for row in range(len(texts()))], texts(seed=1)
+    columns = {
+        "query": texts(),
+        "documents": [documents[:size] for size in sizes],
+        "scores": [[0.9, 0.5, 0.2, 0.1][:size] for size in sizes],
+    }
+    rows = tokenize_groups(Dataset.from_dict(columns), tokenizer)
+    settings = {"margin_weight": 1.0, "listwise_weight": 1.0, "contrastive_weight": 0.0, "score_activation": "sigmoid"}
+    args = tiny.arguments(tmp_path, ContrastiveTrainingArguments, **settings)
+    steps(ContrastiveTrainer(tiny.model("bert"), None, args, train_dataset=rows, processing_class=tokenizer))
+
+
 def test_mcl_never_waits(tokenizer, tmp_path):
     teacher = tiny.model("bert", layers=4)
     columns = {"source": texts(), "target": texts(seed=1)}
