@@ -27,6 +27,7 @@ _HOMES = {
     "VocabReducedMLMTrainer": "retort.trainers",
     "VocabReducedMLMTrainingArguments": "retort.trainers",
     "cache_teacher": "retort.trainers",
+    "write_vectors": "retort.trainers",
 }
 
 __all__ = ["__version__", *_HOMES]
