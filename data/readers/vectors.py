@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, Value
 from safetensors import safe_open
 
 from ..fingerprints import fingerprint, sha256_of, text_digest
@@ -112,7 +112,7 @@ def _of_table(source: str) -> Dataset:
     name, colon, columns = source.rpartition(":")
     if not colon or Path(source).expanduser().exists():
         name, columns = source, ""
-    rows = read_dataset(name)
+    rows = _table(Path(name).expanduser())
     found = vector_columns(rows)
     text, _, vector = columns.partition(",")
     text, vector = text or "text", vector or (found[0] if len(found) == 1 else "")
@@ -121,8 +121,21 @@ def _of_table(source: str) -> Dataset:
             f"{name} has the columns {', '.join(rows.column_names)}, of which {', '.join(found) or 'none'} may be "
             f"vectors (lists of floats). Name the columns of texts and of vectors: {name}:text,embedding."
         )
-    (texts,) = text_columns(f"{name}:{text}")
+    if getattr(rows.features[text], "dtype", None) not in ("string", "large_string"):
+        raise ValueError(f"{name}: the column {text!r} holds {rows.features[text]}, no text.")
+    texts = rows.select_columns(text).rename_columns({text: "text"}).cast_column("text", Value("string"))
     return _named(texts, rows.select_columns(vector).rename_columns({vector: VECTORS}), name)
+
+
+def _table(path: Path) -> Dataset:
+    """As `read_dataset`, but a folder of Parquet files is always read from its files: datasets would take one that is
+    gone, by its name, from its cache."""
+    parts = sorted(path.glob("*.parquet")) if path.is_dir() else []
+    if parts:
+        return Dataset.from_parquet(list(map(str, parts)))
+    if not path.exists() and "/" not in str(path):
+        raise FileNotFoundError(f"There is no file or folder {path} (in {Path.cwd()}).")
+    return read_dataset(path)
 
 
 def _of_array(file: Path, texts: str) -> Dataset:
