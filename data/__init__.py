@@ -42,4 +42,4 @@ from .readers import (
 from .tasks import Task, read_task
 from .tokenization import same_tokenizer, tokenize, tokenize_groups, tokenize_spans
 from .tokenizers import count_tokens, train_tokenizer, trim_tokenizer
-from .vectors import VECTORS, beside, check_vectors, has_vectors
+from .vectors import VECTORS, beside, check_vectors, combine_vectors, has_vectors

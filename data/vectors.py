@@ -1,6 +1,7 @@
 """A teacher's vectors in a column of a dataset: set beside texts or tokens, and checked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import datasets
 import numpy as np
@@ -69,6 +70,56 @@ def vectors_of(rows: Dataset, column: str, indices: np.ndarray) -> Dataset:
     if np.array_equal(indices, np.arange(len(rows))):
         return vectors
     return vectors.select(indices, new_fingerprint=fingerprint(vectors, indices))
+
+
+def combine_vectors(sides: Sequence[Dataset], how: str) -> Dataset:
+    """Make one vector of those that several teachers made of each text.
+
+    Each is scaled to unit length first, or the teacher with the longest would decide; and so is the result.
+
+    Args:
+        sides: row for row the same texts, with the vectors of a teacher each.
+        how: `"concatenate"`, of any widths: the cosine of two texts is the mean of the teachers' cosines (Zhang et al.
+            2024, Jasper and Stella, arXiv:2412.19048); or `"average"`, of teachers that share a space, such as
+            checkpoints of one training.
+
+    Returns:
+        The column `teacher_embedding`, float32.
+
+    Raises:
+        ValueError: other numbers of rows, or, to be averaged, of other widths.
+    """
+    if how not in ("concatenate", "average"):
+        raise ValueError(f"Vectors are combined by 'concatenate' or 'average', but not by {how!r}.")
+    if len(counts := {len(side) for side in sides}) != 1:
+        raise ValueError(f"Vectors of the same texts are combined, but there are {sorted(counts)} rows.")
+    widths = [len(side.with_format(None)[0][VECTORS]) for side in sides]
+    if how == "average" and len(set(widths)) > 1:
+        raise ValueError(f"Vectors of {widths} numbers have no average. Choose combine: concatenate.")
+    columns = [side.select_columns(VECTORS).rename_columns({VECTORS: str(at)}) for at, side in enumerate(sides)]
+    rows = concatenate_datasets([written_out(column) for column in columns], axis=1)
+    return rows.with_format("arrow").map(
+        partial(_combined, how=how),
+        batched=True,
+        batch_size=_ROWS,
+        remove_columns=rows.column_names,
+        new_fingerprint=fingerprint(*columns, how),
+        desc="Combining vectors",
+    )
+
+
+def _combined(batch: pa.Table, how: str) -> pa.Table:
+    sides = []
+    for column in batch.columns:
+        flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+        sides.append(_of_unit_length(flat.reshape(len(batch), -1).astype(np.float64)))
+    made = np.concatenate(sides, axis=1) if how == "concatenate" else np.mean(sides, axis=0)
+    made = _of_unit_length(made).astype(np.float32)
+    return pa.table({VECTORS: pa.FixedSizeListArray.from_arrays(pa.array(made.reshape(-1)), made.shape[1])})
+
+
+def _of_unit_length(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def beside(rows: Dataset, columns: Dataset) -> Dataset:

@@ -58,8 +58,7 @@ def _is_there(file: str) -> bool:
 
 def _entries_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """All that data and evaluation name, and a teacher's vectors, with their keys."""
-    if recipe.teacher.vectors:
-        yield "teacher.vectors", recipe.teacher.vectors
+    yield from (("teacher.vectors", source) for source in recipe.teacher.vector_sources)
     for section in ("data", "evaluation"):
         settings = getattr(recipe, section)
         for each in fields(settings):

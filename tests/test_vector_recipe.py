@@ -68,6 +68,15 @@ def test_a_recipe_learns_from_vectors_to_its_end_and_judges_what_it_saves(vector
     assert "finished" in capsys.readouterr().out
 
 
+def test_several_teachers_of_any_width_and_tokenizer_teach_one_student(vectors, folder):
+    own = [*test_examples.SENTENCES, "a text that is not learnt from"]
+    np.save(folder / "other.npy", np.random.default_rng(0).normal(size=(len(own), 10)))
+    (folder / "other.txt").write_text("\n".join(own))
+    both = {"vectors": [str(vectors), f"{folder}/other.npy+{folder}/other.txt"], "name": "two"}
+    assert main(["distill", written(folder, teacher=both, output_dir=str(folder / "two"))]) == 0
+    assert SentenceTransformer(str(folder / "two"), device="cpu").get_sentence_embedding_dimension() == 26
+
+
 def test_vectors_of_the_command_are_those_of_sentence_transformers(vectors, folder):
     from retort.data import VECTORS, read_vectors
 
@@ -101,6 +110,10 @@ def test_texts_and_evaluation_sets_without_vectors_are_refused_before_anything_i
     [
         ({"teacher": {"vectors": "x"}}, "vectors don't say whose they are: give the teacher a name"),
         ({"teacher": {"vectors": "x", "name": "n", "model": "y"}}, "a teacher needs one of"),
+        (
+            {"teacher": {"vectors": "x", "name": "n", "combine": "average"}},
+            "combine: average is for the vectors of several",
+        ),
         ({"student": {"layers": 2}}, "student: a teacher that is nothing but vectors has no layers"),
         (
             {"stages": [{"name": "only", "cache_teacher": True, "arguments": {"embedding_weight": 1}}]},

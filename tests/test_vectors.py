@@ -23,7 +23,7 @@ from retort import (
     StagedRun,
     tokenize,
 )
-from retort.data import VECTORS, check_vectors, read_vectors, tokenize_groups, with_vectors
+from retort.data import VECTORS, check_vectors, combine_vectors, read_vectors, tokenize_groups, with_vectors
 from retort.modeling.encoding import SentenceEncoder
 from retort.trainers import write_vectors
 from retort.trainers.teachers.cache_files import StaleCacheError
@@ -409,6 +409,45 @@ def test_texts_without_a_vector_and_vectors_in_another_order_are_refused(texts, 
         with_vectors(Dataset.from_dict({"text": ["a"]}), twice, source="v")
     again = Dataset.from_dict({"text": ["a", "b", "a"], VECTORS: list(matrix[[0, 1, 0]])})
     assert len(with_vectors(Dataset.from_dict({"text": ["a"]}), again, source="v")) == 1
+
+
+# --- Of several teachers ----------------------------------------------------------------------------------------------
+
+
+def test_cosines_of_concatenated_vectors_are_the_mean_of_the_teachers(texts):
+    drawn = np.random.default_rng(3)
+    made = [drawn.normal(size=(COUNT, width)) * scale for width, scale in ((12, 1.0), (7, 100.0), (30, 0.01))]
+    sides = [texts.add_column(VECTORS, list(each.astype(np.float32))) for each in made]
+    found = np.stack(list(combine_vectors(sides, "concatenate").with_format("numpy")[VECTORS]))
+    assert found.shape == (COUNT, 49)
+    unit = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in made]
+    np.testing.assert_allclose(found @ found.T, np.mean([each @ each.T for each in unit], axis=0), atol=1e-6)
+
+
+def test_averaged_vectors_point_between_the_teachers_of_chosen_rows(texts):
+    drawn = np.random.default_rng(3)
+    made = [drawn.normal(size=(COUNT, 12)).astype(np.float32) for _ in range(2)]
+    order = [5, 2, 9]
+    sides = [texts.add_column(VECTORS, list(each)).select(order) for each in made]
+    found = np.stack(list(combine_vectors(sides, "average").with_format("numpy")[VECTORS]))
+    unit = [each[order] / np.linalg.norm(each[order], axis=1, keepdims=True) for each in made]
+    expected = unit[0] + unit[1]
+    np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.promise(9)
+def test_vectors_that_can_not_be_combined_are_refused(texts):
+    one, other = vectors_of_width(texts, 12), vectors_of_width(texts, 8)
+    with pytest.raises(ValueError, match=r"Vectors of \[12, 8\] numbers have no average. Choose combine: concatenate"):
+        combine_vectors([one, other], "average")
+    with pytest.raises(ValueError, match=r"there are \[10, 24\] rows"):
+        combine_vectors([one, other.select(range(10))], "concatenate")
+    with pytest.raises(ValueError, match="but not by 'sum'"):
+        combine_vectors([one, one], "sum")
+
+
+def vectors_of_width(texts, width):
+    return vectors_beside(texts, width).rename_column("vector", VECTORS)
 
 
 # --- Written ----------------------------------------------------------------------------------------------------------

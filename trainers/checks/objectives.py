@@ -37,9 +37,9 @@ def check_objectives(
 
     Raises:
         ValueError: no objective, or one that reads a teacher's outputs where there is none, or more than an embedding
-            where there are vectors alone; outputs that a model does
-            not have, or that DeepSpeed can't differentiate; a masked-LM head that does more than its output layer,
-            where a loss applies that by itself; similarities of a step of one row.
+            where there are vectors alone; outputs that a model does not have, or that DeepSpeed can't differentiate; a
+            masked-LM head that does more than its output layer, where a loss applies that by itself; similarities of a
+            step of one row.
     """
     if not objectives:
         weights = ", ".join(args.weights)

@@ -28,7 +28,7 @@ class GivenVectors:
 def vector_width(sets: Mapping[str, Any]) -> int | None:
     """How many numbers the vectors of the first dataset that has some hold, by its first row; None if none has."""
     rows = next(filter(has_vectors, sets.values()), None)
-    return None if rows is None else int(np.size(next(iter(rows), {}).get(VECTORS)))
+    return None if rows is None else max(1, np.size(next(iter(rows), {}).get(VECTORS)))  # an empty one is refused later
 
 
 def teacher_dimensions(
