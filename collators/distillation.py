@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data import VECTORS
 from ..modeling.encoding import AttentionSettings, Packing, TokenAlignment, TokenLayout, position_offset
 from ..modeling.losses import IGNORED_LABEL
 from .batch import Batch, ModelInputs
@@ -103,6 +104,8 @@ class DistillationCollator:
     def __call__(self, rows: Sequence[Row]) -> Batch:
         rows = without_padding([_with_labels(row) for row in rows])
         columns = _common_columns(rows)
+        if VECTORS in columns:
+            _check_vectors(rows)
         prefix = _TEACHER if "teacher_input_ids" in columns else ""
         lengths, teacher_lengths = _lengths(rows, "input_ids"), _lengths(rows, f"{prefix}input_ids")
         order = None
@@ -279,6 +282,18 @@ def _flat_index(column: str, positions: list[np.ndarray], lengths: np.ndarray) -
         wrong = int(((flat < 0) | (flat >= ends)).argmax())
         raise ValueError(f"{column} names token {flat[wrong]} of a row that has {ends[wrong]} tokens.")
     return torch.from_numpy(flat + np.repeat(lengths.cumsum() - lengths, counts))
+
+
+def _check_vectors(rows: Sequence[Row]) -> None:
+    """Refuse a teacher's vectors that no dataset was looked at for: those of a stream."""
+    for index, row in enumerate(rows):
+        if len(row[VECTORS]) != len(rows[0][VECTORS]):
+            raise ValueError(
+                f"Row {index} of the batch holds {len(row[VECTORS])} numbers in {VECTORS}, but row 0 holds "
+                f"{len(rows[0][VECTORS])}."
+            )
+        if not np.isfinite(row[VECTORS]).all():
+            raise ValueError(f"Row {index} of the batch holds a vector in {VECTORS} that is not finite. Leave it out.")
 
 
 def _cached_outputs(rows: Sequence[Row], column: str, lengths: np.ndarray) -> Tensor:

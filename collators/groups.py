@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data import VECTORS
 from .batch import Batch
 from .distillation import DistillationCollator
 from .padding import Row, without_padding
@@ -57,7 +58,7 @@ class GroupCollator:
     sources: DistillationCollator | None = None
 
     def __call__(self, rows: Sequence[Row]) -> GroupBatch:
-        if self.sources is not None and "teacher_input_ids" not in rows[0]:
+        if self.sources is not None and not {"teacher_input_ids", VECTORS} & rows[0].keys():
             raise ValueError(
                 f"The rows hold {', '.join(sorted(rows[0]))}, but no teacher_input_ids: tokens of the first text of "
                 "each pair for the teacher. Run tokenize_groups with teacher_tokenizer=..., be it the student's."
@@ -93,9 +94,9 @@ class GroupCollator:
 
 
 def _source(row: Row) -> Row:
-    """The teacher's tokens as a row of their own, with what a cache holds of them."""
+    """The teacher's tokens as a row of their own, with what a cache holds of them; given vectors need no tokens."""
     cached = {name: value for name, value in row.items() if name.startswith("teacher_") and name != "teacher_input_ids"}
-    return {"input_ids": row["teacher_input_ids"]} | cached
+    return {"input_ids": row["teacher_input_ids"] if "teacher_input_ids" in row else row["members"][0]} | cached
 
 
 def _scores(rows: Sequence[Row], sizes: np.ndarray) -> Tensor:

@@ -18,6 +18,7 @@ from .fingerprints import (
     fingerprint_sentence_encoder,
     fingerprint_source,
     sha256_of,
+    text_digest,
 )
 from .rankings import as_rankings, mine_negatives, pairs_of
 from .readers import (
@@ -36,7 +37,10 @@ from .readers import (
     read_sts_task,
     read_texts,
     read_transfer_task,
+    read_vectors,
+    with_vectors,
 )
 from .tasks import Task, read_task
 from .tokenization import same_tokenizer, tokenize, tokenize_groups, tokenize_spans
 from .tokenizers import count_tokens, train_tokenizer, trim_tokenizer
+from .vectors import VECTORS, beside, check_vectors, combine_vectors, has_vectors

@@ -8,13 +8,13 @@ from typing import Any
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from ..data.readers import JSON, TABLES, format_of
+from ..data.readers import ARRAYS, JSON, TABLES, format_of
 from .schema import NewTokenizer, Recipe
 
 # Keys of `data` and `evaluation` that name no files. Of labels, a list holds the labels themselves.
 NO_FILES = {"corpus", "task", "columns", "metric"}
 MOST_NAMED = 5
-ENDINGS = (*TABLES, *JSON, ".txt", ".parquet", ".arrow", ".conll", ".bio", ".iob2")
+ENDINGS = (*TABLES, *JSON, *ARRAYS, ".txt", ".parquet", ".arrow", ".conll", ".bio", ".iob2")
 
 
 def check_presence(recipe: Recipe) -> None:
@@ -57,7 +57,8 @@ def _is_there(file: str) -> bool:
 
 
 def _entries_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """All that data and evaluation name, with their keys."""
+    """All that data and evaluation name, and a teacher's vectors, with their keys."""
+    yield from (("teacher.vectors", source) for source in recipe.teacher.vector_sources)
     for section in ("data", "evaluation"):
         settings = getattr(recipe, section)
         for each in fields(settings):

@@ -31,6 +31,7 @@ _HOMES = {
     "VocabReducedMLMTrainingArguments": "retort.trainers",
     "cache_teacher": "retort.trainers",
     "score_groups": "retort.trainers",
+    "write_vectors": "retort.trainers",
 }
 
 __all__ = ["__version__", *_HOMES]

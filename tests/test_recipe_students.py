@@ -29,7 +29,7 @@ def refused(kind, **sections):
     [
         ("tagging", {"bilstm": {"layers": 1}, "layers": 3}),
         ("tagging", {"weigh_pieces": True}),
-        ("sentences", {"model": "x", "layers": 3}),
+        ("sentences", {"model": "x", "tokenizer": "y"}),
         ("sentences", {"bilstm": {"layers": 1}}),
         ("sentences", {"projector": True}),
         ("masked_lm", {"model": "x"}),

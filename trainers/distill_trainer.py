@@ -14,7 +14,7 @@ from torch.nn.utils import skip_init
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, collator_for, most_tokens
-from ..data import check_folder_name
+from ..data import beside, check_folder_name
 from ..data.tokenization import same_tokenizer
 from ..modeling import DistillationModel, StudentOutput
 from ..modeling.encoding import (
@@ -44,15 +44,16 @@ from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
     CachedTeacher,
+    GivenVectors,
     TeacherSource,
     cache_teacher,
-    common_dimensions,
     load_teacher,
     model_of,
     open_cache,
     outline_teacher,
     place_teacher,
-    with_teacher_outputs,
+    teacher_dimensions,
+    vector_width,
 )
 
 logger = logging.getLogger(__name__)
@@ -67,8 +68,9 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         teacher: a model, a folder or hub id, a PEFT adapter, a `SentenceTransformer` or `SentenceEncoder`, or a list of
             these, whose outputs are averaged with `args.teacher_weights`. A sentence-transformers model makes
             embeddings as its files say: prompt, pooling, Dense, normalisation, `truncate_dim`. May be left out where
-            `args.teacher_cache` holds all that the objectives need, and where only labels are learnt from (a teacher's
-            own fine-tuning, say).
+            `args.teacher_cache` holds all that the objectives need; where they need embeddings alone, which stand in
+            the column `teacher_embedding` of all datasets (vectors of any width, float16 to float64); and where only
+            labels are learnt from (a teacher's own fine-tuning, say).
         args: the objectives, and all that `TrainingArguments` knows, but for what `arguments/conventions.py` refuses.
             Default: `arguments_class()`, which for `DistillTrainer` sets no objective and is refused.
         data_collator: makes the batches. Default: `DistillationCollator`, packed where the architecture allows.
@@ -104,9 +106,12 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         sources = list(map(as_sentence_encoder, given))
         self.teacher_sources = list(map(model_of, sources))
         outlines = [outline_teacher(source, model, args) for source in sources]
-        dimensions = _teacher_dimensions(outlines, args)
+        sets = named_sets(train_dataset, eval_dataset)
+        vectors = None if outlines or args.teacher_cache else vector_width(sets)
+        dimensions = teacher_dimensions(outlines, args, vectors, model)
         set_seed(args.seed)  # the objectives' weights must not depend on what drew numbers before
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
+        teacher_processing_class = None if vectors else teacher_processing_class  # vectors are of no tokens
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
         self._row_checks = RowChecks.of(
             self.objectives,
@@ -116,8 +121,8 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             same_tokens=same_tokens,
             said_so=teacher_processing_class is not None and same_tokens,
             needed=self.needed_columns if data_collator is None else None,
+            vectors=vectors,
         )
-        sets = named_sets(train_dataset, eval_dataset)
         validate(
             self.objectives,
             args,
@@ -128,6 +133,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             self.check_rows,
             trainer_arguments,
             has_teacher=dimensions is not None,
+            vectors=vectors,
         )
         encoders = [load_teacher(source, model, args) for source in sources]
         teachers = list(map(model_of, encoders))
@@ -148,7 +154,8 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         )
         self.add_callback(KeepWithinBounds())
         read = teacher_request(self.objectives)
-        self.teacher = place_teacher(encoders, read, args, self.accelerator) if encoders and read else None
+        given = GivenVectors() if vectors and read else None
+        self.teacher = place_teacher(encoders, read, args, self.accelerator) if encoders and read else given
         if args.teacher_cache and read:
             self._use_teacher_cache(Path(args.teacher_cache), read)
 
@@ -234,7 +241,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
 
         def joined(dataset: datasets.Dataset, name: str) -> datasets.Dataset:
             if self.teacher is None:
-                return with_teacher_outputs(dataset, open_cache(folder / name, request, dataset))
+                return beside(dataset, open_cache(folder / name, request, dataset))
             cached = cache_teacher(
                 self.teacher,
                 dataset,
@@ -244,7 +251,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
                 dtype=self.args.teacher_cache_dtype,
                 batch_size=self.args.per_device_eval_batch_size,
             )
-            return with_teacher_outputs(dataset, cached)
+            return beside(dataset, cached)
 
         named = self.eval_dataset if isinstance(self.eval_dataset, dict) else {}
         for name in named:
@@ -329,10 +336,3 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         if self._normalizes_export:
             head.append(Normalize())
         return replace(own, head=nn.Sequential(*head))
-
-
-def _teacher_dimensions(teachers: Sequence[TeacherSource], args: DistillTrainingArguments) -> Dimensions | None:
-    """The dimensions of the live teachers, or of the one whose outputs are cached; None without either."""
-    if teachers:
-        return common_dimensions(teachers)
-    return CachedTeacher(Path(args.teacher_cache) / "train").dimensions if args.teacher_cache else None

@@ -26,3 +26,4 @@ from .senteval import (
 )
 from .tables import TABLES, find_layout, role_rows, table_rows
 from .text_files import conll_rows, text_rows
+from .vectors import ARRAYS, read_vectors, with_vectors

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, List, Value
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..vectors import beside, vectors_of
 from .encoder import Encoder
-from .tokenization import Tokenization
+from .tokenization import Tokenization, check_columns
 
 logger = logging.get_logger(__name__)
 
@@ -21,40 +23,46 @@ def tokenize_groups(
     *,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
     teacher_prompt: str = "",
+    vectors: str | None = None,
     max_length: int = 128,
 ) -> Dataset:
     """Tokenise groups. The same call again takes the result from datasets' cache.
 
     Args:
         groups: columns of texts, or a query, a list of `documents` and perhaps a list of their `scores`, as
-            `read_groups` and `read_parallel` return them.
+            `read_groups` and `read_parallel` return them; and perhaps one of `vectors`.
         tokenizer: the student's.
         teacher_tokenizer: of a teacher that reads the first text of each group, and no other. None if there is none.
         teacher_prompt: put before the text that the teacher reads ("query: "); needs a `teacher_tokenizer`.
+        vectors: column of a teacher's vectors of the first text of each group, in place of a teacher that reads it (see
+            `tokenize`).
         max_length: tokens of a text at most, special ones included; longer ones are cut, and counted.
 
     Returns:
         Columns `members` (for each text of a group its ids) and `length` (of them together); with a
-        `teacher_tokenizer` also `teacher_input_ids`; and `scores` as they are.
+        `teacher_tokenizer` also `teacher_input_ids`, with `vectors` `teacher_embedding`; and `scores` as they are.
 
     Raises:
         ValueError: a prompt without a `teacher_tokenizer`; `documents` without a query, or of several columns.
     """
-    names = [name for name in groups.column_names if name not in ("documents", "scores")]
+    names = [name for name in groups.column_names if name not in ("documents", "scores", vectors)]
     if "documents" in groups.column_names and len(names) != 1:
         raise ValueError(f"Beside documents and scores there must be a query alone, but there are {names}.")
     teacher = teacher_tokenizer and Encoder(teacher_tokenizer, max_length)
     if teacher_prompt and teacher is None:
         raise ValueError("teacher_prompt= needs teacher_tokenizer=, be it the student's.")
-    job = _GroupTokenization(Encoder(tokenizer, max_length), teacher, teacher_prompt, "scores" in groups.column_names)
-    made = job.run(groups, groups.column_names)
+    check_columns(groups, [vectors])
+    texts = [name for name in groups.column_names if name != vectors]
+    job = _GroupTokenization(Encoder(tokenizer, max_length), teacher, teacher_prompt, "scores" in texts)
+    made = job.run(groups, texts)
     (cut,) = job.totals(made)
     if cut:
         members = made.select_columns("members").with_format("arrow")[:]["members"]
-        texts = pc.sum(pc.list_value_length(members)).as_py()
+        count = pc.sum(pc.list_value_length(members)).as_py()
         told = "%d of %d texts were cut at %d tokens (%.1f %%)."
-        logger.warning_once(told, cut, texts, job.student.max_length, 100 * cut / texts)
-    return made.remove_columns(list(job.notes))
+        logger.warning_once(told, cut, count, job.student.max_length, 100 * cut / count)
+    made = made.remove_columns(list(job.notes))
+    return beside(made, vectors_of(groups, vectors, np.arange(len(groups)))) if vectors else made
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,21 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from datasets import ClassLabel, Dataset, List, Value
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ...modeling.losses import IGNORED_LABEL
+from ..vectors import beside, vectors_of
 from .encoder import EncodedRow, Encoder, makes_token_types, same_tokenizer
 from .tokenization import Tokenization, check_columns
 from .windows import cut_into_windows, stride_within
 
 logger = logging.get_logger(__name__)
+
+# The number of the row that tokens are of, until vectors stand beside them.
+_ROW = "row"
 
 
 def tokenize(
@@ -26,6 +31,7 @@ def tokenize(
     text_pair: str | None = None,
     words: str | None = None,
     labels: str | None = None,
+    vectors: str | None = None,
     max_length: int = 128,
     stride: int | None = None,
     align: bool = False,
@@ -51,6 +57,8 @@ def tokenize(
             space between them; a word that the tokenizer drops (a zero-width space) becomes its unknown token.
         labels: column of one number per row, or of a list of floats, one for each class, such as [1.0, 0.0, 1.0]; with
             `words`, of one whole number per word, which goes to the word's first piece, and -100 to all else.
+        vectors: column of a teacher's vectors of the texts, lists of floats, which take the place of a teacher in all
+            that compares embeddings. They become the column `teacher_embedding`; trainers check them.
         max_length: tokens of a row at most, special ones included; never more than a tokenizer's `model_max_length`.
         stride: tokens that neighbouring windows of a row share, as transformers' pipelines count them; below the tokens
             of text that a row holds. With it, long rows of `text` become windows, too. Default: for `words`, a quarter
@@ -61,7 +69,7 @@ def tokenize(
 
     Returns:
         Columns `input_ids`, `length`, and as asked: `token_type_ids` (pairs, if a tokenizer makes them), `labels`,
-        `teacher_input_ids`, `teacher_token_type_ids`, `student_positions`, `teacher_positions`.
+        `teacher_input_ids`, `teacher_token_type_ids`, `student_positions`, `teacher_positions`, `teacher_embedding`.
 
     Raises:
         ValueError: a slow tokenizer, a prompt for other rows than single texts, a missing column, values of the wrong
@@ -80,7 +88,9 @@ def tokenize(
             "stride= is for rows of words, or of texts without labels: windows can't share a label, a prompt or a "
             "second text. Leave it out, and long rows are cut."
         )
-    check_columns(dataset, inputs)
+    if vectors and (words is not None or stride is not None):
+        raise ValueError("vectors= are of whole texts, and rows of words, or with stride=, may become windows of them.")
+    check_columns(dataset, (*inputs, vectors))
     pairs = text_pair is not None
     readers_of_types = [tokenizer]
     if prompt != teacher_prompt:
@@ -106,10 +116,18 @@ def tokenize(
         token_types=pairs and any(map(makes_token_types, readers_of_types)),
         teacher_token_types=pairs and teacher_tokenizer is not None and makes_token_types(teacher_tokenizer),
         align=align and teacher_tokenizer is not None,
+        numbered=vectors is not None,
     )
     result = job.run(dataset, inputs, num_proc)
     _report(dataset, result, job)
-    return result.remove_columns(list(job.notes))
+    result = result.remove_columns(list(job.notes))
+    return _beside_vectors(result, dataset, vectors) if vectors else result
+
+
+def _beside_vectors(made: Dataset, dataset: Dataset, column: str) -> Dataset:
+    """Tokenised rows with the vectors of the rows that they were made of."""
+    rows = np.asarray(made.with_format("numpy")[_ROW])
+    return beside(made.remove_columns(_ROW), vectors_of(dataset, column, rows))
 
 
 def _label_type(dataset: Dataset, labels: str | None, are_of_words: bool) -> Value | ClassLabel | List | None:
@@ -135,7 +153,8 @@ class _TextTokenization(Tokenization):
     """From texts, pairs of them or lists of words, and their labels.
 
     Attributes are as the arguments of `tokenize`, but that `text` names the column of words if `is_words`, that
-    `stride` is None for rows that are cut, and that `label_type` is the type of the labels of the result.
+    `stride` is None for rows that are cut, that `label_type` is the type of the labels of the result, and that rows are
+    `numbered` by the dataset's where vectors are to stand beside them.
     """
 
     prompt: str
@@ -149,6 +168,7 @@ class _TextTokenization(Tokenization):
     token_types: bool
     teacher_token_types: bool
     align: bool
+    numbered: bool
 
     notes = ("further_window", "was_cut", "words", "words_without", "words_unknown", "words_paired")
 
@@ -162,12 +182,13 @@ class _TextTokenization(Tokenization):
             "teacher_token_type_ids": self.teacher_token_types and types,
             "student_positions": self.align and ids,
             "teacher_positions": self.align and ids,
+            _ROW: self.numbered and Value("int64"),
         }
         return {"input_ids": ids, "length": Value("int32")} | {name: kind for name, kind in optional.items() if kind}
 
     def tokenize(self, columns: dict[str, list], indices: list[int]) -> list[dict[str, Any]]:
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        rows = [row for row, index in zip(rows, indices, strict=True) if self._has_text(row, index)]
+        rows = [row | {_ROW: index} for row, index in zip(rows, indices, strict=True) if self._has_text(row, index)]
         ours = self._encode(self.student, rows, self.prompt)
         theirs = self._encode(self.teacher, rows, self.teacher_prompt) if self.teacher else ours
         return [
@@ -224,6 +245,7 @@ class _TextTokenization(Tokenization):
             "labels": self._labels(row, mine),
             "teacher_input_ids": yours.ids,
             "teacher_token_type_ids": yours.type_ids,
+            _ROW: row.get(_ROW),
             "was_cut": mine.was_cut or yours.was_cut,
             "words": mine.words,
             "words_without": mine.words - len(set(mine.first_pieces.values())),

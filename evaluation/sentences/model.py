@@ -120,7 +120,7 @@ def side_by_side(
     """Judge teacher, untrained and trained student in one run.
 
     Args:
-        models: name -> role and model; the teacher first.
+        models: name -> role and model; the teacher first, if it is there.
         quality: names scores of a model; the first is the report's.
         texts: unseen texts, for speed and for how far similarities agree with the teacher's.
         log_history: of the trainer.
@@ -131,10 +131,11 @@ def side_by_side(
         scores[name] = quality(model)
         metric, value = next(iter(scores[name].items()))
         print(f"{name}: {metric} {value:.3f}", flush=True)
-    embeddings = {name: model.encode(texts[:1000]) for name, (_, model) in models.items()}
-    teacher = next(iter(embeddings.values()))
-    for name, own in embeddings.items():
-        scores[name]["agreement with the teacher"] = similarity_agreement(teacher, own)
+    teacher = next((model for role, model in models.values() if role == Role.TEACHER), None)
+    if teacher is not None:
+        theirs = teacher.encode(texts[:1000])
+        for name, (_, model) in models.items():
+            scores[name]["agreement with the teacher"] = similarity_agreement(theirs, model.encode(texts[:1000]))
     return build_report(
         [ModelRow.of(name, role, model.model, scores[name]) for name, (role, model) in models.items()],
         {name: model.encode for name, (_, model) in models.items()},

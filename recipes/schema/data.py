@@ -41,7 +41,7 @@ class SentenceFiles:
     max_length: Count = 128
 
     kind: ClassVar = "sentences"
-    student_ways: ClassVar = (SHRINK_SETTINGS | {"tokenizer"}, {"model", "freeze_embeddings"})
+    student_ways: ClassVar = (SHRINK_SETTINGS | {"tokenizer"}, SHRINK_SETTINGS | {"model"})
     rows_needed: ClassVar = "groups needs data.group_files, translations data.parallel_files"
 
     def __post_init__(self):

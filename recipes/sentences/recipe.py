@@ -1,6 +1,6 @@
 """A recipe for sentence embeddings: stages on texts, groups of them or translations, and a report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,11 @@ import torch
 from datasets import Dataset
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from ...data import VECTORS, beside, combine_vectors, read_vectors, with_vectors
 from ...data.tokenization import tokenize, tokenize_groups
 from ...evaluation.report import Report, Role, require_drawing
 from ...evaluation.sentences import load_sentence_teacher, side_by_side, sts_of_each
-from ...modeling.encoding import SentenceEncoder, SentenceModules
+from ...modeling.encoding import Dense, SentenceEncoder, SentenceModules, read_sentence_modules
 from ...modeling.shrinking import shrink
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
 from ..schema import Student
@@ -38,15 +39,28 @@ class SentenceRecipe(StudentRecipe):
     def prepare_process(self) -> None:
         if self.corpus.has_tests:
             require_drawing()
+        if self.recipe.teacher.vectors:  # which are matched with the texts before any model is loaded
+            rows_of_stages(self.recipe.stages, self._texts_of_rows)
+            self._dev_texts()
 
     # --- Models -------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def teacher_model(self) -> SentenceEncoder:
-        """The teacher, with what makes embeddings of its outputs."""
+    def teacher_model(self) -> SentenceEncoder | None:
+        """The teacher, with what makes embeddings of its outputs; None for one that is nothing but vectors."""
+        if self.recipe.teacher.vectors:
+            return None
         arguments, max_length = self.recipe.arguments, self.recipe.data.max_length
         pooler, students = arguments.get("teacher_pooler"), arguments.get("pooler", "mean")
         return load_sentence_teacher(self.recipe.teacher.source, max_length, pooler, otherwise=students)
+
+    @cached_property
+    def origin(self) -> SentenceEncoder:
+        """Whose pooling, length and normalisation students take over: the teacher; where that is nothing but vectors,
+        the model that the first of them is made of."""
+        students = self.recipe.arguments.get("pooler", "mean")
+        made_of = self._made_of_teacher.model
+        return self.teacher_model or load_sentence_teacher(made_of, self.recipe.data.max_length, otherwise=students)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -69,18 +83,20 @@ class SentenceRecipe(StudentRecipe):
         student = self._made_of_teacher
         if student.model:
             model = AutoModel.from_pretrained(student.model, dtype=torch.float32).eval()
-            if student.freeze_embeddings:
-                model.get_input_embeddings().weight.requires_grad_(False)
-            return model
+            return shrink(model, **student.shrink_settings).eval() if student.shrink_settings else model
         own = {"tokenizer": self.tokenizer, "teacher_tokenizer": self.teacher_model.tokenizer}
         return shrink(self.teacher_model.model, **student.shrink_settings, **own if student.tokenizer else {}).eval()
 
     def as_sentence_model(self, model: PreTrainedModel | str | Path) -> SentenceEncoder:
-        """A student or an assistant, with what makes embeddings of its outputs."""
+        """A student or an assistant, with what makes embeddings of its outputs; of one that is saved, a projector that
+        was kept with it, too."""
         if not isinstance(model, PreTrainedModel):
+            saved = read_sentence_modules(model)
+            if saved and any(isinstance(module, Dense) for module in saved.head):
+                return SentenceEncoder.from_pretrained(model).cut_at(self.origin.max_length)
             model = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
-        teacher = self.teacher_model.modules
-        plain = SentenceModules.plain(self._arguments["pooler"], teacher.max_length, normalize=teacher.normalizes)
+        theirs = self.origin.modules
+        plain = SentenceModules.plain(self._arguments["pooler"], theirs.max_length, normalize=theirs.normalizes)
         return SentenceEncoder(model, self.tokenizer, plain)
 
     # --- Runs ---------------------------------------------------------------------------------------------------------
@@ -116,21 +132,23 @@ class SentenceRecipe(StudentRecipe):
             folder,
             stages,
             student,
-            self.recipe.teacher.source,
+            self.recipe.teacher.source or None,
             data=self._rows(stages),
             assistant=assistant,
             eval_dataset=self._dev_rows(),
             processing_class=self.tokenizer,
-            teacher_processing_class=self.teacher_model.tokenizer,
+            teacher_processing_class=self.teacher_model and self.teacher_model.tokenizer,
             arguments=self._arguments,
             score=self._score if self.corpus.dev else None,
         )
 
     @property
     def _arguments(self) -> Mapping[str, Any]:
-        modes = self.teacher_model.modules.pooling.modes
+        modes = self.origin.modules.pooling.modes
         # No student has its vectors concatenated.
-        same = {"pooler": modes[0], "teacher_pooler": modes[0]} if len(modes) == 1 else {"pooler": "mean"}
+        same = {"pooler": modes[0] if len(modes) == 1 else "mean"}
+        if len(modes) == 1 and self.teacher_model:
+            same["teacher_pooler"] = modes[0]
         return same | dict(self.recipe.arguments)
 
     def _score(self, student: PreTrainedModel) -> dict[str, float]:
@@ -142,25 +160,63 @@ class SentenceRecipe(StudentRecipe):
     # --- Rows ---------------------------------------------------------------------------------------------------------
 
     def _rows(self, stages: Sequence[Stage]) -> Mapping[str, Dataset]:
-        tokenizers = {"tokenizer": self.tokenizer, "max_length": self.teacher_model.max_length}
-        their_tokenizer, prompt = self.teacher_model.tokenizer, self.teacher_model.modules.prompt()
+        settings, texts = {"max_length": self.origin.max_length}, self._texts_of_rows
         readers = {
-            "train": lambda: self._tokenized(self.corpus.texts),
-            "groups": lambda: tokenize_groups(self.corpus.groups, **tokenizers),
+            "train": lambda: self._tokenized(texts["train"]()),
+            "groups": lambda: tokenize_groups(texts["groups"](), self.tokenizer, **settings),
             "translations": lambda: tokenize_groups(
-                self.corpus.translations, teacher_tokenizer=their_tokenizer, teacher_prompt=prompt, **tokenizers
+                texts["translations"](), self.tokenizer, **settings, **self._of_teacher
             ),
         }
         return rows_of_stages(stages, readers)
 
+    @property
+    def _texts_of_rows(self) -> Mapping[str, Callable[[], Dataset]]:
+        """What reads the texts of each kind of rows, with the vectors of a teacher that is nothing else."""
+        return {
+            "train": lambda: self._beside_vectors(self.corpus.texts, "text"),
+            "groups": lambda: self.corpus.groups,
+            "translations": lambda: self._beside_vectors(self.corpus.translations, "source"),
+        }
+
+    def _beside_vectors(self, texts: Dataset, column: str) -> Dataset:
+        found = [with_vectors(texts, rows, column=column, source=name) for name, rows in self._vectors.items()]
+        if len(found) < 2:
+            return found[0] if found else texts
+        return beside(texts, combine_vectors(found, self.recipe.teacher.combine or "concatenate"))
+
+    @cached_property
+    def _vectors(self) -> Mapping[str, Dataset]:
+        return {source: read_vectors(source) for source in self.recipe.teacher.vector_sources}
+
+    @property
+    def _of_teacher(self) -> Mapping[str, Any]:
+        """How rows are tokenised for the teacher."""
+        if self.teacher_model is None:
+            return {"vectors": VECTORS}
+        return {
+            "teacher_tokenizer": self.teacher_model.tokenizer,
+            "teacher_prompt": self.teacher_model.modules.prompt(),
+        }
+
     def _dev_rows(self) -> Dataset | None:
+        texts = self._dev_texts()
+        return texts and self._tokenized(texts)
+
+    def _dev_texts(self) -> Dataset | None:
         pairs = next(iter(self.corpus.dev.values()), None)
-        return pairs and self._tokenized(pairs.rename_column("sentence1", "text"))
+        if pairs is None or (self.recipe.teacher.vectors and not self._evaluates):
+            return None
+        return self._beside_vectors(pairs.rename_column("sentence1", "text"), "text")
+
+    @property
+    def _evaluates(self) -> bool:
+        """Whether a stage evaluates while it trains, for which vectors of the development set are needed."""
+        settings = ({**self.recipe.arguments, **stage.arguments} for stage in self.recipe.stages)
+        return any(each.get("eval_strategy", "no") != "no" for each in settings)
 
     def _tokenized(self, texts: Dataset) -> Dataset:
-        teacher = self.teacher_model
-        theirs = {"teacher_tokenizer": teacher.tokenizer, "teacher_prompt": teacher.modules.prompt()}
-        return tokenize(texts, self.tokenizer, max_length=teacher.max_length, **theirs)
+        return tokenize(texts, self.tokenizer, max_length=self.origin.max_length, **self._of_teacher)
 
     # --- The finished student -----------------------------------------------------------------------------------------
 
@@ -173,7 +229,8 @@ class SentenceRecipe(StudentRecipe):
         best, models = best_stage(results), {}
         if parent is not None:  # with which the student is compared
             models["assistant"] = Role.TEACHER, self.as_sentence_model(parent)
-        models[self.recipe.teacher.title.rsplit("/", 1)[-1]] = Role.TEACHER, self.teacher_model
+        if self.teacher_model:
+            models[self.recipe.teacher.title.rsplit("/", 1)[-1]] = Role.TEACHER, self.teacher_model
         if parent is None:
             models["student, untrained"] = Role.UNTRAINED, self.as_sentence_model(untrained)
         else:

@@ -5,13 +5,16 @@ from typing import Any
 
 from .form import new_command
 
-DESCRIPTION = """  retort cache embedding_weight=1 --teacher sentence-transformers/all-MiniLM-L6-v2 \\
-      --train_files corpus.txt --output_dir caches/minilm
+DESCRIPTION = """  retort cache --teacher intfloat/multilingual-e5-small --prompt "query: " --train_files corpus.txt \\
+      --output_dir vectors/e5
+  retort cache embedding_weight=1 --teacher sentence-transformers/all-MiniLM-L6-v2 --train_files corpus.txt \\
+      --output_dir caches/minilm
 
-Writes what the objectives named as key=value need: embedding_weight=1 the embeddings, hidden_weight=1 layer_map=last
-the last layer, and so on. A run with --teacher_cache caches/minilm (in a recipe: arguments.teacher_cache) then reads
-them at every step instead of running the teacher. Interrupted and started again, it goes on at the next part; under
-torchrun the ranks share the parts.
+Writes the texts and their vectors as Parquet, which any student learns from without the teacher, whatever its width and
+tokenizer (in a recipe: teacher: {vectors: vectors/e5, name: ...}). With objectives as key=value, it writes what these
+need of the teacher for one kind of student: hidden_weight=1 layer_map=last the last layer, and so on. A run with
+--teacher_cache caches/minilm (in a recipe: arguments.teacher_cache) then reads that at every step. Interrupted and
+started again, it goes on at the next part; under torchrun the ranks share the parts.
 
   retort cache --teacher cross-encoder/ms-marco-MiniLM-L6-v2 --train_files pairs.tsv \\
       --negatives 7 --miner sentence-transformers/all-MiniLM-L6-v2 --output_dir caches/reranker
@@ -27,7 +30,7 @@ def add_to(commands: Any) -> None:
         commands,
         "cache",
         run,
-        summary="Write a teacher's outputs to disk, once, for later runs.",
+        summary="Write a teacher's vectors, or other outputs, to disk, once, for later runs.",
         description=DESCRIPTION,
     )
     given = parser.add_argument_group("teacher and text")
@@ -46,10 +49,13 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="tokens to which texts are cut, or a reranker's pairs (default: 128, or 512)",
     )
+    vectors = parser.add_argument_group("vectors (without key=value)").add_mutually_exclusive_group()
+    vectors.add_argument("--prompt", metavar="TEXT", help="put before every text (default: the teacher's own)")
+    vectors.add_argument("--prompt_name", metavar="NAME", help="of the teacher's prompts, the one to use")
     mined = parser.add_argument_group("hard negatives (for a reranker)")
     mined.add_argument("--negatives", type=int, default=0, metavar="N", help="how many documents each query is given")
     mined.add_argument("--miner", help="the sentence encoder that finds them, the nearest: hub id or folder")
-    what = parser.add_argument_group("outputs (the student's shape decides which layers are compared)")
+    what = parser.add_argument_group("outputs (with key=value; the student's shape decides which layers are compared)")
     what.add_argument(
         "--layers", type=int, nargs="+", metavar="N", help="the student's: how many, or which (default: half)"
     )
@@ -65,7 +71,13 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write them."""
+    """Check what goes together, and write."""
+    of_student = [f"--{name}" for name in ("layers", "hidden_size") if getattr(options, name) is not None]
+    if of_student and not options.changes:
+        options.parser.error(f"{of_student[0]} is for outputs: name objectives as key=value, e.g. hidden_weight=1")
+    of_vectors = [f"--{name}" for name in ("prompt", "prompt_name") if getattr(options, name) is not None]
+    if of_vectors and options.changes:
+        options.parser.error(f"{of_vectors[0]} is for vectors: leave out {options.changes[0]}")
     from ..commands import cache
 
     cache.run(options)

@@ -1,8 +1,10 @@
-"""Writing a teacher's outputs to disk, once, for later runs: those of an encoder, or a reranker's scores."""
+"""Writing a teacher's vectors, its other outputs, or a reranker's scores to disk, once, for later runs."""
 
 import argparse
 from pathlib import Path
 
+from accelerate import PartialState
+from datasets import Dataset
 from transformers import AutoConfig
 
 from ..data import mine_negatives, read_groups, read_texts, replace_files
@@ -11,45 +13,66 @@ from ..modeling.encoding import SentenceEncoder
 from ..modeling.shrinking import shrink
 from ..recipes import converted_arguments
 from ..recipes.sentences import layers_to_keep, load_model, tokenize_for
-from ..trainers import DistillTrainer, load_reranker, score_groups
+from ..trainers import DistillTrainer, load_reranker, score_groups, write_vectors
 from ..trainers.arguments import DistillTrainingArguments
 
 GROUPS_FILE = "groups.parquet"
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write what the objectives need that are given as key=value: building their trainer does. Or a reranker's scores.
+    """Write a reranker's scores; else what the objectives need that are given as key=value; without any, vectors.
 
     Raises:
-        ValueError: an argument that DistillTrainer doesn't have; objectives for a reranker, or negatives for another
-            teacher.
+        ValueError: flags that are for another kind of teacher, or for other outputs.
     """
-    given = converted_arguments(options.changes, DistillTrainingArguments)
-    if not _is_reranker(options.teacher):
-        if options.negatives or options.miner:
-            raise ValueError(
-                f"--negatives and --miner are for rerankers, but {options.teacher} is no sequence classifier with one "
-                "label."
-            )
-        _cache_outputs(options, DistillTrainingArguments(options.output_dir, teacher_cache=options.output_dir, **given))
+    if _is_reranker(options.teacher):
+        _write_scores(options)
         return
-    args = DistillTrainingArguments(options.output_dir, **given)
-    if objectives := [name for name in args.weights if getattr(args, name)]:
-        raise ValueError(f"{objectives[0]}: of a reranker, its scores are written, which no objective chooses.")
-    _cache_scores(options, args)
+    if options.negatives or options.miner:
+        raise ValueError(
+            f"--negatives and --miner are for rerankers, but {options.teacher} is no sequence classifier with one "
+            "label."
+        )
+    (_write_outputs if options.changes else _write_vectors)(options)
 
 
 def _is_reranker(source: str) -> bool:
-    config = AutoConfig.from_pretrained(source)
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError):  # a SentenceTransformer's model may lie in a sub-folder
+        return False
     return config.num_labels == 1 and head_of((config.architectures or ["none"])[0]) == "ForSequenceClassification"
 
 
-def _cache_outputs(options: argparse.Namespace, args: DistillTrainingArguments) -> None:
-    max_length = options.max_length or 128
+def _write_vectors(options: argparse.Namespace) -> None:
+    """Write texts and their vectors.
+
+    Raises:
+        ValueError: a teacher whose files don't say how its tokens become an embedding, or no prompt of that name.
+    """
+    args = DistillTrainingArguments(output_dir=options.output_dir)  # finds the device, and starts the process group
     with args.main_process_first(desc="reading text"):
-        teacher = load_model(options.teacher, max_length, args)
-        excluded = read_texts(options.exclude_files) if options.exclude_files else ()
-        rows = tokenize_for(teacher, read_texts(options.train_files, exclude=excluded))
+        texts = _texts(options)
+    encoder = SentenceEncoder.from_pretrained(options.teacher).cut_at(options.max_length or 128)
+    encoder.model.to(args.device)
+    named = {"prompt": options.prompt, "prompt_name": options.prompt_name}
+    write_vectors(encoder, texts, options.output_dir, **named)
+    if args.process_index == 0:
+        print(f"{len(texts):,} texts and their vectors of {encoder.embedding_size} numbers: {options.output_dir}/")
+    PartialState().destroy_process_group()
+
+
+def _write_outputs(options: argparse.Namespace) -> None:
+    """Write what the objectives need that are given as key=value: building their trainer does.
+
+    Raises:
+        ValueError: an argument that DistillTrainer doesn't have.
+    """
+    given = converted_arguments(options.changes, DistillTrainingArguments)
+    args = DistillTrainingArguments(output_dir=options.output_dir, teacher_cache=options.output_dir, **given)
+    with args.main_process_first(desc="reading text"):
+        teacher = load_model(options.teacher, options.max_length or 128, args)
+        rows = tokenize_for(teacher, _texts(options))
     layers = layers_to_keep(options.layers, teacher.model)
     student = shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
     trainer = DistillTrainer(student, options.teacher, args, train_dataset=rows, processing_class=teacher.tokenizer)
@@ -58,11 +81,16 @@ def _cache_outputs(options: argparse.Namespace, args: DistillTrainingArguments) 
     trainer.end()
 
 
-def _cache_scores(options: argparse.Namespace, args: DistillTrainingArguments) -> None:
+def _write_scores(options: argparse.Namespace) -> None:
+    """Write a reranker's scores of queries' documents, which are mined first if that is asked for."""
     if bool(options.negatives) != bool(options.miner):
         raise ValueError("--negatives N needs --miner, the sentence encoder that finds them, and the other way round.")
-    if options.exclude_files or options.layers or options.hidden_size:
-        raise ValueError("--exclude_files, --layers and --hidden_size are not for rerankers. Leave them out.")
+    if options.exclude_files or options.layers or options.hidden_size or options.prompt or options.prompt_name:
+        raise ValueError("A reranker takes no --exclude_files, --layers, --hidden_size or prompt. Leave them out.")
+    given = converted_arguments(options.changes, DistillTrainingArguments)
+    args = DistillTrainingArguments(output_dir=options.output_dir, **given)
+    if objectives := [name for name in args.weights if getattr(args, name)]:
+        raise ValueError(f"{objectives[0]}: of a reranker, its scores are written, which no objective chooses.")
     teacher, tokenizer = load_reranker(options.teacher)
     with args.main_process_first(desc="reading groups"):
         groups = read_groups(options.train_files)
@@ -84,3 +112,8 @@ def _cache_scores(options: argparse.Namespace, args: DistillTrainingArguments) -
         with replace_files(folder) as staging:
             scored.to_parquet(staging / GROUPS_FILE)
         print(f"{len(scored):,} queries with scored documents: {folder / GROUPS_FILE}")
+
+
+def _texts(options: argparse.Namespace) -> Dataset:
+    excluded = read_texts(options.exclude_files) if options.exclude_files else ()
+    return read_texts(options.train_files, exclude=excluded)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
+from ...data import VECTORS
 from ...modeling import backbone, is_row_wise
-from ...modeling.encoding import has_plain_output_layer
+from ...modeling.encoding import OutputRequest, has_plain_output_layer
 from ..arguments import DistillTrainingArguments
 from ..objectives import (
     SINGLE_LABEL,
@@ -25,25 +26,36 @@ def check_objectives(
     teachers: Sequence[PreTrainedModel],
     *,
     has_teacher: bool,
+    by_vectors: bool,
 ) -> None:
     """Refuse objectives that the models or the size of a batch do not serve.
 
     Args:
         teachers: the live ones.
-        has_teacher: whether there is a live teacher, or a cache.
+        has_teacher: whether there is a live teacher, a cache, or vectors.
+        by_vectors: whether there are only the teacher's embeddings.
 
     Raises:
-        ValueError: no objective, or one that reads a teacher's outputs where there is none; outputs that a model does
-            not have, or that DeepSpeed can't differentiate; a masked-LM head that does more than its output layer,
-            where a loss applies that by itself; similarities of a step of one row.
+        ValueError: no objective, or one that reads a teacher's outputs where there is none, or more than an embedding
+            where there are vectors alone; outputs that a model does not have, or that DeepSpeed can't differentiate; a
+            masked-LM head that does more than its output layer, where a loss applies that by itself; similarities of a
+            step of one row.
     """
     if not objectives:
         weights = ", ".join(args.weights)
         raise ValueError(f"No objective: every weight is 0. Set at least one of {weights}, e.g. to 1.0.")
     if not has_teacher and (asked := [o.name for o in objectives if o.teacher_request()]):
         raise ValueError(
-            f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., or teacher_cache=... "
-            "with outputs written before. Without a teacher, set label_weight alone."
+            f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., teacher_cache=... with "
+            f"outputs written before, or rows with its vectors (column {VECTORS!r}). Without a teacher, set "
+            "label_weight alone."
+        )
+    requests = {objective.name: objective.teacher_request() for objective in objectives}
+    if by_vectors and (more := [n for n, read in requests.items() if read != OutputRequest(pooler=read.pooler)]):
+        raise ValueError(
+            f"{', '.join(more)}: the rows hold the teacher's embeddings alone (column {VECTORS!r}), not its hidden "
+            "states, logits, attention or tokens. Pass the teacher itself, or compare embeddings (embedding_weight, "
+            "similarity_weight, CKDTrainer)."
         )
     _check_rows_of_a_step(objectives, args)
     check_sharding(objectives, args, student.config.num_hidden_layers)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedModel
 
+from ...data import VECTORS, check_vectors
 from ...modeling import is_row_wise
 from ...modeling.encoding import SentenceEncoder
 from ...modeling.losses import IGNORED_LABEL
@@ -55,6 +56,7 @@ class RowChecks:
             the same.
         said_so: whether one that does the same was given.
         needed: columns that the trainer's own collator reads; None for a collator of the user's, which may make them.
+        vectors: how many numbers the teacher's vectors have that every row must bring; None where it brings none.
         encoders: those whose embeddings are compared, by their role (`"teacher"` or `"student"`): rows need their
             prompts.
     """
@@ -65,6 +67,7 @@ class RowChecks:
     same_tokens: bool
     said_so: bool
     needed: Sequence[str] | None
+    vectors: int | None = None
     encoders: Sequence[tuple[str, SentenceEncoder]] = ()
 
     @classmethod
@@ -77,12 +80,14 @@ class RowChecks:
         same_tokens: bool,
         said_so: bool,
         needed: Sequence[str] | None,
+        vectors: int | None,
     ) -> RowChecks:
         """The checks of a run, by outlines of its live teachers (see `outline_teacher`)."""
         encoders = [("teacher", teacher) for teacher in teachers if teacher_request(objectives).pooler]
         encoders += [("student", student_encoder)] if student_request(objectives).pooler else []
         compared = [each for each in encoders if isinstance(each[1], SentenceEncoder)]
-        return cls(objectives, student, list(map(model_of, teachers)), same_tokens, said_so, needed, compared)
+        vectors = vectors if teacher_request(objectives) else None
+        return cls(objectives, student, list(map(model_of, teachers)), same_tokens, said_so, needed, vectors, compared)
 
     def __call__(self, rows: Any, name: str) -> None:
         """Check the rows of a dataset.
@@ -90,13 +95,15 @@ class RowChecks:
         Raises:
             ValueError: rows that were not tokenised, or that a model can't read; no labels, or labels that the head
                 can't learn; tokens that are compared but not the same, or lack an encoder's prompt; a single row whose
-                value depends on others.
+                value depends on others; vectors that are missing, or that `check_vectors` refuses.
         """
         columns = set(getattr(rows, "column_names", None) or ())
         try:
             if columns:
                 self._check_columns(columns)
                 self._check_labels(rows, columns)
+            if self.vectors is not None:
+                self._check_vectors(rows, columns)
             self._check_alignment(columns)
             check_groups(rows, self.objectives)
             check_tokens(rows, [("student", self.student), *(("teacher", teacher) for teacher in self.teachers)])
@@ -111,6 +118,8 @@ class RowChecks:
         missing = [name for name in self.needed or () if name not in columns]
         if "input_ids" in columns and "members" in missing:  # a group of one text
             missing.remove("members")
+        if self.vectors is not None and "teacher_input_ids" in missing:
+            missing.remove("teacher_input_ids")
         if missing:
             way = {"members": "tokenize_groups", "spans": "tokenize_spans"}.get(missing[0], "retort.tokenize")
             way = "tokenize_groups with teacher_tokenizer=..." if missing[0] == "teacher_input_ids" else way
@@ -122,6 +131,20 @@ class RowChecks:
                 "vocabulary_weight and contrast_weight compare tokens of two tokenizers, but the rows hold no "
                 "teacher_spans. Pass teacher_tokenizer=... to tokenize_spans()."
             )
+
+    def _check_vectors(self, rows: Any, columns: set[str]) -> None:
+        if VECTORS not in columns:
+            raise ValueError(
+                f"they have no column {VECTORS!r}, which holds the teacher's vectors in place of a teacher, and which "
+                "all datasets need. Pass vectors=... to tokenize(), or pass the teacher itself."
+            )
+        if "members" in columns and "teacher_input_ids" not in (self.needed or ("teacher_input_ids",)):
+            raise ValueError(
+                "they are groups of texts, and a row holds the teacher's vector of one text. Learn from vectors by "
+                "single texts (DistillTrainer, CKDTrainer) or by translations (MCLTrainer)."
+            )
+        if isinstance(rows, datasets.Dataset) and (width := check_vectors(rows)) != self.vectors:
+            raise ValueError(f"their vectors hold {width} numbers, but those of other rows {self.vectors}.")
 
     def _check_labels(self, rows: Any, columns: set[str]) -> None:
         if not any(isinstance(o, LabelObjective) for o in self.objectives):

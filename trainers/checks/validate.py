@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ...data import VECTORS, has_vectors
 from ...modeling.encoding import SentenceEncoder
 from ..arguments import DistillTrainingArguments
 from ..objectives import Objective
@@ -25,6 +26,7 @@ def validate(
     trainer_arguments: Mapping[str, Any],
     *,
     has_teacher: bool,
+    vectors: int | None,
 ) -> None:
     """Refuse a run that would train in silence on wrong numbers, or fail after an hour.
 
@@ -37,7 +39,8 @@ def validate(
         sets: all datasets, by what to call them.
         check_rows: the checks of their rows.
         trainer_arguments: what else `transformers.Trainer` is given.
-        has_teacher: whether there is a live teacher, or a cache.
+        has_teacher: whether there is a live teacher, a cache, or vectors.
+        vectors: how many numbers a given vector has; None where a teacher or a cache gives the embeddings.
 
     Raises:
         ValueError: what was given, what was expected, and the way out.
@@ -45,7 +48,9 @@ def validate(
     for rows in sets.values():
         check_streams(rows, args)
     _check_teacher_pooler(objectives, args, student_encoder, teachers)
-    check_objectives(objectives, args, student, [model_of(teacher) for teacher in teachers], has_teacher=has_teacher)
+    models = [model_of(teacher) for teacher in teachers]
+    check_objectives(objectives, args, student, models, has_teacher=has_teacher, by_vectors=bool(vectors))
+    _check_vectors(objectives, args, teachers, sets, by_vectors=bool(vectors))
     check_optimizer(objectives, trainer_arguments)
     for name, rows in (sets or {"training": None}).items():
         check_rows(rows, name)
@@ -64,4 +69,27 @@ def _check_teacher_pooler(
         raise ValueError(
             f"The student pools by {student.modules.pooling}, and nothing says how the teacher, a "
             f"{type(bare[0]).__name__}, is pooled. Choose teacher_pooler."
+        )
+
+
+def _check_vectors(
+    objectives: Sequence[Objective],
+    args: DistillTrainingArguments,
+    teachers: Sequence[PreTrainedModel | SentenceEncoder],
+    sets: Mapping[str, Any],
+    *,
+    by_vectors: bool,
+) -> None:
+    """Refuse two sources of the teacher's embeddings, and a pooler for vectors that are pooled already."""
+    pooled = any(objective.teacher_request().pooler for objective in objectives)
+    both = [name for name, rows in sets.items() if has_vectors(rows)] if teachers and not args.teacher_cache else ()
+    if pooled and both:
+        raise ValueError(
+            f"The {both[0]} rows hold the teacher's embeddings (column {VECTORS!r}), and there is a teacher that would "
+            "make them. Leave out teacher=..., or remove the column."
+        )
+    if by_vectors and args.teacher_pooler:
+        raise ValueError(
+            f"teacher_pooler={args.teacher_pooler!r}, but the rows hold vectors of the teacher (column {VECTORS!r}), "
+            "which are pooled already. Leave teacher_pooler out."
         )

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from ...data import write_text
 from ...modeling import parameter_count
 from ..objectives import Objective, PooledObjective
-from ..teachers import TeacherSource
+from ..teachers import GivenVectors, TeacherSource
 
 if TYPE_CHECKING:
     from ..distill_trainer import DistillTrainer
@@ -128,8 +128,9 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     sources, train_dataset = trainer.teacher_sources, trainer.train_dataset
     load_as = trainer.hub_model_id or args.hub_model_id or args.output_dir
     config, head = student.config, type(student).__name__
-    cached = ("a teacher whose outputs were cached",) if args.teacher_cache else ()
-    teachers = tuple(map(_teacher_name, sources)) or cached
+    by_files = ("a teacher whose outputs were cached",) if args.teacher_cache else ()
+    by_vectors = ("a teacher that was given by its vectors",) if isinstance(trainer.teacher, GivenVectors) else ()
+    teachers = tuple(map(_teacher_name, sources)) or by_files or by_vectors
     loaded = [source for source in sources if isinstance(source, PreTrainedModel)]
     is_sentence_encoder = any(isinstance(objective, PooledObjective) for objective in objectives)
     tag = next((tag for suffix, tag in PIPELINE_TAGS.items() if head.endswith(suffix)), "feature-extraction")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...data import fingerprint_model, fingerprint_rows, fingerprint_source
+from ...data import VECTORS, fingerprint_model, fingerprint_rows, fingerprint_source
 from ...modeling import parameter_count
 from ..arguments import that_change_weights
 from ..saving import last_complete_checkpoint
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "stage.json"
 # Beside the tokens that the teacher reads.
-_COLUMNS = ("input_ids", "members", "token_type_ids", "labels", "student_positions", "spans", "teacher_spans")
+_COLUMNS = ("input_ids", "members", "token_type_ids", "labels", "student_positions", "spans", "teacher_spans", VECTORS)
 
 
 @dataclass(frozen=True)

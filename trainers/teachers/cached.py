@@ -184,17 +184,6 @@ def open_cache(folder: str | Path, request: OutputRequest, dataset: Dataset) -> 
     return concatenate_datasets([open_shard(file) for file in files])
 
 
-def with_teacher_outputs(dataset: Dataset, cached: Dataset) -> Dataset:
-    """Put the cached columns beside a dataset's own. They are not copied."""
-    stale = [name for name in cached.column_names if name in dataset.column_names]
-    rows = dataset.remove_columns(stale).with_format(None)
-    if rows._indices is not None:  # chosen or shuffled: else datasets would copy the teacher's outputs as well, or fail
-        rows = rows.flatten_indices()
-    joined = concatenate_datasets([rows, cached], axis=1)
-    # As Python lists, one layer's states of 64 rows of 20 tokens would take 0.2 s to read; as arrays, a tenth of that.
-    return joined.with_format("numpy")
-
-
 def _manifest(teacher: LiveTeacher, dataset: Dataset, dtype: str, rows_per_shard: int) -> dict:
     return {
         "teacher": [fingerprint_teacher(encoder, pools=bool(teacher.request.pooler)) for encoder in teacher.encoders],

@@ -1,0 +1,182 @@
+"""Vectors of texts that some service or model made, from files -> rows, and matched with the texts to learn from."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, Value
+from safetensors import safe_open
+
+from ..fingerprints import fingerprint, sha256_of, text_digest
+from ..vectors import VECTORS, beside, check_vectors, vector_columns, vectors_of
+from .datasets import read_dataset, text_columns
+from .lines import format_of
+
+logger = logging.getLogger(__name__)
+
+ARRAYS = (".npy", ".safetensors")
+# Two vectors of one text whose cosine is lower are not of one model, or not in the order of the texts.
+_SAME = 0.99
+_MOST_COMPARED = 1_000
+
+
+def read_vectors(source: str) -> Dataset:
+    """Read texts and their vectors, and check the vectors (see `check_vectors`).
+
+    Args:
+        source: one of
+
+            - a table that `read_dataset` reads (Parquet, Arrow, a folder, a dataset of the Hub) with a column of texts
+              and a column of vectors: lists of floats, all of one width. They are `text` and the only column of
+              vectors, or named behind a colon: `vectors.parquet:question,embedding`;
+            - an array and a file of its texts, with a plus between them: `vectors.npy+corpus.txt`. Vectors are in the
+              order of the texts (`[rows, width]`). `.safetensors` may hold, beside the vectors, a tensor `ids` of whole
+              numbers, `[rows]`: the row, from 0, of each vector's text.
+
+    Returns:
+        Columns `text` and `teacher_embedding`. Nothing is loaded: files are memory-mapped.
+
+    Raises:
+        ValueError: no column of vectors, or several of which none is named; as many vectors as there aren't texts;
+            `ids` that aren't all rows; and what `check_vectors` raises. The file is named.
+        FileNotFoundError: nothing there.
+    """
+    file, plus, texts = source.partition("+")
+    is_array = format_of(Path(file)) in ARRAYS
+    if is_array != bool(plus):
+        raise ValueError(
+            f"{source}: arrays (.npy, .safetensors) need the file of their texts, and tables have them: "
+            "vectors.npy+corpus.txt, or vectors.parquet."
+        )
+    rows = _of_array(Path(file).expanduser(), texts) if is_array else _of_table(source)
+    try:
+        check_vectors(rows)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    return rows
+
+
+def with_vectors(texts: Dataset, vectors: Dataset, *, column: str = "text", source: str) -> Dataset:
+    """Put its vector beside each text, found by the text's exact wording.
+
+    Args:
+        texts: a column of texts, and perhaps others.
+        vectors: what `read_vectors` returned. Of a text that stands there twice, the first counts.
+        column: of the texts.
+        source: what an error calls `vectors`.
+
+    Raises:
+        ValueError: texts without a vector; texts that have two vectors of different directions, as if vectors and texts
+            were not in the same order.
+    """
+    known = _digests(vectors, "text")
+    order = np.argsort(known, kind="stable")
+    known = known[order]
+    _check_repeated(vectors, known, order, source)
+    wanted = _digests(texts, column)
+    places = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+    if (missing := known[places] != wanted).any():
+        row = int(missing.argmax())
+        raise ValueError(
+            f"{missing.sum():,} of {len(texts):,} texts have no vector in {source}; the first is row {row}, "
+            f"{texts[row][column][:60]!r}. Vectors are found by the exact text. Write those of all texts (`retort "
+            "cache` does), or leave these texts out."
+        )
+    return beside(texts, vectors_of(vectors, VECTORS, order[places]))
+
+
+def _digests(rows: Dataset, column: str) -> np.ndarray:
+    batches = rows.select_columns(column).with_format(None).iter(batch_size=10_000)
+    digests = (text_digest(text) for batch in batches for text in batch[column])
+    return np.fromiter(digests, dtype=np.uint64, count=len(rows))
+
+
+def _check_repeated(vectors: Dataset, known: np.ndarray, order: np.ndarray, source: str) -> None:
+    """Compare vectors of equal texts: where they differ, vectors and texts are not in the same order."""
+    twice = np.flatnonzero(known[1:] == known[:-1])[:_MOST_COMPARED]
+    if not len(twice):
+        return
+    rows = vectors.select_columns(VECTORS).with_format("numpy")
+    one, other = (np.stack(list(rows[order[at].tolist()][VECTORS])) for at in (twice, twice + 1))
+    cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    if cosines.min() < _SAME:
+        worst = twice[cosines.argmin()]
+        raise ValueError(
+            f"{source}: rows {order[worst]} and {order[worst + 1]} hold the same text, but vectors whose cosine is "
+            f"{cosines.min():.2f}. The vectors are not in the order of the texts, or of several models."
+        )
+
+
+def _of_table(source: str) -> Dataset:
+    name, colon, columns = source.rpartition(":")
+    if not colon or Path(source).expanduser().exists():
+        name, columns = source, ""
+    rows = _table(Path(name).expanduser())
+    found = vector_columns(rows)
+    text, _, vector = columns.partition(",")
+    text, vector = text or "text", vector or (found[0] if len(found) == 1 else "")
+    if {text, vector} - set(rows.column_names):
+        raise ValueError(
+            f"{name} has the columns {', '.join(rows.column_names)}, of which {', '.join(found) or 'none'} may be "
+            f"vectors (lists of floats). Name the columns of texts and of vectors: {name}:text,embedding."
+        )
+    if getattr(rows.features[text], "dtype", None) not in ("string", "large_string"):
+        raise ValueError(f"{name}: the column {text!r} holds {rows.features[text]}, no text.")
+    texts = rows.select_columns(text).rename_columns({text: "text"}).cast_column("text", Value("string"))
+    return _named(texts, rows.select_columns(vector).rename_columns({vector: VECTORS}), name)
+
+
+def _table(path: Path) -> Dataset:
+    """As `read_dataset`, but a folder of Parquet files is always read from its files: datasets would take one that is
+    gone, by its name, from its cache."""
+    parts = sorted(path.glob("*.parquet")) if path.is_dir() else []
+    if parts:
+        return Dataset.from_parquet(list(map(str, parts)))
+    if not path.exists() and "/" not in str(path):
+        raise FileNotFoundError(f"There is no file or folder {path} (in {Path.cwd()}).")
+    return read_dataset(path)
+
+
+def _of_array(file: Path, texts: str) -> Dataset:
+    columns = text_columns(texts)
+    if len(columns) > 1:
+        raise ValueError(f"{texts}: one column of texts belongs to the vectors in {file}, but these are several.")
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file {file} (in {Path.cwd()}).")
+    matrix, ids = _read_npy(file) if format_of(file) == ".npy" else _read_safetensors(file)
+    if matrix.ndim != 2 or matrix.dtype.kind != "f":
+        raise ValueError(f"{file} must hold floats, [rows, width], but holds {matrix.dtype}, {list(matrix.shape)}.")
+    if len(matrix) != len(columns[0]):
+        raise ValueError(f"{file} holds {len(matrix):,} vectors, but {texts} {len(columns[0]):,} texts: one for each.")
+    if ids is not None:
+        if not np.array_equal(np.sort(ids), np.arange(len(matrix))):
+            raise ValueError(f"{file}: ids must be the numbers 0 to {len(matrix) - 1}, each once: the texts' rows.")
+        matrix = matrix[np.argsort(ids)]
+    flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))  # not copied
+    table = pa.table({VECTORS: pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])})
+    return _named(columns[0], Dataset(table, fingerprint=fingerprint(sha256_of(file), "vectors")), str(file))
+
+
+def _read_npy(file: Path) -> tuple[np.ndarray, None]:
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False), None
+    except ValueError as error:
+        raise ValueError(f"{file} is no array of numbers as numpy.save writes it ({error}).") from None
+
+
+def _read_safetensors(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    with safe_open(file, framework="pt") as opened:
+        names = list(opened.keys())
+        found = [name for name in names if name != "ids"]
+        if len(found) != 1:
+            raise ValueError(f"{file} must hold one tensor of vectors, and perhaps ids, but holds {', '.join(names)}.")
+        matrix = opened.get_tensor(found[0])
+        ids = opened.get_tensor("ids").numpy() if "ids" in names else None
+    return (matrix.float() if matrix.dtype.itemsize == 2 else matrix).numpy(), ids
+
+
+def _named(texts: Dataset, vectors: Dataset, source: str) -> Dataset:
+    joined = beside(texts, vectors)
+    logger.info("%s: %d vectors.", source, len(joined))
+    return joined

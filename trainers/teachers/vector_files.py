@@ -1,0 +1,90 @@
+"""Texts and their vectors as Parquet, written once and in parts: what takes a teacher's place in later runs."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from accelerate import PartialState
+from datasets import Dataset
+from transformers.utils import logging
+
+from ...data import VECTORS, fingerprint_sentence_encoder, replace_files, sweep, text_digest
+from ...modeling import release_memory
+from ...modeling.encoding import SentenceEncoder
+from .cache_files import StaleCacheError
+
+logger = logging.get_logger(__name__)
+
+ROWS_PER_PART = 16_384
+# In the metadata of each part: a hash of what all parts are made of.
+_SEAL = b"retort"
+
+
+def write_vectors(
+    encoder: SentenceEncoder,
+    texts: Dataset,
+    folder: str | Path,
+    *,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+    batch_size: int = 64,
+    rows_per_part: int = ROWS_PER_PART,
+) -> list[Path]:
+    """Write the vectors of texts, or go on where an earlier run stopped. Ranks share the parts.
+
+    Args:
+        encoder: makes the vectors, in its own number format and on its own device.
+        texts: a column `text`.
+        folder: new, or with parts of the same encoder, prompt and texts.
+        prompt_name, prompt: put before every text, see `SentenceEncoder.encode`; texts are written without it.
+        batch_size: texts of a forward pass.
+        rows_per_part: of one file, and what an interruption can cost.
+
+    Returns:
+        The files, in the order of the texts: `part-00000.parquet` with the columns `text` and `teacher_embedding`
+        (float32). `read_vectors(folder)` reads them, and so does whatever reads Parquet.
+
+    Raises:
+        StaleCacheError: the folder holds parts of something else.
+        ValueError: there is no prompt of that name.
+    """
+    state = PartialState(cpu=encoder.model.device.type == "cpu")
+    folder = Path(folder)
+    prompt = encoder.modules.prompt(prompt_name) if prompt is None else prompt
+    starts = range(0, len(texts), rows_per_part)
+    files = [folder / f"part-{number:05d}.parquet" for number in range(len(starts))]
+    seal = _seal_of(encoder, texts, prompt, rows_per_part)
+    finished = sorted(folder.glob("*.parquet"))
+    for file in finished:
+        if file not in files or (pq.read_schema(file).metadata or {}).get(_SEAL) != seal:
+            raise StaleCacheError(
+                f"{file} holds vectors of another encoder, under another prompt or of other texts. Name another "
+                "folder, or delete this one."
+            )
+    if state.is_main_process:
+        sweep(folder)
+    for number in range(len(files))[state.process_index :: state.num_processes]:
+        if files[number] in finished:
+            continue
+        part = texts[starts[number] : starts[number] + rows_per_part]["text"]
+        logger.info("Vectors, part %d of %d: %d texts", number + 1, len(files), len(part))
+        made = encoder.encode(part, prompt=prompt, batch_size=batch_size, progress=True).numpy()
+        flat = pa.array(made.reshape(-1))
+        columns = {"text": pa.array(part, pa.string()), VECTORS: pa.FixedSizeListArray.from_arrays(flat, made.shape[1])}
+        with replace_files(folder) as staging:
+            table = pa.table(columns).replace_schema_metadata({_SEAL: seal})
+            pq.write_table(table, staging / files[number].name, write_page_checksum=True)
+        release_memory()
+    state.wait_for_everyone()
+    return files
+
+
+def _seal_of(encoder: SentenceEncoder, texts: Dataset, prompt: str, rows_per_part: int) -> bytes:
+    """SHA-256 of all that the parts depend on."""
+    settings = [fingerprint_sentence_encoder(encoder), prompt, encoder.max_length, rows_per_part, len(texts)]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for batch in texts.select_columns("text").iter(batch_size=10_000):
+        digest.update(b"".join(text_digest(text).to_bytes(8, "little") for text in batch["text"]))
+    return digest.hexdigest().encode()
