@@ -92,7 +92,7 @@ def fine_tuned(folder: Path, data: Mapping[str, str], seed: int) -> float:
     teacher = Teacher(str(folder), fine_tuning=stage)
     work = TaskRecipe(Recipe(teacher, Student(), TaskFiles(**data), (), TaskEvaluation(), str(output)))
     finished = best_stage(work.parent_run().run()).folder
-    return next(iter(work.teacher_data.judge(with_head(finished, work.task), "test").quality.values()))
+    return next(iter(work.teacher_data.judge(with_head(finished, work.task), "test").quality.scores.values()))
 
 
 def run(recipe: Recipe, teacher: Path | str, variant: str, vocab_size: int, seed: int, tasks: Mapping) -> dict:

@@ -54,7 +54,7 @@ def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(f
     ):
         assert part in printed
     report = json.loads((output / "report.json").read_text())
-    assert report["metric"] == "mean STS"
+    assert report["metric"] == "mean STS Spearman"
     student = next(row for row in report["rows"] if row["name"] == "student")
     assert {"one", "bitext both", "bitext both, back"} <= student["quality"].keys()
     assert student["quality"]["one"] == student["quality"]["two"]
