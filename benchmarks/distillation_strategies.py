@@ -1,6 +1,6 @@
 """Compare ways of distilling the same teacher into the same student: the ablation of XtremeDistil.
 
-python benchmarks/distillation_strategies.py small_ner_bilstm [--teacher FOLDER] [--seeds 0 1 2]
+python benchmarks/distillation_strategies.py benchmarks/recipes/small_ner_bilstm.yaml [--teacher FOLDER] [--seeds 0 1 2]
 
 A recipe for tagging or classification gives teacher, student, data and stages. Its student is trained
 

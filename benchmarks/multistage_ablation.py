@@ -1,6 +1,6 @@
 """What each part of multi-stage distillation is worth: stages, similarities across languages, recurrence.
 
-python benchmarks/multistage_ablation.py small_multistage [--seeds 0 1 2]
+python benchmarks/multistage_ablation.py benchmarks/recipes/small_multistage.yaml [--seeds 0 1 2]
 
 The recipe's assistant is trained once. Its student is trained
 

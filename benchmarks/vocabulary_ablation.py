@@ -1,6 +1,6 @@
 """What each way of distilling into a smaller vocabulary is worth, under one budget.
 
-python benchmarks/vocabulary_ablation.py small_vocab --vocab_sizes 16000 5000 \
+python benchmarks/vocabulary_ablation.py benchmarks/recipes/small_vocab.yaml --vocab_sizes 16000 5000 \
     --classification intents=data/cls/nlu_intents/ru:labels.txt --tagging entities=data/ner/factrueval2016/ru
 
 The recipe's teacher is trained once, if there is none. Its student is trained, with each size of vocabulary, on

@@ -33,7 +33,7 @@ def check_presence(recipe: Recipe) -> None:
             f"The recipe names files that aren't there (looked for in {Path.cwd()}): {', '.join(missing[:MOST_NAMED])}"
             f"{more}. Put yours there, or name them in a recipe that extends this one, or as KEY=FILE."
         )
-    if unnamed := recipe.downloads.keys() - set(hub_names(recipe)):
+    if unnamed := recipe.downloads.keys() - set(_plain_names(recipe)):
         raise SystemExit(f"downloads.{min(unnamed)}: neither data nor evaluation names this dataset of the Hub.")
     try:
         for key, source in _models(recipe):
@@ -43,10 +43,14 @@ def check_presence(recipe: Recipe) -> None:
 
 
 def hub_names(recipe: Recipe) -> list[str]:
-    """The datasets of the Hub that a recipe names: all names that are no files, and nothing on disk, without
-    configuration and split."""
-    names = (name for _, entry in _entries_of(recipe) for name in _files_of(entry))
-    return list(dict.fromkeys(re.split(r"[:\[]", n)[0] for n in names if not _names_a_file(n) and not _is_there(n)))
+    """The datasets of the Hub that a recipe names, without configuration and split: no files, and nothing on disk."""
+    return [name for name in _plain_names(recipe) if not _names_a_file(name) and not _is_there(name)]
+
+
+def _plain_names(recipe: Recipe) -> list[str]:
+    """Each file, folder and dataset that a recipe names, without a dataset's configuration and split."""
+    names = (name for _, entry in _entries_of(recipe) for name in (*_files_of(entry), entry))
+    return list(dict.fromkeys(re.split(r"[:\[]", name)[0] for name in names if "+" not in name and "=" not in name))
 
 
 def downloads(recipe: Recipe) -> list[str]:

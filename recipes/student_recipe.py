@@ -84,7 +84,7 @@ class StudentRecipe(ABC):
                 self._publish(results, report)
                 print(f"\n{self.how_to_use()}\n")
         elif args.process_index == 0:
-            print("Dry run: nothing was found wrong, and nothing was trained or written.")
+            print("Dry run: nothing was found wrong, and nothing was trained.")
         PartialState().wait_for_everyone()
         PartialState().destroy_process_group()
 

@@ -170,6 +170,7 @@ def test_a_recipe_distils_contrastively_and_fine_tunes_on_triplets(folder):
     recipe["student"] = {"layers": 2, "hidden_size": 16}
     triplets = zip(*(tiny.sentences(24, seed=seed) for seed in (1, 2, 3)), strict=True)
     (folder / "triplets.csv").write_text("\n".join(["sent0,sent1,hard_neg", *map(",".join, triplets)]))
+    del recipe["data"]["corpus"]
     recipe["data"] |= {"train_files": [str(folder / "corpus.txt")], "group_files": [str(folder / "triplets.csv")]}
     recipe["evaluation"] = {"sts_dev": str(folder / "sts.tsv"), "sts_test": {"own": str(folder / "sts.tsv")}}
     recipe["arguments"] |= {"bf16": False, "eval_strategy": "epoch"}

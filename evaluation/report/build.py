@@ -101,7 +101,8 @@ def read_report(folder: str | os.PathLike) -> Report:
     found = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
     try:
         rows = tuple(_read_row(row) for row in found["rows"])
-        return Report(**{each.name: found[each.name] for each in fields(Report)} | {"rows": rows})
+        histories = {name: tuple(found[name]) for name in ("losses", "dev")}
+        return Report(**{each.name: found[each.name] for each in fields(Report)} | {"rows": rows, **histories})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder}/report.json is of another version of retort: {error!r}.") from error
 

@@ -9,6 +9,7 @@ from inspect import signature
 from typing import Any, Literal
 
 from ...modeling.shrinking import shrink
+from ...trainers.saving import without_path
 from ...trainers.stages import Stage
 from .bundled import MINILM
 from .values import Count, Layer
@@ -105,8 +106,8 @@ class Teacher:
 
     @property
     def title(self) -> str:
-        """What reports and cards call it."""
-        return self.name or (MINILM.name if self.bundled else self.model)
+        """What reports and cards call it: a folder by its last part, never by its path."""
+        return self.name or (MINILM.name if self.bundled else without_path(self.model))
 
 
 @dataclass(frozen=True)

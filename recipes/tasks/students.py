@@ -34,7 +34,7 @@ from ...modeling.shrinking import bilstm_student, project_embeddings, shrink
 from ..schema import Student, given
 
 # Draws of test rows for intervals; a metric of `evaluate` takes some 10 ms.
-_RESAMPLES = 300
+_RESAMPLES = 200
 
 HEADS = {"tagging": "ForTokenClassification", "classification": "ForSequenceClassification"}
 

@@ -301,6 +301,9 @@ def is_hub_id(name: str) -> bool:
 
 
 def _teacher_name(source: TeacherSource) -> str:
-    """What to call a teacher: a hub id where it has one, else the last part of its path, never a path."""
-    name = str(getattr(source, "name_or_path", source) or type(source).__name__)
+    return without_path(str(getattr(source, "name_or_path", source) or type(source).__name__))
+
+
+def without_path(name: str) -> str:
+    """What to call a model: its hub id where it has one, else the last part of its path."""
     return name if is_hub_id(name) and not Path(name).exists() else Path(name).name
