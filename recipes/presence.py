@@ -70,7 +70,7 @@ def needs(recipe: Recipe) -> str:
         told = [f"downloads {', '.join(f'{name} ({facts})' for name, facts in recipe.downloads.items())}"]
         told = told if recipe.downloads else []
     told += [f"downloads the models {', '.join(models)}"] if models else []
-    return "; ".join(told) or "runs at once, nothing is downloaded"
+    return "; ".join(told) or "runs at once, with retort[quickstart] installed; nothing is downloaded"
 
 
 def _is_declared(name: str, recipe: Recipe) -> bool:

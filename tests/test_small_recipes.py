@@ -16,6 +16,8 @@ from retort.data.tasks import code_words, library_parts
 from retort.data.tasks import docstrings as tasks
 from retort.recipes import packaged_recipes, read_recipe
 from retort.recipes.presence import downloads, hub_names, needs
+from retort.recipes.student_recipe import show_scores
+from retort.trainers.stages import StageResult
 
 folder = test_examples.folder
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks/recipes"
@@ -137,7 +139,7 @@ def written(name, folder, output):
 
 @pytest.mark.parametrize("name", AT_ONCE)
 def test_six_of_them_need_no_file_and_no_network(name, here, folder, capsys):
-    assert "downloads" not in needs(read_recipe(name))
+    assert needs(read_recipe(name)).endswith("nothing is downloaded")
     assert main(["distill", written(name, folder, here / "student"), "--dry_run"]) == 0
     printed = capsys.readouterr().out
     assert "Stages of the student" in printed
@@ -224,7 +226,9 @@ def test_a_card_names_the_datasets_of_the_hub():
 
 def test_each_recipe_says_what_it_needs():
     told = {name: needs(read_recipe(name)) for name in packaged_recipes()}
-    assert {name for name, words in told.items() if words == "runs at once, nothing is downloaded"} == {
+    assert {
+        name for name, words in told.items() if words.startswith("runs at once, with retort[quickstart] installed;")
+    } == {
         "quickstart",
         *AT_ONCE,
     }
@@ -240,6 +244,16 @@ def test_listing_recipes_marks_each(capsys):
     printed = capsys.readouterr().out
     assert printed.count("-> ") == len(packaged_recipes())
     assert printed.count("-> runs at once") == 7
+
+
+def test_the_best_stage_is_named_where_there_are_several(capsys):
+    first, second = (
+        StageResult(name, Path(name), {"f1": score}, 1, (), {}) for name, score in (("a", 0.5), ("b", 0.3))
+    )
+    show_scores([], [first])
+    assert "Best on dev" not in capsys.readouterr().out
+    show_scores([], [first, second])
+    assert "Best on dev: a." in capsys.readouterr().out
 
 
 PLAIN = {

