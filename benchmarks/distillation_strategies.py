@@ -1,6 +1,6 @@
 """Compare ways of distilling the same teacher into the same student: the ablation of XtremeDistil.
 
-python benchmarks/distillation_strategies.py small_ner_bilstm [--teacher FOLDER] [--seeds 0 1 2]
+python benchmarks/distillation_strategies.py benchmarks/recipes/small_ner_bilstm.yaml [--teacher FOLDER] [--seeds 0 1 2]
 
 A recipe for tagging or classification gives teacher, student, data and stages. Its student is trained
 
@@ -114,7 +114,7 @@ def run(recipe: Recipe, teacher: str, strategy: str, seed: int, steps: int, fold
     staged_run = work.staged_run(teacher)
     results = staged_run.run()
     best = best_stage(results)
-    quality = work.data.judge(type(staged_run.student).from_pretrained(best.folder)).quality
+    quality = work.data.judge(type(staged_run.student).from_pretrained(best.folder)).quality.scores
     print(f"{strategy}, seed {seed}: {in_words(quality)}", flush=True)
     return {
         "strategy": strategy,
@@ -137,7 +137,7 @@ def main() -> None:
     folder = Path(options.output_dir or f"runs/benchmarks/strategies-{Path(options.recipe).stem}")
     teacher = fine_tuned(recipe, folder)
     work = TaskRecipe(replace(recipe, teacher=Teacher(teacher)))
-    quality = work.teacher_data.judge(with_head(teacher, work.task)).quality
+    quality = work.teacher_data.judge(with_head(teacher, work.task)).quality.scores
     print(f"teacher: {in_words(quality)}", flush=True)
     steps = steps_of(recipe, teacher)
     runs = [

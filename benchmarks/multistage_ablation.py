@@ -1,6 +1,6 @@
 """What each part of multi-stage distillation is worth: stages, similarities across languages, recurrence.
 
-python benchmarks/multistage_ablation.py small_multistage [--seeds 0 1 2]
+python benchmarks/multistage_ablation.py benchmarks/recipes/small_multistage.yaml [--seeds 0 1 2]
 
 The recipe's assistant is trained once. Its student is trained
 
@@ -96,7 +96,7 @@ def run(recipe: Recipe, assistant: str, variant: str, seed: int) -> dict:
     results = work.staged_run(assistant).run()
     best = best_stage(results)
     student = work.as_sentence_model(best.folder)
-    quality, parameters = work.corpus.quality(student), Footprint.of(student.model).parameters
+    quality, parameters = work.corpus.quality(student).scores, Footprint.of(student.model).parameters
     print(f"{variant}, seed {seed}: {parameters:,} parameters; {in_words(quality)}", flush=True)
     return {
         "strategy": variant,
@@ -118,7 +118,7 @@ def main() -> None:
     work = SentenceRecipe(recipe)
     training = work.parent_run()
     assistant = str(best_stage(training.run()).folder) if training else recipe.assistant.model
-    reference = work.corpus.quality(work.as_sentence_model(assistant))
+    reference = work.corpus.quality(work.as_sentence_model(assistant)).scores
     runs = [run(recipe, assistant, variant, seed) for seed in options.seeds for variant in options.variants]
     write_comparison(runs, ("assistant", reference), Path(recipe.output_dir) / "ablation.json", options)
 

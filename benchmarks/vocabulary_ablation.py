@@ -1,6 +1,6 @@
 """What each way of distilling into a smaller vocabulary is worth, under one budget.
 
-python benchmarks/vocabulary_ablation.py small_vocab --vocab_sizes 16000 5000 \
+python benchmarks/vocabulary_ablation.py benchmarks/recipes/small_vocab.yaml --vocab_sizes 16000 5000 \
     --classification intents=data/cls/nlu_intents/ru:labels.txt --tagging entities=data/ner/factrueval2016/ru
 
 The recipe's teacher is trained once, if there is none. Its student is trained, with each size of vocabulary, on
@@ -92,7 +92,7 @@ def fine_tuned(folder: Path, data: Mapping[str, str], seed: int) -> float:
     teacher = Teacher(str(folder), fine_tuning=stage)
     work = TaskRecipe(Recipe(teacher, Student(), TaskFiles(**data), (), TaskEvaluation(), str(output)))
     finished = best_stage(work.parent_run().run()).folder
-    return next(iter(work.teacher_data.judge(with_head(finished, work.task), "test").quality.values()))
+    return next(iter(work.teacher_data.judge(with_head(finished, work.task), "test").quality.scores.values()))
 
 
 def run(recipe: Recipe, teacher: Path | str, variant: str, vocab_size: int, seed: int, tasks: Mapping) -> dict:

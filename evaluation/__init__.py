@@ -1,7 +1,19 @@
 """What a student is worth: embeddings, tasks, size and speed, and the report of all that."""
 
 from .cost import Footprint, Speed, compare_speed, describe_machine
-from .report import ModelRow, Report, Role, loss_history, markdown_table, text_table, write_report
+from .report import (
+    ModelRow,
+    Quality,
+    Report,
+    Role,
+    bootstrapped,
+    dev_history,
+    loss_history,
+    markdown_table,
+    read_report,
+    text_table,
+    write_report,
+)
 from .sentences import (
     ProbeScores,
     StsScores,

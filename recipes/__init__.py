@@ -1,7 +1,7 @@
 """One distillation from start to finish, as a YAML file tells it."""
 
 from .comparison import comparison_parser, in_words, with_teacher_cache, write_comparison
-from .presence import absent_files
+from .presence import absent_files, needs
 from .run import run_recipe
 from .schema import (
     Assistant,

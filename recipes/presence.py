@@ -1,5 +1,6 @@
 """Whether the files and models that a recipe names are there: looked up at once, before anything is loaded."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -32,11 +33,48 @@ def check_presence(recipe: Recipe) -> None:
             f"The recipe names files that aren't there (looked for in {Path.cwd()}): {', '.join(missing[:MOST_NAMED])}"
             f"{more}. Put yours there, or name them in a recipe that extends this one, or as KEY=FILE."
         )
+    if unnamed := recipe.downloads.keys() - set(_plain_names(recipe)):
+        raise SystemExit(f"downloads.{min(unnamed)}: neither data nor evaluation names this dataset of the Hub.")
     try:
         for key, source in _models(recipe):
             _check_model(key, source)
     except ValueError as error:
         raise SystemExit(str(error)) from error
+
+
+def hub_names(recipe: Recipe) -> list[str]:
+    """The datasets of the Hub that a recipe names, without configuration and split: no files, and nothing on disk."""
+    return [name for name in _plain_names(recipe) if not _names_a_file(name) and not _is_there(name)]
+
+
+def _plain_names(recipe: Recipe) -> list[str]:
+    """Each file, folder and dataset that a recipe names, without a dataset's configuration and split."""
+    names = (name for _, entry in _entries_of(recipe) for name in (*_files_of(entry), entry))
+    return list(dict.fromkeys(re.split(r"[:\[]", name)[0] for name in names if "+" not in name and "=" not in name))
+
+
+def downloads(recipe: Recipe) -> list[str]:
+    """The datasets that would be downloaded, each with its size and licence as far as the recipe says them."""
+    return [f"{name}: {recipe.downloads.get(name, 'size and licence are not known')}" for name in hub_names(recipe)]
+
+
+def needs(recipe: Recipe) -> str:
+    """What a packaged recipe asks of a machine that retort has just been installed on."""
+    own = [e for _, entry in _entries_of(recipe) for e in _files_of(entry) if not _is_declared(e, recipe)]
+    teacher, assistant, student = recipe.teacher, recipe.assistant, recipe.student
+    models = [m for m in (teacher.model, assistant and assistant.model, student.model) if m]
+    if own:
+        more = f" and {len(own) - 2} more" if len(own) > 2 else ""
+        told = [f"needs files of yours: {', '.join(own[:2])}{more}"]
+    else:
+        told = [f"downloads {', '.join(f'{name} ({facts})' for name, facts in recipe.downloads.items())}"]
+        told = told if recipe.downloads else []
+    told += [f"downloads the models {', '.join(models)}"] if models else []
+    return "; ".join(told) or "runs at once, with retort[quickstart] installed; nothing is downloaded"
+
+
+def _is_declared(name: str, recipe: Recipe) -> bool:
+    return re.split(r"[:\[]", name)[0] in recipe.downloads
 
 
 def absent_files(entry: str) -> list[str]:
@@ -94,7 +132,7 @@ def _models(recipe: Recipe) -> Iterator[tuple[str, str]]:
     Raises:
         ValueError: a teacher in a package that isn't installed.
     """
-    yield "teacher", recipe.teacher.new.tokenizer if recipe.teacher.new else recipe.teacher.source
+    yield "teacher", recipe.teacher.new.tokenizer_source if recipe.teacher.new else recipe.teacher.source
     students = {"student": recipe.student}
     if recipe.assistant:
         yield "assistant.model", recipe.assistant.model or ""

@@ -1,5 +1,7 @@
 """A recipe of any kind of student, from the model that it is made of to its folder with report and card."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,10 +12,12 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from ..evaluation.report import Report, aligned, markdown_table, text_table, write_report
+from ..evaluation.report import Report, aligned, read_report, text_table, write_report
 from ..trainers import DistillTrainer
 from ..trainers.saving import is_hub_id, last_complete_checkpoint
 from ..trainers.stages import Stage, StagedRun, StageResult, best_stage, plan_table, publish, push_student
+from .card import report_facts
+from .presence import downloads, hub_names
 from .schema import Recipe
 
 # A model, its folder or its hub id.
@@ -48,6 +52,8 @@ class StudentRecipe(ABC):
         first = self.recipe.stages[0]
         settings = {**self.recipe.arguments, **first.arguments}
         args = first.trainer.arguments_class(output_dir=self.recipe.output_dir, **settings)
+        if args.process_index == 0 and (named := downloads(self.recipe)):
+            print("Downloads from the Hub, but for what is kept of earlier ones:", *named, sep="\n- ", flush=True)
         with args.main_process_first(desc="reading data"):
             parent_run = self.parent_run()
         if args.process_index == 0:
@@ -70,25 +76,48 @@ class StudentRecipe(ABC):
             if args.process_index == 0:
                 show_scores(before, results)
             if args.process_index == 0 and len(run.stages) == len(self.recipe.stages):
-                report = self.report(parent, run.student, results)
+                fingerprint = self._fingerprint(run)
+                report = self._earlier_report(fingerprint)
+                if report is None and (report := self.report(parent, run.student, results)):
+                    report = replace(report, fingerprint=fingerprint)
+                    write_report(report, self.recipe.output_dir)
                 self._publish(results, report)
                 print(f"\n{self.how_to_use()}\n")
+        elif args.process_index == 0:
+            print("Dry run: nothing was found wrong, and nothing was trained.")
         PartialState().wait_for_everyone()
         PartialState().destroy_process_group()
 
     def _publish(self, results: Sequence[StageResult], report: Report | None) -> None:
-        """Write student and card, write and print the report, and push what is to be pushed."""
+        """Write student and card, print the report, and push what is to be pushed."""
         folder, name, facts = self.recipe.output_dir, self.recipe.teacher.title, dict(self.card_facts)
+        facts["datasets"] = tuple(hub_names(self.recipe))
         if report:
-            facts |= {"summary": report.title, "results": markdown_table(report), "measured": report.measured}
+            facts |= report_facts(report)
         publish(results, folder, teachers=(name,), base_models=(name,) if is_hub_id(name) else (), **facts)
         if report:
-            write_report(report, folder)
             print(f"\n{text_table(report)}")
         written = "Student, model card, report.json and report.png" if report else "Student and model card"
         print(f"\n{written}: {Path(folder)}/")
         if self.recipe.push_to_hub:
             print(f"Pushed: {push_student(folder, self.recipe.push_to_hub)}")
+
+    def _fingerprint(self, run: StagedRun) -> str:
+        """Of all that a report depends on: the student and its stages, how it is judged, and on what."""
+        tests = {name: rows.to_dict() for name, rows in self.tests.items()}
+        parts = run.plan[-1].key, repr(self.recipe.evaluation), json.dumps(tests, default=str)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def _earlier_report(self, fingerprint: str) -> Report | None:
+        """The report of an earlier run of the same stages, judged in the same way; None if there is none."""
+        folder = Path(self.recipe.output_dir)
+        if not all((folder / name).is_file() for name in self.report_files):
+            return None
+        try:
+            report = read_report(folder)
+        except ValueError:  # of another version
+            return None
+        return report if report.fingerprint == fingerprint else None
 
     # --- What each kind of student says -------------------------------------------------------------------------------
 
@@ -123,6 +152,16 @@ class StudentRecipe(ABC):
     @abstractmethod
     def report(self, parent: Parent, untrained: PreTrainedModel, results: Sequence[StageResult]) -> Report | None:
         """The best stage's student beside the models that it comes from; None if there is nothing to judge by."""
+
+    @property
+    @abstractmethod
+    def tests(self) -> Mapping[str, Dataset]:
+        """What models are judged by at the end, by name."""
+
+    @property
+    def report_files(self) -> Sequence[str]:
+        """What a report leaves in `output_dir`."""
+        return "report.json", "report.png"
 
     @property
     def card_facts(self) -> Mapping[str, Any]:
@@ -170,7 +209,8 @@ def show_scores(before: Sequence[StageResult], results: Sequence[StageResult]) -
         lines = [["stage", *(f"dev {name}" for name in best.scores), "steps"]]
         for each in (*before, *results):
             lines.append([each.name, *(f"{each.scores[name]:.4f}" for name in best.scores), f"{each.steps:,}"])
-        print("\n" + "\n".join(aligned(lines, gap=2)) + f"\n\nBest on dev: {best.name}.")
+        chosen = f"\n\nBest on dev: {best.name}." if len(results) > 1 else ""
+        print("\n" + "\n".join(aligned(lines, gap=2)) + chosen)
 
 
 def rows_of_stages(stages: Sequence[Stage], readers: Mapping[str, Callable[[], Dataset]]) -> dict[str, Dataset]:

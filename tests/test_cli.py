@@ -159,7 +159,7 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
         (["recipes", "small_nre"], "no recipe small_nre. Did you mean small_ner?"),
         (["distill", "gone.yaml"], "gone.yaml: [Errno 2] No such file or directory"),
         (["distill", "small_ner", "student.layer=2"], "student.layer: there is no such key. Did you mean layers?"),
-        (["distill", "small_ner"], "names files that aren't there"),
+        (["distill", "rubert_tiny"], "names files that aren't there"),
         (["distill", "quickstart", "teacher=all-MniLM-L6"], "teacher is 'all-MniLM-L6', but there is no such folder"),
         (
             ["cache", "embeding_weight=1", "--teacher", "x", "--train_files", "y", "--output_dir", "z"],
@@ -170,6 +170,16 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
 def test_what_is_wrong_is_one_line_and_ends_with_2(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert message in refused(arguments, capsys)
+
+
+def test_a_script_without_a_folder_to_write_to_is_refused(monkeypatch, capsys):
+    from retort import DistillTrainingArguments
+    from retort.commands import parse
+
+    monkeypatch.setattr(sys, "argv", ["script.py", "--max_steps", "1"])
+    with pytest.raises(SystemExit):
+        parse(DistillTrainingArguments, description="")
+    assert "the following arguments are required: --output_dir" in capsys.readouterr().err
 
 
 def test_a_traceback_only_where_it_is_asked_for(capsys):

@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from retort.evaluation import compare_speed, describe_machine
-from retort.evaluation.report import ModelRow, Role, build_report
+from retort.evaluation.report import ModelRow, Quality, Role, build_report
 
 
 class Clock:
@@ -64,7 +64,7 @@ def test_models_of_one_architecture_are_timed_once(monkeypatch):
     clock, student = Clock(monkeypatch), tiny.model(layers=2)
     roles = {"teacher": Role.TEACHER, "untrained": Role.UNTRAINED, "student": Role.STUDENT, "onnx": Role.EXPORTED}
     models = {name: tiny.model(layers=4) if name == "teacher" else student for name in roles}
-    rows = [ModelRow.of(name, role, models[name], {"f1": 0.5}) for name, role in roles.items()]
+    rows = [ModelRow.of(name, role, models[name], Quality({"f1": 0.5})) for name, role in roles.items()]
     encoders = {name: clock.encoder(name, 0, seconds) for seconds, name in zip((4, 2, 3, 1), roles, strict=True)}
     speeds = {row.name: row.speed for row in build_report(rows, encoders, ["x"] * 4, [], measured="").rows}
     assert speeds["untrained"] == speeds["student"]

@@ -84,7 +84,7 @@ def test_scores_count_each_word_once_and_nothing_is_said_ten_times(long_rows, fo
     gold = [[task.labels[label] for label in labels] for labels in task.splits["dev"]["labels"]]
     tags = [[word.tag for word in row] for row in data.predictor(model)(task.splits["dev"]["words"])]
     assert list(map(len, tags)) == list(map(len, gold))
-    assert judged.quality["F1"] == entity_scores(gold, tags).micro.f1
+    assert judged.quality.scores["F1"] == entity_scores(gold, tags).micro.f1
     confusion = judged.entities.confusion
     found = [*chain(*(row.values() for row in confusion.types.values())), *confusion.boundary.values()]
     assert sum(found) + sum(confusion.missed.values()) == sum(tag != "O" for tag in chain(*gold))

@@ -17,7 +17,14 @@ from retort.trainers.objectives.classes import LogitsObjective
 from retort.trainers.objectives.embeddings import EmbeddingObjective
 from retort.trainers.objectives.layers import HiddenStateObjective
 from retort.trainers.saving import CardFacts, Size, render_card
-from retort.trainers.saving.model_card import bibtex_entries, changed_arguments, package_versions, teacher_license
+from retort.trainers.saving.model_card import (
+    bibtex_entries,
+    changed_arguments,
+    package_versions,
+    pushed_card,
+    teacher_license,
+    without_path,
+)
 
 TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 BARE = CardFacts(
@@ -49,6 +56,9 @@ FULL = replace(
     languages=("en", "no"),
     license="apache-2.0",
     versions={"torch": "2.13.0"},
+    datasets=("sentence-transformers/stsb",),
+    scores={"MRR@10": 0.882, "recall@1": 0.8},
+    test_set="900 queries",
     citations=bibtex_entries([EmbeddingObjective, RelationObjective]),
     limits=("It has seen nothing but documentation.",),
 )
@@ -67,7 +77,49 @@ def test_the_metadata_are_what_the_hub_knows_them_by():
         "tags": ["retort", "distillation", "sentence-transformers"],
         "base_model": [TEACHER],
         "base_model_relation": "finetune",
+        "datasets": ["sentence-transformers/stsb"],
+        "model-index": [
+            {
+                "name": "student",
+                "results": [
+                    {
+                        "task": {"type": "sentence-similarity"},
+                        "dataset": {"type": "900_queries", "name": "900 queries"},
+                        "metrics": [
+                            {"type": "mrr_10", "value": 0.882, "name": "MRR@10"},
+                            {"type": "recall_1", "value": 0.8, "name": "recall@1"},
+                        ],
+                    }
+                ],
+            }
+        ],
     }
+
+
+def test_the_hub_s_own_reader_finds_the_scores():
+    found = ModelCard(render_card(FULL)).data.eval_results
+    assert [(each.metric_name, each.metric_value, each.dataset_name) for each in found] == [
+        ("MRR@10", 0.882, "900 queries"),
+        ("recall@1", 0.8, "900 queries"),
+    ]
+
+
+def test_usage_of_a_student_in_a_folder_says_what_its_name_stands_for_until_it_is_pushed():
+    card = render_card(replace(FULL, load_as=""))
+    example = re.search("```python\n(.*?)```", card, re.DOTALL)[1]
+    assert "this folder's path, or for the id" in example
+    assert 'SentenceTransformer("student")' in example
+    pushed = pushed_card(card, "me/student")
+    assert pushed == render_card(FULL)
+    assert pushed_card(pushed, "other/name") == render_card(replace(FULL, load_as="other/name"))
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("/gone/models/teacher", "teacher"), ("../runs/teacher", "teacher"), (TEACHER, TEACHER), ("gpt2", "gpt2")],
+)
+def test_a_teacher_is_never_called_by_its_path(source, name):
+    assert without_path(source) == name
 
 
 def test_what_is_not_known_is_left_out_of_the_metadata():

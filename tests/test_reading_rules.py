@@ -13,7 +13,7 @@ from datasets import Dataset, Features, LargeList, List, Value
 
 from retort import read_dataset, read_task
 from retort.data import count_tokens, read_groups, read_scored_pairs, read_texts, train_tokenizer, trim_tokenizer
-from retort.data.readers import conll_rows, read_sts
+from retort.data.readers import conll_rows, read_pairs, read_sts
 
 TEXTS = {"text": ["good film", "bad film"], "label": ["pos", "neg"]}
 
@@ -442,6 +442,54 @@ def test_scores_of_datasets_are_finite(tmp_path):
     )
     with pytest.raises(ValueError, match=r"row 2 \(from 1\): the score is no finite number"):
         read_sts(str(tmp_path / "d"))
+
+
+@pytest.mark.promise(9)
+def test_rows_of_sts_that_can_not_be_read_are_refused_with_the_columns(write, tmp_path):
+    named = "Read are sentence1 in column 1, sentence2 in column 2, score in column 3."
+    for text, message in (("a\tb\n", "expected 3 columns, but found 2"), ("a\tb\thigh\n", "but found 'high'")):
+        with pytest.raises(ValueError, match=f"{message}.*{named}"):
+            read_sts(str(write("pairs.tsv", text)))
+    file = write("header.tsv", "score\tsentence2\tsentence1\nhigh\tb\ta\n")
+    with pytest.raises(
+        ValueError, match=r"header\.tsv:2: .*sentence1 in column 3, sentence2 in column 2, score in column 1"
+    ):
+        read_sts(str(file))
+    with pytest.raises(FileNotFoundError, match=r"There is no file gone.tsv .*table of sentence1, sentence2, score"):
+        read_sts("gone.tsv")
+    for columns, message in (
+        (
+            {"sentence1": ["a"], "text": ["b"], "score": [1.0]},
+            r"there are sentence1 \(string\), text \(string\), score",
+        ),
+        ({"sentence1": ["a"], "sentence2": [2], "score": [1.0]}, r"sentence2 \(int64\)"),
+        ({"sentence1": ["a"], "sentence2": ["b"], "score": ["high"]}, "the column score holds no numbers"),
+    ):
+        Dataset.from_dict(columns).save_to_disk(tmp_path / "d")
+        with pytest.raises(ValueError, match=message):
+            read_sts(str(tmp_path / "d"))
+
+
+def test_a_split_or_a_slice_of_a_dataset_is_named_in_brackets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split, texts in (("train", ["a", "b", "c"]), ("test", ["d"])):
+        Dataset.from_dict({"text": texts, "other": texts}).to_parquet(tmp_path / f"some/words/{split}.parquet")
+    assert read_texts(["some/words[test]"])["text"][:] == ["d"]
+    assert read_texts(["some/words[train[1:]]:other"])["text"][:] == ["b", "c"]
+    assert read_texts(["some/words[train[:2]]"])["text"][:] == ["a", "b"]
+    with pytest.raises(ValueError, match="dev"):
+        read_texts(["some/words[dev]"])
+
+
+def test_parallel_text_of_a_dataset_is_its_two_columns_of_text(tmp_path):
+    def found(**columns):
+        Dataset.from_dict(columns).save_to_disk(tmp_path / "d")
+        return read_pairs(str(tmp_path / "d")).to_dict()
+
+    assert found(english=["a"], non_english=["b"], score=[1]) == {"source": ["a"], "target": ["b"]}
+    assert found(target=["a"], source=["b"], other=["c"]) == {"source": ["b"], "target": ["a"]}
+    with pytest.raises(ValueError, match="has the columns en, de, fr: expected a sentence and its translation"):
+        found(en=["a"], de=["b"], fr=["c"])
 
 
 def test_a_header_of_parallel_text_is_no_pair(write):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from retort.evaluation import (
     Report,
     Role,
     Speed,
+    dev_history,
     loss_history,
     markdown_table,
+    read_report,
     text_table,
     write_report,
 )
@@ -102,6 +105,66 @@ def test_losses_come_from_the_log_of_a_trainer():
     assert second["step"] == 20
     assert "learning_rate" not in second
     assert third["loss_hidden_states"] is None
+
+
+DEV_LOG = [
+    {"eval_loss": 0.3, "eval_loss_embedding": 0.2, "eval_runtime": 3.0, "eval_steps_per_second": 9.0, "step": 10},
+    {"eval_score": 0.7, "step": 10},
+    {"loss": 0.2, "step": 15},
+    {"eval_loss": math.nan, "eval_score": 0.8, "step": 20},
+]
+
+
+def test_development_curves_come_from_the_log_of_a_trainer():
+    assert dev_history(DEV_LOG) == ({"step": 10, "loss": 0.3, "score": 0.7}, {"step": 20, "score": 0.8})
+    assert dev_history(DEV_LOG, {"score": "F1"})[1] == {"step": 20, "F1": 0.8}
+    assert dev_history(LOG[:1]) == ()
+
+
+def with_intervals():
+    """Three models with intervals, and curves of training and development."""
+    rows = [
+        replace(row, intervals={metric: (value - 0.03, value + 0.02) for metric, value in row.quality.items()})
+        for row in (TEACHER, UNTRAINED, STUDENT)
+    ]
+    test_set, dev = "485 docstrings of unseen modules", dev_history(DEV_LOG, {"score": "F1"})
+    return Report(tuple(rows), "MRR@10", loss_history(LOG), "On 250 queries.", test_set, dev, "of all that")
+
+
+def test_intervals_stand_below_their_metrics():
+    lines = text_table(with_intervals()).splitlines()
+    metric = next(at for at, line in enumerate(lines) if line.startswith("MRR@10  "))
+    assert lines[metric + 1].split("  ")[0] == "MRR@10, 95 %"
+    assert "[0.460, 0.510]" in lines[metric + 1]
+    assert "[0.270, 0.320]" in "".join(lines)
+    assert sum("95 %" in line for line in lines) == 3
+    many = replace(with_intervals(), rows=(*with_intervals().rows, STUDENT, STUDENT))
+    assert "[0.460, 0.510]" in text_table(many)
+    assert "[0.270, 0.320]" not in text_table(many)  # of recall@1, for which there is no room
+
+
+def test_a_report_is_read_as_it_was_written(tmp_path):
+    write_report(with_intervals(), tmp_path)
+    assert read_report(tmp_path) == with_intervals()
+    write_report(report(quality(STUDENT, 0.4, speed=None)), tmp_path)
+    assert read_report(tmp_path) == report(quality(STUDENT, 0.4, speed=None))
+    (tmp_path / "report.json").write_text('{"rows": [{"name": "old"}]}')
+    with pytest.raises(ValueError, match="of another version of retort"):
+        read_report(tmp_path)
+
+
+def test_the_picture_names_metric_and_set_and_draws_development_curves():
+    figure = draw(with_intervals())
+    said = [text for text, _ in words(figure)]
+    assert "↑  MRR@10 on 485 docstrings of unseen modules; lines: 95 % intervals" in said
+    assert "loss in training; on the development set, dashed" in said
+    assert "↑  F1 on the development set" in said
+    assert {"dev loss  0.3", "F1  0.8"} <= set(said)
+    quality_axes, *_, losses, dev = figure.axes
+    segments = [path.vertices[:, 1].tolist() for lines in quality_axes.collections for path in lines.get_paths()]
+    assert [0.46, 0.51] in [[round(end, 3) for end in ends] for ends in segments]
+    assert dev.get_lines()[0].get_ydata().tolist() == [0.7, 0.8]
+    assert [line.get_xdata() for line in losses.get_lines() if line.get_linestyle() == "--"]
 
 
 def test_the_terminal_table_is_aligned_and_complete():
@@ -283,6 +346,8 @@ CASES = {
     "many long names": report(
         *(quality(STUDENT, 0.3 + i / 30, name=f"{i} layers of 264, in three stages, unfrozen") for i in range(7))
     ),
+    "intervals and development curves": with_intervals(),
+    "many development scores": replace(with_intervals(), dev=({"step": 30, **{f"score_{i}": 0.7 for i in range(5)}},)),
     "dollar signs": report(TEACHER, quality(STUDENT, 0.49, name="$x^2$")),
 }
 

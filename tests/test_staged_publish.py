@@ -79,6 +79,8 @@ def test_what_is_pushed_is_the_student_alone(results, tmp_path):
         code = "import sys; sys.path.insert(0, sys.argv[1]); import test_staged_publish as t; t.push(sys.argv[2])"
         printed = run([sys.executable, "-c", code, Path(__file__).parent, tmp_path], hub.environment(tmp_path / "home"))
         pushed = set(hub.files(TAGGER)) - {".gitattributes"}
+        card = hub.files(TAGGER)["README.md"]
+    assert f'model="{TAGGER}"' in getattr(card, "content", card).decode()
     assert TAGGER in printed
     assert pushed == {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 

@@ -325,5 +325,5 @@ def test_tags_that_are_no_entities_are_scored_word_by_word(folder, tmp_path):
         for words in data.predictor(model)([["the", "cat", "sat"], ["a", "dog", "ran"]])
         for prediction, tag in zip(words, ("DET", "NOUN", "VERB"), strict=True)
     )
-    assert judged.quality["accuracy"] == pytest.approx(expected / 6)
-    assert data.dev_score(model) == {"score": judged.quality["accuracy"]}
+    assert judged.quality.scores["accuracy"] == pytest.approx(expected / 6)
+    assert data.dev_score(model) == {"score": judged.quality.scores["accuracy"]}

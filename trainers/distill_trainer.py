@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers.trainer_callback import ProgressCallback
 
 from ..collators import SPAN_COLUMNS, Batch, DistillationCollator, as_batch, collator_for, most_tokens
 from ..data import beside, check_folder_name
@@ -39,7 +40,7 @@ from .objectives import (
     teacher_request,
 )
 from .saving import CardFacts, describe_run, save_sentence_transformer
-from .steps import EvaluatingTrainer, KeepWithinBounds
+from .steps import EvaluatingTrainer, KeepWithinBounds, RunHeader, TrainingBar
 from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
@@ -138,6 +139,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         encoders = [load_teacher(source, model, args) for source in sources]
         teachers = list(map(model_of, encoders))
         check_output_layers(self.objectives, teachers)
+        attention = args.attention.choose(model).name if data_collator is None else None
         if data_collator is None:
             # With one tokenizer, too, a teacher may have tokens of its own: after a prompt.
             own = any("teacher_input_ids" in (getattr(rows, "column_names", None) or ()) for rows in sets.values())
@@ -153,6 +155,9 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             **trainer_arguments,
         )
         self.add_callback(KeepWithinBounds())
+        self.add_callback(RunHeader(attention))
+        if self.pop_callback(ProgressCallback):  # a notebook has another, which stays
+            self.add_callback(TrainingBar())
         read = teacher_request(self.objectives)
         given = GivenVectors() if vectors and read else None
         self.teacher = place_teacher(encoders, read, args, self.accelerator) if encoders and read else given

@@ -13,7 +13,7 @@ from .docstrings import DocstringCorpus, docstring_corpus, passages
 from .groups import read_groups
 from .json_files import JSON, json_kinds, json_objects, json_rows
 from .lines import format_of, is_packed
-from .parallel import both_sides, read_parallel
+from .parallel import both_sides, read_pairs, read_parallel
 from .senteval import (
     STS_TASKS,
     TRANSFER_TASKS,

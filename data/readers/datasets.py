@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from .tables import TABLES, cells_of, table_rows
 from .text_files import text_rows
 
 logger = logging.getLogger(__name__)
+
+# A dataset's name, and perhaps a split or a slice of one.
+_DATASET = re.compile(r"(.+?)(?:\[(.+)\])?")
 
 _FORMATS = (".txt", *TABLES, *JSON, ".parquet", ".arrow")
 
@@ -42,8 +46,9 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
             - `.parquet`; `.arrow`;
             - a folder that `save_to_disk` wrote, or one of data files that `datasets.load_dataset` understands;
             - the name of a dataset for `datasets.load_dataset`, if nothing of that name lies on disk; of one that has
-              several configurations, with the one wanted (`nyu-mll/glue:mrpc`). With
-              `HF_HUB_OFFLINE=1` only what was downloaded before.
+              several configurations, with the one wanted (`nyu-mll/glue:mrpc`); and in brackets perhaps a split, or a
+              slice of it (`nyu-mll/glue:mrpc[validation]`, `id[train[:1000]]`). With `HF_HUB_OFFLINE=1` only what was
+              downloaded before.
         split: of a dataset that has several. Default: its only one, or `train`.
         columns: names of the columns of a TSV or CSV file without a header row.
 
@@ -157,7 +162,7 @@ def text_columns(source: str) -> list[Dataset]:
     """The columns of one source of `read_texts` that hold text, each as a dataset with the column `text`."""
     name, colon, named = source.rpartition(":")
     wanted = named.split(",")
-    if not colon or Path(source).expanduser().exists():
+    if not colon or "]" in named or Path(source).expanduser().exists():
         # A colon in the name of a file that exists is its own.
         name, wanted = source, ["text"]
     names = None
@@ -184,6 +189,7 @@ def load_splits(source: str | Path) -> Dataset | DatasetDict:
 
     Raises:
         FileNotFoundError: nothing there.
+        ValueError: a split that a dataset doesn't have.
     """
     path = Path(source).expanduser()
     if path.exists():
@@ -193,7 +199,8 @@ def load_splits(source: str | Path) -> Dataset | DatasetDict:
     if format_of(path) in _FORMATS or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise FileNotFoundError(f"There is no file or folder {name} (in {Path.cwd()}).")
     try:
-        return load_dataset(*name.split(":", maxsplit=1))
+        plain, split = _DATASET.fullmatch(name).groups()
+        return load_dataset(*plain.split(":", maxsplit=1), split=split)
     except (DatasetNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(
             f"{name} is no file or folder (in {Path.cwd()}), and no dataset of that name can be loaded: {error}"

@@ -46,10 +46,12 @@ _SHORTEST_CLAUSE = 4
 
 
 class Docstring(NamedTuple):
-    """A docstring, its indentation removed, and the dotted name of the module that holds it."""
+    """A docstring, its indentation removed, the dotted name of the module that holds it, and the names of the
+    parameters of the function that it describes; of modules and classes, there are none."""
 
     module: str
     text: str
+    parameters: frozenset[str] = frozenset()
 
 
 class DocstringCorpus(NamedTuple):
@@ -79,6 +81,23 @@ def docstring_corpus(seed: int = 0, root: str | os.PathLike | None = None) -> Do
         FileNotFoundError: `root` holds no docstring in a Python file.
         ValueError: the library has too few modules to fill three sides.
     """
+    docstrings = library_docstrings(root)
+    sentences = [{"text": text, "module": d.module} for d in docstrings for text in split_sentences(d.text)]
+    pairs = [
+        {"summary": pair[0], "details": pair[1], "module": d.module}
+        for d in docstrings
+        if (pair := summary_and_details(d.text))
+    ]
+    sides = sides_of(docstrings, seed)
+    return DocstringCorpus(_split(sentences, ("text",), sides), _split(pairs, ("summary", "details"), sides))
+
+
+def library_docstrings(root: str | os.PathLike | None = None) -> list[Docstring]:
+    """The docstrings of a library, Python's own by default.
+
+    Raises:
+        FileNotFoundError: `root` holds no docstring in a Python file.
+    """
     root = Path(sysconfig.get_path("stdlib") if root is None else root)
     docstrings = list(read_docstrings(root))
     if not docstrings:
@@ -86,14 +105,7 @@ def docstring_corpus(seed: int = 0, root: str | os.PathLike | None = None) -> Do
             f"No docstrings below {root}: expected Python source files (*.py). Some distributions ship the standard "
             "library compiled or zipped; give the folder of an unpacked one as `root`."
         )
-    sentences = [{"text": text, "module": d.module} for d in docstrings for text in split_sentences(d.text)]
-    pairs = [
-        {"summary": pair[0], "details": pair[1], "module": d.module}
-        for d in docstrings
-        if (pair := summary_and_details(d.text))
-    ]
-    sides = _sides(docstrings, seed)
-    return DocstringCorpus(_split(sentences, ("text",), sides), _split(pairs, ("summary", "details"), sides))
+    return docstrings
 
 
 def passages(sentences: Dataset, source: str) -> Dataset:
@@ -142,7 +154,7 @@ def read_docstrings(root: str | os.PathLike) -> Iterator[Docstring]:
                 unreadable.append(f"{path} ({error})")
                 continue
             module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
-            yield from (Docstring(module, text) for text in _docstrings_in(tree))
+            yield from (Docstring(module, *found) for found in _docstrings_in(tree))
     if unreadable:
         logger.warning("Skipped %d files that are not Python: %s", len(unreadable), "; ".join(unreadable))
 
@@ -170,16 +182,25 @@ def summary_and_details(text: str) -> tuple[str, str] | None:
     return prose[0], " ".join(prose[1:])
 
 
-def _docstrings_in(node: ast.AST) -> Iterator[str]:
-    """Docstrings of a module, its classes and functions, nested ones too."""
+def _docstrings_in(node: ast.AST) -> Iterator[tuple[str, frozenset[str]]]:
+    """Docstrings of a module, its classes and functions, nested ones too, with the functions' parameters."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         text = ast.get_docstring(node)
         if text:
-            yield text
+            yield text, _parameters(node)
     # Statements only: expressions hold no docstring, and `ast.walk` over them takes longer than parsing.
     for branch in ("body", "handlers", "orelse", "finalbody", "cases"):
         for child in getattr(node, branch, ()):
             yield from _docstrings_in(child)
+
+
+def _parameters(node: ast.AST) -> frozenset[str]:
+    """The names that a function gives to its arguments, but for the object that it is a method of."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return frozenset()
+    named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    rest = [each for each in (node.args.vararg, node.args.kwarg) if each]
+    return frozenset(each.arg for each in (*named, *rest)) - {"self", "cls"}
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -212,8 +233,12 @@ def _is_prose(text: str) -> bool:
     return len(words) >= 3 and plain >= 0.7 * len(words) and not _SIGNATURE.match(text)
 
 
-def _sides(docstrings: list[Docstring], seed: int) -> dict[str, str]:
-    """Top-level module -> `test`, `dev` or `train`."""
+def sides_of(docstrings: list[Docstring], seed: int = 0) -> dict[str, str]:
+    """Top-level module -> `test`, `dev` or `train` (see `docstring_corpus`).
+
+    Raises:
+        ValueError: too few modules to fill three sides.
+    """
     sizes = Counter(_top_level(docstring.module) for docstring in docstrings)
     room = {side: share * len(docstrings) for side, share in HELD_OUT_SHARES.items()}
     sides = {}

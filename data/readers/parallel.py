@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from .columns import PAIRS
-from .datasets import convert, distinct, folded, select, sift, text_columns
-from .tables import cells_of, find_layout
+from .columns import PAIRS, find_columns
+from .datasets import convert, distinct, folded, read_dataset, select, sift, text_columns
+from .lines import format_of
+from .tables import TABLES, cells_of, find_layout
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ def read_parallel(
 
     Args:
         sources: TSV or CSV files (plain or `.gz`), a sentence and its translations in each row, with a header row if it
-            holds `source` and `target` or two names that pairs of texts usually have (which the log tells); or two
+            holds `source` and `target` or two names that pairs of texts usually have (which the log tells); datasets
+            with such columns, or with two columns of text and no others; or two
             files whose rows translate each other, with a plus between them, each with columns as `read_texts` takes
             them: `en.tsv:sentence1,sentence2+de.tsv:sentence1,sentence2`.
         exclude: texts to leave out on either side, such as a test set's. Compared without regard to case and spacing.
@@ -50,7 +52,7 @@ def read_parallel(
     excluded = {folded(text) for text in exclude}
     parts = []
     for source in sources:
-        pairs = _read(source)
+        pairs = read_pairs(source)
         kept, left_out = sift(pairs, excluded, max_characters=max_characters)
         if left_out:
             logger.warning("Of %d pairs in %s, left out: %s.", len(pairs), source, left_out)
@@ -67,11 +69,15 @@ def both_sides(pairs: Dataset) -> Dataset:
     return distinct(columns, named="the translations")
 
 
-def _read(source: str) -> Dataset:
+def read_pairs(source: str) -> Dataset:
+    """Sentences and their translations of one source, all of them: columns `source` and `target`.
+
+    Raises: as `read_parallel`.
+    """
     path = Path(source).expanduser()
     if path.exists() or "+" not in source:
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no file {source} (in {Path.cwd()}).")
+        if not path.is_file() or format_of(path) not in (*TABLES, ".txt"):
+            return _read_columns(source)
         header = find_layout(path, [((*SIDES,), *PAIRS)])
         return convert(path, parallel_rows, has_header=header is not None)
     first, _, second = source.partition("+")
@@ -83,6 +89,18 @@ def _read(source: str) -> Dataset:
         )
     columns = [side.rename_column("text", name) for side, name in zip(sides, SIDES, strict=True)]
     return concatenate_datasets(columns, axis=1)
+
+
+def _read_columns(source: str) -> Dataset:
+    dataset = read_dataset(source)
+    texts = [name for name, feature in dataset.features.items() if getattr(feature, "dtype", "").endswith("string")]
+    found = find_columns(dataset.column_names, [((*SIDES,), *PAIRS)]) or (tuple(texts) if len(texts) == 2 else None)
+    if found is None:
+        raise ValueError(
+            f"{source} has the columns {', '.join(dataset.column_names)}: expected a sentence and its translation, as "
+            f"source and target. Name two columns of text: {source}:COLUMN+{source}:COLUMN."
+        )
+    return dataset.select_columns(list(found)).rename_columns(dict(zip(found, SIDES, strict=True)))
 
 
 def parallel_rows(file: Path, has_header: bool) -> Iterator[dict[str, str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, Value, concatenate_datasets
+from pyarrow import ArrowInvalid, ArrowNotImplementedError
 
 from .datasets import read_dataset
 from .lines import format_of, lines_of, without_line_end
@@ -24,6 +25,8 @@ STS_SUBSETS = {
     "STS15": ("answers-forums", "answers-students", "belief", "headlines", "images"),
     "STS16": ("answer-answer", "headlines", "plagiarism", "postediting", "question-question"),
 }
+_STS_COLUMNS = ("sentence1", "sentence2", "score")
+
 # Files of a class each; the first is the one that SentEval calls positive.
 BINARY = {
     "MR": ("MR/rt-polarity.pos", "MR/rt-polarity.neg"),
@@ -99,12 +102,19 @@ def read_scored_pairs(file: str | Path) -> ScoredPairs:
         ValueError: a row with a column too few or a score that is no finite number, with file and line.
     """
     file = Path(file)
-    _require(file)
-    rows = list(_wide_enough(file, ((number, cells) for number, cells in cells_of(file) if cells), columns=3))
-    names = ("sentence1", "sentence2", "score")
-    if not rows or not set(names) <= set(rows[0][1]):
-        return _scored(file, rows, (0, 1, 2), _ANY_SCORE)
-    return _scored(file, rows[1:], tuple(map(rows[0][1].index, names)), _ANY_SCORE)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"There is no file {file} (in {Path.cwd()}). Expected is a table of {', '.join(_STS_COLUMNS)}."
+        )
+    rows = [(number, cells) for number, cells in cells_of(file) if cells]
+    has_header = bool(rows) and set(_STS_COLUMNS) <= set(rows[0][1])
+    places = tuple(map(rows[0][1].index, _STS_COLUMNS)) if has_header else (0, 1, 2)
+    try:
+        wide = list(_wide_enough(file, rows, columns=max(places) + 1))
+        return _scored(file, wide[has_header:], places, _ANY_SCORE)
+    except ValueError as error:
+        named = ", ".join(f"{name} in column {place + 1}" for name, place in zip(_STS_COLUMNS, places, strict=True))
+        raise ValueError(f"{error} Read are {named}.") from None
 
 
 def read_sts(source: str) -> Dataset:
@@ -121,7 +131,7 @@ def read_sts(source: str) -> Dataset:
     first, plus, second = source.partition("+")
     if not plus or Path(source).exists():
         if format_of(Path(source)) not in (*TABLES, ".txt"):
-            pairs = read_dataset(source).cast_column("score", Value("float64"))
+            pairs = _cast_scores(read_dataset(source), source)
             wrong = np.flatnonzero(~np.isfinite(np.asarray(pairs.with_format("numpy")["score"][:], dtype=float)))
             if len(wrong):
                 raise ValueError(f"{source}, row {wrong[0] + 1} (from 1): the score is no finite number.")
@@ -137,6 +147,25 @@ def read_sts(source: str) -> Dataset:
     return concatenate_datasets(
         [sides[0].select_columns(["sentence1", "score"]), sides[1].select_columns("sentence2")], axis=1
     )
+
+
+def _cast_scores(pairs: Dataset, source: str) -> Dataset:
+    """The columns of scored pairs, with scores as float64.
+
+    Raises:
+        ValueError: a column that isn't there, or holds another type; with the columns that there are.
+    """
+    kinds = {name: getattr(feature, "dtype", type(feature).__name__) for name, feature in pairs.features.items()}
+    texts = [kinds.get(name, "").endswith("string") for name in _STS_COLUMNS[:2]]
+    if not all(texts) or "score" not in kinds:
+        raise ValueError(
+            f"{source}: expected the columns sentence1 and sentence2 (text) and score (a number), but there are "
+            f"{', '.join(f'{name} ({kind})' for name, kind in kinds.items())}."
+        )
+    try:
+        return pairs.select_columns(list(_STS_COLUMNS)).cast_column("score", Value("float64"))
+    except (ArrowInvalid, ArrowNotImplementedError) as error:
+        raise ValueError(f"{source}: the column score holds no numbers: {error}") from error
 
 
 def read_transfer_task(folder: str | Path, name: str) -> dict[str, LabelledTexts]:

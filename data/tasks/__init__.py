@@ -1,4 +1,5 @@
 """Labelled tasks, tagging and classification: files -> rows, splits and labels."""
 
+from .docstrings import code_words, library_parts
 from .tags import are_spans
 from .task import Task, read_task

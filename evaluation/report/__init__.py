@@ -1,5 +1,6 @@
 """Models side by side: as data, as a table, as a picture."""
 
-from .build import build_report, require_drawing, write_report
-from .report import ModelRow, Report, Role, loss_history
+from .build import build_report, read_report, require_drawing, write_report
+from .quality import Quality, Rows, bootstrapped
+from .report import ModelRow, Report, Role, dev_history, loss_history
 from .table import aligned, markdown_table, text_table

@@ -1,21 +1,27 @@
 """A report of several models: made, and written to disk."""
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 from ...data import replace_files, write_json
-from ..cost import compare_speed, describe_machine
-from .report import ModelRow, Report, Role, loss_history
+from ..cost import Footprint, Speed, compare_speed, describe_machine
+from .report import ModelRow, Report, Role, dev_history, loss_history
+
+_ABOUT_INTERVALS = " Intervals: 95 %, by a bootstrap over what was tested on."
 
 
 def build_report(
     rows: Iterable[ModelRow],
     encoders: Mapping[str, Callable[[list[str]], object]],
     texts: Sequence[str],
-    log_history: Iterable[Mapping[str, float]],
+    log_history: Sequence[Mapping[str, float]],
     *,
     measured: str,
+    test_set: str = "",
+    dev_names: Mapping[str, str] | None = None,
     timed: str = "float32",
 ) -> Report:
     """Time models side by side, and report on them.
@@ -30,6 +36,8 @@ def build_report(
         texts: for speed.
         log_history: of the student's trainer.
         measured: what the quality was measured on, in sentences.
+        test_set: the same in a few words, for an axis.
+        dev_names: what scores on development data are called (see `dev_history`).
         timed: what part of the models is timed, and in which precision.
     """
     rows = list(rows)
@@ -41,8 +49,10 @@ def build_report(
         rows=tuple(replace(row, speed=speeds[timed_as[_architecture(row)]]) for row in rows),
         metric=next(iter(rows[0].quality)),
         losses=loss_history(log_history),
-        measured=f"{measured} Speed: {timed}, padded batches of 32 and of 1, medians of interleaved rounds on "
-        f"{describe_machine()}.",
+        measured=f"{measured}{_ABOUT_INTERVALS if any(row.intervals for row in rows) else ''} Speed: {timed}, padded "
+        f"batches of 32 and of 1, medians of interleaved rounds on {describe_machine()}.",
+        test_set=test_set,
+        dev=dev_history(log_history, dev_names),
     )
 
 
@@ -79,3 +89,29 @@ def write_report(report: Report, folder: str | os.PathLike) -> None:
     with replace_files(folder) as staging:
         write_json(staging / "report.json", {"title": report.title} | asdict(report))
         draw(report).savefig(staging / "report.png", format="png")
+
+
+def read_report(folder: str | os.PathLike) -> Report:
+    """The report that `write_report` wrote.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is of another version.
+    """
+    found = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
+    try:
+        rows = tuple(_read_row(row) for row in found["rows"])
+        histories = {name: tuple(found[name]) for name in ("losses", "dev")}
+        return Report(**{each.name: found[each.name] for each in fields(Report)} | {"rows": rows, **histories})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder}/report.json is of another version of retort: {error!r}.") from error
+
+
+def _read_row(row: Mapping) -> ModelRow:
+    parts = {
+        "role": Role(row["role"]),
+        "footprint": Footprint(**row["footprint"]),
+        "speed": row["speed"] and Speed(**row["speed"]),
+        "intervals": {name: tuple(ends) for name, ends in row["intervals"].items()},
+    }
+    return ModelRow(**{**row, **parts})

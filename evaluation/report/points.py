@@ -35,14 +35,18 @@ def draw_models(axes: Axes, report: Report, values: Sequence[float | None]) -> N
         if value
     }
     _scale_right(axes, [x for x, _ in points.values()], report)
-    axes.set_ylim(*_limits([row.quality[report.metric] for row in report.rows]))
+    ends = [end for row in report.rows for end in row.intervals.get(report.metric, ())]
+    axes.set_ylim(*_limits([row.quality[report.metric] for row in report.rows] + ends))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if report.teacher:
         axes.axhline(report.teacher.quality[report.metric], color=INK, linewidth=0.8, linestyle=(0, (1, 4)))
-    before, after = None, None
+    before, after, kept_free = None, None, []
     for index, point in points.items():
         row = report.rows[index]
         color = _color(row, report)
+        if interval := row.intervals.get(report.metric):
+            axes.vlines(point[0], *interval, color=color, linewidth=1.2, alpha=0.6, zorder=2)
+            kept_free += [(point[0], height) for height in np.linspace(*interval, 9)]
         fill = "white" if row.role == Role.UNTRAINED else color
         # What the report is about lies on top.
         order = 4 if row is report.student else 3
@@ -50,8 +54,9 @@ def draw_models(axes: Axes, report: Report, values: Sequence[float | None]) -> N
         axes.plot(*point, "o", **shape, zorder=order)
         before = point if row.role == Role.UNTRAINED else before
         after = point if row is report.student else after
-    arrow = _draw_arrow(axes, before, after) if before and after else ()
-    write_labels(axes, _labels(axes, report, points), avoid=arrow)
+    if before and after:
+        kept_free += [tuple(place) for place in _draw_arrow(axes, before, after)]
+    write_labels(axes, _labels(axes, report, points), avoid=kept_free)
 
 
 def key_height(report: Report, width: float) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from numbers import Real
 from typing import Any
 
 from ..cost import Footprint, Speed
+from .quality import Quality
 
 
 class Role(StrEnum):
@@ -32,6 +33,7 @@ class ModelRow:
         footprint: its size.
         speed: its speed, compared with the teacher's in one run; None if it was not measured.
         layers: its transformer layers; None if that says nothing about it.
+        intervals: name of a metric -> low and high end of its 95 % interval; of some of them.
     """
 
     name: str
@@ -40,26 +42,27 @@ class ModelRow:
     footprint: Footprint
     speed: Speed | None = None
     layers: int | None = None
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self):
         if wrong := {metric: value for metric, value in self.quality.items() if not math.isfinite(value)}:
             raise ValueError(f"A report of {self.name!r} cannot be made of {wrong}: metrics must be finite numbers.")
 
     @classmethod
-    def of(
-        cls, name: str, role: Role, model: Any, quality: Mapping[str, float], footprint: Footprint | None = None
-    ) -> ModelRow:
+    def of(cls, name: str, role: Role, model: Any, quality: Quality, footprint: Footprint | None = None) -> ModelRow:
         """Describe a model whose speed is not measured yet.
 
         Args:
-            name, role, quality: as of the row.
+            name, role: as of the row.
+            quality: its scores, and their intervals.
             model: a `PreTrainedModel`; or anything with a `config`, if `footprint` is given.
             footprint: measured on `model` if None.
         """
         # The layers of a BiLSTM, which has no attention heads, say nothing beside a transformer's.
         has_attention = getattr(model.config, "num_attention_heads", True)
         layers = model.config.num_hidden_layers if has_attention else None
-        return cls(name, role, quality, footprint or Footprint.of(model), layers=layers)
+        size = footprint or Footprint.of(model)
+        return cls(name, role, quality.scores, size, layers=layers, intervals=quality.intervals)
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,18 @@ class Report:
         metric: the metric that title and picture are about; every row has it.
         losses: what `loss_history` returns; empty if nothing was trained.
         measured: on what data and which machine, in one or two sentences.
+        test_set: what `metric` was measured on, in a few words, such as "STS-B, 1,379 pairs".
+        dev: what `dev_history` returns; empty if nothing was evaluated in training.
+        fingerprint: of all that was measured, by which a later run knows its report again.
     """
 
     rows: tuple[ModelRow, ...]
     metric: str
     losses: tuple[Mapping[str, float | None], ...] = ()
     measured: str = ""
+    test_set: str = ""
+    dev: tuple[Mapping[str, float], ...] = ()
+    fingerprint: str = ""
 
     def __post_init__(self):
         if not self.rows:
@@ -138,6 +147,29 @@ def loss_history(log_history: Iterable[Mapping[str, float]]) -> tuple[dict[str, 
     )
 
 
+def dev_history(
+    log_history: Iterable[Mapping[str, float]], names: Mapping[str, str] | None = None
+) -> tuple[dict[str, float], ...]:
+    """The scores and losses on development data in a `Trainer`'s log.
+
+    Args:
+        log_history: `trainer.state.log_history`.
+        names: what a score is called where that isn't its name in the log: `{"score": "F1"}`.
+
+    Returns:
+        One entry per evaluation: `step`, and each finite `eval_<name>` as `<name>`; parts of losses and speeds are left
+        out.
+    """
+    found: dict[int, dict[str, float]] = {}
+    for entry in log_history:
+        for name, value in entry.items():
+            short = name.removeprefix("eval_")
+            if short != name and _is_dev_score(short) and isinstance(value, Real) and math.isfinite(value):
+                at_step = found.setdefault(entry["step"], {"step": entry["step"]})
+                at_step[(names or {}).get(short, short)] = value
+    return tuple(found.values())
+
+
 def percent(share: float) -> str:
     """A share in whole per cent; with decimals where whole ones would round 99.6 % up to 100 %."""
     rounded = f"{100 * share:.0f}"
@@ -156,6 +188,10 @@ def millions(count: int) -> str:
 
 def _is_loss(name: str, value: object) -> bool:
     return isinstance(value, Real | None) and (name in ("step", "epoch", "loss") or name.startswith("loss_"))
+
+
+def _is_dev_score(name: str) -> bool:
+    return not (name.endswith(("runtime", "_per_second")) or "loss_" in name)
 
 
 def _how_small(teacher: ModelRow, student: ModelRow) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from .report import ModelRow, Report, millions, number
 
-MISSING, SHARE = "-", "% of teacher"
+MISSING, SHARE, INTERVAL = "-", "% of teacher", "95 %"
 
 # With more models than this, columns of their names would be wider than a terminal.
 MOST_SIDE_BY_SIDE = 4
@@ -32,7 +32,7 @@ def text_table(report: Report) -> str:
         head, *body = aligned(cells, gap=3)
         heads = [head]
     else:
-        headings = HEADINGS | {f"{report.metric}, {SHARE}": SHARE}
+        headings = HEADINGS | {f"{report.metric}, {name}": name for name in (SHARE, INTERVAL)}
         columns = [_wrapped(headings.get(label, label), values) for label, *values in zip(*cells, strict=True)]
         height = max(map(len, columns))
         heading = zip(*([""] * (height - len(column)) + column for column in columns), strict=True)
@@ -82,6 +82,8 @@ def _cells(report: Report) -> list[Sequence[str]]:
     ]
     for metric in dict.fromkeys([report.metric, *(metric for row in report.rows for metric in row.quality)]):
         measures.append((metric, lambda row, m=metric: number(row.quality[m]) if m in row.quality else None))
+        if metric == report.metric or _is_side_by_side(report):
+            measures.append((f"{metric}, {INTERVAL}", lambda row, m=metric: _interval(row, m)))
         if metric == report.metric:
             measures.append((f"{metric}, {SHARE}", share))
     measures += [
@@ -97,3 +99,8 @@ def _cells(report: Report) -> list[Sequence[str]]:
     lines = [[label, *(show(row) or MISSING for row in report.rows)] for label, show in measures]
     table = [["", *(row.name for row in report.rows)], *(line for line in lines if set(line[1:]) != {MISSING})]
     return table if _is_side_by_side(report) else list(zip(*table, strict=True))
+
+
+def _interval(row: ModelRow, metric: str) -> str | None:
+    ends = row.intervals.get(metric)
+    return ends and f"[{number(ends[0])}, {number(ends[1])}]"

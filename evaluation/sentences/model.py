@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
-from ..report import ModelRow, Report, Role, build_report
-from .similarity import similarity_agreement
-from .sts import sts_spearman
+from ..report import ModelRow, Quality, Report, Role, build_report
+from .similarity import bootstrapped_agreement, pair_cosines, rank_correlation
 
 # What SimCSE and DistilCSE call the poolers.
 POOLERS = {
@@ -100,46 +101,54 @@ def load_raw(file: str, base: str) -> PreTrainedModel:
 
 def sts_of_each(model: SentenceEncoder, tables: Mapping[str, Dataset]) -> dict[str, float]:
     """Spearman correlation of cosines with each table's gold scores; a text that stands in several is embedded once."""
+    return {name: rank_correlation(*pair) for name, pair in sts_pairs(model, tables).items()}
+
+
+def sts_pairs(model: SentenceEncoder, tables: Mapping[str, Dataset]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The cosines of each table's pairs, and their gold scores: `[pairs]` each."""
     sides = {(name, side): pairs[side] for name, pairs in tables.items() for side in ("sentence1", "sentence2")}
     rows = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(sides.values())))}
     embeddings = model.encode(list(rows))
     of_side = {place: embeddings[[rows[text] for text in texts]] for place, texts in sides.items()}
     return {
-        name: sts_spearman(of_side[name, "sentence1"], of_side[name, "sentence2"], pairs["score"])
+        name: (
+            pair_cosines(of_side[name, "sentence1"], of_side[name, "sentence2"]),
+            np.asarray(pairs["score"], dtype=np.float64),
+        )
         for name, pairs in tables.items()
     }
 
 
 def side_by_side(
     models: dict[str, tuple[Role, SentenceEncoder]],
-    quality: Callable[[SentenceEncoder], dict[str, float]],
+    quality: Callable[[SentenceEncoder], Quality],
     texts: Sequence[str],
-    log_history: list[dict],
-    measured: str,
+    log_history: Sequence[Mapping[str, Any]],
+    **words: Any,
 ) -> Report:
     """Judge teacher, untrained and trained student in one run.
 
     Args:
         models: name -> role and model; the teacher first, if it is there.
-        quality: names scores of a model; the first is the report's.
+        quality: scores a model; the first score is the report's.
         texts: unseen texts, for speed and for how far similarities agree with the teacher's.
         log_history: of the trainer.
-        measured: what the scores were measured on.
+        words: what the scores were measured on, as `build_report` takes it.
     """
-    scores = {}
+    found = {}
     for name, (_, model) in models.items():
-        scores[name] = quality(model)
-        metric, value = next(iter(scores[name].items()))
+        found[name] = quality(model)
+        metric, value = next(iter(found[name].scores.items()))
         print(f"{name}: {metric} {value:.3f}", flush=True)
     teacher = next((model for role, model in models.values() if role == Role.TEACHER), None)
     if teacher is not None:
         theirs = teacher.encode(texts[:1000])
         for name, (_, model) in models.items():
-            scores[name]["agreement with the teacher"] = similarity_agreement(theirs, model.encode(texts[:1000]))
+            found[name] |= bootstrapped_agreement(theirs, model.encode(texts[:1000]))
     return build_report(
-        [ModelRow.of(name, role, model.model, scores[name]) for name, (role, model) in models.items()],
+        [ModelRow.of(name, role, model.model, found[name]) for name, (role, model) in models.items()],
         {name: model.encode for name, (_, model) in models.items()},
         texts,
         log_history,
-        measured=measured,
+        **words,
     )

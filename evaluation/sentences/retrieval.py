@@ -24,7 +24,12 @@ def retrieval_scores(queries: Tensor | np.ndarray, documents: Tensor | np.ndarra
     Raises:
         ValueError: see `own_document_ranks`.
     """
-    ranks = own_document_ranks(queries, documents).double()
+    return scores_of_ranks(own_document_ranks(queries, documents))
+
+
+def scores_of_ranks(ranks: Tensor) -> dict[str, float]:
+    """The scores of `retrieval_scores`, of `[queries]` ranks from 1."""
+    ranks = ranks.double()
     return {
         "mrr@10": float(torch.where(ranks <= 10, 1 / ranks, 0).mean()),
         "recall@1": float((ranks <= 1).double().mean()),
@@ -45,10 +50,15 @@ def bitext_accuracy(source: Tensor | np.ndarray, target: Tensor | np.ndarray) ->
     Raises:
         ValueError: see `own_document_ranks`; or the sides differ in length.
     """
+    there, back = bitext_hits(source, target)
+    return float(there.double().mean()), float(back.double().mean())
+
+
+def bitext_hits(source: Tensor | np.ndarray, target: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+    """Of each pair whether `bitext_accuracy` counts it: `[pairs]` bool from source to target, and back."""
     if len(source) != len(target):
         raise ValueError(f"Each sentence needs its translation, but there are {len(source)} and {len(target)}.")
-    there, back = own_document_ranks(source, target), own_document_ranks(target, source)
-    return float((there == 1).double().mean()), float((back == 1).double().mean())
+    return own_document_ranks(source, target) == 1, own_document_ranks(target, source) == 1
 
 
 def own_document_ranks(

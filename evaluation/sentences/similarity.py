@@ -4,12 +4,18 @@ import math
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..report import Quality, Rows, bootstrapped
+
 # Values that differ by less, relative to the largest, are equal up to the rounding of float64.
 CONSTANT = 1e-12
+
+AGREEMENT = "agreement with the teacher"
+# A draw of all pairs of a thousand texts takes milliseconds.
+_FEW_RESAMPLES = 200
 
 
 def unit_vectors(embeddings: Tensor | np.ndarray, name: str = "embeddings") -> Tensor:
@@ -38,6 +44,11 @@ def unit_vectors(embeddings: Tensor | np.ndarray, name: str = "embeddings") -> T
     return F.normalize(embeddings, dim=1, eps=0)
 
 
+def pair_cosines(first: Tensor | np.ndarray, second: Tensor | np.ndarray) -> np.ndarray:
+    """Cosine similarity of row i of both sides, `[rows]` in float64. See `unit_vectors` for what is refused."""
+    return (unit_vectors(first, "first") * unit_vectors(second, "second")).sum(1).cpu().numpy()
+
+
 def similarity_agreement(teacher: Tensor | np.ndarray, student: Tensor | np.ndarray) -> float:
     """How far a student orders pairs of texts as its teacher does.
 
@@ -61,6 +72,30 @@ def similarity_agreement(teacher: Tensor | np.ndarray, student: Tensor | np.ndar
             f"{len(student)}."
         )
     return rank_correlation(_pairwise_cosines(teacher, "teacher"), _pairwise_cosines(student, "student"))
+
+
+def bootstrapped_agreement(teacher: Tensor | np.ndarray, student: Tensor | np.ndarray) -> Quality:
+    """`similarity_agreement` with an interval over the texts: each draw has other texts, and all pairs of these.
+
+    Ranks are those of all pairs, whatever is drawn, so that a draw costs no sorting; a text that is drawn twice is no
+    pair with itself.
+    """
+    upper = np.triu_indices(len(teacher), k=1)
+    ranks = np.zeros((2, len(teacher), len(teacher)))
+    for side, (embeddings, name) in enumerate(((teacher, "teacher"), (student, "student"))):
+        ranks[side][upper] = rankdata(_pairwise_cosines(embeddings, name))
+    ranks[:, *upper] -= ranks[:, *upper].mean(1, keepdims=True)
+    first, second = ranks
+    sums = np.stack([first, second, first * first, second * second, first * second])
+
+    def agreement(rows: Rows) -> dict[str, float]:
+        times = np.bincount(rows(len(teacher)), minlength=len(teacher)).astype(np.float64)
+        pairs = (times.sum() ** 2 - (times**2).sum()) / 2
+        x, y, xx, yy, xy = sums @ times @ times / pairs
+        return {AGREEMENT: (xy - x * y) / math.sqrt((xx - x * x) * (yy - y * y))}
+
+    found = bootstrapped(agreement, _FEW_RESAMPLES)
+    return Quality({AGREEMENT: similarity_agreement(teacher, student)}, found.intervals)
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:

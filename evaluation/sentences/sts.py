@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...data.readers import ScoredPairs
-from .similarity import rank_correlation, unit_vectors
+from .similarity import pair_cosines, rank_correlation
 
 
 def sts_spearman(first: Tensor | np.ndarray, second: Tensor | np.ndarray, gold: Sequence[float]) -> float:
@@ -29,8 +29,7 @@ def sts_spearman(first: Tensor | np.ndarray, second: Tensor | np.ndarray, gold: 
         raise ValueError(
             f"Each pair needs two embeddings and a score, but there are {len(first)}, {len(second)} and {len(gold)}."
         )
-    cosines = (unit_vectors(first, "first") * unit_vectors(second, "second")).sum(1)
-    return rank_correlation(cosines.cpu().numpy(), np.asarray(gold, dtype=np.float64))
+    return rank_correlation(pair_cosines(first, second), np.asarray(gold, dtype=np.float64))
 
 
 @dataclass(frozen=True)

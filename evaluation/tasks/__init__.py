@@ -10,6 +10,7 @@ from .classification import (
     expected_calibration_error,
     regression_scores,
 )
-from .entities import EntityConfusion, EntityScore, EntityScores, entity_scores
+from .entities import EntityConfusion, EntityScore, EntityScores, entity_counts, entity_scores
 from .masked_lm import MaskedModel
 from .prediction import Classifier, EntitySpan, Tagger, TagPrediction, entity_spans
+from .words import ScoredWords

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
 
+import numpy as np
 from seqeval.scheme import IOB2, Entities, Entity
 
 from ..report import aligned
@@ -154,6 +155,16 @@ def entity_scores(
         language_mean=EntityScore.mean(by_language.values()) if by_language else None,
         confusion=_confusion(truth, found, list(by_type)),
     )
+
+
+def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> np.ndarray:
+    """`[rows, 3]`: how many entities of each row are correct, how many are predicted, and how many are gold.
+
+    The sums over any rows make their micro scores (`EntityScore.of_counts`).
+    """
+    _check(gold, predicted, None)
+    pairs = zip(*(Entities(rows, IOB2).entities for rows in (gold, predicted)), strict=True)
+    return np.array([[len(set(truth) & set(found)), len(set(found)), len(set(truth))] for truth, found in pairs])
 
 
 def _check(gold: Sequence, predicted: Sequence, languages: Sequence[str] | None) -> None:

@@ -42,13 +42,21 @@ class MaskedModel:
         return embed(self.model, self.tokenizer, texts, pooler="mean", max_length=self.max_length)
 
     def bits_per_character(self, texts: Dataset) -> float:
-        """What hidden words cost, spread over their characters.
+        """What hidden words cost, spread over their characters: see `costs`."""
+        bits, characters = self.costs(texts)
+        return float(bits.sum() / characters.sum())
+
+    def costs(self, texts: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """What hidden words cost in each row of tokens, in bits, and how many characters they have.
 
         The words are the same for any tokenizer, as long as texts fit into `max_length` whole; so models of different
         vocabularies can be compared.
 
         Args:
             texts: a column `text`.
+
+        Returns:
+            `[rows]` each; a text that is longer than `max_length` makes several rows.
 
         Raises:
             ValueError: the model's logits are more than what its output layer makes, which is all that is applied here.
@@ -64,7 +72,7 @@ class MaskedModel:
         collate = SpanCollator(collator_for(self.model, [], self.tokenizer, None, attention=attention))
         chances = masking_chances(None, self.model.config.vocab_size, _SHARE, smoothing=0)
         mask = Masking(chances, Filler.of(self.tokenizer), None, whole_words=True, seed=_SEED)
-        request, bits, characters = OutputRequest(output_layer=True), 0.0, 0
+        request, costs = OutputRequest(output_layer=True), []
         self.model.eval()
         for start in tqdm(range(0, len(rows), _ROWS), desc="Hidden words", unit=" batches", leave=False):
             batch = collate([rows[at] for at in range(start, min(start + _ROWS, len(rows)))])
@@ -72,6 +80,12 @@ class MaskedModel:
             with torch.inference_mode():
                 output = encode(self.model, batch.student, batch.layout, request)
                 hidden = output.features[batch.hidden], batch.hidden_tokens
-                bits += float(vocabulary_cross_entropy(*hidden, output.output_layer).sum()) / math.log(2)
-            characters += int(batch.hidden_characters)
-        return bits / characters
+                bits = vocabulary_cross_entropy(*hidden, output.output_layer).double().cpu().numpy() / math.log(2)
+            of_token, row_ids = batch.spans.student[batch.hidden].cpu().numpy(), batch.layout.row_ids[batch.hidden]
+            row_ids = row_ids.cpu().numpy()
+            spans, firsts = np.unique(of_token, return_index=True)  # a span may have several tokens
+            characters = batch.spans.characters.cpu().numpy()[spans]
+            sums = ((row_ids, bits), (row_ids[firsts], characters))
+            costs.append([np.bincount(ids, values, minlength=batch.layout.rows) for ids, values in sums])
+        bits, characters = map(np.concatenate, zip(*costs, strict=True))
+        return bits, characters

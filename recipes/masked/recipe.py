@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ...data.readers import read_texts
+from ...data.readers import docstring_corpus, passages, read_texts
 from ...data.tokenization import tokenize_spans
 from ...data.tokenizers import count_tokens
-from ...evaluation.report import ModelRow, Report, Role, build_report, require_drawing
+from ...evaluation.report import ModelRow, Quality, Report, Role, Rows, bootstrapped, build_report, require_drawing
 from ...evaluation.tasks import MaskedModel
 from ...modeling.shrinking import shrink
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
@@ -62,16 +62,32 @@ class MaskedText:
 
     @cached_property
     def test(self) -> Dataset | None:
+        if self.files.corpus:
+            return self._docstrings["test"]
         return read_texts(self.measures.test_files) if self.measures.test_files else None
 
     @cached_property
     def dev(self) -> Dataset | None:
+        if self.files.corpus:
+            return self._docstrings["dev"]
         files = self.measures.dev_files
         return read_texts(files, exclude=_texts(self.test)) if files else None
 
     @cached_property
     def train(self) -> Dataset:
+        if self.files.corpus:
+            return passages(self._docstrings["train"], source="module")
         return read_texts(self.files.train_files, exclude=_texts(self.test) + _texts(self.dev))
+
+    @cached_property
+    def _docstrings(self) -> DatasetDict:
+        return docstring_corpus().sentences
+
+    @property
+    def names(self) -> str:
+        """What is learnt from, in a few words."""
+        named = ", ".join(Path(file).name for file in self.files.train_files)
+        return "passages from the docstrings of Python's standard library" if self.files.corpus else named
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class MaskedRecipe(StudentRecipe):
     """A recipe whose `data` has the task masked_lm."""
 
     def prepare_process(self) -> None:
-        if self.recipe.evaluation.test_files:
+        if self.recipe.data.corpus or self.recipe.evaluation.test_files:
             require_drawing()
 
     @cached_property
@@ -93,7 +109,7 @@ class MaskedRecipe(StudentRecipe):
     def teacher_tokenizer(self) -> PreTrainedTokenizerBase:
         """The teacher's."""
         made = self.recipe.teacher.new
-        return AutoTokenizer.from_pretrained(made.tokenizer if made else self.recipe.teacher.source)
+        return AutoTokenizer.from_pretrained(made.tokenizer_source if made else self.recipe.teacher.source)
 
     def new_teacher(self) -> PreTrainedModel:
         """The new teacher with random weights."""
@@ -175,16 +191,27 @@ class MaskedRecipe(StudentRecipe):
             measured=f"Hidden words of {len(self.text.test):,} texts: what their characters are guessed with, as bits "
             "and as the geometric mean of probabilities; the same words for all models.",
             timed="the encoder without its head, float32",
+            test_set=f"{len(self.text.test):,} texts",
         )
 
-    def _quality(self, model: MaskedModel) -> dict[str, float]:
+    def _quality(self, model: MaskedModel) -> Quality:
         """One model's scores on the test's hidden words."""
-        bits = model.bits_per_character(self.text.test)
-        return {"probability of a hidden character": 2**-bits, "bits per hidden character": bits}
+        bits, characters = model.costs(self.text.test)
+
+        def scores(rows: Rows) -> dict[str, float]:
+            drawn = rows(len(bits))
+            cost = float(bits[drawn].sum() / characters[drawn].sum())
+            return {"probability of a hidden character": 2**-cost, "bits per hidden character": cost}
+
+        return bootstrapped(scores)
+
+    @property
+    def tests(self) -> Mapping[str, Dataset]:
+        return {"test": self.text.test} if self.text.test else {}
 
     @property
     def card_facts(self) -> Mapping[str, Any]:
-        return {"data": {", ".join(Path(file).name for file in self.recipe.data.train_files): len(self.text.train)}}
+        return {"data": {self.text.names: len(self.text.train)}}
 
     def how_to_use(self) -> str:
         return how_to_use(self.recipe.output_dir, self.tokenizer)

@@ -17,8 +17,8 @@ class SentenceFiles:
     """Text for sentence embeddings: the docstrings that every Python has, or files.
 
     Attributes:
-        corpus: `docstrings`, those of Python's standard library; models are then judged by how well they find a
-            docstring's details by its summary.
+        corpus: `docstrings`, those of Python's standard library; groups are a summary and its details, and models are
+            judged by how well they find a docstring's details by its summary.
         train_files: texts: `.txt` (one per line), `.tsv`, `.csv`, `.jsonl`, `.parquet` (also `.gz`), folders or
             datasets of the Hub; with the columns that hold text behind a colon: `pairs.tsv:question,answer`.
         exclude_files: texts to leave out; those that models are judged by are left out in any case.
@@ -45,10 +45,8 @@ class SentenceFiles:
     rows_needed: ClassVar = "groups needs data.group_files, translations data.parallel_files"
 
     def __post_init__(self):
-        names = ("train_files", "group_files", "parallel_files", "exclude_files")
-        files = [name for name in names if getattr(self, name)]
-        if self.corpus and files:
-            raise ValueError(f"corpus: {self.corpus} stands for all data; leave out {', '.join(files)}, or corpus.")
+        if self.corpus:
+            _refuse_beside_corpus(self, ("train_files", "group_files", "parallel_files", "exclude_files"))
         if not self.rows:
             raise ValueError("there is nothing to learn from: name train_files, group_files or parallel_files.")
 
@@ -57,7 +55,7 @@ class SentenceFiles:
         """The rows that stages may name."""
         sources = {
             "train": self.corpus or self.train_files or self.parallel_files,
-            "groups": self.group_files,
+            "groups": self.corpus or self.group_files,
             "translations": self.parallel_files,
         }
         return tuple(name for name, source in sources.items() if source)
@@ -81,10 +79,12 @@ class SentenceEvaluation:
 
 @dataclass(frozen=True)
 class TaskFiles:
-    """Rows with labels.
+    """Rows with labels: files, or a small set that every Python has.
 
     Attributes:
         task: `tagging` (a label for each word) or `classification` (a label for a text or a pair of texts).
+        corpus: `docstrings`, those of Python's standard library, in place of files. Tagging: which words name a
+            parameter, an exception or a constant; classification: which part of the library a sentence is from.
         folders: folders with `train`, `dev` and `test` files, and perhaps `labels.tsv` and `transfer.txt`, or datasets
             of the Hub; each may begin with its language (`da=folder`), for scores by language.
         train: files in place of the folders' own.
@@ -101,6 +101,7 @@ class TaskFiles:
     """
 
     task: Literal["tagging", "classification"]
+    corpus: Literal["docstrings"] | None = None
     folders: Entries = ()
     train: Entries = ()
     dev: Entries = ()
@@ -120,7 +121,10 @@ class TaskFiles:
     )
 
     def __post_init__(self):
-        if not (self.folders or self.train):
+        own = ("folders", "train", "dev", "test", "transfer", "labels", "pairs", "columns")
+        if self.corpus:
+            _refuse_beside_corpus(self, own)
+        elif not (self.folders or self.train):
             raise ValueError("there is nothing to learn from: name folders or train.")
         if self.pairs and self.task == "tagging":
             raise ValueError("pairs are for classification; tagging has one text per row.")
@@ -150,18 +154,26 @@ class MaskedFiles:
 
     Attributes:
         task: `masked_lm`.
+        corpus: `docstrings`, those of Python's standard library, of which a part is for the test.
         train_files: texts, named as those for sentence embeddings are.
         max_length: tokens of a row; longer texts make several.
     """
 
     task: Literal["masked_lm"]
-    train_files: Sequence[str]
+    corpus: Literal["docstrings"] | None = None
+    train_files: Sequence[str] = ()
     max_length: Count = 128
 
     kind: ClassVar = "masked language models"
     student_ways: ClassVar = (SHRINK_SETTINGS | {"tokenizer", "weigh_pieces"},)
     rows: ClassVar = ("train",)
     rows_needed: ClassVar = "train is data.train_files"
+
+    def __post_init__(self):
+        if self.corpus:
+            _refuse_beside_corpus(self, ("train_files",))
+        elif not self.train_files:
+            raise ValueError("there is nothing to learn from: name train_files.")
 
 
 @dataclass(frozen=True)
@@ -175,3 +187,8 @@ class MaskedEvaluation:
 
     dev_files: Sequence[str] = ()
     test_files: Sequence[str] = ()
+
+
+def _refuse_beside_corpus(data: SentenceFiles | TaskFiles | MaskedFiles, names: Sequence[str]) -> None:
+    if given := [name for name in names if getattr(data, name)]:
+        raise ValueError(f"corpus: {data.corpus} stands for all data; leave out {', '.join(given)}, or corpus.")

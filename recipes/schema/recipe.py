@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ...trainers.stages import Stage
-from .data import MaskedFiles, SentenceEvaluation, SentenceFiles, TaskFiles
+from .data import MaskedEvaluation, MaskedFiles, SentenceEvaluation, SentenceFiles, TaskFiles
 from .models import SHRINK_SETTINGS, Assistant, Student, Teacher
 
 Data = TypeVar("Data")
@@ -30,6 +30,8 @@ class Recipe(Generic[Data, Evaluation]):
         evaluation: what the student is judged by; a file may leave the section out.
         output_dir: where everything is written.
         push_to_hub: hub id that the finished student is pushed to; by default it is not pushed.
+        downloads: of the datasets of the Hub that data and evaluation name: id -> how large it is, and its licence,
+            which is told before anything is loaded.
     """
 
     teacher: Teacher
@@ -41,6 +43,7 @@ class Recipe(Generic[Data, Evaluation]):
     assistant: Assistant | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     push_to_hub: str | None = None
+    downloads: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         self._check_models()
@@ -88,7 +91,8 @@ class Recipe(Generic[Data, Evaluation]):
             raise ValueError("teacher.vectors: only sentence embeddings (data without a task) are learnt from vectors.")
         if self.teacher.fine_tuning and not isinstance(self.data, TaskFiles):
             raise ValueError("teacher.fine_tuning: only teachers of taggers and classifiers (data: task) have one.")
-        if getattr(self.data, "corpus", None) and self.evaluation != SentenceEvaluation():
+        by_files = isinstance(self.evaluation, SentenceEvaluation | MaskedEvaluation)
+        if self.data.corpus and by_files and self.evaluation != type(self.evaluation)():
             raise ValueError("evaluation: with data.corpus, models are judged by the corpus. Leave it out.")
 
     def _check_student(self) -> None:

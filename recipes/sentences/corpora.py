@@ -14,13 +14,14 @@ from ...data.readers import (
     distinct,
     docstring_corpus,
     passages,
-    read_dataset,
     read_groups,
+    read_pairs,
     read_parallel,
     read_sts,
     read_texts,
 )
-from ...evaluation.sentences import bitext_accuracy, retrieval_scores, sts_of_each
+from ...evaluation.report import Quality, Rows, bootstrapped
+from ...evaluation.sentences import bitext_hits, own_document_ranks, rank_correlation, scores_of_ranks, sts_pairs
 from ...modeling.encoding import SentenceEncoder
 from ..schema import SentenceEvaluation, SentenceFiles
 
@@ -46,9 +47,10 @@ class Docstrings:
     def texts(self) -> Dataset:
         return passages(self._corpus.sentences["train"], source="module")
 
-    @property
+    @cached_property
     def groups(self) -> Dataset:
-        raise SystemExit("Docstrings hold no groups: a stage with data: groups needs data.group_files.")
+        pairs = self._corpus.pairs["train"].select_columns(["summary", "details"])
+        return pairs.rename_columns({"summary": "anchor", "details": "positive"})
 
     @property
     def translations(self) -> Dataset:
@@ -71,10 +73,23 @@ class Docstrings:
             "modules."
         )
 
-    def quality(self, model: SentenceEncoder) -> dict[str, float]:
+    @property
+    def test_set(self) -> str:
+        return f"{len(self._corpus.pairs['test'])} docstrings of unseen modules"
+
+    @property
+    def tests(self) -> Mapping[str, Dataset]:
+        return {"docstrings": self._corpus.pairs["test"]}
+
+    def quality(self, model: SentenceEncoder) -> Quality:
         pairs = self._corpus.pairs["test"]
-        scores = retrieval_scores(model.encode(pairs["summary"]), model.encode(pairs["details"]))
-        return {"MRR@10": scores["mrr@10"], "recall@1": scores["recall@1"], "recall@10": scores["recall@10"]}
+        ranks = own_document_ranks(model.encode(pairs["summary"]), model.encode(pairs["details"]))
+
+        def scores(rows: Rows) -> dict[str, float]:
+            found = scores_of_ranks(ranks[rows(len(ranks))])
+            return {"MRR@10": found["mrr@10"], "recall@1": found["recall@1"], "recall@10": found["recall@10"]}
+
+        return bootstrapped(scores)
 
 
 @dataclass(frozen=True)
@@ -102,7 +117,7 @@ class Files:
 
     @cached_property
     def _bitext(self) -> Mapping[str, Dataset]:
-        return {name: read_dataset(file, columns=["source", "target"]) for name, file in self.measures.bitext.items()}
+        return {name: read_pairs(file) for name, file in self.measures.bitext.items()}
 
     @property
     def introduction(self) -> str:
@@ -170,15 +185,39 @@ class Files:
             told += " Bitext: how often a sentence's nearest neighbour is its translation; back, a translation's."
         return told
 
-    def quality(self, model: SentenceEncoder) -> dict[str, float]:
+    @property
+    def test_set(self) -> str:
+        """What the first score of `quality` is measured on, in a few words."""
+        pairs = f"{sum(map(len, self._tests.values())):,} pairs"
+        return pairs if len(self._tests) == 1 else f"{len(self._tests)} test sets, {pairs}"
+
+    @property
+    def tests(self) -> Mapping[str, Dataset]:
+        """All that `quality` reads."""
+        return {**self._tests, **{f"bitext {name}": pairs for name, pairs in self._bitext.items()}}
+
+    def quality(self, model: SentenceEncoder) -> Quality:
         """Scores on what was not learnt from, the most important first."""
-        scores = sts_of_each(model, self._tests)
-        if len(scores) > 1:
-            scores = {"mean STS": fmean(scores.values())} | scores
-        for name, pairs in self._bitext.items():
-            forth, back = bitext_accuracy(model.encode(pairs["source"]), model.encode(pairs["target"]))
-            scores |= {f"bitext {name}": forth, f"bitext {name}, back": back}
-        return scores
+        of_pairs = sts_pairs(model, self._tests)
+        hits = {
+            name: bitext_hits(model.encode(pairs["source"]), model.encode(pairs["target"]))
+            for name, pairs in self._bitext.items()
+        }
+
+        def scores(rows: Rows) -> dict[str, float]:
+            found = {}
+            for name, (cosines, gold) in of_pairs.items():
+                drawn = rows(len(gold))
+                found[f"{name} Spearman"] = rank_correlation(cosines[drawn], gold[drawn])
+            if len(found) > 1:
+                found = {"mean STS Spearman": fmean(found.values())} | found
+            for name, (forth, back) in hits.items():
+                drawn = rows(len(forth))
+                found[f"bitext {name}"] = float(forth[drawn].double().mean())
+                found[f"bitext {name}, back"] = float(back[drawn].double().mean())
+            return found
+
+        return bootstrapped(scores)
 
 
 def _names(files: Sequence[str]) -> str:

@@ -241,7 +241,19 @@ class SentenceRecipe(StudentRecipe):
                     models[f"after {stage.name}"] = Role.STUDENT, self.as_sentence_model(stage.folder)
         models["student"] = Role.STUDENT, self.as_sentence_model(best.folder)
         corpus = self.corpus
-        return side_by_side(models, corpus.quality, corpus.sample, list(best.log_history), measured=corpus.measured)
+        return side_by_side(
+            models,
+            corpus.quality,
+            corpus.sample,
+            best.log_history,
+            measured=corpus.measured,
+            test_set=corpus.test_set,
+            dev_names={"sts": "mean STS Spearman" if len(corpus.dev) > 1 else "STS Spearman"},
+        )
+
+    @property
+    def tests(self) -> Mapping[str, Dataset]:
+        return self.corpus.tests
 
     @property
     def card_facts(self) -> Mapping[str, Any]:

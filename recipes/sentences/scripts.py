@@ -8,12 +8,13 @@ from datasets import Dataset
 from transformers import AutoConfig, PreTrainedModel
 
 from ...data.tokenization import tokenize
-from ...evaluation.report import Role, markdown_table, text_table, write_report
-from ...evaluation.sentences import load_sentence_teacher, side_by_side, sts_of_each
+from ...evaluation.report import Quality, Role, Rows, bootstrapped, text_table, write_report
+from ...evaluation.sentences import load_sentence_teacher, rank_correlation, side_by_side, sts_of_each, sts_pairs
 from ...modeling.encoding import SentenceEncoder
 from ...trainers import DistillTrainer
 from ...trainers.arguments import DistillTrainingArguments
 from ...trainers.stages import ScoreOnDev
+from ..card import report_facts
 from ..schema import number_or_layers
 
 
@@ -72,14 +73,26 @@ def report_sts(
     }
     report = side_by_side(
         models,
-        lambda model: sts_of_each(model, {"STS Spearman": pairs}),
+        lambda model: _sts_quality(model, pairs),
         pairs["sentence1"],
         trainer.state.log_history,
         measured=f"Spearman correlation on the {len(pairs):,} pairs of {named}.",
+        test_set=f"{named}, {len(pairs):,} pairs",
+        dev_names={"sts": "STS Spearman"},
     )
     write_report(report, args.output_dir)
     print(f"\n{text_table(report)}\n\nreport.json, report.png and the student: {args.output_dir}/")
-    return {"summary": report.title, "results": markdown_table(report), "measured": report.measured}
+    return report_facts(report)
+
+
+def _sts_quality(model: SentenceEncoder, pairs: Dataset) -> Quality:
+    ((cosines, gold),) = sts_pairs(model, {"": pairs}).values()
+
+    def spearman(rows: Rows) -> dict[str, float]:
+        drawn = rows(len(gold))
+        return {"STS Spearman": rank_correlation(cosines[drawn], gold[drawn])}
+
+    return bootstrapped(spearman)
 
 
 def how_to_use(folder: str | Path) -> str:

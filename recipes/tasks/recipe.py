@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import chain, islice
@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedModel
 
-from ...data.tasks import Task, read_task
+from ...data.tasks import Task, code_words, library_parts, read_task
 from ...evaluation.cost import Footprint
 from ...evaluation.report import ModelRow, Report, Role, build_report, require_drawing
 from ...evaluation.tasks import EntityScores
@@ -32,8 +32,10 @@ class TaskRecipe(StudentRecipe):
     def task(self) -> Task:
         """The rows. Unless the recipe lists the labels, a teacher that knows them all says in which order."""
         data = self.recipe.data
+        if data.corpus:
+            return code_words() if data.task == "tagging" else library_parts()
         settings = {each.name: getattr(data, each.name) for each in fields(data)}
-        for of_tokens in ("task", "max_length", "stride"):
+        for of_tokens in ("task", "corpus", "max_length", "stride"):
             del settings[of_tokens]
         task = read_task(data.task, **settings)
         if self._head in (None, task.labels) or data.labels or not set(task.labels) <= set(self._head):
@@ -149,6 +151,16 @@ class TaskRecipe(StudentRecipe):
             print(entities.table())
         return report
 
+    @property
+    def tests(self) -> Mapping[str, Dataset]:
+        split = judged_split(self.task)
+        return {split: self.task.splits[split]}
+
+    @property
+    def report_files(self) -> Sequence[str]:
+        exported = [f"onnx/{name}" for name in (FLOAT32_FILE, INT8_FILE)] if self.recipe.evaluation.onnx else []
+        return [*super().report_files, *exported]
+
     def how_to_use(self) -> str:
         return f"Predict with it: retort predict --model {self.recipe.output_dir} --input texts.txt"
 
@@ -188,14 +200,15 @@ def task_report(
     Returns:
         The report, and all that there is to say of a tagger's entities.
     """
-    split = "test" if "test" in work.task.splits else "dev"
+    split = judged_split(work.task)
     models = {work.recipe.teacher.title.rsplit("/", 1)[-1]: (Role.TEACHER, with_head(teacher, work.task))}
     student = type(untrained).from_pretrained(best.folder)
     models |= {"student, untrained": (Role.UNTRAINED, untrained), "student": (Role.STUDENT, student)}
     if work.recipe.evaluation.onnx:
         models |= exported(student, work.data, Path(work.recipe.output_dir) / "onnx")
     data = {name: work.teacher_data if role == Role.TEACHER else work.data for name, (role, _) in models.items()}
-    judged = {name: data[name].judge(model, split) for name, (_, model) in models.items()}
+    judged = {name: data[name].judge(model, split, intervals=True) for name, (_, model) in models.items()}
+    metric = judged["student"].selected_by
     rows = [
         ModelRow.of(
             name,
@@ -212,9 +225,16 @@ def task_report(
         sample(work.task, split),
         best.log_history,
         measured=f"Scores: {len(work.task.splits[split]):,} rows of the {split} split.",
+        test_set=f"the {split} split, {len(work.task.splits[split]):,} rows",
+        dev_names={"score": metric},
         timed="from words to predictions, float32 but where named otherwise",
     )
     return report, judged["student"].entities
+
+
+def judged_split(task: Task) -> str:
+    """The split that models are judged by at the end: dev, where there is no test."""
+    return "test" if "test" in task.splits else "dev"
 
 
 def exported(student: PreTrainedModel, data: TaskData, folder: Path) -> dict[str, tuple[Role, OnnxModel]]:

@@ -1,9 +1,11 @@
 """What the scripts for tagging and classification share: teachers with heads, students of all kinds, and scores."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import evaluate
@@ -15,11 +17,24 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, s
 from ...data.tasks import Task, are_spans
 from ...data.tokenization import stride_within, tokenize
 from ...evaluation.metrics import MEASURES, Classification, Glue
-from ...evaluation.tasks import Classifier, EntityScores, Tagger, entity_scores, expected_calibration_error
+from ...evaluation.report import Quality, Rows, bootstrapped
+from ...evaluation.tasks import (
+    Classifier,
+    EntityScore,
+    EntityScores,
+    ScoredWords,
+    Tagger,
+    entity_counts,
+    entity_scores,
+    expected_calibration_error,
+)
 from ...modeling import AUTO_CLASSES, add_projector
 from ...modeling.losses import IGNORED_LABEL
 from ...modeling.shrinking import bilstm_student, project_embeddings, shrink
 from ..schema import Student, given
+
+# Draws of test rows for intervals; a metric of `evaluate` takes some 10 ms.
+_RESAMPLES = 200
 
 HEADS = {"tagging": "ForTokenClassification", "classification": "ForSequenceClassification"}
 
@@ -29,12 +44,17 @@ class Judgement:
     """What a model is worth.
 
     Attributes:
-        quality: scores as a report prints them, the most important first.
+        quality: scores as a report prints them, the most important first, and perhaps their intervals.
         entities: of a tagger, scores by type and language, and what it takes for what.
     """
 
-    quality: dict[str, float]
+    quality: Quality
     entities: EntityScores | None = None
+
+    @property
+    def selected_by(self) -> str:
+        """The metric by which a student is selected: F1 of all entities (a language may have few), or the first."""
+        return "F1" if "F1" in self.quality.scores else next(iter(self.quality.scores))
 
 
 @dataclass(frozen=True)
@@ -101,52 +121,66 @@ class TaskData:
         return Classifier(model, self.tokenizer, max_length=self.max_length)
 
     def dev_score(self, model: PreTrainedModel) -> dict[str, float]:
-        """The number by which a student is selected: F1 of all entities (a language may have few), or the first."""
-        quality = self.judge(model, "dev").quality
-        return {"score": quality.get("F1", next(iter(quality.values())))}
+        """The number by which a student is selected."""
+        judged = self.judge(model, "dev")
+        return {"score": judged.quality.scores[judged.selected_by]}
 
-    def judge(self, model: Any, split: str = "test") -> Judgement:
-        """All that is to be said of a model's predictions."""
+    def judge(self, model: Any, split: str = "test", *, intervals: bool = False) -> Judgement:
+        """All that is to be said of a model's predictions; with intervals of the scores where they are asked for."""
+        resamples = _RESAMPLES if intervals else 0
         if self.task.kind == "classification":
-            return Judgement(self._classified(model, split))
-        gold, tags, calibration = self._tagged(model, split)
-        if not are_spans(self.task.labels):  # of parts of speech and the like, every word is scored by itself
-            return Judgement(self._words(gold, tags) | {"ECE": calibration})
-        scores = entity_scores(gold, tags, self.task.splits[split]["language"])
-        by_language = scores.by_language if len(scores.by_language) > 1 else {}
-        mean = {"F1, mean of languages": scores.language_mean.f1} if by_language else {}
-        named = {f"F1 {language}": score.f1 for language, score in by_language.items()}
-        return Judgement(mean | {"F1": scores.micro.f1} | named | {"ECE": calibration}, scores)
-
-    def _words(self, gold: list[list[str]], tags: list[list[str]]) -> dict[str, float]:
-        numbers = {name: index for index, name in enumerate(self.task.labels)}
-        predictions, references = ([numbers[tag] for tag in chain.from_iterable(side)] for side in (tags, gold))
-        return self.metric.compute(predictions=predictions, references=references)
-
-    def _tagged(self, model: Any, split: str) -> tuple[list[list[str]], list[list[str]], float]:
-        """Gold tags, predicted ones, and their calibration error."""
+            return Judgement(bootstrapped(self._classified(model, split), resamples))
         rows, names = self.task.splits[split], self.task.labels
         gold = [[names[label] for label in labels] for labels in rows["labels"]]
         found = self.predictor(model)(rows["words"])
-        words = zip(chain.from_iterable(found), chain.from_iterable(gold), strict=True)
-        judged = [(word.probability, word.tag == tag) for word, tag in words]
-        calibration = expected_calibration_error(*zip(*judged, strict=True))
-        return gold, [[word.tag for word in words] for words in found], calibration.error
+        tags = [[word.tag for word in words] for words in found]
+        words = ScoredWords.of(gold, found)
+        if not are_spans(names):  # of parts of speech and the like, every word is scored by itself
+            return Judgement(bootstrapped(lambda drawn: self._words(gold, tags, words, drawn), resamples))
+        entities = entity_scores(gold, tags, rows["language"])
+        counts = entity_counts(gold, tags)
+        languages = np.asarray(rows["language"]) if len(entities.by_language) > 1 else None
 
-    def _classified(self, model: Any, split: str) -> dict[str, float]:
+        def scores(draw: Rows) -> dict[str, float]:
+            drawn = draw(len(gold))
+            of_language = (
+                {}
+                if languages is None
+                else {f"F1 {name}": _f1(counts[drawn[languages[drawn] == name]]) for name in entities.by_language}
+            )
+            mean = {"F1, mean of languages": fmean(of_language.values())} if of_language else {}
+            return mean | {"F1": _f1(counts[drawn])} | of_language | {"ECE": words.calibration_error(drawn)}
+
+        return Judgement(bootstrapped(scores, resamples), entities)
+
+    def _words(self, gold: list[list[str]], tags: list[list[str]], words: ScoredWords, draw: Rows) -> dict[str, float]:
+        numbers, drawn = {name: index for index, name in enumerate(self.task.labels)}, draw(len(gold))
+        predictions, references = ([numbers[tag] for row in drawn for tag in side[row]] for side in (tags, gold))
+        scores = self.metric.compute(predictions=predictions, references=references)
+        return scores | {"ECE": words.calibration_error(drawn)}
+
+    def _classified(self, model: Any, split: str) -> Callable[[Rows], dict[str, float]]:
+        """The scores of some rows' classes, or of their numbers, as a function of the rows."""
         rows = self.task.splits[split]
         found = self.predictor(model)(rows["text"], rows["text_pair"] if self.task.pairs else None)
-        confidences, classes = found.max(-1)
-        predictions, gold = (classes if self.task.labels else confidences).numpy(), np.asarray(rows["labels"])
-        scores = self.metric.compute(predictions=predictions, references=gold)
-        first, languages = next(iter(scores)), np.asarray(rows["language"])
-        for language in sorted(set(languages)) if len(set(languages)) > 1 else ():
-            own = languages == language
-            found_there = self.metric.compute(predictions=predictions[own], references=gold[own])
-            scores[f"{first} {language}"] = found_there[first]
-        if self.task.labels:
-            right = (predictions == gold).tolist()
-            scores["ECE"] = expected_calibration_error(confidences.tolist(), right).error
+        confidences, classes = (each.numpy() for each in found.max(-1))
+        predictions, gold = classes if self.task.labels else confidences, np.asarray(rows["labels"])
+        languages = np.asarray(rows["language"])
+        several = sorted(set(languages)) if len(set(languages)) > 1 else ()
+
+        def scores(draw: Rows) -> dict[str, float]:
+            drawn = draw(len(gold))
+            scores = self.metric.compute(predictions=predictions[drawn], references=gold[drawn])
+            first = next(iter(scores))
+            for language in several:
+                own = drawn[languages[drawn] == language]
+                found_there = self.metric.compute(predictions=predictions[own], references=gold[own])
+                scores[f"{first} {language}"] = found_there[first]
+            if self.task.labels:
+                right = predictions[drawn] == gold[drawn]
+                scores["ECE"] = expected_calibration_error(confidences[drawn], right).error
+            return scores
+
         return scores
 
     @cached_property
@@ -155,6 +189,12 @@ class TaskData:
         if self.metric_name in MEASURES or not self.task.labels:
             return Glue(self.metric_name or "stsb", keep_in_memory=True)
         return evaluate.load(self.metric_name) if self.metric_name else Classification(keep_in_memory=True)
+
+
+def _f1(counts: np.ndarray) -> float:
+    """F1 of some rows' entities (see `entity_counts`); NaN where there is no gold one."""
+    correct, predicted, gold = counts.sum(0).tolist()
+    return EntityScore.of_counts(correct, predicted, gold).f1 if gold else math.nan
 
 
 def _with_labels(rows: Dataset, features: Features) -> Dataset:

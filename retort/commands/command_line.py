@@ -119,6 +119,8 @@ def _parser(dataclass_types: tuple[type, ...], description: str) -> HfArgumentPa
     for action in parser._actions:
         if action.dest in hidden and "--help_all" not in sys.argv:
             action.help = argparse.SUPPRESS
+        if action.dest == "output_dir":
+            action.required = True  # Trainer would write into trainer_output/
         if action.dest != "help":
             action.option_strings = action.option_strings[:1]  # not the second spelling, --with-dashes
         if action.choices is None and action.nargs != 0:

@@ -63,8 +63,8 @@ def load(source: str, stride: int | None = None, **settings: int) -> Tagger | Cl
     predictor = PREDICTORS.get(head_of(type(model).__name__))
     if predictor is None:
         raise SystemExit(
-            f"{source} holds a {type(model).__name__}, but a model that predicts ends in {' or '.join(PREDICTORS)}. "
-            "Name one that was trained for its task."
+            f"{source} holds a {type(model).__name__}, which neither tags words nor classifies texts: expected is a "
+            f"tagger or a classifier ({' or '.join(f'a model for {name}' for name in PREDICTORS)})."
         )
     if stride is not None:
         if predictor is not Tagger:

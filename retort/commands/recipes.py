@@ -5,7 +5,7 @@ import re
 import textwrap
 from pathlib import Path
 
-from ..recipes import packaged_recipes, recipe_path
+from ..recipes import needs, packaged_recipes, read_recipe, recipe_path
 
 WIDTH = 110
 
@@ -18,7 +18,9 @@ def run(options: argparse.Namespace) -> None:
     recipes = packaged_recipes()
     column = max(map(len, recipes)) + 2
     for name, file in recipes.items():
-        lines = textwrap.wrap(headline(file), WIDTH - column)
+        lines = textwrap.wrap(headline(file), WIDTH - column, break_on_hyphens=False)
+        needed = f"-> {needs(read_recipe(name))}."
+        lines += textwrap.wrap(needed, WIDTH - column, subsequent_indent="   ", break_on_hyphens=False)
         print(textwrap.indent("\n".join(lines), " " * column).replace(" " * column, name.ljust(column), 1))
 
 

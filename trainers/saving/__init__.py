@@ -12,6 +12,16 @@ from .checkpoints import (
 )
 from .deepspeed import weights_alone
 from .manifest import DamagedFilesError, check_files, describe_files, read_sealed, write_sealed
-from .model_card import CardFacts, Size, describe_run, describe_stages, is_hub_id, render_card, write_card
+from .model_card import (
+    CardFacts,
+    Size,
+    describe_run,
+    describe_stages,
+    is_hub_id,
+    pushed_card,
+    render_card,
+    without_path,
+    write_card,
+)
 from .onnx import save_embeddings_onnx, save_onnx
 from .sentence_transformer import save_sentence_transformer

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedModel, TrainingArguments
@@ -34,6 +34,9 @@ PIPELINE_TAGS = {
     "ForSequenceClassification": "text-classification",
     "ForMaskedLM": "fill-mask",
 }
+
+# A line of the usage example of a student that is not pushed.
+_IN_A_FOLDER = "# The name stands for this folder's path, or for the id that it is pushed under.\n"
 
 # Beginnings of the arguments that say where a run was kept and how it was watched, not what was learnt.
 _HOUSEKEEPING = tuple(
@@ -62,13 +65,14 @@ class CardFacts:
 
     Attributes:
         name: title.
-        load_as: hub id or folder that the usage example loads.
+        load_as: hub id that the usage example loads; empty for a student that lies in a folder alone.
         architecture: in words, such as "A BERT encoder of 3 layers".
         pipeline_tag: the Hub's name of the task, such as "sentence-similarity" or "token-classification".
         teachers: their names.
         base_models: those of the teachers that lie on the Hub, by their ids.
         objectives: what was compared, in words -> its weight.
         data: name of a dataset or file -> rows that were trained on.
+        datasets: those of them that lie on the Hub, by their ids.
         size: the student's.
         teacher_size: one teacher's; None if it was not loaded.
         summary: a sentence for the top, such as the title of a report.
@@ -79,6 +83,8 @@ class CardFacts:
         arguments: those that differ from their defaults (see `changed_arguments`).
         results: a Markdown table.
         measured: on what data and machine, with what batch sizes, and when.
+        scores: the student's: name of a metric -> value, for the Hub's index of results.
+        test_set: what they were measured on, in a few words.
         languages: ISO 639 codes.
         license, license_name, license_link: the teacher's (see `teacher_license`).
         versions: package -> version (see `package_versions`).
@@ -91,14 +97,15 @@ class CardFacts:
     """
 
     name: str
-    load_as: str
     architecture: str
     pipeline_tag: str
     teachers: tuple[str, ...]
     objectives: Mapping[str, float]
     data: Mapping[str, int]
     size: Size
+    load_as: str = ""
     base_models: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     teacher_size: Size | None = None
     summary: str = ""
     sentence_transformer: bool = False
@@ -108,6 +115,8 @@ class CardFacts:
     arguments: Mapping[str, str] = field(default_factory=dict)
     results: str = ""
     measured: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    test_set: str = ""
     languages: tuple[str, ...] = ()
     license: str | None = None
     license_name: str | None = None
@@ -126,7 +135,7 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     """What a run knows of its student."""
     student, objectives, args = trainer.student, trainer.objectives, trainer.args
     sources, train_dataset = trainer.teacher_sources, trainer.train_dataset
-    load_as = trainer.hub_model_id or args.hub_model_id or args.output_dir
+    load_as = trainer.hub_model_id or args.hub_model_id or ""
     config, head = student.config, type(student).__name__
     by_files = ("a teacher whose outputs were cached",) if args.teacher_cache else ()
     by_vectors = ("a teacher that was given by its vectors",) if isinstance(trainer.teacher, GivenVectors) else ()
@@ -140,7 +149,7 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
         embeddings = f"{trainer.embedding_size} numbers, pooled by {pooler}"
     one_in_files = len(sources) == 1 and isinstance(sources[0], str | os.PathLike)
     return CardFacts(
-        name=Path(load_as).name,
+        name=Path(load_as or args.output_dir).name,
         load_as=load_as,
         architecture=f"{config.model_type} encoder, {config.num_hidden_layers} layers of width {config.hidden_size}",
         pipeline_tag="sentence-similarity" if is_sentence_encoder else tag,
@@ -160,19 +169,19 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     )
 
 
-def describe_stages(stages: Sequence[tuple[str, Mapping[str, Any]]], load_as: str) -> CardFacts:
+def describe_stages(stages: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> CardFacts:
     """What is known of a student that went through several stages.
 
     Args:
         stages: each one's name, and the fields of its run's `CardFacts` as JSON gives them back.
-        load_as: hub id or folder that the student is loaded from.
+        name: the student's.
     """
     cards = [card for _, card in stages]
-    facts = cards[-1] | {"name": Path(load_as).name, "load_as": load_as}
-    facts |= {name: Size(*facts[name]) for name in ("size", "teacher_size") if facts[name]}
+    facts = cards[-1] | {"name": name, "load_as": ""}
+    facts |= {size: Size(*facts[size]) for size in ("size", "teacher_size") if facts[size]}
     if len(stages) > 1:
-        for name in ("objectives", "data"):
-            facts[name] = {f"{stage}: {key}": value for stage, card in stages for key, value in card[name].items()}
+        for each in ("objectives", "data"):
+            facts[each] = {f"{stage}: {key}": value for stage, card in stages for key, value in card[each].items()}
         facts["citations"] = tuple(dict.fromkeys(entry for card in cards for entry in card["citations"]))
     return CardFacts(**facts)
 
@@ -198,13 +207,41 @@ def render_card(facts: CardFacts) -> str:
             *facts.tags,
         ],
         base_model=list(facts.base_models) or None,
+        datasets=list(facts.datasets) or None,
+        model_name=facts.name if facts.scores else None,
+        eval_results=_eval_results(facts) or None,
         # The Hub knows adapter, merge, quantized and finetune; a student is nearest to the last.
         base_model_relation="finetune" if facts.base_models else None,
     )
+    template = str(Path(__file__).with_name("model_card.md.jinja"))
     card = ModelCard.from_template(
-        metadata, template_path=str(Path(__file__).with_name("model_card.md.jinja")), facts=facts
+        metadata, template_path=template, facts=facts, in_a_folder="" if facts.load_as else _IN_A_FOLDER
     )
     return str(card).rstrip() + "\n"
+
+
+def pushed_card(card: str, hub_id: str) -> str:
+    """A card whose usage example loads the id that its student is pushed under."""
+    return re.sub(r'(SentenceTransformer\(|model=)"[^"]+"', rf'\1"{hub_id}"', card.replace(_IN_A_FOLDER, ""))
+
+
+def _eval_results(facts: CardFacts) -> list[EvalResult]:
+    """The student's scores as the Hub's `model-index` has them. It has no interval."""
+    return [
+        EvalResult(
+            task_type=facts.pipeline_tag,
+            dataset_type=_slug(facts.test_set or "test"),
+            dataset_name=facts.test_set or "test set",
+            metric_type=_slug(metric),
+            metric_name=metric,
+            metric_value=value,
+        )
+        for metric, value in facts.scores.items()
+    ]
+
+
+def _slug(words: str) -> str:
+    return re.sub(r"\W+", "_", words.lower()).strip("_")
 
 
 def teacher_license(name_or_path: str | os.PathLike) -> dict[str, str]:
@@ -265,6 +302,9 @@ def is_hub_id(name: str) -> bool:
 
 
 def _teacher_name(source: TeacherSource) -> str:
-    """What to call a teacher: a hub id where it has one, else the last part of its path, never a path."""
-    name = str(getattr(source, "name_or_path", source) or type(source).__name__)
-    return Path(name).name if Path(name).exists() else name
+    return without_path(str(getattr(source, "name_or_path", source) or type(source).__name__))
+
+
+def without_path(name: str) -> str:
+    """What to call a model: its hub id where it has one, else the last part of its path."""
+    return name if is_hub_id(name) and not Path(name).exists() else Path(name).name

@@ -11,12 +11,13 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from ...data import replace_files
+from ...data import replace_files, write_text
 from ..saving import (
     DamagedFilesError,
     check_files,
     describe_files,
     describe_stages,
+    pushed_card,
     read_sealed,
     write_card,
     write_sealed,
@@ -112,7 +113,7 @@ def publish(stages: Sequence[StageResult], folder: str | Path, **facts: Any) -> 
     best = best_stage(stages)
     private = shutil.ignore_patterns(*PRIVATE_FILES, RESULT_FILE, "checkpoint-*", "_*")
     went_through = [(stage.name, stage.card) for stage in stages[: stages.index(best) + 1]]
-    known = describe_stages(went_through, load_as=str(folder))
+    known = describe_stages(went_through, Path(folder).resolve().name)
     with replace_files(folder) as staging:
         shutil.copytree(best.folder, staging, ignore=private, dirs_exist_ok=True)
         write_card(staging, replace(known, **facts))
@@ -129,9 +130,11 @@ def push_student(folder: str | Path, repo_id: str) -> str:
         The address of the commit.
     """
     api = HfApi()
-    api.create_repo(repo_id, exist_ok=True)
+    hub_id = api.create_repo(repo_id, exist_ok=True).repo_id
+    card = Path(folder) / "README.md"
+    write_text(card, pushed_card(card.read_text(encoding="utf-8"), hub_id))
     private = [*PRIVATE_FILES, "checkpoint-*", "_*", "stages/*", "teacher/*", "assistant/*", "tokenizer-*/*"]
     commit = api.upload_folder(
-        repo_id=repo_id, folder_path=folder, commit_message="A student distilled by retort", ignore_patterns=private
+        repo_id=hub_id, folder_path=folder, commit_message="A student distilled by retort", ignore_patterns=private
     )
     return commit.commit_url

@@ -43,11 +43,7 @@ class ScoreOnDev(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics, model, **kwargs):
         """Score the student as it stands."""
-        scores = {f"eval_{name}": value for name, value in self.score(model.student).items()}
-        metrics |= scores
-        if state.is_world_process_zero:
-            told = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-            print(f"Step {state.global_step}: {told}")
+        metrics |= {f"eval_{name}": value for name, value in self.score(model.student).items()}
 
 
 @dataclass(frozen=True, eq=False)

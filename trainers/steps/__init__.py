@@ -3,5 +3,6 @@
 from .bounds import KeepWithinBounds
 from .evaluating_trainer import EVALUATION_BLOCK, EvaluatingTrainer
 from .means import RunningMeans, on_device
+from .progress import RunHeader, TrainingBar
 from .sampler import LengthGroupedSampler, row_lengths
 from .step import Step
