@@ -7,13 +7,21 @@ __version__ = "0.1.0"
 # Public names and the folder each lives in. They are imported when first used: `import retort` must not pay the
 # five seconds that `transformers.Trainer` costs.
 _HOMES = {
+    "SentenceEncoder": "retort.modeling.encoding",
     "bilstm_student": "retort.modeling",
     "expand": "retort.modeling",
     "shrink": "retort.modeling",
-    "DistillationCollator": "retort.collators",
-    "tokenize": "retort.data",
     "read_dataset": "retort.data",
+    "read_groups": "retort.data",
+    "read_parallel": "retort.data",
+    "read_sts": "retort.data.readers",
     "read_task": "retort.data",
+    "read_texts": "retort.data",
+    "tokenize": "retort.data",
+    "tokenize_groups": "retort.data",
+    "tokenize_spans": "retort.data",
+    "trim_tokenizer": "retort.data",
+    "DistillationCollator": "retort.collators",
     "CKDTrainer": "retort.trainers",
     "CKDTrainingArguments": "retort.trainers",
     "ContrastiveTrainer": "retort.trainers",
@@ -22,11 +30,18 @@ _HOMES = {
     "DistillTrainingArguments": "retort.trainers",
     "MCLTrainer": "retort.trainers",
     "MCLTrainingArguments": "retort.trainers",
+    "ScoreOnDev": "retort.trainers",
     "Stage": "retort.trainers",
     "StagedRun": "retort.trainers",
     "VocabReducedMLMTrainer": "retort.trainers",
     "VocabReducedMLMTrainingArguments": "retort.trainers",
     "cache_teacher": "retort.trainers",
+    "last_complete_checkpoint": "retort.trainers.saving",
+    "score_sts": "retort.evaluation.sentences",
+    "score_task": "retort.recipes.tasks",
+    "read_recipe": "retort.recipes",
+    "run_recipe": "retort.recipes",
+    "ScriptParser": "retort.commands",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -29,8 +29,9 @@ def read_parallel(
 
     Args:
         sources: TSV or CSV files (plain or `.gz`), a sentence and its translations in each row, with a header row if it
-            holds `source` and `target` or two names that pairs of texts usually have (which the log tells); or two
-            files whose rows translate each other, with a plus between them, each with columns as `read_texts` takes
+            holds `source` and `target` or two names that pairs of texts usually have (which the log tells); or
+            whatever `read_dataset` takes, with the two columns that translate each other (`opus.parquet:en,de`); or two
+            of these whose rows translate each other, with a plus between them, each with columns as `read_texts` takes
             them: `en.tsv:sentence1,sentence2+de.tsv:sentence1,sentence2`.
         exclude: texts to leave out on either side, such as a test set's. Compared without regard to case and spacing.
         max_characters: pairs with a longer side are left out.
@@ -69,13 +70,13 @@ def both_sides(pairs: Dataset) -> Dataset:
 
 def _read(source: str) -> Dataset:
     path = Path(source).expanduser()
-    if path.exists() or "+" not in source:
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no file {source} (in {Path.cwd()}).")
+    if path.is_file():
         header = find_layout(path, [((*SIDES,), *PAIRS)])
         return convert(path, parallel_rows, has_header=header is not None)
-    first, _, second = source.partition("+")
-    sides = [concatenate_datasets(text_columns(side)) for side in (first, second)]
+    first, plus, second = source.partition("+")
+    sides = [concatenate_datasets(text_columns(side)) for side in (first, second)] if plus else text_columns(source)
+    if len(sides) != 2:
+        raise ValueError(f"{source}: name the two columns that translate each other: {source.partition(':')[0]}:en,de")
     if len(sides[0]) != len(sides[1]):
         raise ValueError(
             f"Rows of {first} and {second} are to translate each other, but there are {len(sides[0])} and "

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
-
-from seqeval.scheme import IOB2, Entities, Entity
+from typing import TYPE_CHECKING
 
 from ..report import aligned
 from .classification import check_languages
+
+if TYPE_CHECKING:
+    from seqeval.scheme import Entity
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +125,8 @@ def entity_scores(
         ValueError: numbers of rows, of languages or of a row's tags that differ, a tag that is not of IOB2, or no gold
             entity at all.
     """
+    from seqeval.scheme import IOB2, Entities
+
     _check(gold, predicted, languages)
     truth, found = (Entities(rows, IOB2).entities for rows in (gold, predicted))
     if not any(truth):

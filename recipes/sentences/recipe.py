@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...data.tokenization import tokenize, tokenize_groups
 from ...evaluation.report import Report, Role, require_drawing
@@ -21,7 +21,6 @@ from ..schema import Student
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 from .corpora import Docstrings, Files
-from .scripts import how_to_use
 
 
 @dataclass(frozen=True)
@@ -191,4 +190,9 @@ class SentenceRecipe(StudentRecipe):
         return {"data": self.corpus.data}
 
     def how_to_use(self) -> str:
-        return how_to_use(self.recipe.output_dir)
+        folder = self.recipe.output_dir
+        code = ", trust_remote_code=True" if hasattr(AutoConfig.from_pretrained(folder), "auto_map") else ""
+        return (
+            "from sentence_transformers import SentenceTransformer\n"
+            f'embeddings = SentenceTransformer("{folder}"{code}).encode(["A vessel to distil in.", "A glass retort."])'
+        )
