@@ -1,84 +1,74 @@
 """Distil a sentence encoder contrastively, with a queue of the teacher's embeddings (DistilCSE, arXiv:2112.05638).
 
-python examples/run_ckd.py --teacher princeton-nlp/sup-simcse-roberta-large --layers 6 \
-    --train_files corpus.txt --output_dir runs/ckd --queue_size 65536 --contrastive_temperature 0.05
+python examples/run_ckd.py --output_dir runs/first    # all-MiniLM-L6-v2, on the sentences of STS-B
+python examples/run_ckd.py --teacher princeton-nlp/sup-simcse-roberta-large --pooler cls --layers 6 \
+    --train_files corpus.txt --queue_size 65536 --contrastive_temperature 0.05 --output_dir runs/ckd
 
-The student learns to tell each sentence's teacher embedding from those of the whole step and of past ones. Any other
-objective can be added by its weight, as --embedding_weight.
+The student learns to tell each sentence's teacher embedding from those of the whole step and of past ones.
 
-Runs as it is, or under torchrun or deepspeed on several GPUs. Killed and started again, it goes on from its last
-checkpoint, queue included. --push_to_hub True pushes the student.
+Killed and started again, it goes on from its last checkpoint. --push_to_hub True pushes the student.
 """
 
-from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 
 from transformers.hf_argparser import HfArg
 
-from retort import CKDTrainer, CKDTrainingArguments, shrink
-from retort.commands import parse
-from retort.data import read_texts
-from retort.data.readers import read_sts
-from retort.evaluation.report import require_drawing
-from retort.recipes import train
-from retort.recipes.sentences import how_to_use, layers_to_keep, load_model, report_sts, score_on_dev, tokenize_for
+from retort import (
+    CKDTrainer,
+    CKDTrainingArguments,
+    ScriptParser,
+    SentenceEncoder,
+    last_complete_checkpoint,
+    read_sts,
+    read_texts,
+    score_sts,
+    shrink,
+    tokenize,
+)
 
 
 @dataclass
 class ScriptArguments:
     """Teacher, student and text."""
 
-    teacher: str = HfArg(help="Hub id or folder; a SentenceTransformer's pooling is read from its files.")
+    teacher: str = HfArg(default="sentence-transformers/all-MiniLM-L6-v2", help="Hub id or folder.")
+    layers: int = HfArg(default=3, help="How many of the teacher's layers the student has.")
+    hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
     train_files: list[str] = HfArg(
-        help="Text: .txt (one per line), .tsv, .csv, .jsonl, .parquet (also .gz), folders or names of datasets; with "
-        "the columns that hold text where there are several: pairs.tsv:question,answer, or without a header :0,1."
+        default_factory=lambda: ["sentence-transformers/stsb:sentence1,sentence2"],
+        help="Text, one per line (.txt); or tables, folders or datasets of the Hub, with the columns that hold text: "
+        "pairs.tsv:question,answer, or without a header pairs.tsv:0,1.",
     )
     exclude_files: list[str] = HfArg(default_factory=list, help="Texts to leave out, such as a test set's.")
-    layers: list[int] | None = HfArg(
-        default=None, help="How many of the teacher's layers to keep, or which, from 0: 0 2 5. Default: half."
-    )
-    hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
     max_length: int = HfArg(default=128, help="Tokens to which texts are cut.")
-    sts_dev: str | None = HfArg(
-        default=None,
-        help="TSV of sentence1, sentence2, score, or two that translate each other (en.tsv+de.tsv): with "
-        "--eval_strategy, their Spearman correlation is reported as eval_sts, and may select the best model.",
-    )
-    sts_test: str | None = HfArg(default=None, help="Likewise; scored once, at the end. Never selected on.")
+    sts_test: str | None = HfArg(default=None, help="STS table (.tsv, ...), scored once, at the end.")
 
 
 def main() -> None:
-    """Read, shrink, distil, judge, save."""
-    script, args = parse(ScriptArguments, CKDTrainingArguments, description=__doc__)
-    if script.sts_test:
-        require_drawing()
-    # The first rank reads and tokenises; the others find the result in the cache of datasets.
-    with args.main_process_first(desc="reading text"):
-        teacher = load_model(script.teacher, script.max_length, args)
-        excluded = read_texts(script.exclude_files) if script.exclude_files else ()
-        rows = tokenize_for(teacher, read_texts(script.train_files, exclude=excluded))
-        dev, test = (file and read_sts(file) for file in (script.sts_dev, script.sts_test))
+    """Read, shrink, distil, save, score."""
+    parser = ScriptParser((ScriptArguments, CKDTrainingArguments), description=__doc__)
+    parser.set_defaults(learning_rate=3e-4)
+    script, args = parser.parse_args_into_dataclasses()
 
-    layers = layers_to_keep(script.layers, teacher.model)
-    student = shrink(teacher.model, layers=layers, hidden_size=script.hidden_size)
-    untrained = deepcopy(student) if test else None
-    trainer = CKDTrainer(
-        student,
-        script.teacher,
-        args,
-        train_dataset=rows,
-        eval_dataset=dev and tokenize_for(teacher, dev, text="sentence1"),
-        processing_class=teacher.tokenizer,
-        callbacks=[score_on_dev(teacher, dev, args.pooler)] if dev else [],
-    )
-    train(trainer)
-    if trainer.is_world_process_zero():
-        judged = report_sts(trainer, teacher, untrained, test, Path(script.sts_test).name) if test else {}
-        trainer.create_model_card(data={", ".join(Path(name).name for name in script.train_files): len(rows)}, **judged)
+    teacher = SentenceEncoder.from_pretrained(script.teacher, pooler=args.pooler, max_length=script.max_length)
+    tokens = {"max_length": teacher.max_length, "teacher_prompt": teacher.modules.prompt()}
+    test = script.sts_test and read_sts(script.sts_test)
+    with args.main_process_first(desc="reading text"):  # other ranks find the result in the cache of datasets
+        excluded = read_texts(script.exclude_files) if script.exclude_files else ()
+        rows = tokenize(read_texts(script.train_files, exclude=excluded), teacher.tokenizer, **tokens)
+
+    student = teacher.with_model(shrink(teacher.model, layers=script.layers, hidden_size=script.hidden_size))
+    trainer = CKDTrainer(student, script.teacher, args, train_dataset=rows, processing_class=teacher.tokenizer)
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
     trainer.save_model()  # and pushes, under --push_to_hub True
-    if trainer.is_world_process_zero():
-        print(how_to_use(args.output_dir))
+    if test and trainer.is_world_process_zero():
+        models = (teacher, SentenceEncoder.from_pretrained(args.output_dir))
+        theirs, ours = (score_sts(model, test)["sts"] for model in models)
+        results = f"STS, Spearman's correlation: teacher {theirs:.4f}, student {ours:.4f}"
+        trainer.create_model_card(results=results)
+        print(results)
+    if args.push_to_hub:
+        trainer.push_to_hub()  # once more, with the score on its card
     trainer.end()
 
 

@@ -1,25 +1,77 @@
-"""Distil a tagger (names, parts of speech) in XtremeDistil's stages: representations, logits, labels.
+"""Distil a tagger (names, parts of speech) into some of its layers.
 
-python examples/run_ner.py --teacher xlm-roberta-base --task_folder da=uner/da_ddt sv=uner/sv_talbanken \
-    --layers 3 --output_dir runs/tagger --learning_rate 1e-4 --per_device_train_batch_size 64
+python examples/run_ner.py --output_dir runs/first    # dslim/bert-base-NER, on the names of English WikiANN
+python examples/run_ner.py --teacher my/tagger --folders corpora/mine --layers 3 --output_dir runs/mine
 
-A teacher without a head for tagging is fine-tuned first, and kept. Models are selected on dev; test is scored once, at
-the end. Killed and started again, it goes on where it was. --dry_run shows the stages. Every setting that isn't among
-these flags can be had in a recipe (recipes/configs/small_ner.yaml) with run_recipe.py.
+The teacher was fine-tuned for these tags. `retort distill small_ner` fine-tunes it first, and knows stages, BiLSTM
+students and smaller vocabularies. Killed and started again, the script goes on from its last checkpoint.
 """
 
-from retort import DistillTrainingArguments
-from retort.commands import parse
-from retort.recipes import run_recipe
-from retort.recipes.tasks import ScheduleArguments, StudentArguments, TaskArguments, recipe_of
+from dataclasses import dataclass
+from functools import partial
+
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers.hf_argparser import HfArg
+
+from retort import (
+    DistillTrainer,
+    DistillTrainingArguments,
+    ScoreOnDev,
+    ScriptParser,
+    last_complete_checkpoint,
+    read_task,
+    score_task,
+    shrink,
+    tokenize,
+)
+
+
+@dataclass
+class ScriptArguments:
+    """Teacher, student and rows."""
+
+    teacher: str = HfArg(default="dslim/bert-base-NER", help="Hub id or folder.")
+    layers: int = HfArg(default=6, help="How many of the teacher's layers the student has.")
+    hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
+    folders: list[str] = HfArg(default_factory=list, help="Of train, dev and test files; or datasets of the Hub.")
+    train: list[str] = HfArg(default_factory=list, help="Files in place of the folders' own.")
+    dev: list[str] = HfArg(default_factory=list, help="Likewise. Without any, a tenth of train is held out.")
+    test: list[str] = HfArg(default_factory=list, help="Likewise; scored once, at the end. Without any, dev is.")
 
 
 def main() -> None:
-    """Parse, fine-tune, distil, judge, save."""
-    task, student, schedule, args = parse(
-        TaskArguments, StudentArguments, ScheduleArguments, DistillTrainingArguments, description=__doc__
+    """Read, shrink, distil, score, save."""
+    parser = ScriptParser((ScriptArguments, DistillTrainingArguments), description=__doc__)
+    parser.set_defaults(logits_weight=1.0, label_weight=1.0, hidden_weight=1.0, layer_map="last", learning_rate=1e-4)
+    script, args = parser.parse_args_into_dataclasses()
+
+    teacher = AutoModelForTokenClassification.from_pretrained(script.teacher, dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(script.teacher)
+    with args.main_process_first(desc="reading rows"):  # other ranks find the result in the cache of datasets
+        folders = script.folders or ([] if script.train else ["unimelb-nlp/wikiann:en"])
+        files = {"train": script.train, "dev": script.dev, "test": script.test}
+        task = read_task("tagging", folders=folders, **files, labels=teacher.config)
+        train, dev = (tokenize(task.splits[key], tokenizer, words="words", labels="labels") for key in ("train", "dev"))
+
+    score = partial(score_task, tokenizer=tokenizer, task=task)
+    theirs = score(teacher)
+    trainer = DistillTrainer(
+        shrink(teacher, layers=script.layers, hidden_size=script.hidden_size),
+        script.teacher,
+        args,
+        train_dataset=train,
+        eval_dataset=dev,
+        processing_class=tokenizer,
+        callbacks=[ScoreOnDev(partial(score, split="dev"))],
     )
-    run_recipe(recipe_of("tagging", task, student, schedule, args), dry_run=task.dry_run)
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
+    ours = score(trainer.student)
+    trainer.log_metrics("teacher", theirs)
+    trainer.log_metrics("student", ours)
+    results = "\n".join(f"- {name}: teacher {theirs[name]:.4f}, student {ours[name]:.4f}" for name in ours)
+    trainer.create_model_card(results=results)
+    trainer.save_model()  # and pushes, under --push_to_hub True
+    trainer.end()
 
 
 if __name__ == "__main__":

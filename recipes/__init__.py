@@ -18,7 +18,6 @@ from .schema import (
     TaskFiles,
     Teacher,
     converted_arguments,
-    number_or_layers,
     packaged_recipes,
     parse_recipe,
     read_recipe,
@@ -26,5 +25,4 @@ from .schema import (
     recipe_path,
     supports_bf16,
 )
-from .student_recipe import train, train_and_save
 from .tokenizers import student_tokenizer

@@ -13,8 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from ..evaluation.report import Report, aligned, read_report, text_table, write_report
-from ..trainers import DistillTrainer
-from ..trainers.saving import is_hub_id, last_complete_checkpoint
+from ..trainers.saving import is_hub_id
 from ..trainers.stages import Stage, StagedRun, StageResult, best_stage, plan_table, publish, push_student
 from .card import report_facts
 from .presence import downloads, hub_names
@@ -216,28 +215,3 @@ def show_scores(before: Sequence[StageResult], results: Sequence[StageResult]) -
 def rows_of_stages(stages: Sequence[Stage], readers: Mapping[str, Callable[[], Dataset]]) -> dict[str, Dataset]:
     """Read the rows that stages name, and no others."""
     return {name: readers[name]() for name in {stage.data for stage in stages}}
-
-
-def train(trainer: DistillTrainer) -> None:
-    """Train from the last complete checkpoint, if there is one."""
-    folder = trainer.args.output_dir
-    checkpoint = last_complete_checkpoint(folder)
-    if checkpoint and trainer.is_world_process_zero():
-        print(f"Going on from {checkpoint}. To start anew, delete {folder}.")
-    trainer.train(resume_from_checkpoint=checkpoint)
-
-
-def train_and_save(trainer: DistillTrainer, judge: Callable[[], None], how_to_use: Callable[[], str]) -> None:
-    """Train, from the last complete checkpoint if there is one, judge, save the student, and let the ranks go.
-
-    Args:
-        trainer: what trains.
-        judge: called on all ranks when training has ended.
-        how_to_use: code for the saved student; called on the first rank.
-    """
-    train(trainer)
-    judge()
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        print(f"\n{how_to_use()}\n")
-    trainer.end()

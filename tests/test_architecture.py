@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -69,6 +70,16 @@ def test_scripts_import_from_retort_and_from_nothing_beside_them(file):
         if module[0] == "retort":
             check_face(module, names)
     assert "sys.path" not in file.read_text()
+
+
+def test_examples_import_retort_alone_and_are_read_in_a_minute():
+    examples = [file for file in SCRIPTS if file.parent.name == "examples"]
+    inner = {(file.name, module) for file in examples for module, _ in imports(file) if len(module) > 1}
+    assert {module for _, module in inner if module[0] == "retort"} == set()
+    lines = [len(file.read_text().splitlines()) for file in examples]
+    assert max(lines) <= 90
+    assert median(lines) <= 80
+    assert sum(lines) <= 900
 
 
 def test_no_folder_is_crammed_and_no_file_is_long():

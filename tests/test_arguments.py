@@ -16,7 +16,7 @@ from retort import (
     Stage,
     VocabReducedMLMTrainingArguments,
 )
-from retort.recipes.tasks import ScheduleArguments, StudentArguments
+from retort.recipes import parse_recipe
 from retort.trainers.arguments import check_choices
 
 ALL = (
@@ -57,11 +57,17 @@ def test_the_nearest_choice_is_named(tmp_path):
 
 
 @pytest.mark.promise(9)
-def test_a_recipes_flags_and_stages_are_checked_too():
-    with pytest.raises(ValueError, match=r"embedding_init='pac' is none of .*Did you mean 'pca'"):
-        StudentArguments(embedding_init="pac")
-    with pytest.raises(ValueError, match="gradual_unfreezing='all' is none of the choices 'encoder', 'layers', 'none'"):
-        ScheduleArguments(gradual_unfreezing="all")
+def test_a_recipes_student_and_stages_are_checked_too():
+    recipe = {
+        "teacher": "x",
+        "data": {"task": "tagging", "folders": "x"},
+        "output_dir": "y",
+        "stages": [{"name": "one"}],
+    }
+    with pytest.raises(ValueError, match=r"student\.embedding_init: .*pac.* Did you mean pca\?"):
+        parse_recipe(recipe | {"student": {"embedding_init": "pac"}})
+    with pytest.raises(ValueError, match=r"stages\.one.*gradual_unfreezing.*all"):
+        parse_recipe(recipe | {"student": {}, "stages": [{"name": "one", "gradual_unfreezing": "all"}]})
     with pytest.raises(ValueError, match=r"The stage 'one': gradual_unfreezing='all' is none of .*'layers', None\."):
         Stage("one", {}, gradual_unfreezing="all")
 

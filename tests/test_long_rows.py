@@ -8,12 +8,12 @@ import pytest
 import test_task_examples
 import tiny
 from datasets import Dataset
-from test_task_examples import COMMON, launch, tag_of
+from test_task_examples import launch, tag_of, task_recipe
 
-from retort import DistillTrainer, DistillTrainingArguments, read_task, tokenize
-from retort.evaluation import entity_scores
+from retort import DistillTrainer, read_task, tokenize
+from retort.evaluation import Tagger, entity_scores
 from retort.recipes import Recipe, Student, TaskEvaluation, TaskFiles, Teacher
-from retort.recipes.tasks import ScheduleArguments, StudentArguments, TaskArguments, TaskRecipe, recipe_of, with_head
+from retort.recipes.tasks import TaskRecipe, with_head
 from retort.recipes.tasks.students import TaskData
 
 folder = test_task_examples.folder
@@ -125,33 +125,28 @@ def test_a_cache_of_windows_teaches_what_a_live_teacher_does(tmp_path, tokenizer
     assert len(losses[0]) == 4
 
 
-def test_a_tagger_of_long_rows_is_distilled_by_flags(long_rows, folder):
+def test_a_tagger_of_long_rows_is_distilled(long_rows, folder):
     """By a teacher of another vocabulary, with its outputs on disk."""
-    output = long_rows / "run"
-    flags = ["--teacher", folder / "teacher", "--task_folder", long_rows, "--layers", 2, "--trim_to", 70]
-    flags += ["--max_length", 24, "--stride", 6, "--output_dir", output, *COMMON, "--gradual_unfreezing", "none"]
-    printed = launch("run_ner.py", *flags)
+    output = long_rows.parent / "long-run"
+    data = {"task": "tagging", "folders": str(long_rows), "max_length": 24, "stride": 6}
+    printed = launch("run_recipe.py", task_recipe(folder, output, data, {"layers": 2, "tokenizer": {"trim_to": 70}}))
     assert "token of their own" not in printed
     rows = {row["name"]: row["quality"] for row in json.loads((output / "report.json").read_text())["rows"]}
     assert rows["teacher"]["F1"] > 0.7
     assert rows["student"]["F1"] > 0.8 * rows["teacher"]["F1"]
 
 
-def test_the_flag_is_a_setting_of_the_recipes_data(folder):
-    arguments = DistillTrainingArguments("unused", report_to=[], use_cpu=True)
-    of_student, schedule = StudentArguments(), ScheduleArguments()
-    for stride in (None, 0, 9):
-        task = TaskArguments(str(folder / "teacher"), task_folder=["here"], max_length=24, stride=stride)
-        data = recipe_of("tagging", task, of_student, schedule, arguments).data
-        assert (data.max_length, data.stride) == (24, stride)
-
-
-def test_a_recipes_stride_reaches_training_and_scoring(long_rows, folder):
-    data = TaskFiles("tagging", folders=str(long_rows), max_length=24, stride=3)
+@pytest.mark.parametrize("stride", [None, 0, 3])
+def test_a_recipes_stride_reaches_training_and_scoring(stride, long_rows, folder):
+    data = TaskFiles("tagging", folders=str(long_rows), max_length=24, stride=stride)
     work = TaskRecipe(Recipe(Teacher(str(folder / "teacher")), Student(), data, (), TaskEvaluation(), "unused"))
-    expected = tokenize(work.task.splits["dev"], tiny.tokenizer(), words="words", max_length=24, stride=3)
+    expected = tokenize(work.task.splits["dev"], tiny.tokenizer(), words="words", max_length=24, stride=stride)
     assert list(work.teacher_data.rows("dev")["input_ids"]) == list(expected["input_ids"])
-    assert work.teacher_data.predictor(with_head(folder / "teacher", work.task)).stride == 3
+    tagger, plain = (
+        make(with_head(folder / "teacher", work.task))
+        for make in (work.teacher_data.predictor, lambda model: Tagger(model, tiny.tokenizer(), max_length=24))
+    )
+    assert tagger.stride == (plain.stride if stride is None else stride)
 
 
 @pytest.mark.promise(9)

@@ -1,4 +1,4 @@
-"""Multi-stage distillation as a user starts it: by a recipe, and stage by stage."""
+"""Multi-stage distillation as a user starts it: by a recipe of all stages, and of one."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(f
         stage["arguments"]["num_train_epochs"] = 1
     (folder / "multistage.yaml").write_text(yaml.safe_dump(recipe))
     output = folder / "multistage"
-    command = EXAMPLES / "run_recipe.py", folder / "multistage.yaml", "--output_dir", output
+    command = EXAMPLES / "run_recipe.py", folder / "multistage.yaml", f"output_dir={output}"
     printed = run_script(*command)
     for part in (
         "Stages of the assistant",
@@ -78,37 +78,52 @@ print(type(student[0].auto_model).__name__, len(student.encode(["a cat", "a dog"
 
 
 @pytest.mark.promise(2)
-def test_one_stage_by_flags_goes_on_where_it_was_and_serves_the_next(folder, parallel):
-    script = EXAMPLES / "run_multistage.py"
-    common = ["--max_length", "32", "--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--parallel_files"]
-    common += [*parallel, "--save_strategy", "epoch", "--learning_rate", "1e-3"]
-    first = [script, "--stage", "translations", "--teacher", folder / "teacher", "--vocab_size", "90", *common]
-    first += ["--output_dir", folder / "assistant", "--sts_test", f"own={folder}/sts.tsv"]
-    assert "loss_target" in run_script(*first)
-    second = [script, "--stage", "bottleneck", "--teacher", folder / "assistant", "--layers", "0", "3"]
-    second += ["--recurrent_steps", "2", "--embedding_size", "8", *common, "--output_dir", folder / "bottleneck"]
-    printed = run_script(*second)
-    assert "loss_embedding" in printed
+def test_a_recipe_of_one_stage_serves_the_next_and_is_launched_by_deepspeed(folder, parallel):
+    def stage(name, teacher, student, trainer=None, data="train", trainable=(), **arguments):
+        """The file of a recipe of one stage; the three of them are what run_multistage.py did by flags."""
+        stage = {"name": name, "data": data, "trainable": list(trainable), "arguments": arguments}
+        recipe = {
+            "teacher": str(folder / teacher),
+            "student": student,
+            "data": {"parallel_files": parallel, "max_length": 32},
+            "arguments": {
+                "num_train_epochs": 2,
+                "per_device_train_batch_size": 8,
+                "save_strategy": "epoch",
+                "learning_rate": 1e-3,
+            },
+            "stages": [stage | ({"trainer": trainer} if trainer else {})],
+            "output_dir": str(folder / name),
+        }
+        file = folder / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(recipe))
+        return EXAMPLES / "run_recipe.py", file
+
+    words = {"tokenizer": {"vocab_size": 90}}
+    first = stage("translations", "teacher", words, "MCLTrainer", "translations", mcl_weight=0)
+    assert "loss_target" in run_script(*first, f"evaluation.sts_test={{own: {folder}/sts.tsv}}")
+    made = {"layers": [0, 3], "recurrent_steps": 2, "embedding_size": 8}
+    poolers = {"pooler": "mean_first", "teacher_pooler": "mean_first"}
+    embeddings = {"embedding_weight": 1, "embedding_loss": "mse"}
+    second = stage("bottleneck", "translations", made, None, "train", ["embeddings"], **embeddings, **poolers)
+    assert "loss_embedding" in run_script(*second)
     assert "finished" in run_script(*second)
-    third = ["--stage", "mcl", "--teacher", folder / "teacher", "--model", folder / "bottleneck", *common]
-    third += ["--output_dir", folder / "final"]
-    printed = run_under_deepspeed(script, *third, "--deepspeed", EXAMPLES / "deepspeed/zero2.json")
-    assert printed.count("Stage 1 of 1: mcl") == 1
-    assert weights(folder / "final").keys() == weights(folder / "bottleneck").keys()
-    with pytest.raises(AssertionError, match=r"invalid choice: 'five' \(choose from '?translations"):
-        run_script(script, "--stage", "five")
+    third = stage("mcl", "teacher", {"model": str(folder / "bottleneck")}, "MCLTrainer", "translations")
+    zero = f"arguments.deepspeed={EXAMPLES}/deepspeed/zero2.json"
+    assert run_under_deepspeed(*third, zero).count("Stage 1 of 1: mcl") == 1
+    assert weights(folder / "mcl").keys() == weights(folder / "bottleneck").keys()
 
 
 def test_translations_are_taught_by_run_mcl_and_what_was_killed_goes_on(folder, parallel):
     tiny.model("bert", layers=2, seed=3).save_pretrained(folder / "languages")
     tiny.tokenizer().save_pretrained(folder / "languages")
-    output = folder / "mcl"
+    output = folder / "mcl-script"
     flags = ["--teacher", folder / "teacher", "--model", folder / "languages", "--output_dir", output]
     flags += ["--parallel_files", parallel[0], "--dev_files", parallel[1], "--eval_strategy", "epoch"]
-    flags += ["--sts_test", f"own={folder}/sts.tsv", "--max_length", "32", "--per_device_train_batch_size", "8"]
+    flags += ["--sts_test", f"{folder}/sts.tsv", "--max_length", "32", "--per_device_train_batch_size", "8"]
     flags += ["--save_strategy", "epoch", "--learning_rate", "1e-3", "--report_to", "none", "--num_train_epochs"]
     printed = run_script(EXAMPLES / "run_mcl.py", *flags, "1")
-    for part in ("loss_mcl", "loss_target", "eval_loss", "STS own: Spearman"):
+    for part in ("loss_mcl", "loss_target", "eval_loss", "STS, Spearman's correlation"):
         assert part in printed
     # The number told is that of the saved student.
     after = float(printed.partition("before, ")[2].split()[0])

@@ -34,6 +34,19 @@ def test_each_further_translation_makes_a_pair_of_its_own(tmp_path):
     assert pairs(read_parallel([file])) == [("a cat", "eine Katze"), ("a cat", "un chat"), ("a dog", "ein Hund")]
 
 
+def test_two_columns_of_one_dataset(tmp_path):
+    file = written(tmp_path / "all.tsv", [("id", "de", "en"), *((str(n), b, a) for n, (a, b) in enumerate(ROWS))])
+    assert pairs(read_parallel([f"{file}:en,de"])) == ROWS
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("columns", [":en", ":en,de,id"])
+def test_columns_that_are_not_two_are_refused(columns, tmp_path):
+    file = written(tmp_path / "all.tsv", [("id", "de", "en"), ("1", "eine Katze", "one cat")])
+    with pytest.raises(ValueError, match="name the two columns that translate each other"):
+        read_parallel([file + columns])
+
+
 def test_files_whose_rows_translate_each_other(tmp_path):
     english = written(tmp_path / "en.tsv", [("first", "second"), ("a", "b"), ("c", "d")])
     german = written(tmp_path / "de.tsv", [("x", "y", "first"), ("B", "0", "A"), ("D", "0", "C")])

@@ -2,10 +2,7 @@
 
 import pytest
 
-from retort import DistillTrainingArguments
 from retort.recipes import parse_recipe
-from retort.recipes.tasks import ScheduleArguments, StudentArguments, TaskArguments, recipe_of
-from retort.recipes.tasks.flags import _student
 
 STAGES = [{"name": "only", "arguments": {"label_weight": 1}}]
 DATA = {
@@ -28,6 +25,7 @@ def refused(kind, **sections):
     ("kind", "student"),
     [
         ("tagging", {"bilstm": {"layers": 1}, "layers": 3}),
+        ("tagging", {"bilstm": {"layers": 1}, "hidden_size": 16}),
         ("tagging", {"weigh_pieces": True}),
         ("sentences", {"model": "x", "tokenizer": "y"}),
         ("sentences", {"bilstm": {"layers": 1}}),
@@ -51,28 +49,3 @@ def test_a_student_of_an_assistant_has_no_tokenizer_of_its_own():
 @pytest.mark.promise(9)
 def test_an_evaluation_that_tasks_do_not_have():
     assert "evaluation.onxx: there is no such key. Did you mean onnx?" in refused("tagging", evaluation={"onxx": True})
-
-
-@pytest.mark.promise(9)
-def test_flags_for_two_students():
-    with pytest.raises(SystemExit, match="here are --bilstm and layers or their sizes"):
-        _student(StudentArguments(bilstm=[8, 12], hidden_size=16), "x")
-
-
-@pytest.mark.parametrize(
-    ("hub", "pushed"),
-    [
-        ({"push_to_hub": True, "hub_model_id": "me/x"}, "me/x"),
-        ({"push_to_hub": True}, "student"),
-        ({"hub_model_id": "me/x"}, None),
-        ({}, None),
-    ],
-)
-def test_flags_push_the_finished_student_and_no_stage(hub, pushed, tmp_path):
-    args = DistillTrainingArguments(output_dir=str(tmp_path / "student"), seed=7, **hub)
-    flags = TaskArguments("x", task_folder=["y"]), StudentArguments(layers=[3]), ScheduleArguments()
-    recipe = recipe_of("classification", *flags, args)
-    assert recipe.push_to_hub == pushed
-    settings = [recipe.arguments, *(stage.arguments for stage in (recipe.teacher.fine_tuning, *recipe.stages))]
-    assert not {"push_to_hub", "hub_model_id"} & set().union(*settings)
-    assert recipe.arguments["seed"] == 7

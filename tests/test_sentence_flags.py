@@ -1,15 +1,16 @@
 """Models and files named on the command line: how a model pools, and what a file is called."""
 
-import importlib
-
 import pytest
 import tiny
 import torch
-from test_examples import EXAMPLES
+from datasets import Dataset
+from scipy.stats import spearmanr
 
-from retort import DistillTrainingArguments, shrink
+from retort import DistillTrainer, SentenceEncoder, score_sts, shrink, tokenize
 from retort.commands import named_file
-from retort.recipes.sentences import SentenceRecipe, layers_to_keep, load_model
+from retort.commands.cache import layers_to_keep
+from retort.recipes import parse_recipe
+from retort.recipes.sentences import SentenceRecipe
 from retort.trainers.saving import save_sentence_transformer
 
 
@@ -29,49 +30,81 @@ def says_mean(plain):
 
 
 @pytest.fixture
-def poolers(tmp_path):
-    """A model's pooler, and the two of a run, by the flags given."""
+def learnt(tmp_path):
+    """How the student of a run is exported and trained, and how its teacher pools, by the flags given."""
 
-    def chosen(source, **flags):
-        args = DistillTrainingArguments(str(tmp_path), use_cpu=True, report_to=[], **flags)
-        return str(load_model(source, 16, args).modules.pooling), *args.poolers
+    def poolers(source, **flags):
+        args = tiny.arguments(tmp_path / "run", embedding_weight=1.0, **flags)
+        teacher = SentenceEncoder.from_pretrained(source, pooler=args.pooler, max_length=16)
+        rows = tokenize(Dataset.from_dict({"text": tiny.sentences(8)}), teacher.tokenizer)
+        student = teacher.with_model(shrink(teacher.model, layers=1))
+        trainer = DistillTrainer(student, str(source), args, train_dataset=rows, processing_class=teacher.tokenizer)
+        (objective,) = trainer.objectives
+        theirs = objective.teacher_request().pooler
+        return str(student.modules.pooling), str(trainer.model.pooling), str(getattr(theirs, "pooling", theirs))
 
-    return chosen
+    return poolers
 
 
-@pytest.mark.parametrize("flag", ["pooler", "teacher_pooler"])
-def test_a_plain_encoder_pools_as_either_flag_says(flag, plain, poolers):
-    assert poolers(plain) == ("mean",) * 3
-    assert poolers(plain, **{flag: "cls"}) == ("cls",) * 3
+@pytest.mark.parametrize("pooler", ["mean", "cls"])
+def test_a_plain_encoder_pools_as_the_flag_says(pooler, plain, learnt):
+    assert learnt(plain, pooler=pooler) == (pooler,) * 3
 
 
-def test_a_sentence_transformer_pools_as_it_says(plain, poolers):
+def test_a_sentence_transformer_pools_as_it_says(plain):
     save_sentence_transformer(plain, tiny.surrounding(pooler="cls_before_pooler", max_length=16, normalize=True))
-    assert poolers(plain) == ("cls_before_pooler",) * 3
+    encoder = SentenceEncoder.from_pretrained(plain, pooler="mean", max_length=8)
+    assert (str(encoder.modules.pooling), encoder.max_length) == ("cls_before_pooler", 8)
+    assert SentenceEncoder.from_pretrained(plain, max_length=64).max_length == 16
+
+
+def test_an_encoder_with_a_pooler_makes_embeddings_of_unit_length(plain):
+    encoder = SentenceEncoder.from_pretrained(plain, pooler="cls", max_length=8)
+    texts = tiny.sentences(5)
+    states = SentenceEncoder.with_pooler(plain, "cls", max_length=8).encode(texts)
+    torch.testing.assert_close(encoder.encode(texts), torch.nn.functional.normalize(states, dim=-1))
 
 
 @pytest.mark.promise(9)
-@pytest.mark.parametrize("flag", ["pooler", "teacher_pooler"])
-def test_another_pooler_than_its_own_is_refused(flag, says_mean, poolers):
-    with pytest.raises(SystemExit, match=r"model pools by 'mean', but .*pooler 'cls' was asked for"):
-        poolers(says_mean, **{flag: "cls"})
+def test_an_encoder_that_does_not_say_how_it_pools_is_refused_without_a_pooler(plain):
+    with pytest.raises(ValueError, match=r"has no modules.json.*from_pretrained\(source, pooler='mean'\)"):
+        SentenceEncoder.from_pretrained(plain)
 
 
 @pytest.mark.promise(9)
-def test_two_poolers_are_refused(plain, poolers):
-    with pytest.raises(SystemExit, match=r"pools by 'mean_last_two', but --pooler 'cls'"):
-        poolers(plain, pooler="cls", teacher_pooler="mean_last_two")
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [("pooler", "the student pools by 'mean'. Leave pooler out"), ("teacher_pooler", "pools by 'mean', as its")],
+)
+def test_another_pooler_than_its_own_is_refused(flag, message, says_mean, learnt):
+    with pytest.raises(ValueError, match=message):
+        learnt(says_mean, **{flag: "cls"})
 
 
 @pytest.mark.parametrize("flag", ["pooler", "teacher_pooler"])
-def test_models_of_a_stage_are_judged_by_the_pooler_they_learn_with(flag, plain, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    script = importlib.import_module("run_multistage")
-    options = script.StageArguments("recurrent", str(plain), parallel_files=["unread.tsv"], max_length=16)
-    settings = {"output_dir": str(tmp_path / "out"), flag: "cls"}
-    work = SentenceRecipe(script.recipe_of(script.STAGES["recurrent"], options, settings))
+def test_models_of_a_recipe_are_judged_by_the_pooler_they_learn_with(flag, plain, tmp_path):
+    recipe = {
+        "teacher": str(plain),
+        "student": {"layers": 1},
+        "data": {"train_files": ["unread.txt"], "max_length": 16},
+        "arguments": {flag: "cls"},
+        "stages": [{"name": "embeddings", "arguments": {"embedding_weight": 1}}],
+        "output_dir": str(tmp_path / "out"),
+    }
+    work = SentenceRecipe(parse_recipe(recipe))
     assert str(work.teacher_model.modules.pooling) == "cls"
     assert str(work.as_sentence_model(plain).modules.pooling) == "cls"
+
+
+def test_the_score_on_sts_is_the_rank_correlation_of_cosines(says_mean):
+    encoder = SentenceEncoder.from_pretrained(says_mean)
+    first, second = tiny.sentences(9, seed=1), tiny.sentences(9, seed=2)
+    scores = [float(row % 4) for row in range(9)]
+    cosines = [
+        float(a @ b) for a, b in zip(encoder.encode(first).double(), encoder.encode(second).double(), strict=True)
+    ]
+    pairs = Dataset.from_dict({"sentence1": first, "sentence2": second, "score": scores})
+    assert score_sts(encoder, pairs) == {"sts": pytest.approx(spearmanr(cosines, scores).statistic)}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The scripts for tagging and classification as a user starts them: from a bare encoder to a student in a folder."""
+"""Tagging and classification as a user starts them: recipes from a bare encoder to a student, and a script for each."""
 
 import json
 import sys
@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import tiny
 import yaml
+from hub_server import USER, LocalHub
+from processes import run
 from safetensors.torch import load_file
-from scripts import run_command, run_script
+from scripts import run_command, run_script, run_under_deepspeed
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 from without_retort import run_without_retort
 
-from retort import read_task
+from retort import read_task, score_task
 from retort.recipes import Recipe, Student, TaskEvaluation, TaskFiles, Teacher, read_recipe
 from retort.recipes.tasks import TaskRecipe, with_head
 from retort.recipes.tasks.students import TaskData
@@ -19,10 +22,52 @@ from retort.recipes.tasks.students import TaskData
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BENCHMARKS = EXAMPLES.parent / "benchmarks"
 RECIPES = EXAMPLES.parent / "recipes/configs"
-COMMON = (
-    "--per_device_train_batch_size 16 --learning_rate 5e-3 --teacher_learning_rate 3e-3 --teacher_epochs 15 "
-    "--distil_epochs 4 --ft_epochs 4 --patience 15 --use_cpu True --report_to none"
-).split()
+SELECTING = {"eval_strategy": "epoch", "save_strategy": "epoch", "save_total_limit": 1, "load_best_model_at_end": True}
+BY_SCORE = SELECTING | {"metric_for_best_model": "eval_score", "greater_is_better": True}
+BY_LOSS = SELECTING | {"metric_for_best_model": "eval_loss", "greater_is_better": False}
+
+
+def task_recipe(
+    folder: Path, output: Path, data: dict, student: dict, unfreezing: str | None = None, **sections
+) -> Path:
+    """The file of a recipe in XtremeDistil's stages, for the bare teacher of a folder."""
+    representations = (
+        {"features_weight": 1.0} if student.get("projector") else {"hidden_weight": 1.0, "layer_map": "last"}
+    )
+    transfer = {"data": "transfer", "patience": 15}
+    fine_tuning = {"num_train_epochs": 15, "learning_rate": 3e-3, "warmup_steps": 0.1} | BY_SCORE
+    recipe = {
+        "teacher": {"model": str(folder / "teacher"), "fine_tuning": {"patience": 15, "arguments": fine_tuning}},
+        "student": student,
+        "data": data,
+        "arguments": {
+            "per_device_train_batch_size": 16,
+            "learning_rate": 5e-3,
+            "num_train_epochs": 4,
+            "use_cpu": True,
+            "report_to": "none",
+        },
+        "stages": [
+            {"name": "representations", "arguments": BY_LOSS | representations, **transfer},
+            {
+                "name": "logits",
+                "arguments": BY_LOSS | {"logits_weight": 1.0, "logits_loss": "mse"},
+                "gradual_unfreezing": unfreezing,
+                "cache_teacher": True,
+                **transfer,
+            },
+            {
+                "name": "labels",
+                "arguments": BY_SCORE | {"label_weight": 1.0},
+                "gradual_unfreezing": unfreezing,
+                "patience": 15,
+            },
+        ],
+        "output_dir": str(output),
+    }
+    file = output.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(recipe | sections))
+    return file
 
 
 def launch(script: str, *flags: object) -> str:
@@ -60,12 +105,12 @@ def tag_of(word: str) -> str:
 
 @pytest.fixture(scope="module")
 def tagger(folder):
-    """What run_ner.py printed, and where it wrote."""
+    """What a recipe for tagging printed, where it wrote, and its file."""
     output = folder / "tagger"
-    tasks = [f"xx={folder}/xx", f"yy={folder}/yy"]
-    flags = ["--teacher", folder / "teacher", "--task_folder", *tasks, "--layers", "2", "--hidden_size", "16"]
-    flags += ["--classifier_projector", "True", "--onnx", "True", "--output_dir", output, *COMMON]
-    return launch("run_ner.py", *flags), output, flags
+    data = {"task": "tagging", "folders": [f"xx={folder}/xx", f"yy={folder}/yy"]}
+    student = {"layers": 2, "hidden_size": 16, "embedding_init": "svd", "projector": True}
+    recipe = task_recipe(folder, output, data, student, "encoder", evaluation={"onnx": True})
+    return launch("run_recipe.py", recipe), output, recipe
 
 
 def test_a_bare_encoder_is_fine_tuned_and_distilled_in_seven_stages(tagger):
@@ -90,9 +135,9 @@ def test_the_student_learnt_something_that_the_untrained_one_does_not_know(tagge
 
 
 def test_started_again_nothing_is_trained(tagger):
-    printed, output, flags = tagger
+    printed, output, recipe = tagger
     before = {path: path.stat().st_mtime_ns for path in (output / "stages").rglob("*")}
-    again = launch("run_ner.py", *flags)
+    again = launch("run_recipe.py", recipe)
     assert before == {path: path.stat().st_mtime_ns for path in (output / "stages").rglob("*")}
     assert "Stage 7 of 7" in printed
     assert "Stage" not in again.replace("Stages of the student", "")
@@ -100,11 +145,11 @@ def test_started_again_nothing_is_trained(tagger):
 
 def test_a_dry_run_shows_the_stages_and_writes_nothing(folder):
     output = folder / "dry"
-    printed = launch(
-        "run_ner.py",
-        *("--teacher", folder / "teacher", "--task_folder", folder / "xx", "--bilstm", "8", "12"),
-        *("--gradual_unfreezing", "layers", "--distil_chunk_size", "40", "--dry_run", "True", "--output_dir", output),
-    )
+    data = {"task": "tagging", "folders": str(folder / "xx")}
+    student = {"bilstm": {"embedding_size": 8, "lstm_hidden_size": 12}}
+    recipe = task_recipe(folder, output, data, student, "layers")
+    chunks = [f"stages.{stage}.chunk_rows=40" for stage in ("representations", "logits")]
+    printed = launch("run_recipe.py", recipe, *chunks, "--dry_run")
     assert not output.exists()
     for name in ("fine-tuning", "representations-rows-0-40", "logits-layer.0-rows-40-64", "labels-embeddings"):
         assert name in printed
@@ -157,7 +202,7 @@ def test_a_classifier_is_distilled_by_a_recipe_with_a_bilstm(folder):
         "output_dir": str(folder / "classifier"),
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    printed = launch("run_recipe.py", folder / "recipe.yaml", "--seed", "3")
+    printed = launch("run_recipe.py", folder / "recipe.yaml", "arguments.seed=3")
     assert "accuracy xx" in printed
     assert "macro_f1" in printed
     student = folder / "classifier"
@@ -210,7 +255,7 @@ def test_the_sentence_benchmark_takes_the_quickstarts_teacher(monkeypatch):
     assert (Path(sentence_distillation.parse_options().teacher) / "config.json").exists()
 
 
-def test_run_classification_takes_pairs(folder):
+def test_a_recipe_for_classification_takes_pairs(folder):
     for split in ("train", "dev", "test"):
         (folder / "pairs").mkdir(exist_ok=True)
         lines = (folder / "xx-classes" / f"{split}.tsv").read_text().splitlines()
@@ -219,18 +264,9 @@ def test_run_classification_takes_pairs(folder):
             for one, other in zip(lines, lines[::-1], strict=True)
         ]
         (folder / "pairs" / f"{split}.tsv").write_text("\n".join(rows) + "\n")
-    flags = [
-        "--teacher",
-        folder / "teacher",
-        "--task_folder",
-        folder / "pairs",
-        "--do_pairwise",
-        "True",
-        "--layers",
-        "2",
-    ]
-    flags += ["--gradual_unfreezing", "none", "--metric", "mrpc", "--output_dir", folder / "pairwise", *COMMON]
-    printed = launch("run_classification.py", *flags)
+    data = {"task": "classification", "folders": str(folder / "pairs"), "pairs": True}
+    recipe = task_recipe(folder, folder / "pairwise", data, {"layers": 2}, evaluation={"metric": "mrpc"})
+    printed = launch("run_recipe.py", recipe)
     assert "f1, % of teacher" not in printed
     assert "accuracy, % of teacher" in printed
     assert "\nf1 " in printed
@@ -327,3 +363,94 @@ def test_tags_that_are_no_entities_are_scored_word_by_word(folder, tmp_path):
     )
     assert judged.quality.scores["accuracy"] == pytest.approx(expected / 6)
     assert data.dev_score(model) == {"score": judged.quality.scores["accuracy"]}
+
+
+# --- The scripts ------------------------------------------------------------------------------------------------------
+
+SCRIPT = "--max_steps 20 --per_device_train_batch_size 16 --learning_rate 5e-3 --use_cpu True --report_to none".split()
+
+
+@pytest.fixture(scope="module")
+def finished(tagger):
+    """The teacher that the recipe for tagging has fine-tuned."""
+    return next((tagger[1] / "teacher").iterdir())
+
+
+def test_run_ner_distils_a_tagger_and_tells_its_score_and_goes_on_where_it_was(finished, folder):
+    output = folder / "ner"
+    flags = ["--teacher", finished, "--folders", f"xx={folder}/xx", f"yy={folder}/yy", "--layers", 2, *SCRIPT]
+    flags += ["--eval_strategy", "steps", "--eval_steps", 10, "--save_steps", 10, "--output_dir", output]
+    flags += ["--load_best_model_at_end", "True", "--metric_for_best_model", "F1", "--greater_is_better", "True"]
+    printed = launch("run_ner.py", *flags)
+    for part in ("loss_logits", "loss_hidden", "loss_label", "eval_F1", "teacher metrics", "student metrics"):
+        assert part in printed
+    task = read_task("tagging", folders=[f"xx={folder}/xx", f"yy={folder}/yy"])
+    student = AutoModelForTokenClassification.from_pretrained(output)
+    scores = score_task(student, AutoTokenizer.from_pretrained(output), task)
+    assert student.config.num_hidden_layers == 2
+    assert list(scores)[:2] == ["F1, mean of languages", "F1"]
+    assert scores["F1"] > 0.5
+    assert f"student {scores['F1']:.4f}" in (output / "README.md").read_text()
+    flags[flags.index("--max_steps") + 1] = 30
+    assert f"Going on from {output}/checkpoint-20" in launch("run_ner.py", *flags)
+
+
+def test_run_ner_pushes_its_student_with_its_card(finished, folder):
+    with LocalHub() as hub:
+        flags = ["--teacher", finished, "--train", folder / "xx/train.conll", "--test", folder / "xx/test.conll"]
+        flags += ["--layers", 2, "--push_to_hub", "True", "--output_dir", folder / "pushed", *SCRIPT]
+        run([sys.executable, EXAMPLES / "run_ner.py", *flags], environment=hub.environment(folder / "home"))
+        files = hub.files(f"{USER}/pushed")
+    assert "model.safetensors" in files
+    assert "F1: teacher" in files["README.md"].decode()
+
+
+def test_run_ner_is_launched_by_deepspeed_on_two_ranks(finished, folder):
+    output = folder / "ner-zero3"
+    flags = ["--teacher", finished, "--folders", folder / "xx", "--layers", 2, *SCRIPT, "--output_dir", output]
+    run_under_deepspeed(EXAMPLES / "run_ner.py", *flags, "--deepspeed", EXAMPLES / "deepspeed/zero3.json")
+    student, tokenizer = AutoModelForTokenClassification.from_pretrained(output), AutoTokenizer.from_pretrained(output)
+    scores = score_task(student, tokenizer, read_task("tagging", folders=folder / "xx"))
+    assert f"F1: teacher {1:.4f}, student {scores['F1']:.4f}".partition(",")[2] in (output / "README.md").read_text()
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("script", "data", "message"),
+    [
+        ("run_ner.py", "xx", "The model has 2 classes without names, but the task has 3: O, B-LOC, B-PER"),
+        ("run_classification.py", "xx-classes", "holds no weights for classifier"),
+    ],
+)
+def test_a_teacher_without_a_head_is_refused(script, data, message, folder):
+    """Of as many classes as the task by chance, a head that is missing is found where the teacher is loaded."""
+    flags = ["--teacher", folder / "teacher", "--folders", folder / data, "--output_dir", folder / "refused", *SCRIPT]
+    with pytest.raises(AssertionError, match=message):
+        launch(script, *flags)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_run_classification_distils_a_classifier(pairs, folder, tmp_path):
+    for split in ("train", "dev", "test"):
+        rows = [line.split("\t") for line in (folder / f"xx-classes/{split}.tsv").read_text().splitlines()]
+        made = [
+            [text, *([other] if pairs else []), label]
+            for (text, label), (other, _) in zip(rows, rows[::-1], strict=True)
+        ]
+        (tmp_path / f"{split}.tsv").write_text("".join("\t".join(row) + "\n" for row in made))
+    teacher = tiny.model("bert", "sequence", layers=4, labels=2)
+    teacher.config.id2label, teacher.config.label2id = {0: "short", 1: "long"}, {"short": 0, "long": 1}
+    teacher.save_pretrained(tmp_path / "teacher")
+    tiny.tokenizer().save_pretrained(tmp_path / "teacher")
+    flags = ["--teacher", tmp_path / "teacher", "--folders", tmp_path, "--layers", 2, "--output_dir", tmp_path / "out"]
+    flags += ["--logits_weight", 0, "--hidden_weight", 0, "--num_train_epochs", 6, *SCRIPT[2:]]
+    printed = launch("run_classification.py", *flags, *(["--pairs", "True", "--metric", "mrpc"] if pairs else []))
+    assert "loss_label" in printed
+    student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert student.config.id2label == {0: "short", 1: "long"}  # the teacher's order, not the alphabet's
+    task = read_task("classification", folders=tmp_path, labels=student.config, pairs=pairs)
+    scores = score_task(student, tiny.tokenizer(), task, metric="mrpc" if pairs else None)
+    assert ("f1" in scores) == pairs
+    assert scores["accuracy"] > 0.8
+    card = (tmp_path / "out/README.md").read_text()
+    assert all(f"student {value:.4f}" in card for value in scores.values())

@@ -8,6 +8,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from processes import run
 from task_folders import CLASSIFIED, TAGGED, named
+from transformers import BertConfig
 
 from retort import read_task
 
@@ -253,6 +254,32 @@ def test_a_list_of_labels_gives_the_order(task_folder):
     assert read_task("tagging", folders=place).splits["train"][0]["labels"] == [1, 2, 2, 0]
     assert read_task("tagging", folders=place, labels=place / "mine.txt").labels == ("B-PER", "B-LOC", "O")
     assert read_task("tagging", folders=place, labels=["O", "B-LOC", "B-PER"]).labels == ("O", "B-LOC", "B-PER")
+
+
+def test_a_models_classes_give_the_order(task_folder):
+    config = BertConfig(id2label=dict(enumerate(("B-PER", "O", "B-ORG", "B-LOC"))))
+    task = read_task("tagging", folders=task_folder(TAGGED), labels=config)
+    assert task.labels == ("B-PER", "O", "B-ORG", "B-LOC")
+    assert task.splits["train"]["labels"][0] == [0, 1, 1, 3]
+
+
+def test_classes_without_names_go_by_the_order_that_the_task_would_have(task_folder):
+    folder = task_folder(CLASSIFIED)
+    assert read_task("classification", folders=folder, labels=BertConfig(num_labels=2)).labels == ("neg", "pos")
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (BertConfig(num_labels=3), "The model has 3 classes without names, but the task has 2: neg, pos"),
+        (BertConfig(num_labels=1), "The model has 1 classes without names, but the task has 2: neg, pos"),
+        (BertConfig(id2label={0: "good", 1: "bad"}), "unknown label 'neg', expected one of good, bad"),
+    ],
+)
+def test_a_model_of_other_classes_is_refused(config, message, task_folder):
+    with pytest.raises(ValueError, match=message):
+        read_task("classification", folders=task_folder(CLASSIFIED), labels=config)
 
 
 def test_real_numbers_make_a_regression(task_folder, log):

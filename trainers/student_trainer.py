@@ -104,6 +104,8 @@ class StudentTrainer(Trainer):
                 raise ValueError(f"{self.args.output_dir} holds no complete checkpoint to resume from.")
         if resume_from_checkpoint:
             self._check_checkpoint(resume_from_checkpoint, self._needed_to_resume())
+        if resume_from_checkpoint and self.is_world_process_zero():
+            print(f"Going on from {resume_from_checkpoint}.", flush=True)
         self._was_stopped = was_stopped_early(resume_from_checkpoint) if resume_from_checkpoint else False
         if resume_from_checkpoint:
             self.load_state(Path(resume_from_checkpoint))

@@ -31,7 +31,8 @@ def read_parallel(
     Args:
         sources: TSV or CSV files (plain or `.gz`), a sentence and its translations in each row, with a header row if it
             holds `source` and `target` or two names that pairs of texts usually have (which the log tells); datasets
-            with such columns, or with two columns of text and no others; or two
+            with such columns, or with two columns of text and no others; the two columns of a file or dataset that
+            translate each other (`opus.parquet:en,de`); or two
             files whose rows translate each other, with a plus between them, each with columns as `read_texts` takes
             them: `en.tsv:sentence1,sentence2+de.tsv:sentence1,sentence2`.
         exclude: texts to leave out on either side, such as a test set's. Compared without regard to case and spacing.
@@ -75,13 +76,19 @@ def read_pairs(source: str) -> Dataset:
     Raises: as `read_parallel`.
     """
     path = Path(source).expanduser()
-    if path.exists() or "+" not in source:
-        if not path.is_file() or format_of(path) not in (*TABLES, ".txt"):
-            return _read_columns(source)
+    if path.is_file() and format_of(path) in (*TABLES, ".txt"):
         header = find_layout(path, [((*SIDES,), *PAIRS)])
         return convert(path, parallel_rows, has_header=header is not None)
-    first, _, second = source.partition("+")
-    sides = [concatenate_datasets(text_columns(side)) for side in (first, second)]
+    first, plus, second = source.partition("+")
+    file, _, columns = source.rpartition(":")
+    if plus and not path.exists():
+        sides = [concatenate_datasets(text_columns(side)) for side in (first, second)]
+    elif "," in columns or (file and Path(file).expanduser().exists()):
+        sides = text_columns(source)
+    else:
+        return _read_columns(source)
+    if len(sides) != 2:
+        raise ValueError(f"{source}: name the two columns that translate each other: {source.partition(':')[0]}:en,de")
     if len(sides[0]) != len(sides[1]):
         raise ValueError(
             f"Rows of {first} and {second} are to translate each other, but there are {len(sides[0])} and "

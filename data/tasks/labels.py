@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
+from transformers import PreTrainedConfig
 
 from ..fingerprints import fingerprint
 from ..readers import text_rows
@@ -26,10 +27,13 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 def label_names(
     parts: dict[str, list[LabelledRows]],
     schema: RowSchema,
-    labels: str | Path | Sequence[str] | None,
+    labels: str | Path | Sequence[str] | PreTrainedConfig | None,
     folders: list[str | Path],
 ) -> tuple[str, ...]:
     """The classes of the task, checked against all rows; none for a regression. See `read_task`."""
+    config = labels if isinstance(labels, PreTrainedConfig) else None
+    if config is not None:
+        labels = _classes_of(config)
     every_part = [part for found in parts.values() for part in found]
     declared = _declared(labels, folders, every_part)
     occurring = set().union(*(part.label_names() for part in parts["train"]))
@@ -44,7 +48,19 @@ def label_names(
         raise ValueError(f"{place}: expected at least two labels, but found {_few(names) or 'none'}.")
     for part in every_part:
         _check_labels(part, names, place)
+    if config is not None and max(len(names), 1) != config.num_labels:
+        raise ValueError(
+            f"The model has {config.num_labels} classes without names, but the task has {max(len(names), 1)}: "
+            f"{_few(names) or 'a number'}. Take a model that was fine-tuned for these labels."
+        )
     return names
+
+
+def _classes_of(config: PreTrainedConfig) -> tuple[str, ...] | None:
+    """The names of a model's classes in their order; None for those that nobody named, and for a regression."""
+    names = tuple(config.id2label[index] for index in range(config.num_labels))
+    unnamed = tuple(f"LABEL_{index}" for index in range(config.num_labels))
+    return None if names == unnamed or len(names) == 1 else names
 
 
 def number_labels(part: LabelledRows, schema: RowSchema, names: tuple[str, ...]) -> Dataset:

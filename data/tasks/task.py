@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
+from transformers import PreTrainedConfig
 
 from ..fingerprints import text_digest
 from ..readers import folded
@@ -53,7 +54,7 @@ def read_task(
     dev: Entries = (),
     test: Entries = (),
     transfer: Entries = (),
-    labels: str | Path | Sequence[str] | None = None,
+    labels: str | Path | Sequence[str] | PreTrainedConfig | None = None,
     pairs: bool = False,
     columns: Columns | None = None,
 ) -> Task:
@@ -86,7 +87,9 @@ def read_task(
         test: see `train`.
         transfer: text without labels, one per line of a `.txt`, or in the first column (for pairs, the first two) of a
             `.tsv`; anything that `train` takes will do. Without it the training texts serve.
-        labels: names of the labels in the order of their ids, or a file like `labels.tsv`. Default: `labels.tsv` of
+        labels: names of the labels in the order of their ids, or a file like `labels.tsv`; or the configuration of a
+            model that knows the task, whose classes they are. Classes without names (`LABEL_0`) must be as many as the
+            task has; they then go by the default. Default: `labels.tsv` of
             the folders, what the datasets say, or else the labels of the training rows: numbers by size, names by the
             alphabet, but the tag `O` first. Labels that are numbers, and not all whole, make a regression.
         pairs: whether each row holds two texts.
@@ -97,7 +100,8 @@ def read_task(
     Raises:
         FileNotFoundError: nothing there.
         ValueError: rows that are not of their format, with file and line; no training rows; labels that are unknown,
-            twice in the list, or fewer than two; tags of another scheme; a dev split without any tag but `O`.
+            twice in the list, fewer than two, or other than a model's; tags of another scheme; a dev split
+            without any tag but `O`.
     """
     if kind not in ("tagging", "classification"):
         raise ValueError(f"A task is tagging or classification, but got kind={kind!r}.")

@@ -6,4 +6,4 @@ from .model import POOLERS, load_embedder, load_sentence_teacher, side_by_side, 
 from .probes import ProbeScores, pair_features, probe, probe_by_folds
 from .retrieval import bitext_accuracy, bitext_hits, own_document_ranks, retrieval_scores, scores_of_ranks
 from .similarity import bootstrapped_agreement, rank_correlation, similarity_agreement
-from .sts import StsScores, sts_scores, sts_spearman
+from .sts import StsScores, score_sts, sts_scores, sts_spearman

@@ -69,11 +69,9 @@ def load_sentence_teacher(
         ValueError: see `SentenceEncoder`; a causal model whose files don't say how its tokens are pooled.
     """
     modules = read_sentence_modules(source)
-    if modules is None:
-        return SentenceEncoder.with_pooler(source, pooler or otherwise, normalize=True, max_length=max_length)
-    if pooler not in (None, str(modules.pooling)):
+    if modules is not None and pooler not in (None, str(modules.pooling)):
         raise SystemExit(f"{source} pools by '{modules.pooling}', but teacher_pooler {pooler!r} was asked for.")
-    return SentenceEncoder.from_pretrained(source).cut_at(max_length)
+    return SentenceEncoder.from_pretrained(source, pooler=pooler or otherwise, max_length=max_length)
 
 
 def load_raw(file: str, base: str) -> PreTrainedModel:

@@ -4,12 +4,15 @@ Conneau & Kiela 2018, https://aclanthology.org/L18-1269. The strength of regular
 by cross-validation on the training side, or on a development set.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score
-from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold, cross_validate
+
+if TYPE_CHECKING:
+    from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
 
 SEED = 1111
 # C, the inverse of the regularisation's strength.
@@ -43,6 +46,8 @@ def probe_by_folds(features: np.ndarray, labels: np.ndarray, *, folds: int = 10)
     Raises:
         ValueError: a class with fewer rows than folds.
     """
+    from sklearn.model_selection import cross_validate
+
     cv = _folds(labels, folds)
     found = cross_validate(_search(STRENGTHS, cv), features, labels, cv=cv, return_estimator=True)
     dev = np.mean([chosen.best_score_ for chosen in found["estimator"]])
@@ -68,6 +73,9 @@ def probe(
     Raises:
         ValueError: a class with fewer rows than folds.
     """
+    from sklearn.metrics import accuracy_score, f1_score
+    from sklearn.model_selection import PredefinedSplit
+
     features, labels = train
     if dev is None:
         chosen = _search(STRENGTHS_WITH_TEST, _folds(labels, folds)).fit(features, labels)
@@ -89,11 +97,16 @@ def pair_features(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _search(strengths: tuple[float, ...], cv: StratifiedKFold | PredefinedSplit, refit: bool = True) -> GridSearchCV:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+
     classifier = LogisticRegression(max_iter=1000)
     return GridSearchCV(classifier, {"C": list(strengths)}, scoring="accuracy", cv=cv, refit=refit)
 
 
 def _folds(labels: np.ndarray, folds: int) -> StratifiedKFold:
+    from sklearn.model_selection import StratifiedKFold
+
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2 or counts.min() < folds:
         raise ValueError(

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor
 
 from ...data.readers import ScoredPairs
+from ...modeling.encoding import SentenceEncoder
 from .similarity import pair_cosines, rank_correlation
 
 
@@ -59,3 +61,16 @@ def sts_scores(embed: Callable[[Sequence[str]], Tensor | np.ndarray], task: Mapp
     values = list(found.values())
     together = sts_spearman(first, second, gold)
     return StsScores(together, float(np.mean(values)), float(np.average(values, weights=weights)), found)
+
+
+def score_sts(model: SentenceEncoder, pairs: Dataset) -> dict[str, float]:
+    """Score a model on a table of pairs.
+
+    Args:
+        model: how embeddings are made, as `SentenceEncoder.from_pretrained` finds it in a model's files.
+        pairs: columns `sentence1`, `sentence2` and `score` (see `read_sts`).
+
+    Returns:
+        `sts`: Spearman's rank correlation of cosine similarity and score (see `sts_spearman`).
+    """
+    return {"sts": sts_spearman(model.encode(pairs["sentence1"]), model.encode(pairs["sentence2"]), pairs["score"])}

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 from scipy.stats import pearsonr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from ..sentences import rank_correlation
 
@@ -59,6 +58,8 @@ def classification_scores(
         ValueError: no rows, lengths that differ, or a number that is not whole, such as a probability.
     """
 
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
     def score(truth: np.ndarray, found: np.ndarray, **languages: dict) -> ClassificationScores:
         macro_f1, mcc = f1_score(truth, found, average="macro"), matthews_corrcoef(truth, found)
         return ClassificationScores(accuracy_score(truth, found), float(macro_f1), float(mcc), len(truth), **languages)
@@ -72,6 +73,8 @@ def binary_f1(gold: Sequence[int], predicted: Sequence[int]) -> float:
     Raises:
         ValueError: as `classification_scores`, or a class other than 0 and 1.
     """
+    from sklearn.metrics import f1_score
+
     truth, found = _classes(gold, "gold"), _classes(predicted, "predicted")
     _check_lengths(truth, found)
     if others := set(truth.tolist() + found.tolist()) - {0, 1}:

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import numpy as np
-from seqeval.scheme import IOB2, Entities, Entity
 
 from ..report import aligned
 from .classification import check_languages
+
+if TYPE_CHECKING:
+    from seqeval.scheme import Entity
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +127,8 @@ def entity_scores(
         ValueError: numbers of rows, of languages or of a row's tags that differ, a tag that is not of IOB2, or no gold
             entity at all.
     """
+    from seqeval.scheme import IOB2, Entities
+
     _check(gold, predicted, languages)
     truth, found = (Entities(rows, IOB2).entities for rows in (gold, predicted))
     if not any(truth):
@@ -162,6 +167,8 @@ def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
 
     The sums over any rows make their micro scores (`EntityScore.of_counts`).
     """
+    from seqeval.scheme import IOB2, Entities
+
     _check(gold, predicted, None)
     pairs = zip(*(Entities(rows, IOB2).entities for rows in (gold, predicted)), strict=True)
     return np.array([[len(set(truth) & set(found)), len(set(found)), len(set(truth))] for truth, found in pairs])

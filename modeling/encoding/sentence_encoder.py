@@ -54,28 +54,46 @@ class SentenceEncoder:
         self.prompt_length(modules.prompt())
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike, *, route: str | None = None, **loading: Any) -> SentenceEncoder:
-        """Load a sentence-transformers model.
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike,
+        *,
+        route: str | None = None,
+        pooler: str | None = None,
+        max_length: int | None = None,
+        **loading: Any,
+    ) -> SentenceEncoder:
+        """Load a sentence-transformers model, or any encoder with a pooler.
 
         Args:
             source: folder or hub id.
             route: of a model with a `Router`: the task ("query", "document") or route that texts take. Default: the
                 model's own, as of `SentenceTransformer.encode`.
+            pooler: one of `POOLERS`, for a model without `modules.json`, whose embeddings are then of unit length. The
+                files of a sentence-transformers model say how it pools.
+            max_length: tokens to which texts are cut, if the model's own limit is not lower. Default: its own limit, or
+                128 for a model without `modules.json`.
             loading: for `AutoModel.from_pretrained`. Default: float32.
 
         Raises:
-            ValueError: it has no `modules.json`, so nothing says how its tokens become an embedding; or its modules do
-                something that retort doesn't; or it has no such route.
+            ValueError: it has no `modules.json`, so nothing says how its tokens become an embedding, and no `pooler` is
+                named, or it is a causal model; or its modules do something that retort doesn't; or it has no such
+                route.
         """
         modules = read_sentence_modules(source, route=route)
-        if modules is None:
+        if modules is None and pooler is None:
             raise ValueError(
                 f"{source} has no modules.json, which would say how its tokens become an embedding. Choose a pooler: "
-                "SentenceEncoder.with_pooler(source, 'mean')."
+                "SentenceEncoder.from_pretrained(source, pooler='mean')."
             )
         folder = encoder_subfolder(source, route=route)
         model = AutoModel.from_pretrained(source, subfolder=folder, **{"dtype": torch.float32} | loading).eval()
-        return cls(model, AutoTokenizer.from_pretrained(source, subfolder=folder), modules)
+        tokenizer = AutoTokenizer.from_pretrained(source, subfolder=folder)
+        if modules is None:
+            require_bidirectional(model, f"a pooler ({pooler!r}) that was chosen for it")
+            modules = SentenceModules.plain(pooler, max_length or 128, normalize=True)
+        encoder = cls(model, tokenizer, modules)
+        return encoder if max_length is None else encoder.cut_at(max_length)
 
     @classmethod
     def with_pooler(

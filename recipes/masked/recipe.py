@@ -214,7 +214,11 @@ class MaskedRecipe(StudentRecipe):
         return {"data": {self.text.names: len(self.text.train)}}
 
     def how_to_use(self) -> str:
-        return how_to_use(self.recipe.output_dir, self.tokenizer)
+        return (
+            "from transformers import pipeline\n"
+            f'pipeline("fill-mask", model="{self.recipe.output_dir}")'
+            f'("A retort is a {self.tokenizer.mask_token} to distil in.")'
+        )
 
     def as_masked_model(self, model: Parent, tokenizer: PreTrainedTokenizerBase) -> MaskedModel:
         """A model with its tokenizer."""
@@ -226,14 +230,6 @@ def masked_lm(source: Parent) -> PreTrainedModel:
     if isinstance(source, PreTrainedModel):
         return source
     return AutoModelForMaskedLM.from_pretrained(source, dtype=torch.float32).eval()
-
-
-def how_to_use(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The two lines of Python that use a finished student."""
-    return (
-        "from transformers import pipeline\n"
-        f'pipeline("fill-mask", model="{folder}")("A retort is a {tokenizer.mask_token} to distil in.")'
-    )
 
 
 def _texts(texts: Dataset | None) -> list[str]:

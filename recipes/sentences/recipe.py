@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...data import VECTORS, beside, combine_vectors, read_vectors, with_vectors
 from ...data.tokenization import tokenize, tokenize_groups
@@ -22,7 +22,6 @@ from ..schema import Student
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 from .corpora import Docstrings, Files
-from .scripts import how_to_use
 
 
 @dataclass(frozen=True)
@@ -260,4 +259,9 @@ class SentenceRecipe(StudentRecipe):
         return {"data": self.corpus.data}
 
     def how_to_use(self) -> str:
-        return how_to_use(self.recipe.output_dir)
+        folder = self.recipe.output_dir
+        code = ", trust_remote_code=True" if hasattr(AutoConfig.from_pretrained(folder), "auto_map") else ""
+        return (
+            "from sentence_transformers import SentenceTransformer\n"
+            f'embeddings = SentenceTransformer("{folder}"{code}).encode(["A vessel to distil in.", "A glass retort."])'
+        )

@@ -1,5 +1,5 @@
 """Recipes for tagging and classification."""
 
-from .flags import ScheduleArguments, StudentArguments, TaskArguments, recipe_of
 from .recipe import TaskRecipe
+from .scores import score_task
 from .students import with_head

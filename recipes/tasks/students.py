@@ -1,4 +1,4 @@
-"""What the scripts for tagging and classification share: teachers with heads, students of all kinds, and scores."""
+"""What recipes for tagging and classification are made of: teachers with heads, students of all kinds, and scores."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import evaluate
 import numpy as np
 import torch
 from datasets import Dataset, Features, Value, concatenate_datasets
@@ -16,7 +15,6 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, s
 
 from ...data.tasks import Task, are_spans
 from ...data.tokenization import stride_within, tokenize
-from ...evaluation.metrics import MEASURES, Classification, Glue
 from ...evaluation.report import Quality, Rows, bootstrapped
 from ...evaluation.tasks import (
     Classifier,
@@ -184,8 +182,12 @@ class TaskData:
         return scores
 
     @cached_property
-    def metric(self) -> evaluate.Metric:
+    def metric(self) -> Any:
         """Of classification: that of a GLUE task, of an `evaluate` module, or accuracy, macro F1 and MCC."""
+        import evaluate
+
+        from ...evaluation.metrics import MEASURES, Classification, Glue
+
         if self.metric_name in MEASURES or not self.task.labels:
             return Glue(self.metric_name or "stsb", keep_in_memory=True)
         return evaluate.load(self.metric_name) if self.metric_name else Classification(keep_in_memory=True)

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 
-from ..data import mine_negatives, read_groups, read_texts, replace_files
+from ..data import mine_negatives, read_groups, read_texts, replace_files, tokenize
 from ..modeling import head_of
 from ..modeling.encoding import SentenceEncoder
 from ..modeling.shrinking import shrink
 from ..recipes import converted_arguments
-from ..recipes.sentences import layers_to_keep, load_model, tokenize_for
 from ..trainers import DistillTrainer, load_reranker, score_groups, write_vectors
 from ..trainers.arguments import DistillTrainingArguments
 
@@ -71,8 +70,15 @@ def _write_outputs(options: argparse.Namespace) -> None:
     given = converted_arguments(options.changes, DistillTrainingArguments)
     args = DistillTrainingArguments(output_dir=options.output_dir, teacher_cache=options.output_dir, **given)
     with args.main_process_first(desc="reading text"):
-        teacher = load_model(options.teacher, options.max_length or 128, args)
-        rows = tokenize_for(teacher, _texts(options))
+        pooler = args.teacher_pooler or args.pooler
+        length = options.max_length or 128
+        teacher = SentenceEncoder.from_pretrained(options.teacher, pooler=pooler, max_length=length)
+        rows = tokenize(
+            _texts(options),
+            teacher.tokenizer,
+            max_length=teacher.max_length,
+            teacher_prompt=teacher.modules.prompt(),
+        )
     layers = layers_to_keep(options.layers, teacher.model)
     student = shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
     trainer = DistillTrainer(student, options.teacher, args, train_dataset=rows, processing_class=teacher.tokenizer)
@@ -117,3 +123,10 @@ def _write_scores(options: argparse.Namespace) -> None:
 def _texts(options: argparse.Namespace) -> Dataset:
     excluded = read_texts(options.exclude_files) if options.exclude_files else ()
     return read_texts(options.train_files, exclude=excluded)
+
+
+def layers_to_keep(given: list[int] | None, teacher: PreTrainedModel) -> int | list[int]:
+    """What `--layers` says, as `shrink` takes it: one number is how many, several are which; None keeps half."""
+    if given is None:
+        return -(-teacher.config.num_hidden_layers // 2)
+    return given[0] if len(given) == 1 else given

@@ -131,8 +131,7 @@ class StagedRun:
         trainer = self._trainer(planned, student)
         checkpoint = last_complete_checkpoint(planned.folder)
         if trainer.is_world_process_zero():
-            going_on = f" Going on from {checkpoint}." if checkpoint else ""
-            print(f"\nStage {index + 1} of {len(self.plan)}: {planned.stage.name}.{going_on}", flush=True)
+            print(f"\nStage {index + 1} of {len(self.plan)}: {planned.stage.name}.", flush=True)
         trainer.train(resume_from_checkpoint=checkpoint)
         if adapted is not None:
             adapted.merge_and_unload()

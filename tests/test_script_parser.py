@@ -1,0 +1,57 @@
+"""The command lines of the example scripts."""
+
+import sys
+
+import pytest
+from test_examples import EXAMPLES
+from transformers import HfArgumentParser
+
+from retort import DistillTrainingArguments, ScriptParser
+
+SCRIPTS = sorted(file for file in EXAMPLES.glob("run_*.py") if file.stem != "run_recipe")
+
+
+@pytest.fixture(params=SCRIPTS, ids=lambda file: file.stem)
+def script(request, monkeypatch):
+    """A script's namespace."""
+    made = {"__name__": request.param.stem, "__file__": str(request.param)}
+    exec(compile(request.param.read_text(), request.param, "exec"), made)
+    return made
+
+
+def told(script, monkeypatch, capsys, flag):
+    monkeypatch.setattr(sys, "argv", ["script.py", flag])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        script["main"]()
+    return capsys.readouterr().out
+
+
+def test_help_shows_the_scripts_flags_and_those_that_most_runs_set(script, monkeypatch, capsys):
+    short = told(script, monkeypatch, capsys, "--help")
+    assert script["__doc__"].strip() in short
+    for flag in (*script["ScriptArguments"].__dataclass_fields__, "learning_rate", "push_to_hub", "disable_dropout"):
+        assert f"--{flag} " in short
+    of_output = short.partition("\n  --output_dir")[2].partition("\n  --")[0]
+    assert "(required)" in of_output
+    assert "--adam_beta1" not in short
+    assert "--adam_beta1" in told(script, monkeypatch, capsys, "--help_all")
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    "wrong", ["--output_dir", "--layer", "--learning_rte"], ids=["missing", "shortened", "unknown"]
+)
+def test_flags_that_are_missing_shortened_or_unknown_are_refused(wrong, script, monkeypatch, capsys):
+    flags = [] if wrong == "--output_dir" else ["--output_dir", "x", wrong, "3"]
+    monkeypatch.setattr(sys, "argv", ["script.py", *flags])
+    with pytest.raises((SystemExit, ValueError)) as refusal:
+        script["main"]()
+    assert wrong in capsys.readouterr().err + str(refusal.value)
+
+
+def test_it_is_a_parser_of_transformers_and_takes_what_help_leaves_out(tmp_path):
+    parser = ScriptParser((DistillTrainingArguments,), description="Says what it does.")
+    assert isinstance(parser, HfArgumentParser)
+    parser.set_defaults(embedding_weight=1.0)
+    (args,) = parser.parse_args_into_dataclasses(["--output_dir", str(tmp_path), "--adam_beta1", "0.8", "--use_cpu"])
+    assert (args.adam_beta1, args.embedding_weight, args.use_cpu) == (0.8, 1.0, True)
