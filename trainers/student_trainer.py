@@ -9,12 +9,10 @@ from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 
-import datasets
 from accelerate.utils import gather_object
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
@@ -38,7 +36,6 @@ from .saving import (
     was_stopped_early,
     weights_alone,
 )
-from .steps import LengthGroupedSampler, row_lengths
 
 logger = logging.getLogger(__name__)
 
@@ -311,30 +308,12 @@ class StudentTrainer(Trainer):
         numbers = {f"{name}.logarithm" for name, module in model.named_modules() if isinstance(module, BoundedNumber)}
         return [name for name in super().get_decay_parameter_names(model) if name not in numbers]
 
-    # --- The order of the rows ----------------------------------------------------------------------------------------
+    # --- The end ------------------------------------------------------------------------------------------------------
 
-    def _get_train_sampler(self, train_dataset: datasets.Dataset | None = None) -> Sampler | None:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, datasets.Dataset):
-            return super()._get_train_sampler(train_dataset)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthGroupedSampler(row_lengths(dataset), self.args.rows_per_step, seed=seed)
-
-    def _run_epoch(self, *, epoch: int, train_dataloader, **arguments) -> None:
+    def _run_epoch(self, **arguments) -> None:
         # A run that is resumed may have had its last step, inside an epoch: it was killed before it was saved. Or a
         # callback had ended it.
         if self._was_stopped or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
-        # accelerate's set_epoch looks two samplers deep. A run resumed within an epoch on several ranks has three
-        # (skip, shard, batch), so the epoch would not reach the one that draws the order.
-        sampler = train_dataloader.batch_sampler
-        while hasattr(sampler, "batch_sampler"):
-            sampler = sampler.batch_sampler
-        if hasattr(sampler.sampler, "set_epoch"):
-            sampler.sampler.set_epoch(epoch)
-        super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **arguments)
-
-    def _get_eval_sampler(self, eval_dataset: datasets.Dataset) -> Sampler | None:
-        # Predictions come back in the order of the rows, whatever the order of training.
-        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+        super()._run_epoch(**arguments)

@@ -125,6 +125,15 @@ class DistillTrainingArguments(TrainingArguments):
         "takes what suits the device, the number format and the architecture, and the log says which and why.",
     )
 
+    # Batches
+    tokens_per_batch: int | None = HfArg(
+        default=None,
+        help="Train in micro-batches of as many tokens of the student's, such as 16384, in the place of "
+        "--per_device_train_batch_size rows: steps are of nearly the same size, of however many rows. A step holds at "
+        "most this times --gradient_accumulation_steps times the number of processes, and its micro-batches are as "
+        "equal as whole rows allow. Rows are counted without padding and must not be longer.",
+    )
+
     # Defaults that differ from TrainingArguments
     train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = HfArg(
         default="group_by_length",
@@ -171,6 +180,14 @@ class DistillTrainingArguments(TrainingArguments):
             raise ValueError(
                 "disable_dropout keeps the student in eval mode, in which transformers checkpoints no activations. "
                 "Choose one, or set the dropout probabilities of the student's configuration to 0."
+            )
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise ValueError(f"tokens_per_batch={self.tokens_per_batch}: 1 or more, or leave it out.")
+        if self.tokens_per_batch and self.train_sampling_strategy != "group_by_length":
+            raise ValueError(
+                f"tokens_per_batch needs train_sampling_strategy='group_by_length', but got "
+                f"{self.train_sampling_strategy!r}, by which epochs would have different numbers of steps. Leave one "
+                "of the two out."
             )
         if self.temperature <= 0:
             raise ValueError(f"temperature={self.temperature}: tau divides the logits and must be above 0.")

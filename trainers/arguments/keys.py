@@ -20,7 +20,7 @@ _LEARNING = frozenset(
     teacher_dtype teacher_cache_dtype teacher_weights embedding_weight embedding_loss similarity_weight logits_weight
     logits_loss temperature hidden_weight hidden_tokens hidden_loss features_weight layer_map attention_weight
     attention_loss relation_weight relation_heads relation_map label_weight pooler teacher_pooler projector
-    keep_projector disable_dropout attention_backend
+    keep_projector disable_dropout attention_backend tokens_per_batch
 
     contrastive_weight contrastive_temperature learn_temperature both_directions student_negatives queue_size
     queue_dtype fill_queue mcl_weight source_weight target_weight

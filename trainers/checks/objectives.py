@@ -69,13 +69,18 @@ def check_objectives(
 
 
 def _check_rows_of_a_step(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
-    """Refuse to compare the rows of a step where there is one, or where ranks may have different numbers of them."""
+    """Refuse to compare the rows of a step where there is one, or where steps or ranks have different numbers."""
     if args.rows_per_step == 1 and any(isinstance(o, SimilarityObjective) for o in objectives):
         raise ValueError(
             "similarity_weight compares the rows of a step with one another, but a step has one. Raise "
             "per_device_train_batch_size or gradient_accumulation_steps."
         )
     compared = [objective.name for objective in objectives if isinstance(objective, WholeStepObjective)]
+    if compared and args.tokens_per_batch:
+        raise ValueError(
+            f"tokens_per_batch makes steps of different numbers of rows, but {compared[0]} compares the rows of a step "
+            "with one another: its loss would change with their number. Set per_device_train_batch_size instead."
+        )
     if compared and args.world_size > 1 and not args.accelerator_config.even_batches:
         raise ValueError(
             f"accelerator_config has even_batches=False, but for {compared[0]} the ranks exchange the rows of each "

@@ -14,6 +14,7 @@ from ...modeling import parts_between_layers
 from ...modeling.encoding import SentenceEncoder, require_bidirectional
 from ..arguments import DistillTrainingArguments
 from ..objectives import Objective
+from ..steps import check_longest, row_lengths
 
 _NOT_TAKEN = {
     "model_init": "objectives, heads and the teacher's cache are made for one student. Call it yourself, after "
@@ -152,6 +153,23 @@ def check_optimizer(objectives: Sequence[Objective], trainer_arguments: Mapping[
             f"The optimizer in optimizers=... doesn't hold the weights of the objectives {', '.join(trained)}, which "
             "are trained beside the student. Pass optimizer_cls_and_kwargs=(class, settings) instead."
         )
+
+
+def check_token_budget(dataset: Any, args: DistillTrainingArguments) -> None:
+    """Refuse training rows that can't be divided by their tokens.
+
+    Raises:
+        ValueError: a dataset that doesn't tell its lengths, or a row that is longer than a batch.
+    """
+    if args.tokens_per_batch is None or dataset is None:
+        return
+    if not isinstance(dataset, datasets.Dataset):
+        raise ValueError(
+            f"tokens_per_batch needs the lengths of all rows before training, but train_dataset is a "
+            f"{type(dataset).__name__}. Set per_device_train_batch_size instead, or pass a datasets.Dataset."
+        )
+    if {"length", "input_ids"} & set(dataset.column_names) and len(dataset):
+        check_longest(row_lengths(dataset), args.tokens_per_batch)
 
 
 def check_streams(dataset: Any, args: DistillTrainingArguments) -> None:

@@ -12,7 +12,7 @@ from ..objectives import Objective
 from ..teachers import model_of
 from .objectives import check_objectives
 from .rows import RowChecks
-from .run import check_optimizer, check_streams
+from .run import check_optimizer, check_streams, check_token_budget
 
 
 def validate(
@@ -54,6 +54,7 @@ def validate(
     check_optimizer(objectives, trainer_arguments)
     for name, rows in (sets or {"training": None}).items():
         check_rows(rows, name)
+    check_token_budget(sets.get("training"), args)
 
 
 def _check_teacher_pooler(

@@ -1,5 +1,6 @@
 """The order of the training rows: random, with rows of similar length in one optimizer step."""
 
+import bisect
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 
 def row_lengths(dataset: Dataset) -> np.ndarray:
@@ -20,6 +22,20 @@ def row_lengths(dataset: Dataset) -> np.ndarray:
     parts = dataset.select_columns(column).with_format("arrow").iter(batch_size=100_000)
     lengths = [part[column] if has_lengths else pc.list_value_length(part[column]) for part in parts]
     return np.concatenate([part.to_numpy() for part in lengths]) if lengths else np.array([], dtype=np.int64)
+
+
+def check_longest(lengths: Sequence[int], tokens: int) -> None:
+    """Refuse rows of `lengths` tokens, one of which doesn't fit into a batch of `tokens`.
+
+    Raises:
+        ValueError: such a row, by its number.
+    """
+    longest = int(np.argmax(lengths))
+    if lengths[longest] > tokens:
+        raise ValueError(
+            f"Row {longest} has {lengths[longest]} tokens, more than a batch of {tokens} tokens (tokens_per_batch) "
+            "holds. Raise tokens_per_batch, or cut rows with max_length=... in tokenize()."
+        )
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -82,3 +98,114 @@ class LengthGroupedSampler(Sampler[int]):
 
     def _by_length(self, rows: Tensor) -> Tensor:
         return rows[self.lengths[rows].argsort(stable=True)]
+
+
+class TokenBudgetSampler(BatchRebalanceSampler):
+    """Every row once per epoch, in optimizer steps of about as many tokens; the batches are those of one rank.
+
+    The rows are sorted by length, longest first, equal ones in random order, and cut into steps of at most
+    `tokens * accumulation * ranks` tokens. The budget is then lowered as far as the number of steps allows, so that the
+    last step is about as full as the others. The sorted lengths are the same in every epoch, and so is the number of
+    steps, by which `Trainer` counts epochs. The step with the longest rows comes first, the others in random order.
+
+    Each step is cut into a micro-batch for each turn of accumulation and each rank: consecutive rows, of as equal a
+    number of tokens as whole rows allow. Which rows make up a step depends on the budget of the whole step alone.
+
+    Where what is left for the last step are fewer rows than micro-batches, it comes last and has as many micro-batches
+    as all ranks can have; fewer rows than ranks are repeated.
+
+    It is a `BatchRebalanceSampler` because `Trainer` takes no other sampler for one of whole batches, those of a single
+    rank. Nothing of that class is used.
+
+    Args:
+        lengths: tokens of each row.
+        tokens: of one micro-batch on one rank.
+        seed: of the order; epoch `e` is drawn from `seed + e`.
+        accumulation: micro-batches of a step on one rank.
+        ranks: how many there are.
+        rank: the one whose batches are given.
+        drop_last: leave out a last step with fewer micro-batches than the others, unless there is no other.
+
+    Raises:
+        ValueError: no rows, or one that is longer than `tokens`.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        tokens: int,
+        *,
+        seed: int,
+        accumulation: int = 1,
+        ranks: int = 1,
+        rank: int = 0,
+        drop_last: bool = False,
+    ):
+        if len(lengths) == 0:
+            raise ValueError("There are no rows to sample from: lengths is empty.")
+        check_longest(lengths, tokens)
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        self.seed, self.epoch = seed, 0
+        self.accumulation, self.ranks, self.rank = accumulation, ranks, rank
+        self._ends = _step_ends(-np.sort(-self.lengths), tokens * accumulation * ranks, accumulation * ranks)
+        # Micro-batches of the last step on a rank.
+        self._last = max(1, min(accumulation, int(self._sizes[-1]) // ranks))
+        if drop_last and self._last < accumulation and len(self._ends) > 1:
+            self._ends, self._last = self._ends[:-1], accumulation
+
+    @property
+    def _sizes(self) -> np.ndarray:
+        return np.diff(self._ends, prepend=0)
+
+    @property
+    def rows_per_step(self) -> int:
+        """The mean, over all ranks."""
+        return round(self._ends[-1] / len(self._ends))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return (len(self._ends) - 1) * self.accumulation + self._last
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        shuffled = torch.randperm(len(self.lengths), generator=generator).numpy()
+        rows = shuffled[np.argsort(-self.lengths[shuffled], kind="stable")]
+        whole = len(self._ends) - (self._last < self.accumulation)
+        order = [0, *(1 + torch.randperm(whole - 1, generator=generator)).tolist()] if whole else []
+        starts = self._ends - self._sizes
+        for step in [*order, *range(whole, len(self._ends))]:
+            batches = self.accumulation if step < whole else self._last
+            parts = _in_equal_parts(rows[starts[step] : self._ends[step]], self.lengths, batches * self.ranks)
+            yield from (part.tolist() for part in parts[self.rank :: self.ranks])
+
+
+def _step_ends(lengths: np.ndarray, tokens: int, least: int) -> np.ndarray:
+    """Where to cut rows of descending `lengths` into as few steps of at most `tokens` as there can be, each as full as
+    the others; `[steps]`, the place behind each step's last row. Steps have at least `least` rows, but for the last.
+    """
+    sums = lengths.cumsum()
+
+    def cut(most: int) -> list[int]:
+        ends = [0]
+        while ends[-1] < len(lengths):
+            start = ends[-1]
+            full = sums.searchsorted((sums[start - 1] if start else 0) + most, side="right")
+            ends.append(min(max(int(full), start + least), len(lengths)))
+        return ends[1:]
+
+    steps = len(cut(tokens))
+    lowest, fewer = int(sums[-1]) // steps, range(int(sums[-1]) // steps, tokens)
+    return np.array(cut(lowest + bisect.bisect_left(fewer, -steps, key=lambda most: -len(cut(most)))))
+
+
+def _in_equal_parts(rows: np.ndarray, lengths: np.ndarray, parts: int) -> list[np.ndarray]:
+    """Consecutive parts of about as many tokens each, none of them empty: fewer rows than parts are repeated."""
+    rows = rows if len(rows) >= parts else np.resize(rows, parts)
+    sums = lengths[rows].cumsum()
+    number = np.arange(1, parts)
+    cuts = (sums - lengths[rows] / 2).searchsorted(sums[-1] * number / parts)
+    cuts = np.maximum.accumulate(cuts - number) + number
+    return np.split(rows, np.clip(cuts, number, len(rows) - parts + number))

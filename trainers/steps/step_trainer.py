@@ -15,11 +15,11 @@ from ...modeling import StudentOutput
 from ...modeling.encoding import EncoderOutput
 from ..objectives import Objective, WholeStepObjective
 from .gradient_cache import RandomState, shares
-from .measured_trainer import MeasuredTrainer
+from .loading_trainer import LoadingTrainer
 from .step import Meeting, MicroBatch, Step
 
 
-class StepTrainer(MeasuredTrainer):
+class StepTrainer(LoadingTrainer):
     """Minimises the weighted sum of objectives, each averaged over all micro-batches and ranks of a step.
 
     So a step of 1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has the same gradient; also where an objective compares the
