@@ -123,7 +123,7 @@ def test_a_route_that_is_missing_or_not_named_is_refused_with_those_there_are(to
     for load in (lambda **route: SentenceEncoder.of(theirs, **route), lambda **r: read_sentence_modules(folder, **r)):
         with pytest.raises(
             ValueError,
-            match=r"has no route by default, only: query, document\. Choose one by route= of SentenceEncoder",
+            match=r"has no default route\. Its routes are: query, document\. Choose one with SentenceEncoder",
         ):
             load()
         with pytest.raises(ValueError, match="has no route 'qery', only: query, document"):
@@ -142,7 +142,7 @@ def test_a_teacher_with_routes_is_its_default_one_or_refused(tokenizer, tmp_path
     teacher = load_teacher(saved(theirs, tmp_path / "a" / "saved"), tiny.model(seed=9), arguments)
     torch.testing.assert_close(encoded(teacher), encoded(theirs), **EXACT)
     folder = saved(two_towers(tmp_path / "b", tokenizer, allow_empty_key=False), tmp_path / "b" / "saved")
-    with pytest.raises(ValueError, match="has no route by default, only: query, document"):
+    with pytest.raises(ValueError, match="has no default route. Its routes are: query, document"):
         load_teacher(folder, tiny.model(seed=9), arguments)
 
 

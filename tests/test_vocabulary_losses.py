@@ -152,7 +152,7 @@ def test_a_loss_of_logits_and_its_gradient_are_those_of_whole_logits(name, bias,
 @pytest.mark.promise(9)
 def test_logits_over_two_vocabularies_are_not_compared_place_by_place():
     (ours, theirs), layer = both_sides(), OutputLayer(torch.randn(PIECES + 1, 5))
-    with pytest.raises(ValueError, match=rf"over {PIECES} tokens, the teacher's over {PIECES + 1}"):
+    with pytest.raises(ValueError, match=rf"has {PIECES} tokens, the teacher's {PIECES + 1}"):
         vocabulary_loss(mean_squared_error, ours[0], theirs[0], (OutputLayer(*ours[1:]), layer))
 
 
