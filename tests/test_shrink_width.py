@@ -263,14 +263,14 @@ def test_heads_keep_the_teachers_size_else_their_number(asked, heads):
     [
         ({"hidden_size": 385}, "hidden_size=385, but a student of this teacher has 1 to 384"),
         ({"hidden_size": 0}, "has 1 to 384"),
-        ({"intermediate_size": 1537}, "intermediate_size=1537, but a student of this teacher has 1 to 1536"),
+        ({"intermediate_size": 1537}, "intermediate_size=1537, but for this teacher it must be 1 to 1536"),
         ({"hidden_size": 250}, r"neither into heads of the teacher's size \(32\) .* \(12\)\. .* such as 224 or 256"),
         ({"hidden_size": 10}, "such as 32"),
         ({"hidden_size": 16, "num_attention_heads": 32}, "doesn't fit hidden_size=16.* Possible: 1, 2, 4, 8, 16"),
-        ({"hidden_size": 256, "num_attention_heads": 7}, "heads must divide it"),
+        ({"hidden_size": 256, "num_attention_heads": 7}, "it must divide hidden_size"),
         (
             {"num_attention_heads": 6},
-            "inside one of the teacher's 12 heads of size 32. Possible: 12, 24, 48, 96, 192, 384",
+            "cut from one of the teacher's 12 heads of size 32. Possible: 12, 24, 48, 96, 192, 384",
         ),
         ({"hidden_size": 360, "num_attention_heads": 15}, "num_attention_heads=15 doesn't fit"),
         ({"num_attention_heads": 0}, "num_attention_heads=0 doesn't fit"),

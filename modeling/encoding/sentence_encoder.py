@@ -213,8 +213,8 @@ class SentenceEncoder:
         length = len(self.prompt_tokens(prompt))
         if length and length + 1 >= self.max_length:
             raise ValueError(
-                f"The prompt {prompt!r} has {length} tokens and leaves no room for a text: prompt and text have at most "
-                f"{self.max_length} tokens."
+                f"The prompt {prompt!r} has {length} tokens and leaves no room for a text: prompt and text have at "
+                f"most {self.max_length} tokens."
             )
         return length
 
