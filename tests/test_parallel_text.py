@@ -73,7 +73,7 @@ def test_the_first_rows_of_a_long_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a cat\teine Katze\na dog\n", r"de.tsv:2: this row has no translation: .* but it is 'a dog'"),
+        (b"a cat\teine Katze\na dog\n", r"de.tsv:2: this row has no translation: .* but found 'a dog'"),
         (b"", r"de.tsv is empty"),
         (b"\n\n", r"de.tsv holds no rows"),
         ("a cat\tK\u00e4tzchen\n".encode("latin-1"), r"de.tsv:1: not UTF-8: byte 0xe4"),

@@ -261,8 +261,8 @@ def test_heads_keep_the_teachers_size_else_their_number(asked, heads):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"hidden_size": 385}, "hidden_size=385, but a student of this teacher has 1 to 384"),
-        ({"hidden_size": 0}, "has 1 to 384"),
+        ({"hidden_size": 385}, "hidden_size=385, but for this teacher it must be 1 to 384"),
+        ({"hidden_size": 0}, "must be 1 to 384"),
         ({"intermediate_size": 1537}, "intermediate_size=1537, but for this teacher it must be 1 to 1536"),
         ({"hidden_size": 250}, r"neither into heads of the teacher's size \(32\) .* \(12\)\. .* such as 224 or 256"),
         ({"hidden_size": 10}, "such as 32"),

@@ -1,4 +1,4 @@
-"""Labelled tasks, tagging and classification: files -> rows, splits and labels."""
+"""Reads labelled tasks (tagging and classification): rows, splits and labels."""
 
 from .tags import are_spans
 from .task import Task, read_task
