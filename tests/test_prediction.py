@@ -300,7 +300,7 @@ def test_that_texts_to_classify_are_cut_is_said_once(tokenizer, caplog):
     classifier = Classifier(tiny.model("bert", "sequence"), tokenizer, max_length=16)
     with caplog.at_level("WARNING"):
         classifier(["a cat"])
-        assert "are cut there" not in caplog.text
+        assert "are truncated" not in caplog.text
         for _ in range(2):
             classifier(["a cat", "the dog " * 20])
-    assert caplog.text.count("Texts of more than 16 tokens are cut there before they are classified.") == 1
+    assert caplog.text.count("Texts of more than 16 tokens are truncated before they are classified.") == 1

@@ -171,7 +171,7 @@ def test_a_line_longer_than_the_model_reads_has_a_tag_and_a_probability_for_each
 def test_a_stride_is_refused_by_a_classifier_and_where_it_fills_a_window(models, predict):
     with pytest.raises(SystemExit, match=r"--stride is for models that tag words, but .* classifies texts"):
         predict(models["classifier"], "the cat", "--stride", "3")
-    with pytest.raises(ValueError, match="stride=18, but a window holds 18 tokens of text"):
+    with pytest.raises(ValueError, match="stride=18, but a window has 18 tokens of text"):
         predict(models["tagger"], "the cat", "--max_length", "20", "--stride", "18")
 
 

@@ -343,9 +343,9 @@ def test_several_processes_give_what_one_gives(on_disk, tokenizer):
         ({"w": [["a"], ["a", "b"]], "y": [[1], [1]]}, {"words": "w", "labels": "y"}, "Row 1 has 2 words, but 1 labels"),
         ({"text": ["a"], "y": [1]}, {"labels": "y", "stride": 2}, "stride= is for rows of words, or of texts without"),
         ({"text": ["a"], "b": ["a"]}, {"text_pair": "b", "stride": 2}, "stride= is for rows of words"),
-        ({"w": [["a"]]}, {"words": "w", "max_length": 9, "stride": 7}, "stride=7, but a window holds 7 tokens of text"),
-        ({"w": [["a"]]}, {"words": "w", "stride": -1}, "stride=-1, but a window holds 62 tokens .* from 0 to 61"),
-        ({"w": [["a"]]}, {"words": "w", "stride": "16"}, "stride='16', but a window holds"),
+        ({"w": [["a"]]}, {"words": "w", "max_length": 9, "stride": 7}, "stride=7, but a window has 7 tokens of text"),
+        ({"w": [["a"]]}, {"words": "w", "stride": -1}, "stride=-1, but a window has 62 tokens .* from 0 to 61"),
+        ({"w": [["a"]]}, {"words": "w", "stride": "16"}, "stride='16', but a window has"),
         ({"w": [["a"]], "y": [["B-X"]]}, {"words": "w", "labels": "y"}, "Row 0: labels of words must be integers"),
     ],
 )
