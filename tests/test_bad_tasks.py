@@ -20,7 +20,10 @@ pytestmark = pytest.mark.usefixtures("own_cache")
         ),
         ({"train.tsv": "a b\n"}, r"train\.tsv:1: this row has 1 columns, expected 2"),
         ({"train.tsv": "a  b\tO O B-X\n"}, r"train\.tsv:1: expected words and tags with single spaces"),
-        ({"train.tsv": "a\tO\nb\tB-X\n\nc\tO\n"}, r"train\.tsv: .* every row has a single word.* the ending \.conll"),
+        (
+            {"train.tsv": "a\tO\nb\tB-X\n\nc\tO\n"},
+            r"train\.tsv: .* every row has a single word.* change its suffix to \.conll",
+        ),
         ({"train.tsv": ""}, r"train\.tsv is empty"),
         ({"train.tsv": "\n\n"}, r"train\.tsv holds no rows"),
         ({"train.conll": "\n\n"}, r"train\.conll holds no sentences"),
@@ -83,7 +86,7 @@ def test_bad_rows_for_tagging_are_errors_that_name_file_and_line(task_folder, fi
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"train.tsv": "a\tpos\nb\tc\tneg\n"}, r"train\.tsv:2: this row has 3 columns, expected 2 .*take pairs=True"),
+        ({"train.tsv": "a\tpos\nb\tc\tneg\n"}, r"train\.tsv:2: this row has 3 columns, expected 2 .*Pass pairs=True"),
         ({"train.tsv": "a\tpos\nb\t\n"}, r"train\.tsv:2: expected a label, but there is none"),
         ({"train.tsv": "text\tlabel\n"}, r"train\.tsv holds no rows"),
         (

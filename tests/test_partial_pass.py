@@ -17,9 +17,9 @@ REFUSED = {
     **dict.fromkeys(("bart", "flaubert", "mbart", "mvp", "xlm"), "spreads its 4 layers over"),
     **dict.fromkeys(("modernvbert", "perceiver", "ultravbert"), "has no num_hidden_layers"),
     "funnel": "holds no list of 4 equal layers",
-    "longformer": r"makes \[2, 16\] vectors .* where the batch is \[2, 12\]",
+    "longformer": r"computes \[2, 16\] vectors .* but the batch is \[2, 12\]",
     "reformer": "reversible layers",
-    "squeezebert": "called its layers 0 times where 4 calls were expected",
+    "squeezebert": "called its layers 0 times, but 4 calls were expected",
 }
 # Families whose layers return tuples or don't say what they return, and ALBERT: one layer runs where none is needed.
 ONE_AT_LEAST = [

@@ -149,7 +149,7 @@ LONG = b"x" * 40 + b"\n"
         ("a.tsv", b"a\tb\n\nc\td\n", r"a\.tsv:2: this row has 0 columns, expected 2"),
         ("a.csv", b"a,b\n\nc,d\n", r"a\.csv:2: this row has 0 columns, expected 2"),
         ("a.tsv", b"a\tb\n", r"a\.tsv has a header row \(a, b\), but no other rows"),
-        ("a.tsv", b"a\ta\nb\tc\n", r"a\.tsv:1: a header row must give every column a name of its own"),
+        ("a.tsv", b"a\ta\nb\tc\n", r"a\.tsv:1: a header row must give each column a different name"),
         ("a.tsv", b"a\t\nb\tc\n", r"a\.tsv:1: .*pass the names of its columns"),
         ("a.csv", b'a,b\n"c\nd",e\n"f,g\nh,i\n', r"a\.csv:4: the row that begins here is not CSV.*must be closed"),
         ("a.csv", b'a,b\n"c"d,e\n', r"a\.csv:2: the row that begins here is not CSV"),

@@ -191,7 +191,7 @@ def test_columns_of_datasets_go_by_name(write):
     ("columns", "message"),
     [
         (["text"], r"columns= must say where text, labels are, but got 1"),
-        ([0, 2], r"train\.tsv:1: has 2 columns, but columns= names \[0, 2\], from 0"),
+        ([0, 2], r"train\.tsv:1: has 2 columns, but columns= is \[0, 2\], from 0"),
         (["text", "class"], r"train\.tsv:1: expected a header row with text, class, but the first row is \['text', 'l"),
     ],
 )
@@ -285,8 +285,8 @@ def pandas_tsv(**settings):
         (pandas_tsv(index=False), r"train\.tsv:2: cells that contain quotes are quoted.*pandas' to_csv"),
         (pandas_tsv(index=False, quoting=csv.QUOTE_ALL), r"train\.tsv:2: cells that contain quotes are quoted"),
         ('"text"\t"label"\n"a"\t"b"\n', r"train\.tsv:1: cells that contain quotes are quoted"),
-        ('text\tlabel\n"a\nb"\tpos\n', r"train\.tsv:2: this row has 1 columns, expected 2.*without quotes.*to_csv"),
-        ('text\tlabel\n"a\tb"\tpos\n', r"train\.tsv:2: this row has 3 columns, expected 2.*without quotes.*to_csv"),
+        ('text\tlabel\n"a\nb"\tpos\n', r"train\.tsv:2: this row has 1 columns, expected 2.*without quoting.*to_csv"),
+        ('text\tlabel\n"a\tb"\tpos\n', r"train\.tsv:2: this row has 3 columns, expected 2.*without quoting.*to_csv"),
         (pandas_tsv(), r"train\.tsv:1: the first column has no name\. .*an index.*to_csv\(index=False\)"),
         ("0\tgood\tpos\n1\tbad\tneg\n", r"train\.tsv:1: this row has 3 columns, expected 2"),
         (
@@ -310,7 +310,10 @@ def test_the_likely_cause_is_named(write, contents, message):
     [
         (pandas_tsv(), r"train\.tsv:1: the first column has no name.*index=False"),
         ("0\tgood\tpos\n1\tbad\tneg\n2\tx\tpos\n", r"the column read as text holds row numbers.*index=False"),
-        ("a\tb\tscore\nc\td\t0.5\n", r"train\.tsv:1: some labels are numbers.*header, name its columns by columns="),
+        (
+            "a\tb\tscore\nc\td\t0.5\n",
+            r"train\.tsv:1: some labels are numbers.*header, pass the names of its columns as columns=",
+        ),
         ("pos\ta b\tc d e\nneg\tf g\th i\n", r"train\.tsv:1: the labels, such as 'c d e', are longer"),
     ],
 )
@@ -360,12 +363,12 @@ def test_tags_that_are_nearly_spans_are_refused(write, tags, name):
         ('{"a": {"b": 1}}\n{"a": {"b": true}}\n', r"a\.jsonl:2: 'a', 'b', holds a boolean here, but a number"),
         ('{"a": 9007199254740993}\n{"a": 0.5}\n', r"a\.jsonl:2: 'a' holds floats, and integers above 2\*\*53"),
         ('{"a": 9223372036854775808}\n', r"a\.jsonl:1: 'a' holds a whole number of more than 64 bits"),
-        ('{"a": 1e999}\n', r"a\.jsonl:1: .*1e999 is no finite number"),
-        ('{"a": NaN}\n', r"a\.jsonl:1: .*NaN is no finite number"),
+        ('{"a": 1e999}\n', r"a\.jsonl:1: .*1e999 is not a finite number"),
+        ('{"a": NaN}\n', r"a\.jsonl:1: .*NaN is not a finite number"),
         ('{"a": "\\ud800"}\n', r"a\.jsonl:1: 'a' holds half a surrogate pair"),
         ('{"a": ' + "[" * 100_000, r"a\.jsonl:1: this line is not JSON"),
         ('{"a": ' + "1" * 5000 + "}", r"a\.jsonl:1: this line is not JSON"),
-        ('{"a": 1} {"a": 2}\n', r"a\.jsonl:1: this line is not JSON \(it goes on"),
+        ('{"a": 1} {"a": 2}\n', r"a\.jsonl:1: this line is not JSON \(unexpected"),
         ("\n\n", r"a\.jsonl holds no rows"),
     ],
 )
@@ -382,7 +385,7 @@ def test_json_that_fits_no_type_is_an_error_with_its_line(write, contents, messa
         ('[{"a": 1}\n {"a": 2}]', r"a\.json:2: not JSON: expected a comma"),
         ('[{"a": 1},\n{"a": "x"}]', r"a\.json:2: 'a' holds a string here"),
         ('[{"a": 1},\n{"a": \n', r"a\.json:3: this line is not JSON"),
-        ('[{"a": 1}]\n[]', r"a\.json:1: not JSON: the list is closed"),
+        ('[{"a": 1}]\n[]', r"a\.json:1: not JSON: the list ends"),
         ("[]", r"a\.json holds no rows"),
     ],
 )

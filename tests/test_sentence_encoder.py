@@ -94,9 +94,9 @@ def test_other_modules_are_refused_by_name(tokenizer, tmp_path):
     theirs = SentenceTransformer(
         modules=[transformer(tmp_path / "encoder", tokenizer), CNN(32, 8), Pooling(24)], device="cpu"
     )
-    with pytest.raises(ValueError, match="made of Transformer, CNN, Pooling"):
+    with pytest.raises(ValueError, match="has the modules Transformer, CNN, Pooling"):
         SentenceEncoder.of(theirs)
-    with pytest.raises(ValueError, match="made of Transformer, CNN, Pooling"):
+    with pytest.raises(ValueError, match="has the modules Transformer, CNN, Pooling"):
         read_sentence_modules(saved(theirs, tmp_path / "saved"))
 
 

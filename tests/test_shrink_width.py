@@ -284,7 +284,7 @@ def test_sizes_that_cannot_be_had_are_an_error_that_says_which_can(asked, messag
 @pytest.mark.promise(9)
 def test_a_width_that_the_architecture_rejects_is_an_error_with_its_reason():
     with pytest.raises(
-        ValueError, match=r"ModernBertModel rejects .*hidden_size=12, num_attention_heads=4.*even size"
+        ValueError, match=r"ModernBertModel rejects .*hidden_size=12, num_attention_heads=4.*even one"
     ) as error:
         shrink(tiny.model("modernbert"), hidden_size=12, num_attention_heads=4)
     assert isinstance(error.value.__cause__, RuntimeError)

@@ -121,7 +121,7 @@ def read_labelled(source: Source, schema: RowSchema, columns: Columns | None = N
     if ending in TABLES and schema.is_tagging and pc.max(pc.list_value_length(found.rows.data["words"])).as_py() == 1:
         raise ValueError(
             f"{source.name}: expected one sentence per row, but every row has a single word. If the file has one word "
-            f"per line, rename it to {CONLL[0]}."
+            f"per line, change its suffix to {CONLL[0]}."
         )
     return _in_iob2(found) if schema.is_tagging and len(found.rows) else found
 

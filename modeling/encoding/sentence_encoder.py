@@ -95,7 +95,7 @@ class SentenceEncoder:
         folder = encoder_subfolder(source)
         model = AutoModel.from_pretrained(source, subfolder=folder, dtype=torch.float32).eval()
         tokenizer = AutoTokenizer.from_pretrained(source, subfolder=folder)
-        require_bidirectional(model, f"a pooler ({pooler!r}) that was chosen for it")
+        require_bidirectional(model, f"an encoder with pooler={pooler!r}")
         return cls(model, tokenizer, SentenceModules.plain(pooler, max_length, normalize=normalize))
 
     @classmethod
