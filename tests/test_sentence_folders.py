@@ -126,7 +126,7 @@ def test_a_route_that_is_missing_or_not_named_is_refused_with_those_there_are(to
             match=r"has no default route\. Its routes are: query, document\. Choose one with SentenceEncoder",
         ):
             load()
-        with pytest.raises(ValueError, match="has no route 'qery'. Its routes are: query, document"):
+        with pytest.raises(ValueError, match=r"has no route 'qery'\. Its routes are: query, document"):
             load(route="qery")
     plain = sentence_transformer(tmp_path / "plain", tokenizer, "mean")
     with pytest.raises(ValueError, match=r"has no routes, but route='query' was asked for"):

@@ -345,8 +345,8 @@ def test_raw_weights_are_read_into_a_base_model_and_what_does_not_fit_is_listed(
     ("flags", "message"),
     [
         (["--model", "x"], "Nothing to score"),
-        (["--task_set", "sts"], "name --model, or --state_dict with --base_model"),
-        (["--model", "x", "--task_set", "sts"], "the data of --tasks and --task_set is read from --senteval FOLDER"),
+        (["--task_set", "sts"], "pass --model, or --state_dict with --base_model"),
+        (["--model", "x", "--task_set", "sts"], "--tasks and --task_set need --senteval FOLDER"),
     ],
 )
 def test_a_command_that_makes_no_sense_is_refused(flags, message):

@@ -1,4 +1,4 @@
-"""What `retort cache` takes."""
+"""Arguments of `retort cache`."""
 
 import argparse
 from typing import Any
@@ -8,10 +8,10 @@ from .form import new_command
 DESCRIPTION = """  retort cache embedding_weight=1 --teacher sentence-transformers/all-MiniLM-L6-v2 \\
       --train_files corpus.txt --output_dir caches/minilm
 
-Writes what the objectives named as key=value need: embedding_weight=1 the embeddings, hidden_weight=1 layer_map=last
-the last layer, and so on. A run with --teacher_cache caches/minilm (in a recipe: arguments.teacher_cache) then reads
-them at every step instead of running the teacher. Interrupted and started again, it goes on at the next part; under
-torchrun the ranks share the parts."""
+Writes the teacher's outputs for the objectives that are set as key=value: embedding_weight=1 needs the embeddings,
+hidden_weight=1 layer_map=last the last layer, and so on. A run with --teacher_cache caches/minilm (in a recipe:
+arguments.teacher_cache) then reads them instead of running the teacher. If the command is interrupted, start it again:
+it continues with the next part. Under torchrun the ranks share the parts."""
 
 
 def add_to(commands: Any) -> None:
@@ -20,7 +20,7 @@ def add_to(commands: Any) -> None:
         commands,
         "cache",
         run,
-        summary="Write a teacher's outputs to disk, once, for later runs.",
+        summary="Write a teacher's outputs to disk for later runs.",
         description=DESCRIPTION,
     )
     given = parser.add_argument_group("teacher and text")
@@ -30,13 +30,17 @@ def add_to(commands: Any) -> None:
         required=True,
         nargs="+",
         metavar="FILE",
-        help="the text of the later runs, in their order: .txt, pairs.tsv:question,answer, ...",
+        help="the text files of the later runs, in the same order: .txt, pairs.tsv:question,answer, ...",
     )
     given.add_argument("--exclude_files", nargs="+", default=[], metavar="FILE", help="texts that those runs leave out")
-    given.add_argument("--max_length", type=int, default=128, metavar="N", help="tokens to which texts are cut")
-    what = parser.add_argument_group("outputs (the student's shape decides which layers are compared)")
+    given.add_argument("--max_length", type=int, default=128, metavar="N", help="texts are truncated to N tokens")
+    what = parser.add_argument_group("outputs (the layers to compare depend on the student's shape)")
     what.add_argument(
-        "--layers", type=int, nargs="+", metavar="N", help="the student's: how many, or which (default: half)"
+        "--layers",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="the teacher's layers that the student keeps: their number, or their indices (default: half)",
     )
     what.add_argument("--hidden_size", type=int, metavar="N", help="the student's width (default: the teacher's)")
     what.add_argument(
@@ -50,7 +54,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write them."""
+    """Write the outputs."""
     from ..commands import cache
 
     cache.run(options)

@@ -1,4 +1,4 @@
-"""Writing a teacher's outputs to disk, once, for later runs with --teacher_cache."""
+"""Writes a teacher's outputs to disk for later runs with --teacher_cache."""
 
 import argparse
 
@@ -11,10 +11,10 @@ from ..trainers.arguments import DistillTrainingArguments
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write what the objectives need that are given as key=value: building their trainer does.
+    """Write the outputs for the objectives that are set as key=value. Building the trainer writes them.
 
     Raises:
-        ValueError: an argument that DistillTrainer doesn't have.
+        ValueError: DistillTrainer has no such argument.
     """
     given = converted_arguments(options.changes, DistillTrainingArguments)
     args = DistillTrainingArguments(output_dir=options.output_dir, teacher_cache=options.output_dir, **given)
