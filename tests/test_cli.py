@@ -141,8 +141,8 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
         (["eval", "--model", "x"], "Nothing to score"),
         (["eval"], "pass --model, or --state_dict with --base_model"),
         (["eval", "--model", "x", "--tasks", "STS12"], "need --senteval FOLDER"),
-        (["eval", "--model", "x", "--senteval", "y", "--tasks", "STS99"], "--tasks STS99: there are STS12, "),
-        (["eval", "--model", "x", "--pooler", "mean"], "--pooler mean: there are cls, "),
+        (["eval", "--model", "x", "--senteval", "y", "--tasks", "STS99"], "--tasks STS99: unknown. Choose from STS12, "),
+        (["eval", "--model", "x", "--pooler", "mean"], "--pooler mean: unknown. Choose from cls, "),
         (
             ["export", "--model", "some/id"],
             "no folder some/id. For a model on the Hub, set --output_dir",

@@ -39,7 +39,7 @@ def test_files_whose_rows_translate_each_other(tmp_path):
     german = written(tmp_path / "de.tsv", [("x", "y", "first"), ("B", "0", "A"), ("D", "0", "C")])
     found = read_parallel([f"{english}:first,second+{german}:first,x"])
     assert pairs(found) == [("a", "A"), ("c", "C"), ("b", "B"), ("d", "D")]
-    with pytest.raises(ValueError, match="there are 2 and 3"):
+    with pytest.raises(ValueError, match="they have 2 and 3 rows"):
         read_parallel([f"{english}:first+{written(tmp_path / 'long.tsv', ROWS)}:1"])
 
 
