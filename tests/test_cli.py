@@ -141,7 +141,10 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
         (["eval", "--model", "x"], "Nothing to score"),
         (["eval"], "pass --model, or --state_dict with --base_model"),
         (["eval", "--model", "x", "--tasks", "STS12"], "need --senteval FOLDER"),
-        (["eval", "--model", "x", "--senteval", "y", "--tasks", "STS99"], "--tasks STS99: unknown. Choose from STS12, "),
+        (
+            ["eval", "--model", "x", "--senteval", "y", "--tasks", "STS99"],
+            "--tasks STS99: unknown. Choose from STS12, ",
+        ),
         (["eval", "--model", "x", "--pooler", "mean"], "--pooler mean: unknown. Choose from cls, "),
         (
             ["export", "--model", "some/id"],

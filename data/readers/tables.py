@@ -144,7 +144,7 @@ def role_rows(
                 f"{'tab' if format_of(file) != '.csv' else 'comma'} between them.{cause}"
             )
         row = {role: cells[place] for role, place in zip(roles, at, strict=True)}
-        starts = _still_counted(starts, count, row[roles[0]])
+        starts = _possible_starts(starts, count, row[roles[0]])
         yield row | {"line": line}
     if not count:
         raise ValueError(f"{file} holds no rows.")
@@ -217,6 +217,6 @@ def _counts(cell: str, count: int) -> bool:
     return cell in (str(count), str(count - 1))
 
 
-def _still_counted(starts: set[int], count: int, cell: str) -> set[int]:
+def _possible_starts(starts: set[int], count: int, cell: str) -> set[int]:
     """The possible first numbers, 0 or 1, if a column holds row numbers so far; empty if it doesn't."""
     return {start for start in (starts if count > 1 else (0, 1)) if cell == str(start + count - 1)}

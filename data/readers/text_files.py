@@ -30,8 +30,8 @@ def conll_rows(file: Path) -> Iterator[dict[str, Any]]:
         `words`, `labels`, and `line`, the line number of the sentence's first word, from 1.
     """
     separator, width = _conll_layout(file)
-    for is_between, sentence in groupby(_conll_lines(file, separator, width), lambda row: not row[1]):
-        if is_between:
+    for is_separator, sentence in groupby(_conll_lines(file, separator, width), lambda row: not row[1]):
+        if is_separator:
             continue
         rows = list(sentence)
         for number, fields in rows:
@@ -53,7 +53,7 @@ def _conll_layout(file: Path) -> tuple[str, int]:
     """The separator and number of the columns, from the first row that is certainly not a comment."""
     doubtful = ""
     for line in map(without_line_end, lines_of(file)):
-        if _is_between(line) or _SETTING.fullmatch(line):
+        if _is_separator(line) or _SETTING.fullmatch(line):
             continue
         if "\t" in line or not _COMMENT.fullmatch(line):
             return _split(line)
@@ -70,14 +70,14 @@ def _fields(line: str, separator: str) -> list[str]:
     return line.split("\t") if separator == "\t" else [field for field in line.split(" ") if field]
 
 
-def _is_between(line: str) -> bool:
+def _is_separator(line: str) -> bool:
     return not line.strip() or line.startswith("-DOCSTART-")
 
 
 def _conll_lines(file: Path, separator: str, width: int) -> Iterator[tuple[int, list[str]]]:
     """Lines with their numbers and fields, without comments. Lines between sentences have no fields."""
     for number, line in enumerate(map(without_line_end, lines_of(file)), 1):
-        fields = [] if _is_between(line) else _fields(line, separator)
+        fields = [] if _is_separator(line) else _fields(line, separator)
         is_setting = "\t" not in line and _SETTING.fullmatch(line)
         if is_setting or (_COMMENT.fullmatch(line) and len(fields) != width):
             continue

@@ -20,7 +20,7 @@ from .pooling import pool, pooled_hidden_states
 from .recording import Recording, require_gradient
 
 # Number of tokens in the test of an output layer.
-_PROBED = 8
+_PROBE_TOKENS = 8
 
 
 def encode(
@@ -123,7 +123,7 @@ def has_plain_output_layer(model: PreTrainedModel) -> bool:
     layer, read = model.get_output_embeddings(), []
     if layer is None or len(layer.weight) != model.config.vocab_size:
         return False
-    ids = torch.arange(min(_PROBED, model.config.vocab_size), device=model.device)[None]
+    ids = torch.arange(min(_PROBE_TOKENS, model.config.vocab_size), device=model.device)[None]
     hook = layer.register_forward_pre_hook(lambda module, args: read.append(args[0]))
     try:
         with evaluating(model):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from .layout import TokenLayout
 
 # These poolers read only the last hidden state and can be concatenated.
-_OF_THE_LAST_STATE = ("mean", "cls_before_pooler", "last_token", "max")
-POOLERS = (*_OF_THE_LAST_STATE, "cls", "mean_last_two", "mean_first_last", "mean_first")
+_LAST_STATE_POOLERS = ("mean", "cls_before_pooler", "last_token", "max")
+POOLERS = (*_LAST_STATE_POOLERS, "cls", "mean_last_two", "mean_first_last", "mean_first")
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Pooling:
         for mode in self.modes:
             if mode not in POOLERS:
                 raise ValueError(f"Unknown pooler {mode!r}. Choose one of: {', '.join(POOLERS)}.")
-        alone = [mode for mode in self.modes if mode not in _OF_THE_LAST_STATE]
+        alone = [mode for mode in self.modes if mode not in _LAST_STATE_POOLERS]
         if not self.modes or (alone and (len(self.modes) > 1 or self.skipped)):
             raise ValueError(
                 f"Poolers {' + '.join(self.modes) or '(none)'} with {self.skipped} skipped tokens: only "
-                f"{', '.join(_OF_THE_LAST_STATE)} can be concatenated or skip tokens."
+                f"{', '.join(_LAST_STATE_POOLERS)} can be concatenated or skip tokens."
             )
 
     @classmethod

@@ -24,7 +24,7 @@ _LOCAL_RANKS = ["LOCAL_WORLD_SIZE", "LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", 
 
 
 @lru_cache
-def numbers_at_a_time(device: torch.device) -> int:
+def max_chunk_numel(device: torch.device) -> int:
     """Maximal number of float32 numbers in the largest tensor of a chunk."""
     share = max(_LEAST, 2 ** (memory_of(device) // (_SHARE * _BYTES)).bit_length() // 2)
     return min(share, _MOST_ON_A_PROCESSOR) if device.type == "cpu" else share

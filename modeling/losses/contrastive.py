@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .bounded import BoundedNumber
-from .chunks import numbers_at_a_time
+from .chunks import max_chunk_numel
 
 # Keys per chunk on a CPU, which fit into its cache.
 CHUNK = 2048
@@ -135,7 +135,7 @@ class _QueueLogSumExp(torch.autograd.Function):
     def forward(ctx, anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor) -> Tensor:
         anchors, lowest = anchors.float(), torch.finfo(torch.float32).min
         owners, own = _places(key_ids, ids)
-        chunk = _keys_at_a_time(len(anchors), keys)
+        chunk = _keys_per_chunk(len(anchors), keys)
         # shift is the largest product so far. total and summed are the sums of exponentials and of keys weighted by
         # them, both divided by exp(shift).
         shift = anchors.new_full((len(anchors),), lowest)
@@ -161,9 +161,9 @@ class _QueueLogSumExp(torch.autograd.Function):
         return gradient[:, None] * mean, None, None, None
 
 
-def _keys_at_a_time(anchors: int, keys: Tensor) -> int:
+def _keys_per_chunk(anchors: int, keys: Tensor) -> int:
     """Number of keys whose products with all anchors and float32 copies are held at a time."""
-    chunk = max(1, numbers_at_a_time(keys.device) // max(anchors, keys.shape[1], 1))
+    chunk = max(1, max_chunk_numel(keys.device) // max(anchors, keys.shape[1], 1))
     return min(chunk, CHUNK) if keys.device.type == "cpu" else chunk
 
 

@@ -36,21 +36,25 @@ def poincare_distance(x: Tensor, y: Tensor, curvature: float | Tensor) -> Tensor
     gradient is 0 where the distance is 0.
     """
     x, y = x.to(exact_dtype(x)), y.to(exact_dtype(y))
-    return _stretched((x - y).norm(dim=-1), _room(x, curvature), _room(y, curvature), curvature)
+    return _hyperbolic_distances(
+        (x - y).norm(dim=-1), _boundary_term(x, curvature), _boundary_term(y, curvature), curvature
+    )
 
 
 def poincare_distances(x: Tensor, y: Tensor, curvature: float | Tensor) -> Tensor:
     """Distances `[n, m]` of all pairs of points `[n, features]` and `[m, features]`."""
     x, y = x.to(exact_dtype(x)), y.to(exact_dtype(y))
-    return _stretched(_gaps(x, y), _room(x, curvature)[:, None], _room(y, curvature), curvature)
+    return _hyperbolic_distances(
+        _euclidean_distances(x, y), _boundary_term(x, curvature)[:, None], _boundary_term(y, curvature), curvature
+    )
 
 
-def _room(points: Tensor, curvature: float | Tensor) -> Tensor:
+def _boundary_term(points: Tensor, curvature: float | Tensor) -> Tensor:
     """1 - c|x|², `[n]`, which approaches 0 at the border."""
     return 1 - curvature * points.square().sum(-1)
 
 
-def _gaps(x: Tensor, y: Tensor) -> Tensor:
+def _euclidean_distances(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances, `[n, m]`, by inner products in float64.
 
     Near the border, float32's error of a small distance would become 0.4 and more in hyperbolic distance. torch.cdist
@@ -61,13 +65,13 @@ def _gaps(x: Tensor, y: Tensor) -> Tensor:
     return squares.clamp_min(SHORTEST**2).sqrt().to(x.dtype)
 
 
-def _stretched(gaps: Tensor, room: Tensor, other_room: Tensor, curvature: float | Tensor) -> Tensor:
+def _hyperbolic_distances(distances: Tensor, x_term: Tensor, y_term: Tensor, curvature: float | Tensor) -> Tensor:
     """Convert Euclidean distances to hyperbolic ones.
 
     arcosh(1 + 2z²) is computed as 2 arsinh(z), which is exact for small distances and has a finite gradient at 0.
     """
     root = curvature**0.5
-    return 2 / root * torch.asinh(root * gaps / (room * other_room).sqrt())
+    return 2 / root * torch.asinh(root * distances / (x_term * y_term).sqrt())
 
 
 class LearnedCurvature(BoundedNumber):

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from ..encoding import OutputLayer, exact_dtype
 from ..vocabularies import VocabularyMap
-from .chunks import numbers_at_a_time
+from .chunks import max_chunk_numel
 from .distillation import soft_cross_entropy, task_loss
 
 # Chunks have a multiple of this many positions: products with 64 columns take two thirds of the time of 69 (AVX2).
@@ -115,7 +115,7 @@ def vocabulary_loss(
 
 def _by_chunks(loss: Callable[..., Tensor], vocabulary: int, rows: tuple[Tensor, ...], layer: OutputLayer) -> Tensor:
     """Apply a loss to chunks of the rows, as `loss(*rows, weight, bias)`."""
-    size = numbers_at_a_time(layer.weight.device) // vocabulary
+    size = max_chunk_numel(layer.weight.device) // vocabulary
     size = size - size % GRANULE if size >= GRANULE else max(1, size)
     sweep = partial(_sweep, loss, len(rows), size)
     tensors = (*rows, layer.weight, layer.bias)

@@ -102,7 +102,7 @@ def _export(model: PreTrainedModel | EmbeddingGraph, names: list[str], folder: s
     onnx_library("onnx")
     if model.dtype != torch.float32:
         raise ValueError(f"The model is in {model.dtype}, but must be exported in float32: call model.float() first.")
-    with _written_whole(Path(folder) / FLOAT32_FILE) as path:
+    with _atomic_file(Path(folder) / FLOAT32_FILE) as path:
         _trace(model, names, path)
         found = onnx_agreement(model, path, _random_batches(model, most, names))
         # Written so that NaN is refused.
@@ -133,7 +133,7 @@ def quantize_int8(folder: str | os.PathLike) -> Path:
     source = Path(folder) / FLOAT32_FILE
     if not source.is_file():
         raise FileNotFoundError(f"There is no {source} to quantise. Write it with export_onnx first.")
-    with _written_whole(Path(folder) / INT8_FILE) as path:
+    with _atomic_file(Path(folder) / INT8_FILE) as path:
         simplified = path.with_name("simplified.onnx")
         # Folds constants; otherwise DeBERTa's maps of relative positions would stay in float32. Dynamic quantisation
         # doesn't need symbolic shapes, and they can't be inferred for all families.
@@ -238,7 +238,7 @@ def _random_batch(
 
 
 @contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
+def _atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path. The file written there is moved to `path` if the block raises no exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # A killed process may leave this folder. Names that begin with an underscore are not pushed to the Hub.

@@ -30,7 +30,7 @@ class _NotLayerByLayer(Exception):
     """The encoder doesn't pass one hidden state from layer to layer."""
 
 
-def refuse_other_than_encoders(teacher: PreTrainedModel) -> None:
+def require_encoder(teacher: PreTrainedModel) -> None:
     """Check that a teacher is an encoder that reads token ids.
 
     Raises:

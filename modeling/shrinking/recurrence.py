@@ -43,7 +43,7 @@ def with_recurrence(
     family = ROBERTA if position_offset(draft.outline) else BERT
     task = task_of(draft.architecture)
     architecture, tensors = recurrent_class(task), family.to_ours(draft.tensors, task)
-    if unknown := _names_unknown_to(architecture, tensors):
+    if unknown := _unknown_names(architecture, tensors):
         raise ValueError(
             f"{draft.architecture.__name__} has no counterpart with recurrent layers (RecurrentBert has no "
             f"{unknown[0]}). Supported are bare BERT, RoBERTa and XLM-RoBERTa encoders, and their models for masked "
@@ -63,7 +63,7 @@ def with_recurrence(
     return replace(draft, architecture=architecture, config=config, tensors=tensors)
 
 
-def _names_unknown_to(architecture: type[PreTrainedModel] | None, names: Iterable[str]) -> list[str]:
+def _unknown_names(architecture: type[PreTrainedModel] | None, names: Iterable[str]) -> list[str]:
     """The weight names that a RecurrentBert doesn't have, ignoring layer numbers; all names if there is no class."""
     if architecture is None:
         return list(names)

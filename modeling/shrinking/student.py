@@ -15,7 +15,7 @@ from ..modes import gathered
 from .depth import LAYER_INITS, layer_groups, with_layers
 from .draft import Draft
 from .embeddings import EMBEDDING_INITS
-from .probe import check_outputs, refuse_other_than_encoders
+from .probe import check_outputs, require_encoder
 from .recurrence import RANDOM, with_recurrence
 from .vocabulary import with_vocabulary
 from .width import with_widths
@@ -92,7 +92,7 @@ def shrink(
     if not isinstance(teacher, PreTrainedModel):
         teacher = _load(teacher)
     with gathered(teacher):
-        refuse_other_than_encoders(teacher)
+        require_encoder(teacher)
         draft = Draft.of(teacher)
         groups = None if layers is None else layer_groups(layers, layer_init, len(encoder_layers(teacher)))
         draft = shallower = with_layers(draft, groups)

@@ -80,9 +80,9 @@ def parse_given(
     # argparse doesn't set defaults of attributes that exist, even if they are None.
     blank = argparse.Namespace(**{each.name: None for each in fields(settings)})
     found = vars(parser.parse_args(_with_settings(parser), blank))
-    handed_on = {each.name: found.pop(each.name) for each in fields(settings)}
-    handed_on.pop("local_rank", None)  # set by launchers
-    return options(**found), {**defaults, **{name: value for name, value in handed_on.items() if value is not None}}
+    passed_on = {each.name: found.pop(each.name) for each in fields(settings)}
+    passed_on.pop("local_rank", None)  # set by launchers
+    return options(**found), {**defaults, **{name: value for name, value in passed_on.items() if value is not None}}
 
 
 def named_file(given: str) -> tuple[str, str]:

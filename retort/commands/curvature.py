@@ -15,7 +15,7 @@ from ..modeling import map_batches
 from ..modeling.encoding import OutputRequest, TokenLayout, encode
 
 # Number of embedded tokens for each sampled one, so that samples come from many texts: tokens of a text are similar.
-SPARE = 4
+TOKENS_PER_SAMPLE = 4
 BATCH_SIZE = 32
 
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
     model = AutoModel.from_pretrained(options.model, dtype=torch.float32).to(device)
     layer = layer_index(model, options.layer)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    wanted = SPARE * options.samples * options.tries
+    wanted = TOKENS_PER_SAMPLE * options.samples * options.tries
     rows = sample_rows(options.text, tokenizer, options.max_length, wanted, generator)
     vectors = token_vectors(model, tokenizer, rows, layer)
     try:

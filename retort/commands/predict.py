@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     if isinstance(predictor, Tagger):
         if options.pairs:
             raise SystemExit(f"--pairs is for classifiers, but {options.model} is a tagger.")
-        parse, predict = text_to_tag, partial(tag, is_split_into_words=options.is_split_into_words)
+        parse, predict = single_text, partial(tag, is_split_into_words=options.is_split_into_words)
     else:
         if options.is_split_into_words:
             raise SystemExit(f"--is_split_into_words is for taggers, but {options.model} is a classifier.")
@@ -75,7 +75,7 @@ def load(source: str, stride: int | None = None, **settings: int) -> Tagger | Cl
     )
 
 
-def text_to_tag(line: str, where: str) -> str:
+def single_text(line: str, where: str) -> str:
     """Check that a line has a single column.
 
     Raises:

@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
 
 
-def travelling_code() -> dict[str, str]:
+def default_auto_map() -> dict[str, str]:
     """`auto_map` of a saved model: every Auto class loads its class, whatever head the weights were saved with."""
     module = "modeling_recurrent_bert.RecurrentBert"
     heads = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
@@ -38,7 +38,7 @@ class RecurrentBertConfig(BertConfig):
     embedding_size: int = 128
     num_unique_layers: int = 3
     roberta_positions: bool = False
-    auto_map: dict[str, str] | None = field(default_factory=travelling_code)
+    auto_map: dict[str, str] | None = field(default_factory=default_auto_map)
 
     @property
     def num_recurrent_steps(self) -> int:

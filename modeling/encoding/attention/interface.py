@@ -67,7 +67,7 @@ def packed_mask(*arguments, attention_mask: Packing | Tensor | None = None, **na
     return sdpa_mask(*arguments, attention_mask=attention_mask, **named)
 
 
-def _made_always(mask: Callable[..., Tensor | None]) -> Callable[..., Tensor]:
+def _without_padding_check(mask: Callable[..., Tensor | None]) -> Callable[..., Tensor]:
     """Make the mask in any case: checking whether a batch has padding would synchronise with the device."""
     return lambda *arguments, **named: mask(*arguments, **named | {"allow_is_bidirectional_skip": False})
 
@@ -75,8 +75,8 @@ def _made_always(mask: Callable[..., Tensor | None]) -> Callable[..., Tensor]:
 AttentionInterface.register(PACKED, packed_attention)
 AttentionMaskInterface.register(PACKED, packed_mask)
 AttentionInterface.register(PADDED, sdpa_attention_forward)
-AttentionMaskInterface.register(PADDED, _made_always(sdpa_mask))
-AttentionMaskInterface.register(PADDED_EAGER, _made_always(eager_mask))
+AttentionMaskInterface.register(PADDED, _without_padding_check(sdpa_mask))
+AttentionMaskInterface.register(PADDED_EAGER, _without_padding_check(eager_mask))
 
 
 @contextmanager
