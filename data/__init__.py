@@ -1,4 +1,4 @@
-"""From files to rows to tokens: readers of text formats, tasks, tokenisation and tokenizers."""
+"""Readers of text formats, labelled tasks, tokenization of datasets, and tokenizers."""
 
 from .files import (
     check_folder_name,

@@ -1,4 +1,4 @@
-"""Writing files so that a full disk or a kill leaves the former ones, or the new ones, and nothing in between."""
+"""Atomic file writes: a full disk or a killed process leaves either the old files or the new ones."""
 
 import errno
 import json
@@ -13,16 +13,16 @@ from typing import Any
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks: nothing is swept there
+except ImportError:  # Windows has no such locks, so nothing is swept there
     fcntl = None
 
-# `Trainer.push_to_hub` leaves out names that begin with an underscore, so no push picks up what a kill left behind.
+# `Trainer.push_to_hub` skips names that begin with an underscore, so leftovers of killed processes are never pushed.
 TEMPORARY_PREFIX = "_incomplete-"
 
 _TEMPORARY_NAME = re.compile(rf"{TEMPORARY_PREFIX}[0-9a-f]{{12}}")
-# What Python reports when a disk, a quota or the largest size of a file is exhausted...
+# Error numbers for a full disk, an exhausted quota or a file that is too large...
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# ... and what safetensors (Rust) and torch.save (C++) make of it, which keep no error number.
+# ... and the messages of safetensors (Rust) and torch.save (C++), which keep no error number.
 _FULL_MESSAGE = re.compile(
     rf"os error ({'|'.join(map(str, _FULL))})\b|No space left|PytorchStreamWriter|unexpected pos \d+ vs"
 )
@@ -30,31 +30,31 @@ _FULL_MESSAGE = re.compile(
 
 @contextmanager
 def replace_files(folder: str | os.PathLike) -> Iterator[Path]:
-    """Collect files in a temporary directory and move all of them into `folder` once the block has succeeded.
+    """Write files to a temporary directory and move all of them into `folder` if the block succeeds.
 
-    Subdirectories are merged, files of the same name replaced, other files left alone. A new folder appears in one
-    rename; files of an existing one are renamed one by one, after the last of them is safely on the disk. Temporary
-    directories that a killed process has left in the same place are removed first.
+    Subdirectories are merged, files of the same name are replaced, and other files are kept. A new folder is created by
+    a single rename. In an existing folder, files are renamed one by one after all of them were synced to disk.
+    Temporary directories that killed processes left there are removed first.
 
     Args:
-        folder: where the files shall lie; made if it doesn't exist.
+        folder: the target folder; created if it doesn't exist.
 
     Yields:
         The temporary directory to write into.
 
     Raises:
-        IsADirectoryError: a file would take the place of a directory. Nothing has been moved then.
-        OSError: the disk is full. The message names the folder; nothing has been moved.
+        IsADirectoryError: a file would replace a directory. No file has been moved.
+        OSError: the disk is full. The message names the folder. No file has been moved.
     """
     folder = Path(folder).resolve()
-    # Inside an existing folder, not beside it: a folder may be a mount point, and files aren't renamed across those.
+    # Inside an existing folder, not beside it: it may be a mount point, and files can't be renamed across file systems.
     parent = folder if folder.is_dir() else folder.parent
     sweep(parent)
     with temporary_folder(parent) as staging:
         try:
             yield staging
             files = sorted(path for path in staging.rglob("*") if path.is_file())
-            # Without this a rename can outlive a power cut and the bytes behind it not.
+            # Without this, a rename may survive a power failure although the file's contents don't.
             sync(staging)
             if not folder.exists():
                 os.rename(staging, folder)
@@ -72,14 +72,14 @@ def replace_files(folder: str | os.PathLike) -> Iterator[Path]:
         except Exception as error:
             if not is_disk_full(error):
                 raise
-            # The free space is not told: under a quota it says nothing.
+            # The message doesn't give the free space, which means nothing under a quota.
             raise OSError(
-                errno.ENOSPC, f"The disk or the quota is full: {folder} could not be written and is as before ({error})"
+                errno.ENOSPC, f"The disk or the quota is full: {folder} can't be written and was not changed ({error})"
             ) from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all; its directory is made if need be."""
+    """Write a UTF-8 text file atomically. Its directory is created if needed."""
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_files(path.parent) as staging:
@@ -87,51 +87,51 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, data: Any) -> None:
-    """Write `data` as indented JSON, whole or not at all.
+    """Write `data` as indented JSON atomically.
 
     Raises:
-        ValueError: a number is infinite or not a number; JSON has no such numbers.
+        ValueError: `data` contains an infinite number or NaN, which JSON doesn't have.
     """
     try:
         text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}. Replace it by None before it is written.") from error
+        raise ValueError(f"{path}: {error}. Replace it by None before writing.") from error
     write_text(path, text + "\n")
 
 
 def check_folder_name(name: str, what: str) -> None:
-    """Refuse a name that a folder is called by and that would lead out of the folder above it.
+    """Refuse a folder name that would lead out of the parent folder.
 
     Args:
-        name: given by the user, of a stage or an evaluation set.
-        what: it names, for the message.
+        name: the user's name for a stage or an evaluation set.
+        what: the named thing, for the message.
 
     Raises:
-        ValueError: it is empty, `.` or `..`, or holds a separator of paths.
+        ValueError: the name is empty, `.` or `..`, or contains a path separator.
     """
     if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
         raise ValueError(
-            f"{what} is called {name!r}, but a folder is named after it. Give a name without '/' and '\\', other than "
-            "'.' and '..'."
+            f"{what} is called {name!r}, but a folder is named after it. Choose a name without '/' and '\\', other "
+            "than '.' and '..'."
         )
 
 
-# --- What isn't whole yet ---------------------------------------------------------------------------------------------
+# --- Temporary folders ------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A new folder inside `parent`, which is locked while the block runs and gone afterwards, unless it was renamed.
+    """A new folder inside `parent` that is locked during the block and removed afterwards, unless it was renamed.
 
-    The lock ends with the process, so that `sweep` can tell what a kill has left behind from what is being written.
+    The lock ends with the process, so `sweep` can distinguish leftovers of killed processes from folders in use.
     """
-    # Not `tempfile`: its files are readable by their owner only, and would stay so after the rename.
+    # Not `tempfile`, whose files are readable by their owner only, also after the rename.
     while True:
         folder = parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}"
         folder.mkdir(parents=True)
         try:
             lock = _lock(folder)
-        except BlockingIOError:  # a sweep has come between the last two lines
+        except BlockingIOError:  # a sweep of another process locked the new folder first
             continue
         if folder.exists():
             break
@@ -146,7 +146,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 def sweep(folder: str | os.PathLike) -> None:
     """Remove the temporary folders that killed processes have left in `folder`.
 
-    Folders that a living process is writing are left alone; so are all on file systems without locks.
+    Folders that a running process is writing are kept. On file systems without locks, all folders are kept.
     """
     for path in Path(folder).glob(TEMPORARY_PREFIX + "*"):
         if not _TEMPORARY_NAME.fullmatch(path.name):
@@ -161,9 +161,9 @@ def sweep(folder: str | os.PathLike) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that a kill in between leaves no half of it under its name.
+    """Remove a folder. If the process is killed meanwhile, no incomplete folder is left under this name.
 
-    Several processes may do so at once.
+    Several processes may remove the same folder at once.
     """
     doomed = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}")
     try:
@@ -174,10 +174,10 @@ def remove_folder(path: Path) -> None:
 
 
 def _lock(folder: Path) -> int | None:
-    """A file descriptor that holds a folder's lock; None if the folder is gone, or its file system has no locks.
+    """Lock a folder and return the file descriptor; None if the folder is gone or its file system has no locks.
 
     Raises:
-        BlockingIOError: another process has it.
+        BlockingIOError: another process holds the lock.
     """
     if fcntl is None:
         return None
@@ -201,11 +201,11 @@ def _unlock(lock: int | None) -> None:
         os.close(lock)
 
 
-# --- Safely on the disk -----------------------------------------------------------------------------------------------
+# --- Syncing to disk --------------------------------------------------------------------------------------------------
 
 
 def sync(folder: Path) -> None:
-    """Wait until a folder, and all files and folders in it, are on the disk."""
+    """Wait until a folder and all files and folders in it are written to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -216,7 +216,7 @@ def sync(folder: Path) -> None:
 
 
 def sync_directory(folder: Path) -> None:
-    """Wait until a folder's list of names is on the disk."""
+    """Wait until the entries of a folder are written to disk."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:  # Windows opens no directories
@@ -228,7 +228,7 @@ def sync_directory(folder: Path) -> None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says that no more could be written."""
+    """Whether an error or one of its causes reports a full disk."""
     while error is not None:
         if getattr(error, "errno", None) in _FULL or _FULL_MESSAGE.search(str(error)):
             return True

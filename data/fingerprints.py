@@ -1,4 +1,4 @@
-"""Names of texts, files and rows that change when they do."""
+"""Fingerprints of models, texts, files and rows."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 
 from ..modeling.encoding import SentenceEncoder, as_sentence_encoder
 
-# Of a model, of adapters for one, and of a SentenceTransformer and its parts: prompts, lengths, routes.
+# Configuration files of a model, of adapters, and of a SentenceTransformer and its modules.
 _ROUTER_FILE = "router_config.json"
 _CONFIG_FILES = (
     "config.json",
@@ -28,21 +28,21 @@ _CONFIG_FILES = (
     "sentence_*_config.json",
     _ROUTER_FILE,
 )
-# Files of weights, in one piece or in shards, and what else has these endings, in the folder of a Trainer.
+# Files of weights, sharded or not, and files with the same suffixes in the folder of a Trainer that hold no weights.
 _WEIGHTS = ("*.safetensors", "*.bin")
 _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin", "heads.safetensors", "queue.safetensors")
-# The token ids that a teacher reads: where it has a tokenizer of its own, and where it reads the student's, of texts
-# or of groups of texts.
+# Columns of the token ids that a teacher reads: with its own tokenizer, or with the student's, for texts or for groups
+# of texts.
 _TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids")
 _TOKENS = ("input_ids", "members", "token_type_ids")
-# What a configuration says of how it came about, or of how to use outputs, and not of what the model computes.
+# Configuration entries that don't affect a model's outputs.
 _PROVENANCE = ("_name_or_path", "transformers_version", "dtype", "__version__", "similarity_fn_name")
 
 
 def fingerprint_model(model: torch.nn.Module) -> str:
-    """SHA-256 of a model's weights, their names, shapes and number format, and of its configuration.
+    """SHA-256 of a model's weights, with their names, shapes and dtypes, and of its configuration.
 
-    The same weights compute something else with another configuration: layers that are run more often, for one.
+    The configuration is included since the outputs also depend on it, for instance on how often layers run.
     """
     digest = hashlib.sha256(type(model).__name__.encode())
     if hasattr(model, "config"):
@@ -54,7 +54,7 @@ def fingerprint_model(model: torch.nn.Module) -> str:
 
 
 def fingerprint_sentence_encoder(encoder: SentenceEncoder) -> str:
-    """SHA-256 of all that makes an embedding of a row's tokens: the encoder, its pooling and what comes after it."""
+    """SHA-256 of everything that an embedding of a row's tokens depends on: encoder, pooling and further modules."""
     modules, pooling = encoder.modules, encoder.pooling()
     settings = [*pooling.modes, modules.prompt(), pooling.skipped, modules.truncate_dim]
     # Activations have no weights: the head's repr names them.
@@ -63,14 +63,14 @@ def fingerprint_sentence_encoder(encoder: SentenceEncoder) -> str:
 
 
 def fingerprint_rows(dataset: Dataset, *further: str) -> str:
-    """SHA-256 of the token ids that the teacher reads, row by row: it tells both another text and another tokenizer.
+    """SHA-256 of the token ids that the teacher reads, row by row. It changes with the texts and with the tokenizer.
 
     Args:
-        dataset: tokenised rows.
-        further: other columns that count, where there are such.
+        dataset: tokenized rows.
+        further: other columns to include, if they exist.
 
     Raises:
-        ValueError: there are no token ids, by which rows could be told from others.
+        ValueError: the rows have no token ids.
     """
     digest = hashlib.sha256()
     present = set(dataset.column_names)
@@ -78,7 +78,7 @@ def fingerprint_rows(dataset: Dataset, *further: str) -> str:
     columns = [name for name in (_TEACHER_TOKENS if own else _TOKENS) if name in present]
     if not columns:
         raise ValueError(
-            f"The rows have the columns {', '.join(dataset.column_names)}, and no token ids. Call tokenize(), "
+            f"The rows have the columns {', '.join(dataset.column_names)}, but no token ids. Call tokenize(), "
             "tokenize_groups() or tokenize_spans() first."
         )
     columns = list(dict.fromkeys([*columns, *(name for name in further if name in present)]))
@@ -94,13 +94,13 @@ def fingerprint_rows(dataset: Dataset, *further: str) -> str:
 
 
 def fingerprint_source(source: nn.Module | SentenceEncoder | str | os.PathLike | None) -> str | None:
-    """A name of a teacher: of a model, its own; of a folder, that of its weights and settings; of a hub id, its commit.
+    """Fingerprint of a teacher: of a model or folder, the hash of its weights and settings; of a hub id, its commit.
 
-    The modules, prompts and truncation of a `SentenceEncoder`, a `SentenceTransformer` or the folder of one count.
+    The modules, prompts and truncation of sentence-transformers models are included.
 
     Raises:
         FileNotFoundError: a folder holds no weights.
-        ValueError: a `SentenceTransformer` with modules that retort doesn't run.
+        ValueError: a `SentenceTransformer` has modules that retort doesn't support.
     """
     if source is None:
         return None
@@ -116,7 +116,7 @@ def fingerprint_source(source: nn.Module | SentenceEncoder | str | os.PathLike |
 
 
 def _fingerprint_folder(folder: Path) -> str:
-    """SHA-256 of the weights and settings in a folder, and of those of a SentenceTransformer's further modules."""
+    """SHA-256 of the weights and settings in a folder, including a SentenceTransformer's other modules."""
     digest, found = hashlib.sha256(), False
     for part in [folder, *_modules(folder)]:
         files = sorted({file for pattern in _WEIGHTS for file in part.glob(pattern) if file.name not in _NO_WEIGHTS})
@@ -130,7 +130,7 @@ def _fingerprint_folder(folder: Path) -> str:
 
 
 def _modules(folder: Path) -> list[Path]:
-    """The folders of a SentenceTransformer's modules, in their order, without its own; of a Router all routes'."""
+    """The subfolders of a SentenceTransformer's modules in order; for a Router, those of all routes."""
     listed = folder / "modules.json"
     if not listed.is_file():
         return []
@@ -141,19 +141,18 @@ def _modules(folder: Path) -> list[Path]:
 
 
 def _settings(config: Mapping[str, Any] | list[Any]) -> bytes:
-    """A configuration as bytes, without where it comes from."""
+    """A configuration as bytes, without the entries in `_PROVENANCE`."""
     if isinstance(config, list):
         return json.dumps(config, sort_keys=True).encode()
-    told = {name: value for name, value in config.items() if name not in _PROVENANCE}
-    return json.dumps(told, sort_keys=True, default=str).encode()
+    settings = {name: value for name, value in config.items() if name not in _PROVENANCE}
+    return json.dumps(settings, sort_keys=True, default=str).encode()
 
 
 def fingerprint(*parts: Any) -> str:
-    """The name that datasets' cache keeps a result under: the same in every process, another once anything changes.
+    """The fingerprint of a result in datasets' cache. It is the same in every process and changes with any input.
 
     Args:
-        parts: what the result is made of: datasets, arrays, and whatever JSON can hold. The code of this folder, by
-            which it is made, counts, too.
+        parts: the inputs of the result: datasets, arrays and JSON values. The code of this folder is included.
     """
 
     def described(part: Any) -> Any:
@@ -176,5 +175,5 @@ def sha256_of(file: Path) -> str:
 
 
 def text_digest(text: str) -> int:
-    """Eight bytes that stand for a text: among ten million texts two share theirs with a probability of 3e-6."""
+    """A hash of a text of eight bytes. Ten million texts have a collision with a probability of 3e-6."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

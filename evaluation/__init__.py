@@ -1,4 +1,4 @@
-"""What a student is worth: embeddings, tasks, size and speed, and the report of all that."""
+"""Evaluation of embeddings and tasks, size and speed, and the report."""
 
 from .cost import Footprint, Speed, compare_speed, describe_machine
 from .report import (

@@ -1,4 +1,4 @@
-"""Finding the parts of an encoder by what they are, not by the name of its family."""
+"""Finds the parts of an encoder by their structure, whatever the model family."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ PROJECTION_NAMES = {
     "value": ("value", "v_lin", "v", "value_proj", "v_proj"),
 }
 FUSED_PROJECTION_NAMES = ("Wqkv", "qkv", "qkv_proj")
-# DeBERTa projects its relative positions as well, where they don't share the maps of the content.
+# DeBERTa also projects its relative positions, unless they share the projections of the content.
 POSITION_PROJECTION_NAMES = ("pos_key_proj", "pos_query_proj")
 
 
@@ -28,11 +28,11 @@ def is_causal(model: PreTrainedModel) -> bool:
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The transformer layers of an encoder, first to last; those of a RecurrentBert once each.
+    """The transformer layers of an encoder, first to last. A RecurrentBert's layers are listed once each.
 
     Raises:
-        ValueError: no list of modules is as long as the encoder has layers, or several lists are, as in XLM, which
-            keeps attention and feed-forward parts apart.
+        ValueError: the encoder has no list with one module for each layer, or several such lists, as XLM, which
+            keeps attention and feed-forward parts in separate lists.
     """
     depth = number_of_layers(model.config)
     lists = list(_outermost_lists(backbone(model), depth))
@@ -51,14 +51,14 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def layers_in_order(model: PreTrainedModel) -> list[nn.Module]:
-    """The layers of an encoder in the order in which a pass calls them, `config.num_hidden_layers` of them.
+    """The `config.num_hidden_layers` layers of an encoder, in the order in which a forward pass calls them.
 
-    A layer that is called several times stands there several times: those of a RecurrentBert, and of an ALBERT, whose
-    layers are the groups that share weights.
+    A layer that is called several times is listed several times. This happens in a RecurrentBert, and in an ALBERT,
+    whose groups share weights.
 
     Raises:
-        ValueError: as `encoder_layers`; or an ALBERT with several layers in a group, whose hidden states transformers
-            counts by layers, but its depth by groups.
+        ValueError: as `encoder_layers`; or an ALBERT has several layers in a group. transformers returns a hidden state
+            for each layer of such a model, but `num_hidden_layers` counts the groups.
     """
     config = model.config
     groups = getattr(config, "num_hidden_groups", None)
@@ -72,7 +72,7 @@ def layers_in_order(model: PreTrainedModel) -> list[nn.Module]:
         )
     members = next(module for _, module in _outermost_lists(backbone(model), groups))
     depth = config.num_hidden_layers
-    return [members[int(i / (depth / groups))] for i in range(depth)]  # as AlbertTransformer.forward has it
+    return [members[int(i / (depth / groups))] for i in range(depth)]  # as in AlbertTransformer.forward
 
 
 def layers_place(model: PreTrainedModel) -> tuple[nn.Module, str]:
@@ -82,22 +82,22 @@ def layers_place(model: PreTrainedModel) -> tuple[nn.Module, str]:
 
 
 def number_of_layers(config: PreTrainedConfig) -> int:
-    """How many layers with weights of their own an encoder has; a RecurrentBert runs each of them several times.
+    """Number of layers with their own weights. A RecurrentBert runs each of them several times.
 
     Raises:
-        ValueError: the configuration doesn't say.
+        ValueError: the configuration has no number of layers.
     """
     depth = getattr(config, "num_unique_layers", getattr(config, "num_hidden_layers", None))
     if depth is None:
         raise ValueError(
-            f"{type(config).__name__} has no num_hidden_layers. retort distils text encoders: of a model of several "
+            f"{type(config).__name__} has no num_hidden_layers. retort distils text encoders. If the model has several "
             "parts, pass the text encoder alone."
         )
     return depth
 
 
 def _outermost_lists(module: nn.Module, depth: int, prefix: str = "") -> Iterator[tuple[str, nn.ModuleList]]:
-    """The lists of `depth` modules of one kind that lie in no other such list, and their dotted names."""
+    """Dotted names and modules of the outermost lists that hold `depth` modules of one class."""
     for name, child in module.named_children():
         if isinstance(child, nn.ModuleList) and len(child) == depth and len({type(member) for member in child}) == 1:
             yield f"{prefix}{name}", child
@@ -112,10 +112,10 @@ def layers_name(model: PreTrainedModel) -> str:
 
 
 def parts_between_layers(model: PreTrainedModel) -> list[nn.Module]:
-    """Parts of an encoder that are registered behind its layers, though they run before the last of them.
+    """Modules that are registered after the layers of an encoder, but run before its last layer.
 
-    These are DeBERTa's: the norm of its relative positions, which all layers read, and the convolution after its first
-    layer. Whatever other families register behind their layers (poolers, a final norm) runs behind them, too.
+    Only DeBERTa has such modules: the norm of its relative positions, which all layers read, and the convolution after
+    its first layer. In other families the modules after the layers (poolers, a final norm) also run after them.
     """
     holder = model.get_submodule(layers_name(model).rpartition(".")[0])
     if not hasattr(holder, "get_rel_embedding"):
@@ -124,7 +124,7 @@ def parts_between_layers(model: PreTrainedModel) -> list[nn.Module]:
 
 
 def split_layer_name(name: str, layers_name: str) -> tuple[int | None, str]:
-    """Take a weight's name apart: `(3, "attention.self.query.weight")`, or `(None, name)` outside the layers."""
+    """Split a weight's name: `(3, "attention.self.query.weight")`, or `(None, name)` outside the layers."""
     if not name.startswith(f"{layers_name}."):
         return None, name
     position, _, part = name.removeprefix(f"{layers_name}.").partition(".")
@@ -132,7 +132,7 @@ def split_layer_name(name: str, layers_name: str) -> tuple[int | None, str]:
 
 
 def attention_projections(layer: nn.Module) -> dict[str, nn.Linear]:
-    """The linear maps that make queries, keys and values in one encoder layer.
+    """The linear maps that compute queries, keys and values in one encoder layer.
 
     Returns:
         `{"query": ..., "key": ..., "value": ...}`, or `{"fused": ...}` for one matrix
@@ -147,25 +147,25 @@ def attention_projections(layer: nn.Module) -> dict[str, nn.Linear]:
     found = {role: linears[name] for role, names in PROJECTION_NAMES.items() for name in names if name in linears}
     if set(found) != set(PROJECTION_NAMES):
         raise ValueError(
-            f"{type(layer).__name__} has no query, key and value maps by a known name; its linear maps are "
+            f"{type(layer).__name__} has no query, key and value maps under a known name. Its linear maps are "
             f"{', '.join(linears) or 'none'}."
         )
     return found
 
 
 def position_projections(layer: nn.Module) -> list[nn.Linear]:
-    """The linear maps that make queries and keys of relative positions in one encoder layer; often none."""
+    """The linear maps that compute queries and keys of relative positions in one encoder layer; often none."""
     return [module for name, module in layer.named_modules() if name.rsplit(".", 1)[-1] in POSITION_PROJECTION_NAMES]
 
 
 def attention_output(layer: nn.Module) -> nn.Linear:
     """The linear map that mixes the heads of one encoder layer: `[hidden, heads * head_size]`.
 
-    It is the first linear map after those that make queries, keys and values: encoders register their modules in the
-    order in which they are used, and call this one `output.dense`, `out_lin`, `o`, `Wo`...
+    Encoders register their modules in the order in which they are used, so it is the first linear map after those of
+    queries, keys and values. Its name differs between families: `output.dense`, `out_lin`, `o`, `Wo`...
 
     Raises:
-        ValueError: the layer's projections are not known by name, or nothing follows them.
+        ValueError: the layer's projections have no known names, or no linear map follows them.
     """
     projections = [*attention_projections(layer).values(), *position_projections(layer)]
     linears = [module for module in layer.modules() if isinstance(module, nn.Linear)]
@@ -176,9 +176,9 @@ def attention_output(layer: nn.Module) -> nn.Linear:
 
 
 def classifier(model: PreTrainedModel) -> tuple[str, nn.Linear]:
-    """The linear map of a classification head that gives the logits, and its dotted name.
+    """Dotted name and module of the linear map that computes a classification head's logits.
 
-    It is the last one outside the encoder with an output for each class.
+    It is the last linear map outside the encoder that has one output for each class.
 
     Raises:
         ValueError: the model has no such head.

@@ -1,4 +1,4 @@
-"""A model over many rows: in padded batches of similar length, without gradients, in eval mode."""
+"""Runs a model over many rows in padded batches of similar length, without gradients and in eval mode."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -25,16 +25,16 @@ def map_batches(
 ) -> list[Result]:
     """Apply `forward` to rows in batches, the longest rows first.
 
-    A model that is an `nn.Module` runs in eval mode and is left in the mode that it was in.
+    If the model is an `nn.Module`, it runs in eval mode, and its previous mode is restored afterwards.
 
     Args:
-        forward: from the places of a batch's rows in `rows` and their inputs, `[batch, width]` each, padded on the
-            right, on the model's device, to one result for each of them.
-        rows: forward arguments of each row, unpadded, `input_ids` among them.
-        model: what `forward` runs; has a `device`.
-        tokenizer: pads.
+        forward: called with the indices of a batch's rows in `rows` and with their inputs, `[batch, width]` each,
+            padded on the right and on the model's device. Returns one result for each row.
+        rows: forward arguments of each row, unpadded, including `input_ids`.
+        model: the model that `forward` runs; must have a `device`.
+        tokenizer: pads the rows.
         batch_size: rows per call of `forward`.
-        progress: what a bar is called; without it there is none.
+        progress: label of a progress bar. None shows no bar.
 
     Returns:
         The results, in the order of `rows`.

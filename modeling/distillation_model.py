@@ -1,4 +1,4 @@
-"""The student and its heads, as one module that a Trainer prepares."""
+"""A student and its objectives in one module, which the Trainer prepares."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from .projected_classifier import fold_projector, projected_classifier
 
 @dataclass
 class StudentOutput:
-    """What one forward pass gives.
+    """Outputs of one forward pass.
 
     Attributes:
         encoder: the student's outputs.
-        compared: of each objective, what it compares of them.
-        embedding: `[rows, features]`, what the exported student gives; only in eval mode, and if embeddings are made.
+        compared: for each objective, the values that it computes from these outputs and compares with the teacher's.
+        embedding: `[rows, features]`, the embeddings of the exported student; None in train mode, or if no embeddings
+            are requested.
     """
 
     encoder: EncoderOutput
@@ -29,26 +30,26 @@ class StudentOutput:
 
 
 class DistillationModel(nn.Module):
-    """A student with the objectives that it is trained by, and so with the weights that they train beside it.
+    """A student together with its objectives and their weights.
 
-    Objectives are modules of *this* module and are called inside its forward: so the optimizer, DDP, ZeRO, gradient
-    clipping and checkpoints see their weights; and the student, exported by itself, never knew of them.
+    Objectives are submodules of this module, not of the student, and are called in its forward pass. So the optimizer,
+    DDP, ZeRO, gradient clipping and checkpoints include their weights, and the student can be exported without them.
 
     Args:
-        student: the encoder to be trained.
-        objectives: modules with a `name` of their own, called with the student's outputs.
-        request: what every forward pass makes.
-        pooling: makes the student's embeddings, whatever pooler the request names; None if it is to be the request's.
-        head: modules of the student's own behind its pooler (`[rows, pooled] -> [rows, features]`), trained with it;
-            None if there are none.
-        projector: what is exported behind the student's pooler; it may belong to objectives, too. None if nothing is.
-        dropout: whether the student's dropout is on in train mode. Off, the student stays in eval mode; encoders have
-            nothing else that depends on the mode. Parts of the student that are frozen stay in eval mode either way:
-            what is not trained computes what it will compute when it is used.
-        stop_early: leave the student after the deepest layer that anything reads (see `encode`).
+        student: the encoder to train.
+        objectives: modules with unique `name`s, called with the student's outputs.
+        request: the outputs to compute in every forward pass.
+        pooling: pooling of the student's embeddings, in place of the request's pooler. None keeps the request's.
+        head: the student's modules after its pooler (`[rows, pooled] -> [rows, features]`), trained with it. None if
+            there are none.
+        projector: module that is exported after the student's pooler. Objectives may share it. None if there is none.
+        dropout: whether the student's dropout is active in train mode. If not, the student stays in eval mode, since
+            nothing else in an encoder depends on the mode. Frozen parts of the student stay in eval mode in any case,
+            so they compute the same outputs in training as in inference.
+        stop_early: skip the layers above the deepest one that is needed (see `encode`).
 
     Raises:
-        ValueError: two objectives of one name.
+        ValueError: two objectives have the same name.
     """
 
     # `Trainer` reads it when it reports missing keys.
@@ -70,18 +71,18 @@ class DistillationModel(nn.Module):
         self.student = student
         self.pooling = pooling
         self.head = head
-        # Before the objectives: weights that both hold are known by the first of their names.
+        # Registered before the objectives: shared weights are saved under their first name.
         self.projector = projector
         names = [objective.name for objective in objectives]
         if len(set(names)) < len(names):
-            raise ValueError(f"Objectives are told apart by their names, but these are {', '.join(names)}.")
+            raise ValueError(f"Objectives need different names, but these are named {', '.join(names)}.")
         self.objectives = nn.ModuleDict(zip(names, objectives, strict=True))
         self.request = request
         self.dropout = dropout
         self.stop_early = stop_early
 
     def train(self, mode: bool = True) -> DistillationModel:
-        """Switch modes; without dropout the student stays in eval, and so do its frozen parts."""
+        """Switch modes. Without dropout the whole student stays in eval mode; its frozen parts always do."""
         self.training = mode
         for part in (self.objectives, self.head, self.projector):
             if part is not None:
@@ -101,7 +102,7 @@ class DistillationModel(nn.Module):
         self.student.activation_checkpointing_enable(**kwargs)
 
     def forward(self, inputs: dict[str, Tensor], layout: TokenLayout) -> StudentOutput:
-        """Run the student on its part of a batch, and the objectives on what it gives."""
+        """Run the student on its inputs, and the objectives on its outputs."""
         request = self.request
         if self.pooling is not None and request.pooler is not None:
             request = replace(request, pooler=self.pooling)
@@ -114,24 +115,24 @@ class DistillationModel(nn.Module):
             embedding = self.projector(embedding)
         return StudentOutput(output, compared, embedding)
 
-    # --- What is kept of it -------------------------------------------------------------------------------------------
+    # --- Weights to save ----------------------------------------------------------------------------------------------
 
     def student_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of the student as a stock model, its projector folded into its classifier.
+        """The student's weights as those of a stock model, with its projector folded into its classifier.
 
         Args:
-            state: this module's `state_dict`, whole.
+            state: the complete `state_dict` of this module.
         """
         prefix, found = "student.", projected_classifier(self.student)
         weights = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
         return fold_projector(weights, found[0]) if found else weights
 
     def side_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights that a stock student lacks: those of its head, the projector and the objectives, and of a
-        projected classifier in its two parts. What several share is there once.
+        """The weights that a stock student lacks: those of head, projector and objectives, and both linear maps of a
+        projected classifier. Shared weights are included once.
 
         Args:
-            state: this module's `state_dict`, whole.
+            state: the complete `state_dict` of this module.
         """
         found = projected_classifier(self.student)
         in_parts = f"student.{found[0]}." if found else None
@@ -144,12 +145,12 @@ class DistillationModel(nn.Module):
 
 
 def _keep_frozen_parts_in_eval(module: nn.Module) -> bool | None:
-    """Put each part none of whose parameters learn into eval mode.
+    """Put every submodule whose parameters are all frozen into eval mode.
 
-    Every micro-batch begins with it, so each module is looked at once.
+    This runs for every micro-batch, so it visits each module only once.
 
     Returns:
-        Whether any parameter learns; None if there is none.
+        Whether any parameter is trainable; None if there are no parameters.
     """
     parts = [_keep_frozen_parts_in_eval(child) for child in module.children()]
     known = [part for part in parts if part is not None]

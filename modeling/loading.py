@@ -1,4 +1,4 @@
-"""Loading models with the head that their configuration names."""
+"""Loads models with the head that their configuration names."""
 
 import os
 
@@ -27,12 +27,12 @@ def auto_class_for(model: PreTrainedModel):
 
 
 def head_of(architecture: str) -> str | None:
-    """The part of a model's class name that says which head it has."""
+    """The end of a model's class name that names its head, e.g. `"ForMaskedLM"`; None for other classes."""
     return next((suffix for suffix in AUTO_CLASSES if architecture.endswith(suffix)), None)
 
 
 def architecture_of(source: str | os.PathLike) -> str:
-    """The model class that the configuration of a folder or hub id names; "none" if it names none."""
+    """The model class named in the configuration of a folder or hub id; "none" if it names no class."""
     return (AutoConfig.from_pretrained(source).architectures or ["none"])[0]
 
 
@@ -43,14 +43,14 @@ def load_finished(source: str | os.PathLike) -> tuple[PreTrainedModel, PreTraine
         source: folder or hub id.
 
     Raises:
-        SystemExit: an architecture that neither tags, nor classifies, nor is an encoder without a head.
+        SystemExit: the architecture is neither a token classifier, nor a sequence classifier, nor a bare encoder.
     """
     architecture = architecture_of(source)
     endings = ("ForTokenClassification", "ForSequenceClassification", "Model")
     if not architecture.endswith(endings):
         raise SystemExit(
-            f"The configuration of {source} names {architecture} as its architecture, but expected is one that ends "
-            f"in {', '.join(endings)}."
+            f"The configuration of {source} names {architecture} as its architecture. Expected an architecture whose "
+            f"name ends in {', '.join(endings)}."
         )
     auto_class = AUTO_CLASSES.get(head_of(architecture), AutoModel)
     return auto_class.from_pretrained(source, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(source)

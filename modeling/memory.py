@@ -1,4 +1,4 @@
-"""Memory that computations leave behind: kernels that pile up, and pieces of heap that are kept."""
+"""Limits the memory that long runs accumulate: cached kernels and fragments of the heap."""
 
 import ctypes
 import gc
@@ -7,23 +7,22 @@ import platform
 
 
 def bound_kernel_cache() -> None:
-    """Let oneDNN keep 16 kernels instead of 1,024, unless the user has said how many.
+    """Limit oneDNN's cache to 16 kernels instead of 1,024, unless the user has set the limit.
 
-    For long runs on the CPU; to be called before the first computation, since the number is read only once. Nearly
-    every batch brings shapes of its own, and so kernels, some 10 kB apiece, which age in the midst of the heap and
-    tear it to pieces: a process that trains on chunk after chunk grows by 60 MB with every 200 batches. The price
-    is that kernels are made anew where shapes do come back: up to 5 % of a run in bfloat16, nothing in float32. There
-    is no call for it:
+    For long runs on the CPU. Must be called before the first computation, since oneDNN reads the limit only once.
+    Nearly every batch has new shapes and so needs new kernels of about 10 kB, which fragment the heap: a process that
+    trains on chunk after chunk grows by 60 MB every 200 batches. With the limit, kernels are rebuilt when shapes
+    recur, which costs up to 5 % of a run in bfloat16 and nothing in float32. PyTorch has no function for the limit:
     https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
 
 
 def release_memory() -> None:
-    """Give back what a run has freed, to Python and to the system.
+    """Return the memory that a run has freed to the operating system.
 
-    A Trainer refers to itself, so it stays until Python looks for circles. And glibc keeps the pieces of heap that
-    batches of many sizes leave behind.
+    A Trainer holds reference cycles, so only the garbage collector frees it. glibc keeps the fragments of heap that
+    batches of many sizes leave.
     """
     gc.collect()
     if platform.libc_ver()[0] == "glibc":

@@ -1,4 +1,4 @@
-"""States that a model is in for a while: evaluation mode, and whole parameters under DeepSpeed ZeRO-3."""
+"""Context managers for a model: eval mode, and gathered parameters under DeepSpeed ZeRO-3."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and each of its modules back into its own mode afterwards."""
+    """Put a model into eval mode, and restore the mode of each of its modules afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -19,7 +19,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def gathered(model: nn.Module) -> AbstractContextManager:
-    """Hold the whole of a model's sharded parameters, on every rank; nothing where none is sharded."""
+    """Gather a model's sharded parameters on every rank; does nothing if no parameter is sharded."""
     sharded = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
     if not sharded:
         return nullcontext()

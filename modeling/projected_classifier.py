@@ -1,8 +1,8 @@
-"""A classifier that reads its teacher's width, and folds into one that reads the student's own.
+"""A projector and a classifier of the teacher's width, which fold into one linear classifier.
 
-A narrow student that learns its teacher's features through a linear projector can classify what the projector gives,
-as XtremeDistil's students do: the classifier then works in the space in which the student was taught. Two linear maps
-in a row are one, so the finished student is a stock model that has no projector.
+A narrow student that learns its teacher's features through a linear projector can classify the projector's output, as
+XtremeDistil's students do. The classifier then works in the space in which the student was trained. Two consecutive
+linear maps equal one linear map, so the finished student is a stock model without a projector.
 """
 
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ class ProjectedClassifier(nn.Sequential):
     """`hidden -> features -> classes`, without anything between the two linear maps.
 
     Args:
-        hidden_size: width of what comes in.
-        features: width of what the classifier reads; the teacher's.
-        classes: width of the logits.
+        hidden_size: width of the input.
+        features: width of the classifier's input; that of the teacher.
+        classes: number of logits.
     """
 
     def __init__(self, hidden_size: int, features: int, classes: int):
@@ -33,11 +33,11 @@ class ProjectedClassifier(nn.Sequential):
 
 
 def add_projector(student: PreTrainedModel, features: int) -> None:
-    """Put a projector before a student's classifier, and a new classifier of `features` inputs behind it.
+    """Replace a student's classifier by a projector and a new classifier with `features` inputs.
 
     Args:
-        student: with a classification head; changed in place.
-        features: width of what the teacher's classifier reads.
+        student: a model with a classification head; changed in place.
+        features: input width of the teacher's classifier.
     """
     name, old = classifier(student)
     new = ProjectedClassifier(old.in_features, features, old.out_features)
@@ -45,18 +45,18 @@ def add_projector(student: PreTrainedModel, features: int) -> None:
 
 
 def projected_classifier(model: PreTrainedModel) -> tuple[str, ProjectedClassifier] | None:
-    """The projected classifier of a model and its dotted name, or None if its classifier is a stock one."""
+    """Dotted name and module of a model's projected classifier; None if its classifier is a stock one."""
     return next(((name, m) for name, m in model.named_modules() if isinstance(m, ProjectedClassifier)), None)
 
 
 def fold_projector(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The weights of the stock model that computes the same as one with a `ProjectedClassifier`.
+    """Weights of the stock model that computes the same outputs as a model with a `ProjectedClassifier`.
 
     `W_c (W_p h + b_p) + b_c = (W_c W_p) h + (W_c b_p + b_c)`, multiplied in float64.
 
     Args:
-        weights: of the model.
-        name: the classifier's.
+        weights: `state_dict` of the model.
+        name: dotted name of the classifier.
     """
     dtype = weights[f"{name}.classifier.weight"].dtype
     kept = {key: value for key, value in weights.items() if not key.startswith(f"{name}.")}
@@ -68,7 +68,7 @@ def fold_projector(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 @contextmanager
 def stock_classifier(model: PreTrainedModel) -> Iterator[None]:
-    """Put a stock classifier, without values, in the place of a projected one, as in the model's exported folder."""
+    """Replace a projected classifier by an uninitialised stock one, as in the exported folder, and restore it."""
     found = projected_classifier(model)
     if found is None:
         yield

@@ -78,7 +78,7 @@ def test_a_model_without_a_list_of_layers_or_without_attention_is_refused():
     with pytest.raises(ValueError, match="holds no list of 5 equal layers"):
         encoder_layers(model)
     fourier = FNetModel(FNetConfig(hidden_size=16, num_hidden_layers=1, intermediate_size=16, vocab_size=20))
-    with pytest.raises(ValueError, match="FNetLayer has no query, key and value maps by a known name"):
+    with pytest.raises(ValueError, match="FNetLayer has no query, key and value maps under a known name"):
         attention_projections(encoder_layers(fourier)[0])
 
 

@@ -231,12 +231,12 @@ def an_h100(monkeypatch):
     [
         ({}, "varlen", "packed batches on cuda"),
         ({"dtype": torch.float16}, "varlen", "packed batches on cuda"),
-        ({"dtype": torch.float32}, "padded", "computes in bf16 or fp16, and the run in float32"),
+        ({"dtype": torch.float32}, "padded", "computes in bf16 or fp16, but the run computes in float32"),
         ({"device": "cpu"}, "runs", "packed batches on cpu"),
         ({"device": "mps"}, "padded", "needs an NVIDIA GPU, and the device is mps"),
         ({"backend": "padded"}, "padded", "asked for"),
         ({"backend": "runs"}, "runs", "asked for"),
-        ({"dropout": True}, "varlen", "without the dropout of attention weights, attention_probs_dropout_prob=0.1"),
+        ({"dropout": True}, "varlen", "without dropout of attention weights (attention_probs_dropout_prob=0.1)"),
     ],
 )
 def test_the_back_end_follows_device_and_number_format_and_says_why(where, name, reason, an_h100):
@@ -247,7 +247,7 @@ def test_the_back_end_follows_device_and_number_format_and_says_why(where, name,
 
 def test_what_varlen_can_not_do_is_padded_on_a_gpu(an_h100, monkeypatch):
     odd = tiny.model("bert", hidden=36)  # four heads of 9
-    assert "these have 9" in str(settings().choose(odd))
+    assert "the head size is 9" in str(settings().choose(odd))
     assert str(settings().choose(tiny.model("mpnet"))).startswith("padded (mpnet can't be packed")
     assert str(settings().choose(tiny.model("bert", "sequence"))) == "padded (its head reads whole rows)"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
@@ -257,7 +257,7 @@ def test_what_varlen_can_not_do_is_padded_on_a_gpu(an_h100, monkeypatch):
 def test_an_implementation_that_the_user_chose_is_respected(an_h100):
     model = tiny.model("bert", attn_implementation="eager")
     assert str(settings().choose(model)) == "padded (the model was loaded with attn_implementation='eager')"
-    with pytest.raises(ValueError, match=r"attention_backend='runs' can't be had for BertModel.*'eager'"):
+    with pytest.raises(ValueError, match=r"BertModel can't use attention_backend='runs'.*'eager'"):
         settings(backend="runs").choose(model)
 
 
@@ -266,7 +266,7 @@ def test_compiled_students_are_padded_and_not_compiled_for_every_batch(tmp_path)
     model = tiny.model("bert", layers=1)
     assert str(args.attention.choose(model)) == "padded (torch_compile would compile nearly every packed batch anew)"
     assert args.attention.of_teachers().choose(model).name == "runs"  # teachers are not compiled
-    with pytest.raises(ValueError, match=r"attention_backend='runs' can't be had.*torch_compile"):
+    with pytest.raises(ValueError, match=r"can't use attention_backend='runs'.*torch_compile"):
         settings("cpu", backend="runs", compiled=True).choose(model)
     counter = CompileCounter()
     compiled, found = torch.compile(model, backend=counter, dynamic=True), []
@@ -280,7 +280,7 @@ def test_compiled_students_are_padded_and_not_compiled_for_every_batch(tmp_path)
 
 
 def test_a_back_end_that_can_not_be_had_is_refused_of_the_student_only():
-    with pytest.raises(ValueError, match=r"attention_backend='varlen' can't be had for BertModel.*the device is cpu"):
+    with pytest.raises(ValueError, match=r"BertModel can't use attention_backend='varlen'.*the device is cpu"):
         settings("cpu", backend="varlen").choose(tiny.model("bert"))
     assert settings("cpu", backend="varlen").of_teachers().choose(tiny.model("bert")).name == "runs"
     assert settings("cpu", backend="runs").of_teachers().choose(tiny.model("mpnet")).name == "padded"

@@ -13,14 +13,17 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"train.tsv": "a b\tO B-X\na b c\tO O O B-X\n"}, r"train\.tsv:2: 3 words, but 4 tags, expected one tag for"),
+        ({"train.tsv": "a b\tO B-X\na b c\tO O O B-X\n"}, r"train\.tsv:2: 3 words, but 4 tags. Expected one tag for"),
         (
             {"train.tsv": "a b\tO O\tB-X\n"},
             r"train\.tsv:1: this row has 3 columns, expected 2 \(words, labels\), with a",
         ),
         ({"train.tsv": "a b\n"}, r"train\.tsv:1: this row has 1 columns, expected 2"),
         ({"train.tsv": "a  b\tO O B-X\n"}, r"train\.tsv:1: expected words and tags with single spaces"),
-        ({"train.tsv": "a\tO\nb\tB-X\n\nc\tO\n"}, r"train\.tsv: .* every row has a single word.* the ending \.conll"),
+        (
+            {"train.tsv": "a\tO\nb\tB-X\n\nc\tO\n"},
+            r"train\.tsv: .* every row has a single word.* change its suffix to \.conll",
+        ),
         ({"train.tsv": ""}, r"train\.tsv is empty"),
         ({"train.tsv": "\n\n"}, r"train\.tsv holds no rows"),
         ({"train.conll": "\n\n"}, r"train\.conll holds no sentences"),
@@ -30,8 +33,8 @@ pytestmark = pytest.mark.usefixtures("own_cache")
         ({"train.conll": "\tO\n"}, r"train\.conll:1: expected 2 columns"),
         ({"train.conll": "a\t\n"}, r"train\.conll:1: expected 2 columns"),
         ({"train.tsv": "a b\tfr:B-X de:O\n"}, r"train\.tsv:1: tags of several languages in one sentence: de, fr"),
-        ({"labels.tsv": "O\nB-PER\nS-PER\n"}, r"labels\.tsv: the tags S-PER are those of IOBES.* Write S- and U-"),
-        ({"train.tsv": "a b\tB-X X\n"}, r"train\.tsv: some tags have the prefix B- or I-, others haven't \(X\)"),
+        ({"labels.tsv": "O\nB-PER\nS-PER\n"}, r"labels\.tsv: the tags S-PER are in IOBES.* Write S- and U-"),
+        ({"train.tsv": "a b\tB-X X\n"}, r"train\.tsv: some tags have the prefix B- or I-, others don't \(X\)"),
         (
             {"dev.tsv": "a b\tO O\na Bonn\tO B-ORG\n"},
             r"dev\.tsv:2: unknown label 'B-ORG', .* O, B-LOC, B-PER .*labels=",
@@ -39,19 +42,22 @@ pytestmark = pytest.mark.usefixtures("own_cache")
         ({"test.conll": "a\tO\n\nBonn\tB-LOC\nx\tI-LOC\n"}, r"test\.conll:3: unknown label 'I-LOC'"),
         (
             {"dev.tsv": "a b\tO O\n"},
-            r"All tags of the dev split \(1 rows\) are O.* Name files with tagged spans by dev=",
+            r"All tags of the dev split \(1 rows\) are O.* Pass files with tagged spans as dev=",
         ),
         ({"train.tsv": "a b\tO O\n"}, "expected at least two labels, but found O"),
         (
             {"labels.tsv": "O\nB-PER\n"},
             r"train\.tsv:1: unknown label 'B-LOC', expected one of O, B-PER \(.*labels\.tsv",
         ),
-        ({"labels.tsv": "O\nB-PER\nB-LOC\nO\n"}, r"labels\.tsv:4: the label 'O' stands in line 1 already"),
+        ({"labels.tsv": "O\nB-PER\nB-LOC\nO\n"}, r"labels\.tsv:4: the label 'O' is already in line 1"),
         ({"labels.tsv": "O\n\nB-PER\n"}, r"labels\.tsv:2: expected one label per line"),
         ({"labels.tsv": "0\tO\n1\tB-PER\n"}, r"labels\.tsv:1: expected one label per line"),
         ({"labels.tsv": "O\nB-PER\nB-LOC\nI-ORG\n"}, r"labels\.tsv: spans begin with B- .* lack B-ORG"),
         ({"transfer.txt": ""}, r"transfer\.txt is empty"),
-        ({"train.conll": "a\tO\n"}, r"several files for the split train: train\.tsv, train\.conll. Leave one, or name"),
+        (
+            {"train.conll": "a\tO\n"},
+            r"several files for the split train: train\.tsv, train\.conll. Keep one of them, or pass",
+        ),
         (
             {"train.jsonl": '{"tokens": ["a"], "tags": ["O", "O"]}\n', "train.tsv": None},
             r"train\.jsonl:1: 1 words, but 2",
@@ -80,7 +86,7 @@ def test_bad_rows_for_tagging_are_errors_that_name_file_and_line(task_folder, fi
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"train.tsv": "a\tpos\nb\tc\tneg\n"}, r"train\.tsv:2: this row has 3 columns, expected 2 .*take pairs=True"),
+        ({"train.tsv": "a\tpos\nb\tc\tneg\n"}, r"train\.tsv:2: this row has 3 columns, expected 2 .*Pass pairs=True"),
         ({"train.tsv": "a\tpos\nb\t\n"}, r"train\.tsv:2: expected a label, but there is none"),
         ({"train.tsv": "text\tlabel\n"}, r"train\.tsv holds no rows"),
         (
@@ -94,8 +100,8 @@ def test_bad_rows_for_tagging_are_errors_that_name_file_and_line(task_folder, fi
             {"train.conll": "a\tO\n", "train.tsv": None},
             "for classification are read from files of .tsv, .csv, .jsonl, .json, .parqu",
         ),
-        ({"train.tsv": None}, "There are no labelled training rows. Name files by train="),
-        ({"train.tsv": None, "dev.tsv": None}, "holds neither files of splits, such as train.tsv .* nor a dataset"),
+        ({"train.tsv": None}, "There are no labelled training rows. Pass files as train="),
+        ({"train.tsv": None, "dev.tsv": None}, "has neither files of splits, such as train.tsv .* nor a dataset"),
         ({"transfer.txt": ""}, r"transfer\.txt is empty"),
         (
             {"train.jsonl": '{"text": "a", "label": "b"}\n{"text": null, "label": "c"}\n', "train.tsv": None},
@@ -127,7 +133,7 @@ def test_arguments_that_fit_nothing_are_errors(task_folder):
         read_task("classification", folders="./missing")
     with pytest.raises(FileNotFoundError, match=r"no file or folder missing\.tsv"):
         read_task("classification", train="de=missing.tsv")
-    with pytest.raises(ValueError, match=r"train\.tsv is a file, expected a folder"):
+    with pytest.raises(ValueError, match=r"train\.tsv is a file, but a folder"):
         read_task("classification", folders=place / "train.tsv")
     with pytest.raises(ValueError, match="has no split test, only train, dev"):
         read_task("classification", folders=place, test=place)
@@ -139,9 +145,9 @@ def test_arguments_that_fit_nothing_are_errors(task_folder):
         with pytest.raises(ValueError, match=message):
             read_task("classification", folders=place, labels=labels)
     pairs = task_folder({"train.tsv": "a\tb\t0\nc\td\t1\n", "transfer.txt": "a\n"}, "pairs")
-    with pytest.raises(ValueError, match=r"a \.txt file holds one text per line, expected pairs"):
+    with pytest.raises(ValueError, match=r"a \.txt file holds one text per line, but pairs are expected"):
         read_task("classification", folders=pairs, pairs=True)
-    with pytest.raises(ValueError, match="a single training row can't be divided"):
+    with pytest.raises(ValueError, match="a single training row can't be split"):
         read_task("classification", folders=task_folder({"train.tsv": "a\tx\n"}, "single"), labels=["x", "y"])
 
 
@@ -151,7 +157,7 @@ def test_lists_of_labels_that_differ_are_errors(task_folder):
         task_folder(CLASSIFIED | {"labels.tsv": "pos\nneg\n"}, "a"),
         task_folder({"labels.tsv": "neg\npos\n", "test.tsv": "a\tpos\n"}, "b"),
     )
-    with pytest.raises(ValueError, match=r"a/labels\.tsv and .*b/labels\.tsv list other labels.*Pass labels="):
+    with pytest.raises(ValueError, match=r"a/labels\.tsv and .*b/labels\.tsv list different labels.*Pass labels="):
         read_task("classification", folders=[one, other])
     assert read_task("classification", folders=[one, other], labels=["neg", "pos"]).labels == ("neg", "pos")
 

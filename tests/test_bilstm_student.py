@@ -107,7 +107,7 @@ def test_its_parts_are_unfrozen_in_the_papers_order():
     ("task", "settings", "message"),
     [
         ("token", {"embedding_size": 33}, "embedding_size=33.*BertForTokenClassification are 32 wide.*at most 32"),
-        ("token", {"embedding_size": 0}, "embedding_size=0: a student needs at least 1"),
+        ("token", {"embedding_size": 0}, "embedding_size=0, but must be at least 1"),
         ("token", {"lstm_hidden_size": -1}, "lstm_hidden_size=-1"),
         ("token", {"layers": 0}, "layers=0"),
         ("token", {"embedding_init": "cut"}, "Unknown embedding_init='cut'. Choose one of svd, pca"),

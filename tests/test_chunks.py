@@ -14,22 +14,22 @@ GIB = 2**30
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
     """A machine of 64 GiB without limits, most of it in use, for one rank."""
-    chunks.numbers_at_a_time.cache_clear()
+    chunks.max_chunk_numel.cache_clear()
     for name in chunks._LOCAL_RANKS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(chunks.psutil, "virtual_memory", lambda: SimpleNamespace(total=64 * GIB, available=GIB))
     monkeypatch.setattr(chunks, "_group_limits", lambda *_: iter(()))
     yield monkeypatch
-    chunks.numbers_at_a_time.cache_clear()
+    chunks.max_chunk_numel.cache_clear()
 
 
 def test_a_chunk_is_a_share_of_all_memory_and_a_power_of_two(machine):
     assert chunks.memory_of(CPU) == 64 * GIB
     # 1/128 of 8 GiB, in numbers of 4 bytes; at least 2**23, at most 2**25.
     for total, expected in ((8, 2**24), (7.9, 2**23), (9, 2**24), (0.5, 2**23), (17, 2**25), (64, 2**25)):
-        chunks.numbers_at_a_time.cache_clear()
+        chunks.max_chunk_numel.cache_clear()
         machine.setattr(chunks.psutil, "virtual_memory", lambda total=total: SimpleNamespace(total=int(total * GIB)))
-        assert chunks.numbers_at_a_time(CPU) == expected
+        assert chunks.max_chunk_numel(CPU) == expected
 
 
 @pytest.mark.parametrize("name", ["LOCAL_WORLD_SIZE", "LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"])
@@ -53,7 +53,7 @@ def test_a_rank_has_its_gpu_for_itself(machine):
 
     machine.setattr(torch, "get_device_module", lambda _: SimpleNamespace(get_device_properties=properties))
     machine.setenv("LOCAL_WORLD_SIZE", "8")
-    assert chunks.numbers_at_a_time(GPU) == 2**27
+    assert chunks.max_chunk_numel(GPU) == 2**27
     assert asked == [GPU]
 
 
@@ -84,10 +84,10 @@ def test_limits_are_those_of_a_process_group_and_of_all_groups_around_it(tmp_pat
 
 @pytest.mark.parametrize(("numbers", "expected"), [(2**23, 2048), (4096, 4), (1, 1)])
 def test_a_queue_is_read_by_as_many_keys_as_fit(numbers, expected, machine):
-    machine.setattr(contrastive, "numbers_at_a_time", lambda _: numbers)
+    machine.setattr(contrastive, "max_chunk_numel", lambda _: numbers)
     generator = torch.Generator().manual_seed(0)
     anchors, keys = torch.randn(1024, 8, generator=generator), torch.randn(64, 8, generator=generator)
-    assert contrastive._keys_at_a_time(len(anchors), keys) == expected
+    assert contrastive._keys_per_chunk(len(anchors), keys) == expected
     some, ids = anchors[:16].requires_grad_(), torch.arange(16)
     found = queue_log_sum_exp(some, ids, keys, torch.arange(16, 80))
     torch.testing.assert_close(found.double(), (some.double() @ keys.double().T).logsumexp(-1), rtol=1e-5, atol=1e-5)

@@ -68,7 +68,7 @@ def test_regression_is_scored_by_both_correlations():
         (classification_scores, [1, 0], ["yes", "no"], None, "Mix of label input types"),
         (classification_scores, [1, 0], [1, 0], ["a"], "there are 2 rows and 1 languages"),
         (regression_scores, [1, 2], [1, 1], None, "second values to correlate are all 1"),
-        (regression_scores, [1, 2], [1, float("nan")], None, "second values to correlate hold NaN"),
+        (regression_scores, [1, 2], [1, float("nan")], None, "second values to correlate contain NaN"),
         (
             regression_scores,
             [1, 2, 3],
@@ -86,7 +86,7 @@ def test_what_can_not_be_scored_is_refused(score, gold, predicted, languages, me
 
 @pytest.mark.promise(9)
 def test_f1_of_two_classes_refuses_a_third():
-    with pytest.raises(ValueError, match="takes 0 and 1, but got 2"):
+    with pytest.raises(ValueError, match="takes the classes 0 and 1, but got 2"):
         binary_f1([0, 1], [2, 1])
 
 

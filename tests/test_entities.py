@@ -61,7 +61,7 @@ def test_languages_are_scored_apart_and_averaged_without_those_that_have_no_enti
         *[pytest.approx((1 / 3 + 1 / 2) / 2)] * 3,
         5,
     )
-    assert "Left out of the mean over languages, without gold entities: sw." in caplog.text
+    assert "Languages without gold entities are left out of the mean: sw." in caplog.text
     # Its spurious entity still counts in the score over all rows.
     assert scores.micro.precision == pytest.approx(2 / 6)
 
@@ -140,12 +140,12 @@ def test_a_language_is_scored_as_if_it_were_alone(rows, data):
 @pytest.mark.parametrize(
     ("gold", "predicted", "languages", "message"),
     [
-        ([["O", "O"]], [["O", "B-PER"]], None, "None of the 1 gold rows holds an entity"),
+        ([["O", "O"]], [["O", "B-PER"]], None, "None of the 1 gold rows has an entity"),
         ([], [], None, "None of the 0 gold rows"),
         ([["B-PER"]], [], None, "There are 1 gold rows, but 0 predicted ones"),
         ([["O"], ["B-PER", "O"]], [["O"], ["O"]], None, "Row 1 has 2 gold tags, but 1 predicted ones"),
-        ([["B-PER"]], [["LABEL_0"]], None, "Row 0 has the predicted tag 'LABEL_0', which is not of IOB2"),
-        ([["fr:B-PER"]], [["O"]], None, "Row 0 has the gold tag 'fr:B-PER', which is not of IOB2"),
+        ([["B-PER"]], [["LABEL_0"]], None, "Row 0 has the predicted tag 'LABEL_0', which is not IOB2"),
+        ([["fr:B-PER"]], [["O"]], None, "Row 0 has the gold tag 'fr:B-PER', which is not IOB2"),
         ([["B-PER"]], [["O"]], ["de", "fr"], "there are 1 rows and 2 languages"),
     ],
 )

@@ -99,7 +99,7 @@ def test_ranks_do_not_depend_on_the_precision_of_float32_products():
 @pytest.mark.parametrize(
     ("queries", "documents", "message"),
     [
-        ((3, 4), (2, 4), "needs a document of its own"),
+        ((3, 4), (2, 4), "needs a document"),
         ((3, 4), (3, 5), "same dimension"),
         ((3,), (3, 4), r"queries must be a matrix \[rows, dim\]"),
         ((0, 4), (3, 4), "at least one row"),

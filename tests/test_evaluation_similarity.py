@@ -66,7 +66,7 @@ def test_sts_agrees_with_sentence_transformers(vectors):
 @pytest.mark.parametrize(
     ("gold", "message"),
     [
-        ([1.0, float("nan"), 2.0], "second values to correlate hold NaN"),
+        ([1.0, float("nan"), 2.0], "second values to correlate contain NaN"),
         ([2.0, 2.0, 2.0], "second values to correlate are all 2: a constant has no order"),
         ([1.0, 2.0], "there are 3, 3 and 2"),
     ],
@@ -83,5 +83,5 @@ def test_a_collapsed_model_has_no_sts_score():
 
 
 def test_agreement_needs_the_same_texts_on_both_sides(vectors):
-    with pytest.raises(ValueError, match="teacher has 30 rows and student 29"):
+    with pytest.raises(ValueError, match="teacher has 30 rows and the student 29"):
         similarity_agreement(vectors[0], vectors[1][1:])

@@ -33,8 +33,8 @@ TABLE = {
     "t5 encoder": (ALL, ""),
     "umt5 encoder": (ALL, ""),
     "convbert": (NO_HEADS, "is no multiple of hidden_size"),
-    "deberta": (NO_HEADS, "no query, key and value maps by a known name"),
-    "ibert": (NO_HEADS, "no query, key and value maps by a known name"),
+    "deberta": (NO_HEADS, "no query, key and value maps under a known name"),
+    "ibert": (NO_HEADS, "no query, key and value maps under a known name"),
     "mobilebert": (NO_HEADS, "is no multiple of hidden_size"),
     "roc_bert": (NO_HEADS, "is no multiple of hidden_size"),
     "roformer": (NO_HEADS, "is no multiple of hidden_size"),
@@ -44,12 +44,12 @@ TABLE = {
     "fnet": (DEPTH, "has no num_attention_heads"),
     "albert": (WHOLE, "holds no list of 4 equal layers"),
     "esm": (WHOLE, r"contact_head.regression.weight would be \[1, 16\]"),
-    "esmc": (WHOLE, "gives other outputs than EsmcForMaskedLM does with these layers alone"),
+    "esmc": (WHOLE, "has other outputs than EsmcForMaskedLM with these layers alone"),
     "flaubert": (WHOLE, "spreads its 4 layers over 4 lists"),
     "funnel": (WHOLE, "holds no list of 4 equal layers"),
     "neomme": (WHOLE, "per_layer_config"),
-    "reformer": (WHOLE, "hands a ReformerOutput from layer to layer"),
-    "squeezebert": (WHOLE, "doesn't run each of them equally often"),
+    "reformer": (WHOLE, "passes a ReformerOutput from layer to layer"),
+    "squeezebert": (WHOLE, "doesn't run all layers equally often"),
     "xlm": (WHOLE, "spreads its 4 layers over 4 lists"),
     "bart": (None, "has an encoder and a decoder"),
     "mbart": (None, "has an encoder and a decoder"),
@@ -57,7 +57,7 @@ TABLE = {
     "modernvbert": (None, "pass the text encoder alone"),
     "ultravbert": (None, "pass the text encoder alone"),
     "perceiver": (None, "has no num_hidden_layers"),
-    "mra": (None, "no token sees another"),  # its attention is a CUDA kernel, and zero without
+    "mra": (None, "no token attends to another"),  # its attention is a CUDA kernel, and zero without
     "gemma3 text": (None, "is causal"),
     "gpt2": (None, "is causal"),
     "llama": (None, "is causal"),
@@ -193,5 +193,5 @@ def test_a_student_with_other_layers_than_asked_for_does_not_pass_the_probe(monk
     monkeypatch.setattr(
         "retort.modeling.shrinking.student.with_layers", lambda draft, _: depth.with_layers(draft, MIXED)
     )
-    with pytest.raises(ValueError, match="A student of layers 0, 2 of BertForMaskedLM gives other outputs"):
+    with pytest.raises(ValueError, match="A student with layers 0, 2 of BertForMaskedLM has other outputs"):
         shrink(every_family.build("bert"), layers=[0, 2])

@@ -291,7 +291,7 @@ def test_the_models_own_pooler_is_refused_where_the_architecture_has_none(tokeni
         ({"max_length": 67}, "max_length=67, but the encoder has positions for 1 to 66 tokens"),
         ({"max_length": 0}, "max_length=0"),
         ({"pooler": "maximum"}, "'maximum'.*mean, cls_before_pooler, last_token, max, cls"),
-        ({"projector": nn.Linear(31, 8)}, "Dense takes vectors of 31 numbers, but is given vectors of 32"),
+        ({"projector": nn.Linear(31, 8)}, "Dense takes vectors of size 31, but its input has size 32"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_the_folder_stays_as_it_was(tokenizer, tmp_path, options, message):

@@ -214,5 +214,5 @@ def test_tokens_are_made_anew_by_changed_code(make, changed, monkeypatch, reques
 
 
 def test_rows_without_tokens_have_no_name():
-    with pytest.raises(ValueError, match="the columns text, and no token ids"):
+    with pytest.raises(ValueError, match="the columns text, but no token ids"):
         fingerprint_rows(Dataset.from_dict({"text": ["a"]}))

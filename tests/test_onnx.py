@@ -205,7 +205,7 @@ def test_outputs_that_are_no_numbers_are_a_difference(tokenizer, tmp_path):
 
 @pytest.mark.promise(9)
 def test_what_cannot_be_exported_quantised_or_run_says_why(tokenizer, tmp_path):
-    with pytest.raises(ValueError, match=r"in torch.bfloat16, but is exported in float32: call model.float\(\)"):
+    with pytest.raises(ValueError, match=r"in torch.bfloat16, but must be exported in float32: call model.float\(\)"):
         export_onnx(tiny.model().bfloat16(), tokenizer, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"There is no .*model\.onnx to quantise. Write it with export_onnx"):
         quantize_int8(tmp_path)

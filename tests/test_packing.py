@@ -271,9 +271,13 @@ def test_encode_refuses_packed_batches_of_a_model_that_can_not_take_them(family)
 def test_a_layout_of_another_form_than_the_inputs_is_refused():
     model = make("bert")
     (packed, inputs), (padded, _) = views(model)
-    with pytest.raises(ValueError, match="layout is that of a packed batch, but the inputs hold no Packing"):
+    with pytest.raises(
+        ValueError, match="layout is that of a packed batch, but the attention_mask of the inputs is no Packing"
+    ):
         encode(model, {"input_ids": inputs["input_ids"]}, packed, OutputRequest(pooler="mean"))
-    with pytest.raises(ValueError, match="layout is that of a padded batch, but the inputs hold a Packing"):
+    with pytest.raises(
+        ValueError, match="layout is that of a padded batch, but the attention_mask of the inputs is a Packing"
+    ):
         encode(model, inputs, padded, OutputRequest(pooler="mean"))
 
 

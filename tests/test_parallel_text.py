@@ -52,7 +52,7 @@ def test_files_whose_rows_translate_each_other(tmp_path):
     german = written(tmp_path / "de.tsv", [("x", "y", "first"), ("B", "0", "A"), ("D", "0", "C")])
     found = read_parallel([f"{english}:first,second+{german}:first,x"])
     assert pairs(found) == [("a", "A"), ("c", "C"), ("b", "B"), ("d", "D")]
-    with pytest.raises(ValueError, match="there are 2 and 3"):
+    with pytest.raises(ValueError, match="they have 2 and 3 rows"):
         read_parallel([f"{english}:first+{written(tmp_path / 'long.tsv', ROWS)}:1"])
 
 
@@ -86,7 +86,7 @@ def test_the_first_rows_of_a_long_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a cat\teine Katze\na dog\n", r"de.tsv:2: this row has no translation: .* but it is 'a dog'"),
+        (b"a cat\teine Katze\na dog\n", r"de.tsv:2: this row has no translation: .* but found 'a dog'"),
         (b"", r"de.tsv is empty"),
         (b"\n\n", r"de.tsv holds no rows"),
         ("a cat\tK\u00e4tzchen\n".encode("latin-1"), r"de.tsv:1: not UTF-8: byte 0xe4"),

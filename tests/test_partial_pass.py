@@ -17,9 +17,9 @@ REFUSED = {
     **dict.fromkeys(("bart", "flaubert", "mbart", "mvp", "xlm"), "spreads its 4 layers over"),
     **dict.fromkeys(("modernvbert", "perceiver", "ultravbert"), "has no num_hidden_layers"),
     "funnel": "holds no list of 4 equal layers",
-    "longformer": r"makes \[2, 16\] vectors .* where the batch is \[2, 12\]",
+    "longformer": r"computes \[2, 16\] vectors .* but the batch is \[2, 12\]",
     "reformer": "reversible layers",
-    "squeezebert": "called its layers 0 times where 4 calls were expected",
+    "squeezebert": "called its layers 0 times, but 4 calls were expected",
 }
 # Families whose layers return tuples or don't say what they return, and ALBERT: one layer runs where none is needed.
 ONE_AT_LEAST = [
@@ -201,5 +201,5 @@ def test_heads_that_do_more_and_models_without_one_have_no_plain_output_layer(na
 
 @pytest.mark.promise(9)
 def test_features_of_a_head_that_never_calls_its_output_layer_are_refused():
-    with pytest.raises(ValueError, match="MobileBertForMaskedLM never calls its last linear map"):
+    with pytest.raises(ValueError, match="MobileBertForMaskedLM doesn't call its last linear map"):
         encode(every_family.build("mobilebert"), *batch(), OutputRequest(output_layer=True))

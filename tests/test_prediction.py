@@ -110,7 +110,7 @@ def test_a_tokenizer_without_a_limit_reads_no_more_than_the_model_has_positions_
 
 @pytest.mark.promise(9)
 def test_a_stride_that_fills_a_window_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="stride=18, but a window holds 18 tokens of text, so neighbours share from 0"):
+    with pytest.raises(ValueError, match="stride=18, but a window has 18 tokens of text, so windows can share from 0"):
         Tagger(tagger_model(), tokenizer, max_length=20, stride=18)
 
 
@@ -300,7 +300,7 @@ def test_that_texts_to_classify_are_cut_is_said_once(tokenizer, caplog):
     classifier = Classifier(tiny.model("bert", "sequence"), tokenizer, max_length=16)
     with caplog.at_level("WARNING"):
         classifier(["a cat"])
-        assert "are cut there" not in caplog.text
+        assert "are truncated" not in caplog.text
         for _ in range(2):
             classifier(["a cat", "the dog " * 20])
-    assert caplog.text.count("Texts of more than 16 tokens are cut there before they are classified.") == 1
+    assert caplog.text.count("Texts of more than 16 tokens are truncated before they are classified.") == 1

@@ -129,7 +129,7 @@ def test_iobes_and_bilou_are_read_as_iob2(write, caplog):
         task = task_of(write, "Anna\tB-PER\nLee\tE-PER\nin\tO\nBonn\tS-LOC\n", "train.conll", "tagging")
     assert task.labels == ("O", "B-LOC", "B-PER", "I-PER")
     assert task.splits["train"]["labels"][0] == [2, 3, 0, 1]
-    assert "tags of IOBES or BILOU (E-PER, S-LOC) are read as IOB2's" in caplog.text
+    assert "tags of IOBES or BILOU (E-PER, S-LOC) are converted to IOB2" in caplog.text
     task = task_of(write, '{"words": ["Bonn", "a", "b"], "tags": ["U-LOC", "B-PER", "L-PER"]}', "a.jsonl", "tagging")
     assert task.labels == ("B-LOC", "B-PER", "I-PER")
 
@@ -175,8 +175,8 @@ def test_the_rule_is_logged(write, caplog):
     with caplog.at_level(logging.INFO, logger="retort"):
         task_of(write, "label\ttext\npos\tgood\nneg\tbad\n")
         task_of(write, "goal\tscore\nsave\tsport\n", "b.tsv")
-    assert "train.tsv: its first row is a header; read are the columns text, label." in caplog.text
-    assert "b.tsv: no header row; columns go by their order." in caplog.text
+    assert "train.tsv: the first row is a header; reading the columns text, label." in caplog.text
+    assert "b.tsv: no header row; columns are read in order." in caplog.text
 
 
 def test_columns_of_datasets_go_by_name(write):
@@ -191,7 +191,7 @@ def test_columns_of_datasets_go_by_name(write):
     ("columns", "message"),
     [
         (["text"], r"columns= must say where text, labels are, but got 1"),
-        ([0, 2], r"train\.tsv:1: has 2 columns, but columns= names \[0, 2\], from 0"),
+        ([0, 2], r"train\.tsv:1: has 2 columns, but columns= is \[0, 2\], from 0"),
         (["text", "class"], r"train\.tsv:1: expected a header row with text, class, but the first row is \['text', 'l"),
     ],
 )
@@ -262,7 +262,7 @@ def test_columns_of_groups_may_be_numbered(write):
         ),
         ("a.jsonl", '{"anchor": "x", "positive": 1}\n', r"the column 'positive' holds .*int64.*, no text"),
         ("a.tsv", "\tanchor\tpositive\n0\ta\tb\n", r"a\.tsv:1: the first column has no name.*to_csv\(index=False\)"),
-        ("a.tsv", "0\ta\tb\n1\tc\td\n2\te\tf\n", r"the column read as anchor counts the rows.*index=False"),
+        ("a.tsv", "0\ta\tb\n1\tc\td\n2\te\tf\n", r"the column read as anchor holds row numbers.*index=False"),
     ],
 )
 def test_what_is_no_group_is_refused(write, name, contents, message):
@@ -282,11 +282,11 @@ def pandas_tsv(**settings):
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (pandas_tsv(index=False), r"train\.tsv:2: cells that hold a quote are in quotes themselves.*pandas' to_csv"),
-        (pandas_tsv(index=False, quoting=csv.QUOTE_ALL), r"train\.tsv:2: cells that hold a quote are in quotes"),
-        ('"text"\t"label"\n"a"\t"b"\n', r"train\.tsv:1: cells that hold a quote are in quotes"),
-        ('text\tlabel\n"a\nb"\tpos\n', r"train\.tsv:2: this row has 1 columns, expected 2.*without quotes.*to_csv"),
-        ('text\tlabel\n"a\tb"\tpos\n', r"train\.tsv:2: this row has 3 columns, expected 2.*without quotes.*to_csv"),
+        (pandas_tsv(index=False), r"train\.tsv:2: cells that contain quotes are quoted.*pandas' to_csv"),
+        (pandas_tsv(index=False, quoting=csv.QUOTE_ALL), r"train\.tsv:2: cells that contain quotes are quoted"),
+        ('"text"\t"label"\n"a"\t"b"\n', r"train\.tsv:1: cells that contain quotes are quoted"),
+        ('text\tlabel\n"a\nb"\tpos\n', r"train\.tsv:2: this row has 1 columns, expected 2.*without quoting.*to_csv"),
+        ('text\tlabel\n"a\tb"\tpos\n', r"train\.tsv:2: this row has 3 columns, expected 2.*without quoting.*to_csv"),
         (pandas_tsv(), r"train\.tsv:1: the first column has no name\. .*an index.*to_csv\(index=False\)"),
         ("0\tgood\tpos\n1\tbad\tneg\n", r"train\.tsv:1: this row has 3 columns, expected 2"),
         (
@@ -296,7 +296,7 @@ def pandas_tsv(**settings):
         ("a\t1e999\nb\t0.5\n", r"train\.tsv:1: unknown label '1e999', expected a number, .* finite"),
         ("a\tnan\nb\t0.5\n", r"train\.tsv:1: some labels are numbers, others are words \(nan\)"),
         ("a\tb\tscore\nc\td\t0.5\n", r"this row has 3 columns, expected 2 .*pairs=True"),
-        ("a\t1\nb\t1.0\n", r"The labels 1, 1\.0 write a number in several ways"),
+        ("a\t1\nb\t1.0\n", r"The labels 1, 1\.0 contain the same number in several forms"),
     ],
 )
 def test_the_likely_cause_is_named(write, contents, message):
@@ -309,8 +309,11 @@ def test_the_likely_cause_is_named(write, contents, message):
     ("contents", "message"),
     [
         (pandas_tsv(), r"train\.tsv:1: the first column has no name.*index=False"),
-        ("0\tgood\tpos\n1\tbad\tneg\n2\tx\tpos\n", r"the column read as text counts the rows.*index=False"),
-        ("a\tb\tscore\nc\td\t0.5\n", r"train\.tsv:1: some labels are numbers.*header, name its columns by columns="),
+        ("0\tgood\tpos\n1\tbad\tneg\n2\tx\tpos\n", r"the column read as text holds row numbers.*index=False"),
+        (
+            "a\tb\tscore\nc\td\t0.5\n",
+            r"train\.tsv:1: some labels are numbers.*header, pass the names of its columns as columns=",
+        ),
         ("pos\ta b\tc d e\nneg\tf g\th i\n", r"train\.tsv:1: the labels, such as 'c d e', are longer"),
     ],
 )
@@ -344,7 +347,9 @@ def test_tags_that_are_nearly_spans_are_refused(write, tags, name):
         "train.conll": f"Anna\t{first}\nsings\t{second}\n",
         "train.jsonl": json.dumps({"words": ["Anna", "sings"], "tags": tags.split()}),
     }[name]
-    with pytest.raises(ValueError, match=f"{name}: the tags {first} are nearly those of spans. Write them in IOB2"):
+    with pytest.raises(
+        ValueError, match=f"{name}: the tags {first} look like malformed tags of spans. Write them in IOB2"
+    ):
         task_of(write, contents, name, "tagging")
 
 
@@ -356,14 +361,14 @@ def test_tags_that_are_nearly_spans_are_refused(write, tags, name):
         ('{"a": 0.5}\n{"a": [1]}\n', r"a\.jsonl:2: 'a' holds a list here, but a number before"),
         ('{"a": [1]}\n\n{"a": ["x"]}\n', r"a\.jsonl:3: 'a', in a list, holds a string here, but a number before"),
         ('{"a": {"b": 1}}\n{"a": {"b": true}}\n', r"a\.jsonl:2: 'a', 'b', holds a boolean here, but a number"),
-        ('{"a": 9007199254740993}\n{"a": 0.5}\n', r"a\.jsonl:2: 'a' holds fractions and whole numbers beyond 2\*\*53"),
+        ('{"a": 9007199254740993}\n{"a": 0.5}\n', r"a\.jsonl:2: 'a' holds floats, and integers above 2\*\*53"),
         ('{"a": 9223372036854775808}\n', r"a\.jsonl:1: 'a' holds a whole number of more than 64 bits"),
-        ('{"a": 1e999}\n', r"a\.jsonl:1: .*1e999 is no finite number"),
-        ('{"a": NaN}\n', r"a\.jsonl:1: .*NaN is no finite number"),
+        ('{"a": 1e999}\n', r"a\.jsonl:1: .*1e999 is not a finite number"),
+        ('{"a": NaN}\n', r"a\.jsonl:1: .*NaN is not a finite number"),
         ('{"a": "\\ud800"}\n', r"a\.jsonl:1: 'a' holds half a surrogate pair"),
         ('{"a": ' + "[" * 100_000, r"a\.jsonl:1: this line is not JSON"),
         ('{"a": ' + "1" * 5000 + "}", r"a\.jsonl:1: this line is not JSON"),
-        ('{"a": 1} {"a": 2}\n', r"a\.jsonl:1: this line is not JSON \(it goes on"),
+        ('{"a": 1} {"a": 2}\n', r"a\.jsonl:1: this line is not JSON \(unexpected"),
         ("\n\n", r"a\.jsonl holds no rows"),
     ],
 )
@@ -380,7 +385,7 @@ def test_json_that_fits_no_type_is_an_error_with_its_line(write, contents, messa
         ('[{"a": 1}\n {"a": 2}]', r"a\.json:2: not JSON: expected a comma"),
         ('[{"a": 1},\n{"a": "x"}]', r"a\.json:2: 'a' holds a string here"),
         ('[{"a": 1},\n{"a": \n', r"a\.json:3: this line is not JSON"),
-        ('[{"a": 1}]\n[]', r"a\.json:1: not JSON: the list is closed"),
+        ('[{"a": 1}]\n[]', r"a\.json:1: not JSON: the list ends"),
         ("[]", r"a\.json holds no rows"),
     ],
 )
@@ -440,7 +445,7 @@ def test_scores_of_datasets_are_finite(tmp_path):
     Dataset.from_dict({"sentence1": ["a"] * 2, "sentence2": ["b"] * 2, "score": [1, np.nan]}).save_to_disk(
         tmp_path / "d"
     )
-    with pytest.raises(ValueError, match=r"row 2 \(from 1\): the score is no finite number"):
+    with pytest.raises(ValueError, match=r"row 2 \(from 1\): the score is not a finite number"):
         read_sts(str(tmp_path / "d"))
 
 

@@ -405,9 +405,9 @@ def test_the_code_that_travels_imports_only_what_transformers_brings():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"recurrent_steps": 0}, "run at least once"),
-        ({"embedding_size": 0}, "1 to 32 wide"),
-        ({"embedding_size": 33}, "1 to 32 wide"),
+        ({"recurrent_steps": 0}, "at least 1 step"),
+        ({"embedding_size": 0}, "a size of 1 to 32"),
+        ({"embedding_size": 33}, "a size of 1 to 32"),
         ({"recurrent_steps": 2, "embedding_init": "random"}, "Unknown embedding_init='random'"),
     ],
 )

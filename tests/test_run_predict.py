@@ -169,9 +169,9 @@ def test_a_line_longer_than_the_model_reads_has_a_tag_and_a_probability_for_each
 
 @pytest.mark.promise(9)
 def test_a_stride_is_refused_by_a_classifier_and_where_it_fills_a_window(models, predict):
-    with pytest.raises(SystemExit, match=r"--stride is for models that tag words, but .* classifies texts"):
+    with pytest.raises(SystemExit, match=r"--stride is for taggers, but .* is a classifier"):
         predict(models["classifier"], "the cat", "--stride", "3")
-    with pytest.raises(ValueError, match="stride=18, but a window holds 18 tokens of text"):
+    with pytest.raises(ValueError, match="stride=18, but a window has 18 tokens of text"):
         predict(models["tagger"], "the cat", "--max_length", "20", "--stride", "18")
 
 
@@ -212,7 +212,7 @@ def test_in_a_pipe_it_reads_stdin_and_writes_stdout_and_nothing_else(models, pre
     [
         ("tagger", b"the cat\n" * 9 + b"caf\xe9\n", (), r"input\.txt:10: not UTF-8: byte 0xe9"),
         ("tagger", "the cat\tO O", (), r"input\.txt:1: holds a tab, but a line to tag"),
-        ("classifier", "a\nb\tc", (), r"input\.txt:2: this line has 2 columns, expected one text .*need --pairs"),
+        ("classifier", "a\nb\tc", (), r"input\.txt:2: this line has 2 columns, expected one text .*use --pairs"),
         ("classifier", "a\tb\nc", ("--pairs",), r"input\.txt:2: this line has 1 columns, expected text1<TAB>text2"),
         ("tagger", "", (), r"input\.txt is empty"),
     ],
@@ -232,17 +232,17 @@ def test_an_older_output_stays_until_the_new_one_is_whole(models, predict, tmp_p
 
 @pytest.mark.promise(9)
 def test_a_model_without_a_head_is_refused(models, predict):
-    with pytest.raises(SystemExit, match=r"holds a BertModel, but a model that predicts ends in"):
+    with pytest.raises(SystemExit, match=r"is a BertModel, but `retort predict` takes models whose class name ends in"):
         predict(models["encoder"], "the cat")
 
 
 @pytest.mark.promise(9)
 def test_pairs_are_refused_by_a_tagger(models, predict):
-    with pytest.raises(SystemExit, match=r"--pairs is for models that classify texts, but .* tags words"):
+    with pytest.raises(SystemExit, match=r"--pairs is for classifiers, but .* is a tagger"):
         predict(models["tagger"], "the\tcat", "--pairs")
 
 
 @pytest.mark.promise(9)
 def test_split_words_are_refused_by_a_classifier(models, predict):
-    with pytest.raises(SystemExit, match=r"--is_split_into_words is for models that tag words, but .* classifies"):
+    with pytest.raises(SystemExit, match=r"--is_split_into_words is for taggers, but .* is a classifier"):
         predict(models["classifier"], "the cat", "--is_split_into_words")

@@ -94,9 +94,9 @@ def test_other_modules_are_refused_by_name(tokenizer, tmp_path):
     theirs = SentenceTransformer(
         modules=[transformer(tmp_path / "encoder", tokenizer), CNN(32, 8), Pooling(24)], device="cpu"
     )
-    with pytest.raises(ValueError, match="made of Transformer, CNN, Pooling"):
+    with pytest.raises(ValueError, match="has the modules Transformer, CNN, Pooling"):
         SentenceEncoder.of(theirs)
-    with pytest.raises(ValueError, match="made of Transformer, CNN, Pooling"):
+    with pytest.raises(ValueError, match="has the modules Transformer, CNN, Pooling"):
         read_sentence_modules(saved(theirs, tmp_path / "saved"))
 
 
@@ -126,16 +126,16 @@ def test_an_activation_with_settings_of_its_own_is_refused(tokenizer, tmp_path):
 def test_modules_of_another_encoder_and_prompts_without_room_are_refused(tokenizer, tmp_path):
     theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "cls, dense, tanh, normalize")
     ours = SentenceEncoder.of(theirs)
-    with pytest.raises(ValueError, match="Dense takes vectors of 32 numbers, but is given vectors of 16"):
+    with pytest.raises(ValueError, match="Dense takes vectors of size 32, but its input has size 16"):
         SentenceEncoder(tiny.model(hidden=16), tokenizer, ours.modules)
-    with pytest.raises(ValueError, match="leaves no room for a text of at most 20 tokens"):
+    with pytest.raises(ValueError, match="leaves no room for a text: prompt and text have at most 20 tokens"):
         ours.prompt_length("the cat " * 20)
 
 
 @pytest.mark.promise(9)
 def test_left_padding_of_absolute_positions_is_refused(tokenizer, tmp_path):
     first = transformer(tmp_path / "encoder", tokenizer, padding_side="left")
-    with pytest.raises(ValueError, match="pads on the left, but BertModel counts absolute positions"):
+    with pytest.raises(ValueError, match="pads on the left, but BertModel has absolute positions"):
         SentenceEncoder.of(SentenceTransformer(modules=[first, Pooling(32)], device="cpu"))
 
 
@@ -444,7 +444,7 @@ def test_that_texts_are_cut_is_said_once(tokenizer, tmp_path, caplog):
     encoder = SentenceEncoder.of(sentence_transformer(tmp_path / "encoder", tokenizer, "mean"))
     with caplog.at_level("WARNING"):
         encoder.encode(["a cat", "the dog"])
-        assert "are cut there" not in caplog.text
+        assert "are truncated" not in caplog.text
         for _ in range(2):
             encoder.encode(TEXTS)
-    assert caplog.text.count("Texts of more than 20 tokens are cut there before they are embedded.") == 1
+    assert caplog.text.count("Texts of more than 20 tokens are truncated before they are embedded.") == 1

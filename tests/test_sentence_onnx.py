@@ -155,7 +155,7 @@ def test_a_causal_model_is_refused_by_name_and_prompts_lengths_are_not_guessed(t
     with pytest.raises(ValueError, match="prompt_length was not given"):
         OnnxModel(tmp_path)(**inputs)
     encoder.model.bfloat16()
-    with pytest.raises(ValueError, match=r"in torch\.bfloat16, but is exported in float32"):
+    with pytest.raises(ValueError, match=r"in torch\.bfloat16, but must be exported in float32"):
         export_embeddings(encoder, tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_pairs_are_read_by_distance_and_product():
 @pytest.mark.promise(9)
 def test_a_class_too_small_for_the_folds_is_refused():
     features, labels = blobs(19)
-    with pytest.raises(ValueError, match=r"10 folds need two classes of 10 rows .* have \[10, 9\]"):
+    with pytest.raises(ValueError, match=r"10 folds need at least two classes with at least 10 rows .* have \[10, 9\]"):
         probe_by_folds(features, labels)
 
 
@@ -336,8 +336,8 @@ def test_raw_weights_are_read_into_a_base_model_and_what_does_not_fit_is_listed(
     )
     flags = ["--state_dict", tmp_path / "s.pth", "--base_model", sentence_student, "--senteval", senteval]
     printed = evaluate(*flags, "--tasks", "STS13", "--pooler", "avg")
-    assert "1 weights are missing, and so random: encoder.layer.1.output.dense.bias" in printed
-    assert "1 weights are not of this architecture: extra" in printed
+    assert "1 weights are missing and initialised at random: encoder.layer.1.output.dense.bias" in printed
+    assert "1 weights are not in this architecture: extra" in printed
 
 
 @pytest.mark.promise(9)
@@ -345,8 +345,8 @@ def test_raw_weights_are_read_into_a_base_model_and_what_does_not_fit_is_listed(
     ("flags", "message"),
     [
         (["--model", "x"], "Nothing to score"),
-        (["--task_set", "sts"], "name --model, or --state_dict with --base_model"),
-        (["--model", "x", "--task_set", "sts"], "the data of --tasks and --task_set is read from --senteval FOLDER"),
+        (["--task_set", "sts"], "pass --model, or --state_dict with --base_model"),
+        (["--model", "x", "--task_set", "sts"], "--tasks and --task_set need --senteval FOLDER"),
     ],
 )
 def test_a_command_that_makes_no_sense_is_refused(flags, message):

@@ -261,16 +261,16 @@ def test_heads_keep_the_teachers_size_else_their_number(asked, heads):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"hidden_size": 385}, "hidden_size=385, but a student of this teacher has 1 to 384"),
-        ({"hidden_size": 0}, "has 1 to 384"),
-        ({"intermediate_size": 1537}, "intermediate_size=1537, but a student of this teacher has 1 to 1536"),
+        ({"hidden_size": 385}, "hidden_size=385, but for this teacher it must be 1 to 384"),
+        ({"hidden_size": 0}, "must be 1 to 384"),
+        ({"intermediate_size": 1537}, "intermediate_size=1537, but for this teacher it must be 1 to 1536"),
         ({"hidden_size": 250}, r"neither into heads of the teacher's size \(32\) .* \(12\)\. .* such as 224 or 256"),
         ({"hidden_size": 10}, "such as 32"),
         ({"hidden_size": 16, "num_attention_heads": 32}, "doesn't fit hidden_size=16.* Possible: 1, 2, 4, 8, 16"),
-        ({"hidden_size": 256, "num_attention_heads": 7}, "heads must divide it"),
+        ({"hidden_size": 256, "num_attention_heads": 7}, "it must divide hidden_size"),
         (
             {"num_attention_heads": 6},
-            "inside one of the teacher's 12 heads of size 32. Possible: 12, 24, 48, 96, 192, 384",
+            "cut from one of the teacher's 12 heads of size 32. Possible: 12, 24, 48, 96, 192, 384",
         ),
         ({"hidden_size": 360, "num_attention_heads": 15}, "num_attention_heads=15 doesn't fit"),
         ({"num_attention_heads": 0}, "num_attention_heads=0 doesn't fit"),
@@ -284,7 +284,7 @@ def test_sizes_that_cannot_be_had_are_an_error_that_says_which_can(asked, messag
 @pytest.mark.promise(9)
 def test_a_width_that_the_architecture_rejects_is_an_error_with_its_reason():
     with pytest.raises(
-        ValueError, match=r"ModernBertModel rejects .*hidden_size=12, num_attention_heads=4.*even size"
+        ValueError, match=r"ModernBertModel rejects .*hidden_size=12, num_attention_heads=4.*even one"
     ) as error:
         shrink(tiny.model("modernbert"), hidden_size=12, num_attention_heads=4)
     assert isinstance(error.value.__cause__, RuntimeError)

@@ -170,7 +170,7 @@ def test_a_token_of_more_letters_than_the_other_side_has_room_for_is_cut_and_cou
         rows = tokenize_spans(texts("cat under"), tokenizer, teacher_tokenizer=BYTES, max_length=4)
     assert [as_text(BYTES, ids) for ids in rows["teacher_input_ids"]] == ["cat", "unde"]
     assert list(rows["spans"]) == [[-1, 0, -1]] * 2
-    assert "1 of 2 rows hold a word that is too long, and were cut" in caplog.text
+    assert "1 of 2 rows have a word that is too long and were truncated" in caplog.text
 
 
 def test_a_part_that_has_a_token_more_by_itself_is_cut_again(tokenizer, caplog):
@@ -266,10 +266,10 @@ def test_the_tokenizers_own_settings_stay_as_they_were(tokenizer):
     [
         ({"t": ["a"], "u": ["b"]}, {}, "no column 'text', only t, u"),
         ({"text": ["a"]}, {"text": "body"}, "no column 'body', only text"),
-        ({"text": [None, 3]}, {}, "Row 1 must hold a text, but holds 3"),
-        ({"text": [["a", "b"]]}, {}, r"Row 0 must hold a text, but holds \['a', 'b'\]"),
-        ({"text": ["", " "]}, {}, "None of the 2 rows holds text that both tokenizers know"),
-        ({"text": ["мир"]}, {}, "None of the 1 rows holds text that both tokenizers know"),
+        ({"text": [None, 3]}, {}, "Row 1 must be a text, but is 3"),
+        ({"text": [["a", "b"]]}, {}, r"Row 0 must be a text, but is \['a', 'b'\]"),
+        ({"text": ["", " "]}, {}, "None of the 2 rows has text that both tokenizers know"),
+        ({"text": ["мир"]}, {}, "None of the 1 rows has text that both tokenizers know"),
         ({"text": ["a"]}, {"max_length": 2}, "max_length=2 leaves no room for text.* adds 2 special tokens"),
         ({"text": ["a"]}, {"teacher_tokenizer": CanineTokenizer()}, "CanineTokenizer is a slow tokenizer"),
     ],
@@ -281,7 +281,7 @@ def test_bad_rows_and_arguments_are_errors_that_name_them(tokenizer, columns, ar
 
 @pytest.mark.promise(9)
 def test_a_dataset_of_another_kind_is_an_error(tokenizer):
-    with pytest.raises(ValueError, match=r"takes a datasets\.Dataset, but got a IterableDataset"):
+    with pytest.raises(ValueError, match=r"Expected a datasets\.Dataset, but got a IterableDataset"):
         tokenize_spans(texts("a").to_iterable_dataset(), tokenizer)
     with pytest.raises(ValueError, match="got a DatasetDict"):
         tokenize_spans(DatasetDict(train=texts("a")), tokenizer)

@@ -229,5 +229,5 @@ def test_objectives_of_one_name_are_refused(tokenizer, tmp_path):
     teacher = tiny.model("bert", layers=4)
     data = tokenize(Dataset.from_dict({"text": TEXTS}), tokenizer)
     args = tiny.arguments(tmp_path, embedding_weight=1.0)
-    with pytest.raises(ValueError, match="told apart by their names, but these are embedding, embedding"):
+    with pytest.raises(ValueError, match="need different names, but these are named embedding, embedding"):
         Twice(shrink(teacher, layers=2), teacher, args, train_dataset=data, processing_class=tokenizer)

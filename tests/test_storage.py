@@ -168,7 +168,7 @@ def test_what_a_living_process_writes_is_not_swept(tmp_path):
 @pytest.mark.promise(9)
 def test_a_full_disk_is_called_full_and_the_folder_named(tmp_path):
     with (
-        pytest.raises(OSError, match=r"full: .*student could not be written and is as before"),
+        pytest.raises(OSError, match=r"full: .*student can't be written and was not changed"),
         replace_files(tmp_path / "student") as staging,
         disk_that_fills_up(after=1000),
     ):

@@ -89,12 +89,12 @@ def test_tags_are_spans_or_classes_of_words():
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        ("B_PER I_PER O", r"a\.conll: the tags B_PER, I_PER are nearly those of spans\. Write them in IOB2"),
-        ("PER-B PER-I O", "the tags PER-B, PER-I are nearly those of spans"),
-        ("b-per i-per o", "the tags b-per, i-per are nearly those of spans"),
-        ("B I O", "B, I are nearly those of spans.* with a type behind every B- and I-"),
-        ("B O", "B are nearly those of spans"),
-        ("O B-PER PER", r"a\.conll: some tags have the prefix B- or I-, others haven't \(PER\)\. Expected IOB2"),
+        ("B_PER I_PER O", r"a\.conll: the tags B_PER, I_PER look like malformed tags of spans\. Write them in IOB2"),
+        ("PER-B PER-I O", "the tags PER-B, PER-I look like malformed tags of spans"),
+        ("b-per i-per o", "the tags b-per, i-per look like malformed tags of spans"),
+        ("B I O", "B, I look like malformed tags of spans.* with a type after every B- and I-"),
+        ("B O", "B look like malformed tags of spans"),
+        ("O B-PER PER", r"a\.conll: some tags have the prefix B- or I-, others don't \(PER\)\. Expected IOB2"),
     ],
 )
 def test_other_schemes_are_errors(tags, message):
@@ -114,6 +114,6 @@ def test_a_list_of_labels_is_in_iob2():
     check_list(("O", "B-PER", "I-PER"), "labels.tsv")
     check_list(("O", "M-big", "F-big"), "labels.tsv")
     with pytest.raises(
-        ValueError, match=r"labels\.tsv: the tags E-PER, S-LOC are those of IOBES or BILOU, expected IOB2"
+        ValueError, match=r"labels\.tsv: the tags E-PER, S-LOC are in IOBES or BILOU, but rows are converted to IOB2"
     ):
         check_list(("O", "B-PER", "I-PER", "E-PER", "S-LOC"), "labels.tsv")

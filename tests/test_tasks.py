@@ -207,11 +207,11 @@ def test_rows_of_test_that_occur_in_train_are_counted(task_folder, log):
     read_task(
         "classification", folders=task_folder(CLASSIFIED | {"test.tsv": "Good  film\tpos\nbad film\tneg\nx\tneg\n"})
     )
-    assert "2 of 3 rows of test have a text of train" in log.text
+    assert "2 of 3 rows of test have a text that occurs in train" in log.text
     assert "rows of dev" not in log.text
     log.clear()
     read_task("tagging", folders=task_folder(TAGGED | {"test.tsv": "no one\tO O\none no\tO O\n"}))
-    assert "1 of 2 rows of test have a text of train" in log.text
+    assert "1 of 2 rows of test have a text that occurs in train" in log.text
 
 
 def test_transfer_text_is_not_held_in_memory_nor_thinned_out(task_folder):
@@ -311,7 +311,7 @@ def test_an_i_that_continues_nothing_becomes_b(task_folder, log):
     )
     task = read_task("tagging", folders=place)
     assert named(task, "train") == [["B-LOC", "B-PER", "I-PER"], ["O", "B-LOC"], ["B-PER"]]
-    assert "train.conll: 2 tags I- continue nothing (not IOB2) and are read as B-." in log.text
+    assert "train.conll: 2 tags I- don't continue a span (not IOB2) and are read as B-." in log.text
     assert "dev.tsv" not in log.text
 
 

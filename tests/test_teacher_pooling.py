@@ -103,7 +103,7 @@ REFUSED = [
         "no prompt 'passage', only: query",
     ),
     ("config_sentence_transformers.json", {"truncate_dim": -1}, "truncate_dim=-1"),
-    ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "runs its encoder for 'fill-mask'"),
+    ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "uses its encoder for 'fill-mask'"),
     (
         "sentence_bert_config.json",
         {"config_kwargs": {"is_decoder": True}},

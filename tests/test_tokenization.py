@@ -80,7 +80,7 @@ def test_rows_without_text_are_left_out_and_counted(tokenizer, caplog):
     with caplog.at_level(logging.WARNING, logger="retort"):
         rows = tokenize(texts("a cat", "", "  \t", None, "\u200b"), silent)
     assert len(rows) == 1
-    assert "4 of 5 rows hold no text and were left out" in caplog.text
+    assert "4 of 5 rows have no text and were left out" in caplog.text
 
 
 def test_rows_that_are_cut_are_counted_and_told_once_with_their_share(tokenizer, caplog):
@@ -143,7 +143,7 @@ def test_rows_of_words_that_are_too_long_lose_no_label_and_none_moves(tokenizer,
         [-100, 0, 1, -100],
     ]
     assert [record.getMessage() for record in caplog.records] == [
-        "2 of 12 words are dropped by the tokenizer and stand as unknown tokens."
+        "2 of 12 words are dropped by the tokenizer and were replaced by its unknown token."
     ]
 
 
@@ -157,7 +157,7 @@ def test_of_two_words_in_one_token_the_first_gives_its_label(caplog):
         row = tokenize(data, spanning, words="words", labels="tags")[0]
     assert row["input_ids"] == [2, 3, 4]
     assert row["labels"] == [1, -100, 3]
-    assert "1 of 3 words have no token of their own" in caplog.text
+    assert "1 of 3 words share a token" in caplog.text
 
 
 # --- Two tokenizers --------------------------------------------------------------------------------------------------
@@ -333,20 +333,20 @@ def test_several_processes_give_what_one_gives(on_disk, tokenizer):
         ({"text": ["a"]}, {"text_pair": "b"}, "no column 'b'"),
         ({"text": ["a"]}, {"words": "w"}, "no column 'w'"),
         ({"text": ["a"], "b": ["a"], "w": [["a"]]}, {"text_pair": "b", "words": "w"}, "exclude each other"),
-        ({"text": [3]}, {}, r"Row 0 must hold a text in the column 'text', but holds 3"),
-        ({"text": ["", " "]}, {}, "None of the 2 rows holds any text"),
+        ({"text": [3]}, {}, r"Row 0 must have a text in the column 'text', but has 3"),
+        ({"text": ["", " "]}, {}, "None of the 2 rows has any text"),
         ({"text": ["a"]}, {"max_length": 2}, "max_length=2 leaves no room for text.* adds 2 special tokens"),
         ({"text": ["a"], "y": ["no"]}, {"labels": "y"}, "one number per row.*class_encode_column"),
         ({"text": ["a"], "y": [[1, 2]]}, {"labels": "y"}, "one number per row.*pass words="),
         ({"text": ["a", "b"], "y": [1, None]}, {"labels": "y"}, "Row 1 has no label"),
-        ({"w": ["a b"]}, {"words": "w"}, "Row 0 must hold a list of words in the column 'w', but holds 'a b'"),
+        ({"w": ["a b"]}, {"words": "w"}, "Row 0 must have a list of words in the column 'w', but has 'a b'"),
         ({"w": [["a"], ["a", "b"]], "y": [[1], [1]]}, {"words": "w", "labels": "y"}, "Row 1 has 2 words, but 1 labels"),
         ({"text": ["a"], "y": [1]}, {"labels": "y", "stride": 2}, "stride= is for rows of words, or of texts without"),
         ({"text": ["a"], "b": ["a"]}, {"text_pair": "b", "stride": 2}, "stride= is for rows of words"),
-        ({"w": [["a"]]}, {"words": "w", "max_length": 9, "stride": 7}, "stride=7, but a window holds 7 tokens of text"),
-        ({"w": [["a"]]}, {"words": "w", "stride": -1}, "stride=-1, but a window holds 62 tokens .* from 0 to 61"),
-        ({"w": [["a"]]}, {"words": "w", "stride": "16"}, "stride='16', but a window holds"),
-        ({"w": [["a"]], "y": [["B-X"]]}, {"words": "w", "labels": "y"}, "Row 0: labels of words must be whole numbers"),
+        ({"w": [["a"]]}, {"words": "w", "max_length": 9, "stride": 7}, "stride=7, but a window has 7 tokens of text"),
+        ({"w": [["a"]]}, {"words": "w", "stride": -1}, "stride=-1, but a window has 62 tokens .* from 0 to 61"),
+        ({"w": [["a"]]}, {"words": "w", "stride": "16"}, "stride='16', but a window has"),
+        ({"w": [["a"]], "y": [["B-X"]]}, {"words": "w", "labels": "y"}, "Row 0: labels of words must be integers"),
     ],
 )
 def test_bad_rows_are_errors_that_name_them(tokenizer, columns, arguments, message):
@@ -367,5 +367,5 @@ def test_a_dropped_word_is_an_error_where_nothing_can_stand_for_it():
     silent = uncased()
     silent.unk_token = None
     data = Dataset.from_dict({"words": [["cat", "\u200b"]]})
-    with pytest.raises(ValueError, match=r"makes no token of the word '\\u200b'.*no unknown token"):
+    with pytest.raises(ValueError, match=r"has no token for the word '\\u200b'.*no unknown token"):
         tokenize(data, silent, words="words")

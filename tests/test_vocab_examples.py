@@ -70,8 +70,8 @@ def test_a_teacher_is_distilled_into_trained_and_trimmed_vocabularies(folder, te
     ("how", "told"),
     [
         (["--train", "72"], ["student  72", "unknown"]),
-        (["--trim", "70"], ["spells 0 by several, and can't spell 0"]),
-        (["--trim", "--coverage", "0.9"], ["spells 0 by several, and can't spell 0"]),
+        (["--trim", "70"], ["spells 0 by several tokens, and can't spell 0"]),
+        (["--trim", "--coverage", "0.9"], ["spells 0 by several tokens, and can't spell 0"]),
     ],
     ids=["train", "trim", "coverage"],
 )

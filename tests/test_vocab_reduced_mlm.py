@@ -222,7 +222,7 @@ def test_vocabularies_with_nothing_in_common_but_special_tokens_are_refused(loss
     digits.pre_tokenizer = Whitespace()
     roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
     rows = tokenize_spans(texts(), tiny.tokenizer(), teacher_tokenizer=tiny.tokenizer(OTHER_WORDS))
-    with pytest.raises(ValueError, match=r"no token in common|can't spell a single token"):
+    with pytest.raises(ValueError, match=r"no token in common|can't spell any of the"):
         make_trainer(
             tmp_path,
             rows=rows,

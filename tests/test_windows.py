@@ -133,8 +133,8 @@ def test_the_log_tells_how_many_rows_became_how_many_windows(tokenizer, caplog):
     with caplog.at_level(logging.INFO, logger="retort"):
         tokenize(tagged(rows), tokenizer, words="words", labels="labels", max_length=10)
     assert [record.getMessage() for record in caplog.records if record.name.startswith("retort")] == [
-        "1 of 3 rows hold no text and were left out.",
-        "Rows of more than 10 tokens were cut into windows that share 2: 2 rows became 4.",
+        "1 of 3 rows have no text and were left out.",
+        "Rows of more than 10 tokens were split into windows that share 2 tokens: 2 rows became 4.",
     ]
 
 

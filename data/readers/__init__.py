@@ -1,4 +1,4 @@
-"""Files and datasets -> rows of text."""
+"""Reads rows of text from files and datasets."""
 
 from .columns import LABELS, PAIRS, TAGS, TEXTS, WORDS, find_columns
 from .datasets import (

@@ -1,4 +1,4 @@
-"""What columns are usually called, in the header rows of tables and in datasets alike."""
+"""Usual names of columns in header rows and datasets."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -16,14 +16,14 @@ WORDS = (("words",), ("tokens",))
 TAGS = (("tags",), ("ner_tags",), ("labels",), ("label",))
 LABELS = (("label",), ("labels",), ("score",))
 
-# For each group of columns, what they may be called, the likeliest first.
+# For each group of columns, their possible names, the most likely first.
 Choices = Sequence[Sequence[tuple[str, ...]]]
 
 
 def find_columns(names: Iterable[str], choices: Choices) -> tuple[str, ...] | None:
-    """The first names of each choice that are all there, whatever their case and the spaces around them.
+    """For each choice, its first names that all exist, ignoring case and surrounding spaces.
 
-    `find_columns(["Label", "text"], [TEXTS, LABELS])` is `("text", "Label")`. None where a choice has none.
+    `find_columns(["Label", "text"], [TEXTS, LABELS])` is `("text", "Label")`. None if nothing exists for a choice.
     """
     known = {name.strip().casefold(): name for name in reversed(list(names))}
     found = [next((each for each in choice if known.keys() >= set(each)), None) for choice in choices]

@@ -1,4 +1,4 @@
-"""Files and datasets -> `datasets.Dataset`, kept in Arrow on disk and read from there."""
+"""Reads files and datasets as `datasets.Dataset`, stored as Arrow files on disk."""
 
 import json
 import logging
@@ -30,19 +30,19 @@ _FORMATS = (".txt", *TABLES, *JSON, ".parquet", ".arrow")
 
 
 def read_dataset(source: str | Path, *, split: str | None = None, columns: Sequence[str] | None = None) -> Dataset:
-    """Read a file, a folder or a dataset of the Hub.
+    """Read a file, a folder or a dataset on the Hub.
 
-    Text files are UTF-8, with or without gzip (`.gz`). They are converted once; a file that has changed since is
-    converted anew. Values of TSV and CSV files are text; `dataset.cast_column("score", Value("float64"))` makes
-    numbers of them.
+    Text files are UTF-8, optionally compressed by gzip (`.gz`). They are converted to Arrow once, and again if they
+    change. Values of TSV and CSV files are strings; convert them to numbers by
+    `dataset.cast_column("score", Value("float64"))`.
 
     Args:
         source: one of
 
             - `.txt`: one text per line, in a column `text`;
             - `.tsv` (no quoting) or `.csv` (standard quoting), with a header row unless `columns` is given;
-            - `.jsonl`: one object per line; `.json`: likewise, or a list of objects. An object may lack keys, which are
-              then None; types are settled over the whole file, and whole numbers beside fractions become floats;
+            - `.jsonl`: one object per line; `.json`: one object per line, or a list of objects. Missing keys are None.
+              Types are determined from the whole file; a column with integers and floats becomes float;
             - `.parquet`; `.arrow`;
             - a folder that `save_to_disk` wrote, or one of data files that `datasets.load_dataset` understands;
             - the name of a dataset for `datasets.load_dataset`, if nothing of that name lies on disk; of one that has
@@ -53,13 +53,13 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
         columns: names of the columns of a TSV or CSV file without a header row.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: a file that is empty, binary, not UTF-8 or not of its format, with the line; an unknown format; a
-            split or `columns` where there are none.
+        FileNotFoundError: the source doesn't exist.
+        ValueError: a file is empty, binary, not UTF-8 or malformed (with the line); its format is unknown; there is no
+            such split; or `columns` is given for another format.
     """
     path = Path(source).expanduser()
     if columns is not None and format_of(path) not in TABLES:
-        raise ValueError(f"columns= names the columns of a TSV or CSV file without a header row, but got {source}.")
+        raise ValueError(f"columns= is for TSV and CSV files without a header row, but the source is {source}.")
     if path.is_file():
         if split is not None:
             raise ValueError(f"{source} is a file and has no split {split!r}. Pass split=None.")
@@ -76,35 +76,35 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
 
 
 def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ()) -> Dataset:
-    """Gather texts from files and datasets, each text once.
+    """Read distinct texts from files and datasets.
 
     Args:
-        sources: as `read_dataset` takes them (of several splits, `train` is read), each followed by the columns that
-            hold text where it has more than a column `text`: `pairs.tsv:source,target` by name, `pairs.tsv:0,1` by
+        sources: sources of `read_dataset` (`train` is read if there are several splits). If the text is not in a column
+            `text`, the source is followed by its columns: `pairs.tsv:source,target` by name, or `pairs.tsv:0,1` by
             number, from 0, for a TSV or CSV file without a header row.
-        exclude: texts to leave out (or a dataset with a column `text`), such as a test set's. Compared without regard
-            to case and spacing; repeated texts are found by their exact wording.
+        exclude: texts to leave out, such as those of a test set, or a dataset with a column `text`. They are compared
+            ignoring case and spacing. Repeated texts are only left out if they are exactly equal.
 
     Returns:
-        A column `text`, in the order of sources, columns and rows. What was left out is counted and logged.
+        A column `text`, in the order of sources, columns and rows. The numbers of texts that were left out are logged.
 
     Raises:
-        ValueError: a column that isn't there or holds no text; nothing left. And what `read_dataset` raises.
+        ValueError: a column doesn't exist or holds no text, or no text is left; and all errors of `read_dataset`.
     """
     columns = [column for source in sources for column in text_columns(source)]
     return distinct(columns, exclude=exclude, named=", ".join(sources))
 
 
 def distinct(columns: Sequence[Dataset], *, named: str, exclude: Iterable[str] | Dataset = ()) -> Dataset:
-    """Join texts, each once; what was left out is counted and logged.
+    """Concatenate texts and remove repetitions. The numbers of texts that were left out are logged.
 
     Args:
-        columns: datasets with a column `text`, and no other.
-        named: what an error calls them.
+        columns: datasets with a column `text` and no other column.
+        named: the source of the texts, for error messages.
         exclude: see `read_texts`.
 
     Raises:
-        ValueError: nothing is left.
+        ValueError: no text is left.
     """
     texts = concatenate_datasets(columns)
     excluded = {folded(text) for text in (exclude["text"] if isinstance(exclude, Dataset) else exclude)}
@@ -117,15 +117,15 @@ def distinct(columns: Sequence[Dataset], *, named: str, exclude: Iterable[str] |
 
 
 def sift(rows: Dataset, excluded: Collection[str], *, max_characters: int | None = None) -> tuple[Dataset, str]:
-    """Keep the rows that are worth reading, each once.
+    """Remove empty, long, excluded and repeated rows.
 
     Args:
         rows: columns of texts.
-        excluded: texts, `folded`; rows that hold one of them in any column are left out.
-        max_characters: of a text; rows with a longer one are left out.
+        excluded: `folded` texts; rows with one of them in any column are left out.
+        max_characters: rows with a longer text are left out.
 
     Returns:
-        The rows that are kept; and how many were left out for which reason, in words.
+        The kept rows, and a description of how many rows were left out for which reason.
     """
     too_long = f"longer than {max_characters} characters"
 
@@ -136,7 +136,7 @@ def sift(rows: Dataset, excluded: Collection[str], *, max_characters: int | None
             return too_long
         return "excluded" if excluded and any(folded(text) in excluded for text in texts) else None
 
-    # Arrays of numbers, not lists and sets of objects: 16 bytes for a row, however many millions there are.
+    # Arrays of numbers instead of lists and sets of objects take only 16 bytes for each of millions of rows.
     candidates, digests = array("q"), array("Q")
     counts = dict.fromkeys(("empty", too_long, "excluded", "repeated"), 0)
     batches = rows.with_format(None).iter(batch_size=10_000)
@@ -154,12 +154,12 @@ def sift(rows: Dataset, excluded: Collection[str], *, max_characters: int | None
 
 
 def select(rows: Dataset, indices: np.ndarray) -> Dataset:
-    """Some rows, under a name that tells which; by default datasets pickles all indices to name the result."""
+    """Select rows with our own fingerprint; by default datasets pickles all indices to compute one."""
     return rows.select(indices, new_fingerprint=fingerprint(rows, indices))
 
 
 def text_columns(source: str) -> list[Dataset]:
-    """The columns of one source of `read_texts` that hold text, each as a dataset with the column `text`."""
+    """The text columns of one source of `read_texts`, each as a dataset with the column `text`."""
     name, colon, named = source.rpartition(":")
     wanted = named.split(",")
     if not colon or "]" in named or Path(source).expanduser().exists():
@@ -169,17 +169,17 @@ def text_columns(source: str) -> list[Dataset]:
     if all(column.isdecimal() for column in wanted):
         path = Path(name).expanduser()
         if not path.is_file() or format_of(path) not in TABLES:
-            raise ValueError(f"{source}: columns go by number only in TSV and CSV files without a header row.")
+            raise ValueError(f"{source}: columns can be numbered only in TSV and CSV files without a header row.")
         names = [str(number) for number in range(len(next(cells_of(path), (0, []))[1]))]
     dataset = read_dataset(name, columns=names)
     for column in wanted:
         if column not in dataset.column_names:
             raise ValueError(
-                f"{name} has no column {column!r}, only {', '.join(dataset.column_names)}. Name the columns that hold "
-                f"text behind a colon: {name}:{dataset.column_names[0]}"
+                f"{name} has no column {column!r}, only {', '.join(dataset.column_names)}. Name the text columns after "
+                f"a colon: {name}:{dataset.column_names[0]}"
             )
         if getattr(dataset.features[column], "dtype", None) not in ("string", "large_string"):
-            raise ValueError(f"{name}: the column {column!r} holds {dataset.features[column]}, no text.")
+            raise ValueError(f"{name}: the column {column!r} holds {dataset.features[column]}, not text.")
     columns = [dataset.select_columns(column).rename_columns({column: "text"}) for column in wanted]
     return [c if c.features["text"].dtype == "string" else c.cast_column("text", Value("string")) for c in columns]
 
@@ -203,20 +203,20 @@ def load_splits(source: str | Path) -> Dataset | DatasetDict:
         return load_dataset(*plain.split(":", maxsplit=1), split=split)
     except (DatasetNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(
-            f"{name} is no file or folder (in {Path.cwd()}), and no dataset of that name can be loaded: {error}"
+            f"There is no file or folder {name} (in {Path.cwd()}), and no dataset of that name can be loaded: {error}"
         ) from error
 
 
 def convert(path: Path, rows: Callable, features: Features | None = None, **arguments) -> Dataset:
-    """Stream the rows of a text file into Arrow, or take what an earlier call made of the same bytes.
+    """Convert a text file to Arrow row by row, or load the result of an earlier call for the same contents.
 
     Args:
         path: the file.
         rows: function of this package that yields the file's rows, given its path and the arguments.
-        features: the types of the columns, if the first thousand rows may not tell them.
-        arguments: what JSON can hold.
+        features: types of the columns, if the first thousand rows may not determine them.
+        arguments: JSON values.
     """
-    # By default the cache goes by the arguments, and a file that has changed would give the rows it had before.
+    # By default the cache depends only on the arguments, so a changed file would give its old rows.
     name = fingerprint(sha256_of(path), rows.__name__, format_of(path), path.suffix, arguments)
     with _named_errors(path):
         return Dataset.from_generator(partial(rows, path, **arguments), features=features, fingerprint=name)
@@ -224,7 +224,7 @@ def convert(path: Path, rows: Callable, features: Features | None = None, **argu
 
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    """Take off the wrapping that datasets puts around what went wrong, and see that the file is named."""
+    """Unwrap the errors of datasets, and add the file's name if it is missing."""
     try:
         yield
     except (DatasetGenerationError, ArrowInvalid) as error:
@@ -247,11 +247,11 @@ def _read_file(path: Path, columns: Sequence[str] | None) -> Dataset:
         with _named_errors(path):
             return Dataset.from_parquet(str(path)) if kind == ".parquet" else Dataset.from_file(str(path))
     raise ValueError(
-        f"{path} has none of the formats that can be read: {', '.join(_FORMATS)}, of which text files may also be "
+        f"The format of {path} can't be read. Readable formats are {', '.join(_FORMATS)}; text files may also be "
         "compressed (.gz)."
     )
 
 
 def folded(text: str) -> str:
-    """A text without regard to case and spacing."""
+    """A text with normalised case and spacing, for comparisons."""
     return " ".join(text.split()).casefold()

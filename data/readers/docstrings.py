@@ -1,7 +1,7 @@
-"""A small English corpus that every machine with Python has: the docstrings of its own standard library.
+"""A small English corpus that exists on every machine with Python: the docstrings of the standard library.
 
-Source files are read with `ast`; no module is imported and nothing is downloaded. Python 3.11 gives about 16,000
-distinct sentences and 2,200 pairs of a summary and the prose below it, in three seconds.
+Source files are parsed with `ast`. No module is imported and nothing is downloaded. Python 3.11 has about 16,000
+distinct sentences and 2,200 pairs of a summary and the text below it. Reading takes three seconds.
 """
 
 import ast
@@ -21,14 +21,13 @@ from datasets import Dataset, DatasetDict
 
 logger = logging.getLogger(__name__)
 
-# Folders of the standard library that are not a library: its tests, two applications, a deprecated parser, a table of
-# help topics, and packages that somebody installed.
+# Folders to skip: tests, two applications, a deprecated parser, a table of help topics, and installed packages.
 SKIPPED_FOLDERS = frozenset(
     ("test", "tests", "idlelib", "turtledemo", "lib2to3", "pydoc_data", "site-packages", "dist-packages")
 )
 
-# Shares of all docstrings that are held out; the rest is for training. With 250 queries a score errs by two hundredths,
-# so that students of different worth look alike: test gets twice as many.
+# Shares of all docstrings that are held out; the rest is for training. With 250 queries a score has an error of 0.02,
+# too much to compare students, so test has twice as many.
 HELD_OUT_SHARES = {"test": 0.2, "dev": 0.05}
 
 _BULLET = re.compile(r"^(?:[-*+•]|\(?\d+[.)]|:\w[\w ]*:)\s+")
@@ -55,7 +54,7 @@ class Docstring(NamedTuple):
 
 
 class DocstringCorpus(NamedTuple):
-    """Splits `train`, `dev` and `test` of two tables; no top-level module is on two sides.
+    """Splits `train`, `dev` and `test` of two tables. No top-level module is in two splits.
 
     Attributes:
         sentences: columns `text`, `module`.
@@ -67,19 +66,19 @@ class DocstringCorpus(NamedTuple):
 
 
 def docstring_corpus(seed: int = 0, root: str | os.PathLike | None = None) -> DocstringCorpus:
-    """Sentences to distil on, and pairs to judge retrieval with.
+    """Sentences for distillation, and pairs for the evaluation of retrieval.
 
-    Top-level modules, in the order of a seeded hash of their names, go to the test side while it has room (a fifth of
-    all docstrings), then to the dev side (a twentieth), the others to training. Every text occurs once; one that
-    occurs on two sides is kept by test before dev before training, so no sentence of dev or test is seen in training.
+    Top-level modules are sorted by a seeded hash of their names and assigned to test until it is full (a fifth of all
+    docstrings), then to dev (a twentieth), and the rest to train. Every text occurs once. A text of several splits is
+    kept in test, else in dev, so no sentence of dev or test occurs in train.
 
     Args:
-        seed: chooses the modules of each side.
-        root: folder of a library; Python's own by default.
+        seed: seed for the choice of each split's modules.
+        root: folder of a library; by default Python's standard library.
 
     Raises:
-        FileNotFoundError: `root` holds no docstring in a Python file.
-        ValueError: the library has too few modules to fill three sides.
+        FileNotFoundError: there are no docstrings in Python files below `root`.
+        ValueError: the library has too few modules for three splits.
     """
     docstrings = library_docstrings(root)
     sentences = [{"text": text, "module": d.module} for d in docstrings for text in split_sentences(d.text)]
@@ -103,24 +102,24 @@ def library_docstrings(root: str | os.PathLike | None = None) -> list[Docstring]
     if not docstrings:
         raise FileNotFoundError(
             f"No docstrings below {root}: expected Python source files (*.py). Some distributions ship the standard "
-            "library compiled or zipped; give the folder of an unpacked one as `root`."
+            "library compiled or zipped. Pass the folder of an unpacked one as `root`."
         )
     return docstrings
 
 
 def passages(sentences: Dataset, source: str) -> Dataset:
-    """Sentences, their clauses, and every two neighbours joined.
+    """Sentences, their clauses, and pairs of consecutive sentences.
 
-    A student that sees few texts many times learns them by heart: more passes bring it no nearer to its teacher on
-    other texts. Other cuts of the same text do.
+    A student that sees few texts many times overfits: more epochs don't bring it closer to its teacher on other texts,
+    but other segments of the same text do.
 
     Args:
-        sentences: a column `text` of one sentence per row, in the order of reading, and a column `source`.
-        source: column that tells where a sentence comes from; two of different sources are not joined.
+        sentences: a column `text` with one sentence per row, in order, and a column named by `source`.
+        source: column with the origin of each sentence. Only sentences of the same origin are joined.
 
     Returns:
-        A column `text` of distinct passages: the sentences in their order, then their clauses of at least four words
-        (what stands between commas, semicolons and colons), then the pairs.
+        A column `text` of distinct passages: the sentences in order, then their clauses of at least four words (the
+        parts between commas, semicolons and colons), then the pairs.
     """
     texts, sources = sentences["text"][:], sentences[source][:]
     clauses = [
@@ -135,10 +134,10 @@ def passages(sentences: Dataset, source: str) -> Dataset:
 
 
 def read_docstrings(root: str | os.PathLike) -> Iterator[Docstring]:
-    """The docstrings of all modules below `root`, by path and then by line.
+    """The docstrings of all modules below `root`, sorted by path and line.
 
-    Folders named in `SKIPPED_FOLDERS`, or that no `import` could name (`lib-dynload`), are left out. Files that this
-    Python cannot parse are skipped, with one warning that counts them.
+    Folders in `SKIPPED_FOLDERS` and folders that can't be imported (`lib-dynload`) are left out. Files that this Python
+    can't parse are skipped with one warning.
     """
     root = Path(root)
     unreadable = []
@@ -147,7 +146,7 @@ def read_docstrings(root: str | os.PathLike) -> Iterator[Docstring]:
         for path in (Path(folder, name) for name in sorted(files) if name.endswith(".py")):
             try:
                 with warnings.catch_warnings():
-                    # An invalid escape in somebody else's string is no concern of ours.
+                    # Ignore invalid escapes in other people's code.
                     warnings.simplefilter("ignore")
                     tree = ast.parse(path.read_bytes(), filename=str(path))
             except (SyntaxError, ValueError) as error:
@@ -160,7 +159,7 @@ def read_docstrings(root: str | os.PathLike) -> Iterator[Docstring]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a docstring, in their order; doctests, signatures, tables and headings are left out."""
+    """The sentences of a docstring in order, without doctests, signatures, tables and headings."""
     return [
         sentence
         for paragraph in _paragraphs(text)
@@ -170,12 +169,12 @@ def split_sentences(text: str) -> list[str]:
 
 
 def summary_and_details(text: str) -> tuple[str, str] | None:
-    """A docstring's summary and the prose below it, its "more elaborate description" (PEP 257).
+    """A docstring's summary and the text below it, its "more elaborate description" (PEP 257).
 
     Returns:
-        `(summary, details)`, or None if the first paragraph is not one sentence or none follows it.
+        `(summary, details)`, or None if the first paragraph is not a single sentence or no paragraph follows it.
     """
-    # A paragraph that ends with a colon leads to an example, which is gone.
+    # A paragraph that ends with a colon introduces an example, which was removed.
     prose = [paragraph for paragraph in _paragraphs(text) if _is_prose(paragraph) and not paragraph.endswith(":")]
     if len(prose) < 2 or split_sentences(prose[0]) != prose[:1]:
         return None
@@ -227,7 +226,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _is_prose(text: str) -> bool:
-    """At least three words, 7 of 10 of them plain ones, and no signature."""
+    """Whether a text has at least three words, 70 % of them plain words, and is not a signature."""
     words = text.split()
     plain = sum(_WORD.fullmatch(word) is not None for word in words)
     return len(words) >= 3 and plain >= 0.7 * len(words) and not _SIGNATURE.match(text)
@@ -250,14 +249,14 @@ def sides_of(docstrings: list[Docstring], seed: int = 0) -> dict[str, str]:
         raise ValueError(
             f"{len(sizes)} top-level modules with {len(docstrings)} docstrings leave nothing for "
             f"{' and '.join(sorted(missing))}: a module is never split, test holds at most "
-            f"{HELD_OUT_SHARES['test']:.0%} of the docstrings and dev {HELD_OUT_SHARES['dev']:.0%}. Give a library of "
+            f"{HELD_OUT_SHARES['test']:.0%} of the docstrings and dev {HELD_OUT_SHARES['dev']:.0%}. Use a library with "
             "more or smaller modules."
         )
     return sides
 
 
 def _split(rows: list[dict[str, str]], texts: tuple[str, ...], sides: dict[str, str]) -> DatasetDict:
-    """Deal rows to the sides of their modules. A row is kept if none of its `texts` was met before, on any side."""
+    """Assign rows to the splits of their modules. A row is dropped if one of its `texts` has occurred in any split."""
     kept: dict[str, list[dict[str, str]]] = {"train": [], "dev": [], "test": []}
     seen: set[str] = set()
     for side in ("test", "dev", "train"):

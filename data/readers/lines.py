@@ -1,4 +1,4 @@
-"""Lines of text files, decoded one by one: what is wrong is told with the file and the line."""
+"""Reads and decodes text files line by line, so that errors give file and line."""
 
 import codecs
 import gzip
@@ -8,26 +8,26 @@ from pathlib import Path
 
 
 def format_of(path: Path) -> str:
-    """The ending of a file's name in small letters, `.gz` aside."""
+    """The suffix of a file's name in lower case, without `.gz`."""
     return (path.with_suffix("") if is_packed(path) else path).suffix.lower()
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file is compressed by gzip, as its name has it."""
+    """Whether a file is compressed by gzip, judged by its name."""
     return path.suffix.lower() == ".gz"
 
 
 def lines_of(file: Path, encoding: str = "utf-8") -> Iterator[str]:
-    r"""Lines of a file, with their ends, without a byte order mark.
+    r"""Lines of a file with their line ends, without a byte order mark.
 
-    Only `\n` ends a line: a lone `\r` is a character like any other.
+    Only `\n` ends a line. A lone `\r` is an ordinary character.
 
     Args:
-        file: gzip if its name ends in .gz.
-        encoding: of files without a byte order mark; those with one are UTF-8.
+        file: the file; compressed by gzip if its name ends in .gz.
+        encoding: encoding of a file without a byte order mark. Files with one are UTF-8.
 
     Raises:
-        ValueError: an empty file, a damaged one, or bytes that are no text, with file and line.
+        ValueError: the file is empty or damaged, or is not text in this encoding (with file and line).
     """
     number = offset = 0
     try:

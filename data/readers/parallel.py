@@ -1,4 +1,4 @@
-"""Parallel text: sentences and their translations."""
+"""Reads parallel text: sentences and their translations."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ def read_parallel(
     max_rows: int | None = None,
     alpha: float = 1.0,
 ) -> Dataset:
-    """Gather sentences and their translations, each pair of a source once.
+    """Read sentences and their translations, without repeated pairs in a source.
 
     Args:
         sources: TSV or CSV files (plain or `.gz`), a sentence and its translations in each row, with a header row if it
@@ -37,19 +37,20 @@ def read_parallel(
             them: `en.tsv:sentence1,sentence2+de.tsv:sentence1,sentence2`.
         exclude: texts to leave out on either side, such as a test set's. Compared without regard to case and spacing.
         max_characters: pairs with a longer side are left out.
-        max_rows: of each source at most, the first ones.
-        alpha: how often sources are seen: in proportion to their size to this power. 1 as they are, 0 all alike; those
-            that are to be seen more often are repeated (Conneau et al. 2020, XLM-R, arXiv:1911.02116, section 3.1).
+        max_rows: maximal number of rows of each source; the first ones are kept.
+        alpha: exponent of source sizes: a source is sampled in proportion to its size to this power. 1 keeps the sizes,
+            0 makes them equal by repeating rows of smaller sources (Conneau et al. 2020, XLM-R, arXiv:1911.02116,
+            section 3.1).
 
     Returns:
-        Columns `source` and `target`, source by source. What was left out is counted and logged.
+        Columns `source` and `target`, source by source. The numbers of rows that were left out are logged.
 
     Raises:
-        ValueError: a row without a translation, files of different lengths, a source of which nothing is left; and
-            what `read_dataset` raises.
+        ValueError: a row has no translation, two files have different lengths, or no pair of a source is left; and all
+            errors of `read_dataset`.
     """
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha={alpha}: from 0 (all sources alike) to 1 (by their size).")
+        raise ValueError(f"alpha={alpha}, but must be from 0 (equal sizes of all sources) to 1 (their own sizes).")
     excluded = {folded(text) for text in exclude}
     parts = []
     for source in sources:
@@ -65,7 +66,7 @@ def read_parallel(
 
 
 def both_sides(pairs: Dataset) -> Dataset:
-    """The texts of both sides of what `read_parallel` has read, each once, in a column `text`."""
+    """The distinct texts of both sides of `read_parallel`'s pairs, in a column `text`."""
     columns = [pairs.select_columns(side).rename_column(side, "text") for side in SIDES]
     return distinct(columns, named="the translations")
 
@@ -91,8 +92,8 @@ def read_pairs(source: str) -> Dataset:
         raise ValueError(f"{source}: name the two columns that translate each other: {source.partition(':')[0]}:en,de")
     if len(sides[0]) != len(sides[1]):
         raise ValueError(
-            f"Rows of {first} and {second} are to translate each other, but there are {len(sides[0])} and "
-            f"{len(sides[1])}."
+            f"Rows of {first} and {second} must be translations of each other, but they have {len(sides[0])} and "
+            f"{len(sides[1])} rows."
         )
     columns = [side.rename_column("text", name) for side, name in zip(sides, SIDES, strict=True)]
     return concatenate_datasets(columns, axis=1)
@@ -111,18 +112,14 @@ def _read_columns(source: str) -> Dataset:
 
 
 def parallel_rows(file: Path, has_header: bool) -> Iterator[dict[str, str]]:
-    """Sentences and their translations: a row for each translation. Blank lines are skipped; cells may be empty.
-
-    Yields:
-        `source` and `target`.
-    """
+    """Yield a row with `source` and `target` for each translation. Blank lines are skipped; cells may be empty."""
     row = None
     rows = ((number, cells) for number, cells in cells_of(file) if cells)
     for number, (source, *targets) in islice(rows, int(has_header), None):
         if not targets:
             raise ValueError(
-                f"{file}:{number}: this row has no translation: expected a sentence, a tab and its translation, but it "
-                f"is {source[:60]!r}."
+                f"{file}:{number}: this row has no translation: expected a sentence, a tab and its translation, but "
+                f"found {source[:60]!r}."
             )
         for target in targets:
             row = {"source": source, "target": target}
@@ -132,5 +129,5 @@ def parallel_rows(file: Path, has_header: bool) -> Iterator[dict[str, str]]:
 
 
 def _resized(pairs: Dataset, rows: int) -> Dataset:
-    """The first rows, or all and then again from the first."""
+    """The first `rows` rows, repeated from the start if there are fewer."""
     return pairs if rows == len(pairs) else select(pairs, np.arange(rows) % len(pairs))

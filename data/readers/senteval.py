@@ -1,7 +1,7 @@
-"""Sentences that people have scored or labelled: SentEval's data, and tables of pairs like it.
+"""Reads scored and labelled sentences: SentEval's data and similar tables of pairs.
 
-SentEval's data is read as its download script leaves it, in https://github.com/facebookresearch/SentEval's folder
-data/downstream.
+SentEval's data is expected in the folder data/downstream of https://github.com/facebookresearch/SentEval, as its
+download script leaves it.
 """
 
 import math
@@ -36,7 +36,7 @@ BINARY = {
 }
 STS_TASKS = (*STS_SUBSETS, "STSBenchmark", "SICKRelatedness")
 TRANSFER_TASKS = (*BINARY, "SST2", "TREC", "MRPC")
-# What people could answer.
+# The scale of the annotators.
 _SCORES = (0.0, 5.0)
 _CLASSES = ("0", "1")
 _ANY_SCORE = (-math.inf, math.inf)
@@ -46,7 +46,7 @@ TREC_CLASSES = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Pairs of sentences with what people said of their likeness."""
+    """Pairs of sentences with annotated similarity scores."""
 
     first: Sequence[str]
     second: Sequence[str]
@@ -55,9 +55,9 @@ class ScoredPairs:
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """Texts, or pairs of them, with their classes, in SentEval's order: by length in words, then by class.
+    """Labelled texts or pairs in SentEval's order: by length in words, then by class.
 
-    The order matters where folds are drawn.
+    The order matters for cross-validation folds.
     """
 
     texts: Sequence[str]
@@ -71,11 +71,11 @@ def read_sts_task(folder: str | Path, name: str, split: str = "test") -> dict[st
     Args:
         folder: `data/downstream` of SentEval.
         name: one of `STS_TASKS`.
-        split: `train`, `dev` or `test` of STSBenchmark and SICKRelatedness; the others are tests.
+        split: `train`, `dev` or `test` of STSBenchmark and SICKRelatedness. The other tasks have only test sets.
 
     Raises:
-        FileNotFoundError: a file isn't there.
-        ValueError: a row with a column too few or a score that is no number, with file and line.
+        FileNotFoundError: a file is missing.
+        ValueError: a row has too few columns or a score that is not a number (with file and line).
     """
     folder = Path(folder)
     if name not in STS_TASKS:
@@ -92,14 +92,14 @@ def read_sts_task(folder: str | Path, name: str, split: str = "test") -> dict[st
 
 
 def read_scored_pairs(file: str | Path) -> ScoredPairs:
-    """Pairs from a table: a sentence, a sentence, a score; or as a header with `sentence1`, `sentence2`, `score` says.
+    """Read pairs from a table with the columns sentence, sentence, score, or with a header row.
 
-    So are STS2017's cross-lingual sets (`STS.en-de.txt`: no header) and stsb_multi_mt's. `.csv` files have quotes,
-    others haven't.
+    A header row must contain `sentence1`, `sentence2` and `score`. STS2017's cross-lingual sets (`STS.en-de.txt`) have
+    no header row, those of stsb_multi_mt have one. Only `.csv` files may have quotes.
 
     Raises:
-        FileNotFoundError: the file isn't there.
-        ValueError: a row with a column too few or a score that is no finite number, with file and line.
+        FileNotFoundError: the file is missing.
+        ValueError: a row has too few columns or a score that is not a finite number (with file and line).
     """
     file = Path(file)
     if not file.is_file():
@@ -118,15 +118,15 @@ def read_scored_pairs(file: str | Path) -> ScoredPairs:
 
 
 def read_sts(source: str) -> Dataset:
-    """Pairs with gold scores: `sentence1`, `sentence2`, `score`.
+    """Read pairs with gold scores: columns `sentence1`, `sentence2`, `score`.
 
     Args:
-        source: a TSV with a header, or without one and in this order (as STS 2017's are), or any dataset with these
-            columns; or two with a plus between them (`en.tsv+de.tsv`), whose rows translate each other, for pairs of a
-            sentence in the one language and a sentence in the other.
+        source: a TSV with a header row, or without one and in this order (as in STS 2017), or a dataset with these
+            columns. Two sources with a plus between them (`en.tsv+de.tsv`), whose rows are translations of each other,
+            give cross-lingual pairs: `sentence1` of the first and `sentence2` of the second.
 
     Raises:
-        ValueError: two files that don't have the same scores.
+        ValueError: the scores of two sources differ, or a score is not a finite number.
     """
     first, plus, second = source.partition("+")
     if not plus or Path(source).exists():
@@ -134,15 +134,15 @@ def read_sts(source: str) -> Dataset:
             pairs = _cast_scores(read_dataset(source), source)
             wrong = np.flatnonzero(~np.isfinite(np.asarray(pairs.with_format("numpy")["score"][:], dtype=float)))
             if len(wrong):
-                raise ValueError(f"{source}, row {wrong[0] + 1} (from 1): the score is no finite number.")
+                raise ValueError(f"{source}, row {wrong[0] + 1} (from 1): the score is not a finite number.")
             return pairs
         found = read_scored_pairs(source)
         return Dataset.from_dict({"sentence1": found.first, "sentence2": found.second, "score": found.scores})
     sides = [read_sts(first), read_sts(second)]
     if sides[0]["score"][:] != sides[1]["score"][:]:
         raise ValueError(
-            f"Rows of {first} and {second} are to translate each other, but their scores differ ({len(sides[0])} and "
-            f"{len(sides[1])} rows)."
+            f"Rows of {first} and {second} must be translations of each other, but their scores differ "
+            f"({len(sides[0])} and {len(sides[1])} rows)."
         )
     return concatenate_datasets(
         [sides[0].select_columns(["sentence1", "score"]), sides[1].select_columns("sentence2")], axis=1
@@ -169,13 +169,15 @@ def _cast_scores(pairs: Dataset, source: str) -> Dataset:
 
 
 def read_transfer_task(folder: str | Path, name: str) -> dict[str, LabelledTexts]:
-    """The splits of a transfer task: `train` alone, `train` and `test`, or `dev` as well.
+    """The splits of a transfer task: only `train`; `train` and `test`; or `train`, `dev` and `test`.
 
     Args:
         folder: `data/downstream` of SentEval.
         name: one of `TRANSFER_TASKS`.
 
-    Raises: as `read_sts_task`.
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a row is malformed (with file and line).
     """
     folder = Path(folder)
     if name not in TRANSFER_TASKS:
@@ -196,10 +198,10 @@ def read_transfer_task(folder: str | Path, name: str) -> dict[str, LabelledTexts
 def _read_subset(home: Path, subset: str) -> ScoredPairs:
     file, gold = home / f"STS.input.{subset}.txt", home / f"STS.gs.{subset}.txt"
     pairs, scores = list(_rows(file, columns=2)), list(_lines(gold))
-    # Pairs that were not judged have blank lines, and may be the last ones.
+    # Pairs without a score have blank lines, which may be at the end of the file.
     scores += [(len(scores) + 1, "")] * min(len(pairs) - len(scores), _blank_lines_at_the_end(gold))
     if len(pairs) != len(scores):
-        raise ValueError(f"{file} has {len(pairs)} pairs, but {gold} {len(scores)} scores.")
+        raise ValueError(f"{file} has {len(pairs)} pairs, but {gold} has {len(scores)} scores.")
     judged = [(n, [*pair[:2], score]) for (_, pair), (n, score) in zip(pairs, scores, strict=True) if score.strip()]
     return _scored(gold, judged, (0, 1, 2), _SCORES)
 
@@ -207,7 +209,7 @@ def _read_subset(home: Path, subset: str) -> ScoredPairs:
 def _scored(
     file: Path, rows: Iterable[tuple[int, list[str]]], at: tuple[int, ...], between: tuple[float, float]
 ) -> ScoredPairs:
-    """The columns `at` of rows: a sentence, a sentence, a score."""
+    """Read sentence, sentence and score from the columns `at` of rows."""
     first, second, score = at
     found = [(_spaced(row[first]), _spaced(row[second]), _number(file, n, row[score], between)) for n, row in rows]
     if not found:
@@ -236,7 +238,7 @@ def _mrpc(file: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _labelled(rows: Iterable[tuple]) -> LabelledTexts:
-    """Rows of a label and its texts, in SentEval's order."""
+    """Sort rows of `(label, *texts)` in SentEval's order."""
     spaced = [(label, *map(_spaced, texts)) for label, *texts in rows]
     spaced.sort(key=lambda row: (*(len(text.split()) for text in row[1:]), row[0]))
     labels, texts, *second = map(list, zip(*spaced, strict=True))
@@ -246,19 +248,19 @@ def _labelled(rows: Iterable[tuple]) -> LabelledTexts:
 def _require(file: Path) -> None:
     if not file.is_file():
         raise FileNotFoundError(
-            f"There is no {file}. Expected is the folder data/downstream of SentEval, as its get_transfer_data.bash "
-            "leaves it."
+            f"There is no {file}. Expected the folder data/downstream of SentEval, as written by its "
+            "get_transfer_data.bash."
         )
 
 
 def _lines(file: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, from 1; blank lines at the end are none."""
+    """Lines with their numbers, from 1, without blank lines at the end."""
     _require(file)
     blank: list[tuple[int, str]] = []
     number = 0
     for number, line in enumerate(map(without_line_end, lines_of(file, encoding)), 1):
         blank.append((number, line))
-        if "\t" in line or line.strip():  # a tab parts two cells, if empty ones
+        if "\t" in line or line.strip():  # a line with a tab has two cells, even if they are empty
             yield from blank
             blank.clear()
     if len(blank) == number:
@@ -286,7 +288,7 @@ def _below_header(file: Path, rows: Iterator[tuple[int, list[str]]], name: str) 
     if header[0] != name:
         raise ValueError(f"{file}:{number}: expected a header row that begins with {name}, but found {header[0]!r}.")
     if (first := next(rows, None)) is None:
-        raise ValueError(f"{file} has a header row, but no rows below it.")
+        raise ValueError(f"{file} has a header row, but no other rows.")
     yield first
     yield from rows
 

@@ -1,4 +1,4 @@
-"""Rows of TSV and CSV files, and the rule by which their first row is a header."""
+"""Reads TSV and CSV files, and decides whether their first row is a header."""
 
 import csv
 import logging
@@ -14,27 +14,27 @@ from .lines import format_of, lines_of, without_line_end
 logger = logging.getLogger(__name__)
 
 TABLES = (".tsv", ".csv")
-# A row's line, from 1, and its cells.
+# A row's line number, from 1, and its cells.
 Row = tuple[int, list[str]]
 
-# The largest that every platform takes. Python's own limit, which all readers of a process share, is 131,072
-# characters: it guards against quotes that are never closed, which here are errors at the end of the file.
+# The largest limit that works on every platform. Python's default of 131,072 characters guards against unclosed quotes,
+# which are errors at the end of the file here. The limit holds for all csv readers of the process.
 _LONGEST_FIELD = 2**31 - 1
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _QUOTES = (
-    'A TSV file is read without quotes, and this looks like what pandas\' to_csv(sep="\\t") writes: give the file the '
-    "ending .csv and commas, or write it with quoting=csv.QUOTE_NONE, without tabs and line breaks in cells."
+    'TSV files are read without quoting, but this looks like the output of pandas\' to_csv(sep="\\t"): write a .csv '
+    "file with commas, or use quoting=csv.QUOTE_NONE, without tabs and line breaks in cells."
 )
 _INDEX = "The first column seems to be an index, as pandas writes it: use to_csv(index=False)."
 _FEWEST_COUNTED = 3
 
 
 class Layout(NamedTuple):
-    """Where a table's columns are.
+    """The positions of a table's columns.
 
     Attributes:
-        at: the place of each column that is read, from 0.
-        has_header: whether the first row that isn't blank is a header.
+        at: position of each column to read, from 0.
+        has_header: whether the first non-blank row is a header.
     """
 
     at: tuple[int, ...]
@@ -42,11 +42,11 @@ class Layout(NamedTuple):
 
 
 def table_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, str]]:
-    """Rows of a TSV or CSV file; all values are text. Blank lines at the end are no rows.
+    """Rows of a TSV or CSV file, as strings. Blank lines at the end are ignored.
 
     Args:
-        file: TSV without quoting (a quote is a character like any other), or CSV with its standard quoting.
-        columns: names of the columns of a file without a header row; without them the first row is the header.
+        file: TSV without quoting (quotes are ordinary characters), or CSV with standard quoting.
+        columns: names of the columns of a file without a header row. If None, the first row is the header.
     """
     rows = cells_of(file)
     number, names = (0, list(columns)) if columns is not None else next(rows, (0, []))
@@ -55,7 +55,7 @@ def table_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dic
     if columns is None and ("" in names or len(set(names)) < len(names)):
         cause = f" {_INDEX}" if names[0] == "" and "" not in names[1:] and len(names) > 1 else ""
         raise ValueError(
-            f"{file}:{number}: a header row must give every column a name of its own, but holds {names}.{cause} If the "
+            f"{file}:{number}: a header row must give each column a different name, but holds {names}.{cause} If the "
             "file has no header row, pass the names of its columns."
         )
     row = None
@@ -70,32 +70,32 @@ def table_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dic
         row = dict(zip(names, cells, strict=True))
         yield row
     if row is None:
-        raise ValueError(f"{file} has a header row ({', '.join(names)}), but no rows below it.")
+        raise ValueError(f"{file} has a header row ({', '.join(names)}), but no other rows.")
 
 
 def find_layout(file: Path, choices: Choices, columns: Sequence[str] | Sequence[int] | None = None) -> Layout | None:
-    """Find a table's columns, which the log then tells.
+    """Find a table's columns and log the result.
 
-    The rule: the first row is a header if it holds the names of all columns that are looked for, whatever their order
-    and case, and others beside them. `columns` goes before the rule.
+    The first row is a header if it contains names for all wanted columns, in any order and case, with or without
+    others. `columns` overrides this rule.
 
     Args:
         file: TSV or CSV.
         choices: see `find_columns`.
-        columns: names, which the first row must hold; or numbers from 0, of a file without a header row.
+        columns: names, which the first row must contain; or numbers, from 0, for a file without a header row.
 
     Returns:
-        None where the first row is no header, so that columns go by their order.
+        The layout; None if the first row is not a header, so that columns are read in order.
 
     Raises:
-        ValueError: a header row without the names of `columns`, or one that begins with a column without a name.
+        ValueError: the header row lacks the names in `columns`, or its first column has no name.
     """
     number, first = next(((n, cells) for n, cells in cells_of(file) if cells), (1, []))
     if not first:
         raise ValueError(f"{file} holds no rows.")
     if columns is not None and all(isinstance(column, int) for column in columns):
         if max(columns) >= len(first) or min(columns) < 0:
-            raise ValueError(f"{file}:{number}: has {len(first)} columns, but columns= names {list(columns)}, from 0.")
+            raise ValueError(f"{file}:{number}: has {len(first)} columns, but columns= is {list(columns)}, from 0.")
         return Layout(tuple(columns), has_header=False)
     found = tuple(columns) if columns is not None else find_columns(first, choices)
     if columns is not None and not set(columns) <= set(first):
@@ -107,26 +107,26 @@ def find_layout(file: Path, choices: Choices, columns: Sequence[str] | Sequence[
     if columns is None and not first[0].strip() and known & {name.strip().casefold() for name in first}:
         raise ValueError(f"{file}:{number}: the first column has no name. {_INDEX}")
     if found is None:
-        logger.info("%s: no header row; columns go by their order.", file)
+        logger.info("%s: no header row; columns are read in order.", file)
         return None
-    logger.info("%s: its first row is a header; read are the columns %s.", file, ", ".join(found))
+    logger.info("%s: the first row is a header; reading the columns %s.", file, ", ".join(found))
     return Layout(tuple(first.index(name) for name in found), has_header=True)
 
 
 def role_rows(
     file: Path, roles: Sequence[str], layout: Sequence | None, *, more: bool = False, hint: str = ""
 ) -> Iterator[dict[str, Any]]:
-    """The columns of a table that play a role. Blank lines are skipped.
+    """Read some columns of a table under new names. Blank lines are skipped.
 
     Args:
         file: TSV or CSV.
-        roles: names for the columns that are read.
-        layout: what `find_layout` found; without it, columns play their roles by their order.
-        more: whether further columns may follow where there is no layout. They are ignored.
-        hint: the way out, for the message about a row with other than these columns.
+        roles: the new names of the columns.
+        layout: the result of `find_layout`. If None, the columns are read in the order of `roles`.
+        more: whether more columns may follow if there is no layout. They are ignored.
+        hint: advice for the message about a row with another number of columns.
 
     Yields:
-        The roles, and `line`, the line that the row begins in, from 1.
+        A value for each role, and `line`, the line number of the row's start, from 1.
     """
     at, has_header = layout or (range(len(roles)), False)
     rows = ((number, cells) for number, cells in cells_of(file) if cells)
@@ -144,22 +144,22 @@ def role_rows(
                 f"{'tab' if format_of(file) != '.csv' else 'comma'} between them.{cause}"
             )
         row = {role: cells[place] for role, place in zip(roles, at, strict=True)}
-        starts = _still_counted(starts, count, row[roles[0]])
+        starts = _possible_starts(starts, count, row[roles[0]])
         yield row | {"line": line}
     if not count:
         raise ValueError(f"{file} holds no rows.")
     if starts and count >= _FEWEST_COUNTED and len(roles) > 1:
-        raise ValueError(f"{file}:{line}: the column read as {roles[0]} counts the rows. {_INDEX}")
+        raise ValueError(f"{file}:{line}: the column read as {roles[0]} holds row numbers. {_INDEX}")
 
 
 def cells_of(file: Path) -> Iterator[Row]:
-    """All rows of a TSV or CSV file, each with the line that it begins in; a blank line has no cells.
+    """All rows of a TSV or CSV file with the line numbers of their starts. A blank line has no cells.
 
     Blank lines at the end are left out.
 
     Raises:
-        ValueError: a CSV file with a quote too many, a TSV file that was written with quotes; and what `lines_of`
-            raises.
+        ValueError: a CSV file has unbalanced quotes, or a TSV file was written with quoting; and all errors of
+            `lines_of`.
     """
     blank: list[Row] = []
     for row in _csv_cells(file) if format_of(file) == ".csv" else _tsv_cells(file):
@@ -187,9 +187,9 @@ def _tsv_cells(file: Path) -> Iterator[Row]:
             is_plain = not all(map(_QUOTED.fullmatch, quoted))
             all_quoted += len(quoted) == len(cells) > 1 and not is_plain
             first_doubled = first_doubled or number * any('""' in cell[1:-1] for cell in quoted)
-    # A single cell in quotes may be a text in quotes. Where no other cell holds a quote, quotes are the format's.
+    # A single quoted cell may be a quoted text. The file was written with quoting if all cells with quotes are quoted.
     if not is_plain and (first_doubled or rows == all_quoted > 0):
-        raise ValueError(f"{file}:{first_doubled or 1}: cells that hold a quote are in quotes themselves. {_QUOTES}")
+        raise ValueError(f"{file}:{first_doubled or 1}: cells that contain quotes are quoted. {_QUOTES}")
 
 
 def _csv_cells(file: Path) -> Iterator[Row]:
@@ -203,12 +203,12 @@ def _csv_cells(file: Path) -> Iterator[Row]:
     except csv.Error as error:
         raise ValueError(
             f"{file}:{start}: the row that begins here is not CSV ({error}). A quote that opens a field must be "
-            'closed, and a quote inside it doubled ("").'
+            'closed, and quotes inside a field must be doubled ("").'
         ) from None
 
 
 def _quotes_in(file: Path, cells: list[str]) -> str:
-    """The likely cause of a row with other columns, if quotes are."""
+    """Advice about quotes, if they are the likely cause of a row with another number of columns."""
     opened = format_of(file) != ".csv" and any(cell.startswith('"') or cell.endswith('"') for cell in cells)
     return f" {_QUOTES}" if opened else ""
 
@@ -217,6 +217,6 @@ def _counts(cell: str, count: int) -> bool:
     return cell in (str(count), str(count - 1))
 
 
-def _still_counted(starts: set[int], count: int, cell: str) -> set[int]:
-    """The numbers, 0 or 1, that a column which counts the rows may have begun with."""
+def _possible_starts(starts: set[int], count: int, cell: str) -> set[int]:
+    """The possible first numbers, 0 or 1, if a column holds row numbers so far; empty if it doesn't."""
     return {start for start in (starts if count > 1 else (0, 1)) if cell == str(start + count - 1)}

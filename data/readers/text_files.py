@@ -1,4 +1,4 @@
-"""Rows of plain text: a text per line, or a word and its tag."""
+"""Reads plain text files: a text per line, or a word and its tag per line."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 from .lines import lines_of, without_line_end
 
-# Comments of CoNLL-U (`# sent_id = a1`) and CoNLL-2012. A word may begin with # too, or be one.
+# Comments of CoNLL-U (`# sent_id = a1`) and CoNLL-2012. A word may also begin with # or be #.
 _COMMENT = re.compile(r"#\s.*|#(begin|end) document.*")
 _SETTING = re.compile(r"#\s*[\w.:-]+\s+=\s.*")
 
@@ -22,15 +22,16 @@ def text_rows(file: Path) -> Iterator[dict[str, str]]:
 def conll_rows(file: Path) -> Iterator[dict[str, Any]]:
     """Sentences of a file with one word per line: the word first, its tag last, blank lines between sentences.
 
-    Columns are separated by tabs or, in a file whose first row has none, by spaces. Lines of `-DOCSTART-` are skipped,
-    and comments: `# key = value`, and lines that begin with a hash and a space where they are no row of the file.
+    Columns are separated by tabs, or by spaces if the first row has no tab. Lines with `-DOCSTART-` and comments are
+    skipped. Comments are lines like `# key = value`, and lines that begin with a hash and a space and don't have the
+    columns of the file.
 
     Yields:
-        `words`, `labels`, and `line`, the number of the sentence's first word, from 1.
+        `words`, `labels`, and `line`, the line number of the sentence's first word, from 1.
     """
     separator, width = _conll_layout(file)
-    for is_between, sentence in groupby(_conll_lines(file, separator, width), lambda row: not row[1]):
-        if is_between:
+    for is_separator, sentence in groupby(_conll_lines(file, separator, width), lambda row: not row[1]):
+        if is_separator:
             continue
         rows = list(sentence)
         for number, fields in rows:
@@ -49,10 +50,10 @@ def conll_rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _conll_layout(file: Path) -> tuple[str, int]:
-    """What separates the columns, and how many there are: as the first row has it that is surely no comment."""
+    """The separator and number of the columns, from the first row that is certainly not a comment."""
     doubtful = ""
     for line in map(without_line_end, lines_of(file)):
-        if _is_between(line) or _SETTING.fullmatch(line):
+        if _is_separator(line) or _SETTING.fullmatch(line):
             continue
         if "\t" in line or not _COMMENT.fullmatch(line):
             return _split(line)
@@ -69,14 +70,14 @@ def _fields(line: str, separator: str) -> list[str]:
     return line.split("\t") if separator == "\t" else [field for field in line.split(" ") if field]
 
 
-def _is_between(line: str) -> bool:
+def _is_separator(line: str) -> bool:
     return not line.strip() or line.startswith("-DOCSTART-")
 
 
 def _conll_lines(file: Path, separator: str, width: int) -> Iterator[tuple[int, list[str]]]:
-    """Lines with their numbers and fields; those between sentences have none, comments are left out."""
+    """Lines with their numbers and fields, without comments. Lines between sentences have no fields."""
     for number, line in enumerate(map(without_line_end, lines_of(file)), 1):
-        fields = [] if _is_between(line) else _fields(line, separator)
+        fields = [] if _is_separator(line) else _fields(line, separator)
         is_setting = "\t" not in line and _SETTING.fullmatch(line)
         if is_setting or (_COMMENT.fullmatch(line) and len(fields) != width):
             continue

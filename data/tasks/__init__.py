@@ -1,4 +1,4 @@
-"""Labelled tasks, tagging and classification: files -> rows, splits and labels."""
+"""Reads labelled tasks (tagging and classification): rows, splits and labels."""
 
 from .docstrings import code_words, library_parts
 from .tags import are_spans

@@ -1,4 +1,4 @@
-"""The labels of a task: which there are, in which order, and whether every row's are among them."""
+"""Finds and orders the labels of a task, and checks the labels of all rows."""
 
 import logging
 import math
@@ -64,7 +64,7 @@ def _classes_of(config: PreTrainedConfig) -> tuple[str, ...] | None:
 
 
 def number_labels(part: LabelledRows, schema: RowSchema, names: tuple[str, ...]) -> Dataset:
-    """The rows with ids in place of names, or with numbers if there are no names."""
+    """Replace label names by their ids, or convert labels to floats if there are no names."""
     value = Value("int32") if names else Value("float64")
     columns = {name: part.rows.features[name] for name in (*schema.texts, "labels", "language")}
     number = {name: index for index, name in enumerate(names)}.__getitem__ if names else float
@@ -86,12 +86,12 @@ def number_labels(part: LabelledRows, schema: RowSchema, names: tuple[str, ...])
 def _declared(
     labels: str | Path | Sequence[str] | None, folders: list[str | Path], parts: list[LabelledRows]
 ) -> tuple[str, tuple[str, ...]] | None:
-    """Where the labels are listed, and the list."""
+    """The source and the list of declared labels; None if there is no list."""
     if isinstance(labels, str | Path):
         return str(labels), _read_labels(labels)
     if labels is not None:
         if len(set(labels)) < len(labels):
-            raise ValueError(f"labels= must name every label once, but got {', '.join(labels)}.")
+            raise ValueError(f"labels= must list every label once, but got {', '.join(labels)}.")
         return "labels=", tuple(labels)
     files = [Path(split_off_language(folder)[1]).expanduser() / LABELS_FILE for folder in folders]
     lists = [(str(file), _read_labels(file)) for file in files if file.is_file()]
@@ -99,14 +99,14 @@ def _declared(
     for name, names in lists[1:]:
         if names != lists[0][1]:
             raise ValueError(
-                f"{lists[0][0]} and {name} list other labels, or in another order: {_few(lists[0][1])} and "
+                f"{lists[0][0]} and {name} list different labels, or in a different order: {_few(lists[0][1])} and "
                 f"{_few(names)}. Pass labels= with one list for all."
             )
     return lists[0] if lists else None
 
 
 def _read_labels(file: str | Path) -> tuple[str, ...]:
-    """Names of labels, one per line, in the order of their ids."""
+    """Read names of labels, one per line, in the order of their ids."""
     labels: list[str] = []
     for number, row in enumerate(text_rows(Path(file).expanduser()), 1):
         label = row["text"].strip(" ")
@@ -114,8 +114,8 @@ def _read_labels(file: str | Path) -> tuple[str, ...]:
             raise ValueError(f"{file}:{number}: expected one label per line, but this line is {row['text']!r}.")
         if label in labels:
             raise ValueError(
-                f"{file}:{number}: the label {label!r} stands in line {labels.index(label) + 1} already. Every label "
-                "is listed once."
+                f"{file}:{number}: the label {label!r} is already in line {labels.index(label) + 1}. List every label "
+                "once."
             )
         labels.append(label)
     return tuple(labels)
@@ -130,7 +130,8 @@ def _in_order(occurring: set[str], schema: RowSchema, train: list[LabelledRows])
     if not words and all(float(name).is_integer() for name in occurring):
         if len({float(name) for name in occurring}) < len(occurring):
             raise ValueError(
-                f"The labels {_few(sorted(occurring))} write a number in several ways. Write classes as 0, 1, 2."
+                f"The labels {_few(sorted(occurring))} contain the same number in several forms. Write classes as "
+                "0, 1, 2."
             )
         logger.warning("The labels are whole numbers, such as %s: they are read as classes.", min(occurring))
         return tuple(sorted(occurring, key=float))
@@ -141,8 +142,8 @@ def _in_order(occurring: set[str], schema: RowSchema, train: list[LabelledRows])
         part = next(part for part in train if words[0] in part.label_names())
         raise ValueError(
             f"{_place_of(part, words[0])}: some labels are numbers, others are words ({_few(words)}). If all of them "
-            f"are classes, list them in {LABELS_FILE}, or pass labels=. If this row is a header, name its columns by "
-            "columns=."
+            f"are classes, list them in {LABELS_FILE} or pass labels=. If this row is a header, pass the names of its "
+            "columns as columns=."
         )
     return tuple(words)
 
@@ -151,9 +152,9 @@ def _check_labels(part: LabelledRows, names: tuple[str, ...], place: str) -> Non
     unknown = {name for name in part.label_names() if not (name in names if names else _is_finite(name))}
     if unknown:
         name = min(unknown)
-        expected = f"one of {_few(names)} ({place})" if names else "a number, as in the training rows, and a finite one"
+        expected = f"one of {_few(names)} ({place})" if names else "a finite number, as in the training rows"
         raise ValueError(
-            f"{_place_of(part, name)}: unknown label {name!r}, expected {expected}. List all labels in {LABELS_FILE}, "
+            f"{_place_of(part, name)}: unknown label {name!r}, expected {expected}. List all labels in {LABELS_FILE} "
             "or pass labels=."
         )
 
@@ -163,15 +164,15 @@ def _is_finite(name: str) -> bool:
 
 
 def _check_order(train: list[LabelledRows], schema: RowSchema) -> None:
-    """Refuse texts and labels that seem to have changed places: labels are fewer than texts, and shorter."""
+    """Refuse rows whose texts and labels seem to be swapped: labels are normally fewer and shorter than texts."""
     for part in train:
         texts, labels = (part.rows.with_format(None)[column][:] for column in (schema.texts[0], "labels"))
         longer = sum(len(label.split()) for label in labels) > sum(len(text.split()) for text in texts)
         if longer and len(set(labels)) >= len(set(texts)):
             raise ValueError(
                 f"{part.source.place(part.rows[0]['line'])}: the labels, such as {labels[0][:40]!r}, are longer than "
-                f"the texts, such as {texts[0][:40]!r}, and as many. If the label stands first, name the columns by "
-                f"their order: columns=[1, 0]. If not, list the labels in {LABELS_FILE}, or pass labels=."
+                f"the texts, such as {texts[0][:40]!r}, and at least as many. If the label is the first column, pass "
+                f"columns=[1, 0]. If not, list the labels in {LABELS_FILE} or pass labels=."
             )
 
 

@@ -1,4 +1,4 @@
-"""Files and datasets -> labelled rows of one schema, labels by name; or texts, where labels don't matter."""
+"""Reads files and datasets as labelled rows with label names, or as texts without labels."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ _LISTS = (List, LargeList)
 
 
 class RowSchema(NamedTuple):
-    """The columns of a task's rows: a tag for each of their `words`, or a label for a text or a pair of texts."""
+    """The columns of a task's rows: `words` with a tag for each of them, or a text or a pair of texts with a label."""
 
     kind: str
     pairs: bool
@@ -49,28 +49,28 @@ class RowSchema(NamedTuple):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The columns of text."""
+        """Names of the text columns."""
         if self.is_tagging:
             return ("words",)
         return ("text", "text_pair") if self.pairs else ("text",)
 
     @property
     def features(self) -> Features:
-        """The columns as they are read, labels by name."""
+        """The columns of rows before labels are numbered."""
         value = List(Value("string")) if self.is_tagging else Value("string")
         columns = dict.fromkeys((*self.texts, "labels"), value)
         return Features(columns | {"language": Value("string"), "line": Value("int64")})
 
     @property
     def text_choices(self) -> tuple[tuple[str, ...], ...]:
-        """What the columns of text may be called."""
+        """Possible names of the text columns in files and datasets."""
         if self.is_tagging:
             return WORDS
         return PAIRS if self.pairs else TEXTS
 
     @property
     def label_choices(self) -> tuple[tuple[str, ...], ...]:
-        """What the column of labels may be called."""
+        """Possible names of the label column in files and datasets."""
         return TAGS if self.is_tagging else LABELS
 
 
@@ -79,9 +79,9 @@ class LabelledRows:
     """The labelled rows of one source.
 
     Attributes:
-        source: where they were read.
-        rows: the columns of `RowSchema.features`. `line` is the line that a row begins in, or the number of a row of
-            JSON or a dataset, from 1.
+        source: the source of the rows.
+        rows: rows with the columns `RowSchema.features`. `line` is the line number of a row's start, or the row's
+            number in JSON or a dataset, from 1.
         declared: names of all labels in the order of their ids, if the dataset has them.
     """
 
@@ -97,15 +97,15 @@ class LabelledRows:
 
 
 def read_labelled(source: Source, schema: RowSchema, columns: Columns | None = None) -> LabelledRows:
-    """Read labelled rows. Those that were left out, and tags that were changed, are counted and logged.
+    """Read labelled rows. The numbers of rows without a label and of changed tags are logged.
 
     Args:
-        source: where they are.
-        schema: what they hold.
+        source: the source of the rows.
+        schema: the columns to read.
         columns: see `read_task`.
 
     Raises:
-        ValueError: rows that are not of that schema, with file and line; a format or columns that don't fit.
+        ValueError: a row doesn't fit the schema (with file and line), or the format or the columns don't.
     """
     ending = format_of(source.data) if isinstance(source.data, Path) else None
     if ending not in (None, *(formats := FORMATS if schema.is_tagging else ROWS)):
@@ -121,16 +121,16 @@ def read_labelled(source: Source, schema: RowSchema, columns: Columns | None = N
     if ending in TABLES and schema.is_tagging and pc.max(pc.list_value_length(found.rows.data["words"])).as_py() == 1:
         raise ValueError(
             f"{source.name}: expected one sentence per row, but every row has a single word. If the file has one word "
-            f"per line, give its name the ending {CONLL[0]}."
+            f"per line, change its suffix to {CONLL[0]}."
         )
     return _in_iob2(found) if schema.is_tagging and len(found.rows) else found
 
 
 def read_unlabelled(source: Source, schema: RowSchema, columns: Columns | None = None) -> Dataset:
-    """Read texts: columns `text` and, for pairs, `text_pair`. Labels and what else there is are left aside.
+    """Read texts: columns `text` and, for pairs, `text_pair`. Labels and other columns are ignored.
 
     Raises:
-        ValueError: rows without these columns, with file and line; a format that has none.
+        ValueError: a row lacks these columns (with file and line), or the format has no pairs.
     """
     data = source.data
     roles = ["text", "text_pair"] if schema.pairs else ["text"]
@@ -143,8 +143,8 @@ def read_unlabelled(source: Source, schema: RowSchema, columns: Columns | None =
             return convert(data, role_rows, roles=roles, layout=layout, more=True).select_columns(roles)
         if ending == ".txt" and schema.pairs:
             raise ValueError(
-                f"{source.name}: a .txt file holds one text per line, expected pairs. Write them into a .tsv file, "
-                "with a tab between the texts."
+                f"{source.name}: a .txt file holds one text per line, but pairs are expected. Write them to a .tsv "
+                "file, with a tab between the texts."
             )
         if ending in CONLL and ending != ".txt":
             return joined_words(convert(data, conll_rows))
@@ -154,12 +154,12 @@ def read_unlabelled(source: Source, schema: RowSchema, columns: Columns | None =
     found = _text_columns(source.name, data, RowSchema("classification", schema.pairs), named)
     data = data.select_columns(list(found)).rename_columns(dict(zip(found, roles, strict=True)))
     features = Features(dict.fromkeys(roles, Value("string")))
-    # A cast copies all rows, also where it changes nothing.
+    # A cast copies all rows, even if it changes nothing.
     return data if data.features == features else data.cast(features)
 
 
 def joined_words(dataset: Dataset, words: str = "words") -> Dataset:
-    """A column `text` made of a column of words, with spaces between them."""
+    """Join a column of words by spaces into a column `text`."""
     return dataset.with_format(None).map(
         lambda sentences: {"text": [" ".join(words) for words in sentences]},
         input_columns=[words],
@@ -172,10 +172,10 @@ def joined_words(dataset: Dataset, words: str = "words") -> Dataset:
 
 
 def _read_table(source: Source, schema: RowSchema, columns: Columns | None) -> Dataset:
-    """The rows of a TSV or CSV file, each column under its role."""
+    """Read a TSV or CSV file with the columns of `schema`."""
     roles = [*schema.texts, "labels"]
     layout = find_layout(source.data, [schema.text_choices, schema.label_choices], columns)
-    hint = "" if schema.pairs or schema.is_tagging else " Pairs of texts take pairs=True."
+    hint = "" if schema.pairs or schema.is_tagging else " Pass pairs=True for pairs of texts."
     rows = convert(source.data, role_rows, roles=roles, layout=layout, hint=hint)
     blank = rows[-1]["line"] - rows[0]["line"] + 1 - len(rows)
     if blank and format_of(source.data) == ".tsv":
@@ -184,7 +184,7 @@ def _read_table(source: Source, schema: RowSchema, columns: Columns | None) -> D
 
 
 def _labelled_columns(name: str, dataset: Dataset, schema: RowSchema, columns: Columns | None) -> tuple[str, ...]:
-    """The columns of a dataset that hold texts and labels."""
+    """Names of the text and label columns of a dataset."""
     texts = _text_columns(name, dataset, schema, columns and columns[:-1])
     candidates = schema.label_choices if columns is None else ((columns[-1],),)
     found = find_columns(dataset.column_names, [candidates])
@@ -199,7 +199,7 @@ def _labelled_columns(name: str, dataset: Dataset, schema: RowSchema, columns: C
 
 
 def _checked_rows(source: Source, dataset: Dataset, schema: RowSchema, columns: tuple[str, ...]) -> LabelledRows:
-    """Labels by name. Rows without one (None, or -1 where classes have names) are left out and counted."""
+    """Check rows and convert labels to names. Rows without a label (None, or -1 for named classes) are left out."""
     feature = dataset.features[columns[-1]]
     feature = feature.feature if isinstance(feature, _LISTS) else feature
     names = tuple(feature.names) if isinstance(feature, ClassLabel) else None
@@ -217,7 +217,7 @@ def _checked_rows(source: Source, dataset: Dataset, schema: RowSchema, columns: 
     def name_of(label: Any) -> str | None:
         if label is None or (names and label == -1):
             return None
-        # A number beyond the names is left as it is, to be found among the unknown labels.
+        # A number without a name is kept, and is reported as an unknown label later.
         return names[label] if names and 0 <= label < len(names) else str(label).strip()
 
     def read(*values: list) -> dict[str, list]:
@@ -255,9 +255,9 @@ def _checked_rows(source: Source, dataset: Dataset, schema: RowSchema, columns: 
 
 def _check_row(texts: list, labels: list[str], schema: RowSchema, place: Callable[[], str]) -> None:
     if None in texts or (schema.is_tagging and None in texts[0]):
-        raise ValueError(f"{place()}: this row has a label, but no text.")
+        raise ValueError(f"{place()}: this row has a label but no text.")
     if schema.is_tagging and len(texts[0]) != len(labels):
-        raise ValueError(f"{place()}: {len(texts[0])} words, but {len(labels)} tags, expected one tag for each word.")
+        raise ValueError(f"{place()}: {len(texts[0])} words, but {len(labels)} tags. Expected one tag for each word.")
     if "" in labels:
         raise ValueError(f"{place()}: expected a label, but there is none.")
 
@@ -271,7 +271,7 @@ def _without_languages(tags: list[str], source: Source, line: int) -> dict[str, 
 
 
 def _in_iob2(part: LabelledRows) -> LabelledRows:
-    """Spans of any scheme in IOB2; classes of words as they are."""
+    """Convert the tags of spans to IOB2. Classes of words are not changed."""
     names = part.label_names()
     check_scheme(names, part.source.name)
     if part.declared and are_spans(part.declared):
@@ -294,16 +294,16 @@ def _in_iob2(part: LabelledRows) -> LabelledRows:
     opened, iob2_only = (pc.sum(rows.data.column(column)).as_py() for column in ("opened", "iob2_only"))
     name = part.source.name
     if others := sorted(tag for tag in names if tag[:2] in ("E-", "S-", "L-", "U-", "M-")):
-        logger.warning("%s: tags of IOBES or BILOU (%s) are read as IOB2's.", name, ", ".join(others[:4]))
+        logger.warning("%s: tags of IOBES or BILOU (%s) are converted to IOB2.", name, ", ".join(others[:4]))
     if opened and not iob2_only:
         logger.warning("%s is in IOB1 and was converted to IOB2: %d tags I- became B-.", name, opened)
     elif opened:
-        logger.warning("%s: %d tags I- continue nothing (not IOB2) and are read as B-.", name, opened)
+        logger.warning("%s: %d tags I- don't continue a span (not IOB2) and are read as B-.", name, opened)
     return replace(part, rows=rows.remove_columns(["opened", "iob2_only"]))
 
 
 def _text_columns(name: str, dataset: Dataset, schema: RowSchema, columns: Columns | None) -> tuple[str, ...]:
-    """The columns of a dataset that hold what the schema calls `texts`."""
+    """Names of the columns of a dataset for the schema's `texts`."""
     if columns is not None:
         if missing := [column for column in columns if column not in dataset.column_names]:
             raise ValueError(f"{name} has no column {missing[0]!r}, only {_columns_of(dataset)}.")

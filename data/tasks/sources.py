@@ -1,4 +1,4 @@
-"""Where the rows of a task come from: files and datasets for each split, found in folders or named one by one."""
+"""Finds the files and datasets of a task's splits, in folders or named individually."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ SPLITS = {
     "transfer": ("transfer",),
 }
 
-# One word and its tag per line; without labels, `.txt` holds one text per line.
+# One word and its tag per line. Without labels, a `.txt` file has one text per line.
 CONLL = (".conll", ".bio", ".iob2", ".txt")
 ROWS = (*TABLES, *JSON, ".parquet")
 FORMATS = (*ROWS, *CONLL)
@@ -29,12 +29,12 @@ _LANGUAGE = re.compile(r"([A-Za-z]{2,3}(?:[-_]\w+)*)=(.+)")
 
 
 class Source(NamedTuple):
-    """A file or a dataset that holds rows of one split.
+    """A file or a dataset with rows of one split.
 
     Attributes:
-        language: of all its rows, or "".
-        name: as it was given, for messages.
-        data: the file, or the dataset.
+        language: language of all rows, or "".
+        name: the user's name for it, for messages.
+        data: the file or the dataset.
     """
 
     language: str
@@ -42,10 +42,10 @@ class Source(NamedTuple):
     data: Path | Dataset
 
     def place(self, number: int) -> str:
-        """How messages name a row: by its line in a text file, by its number in a dataset, both from 1.
+        """A row's position for messages: its line in a text file or its number in a dataset, from 1.
 
         Args:
-            number: a line of a table or of CoNLL; of JSON and datasets, a row.
+            number: a line number of a table or CoNLL file, or a row number of JSON or a dataset.
         """
         ending = format_of(self.data) if isinstance(self.data, Path) else ".parquet"
         if ending == ".parquet":
@@ -56,19 +56,19 @@ class Source(NamedTuple):
 
 
 def find_sources(folders: Sequence[str | Path], named: Mapping[str, Sequence[str | Path]]) -> dict[str, list[Source]]:
-    """The sources of each split: those that were named for it, or else what the folders hold.
+    """The sources of each split: those that are named for it, otherwise those in the folders.
 
     Args:
-        folders: folders or datasets with several splits, perhaps with a language before them.
-        named: split -> files, folders or datasets, perhaps with a language before them. For `transfer`, the split
-            `train` of a folder serves where it has no other.
+        folders: folders or datasets with several splits, optionally with a language (`da=folder`).
+        named: split -> files, folders or datasets, optionally with a language. A folder that is named for `transfer`
+            and has no such split provides its `train`.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: a split that isn't there, a folder with neither files of splits nor a dataset, or two files for one
+        FileNotFoundError: a source doesn't exist.
+        ValueError: a split doesn't exist, a folder has neither files of splits nor a dataset, or two files for one
             split.
     """
-    # A dataset without splits is training rows.
+    # A dataset without splits holds training rows.
     in_folders = [_sources_in(folder, whole="train") for folder in folders]
     sources = {}
     for split, entries in named.items():
@@ -82,7 +82,7 @@ def find_sources(folders: Sequence[str | Path], named: Mapping[str, Sequence[str
 
 
 def split_off_language(entry: str | Path) -> tuple[str, str]:
-    """`"da=uner/da_ddt"` -> `("da", "uner/da_ddt")`; an equals sign in the name of what exists is its own."""
+    """`"da=uner/da_ddt"` -> `("da", "uner/da_ddt")`. The equals sign may also be part of an existing path."""
     match = _LANGUAGE.fullmatch(str(entry))
     return (match[1], match[2]) if match and not Path(entry).exists() else ("", str(entry))
 
@@ -105,15 +105,15 @@ def _sources_in(folder: str | Path, *, whole: str) -> dict[str, Source]:
     path = Path(name).expanduser()
     if path.is_file():
         raise ValueError(
-            f"{name} is a file, expected a folder with files of splits. Name files by train=, dev=, test=."
+            f"{name} is a file, but a folder with files of splits is expected. Pass files as train=, dev=, test=."
         )
     if path.is_dir():
         if files := _split_files(path):
             return {split: Source(language, str(file), file) for split, file in files.items()}
-        # What load_dataset would find in a folder of text files it would read with quotes, and with a header row.
+        # load_dataset would read text files with quotes and with a header row.
         if not any(any(path.rglob(f"*{ending}")) for ending in (".arrow", ".parquet")):
             raise ValueError(
-                f"The folder {name} holds neither files of splits, such as train.tsv (splits: "
+                f"The folder {name} has neither files of splits, such as train.tsv (splits: "
                 f"{', '.join(alias for aliases in SPLITS.values() for alias in aliases)}; formats: "
                 f"{', '.join(FORMATS)}), nor a dataset."
             )
@@ -132,8 +132,8 @@ def _split_files(folder: Path) -> dict[str, Path]:
         found.sort(key=lambda file: FORMATS.index(format_of(file)))
         if len(found) > 1:
             raise ValueError(
-                f"{folder} holds several files for the split {split}: {', '.join(file.name for file in found)}. Leave "
-                f"one, or name them by {split}=."
+                f"{folder} has several files for the split {split}: {', '.join(file.name for file in found)}. Keep one "
+                f"of them, or pass them as {split}=."
             )
         if found:
             files[split] = found[0]

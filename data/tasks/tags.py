@@ -1,4 +1,4 @@
-"""Tags of words: which scheme they follow, and the one they are brought into (IOB2)."""
+"""Tagging schemes: checks, and conversion to IOB2."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -6,41 +6,42 @@ from collections.abc import Collection, Sequence
 OUTSIDE = "O"
 
 _SPAN = re.compile(r"[BIESLUM]-.+")
-# What the tags of IOBES and BILOU say of a span: whether it begins, and whether it ends.
+# Prefixes of IOBES and BILOU with their IOB2 equivalents, and the prefixes that end a span.
 _IOB2 = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
 _ENDS = "ESLU"
-# What is so near to the tags of spans that a class of words can hardly be called so.
+# Patterns so similar to tags of spans that they are probably not classes of words.
 _NEAR = (
     re.compile(r"[BIESLUM]_.+"),
     re.compile(r".+[-_][BIESLUM]"),
     re.compile(r"[bieslum][-_].+"),
     re.compile(r"[BI]"),
 )
-# Only before what can be a tag of a span: the colon of `acl:relcl` is the tag's own.
+# A language is only recognised before a tag of a span, since tags like `acl:relcl` contain a colon.
 _WITH_LANGUAGE = re.compile(r"([a-z]{2,3}(?:[-_]\w+)*):(O|[BIESLUM]-.+)")
 
 
 def split_languages(tags: Sequence[str]) -> tuple[set[str], list[str]]:
-    """`["fr:B-PER", "O"]` -> `({"fr"}, ["B-PER", "O"])`: the languages that tags begin with, and the tags without."""
+    """`["fr:B-PER", "O"]` -> `({"fr"}, ["B-PER", "O"])`: the languages in front of tags, and the tags without them."""
     matches = [_WITH_LANGUAGE.fullmatch(tag) for tag in tags]
     bare = [match[2] if match else tag for match, tag in zip(matches, tags, strict=True)]
     return {match[1] for match in matches if match}, bare
 
 
 def in_iob2(tag: str) -> str:
-    """A tag of IOBES or BILOU as IOB2 has it: `S-` and `U-` begin a span, `E-`, `L-` and `M-` are inside."""
+    """Convert a tag of IOBES or BILOU to IOB2: `S-` and `U-` to `B-`; `E-`, `L-` and `M-` to `I-`."""
     return f"{_IOB2.get(tag[0], tag[0])}{tag[1:]}" if _SPAN.fullmatch(tag) else tag
 
 
 def to_iob2(tags: Sequence[str]) -> tuple[list[str], int, int]:
-    """Let every span begin with `B-` and go on with `I-`. Tags without such prefixes stay as they are.
+    """Convert tags to IOB2, where every span begins with `B-` and continues with `I-`. Other tags are not changed.
 
-    IOB1 writes `B-` only where a span follows another of its type (Ramshaw & Marcus 1995), so both IOB1 and faulty
-    IOB2 show in an `I-` that continues nothing. In IOBES and BILOU, the tag after the last of a span continues nothing.
+    IOB1 uses `B-` only if a span directly follows another span of its type (Ramshaw & Marcus 1995). So an `I-` that
+    continues no span is either IOB1 or incorrect IOB2. In IOBES and BILOU, a span ends with its last tag, so the next
+    tag continues no span.
 
     Returns:
-        The tags; the number of `I-` that became `B-`; the number of `B-` that IOB1 would have written as `I-`. A text
-        with the first and without the second is in IOB1.
+        The tags; the number of `I-` that became `B-`; the number of `B-` that would be `I-` in IOB1. If only the first
+        number is positive, the text is in IOB1.
     """
     strict, opened, iob2_only = [], 0, 0
     before = OUTSIDE
@@ -57,7 +58,7 @@ def to_iob2(tags: Sequence[str]) -> tuple[list[str], int, int]:
 
 
 def are_spans(tags: Collection[str]) -> bool:
-    """Whether tags mark spans of words (`B-PER`), and not a class of each word (`NOUN`)."""
+    """Whether tags mark spans of words (`B-PER`) rather than a class of each word (`NOUN`)."""
     inside = [tag for tag in tags if tag != OUTSIDE]
     return any(tag[:2] in ("B-", "I-") and len(tag) > 2 for tag in inside) or (
         bool(inside) and all(map(_SPAN.fullmatch, inside))
@@ -68,40 +69,40 @@ def check_scheme(tags: Collection[str], name: str) -> None:
     """Refuse tags that are neither spans in IOB1, IOB2, IOBES or BILOU, nor classes of single words.
 
     Args:
-        tags: all that occur.
-        name: of the file or dataset that holds them, for the message.
+        tags: all tags that occur.
+        name: name of the file or dataset, for the message.
 
     Raises:
-        ValueError: tags with and without prefixes side by side; tags that are nearly those of spans: `B_PER`, `PER-B`,
-            `b-PER`, or `B` and `I` alone.
+        ValueError: only some tags have prefixes, or tags are malformed span tags: `B_PER`, `PER-B`, `b-PER`, or `B` and
+            `I` alone.
     """
     inside = sorted(tag for tag in tags if tag.upper() != OUTSIDE)
     for near in _NEAR:
         if inside and all(map(near.fullmatch, inside)):
             raise ValueError(
-                f"{name}: the tags {', '.join(inside[:4])} are nearly those of spans. Write them in IOB2: {OUTSIDE}, "
-                "B-PER, I-PER, with a type behind every B- and I-."
+                f"{name}: the tags {', '.join(inside[:4])} look like malformed tags of spans. Write them in IOB2: "
+                f"{OUTSIDE}, B-PER, I-PER, with a type after every B- and I-."
             )
     plain = [tag for tag in inside if not _SPAN.fullmatch(tag)]
     if plain and are_spans(tags):
         raise ValueError(
-            f"{name}: some tags have the prefix B- or I-, others haven't ({', '.join(plain[:4])}). Expected IOB2 "
+            f"{name}: some tags have the prefix B- or I-, others don't ({', '.join(plain[:4])}). Expected IOB2 "
             "(O, B-X, I-X), or one class per word without such prefixes."
         )
 
 
 def check_list(labels: Collection[str], name: str) -> None:
-    """Refuse a list of labels in IOBES or BILOU, whose ids would not be those of the rows in IOB2."""
+    """Refuse a list of labels in IOBES or BILOU, since rows are converted to IOB2."""
     others = [label for label in labels if in_iob2(label) != label]
     if others and are_spans(labels):
         raise ValueError(
-            f"{name}: the tags {', '.join(others[:4])} are those of IOBES or BILOU, expected IOB2: rows are brought "
-            "into it. Write S- and U- as B-, and E-, L- and M- as I-, each label once."
+            f"{name}: the tags {', '.join(others[:4])} are in IOBES or BILOU, but rows are converted to IOB2. Write S- "
+            "and U- as B-, and E-, L- and M- as I-, each label once."
         )
 
 
 def check_beginnings(labels: Collection[str], name: str) -> None:
-    """Refuse a list of labels that has `I-X` without `B-X`, which every span of X begins with."""
+    """Refuse a list of labels that has `I-X` but not `B-X`, with which every span of X begins."""
     missing = sorted({f"B-{tag[2:]}" for tag in labels if tag.startswith("I-")} - set(labels))
     if missing:
         raise ValueError(f"{name}: spans begin with B- (IOB2), but the labels lack {', '.join(missing)}. Add them.")

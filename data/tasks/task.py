@@ -1,4 +1,4 @@
-"""The rows of a labelled task, tagging or classification: its splits, its labels and its transfer set."""
+"""Reads a labelled task (tagging or classification): its splits, labels and transfer set."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 Entries = str | Path | Sequence[str | Path]
 
-# The part of the training rows that is held out where there is no dev split.
+# Share of the training rows that is held out if there is no dev split.
 HELD_OUT_SHARE = 0.1
 
 
@@ -30,12 +30,12 @@ class Task:
 
     Attributes:
         kind: `tagging` (a label for each word) or `classification` (a label for a text or a pair of texts).
-        labels: names of the classes in the order of their ids; empty where labels are real numbers (regression).
-        splits: `train`, `dev` and, if there is one, `test`. Columns of tagging: `words`, `labels` (ids, one for each
-            word), `language`; of classification: `text`, `text_pair` (pairs only), `labels` (an id, or a real number),
-            `language`. A language that is not known is "".
-        transfer: texts without labels to distil on. Columns `text` and, for pairs, `text_pair`; the words of tagging
-            have spaces between them.
+        labels: names of the classes in the order of their ids; empty if labels are real numbers (regression).
+        splits: `train`, `dev` and, if there is one, `test`. Columns for tagging: `words`, `labels` (ids, one for each
+            word), `language`; for classification: `text`, `text_pair` (pairs only), `labels` (an id or a real number),
+            `language`. An unknown language is "".
+        transfer: unlabelled texts for distillation. Columns `text` and, for pairs, `text_pair`. For tagging, the words
+            are joined by spaces.
         pairs: whether rows hold two texts.
     """
 
@@ -60,29 +60,29 @@ def read_task(
 ) -> Task:
     """Read the rows of a task from files, folders and datasets.
 
-    Every entry of `folders`, `train`, `dev`, `test` and `transfer` is a path or the name of a dataset, with the
-    language of its rows before it if that is known: `da=uner/da_ddt`. Files, with `.gz` if they are text, are
+    Every entry of `folders`, `train`, `dev`, `test` and `transfer` is a path or the name of a dataset, optionally with
+    the language of its rows: `da=uner/da_ddt`. Text files may be compressed (`.gz`). The formats are
 
     - for classification `.tsv` (no quoting) or `.csv`: text, label; for pairs text, text, label;
-    - for tagging `.tsv` or `.csv`: words with single spaces between them, tags likewise; or `.conll`, `.bio`, `.iob2`
-      or `.txt`: a word and its tag per line, blank lines between sentences;
+    - for tagging `.tsv` or `.csv`: words and tags, each separated by single spaces; or `.conll`, `.bio`, `.iob2` or
+      `.txt`: a word and its tag per line, blank lines between sentences;
     - for both `.jsonl`, `.json`, `.parquet` and datasets with the usual columns (`tokens` and `ner_tags`; `sentence1`,
       `sentence2` and `label`; ...).
 
-    The first row of a `.tsv` or `.csv` is a header if it holds such names for all columns (`text` and `label`), in
-    any order and beside others; columns then go by name, which the log tells. Else it is a row like the others.
+    The first row of a `.tsv` or `.csv` is a header if it contains such names for all columns (`text` and `label`), in
+    any order, with or without others. Columns are then found by name, which is logged. Otherwise it is an ordinary row.
 
-    Tags of spans are brought into IOB2: IOB1, IOBES and BILOU are converted, and an `I-` that continues nothing becomes
-    `B-`. A
-    language in front of tags (`fr:B-PER`) goes to the column `language`, before that of the entry. Rows of a dataset
-    that have no label (-1) are left out. All of this is counted and logged.
+    Tags of spans are converted to IOB2 from IOB1, IOBES and BILOU, and an `I-` that continues no span becomes `B-`. A
+    language in front of tags (`fr:B-PER`) is moved to the column `language` and overrides that of the entry. Rows of a
+    dataset without a label (-1) are left out. All these changes are logged with their numbers.
 
     Args:
         kind: `tagging` or `classification`.
-        folders: each with a file per split (`train`; `dev`, `valid` or `validation`; `test`) and, perhaps, `labels.tsv`
-            (a label per line, in the order of their ids) and `transfer.txt` or `transfer.tsv`; or a dataset.
-        train: files of the split, in place of those of the folders. Likewise `dev` and `test`. Without any dev rows, a
-            tenth of the training rows is held out.
+        folders: folders with a file per split (`train`; `dev`, `valid` or `validation`; `test`) and optionally
+            `labels.tsv` (a label per line, in the order of their ids) and `transfer.txt` or `transfer.tsv`; or
+            datasets.
+        train: files of the split, instead of those in the folders. If there are no dev rows, a tenth of the training
+            rows is held out.
         dev: see `train`.
         test: see `train`.
         transfer: text without labels, one per line of a `.txt`, or in the first column (for pairs, the first two) of a
@@ -93,8 +93,8 @@ def read_task(
             the folders, what the datasets say, or else the labels of the training rows: numbers by size, names by the
             alphabet, but the tag `O` first. Labels that are numbers, and not all whole, make a regression.
         pairs: whether each row holds two texts.
-        columns: those of the text (or both texts, or the words) and of the label, in this order: by name, as datasets
-            and header rows have them; or by number from 0, in `.tsv` and `.csv` files without a header row. Default: as
+        columns: the columns of the text (or both texts, or the words) and of the label, in this order: names in
+            datasets and header rows, or numbers, from 0, in `.tsv` and `.csv` files without a header row. Default: as
             above.
 
     Raises:
@@ -119,7 +119,7 @@ def read_task(
         for split in ("train", "dev", "test")
     }
     if not found["train"]:
-        raise ValueError("There are no labelled training rows. Name files by train=, or folders that hold them.")
+        raise ValueError("There are no labelled training rows. Pass files as train=, or folders with such files.")
     names = label_names(found, schema, labels, folders)
     splits = {
         split: concatenate_datasets([number_labels(part, schema, names) for part in parts])
@@ -132,15 +132,15 @@ def read_task(
         outside = names.index(OUTSIDE)
         if all(label == outside for labels in splits["dev"]["labels"] for label in labels):
             raise ValueError(
-                f"All tags of the dev split ({len(splits['dev'])} rows) are {OUTSIDE}, so no model can be selected by "
-                "it. Name files with tagged spans by dev=."
+                f"All tags of the dev split ({len(splits['dev'])} rows) are {OUTSIDE}, so it can't be used to select a "
+                "model. Pass files with tagged spans as dev=."
             )
     _warn_of_repetitions(splits, schema)
     if sources["transfer"]:
         texts = concatenate_datasets([read_unlabelled(source, schema, columns) for source in sources["transfer"]])
     else:
         rows = splits["train"]
-        logger.warning("There is no transfer set: the %d training texts serve. Name files by transfer=.", len(rows))
+        logger.warning("There is no transfer set, so the %d training texts are used. Set it by transfer=.", len(rows))
         texts = joined_words(rows) if schema.is_tagging else rows.select_columns(list(schema.texts))
     return Task(kind, names, splits, texts, pairs)
 
@@ -150,10 +150,10 @@ def _listed(entries: Entries) -> list[str | Path]:
 
 
 def _hold_out(splits: dict[str, Dataset]) -> dict[str, Dataset]:
-    """Take a dev split from the training rows, the same ones every time."""
+    """Take a dev split from the training rows, always the same rows."""
     rows = len(splits["train"])
     if rows < 2:
-        raise ValueError("There is no dev split, and a single training row can't be divided. Name files by dev=.")
+        raise ValueError("There is no dev split, and a single training row can't be split. Pass files as dev=.")
     count = max(1, int(rows * HELD_OUT_SHARE))
     parted = splits["train"].train_test_split(count, seed=0)
     logger.warning("There is no dev split: %d of %d training rows are held out for it.", count, rows)
@@ -161,7 +161,7 @@ def _hold_out(splits: dict[str, Dataset]) -> dict[str, Dataset]:
 
 
 def _warn_of_repetitions(splits: dict[str, Dataset], schema: RowSchema) -> None:
-    """Log how many rows of dev and test have a text that occurs in training, but for case and spacing."""
+    """Log how many rows of dev and test have a text that occurs in training, ignoring case and spacing."""
 
     def digests(split: str) -> Iterator[int]:
         separator = " " if schema.is_tagging else "\t"
@@ -173,4 +173,4 @@ def _warn_of_repetitions(splits: dict[str, Dataset], schema: RowSchema) -> None:
     for split in ("dev", "test"):
         repeated = np.isin(np.fromiter(digests(split), np.uint64), seen).sum() if split in splits else 0
         if repeated:
-            logger.warning("%d of %d rows of %s have a text of train.", repeated, len(splits[split]), split)
+            logger.warning("%d of %d rows of %s have a text that occurs in train.", repeated, len(splits[split]), split)

@@ -1,4 +1,4 @@
-"""Rows of text -> tokens, with what ties the tokens of two tokenizers."""
+"""Tokenizes rows of text, and aligns the tokens of two tokenizers."""
 
 from .encoder import EncodedRow, Encoder, makes_token_types, same_tokenizer
 from .groups import tokenize_groups

@@ -1,4 +1,4 @@
-"""One model's tokenizer: what it does, its limits, and where it puts words."""
+"""Encodes rows with one tokenizer, within its limits, and finds the first tokens of words."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .words import Span, Word, first_pieces, spans_of_text, spans_of_words
 def same_tokenizer(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether two tokenizers turn every text into the same tokens.
 
-    Compares what they do (vocabulary, normalisation, splitting, special tokens), not what they are called.
+    Compares their vocabulary, normalisation, pre-tokenization and special tokens, not their names.
     """
     return one is other or behaviour(one) == behaviour(other)
 
 
 def behaviour(tokenizer: PreTrainedTokenizerBase) -> str:
-    """All that a tokenizer's output depends on, as JSON, without the truncation and padding of its last call.
+    """Everything that a tokenizer's output depends on, as JSON, without the truncation and padding of its last call.
 
     Raises:
-        ValueError: a slow tokenizer.
+        ValueError: the tokenizer is slow.
     """
     if not tokenizer.is_fast:
         raise ValueError(
@@ -39,7 +39,7 @@ def behaviour(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def makes_token_types(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer's model tells the two texts of a pair by `token_type_ids`."""
+    """Whether the tokenizer's model distinguishes the two texts of a pair by `token_type_ids`."""
     return "token_type_ids" in tokenizer.model_input_names
 
 
@@ -48,14 +48,14 @@ class EncodedRow:
     """A row's tokens.
 
     Attributes:
-        ids: token ids, special ones included.
-        type_ids: the text that each token belongs to, as the tokenizer numbers them.
-        text: places of the tokens from the first to the last that stand for text, rather than being added by the
-            tokenizer; empty if none does.
-        was_cut: whether tokens were cut off at the encoder's `max_length`.
-        words: number of words in the row, whether cut off or not; 0 if words weren't looked for.
-        first_pieces: place in the row of each word's first token; words that were cut off are missing.
-        unknown_words: words that the tokenizer had dropped, and that stand as its unknown token.
+        ids: token ids, special tokens included.
+        type_ids: token type ids; empty for single texts.
+        text: positions from the first to the last token of the text, without the special tokens around it; empty if
+            there are no such tokens.
+        was_cut: whether the row was truncated to the encoder's `max_length`.
+        words: number of words in the row, including truncated ones; 0 if words were not searched.
+        first_pieces: position in the row of each word's first token; truncated words are missing.
+        unknown_words: number of words that the tokenizer dropped and that were encoded as its unknown token.
     """
 
     ids: list[int]
@@ -68,7 +68,7 @@ class EncodedRow:
 
     @classmethod
     def of(cls, encoding: Encoding, spans: Sequence[Sequence[Span]] = (), unknown_words: int = 0) -> EncodedRow:
-        """Read off a row's encoding, with the spans of the words of its texts if they are to be found."""
+        """Convert a row's encoding. `spans` are the spans of its texts' words, if words are to be found."""
         is_pair = encoding.n_sequences > 1
         return cls(
             ids=encoding.ids,
@@ -86,36 +86,36 @@ class EncodedRow:
         return bool(self.text)
 
     def between_special(self, values: list[int], tokens: range) -> list[int]:
-        """Those of the values, one for each token, that belong to `tokens`, and to special tokens before and after."""
+        """Select those of `values` (one per token) that belong to `tokens` or to special tokens around the text."""
         return [*values[: self.text.start], *values[tokens.start : tokens.stop], *values[self.text.stop :]]
 
     @property
     def words_at(self) -> dict[int, int]:
-        """Place of a token -> the word that it is the first piece of; of two words in one token, the first."""
+        """Position of a word's first token -> the word; if a token is the first one of two words, the first word."""
         return {position: word for (_, word), position in reversed(self.first_pieces.items())}
 
 
-# What a row is made of is read off its encoding. Python lists of the rest would cost a fifth of the time.
+# Everything is read from the encodings. Converting these columns to Python lists would take a fifth of the time.
 _IDS_ALONE = {"return_attention_mask": False, "return_token_type_ids": False}
 
 
 def _places_of_text(texts: list[int | None]) -> range:
-    """From the first token to the last that belongs to a text, where None is a special token."""
+    """The positions from the first to the last token of a text. `texts` is None at special tokens."""
     first = next((place for place, text in enumerate(texts) if text is not None), len(texts))
     last = next((place for place in range(len(texts) - 1, first - 1, -1) if texts[place] is not None), first - 1)
     return range(first, last + 1)
 
 
 def room_for_text(tokenizer: PreTrainedTokenizerBase, max_length: int, *, pairs: bool = False) -> int:
-    """Tokens of text that a row of at most `max_length` tokens holds beside special ones.
+    """Number of text tokens in a row of at most `max_length` tokens, without special tokens.
 
     Args:
-        tokenizer: a limit of its own, `model_max_length`, goes before a higher `max_length`.
-        max_length: tokens of a row at most, special ones included.
+        tokenizer: the tokenizer; `max_length` is lowered to its `model_max_length`.
+        max_length: maximal number of tokens of a row, special tokens included.
         pairs: whether rows are two texts.
 
     Raises:
-        ValueError: special tokens fill the row.
+        ValueError: the special tokens leave no room for text.
     """
     max_length = min(max_length, tokenizer.model_max_length)
     special = tokenizer.num_special_tokens_to_add(pair=pairs)
@@ -131,16 +131,17 @@ class Encoder:
     """Encodes rows with one tokenizer.
 
     Args:
-        tokenizer: a fast one. It is copied, since a call with truncation changes what it saves to tokenizer.json.
-        max_length: tokens of a row at most, special ones included; lowered to the tokenizer's `model_max_length`.
+        tokenizer: a fast tokenizer. It is copied, since truncation settings of a call would be saved with it.
+        max_length: maximal number of tokens of a row, special tokens included; lowered to the tokenizer's
+            `model_max_length`.
         pairs: whether rows are two texts.
 
     Attributes:
-        description: all that the encoding depends on, as plain values.
-        room: tokens of a row at most, special ones not counted.
+        description: everything that the encoding depends on, as JSON values.
+        room: maximal number of tokens of a row without special tokens.
 
     Raises:
-        ValueError: a slow tokenizer, or a `max_length` that special tokens fill.
+        ValueError: the tokenizer is slow, or `max_length` leaves no room for text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, *, pairs: bool = False):
@@ -152,13 +153,13 @@ class Encoder:
     def encode_texts(
         self, texts: list[str], pairs: list[str] | None = None, *, find_words: bool = False, cut: bool = True
     ) -> list[EncodedRow]:
-        """Encode one text per row, or two.
+        """Encode one text per row, or a pair of texts.
 
         Args:
-            texts: one per row.
+            texts: one text per row.
             pairs: the second texts.
-            find_words: also find the words that whitespace separates.
-            cut: cut at `max_length`.
+            find_words: also find the words, which are separated by whitespace.
+            cut: truncate to `max_length`.
         """
         encodings = self.encode(texts, pairs, cut=cut)
         rows = zip(texts, strict=True) if pairs is None else zip(texts, pairs, strict=True)
@@ -166,15 +167,15 @@ class Encoder:
         return list(map(EncodedRow.of, encodings, spans))
 
     def encode_words(self, rows: list[list[str]]) -> list[EncodedRow]:
-        """Encode rows of words, of any length, as the texts that they make with a space between them.
+        """Encode rows of words, of any length, as texts with a space between words.
 
-        So the tokens are those of running text, which is what the model will be given when it is used; with words
-        encoded one by one, byte-level tokenizers would lose the spaces.
+        So the tokens are those of running text, as in inference. If words were encoded one by one, byte-level
+        tokenizers would lose the spaces.
 
-        A word of which the tokenizer leaves nothing is encoded as its unknown token: every word has a first piece.
+        A word that the tokenizer drops is encoded as its unknown token, so every word has a first piece.
 
         Raises:
-            ValueError: the tokenizer drops a word, and has no unknown token.
+            ValueError: the tokenizer drops a word and has no unknown token.
         """
         encoded = []
         for words, encoding in zip(rows, self.encode([" ".join(words) for words in rows], cut=False), strict=True):
@@ -183,7 +184,7 @@ class Encoder:
         return encoded
 
     def encode(self, texts: list[str], pairs: list[str] | None = None, *, cut: bool = True) -> list[Encoding]:
-        """Encode one text per row, or two, with special tokens; cut at `max_length` unless told otherwise."""
+        """Encode one text per row, or a pair, with special tokens; truncated to `max_length` if `cut`."""
         if not texts:
             return []
         limit = {"truncation": True, "max_length": self.max_length} if cut else {"truncation": False, "verbose": False}
@@ -200,12 +201,12 @@ class Encoder:
         row = EncodedRow.of(encoding, [spans_of_words(words)], unknown_words=len(dropped))
         if still_dropped := _dropped(row):
             raise ValueError(
-                f"{type(self.tokenizer).__name__} makes no token of the word {words[min(still_dropped)]!r}, and has no "
-                f"unknown token that could stand for it (unk_token={unknown!r}). Replace such words in the data."
+                f"{type(self.tokenizer).__name__} has no token for the word {words[min(still_dropped)]!r}, and no "
+                f"unknown token to replace it (unk_token={unknown!r}). Replace such words in the data."
             )
         return row
 
 
 def _dropped(row: EncodedRow) -> set[int]:
-    """Words of a row of words, encoded whole, that have no token."""
+    """The words without a token in a row that was encoded without truncation."""
     return set(range(row.words)) - {word for _, word in row.first_pieces}

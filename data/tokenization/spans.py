@@ -1,9 +1,9 @@
-"""Text -> tokens of two tokenizers, with the spans that tie them: the columns that `SpanCollator` makes batches of.
+"""Tokenizes texts with two tokenizers and aligns their tokens by spans, for `SpanCollator`.
 
-Spans are stretches of a text at whose ends two tokenizers agree, found by character offsets. A token of either side
-that shares a character with one of the other's is in the same span with it. So a span may be a token on both sides, one
-of the teacher's and several of the student's, or, where their cuts cross, several on both. A word that occurs twice
-can't be mistaken for its other occurrence, and a token that covers a space more than another still meets it.
+Spans are found by character offsets: two tokens that share a character are in the same span. So both tokenizers have
+token boundaries at the ends of a span. A span may have one token on both sides, one token of the teacher and several of
+the student, or, if token boundaries cross, several tokens on both sides. Repeated words can't be confused, and tokens
+are aligned even if one of them includes a space that the other doesn't.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ from .words import spans_of_text
 
 logger = logging.getLogger(__name__)
 
-# A token that is in no span, and the word of a token that stands for no text.
+# The span of a token without a span, and the word of a special token.
 NONE = -1
 
-# A row of which more than this share is unknown to either tokenizer teaches nothing.
+# Rows with a larger share of unknown tokens on either side are left out.
 _MOST_UNKNOWN = 0.5
 
 
@@ -41,28 +41,29 @@ def tokenize_spans(
     max_length: int = 128,
     num_proc: int | None = None,
 ) -> Dataset:
-    """Tokenise texts for a student and a teacher whose vocabularies differ, and tie their tokens by spans.
+    """Tokenize texts for a student and a teacher with different vocabularies, and align their tokens by spans.
 
-    The same call again takes the result from datasets' cache. A text with more than `max_length` tokens on either side
-    becomes several rows, cut at the same character for both. Rows without text that both tokenizers keep are left out,
-    and so are those more than half of whose tokens are unknown to a tokenizer, which are counted and logged.
+    Repeated calls load the result from datasets' cache. A text with more than `max_length` tokens on either side
+    becomes several rows, split at the same character on both sides. Rows without text are left out, and so are rows
+    with more than half unknown tokens, whose number is logged.
 
     Args:
-        dataset: with a column of texts; its other columns are dropped.
-        tokenizer: the student's.
-        teacher_tokenizer: the teacher's; without one, the student's tokens are spans of their own.
-        text: column of texts.
-        max_length: tokens of a row at most, special ones included; never more than a tokenizer's `model_max_length`.
-        num_proc: processes that share the work.
+        dataset: a dataset with a column of texts. Its other columns are dropped.
+        tokenizer: the student's tokenizer.
+        teacher_tokenizer: the teacher's tokenizer. If None, every token of the student is a span.
+        text: name of the column of texts.
+        max_length: maximal number of tokens of a row, special tokens included; lowered to the tokenizers'
+            `model_max_length`.
+        num_proc: number of processes.
 
     Returns:
         Columns `input_ids`, `teacher_input_ids`; `spans`, `teacher_spans`: the span of each token, -1 for none;
-        `span_words`, `span_characters`: of each span (see `Spans`); `text_id`: a number for each text, the same
-        whatever the tokenizers; `length`.
+        `span_words`, `span_characters`: word and number of characters of each span (see `Spans`); `text_id`: an id of
+        each text that doesn't depend on the tokenizers; `length`.
 
     Raises:
-        ValueError: a slow tokenizer, a missing column, what is no text (with the number of the row, from 0), a
-            `max_length` without room for text, or no row with text at all.
+        ValueError: a tokenizer is slow, the column is missing, a value is not a text (with the number of the row, from
+            0), `max_length` leaves no room for text, or no row has text.
     """
     check_columns(dataset, [text])
     teacher = None if teacher_tokenizer is None else Encoder(teacher_tokenizer, max_length)
@@ -70,19 +71,19 @@ def tokenize_spans(
     made = job.run(dataset, [text], num_proc)
     kept = made.filter(lambda unknown: not unknown, input_columns="mostly_unknown")
     if not len(kept):
-        raise ValueError(f"None of the {len(dataset)} rows holds text that both tokenizers know.")
+        raise ValueError(f"None of the {len(dataset)} rows has text that both tokenizers know.")
     if dropped := len(made) - len(kept):
         logger.warning("%d of %d rows were left out: most of their tokens are unknown.", dropped, len(made))
     cut, _, spans, alike = job.totals(kept)
     if cut:
-        logger.warning("%d of %d rows hold a word that is too long, and were cut.", cut, len(kept))
+        logger.warning("%d of %d rows have a word that is too long and were truncated.", cut, len(kept))
     if teacher:
         logger.info("%d of %d spans are one token on both sides.", alike, spans)
     return kept.remove_columns(list(job.notes))
 
 
 class _SpanTokenization(Tokenization):
-    """From one column of texts to columns of tokens and spans."""
+    """Converts a column of texts to columns of tokens and spans."""
 
     notes = ("was_cut", "mostly_unknown", "spans_in_all", "one_to_one")
 
@@ -97,7 +98,7 @@ class _SpanTokenization(Tokenization):
         (texts,) = columns.values()
         for text, index in zip(texts, indices, strict=True):
             if not isinstance(text, str | None):
-                raise ValueError(f"Row {index} must hold a text, but holds {text!r}.")
+                raise ValueError(f"Row {index} must be a text, but is {text!r}.")
         parts = self._parts([text for text in texts if text and text.strip()])
         ours = self.student.encode(parts)
         theirs = self.teacher.encode(parts) if self.teacher else ours
@@ -105,7 +106,7 @@ class _SpanTokenization(Tokenization):
         return [row for row in made if max(row["span_words"], default=NONE) != NONE]
 
     def _parts(self, texts: list[str]) -> list[str]:
-        """The texts, those that are too long in several parts."""
+        """The texts, with texts that are too long split into parts."""
         ours = self.student.encode_whole(texts)
         theirs = self.teacher.encode_whole(texts) if self.teacher else ours
         limits = self.student.room, (self.teacher or self.student).room
@@ -113,7 +114,7 @@ class _SpanTokenization(Tokenization):
         for text, *encodings in zip(texts, ours, theirs, strict=True):
             fits = all(len(each.ids) <= limit for each, limit in zip(encodings, limits, strict=True))
             cut = [text] if fits else cut_text(text, tuple(encodings), limits)
-            # Alone, a part may have a token more than in the whole: a space before its first word.
+            # A part may have one more token than in the whole text: a space before its first word.
             parts += cut if len(cut) == 1 else self._parts(cut)
         return [part for part in parts if part.strip()]
 
@@ -138,7 +139,7 @@ class _SpanTokenization(Tokenization):
 
 
 def _unknown_share(encoder: Encoder, encoding: Encoding) -> float:
-    """The share of unknown tokens among those that stand for text."""
+    """The share of unknown tokens among the tokens of the text."""
     tokens = [i for i, text in zip(encoding.ids, encoding.sequence_ids, strict=True) if text is not None]
     return tokens.count(encoder.tokenizer.unk_token_id) / max(len(tokens), 1)
 
@@ -148,10 +149,10 @@ class Spans:
     """The spans of one row, in the order of the text.
 
     Attributes:
-        student: the span of each of the student's tokens; `NONE` for one that the teacher has no counterpart of.
-        teacher: likewise, of each of the teacher's.
-        words: for each span, the word that it begins in, as whitespace separates them; `NONE` for special tokens.
-        characters: for each span, how many characters it covers, but for whitespace.
+        student: the span of each of the student's tokens; `NONE` for a token without a counterpart.
+        teacher: the span of each of the teacher's tokens; `NONE` for a token without a counterpart.
+        words: for each span, the word, separated by whitespace, in which it begins; `NONE` for special tokens.
+        characters: for each span, its number of characters without whitespace.
     """
 
     student: list[int]
@@ -161,10 +162,9 @@ class Spans:
 
 
 def find_spans(text: str, student: Encoding, teacher: Encoding) -> Spans:
-    """The spans of one text that was encoded twice.
+    """The spans of one text that was encoded by both tokenizers.
 
-    Special tokens that the tokenizers added make spans of their own, the first with the first and so on, if there are
-    as many of them on both sides.
+    Special tokens that the tokenizers added are paired in order as separate spans, if both sides have the same number.
     """
     spans = [[NONE] * len(encoding.ids) for encoding in (student, teacher)]
     word_starts = [start for start, _ in spans_of_text(text)]
@@ -175,7 +175,7 @@ def find_spans(text: str, student: Encoding, teacher: Encoding) -> Spans:
         for side, tokens in zip(spans, members, strict=True):
             for token in tokens:
                 side[token] = len(words)
-        # A byte-level token holds the space before its word.
+        # A byte-level token includes the space before its word.
         first_character = next((at for at in range(start, end) if not text[at].isspace()), start)
         words.append(max(bisect_right(word_starts, first_character) - 1, 0))
         characters.append(len("".join(text[start:end].split())))
@@ -189,15 +189,15 @@ def find_spans(text: str, student: Encoding, teacher: Encoding) -> Spans:
 
 
 def cut_text(text: str, encodings: tuple[Encoding, Encoding], limits: tuple[int, int]) -> list[str]:
-    """Cut a text where both tokenizers cut it, so that neither makes more tokens of a part than it may.
+    """Split a text at token boundaries of both tokenizers, so that each part is within the limits of both.
 
-    Cuts between words, where a part has room for one. Whitespace between them goes to the part after it if any token
-    covers it: so the parts, encoded by themselves, mostly have the tokens that they have in the whole text.
+    Splits between words if a part has room for at least one word. If a token covers the whitespace between two words,
+    it goes to the second part. So the parts, encoded separately, mostly have the same tokens as in the whole text.
 
     Args:
         text: the text.
-        encodings: of the whole text by both tokenizers, without special tokens.
-        limits: how many tokens, special ones not counted, a part may have on either side.
+        encodings: encodings of the whole text by both tokenizers, without special tokens.
+        limits: maximal number of tokens of a part on each side, without special tokens.
     """
     parts, begin, used, last_word, stretch = [], 0, [0, 0], (0, [0, 0]), ""
     for start, end, members in _runs(encodings):
@@ -216,9 +216,9 @@ def cut_text(text: str, encodings: tuple[Encoding, Encoding], limits: tuple[int,
 
 
 def _runs(encodings: Iterable[Encoding]) -> list[tuple[int, int, tuple[list[int], list[int]]]]:
-    """Runs of tokens that share characters with one another: first character, end, and the tokens of either side.
+    """Runs of tokens that share characters: start, end, and the tokens of each side.
 
-    Tokens that stand for no text are in none.
+    Tokens without text are in no run.
     """
     tokens = sorted(
         (start, end, token, side)

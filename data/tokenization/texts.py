@@ -1,4 +1,4 @@
-"""Text -> tokens, once: the columns that `DistillationCollator` makes batches of."""
+"""Tokenizes texts, pairs and lists of words, for `DistillationCollator`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -37,20 +37,21 @@ def tokenize(
     align: bool = False,
     num_proc: int | None = None,
 ) -> Dataset:
-    """Tokenise a dataset for student and teacher. The same call again takes the result from datasets' cache.
+    """Tokenize a dataset for student and teacher. Repeated calls load the result from datasets' cache.
 
-    Rows without text (empty, whitespace, or nothing that a tokenizer keeps) are left out. A row of words that is longer
-    than `max_length` becomes several rows, windows that overlap; each of its words has its label, and its counterpart
-    on the other side, in the one window in which it is farthest from a cut. A longer text is cut, unless there is a
-    `stride`. What was left out or cut is counted and logged, once in a process.
+    Rows without text (empty, whitespace, or only characters that a tokenizer drops) are left out. A row of words that
+    is longer than `max_length` becomes several rows, overlapping windows. Each word has its label, and its counterpart
+    on the other side, only in the window in which it is farthest from a cut. A longer text is truncated unless `stride`
+    is given. The numbers of rows that were left out or truncated are logged once in a process.
 
     Args:
-        dataset: with the columns named below; its other columns are dropped.
-        tokenizer: the student's.
-        teacher_tokenizer: the teacher's. One that does the same as the student's (see `same_tokenizer`) adds nothing.
-        prompt: put before every text for the student ("query: "), and not for the teacher.
-        teacher_prompt: put before every text for the teacher, and not for the student. Prompts differ, so its tokens
-            are then columns of their own.
+        dataset: a dataset with the columns named below. Its other columns are dropped.
+        tokenizer: the student's tokenizer.
+        teacher_tokenizer: the teacher's tokenizer. It is ignored if it is the same as the student's (see
+            `same_tokenizer`).
+        prompt: put before every text for the student ("query: ").
+        teacher_prompt: put before every text for the teacher. If it differs from `prompt`, the teacher's tokens are
+            separate columns.
         text: column of texts.
         text_pair: column of second texts, for tasks on pairs.
         words: column of lists of words, in place of `text`. They are tokenised as the text that they make with a
@@ -72,21 +73,21 @@ def tokenize(
         `teacher_input_ids`, `teacher_token_type_ids`, `student_positions`, `teacher_positions`, `teacher_embedding`.
 
     Raises:
-        ValueError: a slow tokenizer, a prompt for other rows than single texts, a missing column, values of the wrong
-            kind (with the number of the row, from 0), other than one label for each word, a `max_length` without room
-            for text, a `stride` out of its range or for rows that no window can be made of (pairs, labels of texts,
-            prompts), or no row with text at all.
+        ValueError: a tokenizer is slow; a prompt is given for words or pairs; a column is missing; a value has the
+            wrong type (with the number of the row, from 0); a row has not one label for each word; `max_length` leaves
+            no room for text; `stride` is out of range, or given for rows without windows (pairs, labels of texts,
+            prompts); or no row has text.
     """
     if words is not None and text_pair is not None:
         raise ValueError("words= and text_pair= exclude each other: a row is a list of words, or one or two texts.")
     inputs = (words or text, text_pair, labels)
     if (prompt or teacher_prompt) and (words is not None or text_pair is not None or align):
-        raise ValueError("Prompts go before single texts: leave out words=, text_pair= and align=.")
+        raise ValueError("Prompts are for single texts: leave out words=, text_pair= and align=.")
     prompts = prompt or teacher_prompt
     if stride is not None and (prompts or text_pair is not None or (words is None and labels is not None)):
         raise ValueError(
             "stride= is for rows of words, or of texts without labels: windows can't share a label, a prompt or a "
-            "second text. Leave it out, and long rows are cut."
+            "second text. Without it, long rows are truncated."
         )
     if vectors and (words is not None or stride is not None):
         raise ValueError("vectors= are of whole texts, and rows of words, or with stride=, may become windows of them.")
@@ -96,7 +97,7 @@ def tokenize(
     if prompt != teacher_prompt:
         teacher_tokenizer = teacher_tokenizer or tokenizer
     elif teacher_tokenizer is not None and same_tokenizer(tokenizer, teacher_tokenizer):
-        # The student's tokens serve both, and a teacher may read token types (BERT) where its student (DistilBERT)
+        # Both use the student's tokens. But the teacher may need token types (BERT) that the student (DistilBERT)
         # doesn't.
         readers_of_types.append(teacher_tokenizer)
         teacher_tokenizer = None
@@ -131,7 +132,7 @@ def _beside_vectors(made: Dataset, dataset: Dataset, column: str) -> Dataset:
 
 
 def _label_type(dataset: Dataset, labels: str | None, are_of_words: bool) -> Value | ClassLabel | List | None:
-    """The type of the labels of the result; labels of texts that are no numbers are refused."""
+    """The type of the result's labels. Raises a ValueError if labels of texts are not numbers."""
     if not labels:
         return None
     if are_of_words:
@@ -150,7 +151,7 @@ def _label_type(dataset: Dataset, labels: str | None, are_of_words: bool) -> Val
 
 @dataclass(frozen=True)
 class _TextTokenization(Tokenization):
-    """From texts, pairs of them or lists of words, and their labels.
+    """Converts texts, pairs or lists of words, and their labels.
 
     Attributes are as the arguments of `tokenize`, but that `text` names the column of words if `is_words`, that
     `stride` is None for rows that are cut, that `label_type` is the type of the labels of the result, and that rows are
@@ -199,20 +200,20 @@ class _TextTokenization(Tokenization):
         ]
 
     def _windows(self, mine: EncodedRow, yours: EncodedRow) -> list[tuple[EncodedRow, ...]]:
-        """What a row becomes: its windows, or the row as it is, cut if need be."""
+        """The windows of a row; the row itself if rows are truncated."""
         if self.stride is None:
             return [(mine, yours)]
         sides, encoders = ((mine, yours), (self.student, self.teacher)) if self.teacher else ((mine,), (self.student,))
         return cut_into_windows(sides, [encoder.max_length for encoder in encoders], self.stride)
 
     def _has_text(self, row: dict[str, Any], index: int) -> bool:
-        """Whether a row holds more than whitespace. Raises if what it holds isn't text, or its labels don't fit."""
+        """Whether a row has more than whitespace. Raises a ValueError if it isn't text or its labels don't fit."""
         texts = [row[column] for column in (self.text, self.text_pair) if column]
         for value in texts:
             pieces = value if self.is_words else [value]
             if value is not None and not (isinstance(pieces, list) and all(isinstance(p, str) for p in pieces)):
                 kind = "a list of words" if self.is_words else "a text"
-                raise ValueError(f"Row {index} must hold {kind} in the column {self.text!r}, but holds {value!r}.")
+                raise ValueError(f"Row {index} must have {kind} in the column {self.text!r}, but has {value!r}.")
         if any(value is None or not ("".join(value) if self.is_words else value).strip() for value in texts):
             return False
         if not self.labels:
@@ -223,7 +224,7 @@ class _TextTokenization(Tokenization):
         if self.is_words and len(labels) != len(row[self.text]):
             raise ValueError(f"Row {index} has {len(row[self.text])} words, but {len(labels)} labels.")
         if self.is_words and not all(isinstance(label, int) for label in labels):
-            raise ValueError(f"Row {index}: labels of words must be whole numbers (class indices), but are {labels}.")
+            raise ValueError(f"Row {index}: labels of words must be integers (class ids), but are {labels}.")
         return True
 
     def _encode(self, encoder: Encoder, rows: list[dict[str, Any]], prompt: str = "") -> list[EncodedRow]:
@@ -236,7 +237,7 @@ class _TextTokenization(Tokenization):
         return encoder.encode_texts(texts, pairs, find_words=self.align or in_windows, cut=not in_windows)
 
     def _row(self, row: dict[str, Any], mine: EncodedRow, yours: EncodedRow) -> dict[str, Any]:
-        """What one row adds to each column, some that weren't asked for among them."""
+        """The values of one row for all columns, including some that may not be requested."""
         shared = [word for word in mine.first_pieces if word in yours.first_pieces] if self.align else []
         made = {
             "input_ids": mine.ids,
@@ -268,23 +269,24 @@ class _TextTokenization(Tokenization):
 
 
 def _report(dataset: Dataset, result: Dataset, job: _TextTokenization) -> None:
-    """Log what was left out or cut, once: a run tokenises the same rows for several stages and models."""
+    """Log what was left out or truncated, only once, since a run tokenizes the same rows several times."""
     if len(result) == 0:
-        raise ValueError(f"None of the {len(dataset)} rows holds any text in the column {job.text!r}.")
+        raise ValueError(f"None of the {len(dataset)} rows has any text in the column {job.text!r}.")
     further, cut, words, without, unknown, paired = job.totals(result)
     rows = len(result) - further
     limits = ", ".join(str(encoder.max_length) for encoder in (job.student, job.teacher) if encoder)
     if skipped := len(dataset) - rows:
-        logger.warning_once("%d of %d rows hold no text and were left out.", skipped, len(dataset))
+        logger.warning_once("%d of %d rows have no text and were left out.", skipped, len(dataset))
     if further:
-        told = "Rows of more than %s tokens were cut into windows that share %d: %d rows became %d."
-        logger.info(told, limits, job.stride, rows, len(result))
+        message = "Rows of more than %s tokens were split into windows that share %d tokens: %d rows became %d."
+        logger.info(message, limits, job.stride, rows, len(result))
     if cut:
         logger.warning_once("%d of %d rows were cut at %s tokens (%.1f %%).", cut, rows, limits, 100 * cut / rows)
     if without and job.is_words:
-        told = "%d of %d words have no token of their own (in one token with the word before), and lose their labels."
-        logger.warning_once(told, without, words)
+        message = "%d of %d words share a token with the word before them and lose their labels."
+        logger.warning_once(message, without, words)
     if unknown:
-        logger.warning_once("%d of %d words are dropped by the tokenizer and stand as unknown tokens.", unknown, words)
+        message = "%d of %d words are dropped by the tokenizer and were replaced by its unknown token."
+        logger.warning_once(message, unknown, words)
     if job.align and paired < words:
         logger.warning_once("%d of %d words have no counterpart on the other side.", words - paired, words)

@@ -1,4 +1,4 @@
-"""What all ways to tokenise a dataset share: the cached run over its rows, and the account of what was lost."""
+"""Base class for the tokenization of datasets: cached processing of the rows, and statistics about them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -13,11 +13,9 @@ from .encoder import Encoder
 
 
 def check_columns(dataset: Any, columns: Iterable[str | None]) -> None:
-    """Refuse what is not a dataset, and a dataset that lacks one of the columns that are named."""
+    """Raise a ValueError if `dataset` is not a dataset or lacks one of the columns."""
     if not isinstance(dataset, Dataset):
-        raise ValueError(
-            f"Tokenisation takes a datasets.Dataset, but got a {type(dataset).__name__}. Pass one split of it."
-        )
+        raise ValueError(f"Expected a datasets.Dataset, but got a {type(dataset).__name__}. Pass one split of it.")
     for column in columns:
         if column and column not in dataset.column_names:
             raise ValueError(f"The dataset has no column {column!r}, only {', '.join(dataset.column_names)}.")
@@ -25,13 +23,13 @@ def check_columns(dataset: Any, columns: Iterable[str | None]) -> None:
 
 @dataclass(frozen=True)
 class Tokenization(ABC):
-    """The function that `datasets.map` runs, from columns of a batch of rows to columns of tokens.
+    """The function for `datasets.map`, which converts columns of a batch of rows to columns of tokens.
 
     Attributes:
         student: encodes for the student.
-        teacher: encodes for the teacher; None if the student's tokens serve it, or nothing is to be encoded for it.
-        notes: columns of numbers that say what became of each row. They are columns until they are added up: a counter
-            would miss rows that come from the cache or from another process.
+        teacher: encodes for the teacher; None if it uses the student's tokens or there is no teacher.
+        notes: names of integer columns with statistics about each row, to be summed. A counter would miss rows from the
+            cache or from other processes.
     """
 
     student: Encoder
@@ -46,18 +44,18 @@ class Tokenization(ABC):
 
     @abstractmethod
     def tokenize(self, columns: dict[str, list], indices: list[int]) -> list[dict[str, Any]]:
-        """The rows that a batch makes: all columns and notes of each, and perhaps others, which are dropped."""
+        """The rows of a batch, with all columns and notes. Other values are dropped."""
 
     def __call__(self, columns: dict[str, list], indices: list[int]) -> dict[str, list]:
         rows = self.tokenize(columns, indices)
         return {name: [row[name] for row in rows] for name in (*self.columns, *self.notes)}
 
     def run(self, dataset: Dataset, inputs: Iterable[str | None], num_proc: int | None = None) -> Dataset:
-        """Tokenise the columns `inputs` of a dataset. The notes are in the result.
+        """Tokenize the columns `inputs` of a dataset. The result includes the notes.
 
-        The same call again takes the result from datasets' cache.
+        Repeated calls load the result from datasets' cache.
         """
-        # By default the tokenizer objects would be hashed, and their state changes with every call.
+        # By default datasets would hash the tokenizer objects, whose state changes with every call.
         arguments = [
             value.description if isinstance(value, Encoder) else str(value) for value in (*vars(self).values(), inputs)
         ]
@@ -70,10 +68,10 @@ class Tokenization(ABC):
             features=Features(self.columns | dict.fromkeys(self.notes, Value("int32"))),
             num_proc=num_proc,
             new_fingerprint=fingerprint(dataset, type(self).__name__, arguments),
-            desc="Tokenising",
+            desc="Tokenizing",
         )
 
     def totals(self, rows: Dataset) -> list[int]:
-        """The notes of all rows, added up."""
+        """The sums of the notes over all rows."""
         notes = rows.select_columns(list(self.notes)).with_format("arrow")[:]
         return [pc.sum(notes[name]).as_py() for name in self.notes]

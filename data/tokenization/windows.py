@@ -1,8 +1,8 @@
-"""Rows that are longer than a model reads, in windows that overlap.
+"""Splits rows that are longer than a model's limit into overlapping windows.
 
 With one tokenizer, windows are those of `transformers.pipeline("token-classification", stride=...)`: each begins
-`stride` tokens before the end of the one before it. With two, a window holds the same words for both models, so it is
-cut between words. Tokens are those of the whole row, with the tokenizer's special tokens around each window.
+`stride` tokens before the end of the previous one. With two tokenizers, a window has the same words for both models, so
+rows are split between words. The tokens are those of the whole row, with special tokens around each window.
 """
 
 import math
@@ -16,46 +16,45 @@ from transformers import PreTrainedTokenizerBase
 from .encoder import EncodedRow, room_for_text
 from .words import Word
 
-# The part of a window that it shares with the next one, where nobody says how much.
+# Default share of a window that overlaps with the next one.
 _DEFAULT_SHARE = 1 / 4
 
 
 def stride_within(stride: int | None, max_length: int, *tokenizers: PreTrainedTokenizerBase) -> int:
-    """The number of tokens that neighbouring windows share.
+    """The number of tokens that consecutive windows share.
 
     Args:
-        stride: as the user gave it; None for a quarter of the tokens of text that a window holds.
-        max_length: tokens of a window at most, special ones included; never more than a tokenizer's
+        stride: the user's value; None for a quarter of a window's text tokens.
+        max_length: maximal number of tokens of a window, special tokens included; lowered to the tokenizers'
             `model_max_length`.
-        tokenizers: of the models that read the windows.
+        tokenizers: tokenizers of the models that read the windows.
 
     Raises:
-        ValueError: not a whole number from 0 to one less than the tokens of text that a window holds.
+        ValueError: `stride` is not an integer, below 0, or not below the number of a window's text tokens.
     """
     room = min(room_for_text(tokenizer, max_length) for tokenizer in tokenizers)
     if stride is None:
         return int(room * _DEFAULT_SHARE)
     if not isinstance(stride, int) or not 0 <= stride < room:
         raise ValueError(
-            f"stride={stride!r}, but a window holds {room} tokens of text, so neighbours share from 0 to {room - 1}. "
-            "Pass a smaller stride, or a larger max_length."
+            f"stride={stride!r}, but a window has {room} tokens of text, so windows can share from 0 to {room - 1}. "
+            "Pass a smaller stride or a larger max_length."
         )
     return stride
 
 
 def cut_into_windows(sides: Sequence[EncodedRow], limits: Sequence[int], stride: int) -> list[tuple[EncodedRow, ...]]:
-    """Cut a row into windows, if any of its models can't read it whole.
+    """Split a row into windows if it is too long for any of the models.
 
     Args:
-        sides: the whole row as each tokenizer encodes it: one, or the student's and the teacher's.
-        limits: tokens of a window at most, special ones included, for each of them.
-        stride: tokens that neighbouring windows share: exactly, with one tokenizer; with two, as many whole words as
-            have no more tokens than that on either side.
+        sides: the whole row encoded by each tokenizer: the student's, and the teacher's if it differs.
+        limits: maximal number of tokens of a window on each side, special tokens included.
+        stride: number of tokens that consecutive windows share. With two tokenizers, they share as many whole words as
+            have at most that many tokens on both sides.
 
     Returns:
-        For each window its tokens on each side. A word is among the `first_pieces` of one window only, the one in
-        which its first piece is farthest from a cut. With two tokenizers, a word that alone has more tokens than a
-        window is cut.
+        For each window its tokens on each side. A word is among the `first_pieces` of only one window, the one in which
+        its first piece is farthest from a cut. With two tokenizers, a word with more tokens than a window is truncated.
     """
     if all(len(row.ids) <= limit for row, limit in zip(sides, limits, strict=True)):
         return [tuple(sides)]
@@ -71,7 +70,7 @@ def cut_into_windows(sides: Sequence[EncodedRow], limits: Sequence[int], stride:
         tuple(_window(row, of_side[index], owned) for row, of_side in zip(sides, stretches, strict=True))
         for index, owned in enumerate(words)
     ]
-    # Totals of the row go to its first window: words in no window, unknown words, and whether tokens were cut off.
+    # The row's totals are assigned to its first window: words in no window, unknown words, and truncation.
     first = [
         replace(
             window,
@@ -85,7 +84,7 @@ def cut_into_windows(sides: Sequence[EncodedRow], limits: Sequence[int], stride:
 
 
 def _window(row: EncodedRow, tokens: range, words: list[Word]) -> EncodedRow:
-    """The part of a row that a window holds, and the places of those of its first pieces that count there."""
+    """The part of a row in a window, with the positions of the first pieces of `words`."""
     shift = row.text.start - tokens.start
     places = {word: row.first_pieces.get(word, -1) for word in words}
     return EncodedRow(
@@ -100,9 +99,9 @@ def _window(row: EncodedRow, tokens: range, words: list[Word]) -> EncodedRow:
 
 
 def _possible_cuts(sides: Sequence[EncodedRow]) -> list[Sequence[int]]:
-    """For each side the places of tokens that a window may begin at, in order, and the end of the text.
+    """For each side, the positions at which a window may begin, in order, and the end of the text.
 
-    One tokenizer may be cut before every token, two of them only where a word begins on both sides.
+    With one tokenizer, a window may begin at every token; with two, only where a word begins on both sides.
     """
     if len(sides) == 1:
         return [range(sides[0].text.start, sides[0].text.stop + 1)]
@@ -116,16 +115,16 @@ def _possible_cuts(sides: Sequence[EncodedRow]) -> list[Sequence[int]]:
 
 
 def _overlapping(cuts: Sequence[Sequence[int]], rooms: Sequence[int], stride: int) -> list[tuple[int, int]]:
-    """Windows as large as they may be, each as the numbers of the cuts at its two ends."""
+    """Windows of maximal size, each as the indices of the cuts at its ends."""
     sides = list(zip(cuts, rooms, strict=True))
     last, begin, windows = len(cuts[0]) - 1, 0, []
     while True:
         end = min(bisect_right(places, places[begin] + room) - 1 for places, room in sides)
-        end = max(end, begin + 1)  # what can't be cut is in a window of its own, even if it is too long
+        end = max(end, begin + 1)  # a part that can't be split is one window, even if it is too long
         windows.append((begin, end))
         if end == last:
             return windows
-        # The next window shares `stride` tokens with this one, or fewer where it would not go beyond this one's end.
+        # The next window shares `stride` tokens with this one, or fewer if it would not extend beyond this one's end.
         begin = max(bisect_left(places, max(places[end] - stride, places[end + 1] - room)) for places, room in sides)
         begin = min(begin, end)
 
@@ -136,7 +135,7 @@ def _words_of_windows(first_pieces: dict[Word, int], stretches: Sequence[range])
     last = len(stretches) - 1
 
     def context(window: int, place: int) -> float:
-        """Tokens between a place and the nearer cut; the two ends of the row are no cuts."""
+        """Number of tokens between a position and the nearest cut. The ends of the row are no cuts."""
         left = place - begins[window] if window > 0 else math.inf
         right = ends[window] - 1 - place if window < last else math.inf
         return min(left, right)

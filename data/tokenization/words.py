@@ -1,8 +1,7 @@
-"""The words of a text and the tokens that they begin with, by character offsets.
+"""Finds the words of a text and their first tokens by character offsets.
 
-Offsets are the one thing that all fast tokenizers share: they point into the text as it was given, whatever was
-lowercased, stripped of accents or turned into bytes on the way. So two tokenizers agree on words without agreeing on
-anything else, and a word that occurs twice can't be mistaken for its other occurrence.
+Offsets of all fast tokenizers refer to the original text, whatever their normalisation. So words can be matched between
+any two tokenizers, and repeated words can't be confused.
 """
 
 import re
@@ -13,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 Word = tuple[int, int]
 
-"""A word of a row: which of the row's texts (0, or 1 in a pair), and which word in that text."""
+"""A word of a row: index of the text (0, or 1 in a pair) and index of the word in that text."""
 
 Span = tuple[int, int]
 
@@ -21,17 +20,17 @@ Span = tuple[int, int]
 
 
 def spans_of_text(text: str) -> list[Span]:
-    """The words of a text: what whitespace separates."""
+    """The words of a text, separated by whitespace."""
     return [match.span() for match in re.finditer(r"\S+", text)]
 
 
 def spans_between_spaces(text: str) -> list[Span]:
-    """The words of a text that was split already, with spaces between them; other white space belongs to a word."""
+    """The words of a text, separated by spaces only. Other whitespace is part of a word."""
     return [match.span() for match in re.finditer("[^ ]+", text)]
 
 
 def spans_of_words(words: Iterable[str]) -> list[Span]:
-    """The places of words in `" ".join(words)`."""
+    """The spans of words in `" ".join(words)`."""
     spans, start = [], 0
     for word in words:
         spans.append((start, start + len(word)))
@@ -40,17 +39,18 @@ def spans_of_words(words: Iterable[str]) -> list[Span]:
 
 
 def split_running_text(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[Span]]:
-    """Find the words of texts that nobody has split, as `transformers.pipeline("token-classification")` sees them.
+    """Find the words of running text as `transformers.pipeline("token-classification")` does.
 
-    A tokenizer that marks the pieces inside words (WordPiece, `##ing`) says itself where they begin: punctuation
-    stands alone, as it does in the data that taggers are trained on. For all others a word is what spaces separate.
+    A tokenizer that marks pieces inside words (WordPiece, `##ing`) defines the words: punctuation is separate, as in
+    the data that taggers are trained on. For all other tokenizers, words are separated by spaces.
 
     Args:
         texts: one string per row.
-        tokenizer: a fast one; the tagger's.
+        tokenizer: the tagger's tokenizer; a fast tokenizer.
 
     Returns:
-        For each text the places of its words. What the tokenizer drops, such as control characters, is in none.
+        For each text the spans of its words. Characters that the tokenizer drops, such as control characters, are in no
+        word.
     """
     if not getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None):
         return [spans_between_spaces(text) for text in texts]
@@ -67,16 +67,16 @@ def split_running_text(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase)
 
 
 def first_pieces(encoding: Encoding, texts: Sequence[Sequence[Span]]) -> dict[Word, int]:
-    """The place in the row of the first token that covers a character of each word.
+    """The position in the row of the first token that covers a character of each word.
 
-    A token may cover several words, and a token of whitespace none. Special tokens that the tokenizer added cover
-    nothing. Words without a token (cut off, or dropped by the tokenizer) are missing from the result.
+    A token may cover several words. Tokens of whitespace and special tokens cover none. Words without a token
+    (truncated, or dropped by the tokenizer) are missing from the result.
 
     Args:
-        encoding: of one row.
-        texts: the spans of the words of each of its texts.
+        encoding: encoding of one row.
+        texts: spans of the words, for each text of the row.
     """
-    owners: list[list[int | None]] = []  # of each text, the word that each character belongs to
+    owners: list[list[int | None]] = []  # for each text, the word of each character
     for spans in texts:
         owners.append([None] * max((end for _, end in spans), default=0))
         for word, (start, end) in enumerate(spans):

@@ -1,4 +1,4 @@
-"""Tokenizers for students: trained on a corpus, or trimmed to it."""
+"""Trains a student's tokenizer on a corpus, or trims the teacher's tokenizer to it."""
 
 from .training import count_tokens, train_tokenizer
 from .trimming import trim_tokenizer

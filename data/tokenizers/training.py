@@ -1,4 +1,4 @@
-"""A tokenizer for languages that the teacher's doesn't know."""
+"""Trains a tokenizer, e.g. for languages that the teacher's doesn't cover, and counts tokens."""
 
 import copy
 import json
@@ -14,24 +14,25 @@ from transformers import PreTrainedTokenizerBase
 
 from ...modeling.vocabularies import require_fast, vocabulary_size
 
-# Texts handed over at a time.
+# Texts per batch.
 _BATCH = 1000
 
 
 def train_tokenizer(texts: Dataset, like: PreTrainedTokenizerBase, vocab_size: int) -> PreTrainedTokenizerBase:
     """Train a tokenizer on text.
 
-    Two trainings need not give the same vocabulary, as words of equal count come in any order: save it, and read it
-    from there.
+    Repeated training may give different vocabularies, since words of equal count come in any order. So save the
+    tokenizer and load it.
 
     Args:
-        texts: columns of strings, in all languages; how much there is of each decides how many tokens it gets.
-        like: a fast tokenizer: kind of model, special tokens and case are as it has them. Accents are kept even where
-            it strips them (BERT, uncased): in most languages they tell words apart, and Russian letters.
-        vocab_size: tokens at most, special ones among them.
+        texts: columns of strings. The amount of text in each language determines its number of tokens.
+        like: a fast tokenizer, which defines the kind of model, the special tokens and the case. Accents are kept even
+            if it strips them (uncased BERT), since they distinguish words in most languages, and letters in Russian.
+        vocab_size: maximal number of tokens, special tokens included.
 
     Raises:
-        ValueError: a slow tokenizer, no text, or a vocabulary too small for the characters that there are.
+        ValueError: the tokenizer is slow, there is no text, or `vocab_size` is too small for the characters of the
+            texts.
     """
     require_fast(like)
     if not len(texts):
@@ -42,17 +43,15 @@ def train_tokenizer(texts: Dataset, like: PreTrainedTokenizerBase, vocab_size: i
         template.backend_tokenizer.normalizer = normalizer
     made = template.train_new_from_iterator(text_batches(texts), vocab_size)
     if len(made) > vocab_size:
-        raise ValueError(
-            f"vocab_size={vocab_size}, but the special tokens and single characters alone come to {len(made)}."
-        )
+        raise ValueError(f"vocab_size={vocab_size}, but there are {len(made)} special tokens and single characters.")
     return made
 
 
 def text_batches(texts: Dataset) -> Iterator[list[str]]:
-    """All texts of all columns, some thousand at a time.
+    """All texts of all columns in batches.
 
     Raises:
-        ValueError: a row that holds no text.
+        ValueError: a value is not a text.
     """
     first = 1
     for batch in texts.with_format(None).iter(_BATCH):
@@ -60,25 +59,25 @@ def text_batches(texts: Dataset) -> Iterator[list[str]]:
             for row, text in enumerate(values, first):
                 if not isinstance(text, str):
                     raise ValueError(
-                        f"Row {row} (from 1) of the column {column!r} holds {text!r:.40}, no text. Leave such rows "
-                        "and columns out first, as read_texts does."
+                        f"Row {row} (from 1) of the column {column!r} is {text!r:.40}, not a text. Remove such rows "
+                        "and columns first, as read_texts does."
                     )
         first += len(values)
         yield [text for column in batch.values() for text in column]
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Dataset) -> torch.Tensor:
-    """Count the tokens that texts come to, without those that a tokenizer adds to them.
+    """Count the tokens of texts, without the special tokens that the tokenizer adds.
 
     Args:
-        tokenizer: a fast one.
+        tokenizer: a fast tokenizer.
         texts: columns of strings.
 
     Returns:
-        `[vocabulary]`, int64, by id.
+        `[vocabulary]`, int64, the count of each token id.
 
     Raises:
-        ValueError: a slow tokenizer.
+        ValueError: the tokenizer is slow.
     """
     require_fast(tokenizer)
     counter = counting_tokenizer(tokenizer)
@@ -93,7 +92,7 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Dataset) -> torch.Te
 
 
 def counting_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """What is inside a fast tokenizer, without the truncation and padding of its last call."""
+    """The backend of a fast tokenizer, without the truncation and padding of its last call."""
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     counter = Tokenizer.from_str(json.dumps(backend | {"truncation": None, "padding": None}))
     counter.encode_special_tokens = tokenizer.split_special_tokens

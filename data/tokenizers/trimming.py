@@ -1,4 +1,4 @@
-"""A teacher's own tokenizer, with no more tokens than a corpus needs."""
+"""Trims a tokenizer to the tokens that a corpus needs."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from ...modeling.vocabularies import require_fast
 from .training import count_tokens, counting_tokenizer
 
-# What may be set on a tokenizer after it was made, and is then not saved with it.
+# Attributes that can be changed on a tokenizer but are then not saved with it.
 _SETTINGS = (
     "padding_side",
     "truncation_side",
@@ -29,35 +29,35 @@ def trim_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Trim a tokenizer to the tokens of a corpus.
 
-    Without a limit, all tokens that the texts come to are kept, and the texts come to the same tokens as before. With
-    one, the most frequent are kept, and smaller pieces spell the rest. Tokens keep their order; their ids close up.
+    Without a limit, all tokens of the texts are kept, and the texts are tokenized as before. With a limit, the most
+    frequent tokens are kept, and smaller pieces spell the others. Tokens keep their order and get consecutive ids.
 
-    Always kept are special and added tokens, the bytes of tokenizers that know them, and each character of the texts as
-    a token of its own: words of these characters don't become unknown. Where the tokenizer has no such token for a
-    character, all tokens of the texts that hold it are kept.
+    Special tokens, added tokens, byte tokens and the token of each character of the texts are always kept, so words of
+    these characters don't become unknown. If the tokenizer has no token for a character, all tokens of the texts that
+    contain it are kept.
 
     Args:
-        tokenizer: a fast one: WordPiece, BPE or Unigram. It stays as it is.
-        texts: columns of strings, in all languages that the student is for.
-        vocab_size: tokens at most, special ones among them.
-        coverage: the share of the texts, counted in tokens, that the most frequent ones make up: 0.999 leaves out the
-            rare ones that together are one token in a thousand. With `vocab_size` too, both limits hold.
+        tokenizer: a fast tokenizer with a WordPiece, BPE or Unigram model; not changed.
+        texts: columns of strings, in all languages of the student.
+        vocab_size: maximal number of tokens, special tokens included.
+        coverage: share of the texts' tokens that the kept tokens cover, above 0 and at most 1: 0.999 drops the rarest
+            tokens, which together are one token in a thousand. It can be combined with `vocab_size`.
 
     Returns:
         A tokenizer of the same class, with the same special tokens and settings.
 
     Raises:
-        ValueError: a slow tokenizer or one of another kind, no text, a coverage that is no share, a `vocab_size` too
-            small for what is always kept, or a tokenizer that was changed in ways that it doesn't save.
+        ValueError: the tokenizer is slow, has another model or has changes that it doesn't save; there is no text;
+            `coverage` is out of range; or `vocab_size` is too small for the tokens that are always kept.
     """
     require_fast(tokenizer)
     if not 0 < coverage <= 1:
-        raise ValueError(f"coverage={coverage}, but it is a share of the texts: above 0, and 1 at most.")
+        raise ValueError(f"coverage={coverage}, but it must be above 0 and at most 1: it is a share of the texts.")
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     if (kind := backend["model"]["type"]) not in _MODELS:
         raise ValueError(
-            f"A tokenizer of the kind {kind} can't be trimmed, only one of {', '.join(_MODELS)}: nothing would spell "
-            "the words left out. Train one with train_tokenizer."
+            f"A {kind} tokenizer can't be trimmed, only {', '.join(_MODELS)}: no other tokens could spell the removed "
+            "words. Train a tokenizer with train_tokenizer."
         )
     model = _MODELS[kind](backend["model"])
     counter = counting_tokenizer(tokenizer)
@@ -73,8 +73,8 @@ def trim_tokenizer(
     kept = fixed | _alphabet(model, counter, [name for name in used if name not in fixed])
     if vocab_size is not None and len(kept) > vocab_size:
         raise ValueError(
-            f"vocab_size={vocab_size}, but the tokens that are always kept (special and added ones, bytes, single "
-            f"characters of the texts) alone come to {len(kept)}."
+            f"vocab_size={vocab_size}, but {len(kept)} tokens are always kept (special and added tokens, bytes, single "
+            "characters of the texts)."
         )
     covered = counts[order].cumsum()
     for name in used[: np.searchsorted(covered, coverage * covered[-1]) + 1]:
@@ -86,15 +86,15 @@ def trim_tokenizer(
 
 
 class _Model:
-    """A tokenizer's model; this one, WordPiece: from left to right, the longest token that fits is taken.
+    """A tokenizer's model; this base class is WordPiece, which takes the longest matching token from left to right.
 
     Args:
-        model: its JSON.
+        model: the model's JSON.
 
     Attributes:
-        vocab: its tokens.
-        prefix: what tokens inside a word begin with.
-        suffix: what tokens at the end of a word end with.
+        vocab: token -> id or score.
+        prefix: prefix of tokens inside a word.
+        suffix: suffix of tokens at the end of a word.
     """
 
     def __init__(self, model: dict):
@@ -104,14 +104,14 @@ class _Model:
         self.suffix = model.get("end_of_word_suffix") or ""
 
     def fixed(self) -> set[str]:
-        """Tokens that the model needs whatever the texts."""
+        """Tokens that the model needs for any texts."""
         named = {self.model.get("unk_token")}
         if self.model.get("byte_fallback"):
             named.update(_byte_tokens(range(256)))
         return named & self.vocab.keys()
 
     def letters(self, token: str) -> list[str]:
-        """The tokens of single characters (or bytes, where the model falls back on them) that spell a token."""
+        """The tokens of single characters (or bytes, with byte fallback) that spell a token."""
         text = token.removeprefix(self.prefix).removesuffix(self.suffix)
         if not text:
             return [token]
@@ -126,20 +126,20 @@ class _Model:
         return list(chain.from_iterable(spelled))
 
     def parts(self, token: str) -> set[str]:
-        """A token, and those that the model makes on the way to it."""
+        """A token, and the intermediate tokens from which the model builds it."""
         return {token}
 
     def cut(self, ids: dict[str, int]) -> None:
-        """Leave only some tokens in the JSON, numbered anew."""
+        """Reduce the JSON to these tokens with their new ids."""
         self.model["vocab"] = {name: index for name, index in ids.items() if name in self.vocab}
 
 
 class _Unigram(_Model):
-    """Of all ways to divide a text, the one of the highest scores is taken."""
+    """Takes the segmentation of a text with the highest score."""
 
     def fixed(self) -> set[str]:
-        # Unknown characters count as the lowest score there is, less a penalty: without it, they would count as more,
-        # and win over tokens that hold them.
+        # The score of unknown characters is the lowest score in the vocabulary minus a penalty. Without that token, it
+        # would be higher, and unknown characters could be preferred to tokens that contain them.
         return super().fixed() | {min(self.vocab, key=self.vocab.get)}
 
     def cut(self, ids: dict[str, int]) -> None:
@@ -147,23 +147,23 @@ class _Unigram(_Model):
 
 
 class _BPE(_Model):
-    """Of all merges that fit, the one listed first is done, again and again."""
+    """Repeatedly applies the first merge in the list that is possible."""
 
     def __init__(self, model: dict):
         super().__init__(model)
         self.ranks = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
 
     def parts(self, token: str) -> set[str]:
-        # No merge reached across the ends of a token that a word came to, so those within came in the same order as in
-        # the token alone. With all that they make kept, the first of the merges left is, at each step, the one that
-        # was first of all; so a word whose tokens are kept comes to them again.
+        # No merge crosses the ends of a word's final tokens, so the merges inside a token have the same order as for
+        # the token alone. If their results are kept, the first possible merge at each step is the same as before. So a
+        # word whose tokens are kept is split into the same tokens again.
         pieces = self.letters(token)
         parts = set(pieces)
         while found := [(self.ranks[pair], at) for at, pair in enumerate(pairwise(pieces)) if pair in self.ranks]:
             _, at = min(found)
             pieces[at : at + 2] = [self._merged(*pieces[at : at + 2])]
             parts.add(pieces[at])
-        # A token that merges don't make is matched as a whole word.
+        # A token that merges can't build is matched as a whole word.
         return parts if pieces == [token] else {token}
 
     def cut(self, ids: dict[str, int]) -> None:
@@ -183,10 +183,10 @@ def _byte_tokens(values: Iterable[int]) -> list[str]:
 
 
 def _alphabet(model: _Model, counter: Tokenizer, tokens: list[str]) -> set[str]:
-    """The tokens of single characters that spell all of `tokens`, and those that can't be spelled so."""
+    """The tokens of single characters that spell all of `tokens`, and the tokens that can't be spelled in this way."""
     letters = {token: model.letters(token) for token in tokens}
     alphabet = set(chain.from_iterable(letters.values()))
-    # In another word, a character may stand at another place; but not if it always is a word of its own (CJK).
+    # In other words, a character may be in another position, unless it is always a separate word (CJK).
     characters = sorted({letter.removeprefix(model.prefix).removesuffix(model.suffix) for letter in alphabet})
     doubled = counter.encode_batch([2 * character for character in characters], add_special_tokens=False)
     for character, encoding in zip(characters, doubled, strict=True):
@@ -198,7 +198,7 @@ def _alphabet(model: _Model, counter: Tokenizer, tokens: list[str]) -> set[str]:
 
 
 def _fixed(backend: dict, model: _Model, names: dict[int, str]) -> set[str]:
-    """Tokens that are kept whatever the texts."""
+    """Tokens that are kept for any texts."""
     fixed = {names[holder[key]] for holder, key in _places(backend)} | model.fixed()
     if '"ByteLevel"' in json.dumps([backend["normalizer"], backend["pre_tokenizer"]]):
         fixed |= set(pre_tokenizers.ByteLevel.alphabet()) & model.vocab.keys()
@@ -206,7 +206,7 @@ def _fixed(backend: dict, model: _Model, names: dict[int, str]) -> set[str]:
 
 
 def _places(backend: dict) -> Iterator[tuple[dict | list, str | int]]:
-    """Where a tokenizer's JSON names tokens by id, but for its vocabulary: what holds the id, and the key to it."""
+    """Container and key of every token id in a tokenizer's JSON outside the vocabulary."""
     yield from ((added, "id") for added in backend["added_tokens"])
     if backend["padding"]:
         yield backend["padding"], "pad_id"
@@ -221,7 +221,7 @@ def _places(backend: dict) -> Iterator[tuple[dict | list, str | int]]:
 
 
 def _cut(backend: dict, model: _Model, names: dict[int, str], kept: set[str]) -> None:
-    """Leave only some tokens in a tokenizer's JSON, numbered anew in the old order."""
+    """Reduce a tokenizer's JSON to the tokens in `kept`, with consecutive ids in the old order."""
     # Added tokens that the model lacks are numbered after its own whenever a tokenizer is loaded.
     order = sorted((name not in model.vocab, index) for index, name in names.items() if name in kept)
     ids = {names[index]: new for new, (_, index) in enumerate(order)}
@@ -231,19 +231,20 @@ def _cut(backend: dict, model: _Model, names: dict[int, str], kept: set[str]) ->
 
 
 def _loaded(tokenizer: PreTrainedTokenizerBase, backend: dict) -> PreTrainedTokenizerBase:
-    """A tokenizer with another backend, by way of what it saves: so it is what will be loaded again."""
+    """The tokenizer with another backend. It is saved and loaded, so it equals the one that users will load."""
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         (Path(folder) / "tokenizer.json").write_text(json.dumps(backend), encoding="utf-8")
         made = type(tokenizer).from_pretrained(folder, **{name: getattr(tokenizer, name) for name in _SETTINGS})
     made.name_or_path = made.init_kwargs["name_or_path"] = tokenizer.name_or_path
     found = json.loads(made.backend_tokenizer.to_str())
-    # Loading makes added tokens of all that have a role; the rest is what texts come to, and may not change.
+    # Loading turns all special tokens into added tokens. The other parts determine the tokens of texts and must not
+    # change.
     parts = ("normalizer", "pre_tokenizer", "model", "post_processor", "decoder")
     if changed := [part for part in parts if found[part] != backend[part]]:
         raise ValueError(
-            f"A {type(tokenizer).__name__} doesn't save its {' and '.join(changed)} as it is: loaded again, it is "
-            "another. If it was changed by hand, save it, load it and trim that one; else trim "
+            f"The {' and '.join(changed)} of a {type(tokenizer).__name__} changes when it is saved and loaded. If you "
+            "changed the tokenizer yourself, save it, load it and trim the result; otherwise trim "
             "PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, ...), which saves everything."
         )
     return made

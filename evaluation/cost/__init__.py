@@ -1,4 +1,4 @@
-"""What a model costs in memory and in time."""
+"""Size and speed of models."""
 
 from .footprint import Footprint
 from .speed import Speed, compare_speed, describe_machine, now

@@ -1,4 +1,4 @@
-"""What a model costs in parameters and megabytes."""
+"""Size of a model in parameters and megabytes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class Footprint:
     """Size of a model.
 
     Attributes:
-        parameters: all, those that modules share counted once.
-        parameters_without_embeddings: those outside the embedding tables (words, positions, token types).
-        megabytes: 10^6 bytes, of its tensors in float32, as in `model.safetensors` (whose header adds some kB), or of
-            the file that it was exported to.
+        parameters: number of all parameters; shared ones are counted once.
+        parameters_without_embeddings: number of parameters outside the embedding tables (words, positions, token
+            types).
+        megabytes: size in 10^6 bytes: of the float32 tensors, as in `model.safetensors` (whose header adds some kB), or
+            of the exported file.
     """
 
     parameters: int
@@ -30,9 +31,9 @@ class Footprint:
 
     @classmethod
     def of(cls, model: nn.Module) -> Footprint:
-        """Measure a model without writing it."""
-        # Not `PreTrainedModel.num_parameters(exclude_embeddings=True)`: it goes by name, and counts a word table that
-        # is tied to a head under the head's name among the others (XLM-R with a masked-LM head).
+        """Measure a model without saving it."""
+        # `PreTrainedModel.num_parameters(exclude_embeddings=True)` goes by names, so it counts word embeddings that are
+        # tied to a head (XLM-R with a masked-LM head) as other parameters.
         tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
         embeddings = sum(table.numel() for table in {id(table): table for table in tables}.values())
         parameters = parameter_count(model)
@@ -41,7 +42,7 @@ class Footprint:
 
     @classmethod
     def of_file(cls, path: str | os.PathLike, model: nn.Module) -> Footprint:
-        """Measure a file that holds `model` in another format, such as ONNX: its bytes, and the model's parameters.
+        """Measure an exported file of `model`, such as ONNX: the file's size and the model's parameters.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -50,7 +51,7 @@ class Footprint:
 
 
 def _buffer_bytes(model: nn.Module) -> int:
-    """Bytes of the buffers that are saved, floating-point ones in float32."""
+    """Size in bytes of the saved buffers, with floating-point buffers in float32."""
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     buffers = [tensor for name, tensor in model.state_dict().items() if name not in parameters]
     return sum(b.numel() * (BYTES_PER_FLOAT32 if b.is_floating_point() else b.element_size()) for b in buffers)

@@ -1,4 +1,4 @@
-"""What a model costs in time, compared with others on a machine that has other things to do."""
+"""Speed of models relative to each other, robust to other load on the machine."""
 
 import platform
 import time
@@ -12,14 +12,15 @@ import torch
 
 @dataclass(frozen=True)
 class Speed:
-    """Speed of one model among those compared.
+    """Speed of one of the compared models.
 
     Attributes:
-        sentences_per_second: texts per second in full batches: the first model's, a median over the rounds, times
-            `speedup`. A median of this model's own could come from other rounds, and contradict `speedup`.
-        milliseconds: time of one text alone, likewise.
-        speedup: sentences per second relative to the first model compared, median of the ratios within a round.
-        latency_speedup: milliseconds of the first model relative to this one's, likewise.
+        sentences_per_second: texts per second in full batches, computed as the first model's median over the rounds
+            times `speedup`. This model's own median could come from other rounds and contradict `speedup`.
+        milliseconds: time for a single text, computed from the first model's median and `latency_speedup`.
+        speedup: sentences per second relative to the first model; the median of the ratios in each round.
+        latency_speedup: milliseconds of the first model relative to this model's; the median of the ratios in each
+            round.
     """
 
     sentences_per_second: float
@@ -37,33 +38,33 @@ def compare_speed(
     singles: int = 16,
     rounds: int = 7,
 ) -> dict[str, Speed]:
-    """Time several models side by side.
+    """Compare the speed of several models in interleaved rounds.
 
-    On a busy machine two runs differ more than two models do. So every round times each model on the same texts, each
-    round begins with another model, and models are compared within a round. One untimed round comes first.
+    On a busy machine two runs may differ more than two models. So every round times each model on the same texts, and
+    models are compared within a round. Each round begins with another model. The first round is not counted.
 
     Args:
-        encoders: name -> function that embeds a list of texts, from strings to vectors. The first is the reference.
-        texts: taken from the beginning, and over again if they are few.
+        encoders: name -> function that embeds a list of strings. The first one is the reference.
+        texts: texts to embed; repeated if there are too few.
         batch_size: texts per call for `sentences_per_second`.
-        batches: such calls per round.
-        singles: calls with one text per round, for `milliseconds`.
-        rounds: timed rounds.
+        batches: number of such calls per round.
+        singles: number of calls with one text per round, for `milliseconds`.
+        rounds: number of timed rounds.
 
     Returns:
         name -> speed, in the order of `encoders`.
 
     Raises:
-        ValueError: no encoders, or no texts.
+        ValueError: there are no encoders or no texts.
     """
     if not encoders or not len(texts):
         raise ValueError(
-            f"Comparing speed takes at least one encoder and one text, but got {len(encoders)} and {len(texts)}."
+            f"Comparing speed needs at least one encoder and one text, but got {len(encoders)} and {len(texts)}."
         )
     full = [[texts[(b * batch_size + i) % len(texts)] for i in range(batch_size)] for b in range(batches)]
     alone = [[texts[i % len(texts)]] for i in range(singles)]
     names = list(encoders)
-    # name -> for each round, the seconds of a text in full batches, and those of a text alone.
+    # name -> for each round, the seconds per text in full batches and for a single text.
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         first = turn % len(names)
@@ -82,7 +83,7 @@ def compare_speed(
 
 
 def describe_machine(device: torch.device | str = "cpu") -> str:
-    """What a speed was measured on: the GPU, or the processor and the threads; torch, Python and the system."""
+    """Description of the machine: GPU, or CPU and threads; versions of torch and Python; operating system."""
     device = torch.device(device)
     if device.type == "cuda":
         processor = torch.cuda.get_device_name(device)
@@ -95,7 +96,7 @@ def describe_machine(device: torch.device | str = "cpu") -> str:
 
 
 def now() -> float:
-    """Seconds on a clock, once the GPU, if there is one, is done: its kernels outlast the calls that started them."""
+    """Seconds on a monotonic clock, after synchronising with the GPU if there is one."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     return time.perf_counter()

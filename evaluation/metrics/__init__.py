@@ -1,4 +1,4 @@
-"""Metrics for `evaluate`: classes here, and scripts that `evaluate.load(folder)` loads without a network."""
+"""Metrics for `evaluate`, as classes and as scripts that `evaluate.load(folder)` loads offline."""
 
 from .classification import Classification
 from .entity_f1 import EntityF1

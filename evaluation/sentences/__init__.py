@@ -1,4 +1,4 @@
-"""Sentence embeddings, judged by similarity, retrieval and probes."""
+"""Evaluation of sentence embeddings by similarity, retrieval and probes."""
 
 from .embedding import embed
 from .hyperbolicity import Hyperbolicity, sample_hyperbolicity

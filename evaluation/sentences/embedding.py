@@ -1,4 +1,4 @@
-"""Texts to embeddings, for judging a model that says nothing of its pooling."""
+"""Embeds texts with a model whose files define no pooling."""
 
 from collections.abc import Sequence
 
@@ -19,24 +19,24 @@ def embed(
     max_length: int = 128,
     progress: bool = False,
 ) -> Tensor:
-    """Embed `texts` with a pooler of one's choice; see `SentenceEncoder.encode`.
+    """Embed `texts` with the given pooler; see `SentenceEncoder.encode`.
 
     Args:
         model: an encoder, with or without a head.
-        tokenizer: the tokenizer that it was trained with.
+        tokenizer: the model's tokenizer.
         texts: `rows` strings.
         pooler: see `modeling.encoding.pooling.pool`.
         normalize: scale each embedding to unit length.
         batch_size: texts per forward pass.
-        max_length: tokens per text, special tokens included; what is longer than this, or than the tokenizer's
-            `model_max_length`, is cut.
-        progress: show a bar.
+        max_length: texts are truncated to this many tokens, special tokens included, or to the tokenizer's
+            `model_max_length` if it is less.
+        progress: show a progress bar.
 
     Returns:
         `[rows, hidden]`, float32, on the CPU.
 
     Raises:
-        ValueError: no texts, or one string instead of a list of them.
+        ValueError: `texts` is empty or a single string.
     """
     encoder = SentenceEncoder(model, tokenizer, SentenceModules.plain(pooler, max_length, normalize=normalize))
     return encoder.encode(texts, batch_size=batch_size, progress=progress)

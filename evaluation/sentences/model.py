@@ -1,4 +1,4 @@
-"""Encoders of any kind, loaded to be judged."""
+"""Loads encoders of any kind for evaluation, and compares them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence
 from ..report import ModelRow, Quality, Report, Role, build_report
 from .similarity import bootstrapped_agreement, pair_cosines, rank_correlation
 
-# What SimCSE and DistilCSE call the poolers.
+# The poolers by their names in SimCSE and DistilCSE.
 POOLERS = {
     "cls": "cls",
     "cls_before_pooler": "cls_before_pooler",
@@ -29,18 +29,18 @@ POOLERS = {
 def load_embedder(
     source: str | None, pooler: str | None, max_length: int, *, state_dict: str | None = None, base: str | None = None
 ) -> SentenceEncoder:
-    """Load a model. Its embeddings are not scaled to unit length at the end: all scores go by direction or by probes.
+    """Load a model. A Normalize at the end is left out, since scores use cosine similarities or probes.
 
     Args:
-        source: folder or hub id; a SentenceTransformer's own modules are used, unless a pooler is named.
-        pooler: as `POOLERS` names it.
-        max_length: tokens to which texts are cut; never more than the model takes.
-        state_dict: raw weights in place of `source`.
-        base: of these, the model whose architecture and tokenizer they have.
+        source: folder or hub id. The modules of a SentenceTransformer are used unless a pooler is given.
+        pooler: a name in `POOLERS`.
+        max_length: texts are truncated to this many tokens, or to the model's limit if it is less.
+        state_dict: file with raw weights, instead of `source`.
+        base: folder or hub id of the architecture and tokenizer of `state_dict`.
 
     Raises:
-        SystemExit: weights that don't fit the architecture at all.
-        ValueError: see `SentenceEncoder`; a causal model whose files don't say how its tokens are pooled.
+        SystemExit: none of the weights fit the architecture.
+        ValueError: see `SentenceEncoder`; or the model is causal and its files don't define its pooling.
     """
     named = POOLERS[pooler or "avg"]
     if state_dict is not None:
@@ -56,17 +56,17 @@ def load_embedder(
 def load_sentence_teacher(
     source: str | Path, max_length: int, pooler: str | None = None, *, otherwise: str = "mean"
 ) -> SentenceEncoder:
-    """Load a SentenceTransformer, or any encoder with a pooler named.
+    """Load a SentenceTransformer, or any encoder with a pooler.
 
     Args:
         source: folder or hub id.
-        max_length: texts are cut to so many tokens, or to fewer if the teacher's own limit is lower.
-        pooler: which it is to have; a SentenceTransformer says so itself.
-        otherwise: the pooler of one that doesn't say, if `pooler` doesn't either.
+        max_length: texts are truncated to this many tokens, or to the teacher's limit if it is less.
+        pooler: the expected pooler. None accepts the pooling in the teacher's files.
+        otherwise: the pooler if neither the teacher's files nor `pooler` define one.
 
     Raises:
-        SystemExit: the teacher pools otherwise.
-        ValueError: see `SentenceEncoder`; a causal model whose files don't say how its tokens are pooled.
+        SystemExit: the teacher's files define another pooling than `pooler`.
+        ValueError: see `SentenceEncoder`; or the model is causal and its files don't define its pooling.
     """
     modules = read_sentence_modules(source)
     if modules is not None and pooler not in (None, str(modules.pooling)):
@@ -75,12 +75,12 @@ def load_sentence_teacher(
 
 
 def load_raw(file: str, base: str) -> PreTrainedModel:
-    """An encoder with weights from a bare `state_dict` (`.pth`, `.bin`), read without unpickling objects.
+    """Load an encoder from a bare `state_dict` (`.pth`, `.bin`) without unpickling objects.
 
-    Weights that it lacks or has too many of are listed.
+    Missing and unexpected weights are printed.
 
     Raises:
-        SystemExit: none of its weights has a place in the architecture.
+        SystemExit: none of the weights fit the architecture.
     """
     weights = torch.load(file, weights_only=True, map_location="cpu")
     model = AutoModel.from_config(AutoConfig.from_pretrained(base)).eval()
@@ -89,9 +89,10 @@ def load_raw(file: str, base: str) -> PreTrainedModel:
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if len(missing) == len(model.state_dict()):
         raise SystemExit(
-            f"{file} holds {', '.join(list(weights)[:3])} ..., of which a {type(model).__name__} ({base}) has nothing."
+            f"{file} has the weights {', '.join(list(weights)[:3])} ..., none of which a {type(model).__name__} "
+            f"({base}) has."
         )
-    for what, names in (("missing, and so random", missing), ("not of this architecture", unexpected)):
+    for what, names in (("missing and initialised at random", missing), ("not in this architecture", unexpected)):
         if names:
             print(f"{file}: {len(names)} weights are {what}: {', '.join(names)}")
     return model
@@ -124,7 +125,7 @@ def side_by_side(
     log_history: Sequence[Mapping[str, Any]],
     **words: Any,
 ) -> Report:
-    """Judge teacher, untrained and trained student in one run.
+    """Evaluate teacher, untrained and trained student in one report.
 
     Args:
         models: name -> role and model; the teacher first, if it is there.

@@ -1,7 +1,7 @@
-"""What a linear classifier finds in frozen embeddings: SentEval's probes, by scikit-learn.
+"""SentEval's probes, linear classifiers on frozen embeddings, by scikit-learn.
 
-Conneau & Kiela 2018, https://aclanthology.org/L18-1269. The strength of regularisation is chosen without the test side:
-by cross-validation on the training side, or on a development set.
+Conneau & Kiela 2018, https://aclanthology.org/L18-1269. The regularisation strength is chosen without the test set: by
+cross-validation on the training set, or on a development set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
 
 SEED = 1111
-# C, the inverse of the regularisation's strength.
+# Values of C, the inverse regularisation strength.
 STRENGTHS = tuple(2.0**power for power in range(-2, 4))
 STRENGTHS_WITH_TEST = tuple(2.0**power for power in range(-1, 6))
 
@@ -25,9 +25,9 @@ class ProbeScores:
     """Accuracies in 0..1.
 
     Attributes:
-        dev: at the strength that was chosen, on what it was chosen by.
-        test: on what it was not chosen by.
-        f1: of the positive class on the test side, where there are two classes and a test side.
+        dev: accuracy on the data by which the regularisation strength was chosen.
+        test: accuracy on the test data.
+        f1: F1 of the positive class on the test set, if there is a test set and there are two classes.
     """
 
     dev: float
@@ -36,15 +36,15 @@ class ProbeScores:
 
 
 def probe_by_folds(features: np.ndarray, labels: np.ndarray, *, folds: int = 10) -> ProbeScores:
-    """Probe by nested cross-validation, where there is no test side (MR, CR, SUBJ, MPQA).
+    """Probe by nested cross-validation, for tasks without a test set (MR, CR, SUBJ, MPQA).
 
     Args:
-        features: `[rows, features]`; rows in SentEval's order (see `LabelledTexts`) give its folds.
+        features: `[rows, features]`. Rows in SentEval's order (see `LabelledTexts`) give SentEval's folds.
         labels: `[rows]`, classes.
-        folds: outer and inner.
+        folds: number of outer and of inner folds.
 
     Raises:
-        ValueError: a class with fewer rows than folds.
+        ValueError: a class has fewer rows than there are folds.
     """
     from sklearn.model_selection import cross_validate
 
@@ -61,17 +61,17 @@ def probe(
     *,
     folds: int = 10,
 ) -> ProbeScores:
-    """Probe a task that has a test side.
+    """Probe a task that has a test set.
 
     Args:
-        train: `[rows, features]` and `[rows]`.
-        test: likewise.
-        dev: likewise; where there is one (SST2) it chooses the strength, and the classifier sees the training side
-            alone. Otherwise (TREC, MRPC) cross-validation on the training side does.
-        folds: of the cross-validation.
+        train: features `[rows, features]` and labels `[rows]`.
+        test: features and labels, as `train`.
+        dev: features and labels, as `train`. If given (SST2), it is used to choose the regularisation strength, but not
+            to train. Otherwise (TREC, MRPC) the strength is chosen by cross-validation on the training set.
+        folds: number of cross-validation folds.
 
     Raises:
-        ValueError: a class with fewer rows than folds.
+        ValueError: a class has fewer rows than there are folds.
     """
     from sklearn.metrics import accuracy_score, f1_score
     from sklearn.model_selection import PredefinedSplit
@@ -92,7 +92,7 @@ def probe(
 
 
 def pair_features(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """What a probe of pairs reads, `[rows, 2 * dim]`: the distance and the product of two embeddings, by feature."""
+    """Features of pairs for a probe, `[rows, 2 * dim]`: elementwise absolute difference and product."""
     return np.concatenate([np.abs(first - second), first * second], axis=1)
 
 
@@ -110,7 +110,7 @@ def _folds(labels: np.ndarray, folds: int) -> StratifiedKFold:
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2 or counts.min() < folds:
         raise ValueError(
-            f"{folds} folds need two classes of {folds} rows at least, but the classes {classes.tolist()} have "
-            f"{counts.tolist()}. Use fewer folds."
+            f"{folds} folds need at least two classes with at least {folds} rows each, but the classes "
+            f"{classes.tolist()} have {counts.tolist()} rows. Use fewer folds."
         )
     return StratifiedKFold(folds, shuffle=True, random_state=SEED)

@@ -1,4 +1,4 @@
-"""Retrieval: does a query find its own document among all documents?"""
+"""Retrieval of each query's document among all documents."""
 
 import numpy as np
 import torch
@@ -6,20 +6,20 @@ from torch import Tensor
 
 from .similarity import unit_vectors
 
-# Cosines that differ by less are ties. Equal texts get equal embeddings only up to the rounding of float32.
+# Cosines that differ by less are ties: embeddings of equal texts are equal only up to rounding in float32.
 TIE = 1e-6
 
 
 def retrieval_scores(queries: Tensor | np.ndarray, documents: Tensor | np.ndarray) -> dict[str, float]:
-    """Score the search for each query's own document by cosine similarity.
+    """Score the retrieval of each query's document by cosine similarity.
 
     Args:
         queries: `[queries, dim]`.
-        documents: `[documents, dim]`; the document of query i is row i. More documents than queries are distractors.
+        documents: `[documents, dim]`. Row i is the document of query i; further rows are distractors.
 
     Returns:
-        `mrr@10`, the mean of 1 / rank, 0 below rank 10; `recall@1` and `recall@10`, the shares of queries whose
-        document ranks that high. All in [0, 1].
+        `mrr@10`, the mean of 1 / rank, or 0 beyond rank 10; `recall@1` and `recall@10`, the share of queries whose
+        document is at rank 1, or at rank 10 or better. All in [0, 1].
 
     Raises:
         ValueError: see `own_document_ranks`.
@@ -38,14 +38,14 @@ def scores_of_ranks(ranks: Tensor) -> dict[str, float]:
 
 
 def bitext_accuracy(source: Tensor | np.ndarray, target: Tensor | np.ndarray) -> tuple[float, float]:
-    """How often a sentence's translation is its nearest neighbour among all sentences of the other language.
+    """Share of sentences whose nearest neighbour among all sentences of the other language is their translation.
 
     Args:
         source: `[pairs, dim]`.
-        target: `[pairs, dim]`; row i translates row i of `source`.
+        target: `[pairs, dim]`; row i is the translation of row i of `source`.
 
     Returns:
-        From source to target, and back; in 0..1.
+        Accuracy from source to target and from target to source, in 0..1.
 
     Raises:
         ValueError: see `own_document_ranks`; or the sides differ in length.
@@ -68,14 +68,14 @@ def own_document_ranks(
     query_chunk: int = 1024,
     document_chunk: int = 8192,
 ) -> Tensor:
-    """Where each query's own document comes among all documents, by cosine similarity.
+    """Rank of each query's document among all documents by cosine similarity.
 
-    Ties count against it: a document as similar as the own one ranks before it, so a model that embeds all texts
-    alike is last everywhere. Holds `query_chunk * document_chunk` similarities at a time, 64 MB as they are.
+    Other documents with the same similarity rank higher, so a model that gives all texts the same embedding gets the
+    last rank everywhere. Holds `query_chunk * document_chunk` similarities at a time, 64 MB by default.
 
     Args:
         queries: `[queries, dim]`.
-        documents: `[documents, dim]`, at least as many; the document of query i is row i.
+        documents: `[documents, dim]`, at least as many rows. Row i is the document of query i.
         query_chunk: queries compared at a time.
         document_chunk: documents compared at a time.
 
@@ -83,18 +83,19 @@ def own_document_ranks(
         `[queries]`, int64 ranks from 1.
 
     Raises:
-        ValueError: fewer documents than queries, another dimension, or an embedding that is zero or not finite.
+        ValueError: there are fewer documents than queries, the dimensions differ, or an embedding is zero or not
+            finite.
     """
     queries, documents = unit_vectors(queries, "queries"), unit_vectors(documents, "documents")
     if len(documents) < len(queries) or queries.shape[1] != documents.shape[1]:
         raise ValueError(
-            f"Each query needs a document of its own and the same dimension, but queries are {list(queries.shape)} and "
-            f"documents {list(documents.shape)}."
+            f"Each query needs a document of the same dimension, but queries are {list(queries.shape)} and documents "
+            f"{list(documents.shape)}."
         )
     own = (queries * documents[: len(queries)]).sum(1)
     ranks = []
     for chunk, least in zip(queries.split(query_chunk), (own - TIE).split(query_chunk), strict=True):
-        # The own document is among those that reach its own similarity, so their number is its rank.
+        # The rank is the number of documents that are at least as similar as the query's document, itself included.
         reached = [(chunk @ part.T >= least[:, None]).sum(1) for part in documents.split(document_chunk)]
         ranks.append(torch.stack(reached).sum(0))
     return torch.cat(ranks)

@@ -1,4 +1,4 @@
-"""Cosine similarities among embeddings: do teacher and student agree on them, and has a space collapsed?"""
+"""Cosine similarities of embeddings, and the agreement of teacher and student on them."""
 
 import math
 
@@ -19,17 +19,17 @@ _FEW_RESAMPLES = 200
 
 
 def unit_vectors(embeddings: Tensor | np.ndarray, name: str = "embeddings") -> Tensor:
-    """Scale embeddings to unit length, in float64, in which no setting of matrix products can round a rank away.
+    """Scale embeddings to unit length in float64, so that reduced-precision matrix products can't change ranks.
 
     Args:
         embeddings: `[rows, dim]`.
-        name: what an error calls them.
+        name: their name in error messages.
 
     Returns:
         `[rows, dim]`, float64, on the same device.
 
     Raises:
-        ValueError: not a matrix, a value that is not finite, or a row of zeros, which has no direction.
+        ValueError: `embeddings` is not a matrix, a value is not finite, or a row is all zeros.
     """
     embeddings = torch.as_tensor(embeddings)
     if embeddings.dim() != 2 or not len(embeddings):
@@ -38,8 +38,8 @@ def unit_vectors(embeddings: Tensor | np.ndarray, name: str = "embeddings") -> T
     norms = embeddings.norm(dim=1)
     if bad := [row for row, norm in enumerate(norms.tolist()) if not math.isfinite(norm) or norm == 0]:
         raise ValueError(
-            f"{len(bad)} of {len(norms)} rows of {name} hold NaN, infinity or only zeros (the first: row {bad[0]}): "
-            "their cosine similarity means nothing."
+            f"{len(bad)} of {len(norms)} rows of {name} contain NaN, infinity or only zeros (first: row {bad[0]}), so "
+            "their cosine similarity is undefined."
         )
     return F.normalize(embeddings, dim=1, eps=0)
 
@@ -50,26 +50,26 @@ def pair_cosines(first: Tensor | np.ndarray, second: Tensor | np.ndarray) -> np.
 
 
 def similarity_agreement(teacher: Tensor | np.ndarray, student: Tensor | np.ndarray) -> float:
-    """How far a student orders pairs of texts as its teacher does.
+    """Agreement of student and teacher on the order of similarities between texts.
 
-    Spearman's rank correlation between the cosine similarities of all pairs of different rows. Ranks, not values:
-    what reads embeddings (search, clustering) reads the order of similarities, and a student that uses a narrower
-    range of them is none the worse for it. Takes about `50 * rows**2` bytes: give a sample of some thousand rows.
+    It is Spearman's rank correlation between the cosine similarities of all pairs of different rows. Ranks are compared
+    because search and clustering depend only on the order of similarities, not on their range. Takes about
+    `50 * rows**2` bytes, so pass a sample of a few thousand rows.
 
     Args:
         teacher: `[rows, teacher_dim]`.
         student: `[rows, student_dim]`, of the same texts in the same order.
 
     Returns:
-        A number in [-1, 1]; 1 if both order all pairs alike.
+        A number in [-1, 1]; 1 if both have the same order.
 
     Raises:
-        ValueError: different numbers of rows, fewer than 3, or similarities that are all equal.
+        ValueError: the numbers of rows differ or are below 3, or all similarities are equal.
     """
     if len(teacher) != len(student) or len(teacher) < 3:
         raise ValueError(
-            f"Agreement needs the same 3 or more texts on both sides, but teacher has {len(teacher)} rows and student "
-            f"{len(student)}."
+            f"Agreement needs the same 3 or more texts on both sides, but the teacher has {len(teacher)} rows and the "
+            f"student {len(student)}."
         )
     return rank_correlation(_pairwise_cosines(teacher, "teacher"), _pairwise_cosines(student, "student"))
 
@@ -99,15 +99,15 @@ def bootstrapped_agreement(teacher: Tensor | np.ndarray, student: Tensor | np.nd
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's rho, ties at their mean rank.
+    """Spearman's rho; ties get their mean rank.
 
     Raises:
-        ValueError: one side is constant or holds NaN, so that its order means nothing. scipy would return NaN, which
-            compares as worse than nothing and better than nothing at once.
+        ValueError: one side is constant or contains NaN or infinity. scipy would return NaN, which breaks comparisons
+            of scores.
     """
     for name, values in (("first", first), ("second", second)):
         if not np.isfinite(values).all():
-            raise ValueError(f"The {name} values to correlate hold NaN or infinity.")
+            raise ValueError(f"The {name} values to correlate contain NaN or infinity.")
         if np.ptp(values) <= CONSTANT * np.abs(values).max():
             raise ValueError(f"The {name} values to correlate are all {values[0]:g}: a constant has no order.")
     return float(spearmanr(first, second).statistic)

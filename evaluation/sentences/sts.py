@@ -1,4 +1,4 @@
-"""Semantic textual similarity: do cosine similarities order sentence pairs as people do?"""
+"""Semantic textual similarity: rank correlation of cosine similarities with human scores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,35 +14,36 @@ from .similarity import pair_cosines, rank_correlation
 
 
 def sts_spearman(first: Tensor | np.ndarray, second: Tensor | np.ndarray, gold: Sequence[float]) -> float:
-    """Spearman's rank correlation of cosine similarity and human scores, STS's usual measure.
+    """Spearman's rank correlation of cosine similarities with human scores, the usual metric of STS.
 
     Args:
         first: `[pairs, dim]`, embeddings of the first sentences.
         second: `[pairs, dim]`, embeddings of the second sentences.
-        gold: `pairs` human scores, on any scale on which more means more alike.
+        gold: `pairs` human scores; higher means more similar.
 
     Returns:
-        A number in [-1, 1] (papers print 100 times it).
+        A number in [-1, 1]. Papers report it times 100.
 
     Raises:
-        ValueError: lengths differ, or a side is constant or holds NaN.
+        ValueError: lengths differ, or a side is constant or contains NaN.
     """
     if not len(first) == len(second) == len(gold):
         raise ValueError(
-            f"Each pair needs two embeddings and a score, but there are {len(first)}, {len(second)} and {len(gold)}."
+            f"Each pair needs two embeddings and a score, but there are {len(first)}, {len(second)} and {len(gold)} "
+            "of them."
         )
     return rank_correlation(pair_cosines(first, second), np.asarray(gold, dtype=np.float64))
 
 
 @dataclass(frozen=True)
 class StsScores:
-    """Spearman's rank correlations on a task of several subsets, three ways to sum them up.
+    """Spearman's rank correlations on a task with several subsets, aggregated in three ways.
 
     Attributes:
-        all: over all pairs of all subsets together, which most papers report (Gao et al. 2021, SimCSE, appendix B).
-        mean: of the subsets' own.
-        weighted: likewise, by their numbers of pairs.
-        subsets: each subset's.
+        all: correlation over the pairs of all subsets, which most papers report (Gao et al. 2021, SimCSE, appendix B).
+        mean: mean of the subsets' correlations.
+        weighted: mean of the subsets' correlations, weighted by their numbers of pairs.
+        subsets: subset -> correlation.
     """
 
     all: float
@@ -52,7 +53,7 @@ class StsScores:
 
 
 def sts_scores(embed: Callable[[Sequence[str]], Tensor | np.ndarray], task: Mapping[str, ScoredPairs]) -> StsScores:
-    """Score a model, given as a function from texts to `[texts, dim]`, on an STS task, given as its named subsets."""
+    """Score a model, given as a function from texts to `[texts, dim]`, on the named subsets of an STS task."""
     embedded = {name: (embed(pairs.first), embed(pairs.second), pairs.scores) for name, pairs in task.items()}
     found = {name: sts_spearman(*sides) for name, sides in embedded.items()}
     first, second = (torch.cat([torch.as_tensor(sides[i]) for sides in embedded.values()]) for i in (0, 1))

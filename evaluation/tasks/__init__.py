@@ -1,4 +1,4 @@
-"""Taggers and classifiers, at work and judged."""
+"""Prediction and evaluation with taggers, classifiers and masked language models."""
 
 from .classification import (
     Calibration,

@@ -1,4 +1,4 @@
-"""How well a classifier or a regressor agrees with gold labels, and whether it is right as often as it says."""
+"""Scores of classifiers and regressors, and calibration of classifiers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ClassificationScores:
     Attributes:
         accuracy: in [0, 1].
         macro_f1: mean F1, in [0, 1], over the classes that occur in gold labels or predictions.
-        mcc: Matthews correlation coefficient, in [-1, 1]; 0 if either side has one class only.
-        rows: how many were scored.
-        by_language: the same of each language, in the order of their first rows.
+        mcc: Matthews correlation coefficient, in [-1, 1]; 0 if either side has only one class.
+        rows: number of scored rows.
+        by_language: language -> scores, in the order of the languages' first rows.
     """
 
     accuracy: float
@@ -36,7 +36,7 @@ class ClassificationScores:
 
 @dataclass(frozen=True)
 class RegressionScores:
-    """Pearson's and Spearman's correlation, in [-1, 1], the number of rows, and the same of each language."""
+    """Pearson's and Spearman's correlation, in [-1, 1], the number of rows, and the same for each language."""
 
     pearson: float
     spearman: float
@@ -50,12 +50,12 @@ def classification_scores(
     """Score predicted classes.
 
     Args:
-        gold: one class per row, by number or by name.
-        predicted: likewise.
-        languages: one per row.
+        gold: one class id or name per row.
+        predicted: one class id or name per row.
+        languages: one language per row.
 
     Raises:
-        ValueError: no rows, lengths that differ, or a number that is not whole, such as a probability.
+        ValueError: there are no rows, lengths differ, or a class id is not an integer, such as a probability.
     """
 
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
@@ -68,17 +68,17 @@ def classification_scores(
 
 
 def binary_f1(gold: Sequence[int], predicted: Sequence[int]) -> float:
-    """F1, in [0, 1], of class 1 of two, 0 and 1; 0 if it occurs on neither side.
+    """F1, in [0, 1], of class 1 in binary classification; 0 if class 1 occurs on neither side.
 
     Raises:
-        ValueError: as `classification_scores`, or a class other than 0 and 1.
+        ValueError: as `classification_scores`; or there is a class other than 0 and 1.
     """
     from sklearn.metrics import f1_score
 
     truth, found = _classes(gold, "gold"), _classes(predicted, "predicted")
     _check_lengths(truth, found)
     if others := set(truth.tolist() + found.tolist()) - {0, 1}:
-        raise ValueError(f"F1 of two classes takes 0 and 1, but got {sorted(others, key=str)[0]!r}.")
+        raise ValueError(f"Binary F1 takes the classes 0 and 1, but got {sorted(others, key=str)[0]!r}.")
     return float(f1_score(truth, found, zero_division=0))
 
 
@@ -89,15 +89,15 @@ def regression_scores(
 
     Args:
         gold: one number per row.
-        predicted: likewise, on any scale.
-        languages: one per row.
+        predicted: one number per row, on any scale.
+        languages: one language per row.
 
     Raises:
-        ValueError: no rows, lengths that differ, or a side that is constant or not finite: it correlates with nothing.
+        ValueError: there are no rows, lengths differ, or a side is constant or not finite.
     """
 
     def score(truth: np.ndarray, found: np.ndarray, **languages: dict) -> RegressionScores:
-        spearman = rank_correlation(truth, found)  # first: it refuses what has no correlation
+        spearman = rank_correlation(truth, found)  # first, since it checks the values
         return RegressionScores(float(pearsonr(truth, found).statistic), spearman, len(truth), **languages)
 
     truth, found = (np.asarray(values, dtype=np.float64) for values in (gold, predicted))
@@ -107,7 +107,7 @@ def regression_scores(
 def _scored(
     score: Callable[..., Score], gold: np.ndarray, predicted: np.ndarray, languages: Sequence[str] | None
 ) -> Score:
-    """Score all rows, and those of each language."""
+    """Score all rows, and the rows of each language."""
     _check_lengths(gold, predicted)
     check_languages(languages, len(gold))
     languages = np.asarray([] if languages is None else list(languages))
@@ -122,7 +122,7 @@ def _scored(
 
 
 def check_languages(languages: Sequence[str] | None, rows: int) -> None:
-    """Refuse languages, if there are any, that are not one for each row."""
+    """Raise a ValueError if languages are given but their number is not the number of rows."""
     if languages is not None and len(languages) != rows:
         raise ValueError(f"Each row needs a language, but there are {rows} rows and {len(languages)} languages.")
 
@@ -130,7 +130,7 @@ def check_languages(languages: Sequence[str] | None, rows: int) -> None:
 def _check_lengths(gold: np.ndarray, predicted: np.ndarray) -> None:
     if not len(gold) or len(gold) != len(predicted):
         raise ValueError(
-            f"A score takes as many predictions as gold labels, and at least one, but got {len(predicted)} and "
+            f"Scores need as many predictions as gold labels, and at least one, but got {len(predicted)} and "
             f"{len(gold)}."
         )
 
@@ -138,10 +138,10 @@ def _check_lengths(gold: np.ndarray, predicted: np.ndarray) -> None:
 def _classes(labels: Sequence[int | str], side: str) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.dtype.kind == "f":
-        # NaN is no whole number either.
+        # This also finds NaN.
         if (wrong := labels[labels != np.round(labels)]).size:
             raise ValueError(
-                f"{side} labels must be classes, but one of them is {wrong[0]:g}. Give the likeliest class of each "
+                f"{side} labels must be classes, but one of them is {wrong[0]:g}. Pass the most likely class of each "
                 "row, not its probability."
             )
         return labels.astype(np.int64)
@@ -150,13 +150,13 @@ def _classes(labels: Sequence[int | str], side: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Predictions whose confidence lies in (low, high]; what a reliability diagram draws as one bar.
+    """Predictions with a confidence in (low, high], one bar of a reliability diagram.
 
     Attributes:
-        low, high: the bin's ends.
-        count: its predictions.
+        low, high: the bounds of the bin.
+        count: number of predictions.
         confidence: their mean confidence; None if there are none.
-        accuracy: the share of them that is correct; None if there are none.
+        accuracy: their share of correct predictions; None if there are none.
     """
 
     low: float
@@ -168,35 +168,36 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Expected calibration error, in [0, 1], and the bins that it is a mean over."""
+    """Expected calibration error, in [0, 1], and its bins."""
 
     error: float
     bins: tuple[CalibrationBin, ...]
 
 
 def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], *, bins: int = 15) -> Calibration:
-    """How far confidence is from accuracy: the mean over bins of their distance, weighted by the bins' counts.
+    """Mean absolute difference of confidence and accuracy over bins, weighted by the bins' counts.
 
-    Guo et al. 2017, arXiv:1706.04599, equation 3, with bins of equal width; 15 are theirs.
+    Guo et al. 2017, arXiv:1706.04599, equation 3, with bins of equal width. They use 15 bins.
 
     Args:
         confidences: probability of each predicted class, in [0, 1].
-        correct: whether that class is the gold one.
-        bins: into which [0, 1] is cut; 0 itself falls into the first.
+        correct: whether each predicted class is correct.
+        bins: number of bins in [0, 1]; 0 belongs to the first bin.
 
     Raises:
-        ValueError: no predictions, lengths that differ, or a confidence outside [0, 1], such as a logit or None.
+        ValueError: there are no predictions, lengths differ, or a confidence is outside [0, 1], such as a logit or
+            None.
     """
     if not len(confidences) or len(confidences) != len(correct):
         raise ValueError(
-            "Calibration takes as many confidences as marks of correctness, and at least one, but got "
+            "Calibration needs as many confidences as values of `correct`, and at least one, but got "
             f"{len(confidences)} and {len(correct)}."
         )
     sure, right = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=bool)
     if (outside := np.flatnonzero(~((sure >= 0) & (sure <= 1)))).size:
         raise ValueError(
             f"Confidences are probabilities in [0, 1], but number {outside[0]} is {confidences[outside[0]]}. Leave out "
-            "words without a probability, and put logits through a softmax."
+            "words without a probability, and apply softmax to logits."
         )
     edges = np.linspace(0, 1, bins + 1)
     places = np.searchsorted(edges[1:-1], sure)

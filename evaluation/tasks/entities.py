@@ -1,4 +1,4 @@
-"""How well a tagger finds entities: precision, recall and F1, by type and by language, and what it takes for what."""
+"""Entity-level scores of taggers: precision, recall and F1 by type and language, and confusions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TAG = re.compile(r"O|[BI](-.+)?")
 
 @dataclass(frozen=True)
 class EntityScore:
-    """Precision, recall and F1, each in [0, 1], and the number of gold entities that they are over."""
+    """Precision, recall and F1, each in [0, 1], and the number of gold entities."""
 
     precision: float
     recall: float
@@ -35,7 +35,7 @@ class EntityScore:
 
     @classmethod
     def of_counts(cls, correct: int, predicted: int, gold: int) -> EntityScore:
-        """Score so many entities; a share of none is 0."""
+        """Compute the scores from counts of entities. A ratio with a denominator of 0 is 0."""
         precision = correct / predicted if predicted else 0.0
         recall = correct / gold if gold else 0.0
         f1 = 2 * precision * recall / (precision + recall) if correct else 0.0
@@ -43,7 +43,7 @@ class EntityScore:
 
     @classmethod
     def mean(cls, scores: Iterable[EntityScore]) -> EntityScore:
-        """Unweighted mean of each measure; the sum of the support."""
+        """Unweighted mean of each score, and the sum of the support."""
         scores = list(scores)
         means = (fmean(getattr(score, name) for score in scores) for name in ("precision", "recall", "f1"))
         return cls(*means, sum(score.support for score in scores))
@@ -51,15 +51,15 @@ class EntityScore:
 
 @dataclass(frozen=True)
 class EntityConfusion:
-    """What became of each gold entity, and what was predicted where there is none; entities are counted.
+    """Counts of gold entities by the matching prediction, and counts of spurious predictions.
 
     For each gold type, the sum over `types`, `boundary` and `missed` is its support.
 
     Attributes:
-        types: gold type -> type predicted with exactly the same words -> count; correct ones are on the diagonal.
-        boundary: gold type -> entities overlapped by predicted ones of any type, none of them with the same words.
-        missed: gold type -> entities that no predicted one overlaps.
-        spurious: predicted type -> entities that overlap no gold one.
+        types: gold type -> type predicted for exactly the same words -> count; the diagonal holds correct predictions.
+        boundary: gold type -> number of entities that overlap with predictions of any type, none with the same words.
+        missed: gold type -> number of entities that overlap with no prediction.
+        spurious: predicted type -> number of predictions that overlap with no gold entity.
     """
 
     types: dict[str, dict[str, int]]
@@ -73,10 +73,10 @@ class EntityScores:
     """Scores of a tagger.
 
     Attributes:
-        micro: over all entities; its F1 is the CoNLL score.
-        macro: mean over the types, those included that occur only in predictions.
-        by_type: in alphabetical order.
-        by_language: micro scores of each language that has gold entities, in the order of their first rows.
+        micro: scores over all entities; the F1 is the CoNLL score.
+        macro: mean over the types, including types that occur only in predictions.
+        by_type: type -> scores, in alphabetical order.
+        by_language: language -> micro scores, for languages with gold entities, in the order of their first rows.
         language_mean: mean over `by_language`; None without languages.
         confusion: see `EntityConfusion`.
     """
@@ -89,7 +89,7 @@ class EntityScores:
     confusion: EntityConfusion
 
     def table(self) -> str:
-        """All of it as plain text."""
+        """All scores as plain text."""
         scores = [("by type", self.by_type | {"micro": self.micro, "macro": self.macro})]
         if self.language_mean:
             scores.append(("by language", self.by_language | {"mean": self.language_mean}))
@@ -113,19 +113,19 @@ class EntityScores:
 def entity_scores(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], languages: Sequence[str] | None = None
 ) -> EntityScores:
-    """Score tags by the entities that they make: an entity is correct if its words and its type are.
+    """Score tags by entities. An entity is correct if its words and its type are.
 
-    Entities are those of seqeval in strict mode (https://github.com/chakki-works/seqeval): in IOB2 an entity begins
-    with a B- tag; an I- tag that goes on with no entity of its type makes none. None goes beyond its row.
+    Entities are those of seqeval in strict mode (https://github.com/chakki-works/seqeval) with IOB2: an entity begins
+    with a B- tag, and an I- tag that continues no entity of its type is ignored. Entities don't cross rows.
 
     Args:
         gold: for each row, one tag (O, B-type or I-type) per word.
-        predicted: likewise.
-        languages: one per row.
+        predicted: for each row, one tag per word.
+        languages: one language per row.
 
     Raises:
-        ValueError: numbers of rows, of languages or of a row's tags that differ, a tag that is not of IOB2, or no gold
-            entity at all.
+        ValueError: the numbers of rows, of languages or of a row's tags differ, a tag is not in IOB2, or there are no
+            gold entities.
     """
     from seqeval.scheme import IOB2, Entities
 
@@ -133,10 +133,10 @@ def entity_scores(
     truth, found = (Entities(rows, IOB2).entities for rows in (gold, predicted))
     if not any(truth):
         raise ValueError(
-            f"None of the {len(gold)} gold rows holds an entity (a B- tag), so there is nothing to score. Is this the "
-            "right file, and are its tags IOB2 (B-type, I-type, O)?"
+            f"None of the {len(gold)} gold rows has an entity (a B- tag), so there is nothing to score. Is this the "
+            "right file, and are its tags in IOB2 (B-type, I-type, O)?"
         )
-    # An entity knows its row, so the entities of all rows make one set.
+    # An entity contains the index of its row, so the entities of all rows can be in one set.
     of_gold, of_predicted = set(chain(*truth)), set(chain(*found))
     correct = of_gold & of_predicted
 
@@ -151,7 +151,7 @@ def entity_scores(
         of_all = scores_by(lambda entity: languages[entity.sent_id], dict.fromkeys(languages))
         by_language = {language: score for language, score in of_all.items() if score.support}
         if without := [language for language in of_all if language not in by_language]:
-            logger.warning("Left out of the mean over languages, without gold entities: %s.", ", ".join(without))
+            logger.warning("Languages without gold entities are left out of the mean: %s.", ", ".join(without))
     return EntityScores(
         micro=EntityScore.of_counts(len(correct), len(of_predicted), len(of_gold)),
         macro=EntityScore.mean(by_type.values()),
@@ -176,15 +176,15 @@ def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
 
 def _check(gold: Sequence, predicted: Sequence, languages: Sequence[str] | None) -> None:
     if len(gold) != len(predicted):
-        raise ValueError(f"There are {len(gold)} gold rows, but {len(predicted)} predicted ones.")
+        raise ValueError(f"There are {len(gold)} gold rows, but {len(predicted)} predicted rows.")
     check_languages(languages, len(gold))
     for index, (truth, found) in enumerate(zip(gold, predicted, strict=True)):
         if len(truth) != len(found):
-            raise ValueError(f"Row {index} has {len(truth)} gold tags, but {len(found)} predicted ones.")
+            raise ValueError(f"Row {index} has {len(truth)} gold tags, but {len(found)} predicted tags.")
         for side, tags in (("gold", truth), ("predicted", found)):
             if wrong := [tag for tag in tags if not _TAG.fullmatch(tag)]:
                 raise ValueError(
-                    f"Row {index} has the {side} tag {wrong[0]!r}, which is not of IOB2: expected O, B-type or I-type. "
+                    f"Row {index} has the {side} tag {wrong[0]!r}, which is not IOB2: expected O, B-type or I-type. "
                     "The names of a model's tags are in its config.id2label."
                 )
 

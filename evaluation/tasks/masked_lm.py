@@ -1,4 +1,4 @@
-"""A masked language model, judged by what its guesses of hidden words cost."""
+"""Evaluation of masked language models by the cross-entropy of masked words."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from ...modeling.encoding import AttentionSettings, OutputRequest, encode, has_p
 from ...modeling.losses import vocabulary_cross_entropy
 from ..sentences import embed
 
-# Rows of a forward pass.
+# Rows per forward pass.
 _ROWS = 64
-# What is hidden when models are judged.
+# Share of masked words, and seed of the choice.
 _SHARE, _SEED = 0.15, 42
 
 
@@ -28,9 +28,9 @@ class MaskedModel:
     """A masked language model with its tokenizer.
 
     Attributes:
-        model: with its head.
-        tokenizer: its own.
-        max_length: tokens of a row.
+        model: a model with a masked-LM head.
+        tokenizer: the model's tokenizer.
+        max_length: maximal number of tokens of a row.
     """
 
     model: PreTrainedModel
@@ -38,7 +38,7 @@ class MaskedModel:
     max_length: int
 
     def embed(self, texts: Sequence[str]) -> torch.Tensor:
-        """What the encoder makes of texts, `[texts, hidden]`: the work that most tasks ask of it."""
+        """Mean-pooled embeddings of texts, `[texts, hidden]`, to measure the encoder's speed."""
         return embed(self.model, self.tokenizer, texts, pooler="mean", max_length=self.max_length)
 
     def bits_per_character(self, texts: Dataset) -> float:
@@ -49,22 +49,22 @@ class MaskedModel:
     def costs(self, texts: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """What hidden words cost in each row of tokens, in bits, and how many characters they have.
 
-        The words are the same for any tokenizer, as long as texts fit into `max_length` whole; so models of different
+        All tokenizers mask the same words if no text is longer than `max_length` tokens, so models with different
         vocabularies can be compared.
 
         Args:
-            texts: a column `text`.
+            texts: a dataset with a column `text`.
 
         Returns:
             `[rows]` each; a text that is longer than `max_length` makes several rows.
 
         Raises:
-            ValueError: the model's logits are more than what its output layer makes, which is all that is applied here.
+            ValueError: the model's logits are not simply the outputs of its output layer.
         """
         if not has_plain_output_layer(self.model):
             raise ValueError(
-                f"{type(self.model).__name__} has no output layer over a vocabulary, or does more to its logits than "
-                "that layer does, so what hidden words cost can't be told."
+                f"{type(self.model).__name__} has no output layer over a vocabulary, or changes the logits of that "
+                "layer, so the cross-entropy of masked words can't be computed."
             )
         rows = tokenize_spans(texts, self.tokenizer, max_length=self.max_length)
         rows = rows.select(np.argsort(rows["length"], kind="stable")).with_format("numpy")
@@ -74,7 +74,7 @@ class MaskedModel:
         mask = Masking(chances, Filler.of(self.tokenizer), None, whole_words=True, seed=_SEED)
         request, costs = OutputRequest(output_layer=True), []
         self.model.eval()
-        for start in tqdm(range(0, len(rows), _ROWS), desc="Hidden words", unit=" batches", leave=False):
+        for start in tqdm(range(0, len(rows), _ROWS), desc="Masked words", unit=" batches", leave=False):
             batch = collate([rows[at] for at in range(start, min(start + _ROWS, len(rows)))])
             batch = mask(send_to_device(batch, self.model.device), EVALUATION)
             with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Finished taggers and classifiers at work: words to tags and entities, texts to probabilities of classes."""
+"""Prediction with trained taggers (tags and entities of words) and classifiers (class probabilities of texts)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from ...modeling import map_batches
 logger = logging.get_logger(__name__)
 
 OUTSIDE = "O"
-"""The tag of words that belong to no entity."""
+"""The tag of words outside entities."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagPrediction:
-    """What a tagger says of one word.
+    """A tagger's prediction for one word.
 
     Attributes:
-        tag: the likeliest.
-        probability: of that tag.
-        distribution: the probabilities of all tags, in the order of `Tagger.labels`, if they were asked for.
+        tag: the most likely tag.
+        probability: probability of that tag.
+        distribution: probabilities of all tags, in the order of `Tagger.labels`, if requested.
     """
 
     tag: str
@@ -55,7 +55,7 @@ class _Predictor:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
-        # Some tokenizers know no limit, but the model has so many positions and no more.
+        # Some tokenizers have no limit, but the model's number of positions is a limit.
         longest = min(max_length, most_tokens(model)) if isinstance(model, nn.Module) else max_length
         self._encoder = Encoder(tokenizer, longest, pairs=self.reads_pairs)
 
@@ -65,26 +65,27 @@ class _Predictor:
 
 
 class Tagger(_Predictor):
-    """Gives each word the tag that is likeliest at its first piece, which is where taggers are trained.
+    """Predicts the tag of each word from its first piece, as taggers are trained.
 
-    Rows that are longer than the model reads are read in windows that overlap. A word takes its tag from the window in
-    which it is farthest from a cut.
+    Rows that are longer than the model's limit are split into overlapping windows. A word's tag comes from the window
+    in which the word is farthest from a cut.
 
     Args:
-        model: a `PreTrainedModel` for token classification, or anything that has its `config` and `device` and takes
-            the same inputs, `[rows, width]` each, to an object with `logits`, `[rows, width, classes]`.
-        tokenizer: the one that it was trained with; a fast one.
-        max_length: tokens of a window at most, special ones included; lowered to the tokenizer's `model_max_length`,
-            and to the model's positions.
+        model: a `PreTrainedModel` for token classification, or an object with its `config` and `device` that takes the
+            same inputs, `[rows, width]` each, and returns an object with `logits`, `[rows, width, classes]`.
+        tokenizer: the model's tokenizer; a fast tokenizer.
+        max_length: maximal number of tokens of a window, special tokens included; lowered to the tokenizer's
+            `model_max_length` and to the model's number of positions.
         batch_size: windows per forward pass.
-        stride: tokens that neighbouring windows share, as `transformers.pipeline("token-classification", stride=...)`
-            counts them. Default: a quarter of the tokens of text that a window holds.
+        stride: number of tokens that consecutive windows share, as in
+            `transformers.pipeline("token-classification", stride=...)`. Default: a quarter of a window's text tokens.
 
     Attributes:
         labels: names of the classes, in the order of the logits.
 
     Raises:
-        ValueError: a slow tokenizer, a `max_length` that special tokens fill, or a `stride` that fills a window.
+        ValueError: the tokenizer is slow, `max_length` leaves no room for text, or `stride` is not smaller than a
+            window.
     """
 
     reads_pairs = False
@@ -96,16 +97,15 @@ class Tagger(_Predictor):
     def __call__(self, rows: Sequence[Sequence[str]], *, distributions: bool = False) -> list[list[TagPrediction]]:
         """Predict one tag per word.
 
-        Every word has a prediction: one of which the tokenizer makes nothing that of its unknown token, and words in
-        one token the same.
+        Every word has a prediction. A word that the tokenizer drops gets the prediction of the unknown token. Words
+        that share a token get the same prediction.
 
         Args:
-            rows: lists of words, which are tokenised as the text that they make with a space between them.
-            distributions: give the probabilities of all tags, too.
+            rows: lists of words. They are tokenized as one text with a space between words.
+            distributions: also return the probabilities of all tags.
 
         Raises:
-            ValueError: a row that isn't a list of words; a word of which the tokenizer makes nothing, if it has no
-                unknown token.
+            ValueError: a row is not a list of words; or the tokenizer drops a word and has no unknown token.
         """
         for index, words in enumerate(rows):
             if isinstance(words, str) or not all(isinstance(word, str) for word in words):
@@ -135,24 +135,24 @@ class Tagger(_Predictor):
 
 
 class Classifier(_Predictor):
-    """Gives each text, or pair of texts, the probabilities of the classes, or a score if the model has one output.
+    """Predicts class probabilities of texts or pairs of texts, or a score if the model has one output.
 
     Args:
         model: as for `Tagger`, but for sequence classification, with `logits` `[rows, classes]`.
         tokenizer: as for `Tagger`.
-        max_length: tokens of a row at most, special ones included; lowered as for `Tagger`.
+        max_length: maximal number of tokens of a row, special tokens included; lowered as for `Tagger`.
         batch_size: rows per forward pass.
 
     Attributes:
         labels: names of the classes, in the order of the logits.
-        is_regression: whether there is only one output.
+        is_regression: whether the model has only one output.
 
     Raises:
-        ValueError: a slow tokenizer, a `max_length` that special tokens fill, or a model of several labels, or several
-            scores, at once.
+        ValueError: the tokenizer is slow, `max_length` leaves no room for text, or the model is for multi-label
+            classification or predicts several scores.
     """
 
-    # Room for a pair is room for one text.
+    # If there is room for a pair, there is room for one text.
     reads_pairs = True
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, **settings: int):
@@ -161,28 +161,30 @@ class Classifier(_Predictor):
         problem = model.config.problem_type
         if not self.is_regression and problem not in (None, "single_label_classification"):
             raise ValueError(
-                f"The model's configuration says problem_type={problem!r} with {len(self.labels)} outputs, but "
-                "Classifier takes models that choose one of several classes, or have a single output."
+                f"The model has problem_type={problem!r} with {len(self.labels)} outputs, but Classifier takes models "
+                "that choose one of several classes or have a single output."
             )
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tensor:
-        """Predict the probability of each class; what is longer than `max_length` is cut, which is said once.
+        """Predict the probability of each class. Longer rows are truncated to `max_length` with one warning.
 
         Args:
             texts: `rows` strings.
-            pairs: their second texts, for a model of pairs.
+            pairs: the second texts, for a model of pairs.
 
         Returns:
-            `[rows, classes]`, float32, on the CPU: softmax of the logits, in the order of `labels`; the raw output of
-            a model that has only one.
+            `[rows, classes]`, float32, on the CPU: softmax of the logits, in the order of `labels`; or the raw output
+            of a model with one output.
 
         Raises:
-            ValueError: one string instead of a list of them, or another number of second texts.
+            ValueError: `texts` or `pairs` is a single string, or their lengths differ.
         """
         if isinstance(texts, str) or isinstance(pairs, str):
-            raise ValueError("Classifier takes lists of texts, but got one string. Pass a list that holds it.")
+            raise ValueError("Classifier takes lists of texts, but got one string. Pass a list with the string.")
         if pairs is not None and len(pairs) != len(texts):
-            raise ValueError(f"Each text needs a second one, but there are {len(texts)} and {len(pairs)}.")
+            raise ValueError(
+                f"Each text needs a second text, but there are {len(texts)} texts and {len(pairs)} second texts."
+            )
 
         def classify(chosen: list[int], inputs: dict[str, Tensor]) -> Tensor:
             logits = self.model(**inputs).logits.float()
@@ -191,7 +193,7 @@ class Classifier(_Predictor):
         encoded = self._encoder.encode_texts(list(texts), pairs and list(pairs))
         if any(row.was_cut for row in encoded):
             longest = self._encoder.max_length
-            logger.warning_once("Texts of more than %d tokens are cut there before they are classified.", longest)
+            logger.warning_once("Texts of more than %d tokens are truncated before they are classified.", longest)
         rows = self._map(classify, encoded, token_types=bool(pairs) and makes_token_types(self.tokenizer))
         return torch.stack(rows) if rows else torch.empty(0, len(self.labels))
 
@@ -199,8 +201,8 @@ class Classifier(_Predictor):
 def entity_spans(predictions: Sequence[TagPrediction]) -> list[EntitySpan]:
     """The entities of a row, grouped as `transformers.pipeline("token-classification")` groups words.
 
-    An I- tag goes on with the entity before it if that is of the same type, and else begins one, which a score by
-    `entity_scores` would not count. Tags without B- or I- stand for a type of their own.
+    An I- tag continues the entity before it if the types are equal. Otherwise it begins a new entity, which
+    `entity_scores` would not count. A tag without B- or I- is a type itself.
     """
     groups: list[tuple[str, list[int]]] = []
     for place, prediction in enumerate(predictions):

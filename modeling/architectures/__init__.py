@@ -1,8 +1,7 @@
-"""Models of our own that load as any other: BiLSTMs and recurrent BERTs.
+"""Custom transformers models: BiLSTMs and recurrent BERTs.
 
-Importing this makes the Auto classes know them. A saved model takes the two files `configuration_*.py` and
-`modeling_*.py` of its folder along, which need nothing but torch and transformers: `trust_remote_code=True` loads it
-elsewhere.
+Importing this package registers them with the Auto classes. A saved model includes its `configuration_*.py` and
+`modeling_*.py`, which need only torch and transformers, so `trust_remote_code=True` loads it without retort.
 """
 
 from transformers import (

@@ -1,4 +1,4 @@
-"""Running an encoder: where the tokens lie, how they attend, what is returned, how it is pooled."""
+"""Runs encoders: token layout, attention back ends, requested outputs and pooling."""
 
 from .attention import (
     AttentionBackend,

@@ -1,7 +1,7 @@
-"""Running an encoder for exactly the outputs that are asked for.
+"""Runs an encoder and returns exactly the requested outputs.
 
-Student, live teacher and evaluation all come through `encode`, so an index, a pooler or a mask means the same thing on
-both sides of a loss.
+Student, live teacher and evaluation all call `encode`, so a layer index, a pooler or a mask means the same on both
+sides of a loss.
 """
 
 from contextlib import ExitStack
@@ -19,8 +19,8 @@ from .partial_pass import first_layers, without_output_layer
 from .pooling import pool, pooled_hidden_states
 from .recording import Recording, require_gradient
 
-# Tokens on which an output layer is tried.
-_PROBED = 8
+# Number of tokens in the test of an output layer.
+_PROBE_TOKENS = 8
 
 
 def encode(
@@ -31,30 +31,29 @@ def encode(
     *,
     stop_early: bool = False,
 ) -> EncoderOutput:
-    """Run `model` on one batch and return what `request` names, flat.
+    """Run `model` on one batch and return the requested outputs without padding.
 
-    The task head runs only if logits or features are asked for.
+    The task head runs only if logits or features are requested.
 
     Args:
         model: any encoder, with or without a head.
-        inputs: forward arguments; `[rows, width]` or `[1, tokens]`, as `layout` says.
-        layout: where the tokens lie.
-        request: what to return.
-        stop_early: leave out the layers above the deepest one needed, and an output layer over a vocabulary whose
-            logits aren't (see `partial_pass`). Only for plain modules: an engine that wraps the modules (ZeRO-3) counts
-            on every pass running to its end.
+        inputs: forward arguments; `[rows, width]` if `layout` is padded, `[1, tokens]` if it is packed.
+        layout: the rows and tokens of the batch.
+        request: the outputs to return.
+        stop_early: skip the layers above the deepest one that is needed, and the output layer of a masked-LM head if
+            only its features are (see `partial_pass`). Only for plain modules: ZeRO-3 needs every module to run.
 
     Raises:
-        ValueError: attention maps are asked of an implementation that makes none, or inputs are packed that the layout
-            calls padded, or the reverse, or the batch is packed and the model's attention can't be swapped; an output
-            has no gradient though its layer learns, which is so of what is made within a layer under reentrant
-            activation checkpointing; or the encoder's layers don't hand one state from one to the next.
+        ValueError: attention maps are requested, but the attention implementation returns none; only one of inputs and
+            layout is packed; the batch is packed, but the model's attention can't be swapped; an output has no gradient
+            although its layer is trainable, because of reentrant activation checkpointing; or the encoder's layers
+            don't pass one hidden state from each layer to the next.
     """
     if layout.packed != isinstance(inputs.get("attention_mask"), Packing):
         named = ("packed", "no Packing") if layout.packed else ("padded", "a Packing")
         raise ValueError(
-            f"The layout is that of a {named[0]} batch, but the inputs hold {named[1]} as their attention_mask. Pass "
-            "both from the same batch of a DistillationCollator."
+            f"The layout is that of a {named[0]} batch, but the attention_mask of the inputs is {named[1]}. Take both "
+            "from the same batch of a DistillationCollator."
         )
     if layout.packed:
         inputs = rounded_up(inputs)
@@ -78,7 +77,7 @@ def encode(
     if request.reads_features:
         if not read:
             raise ValueError(
-                f"The head of {type(model).__name__} never calls its last linear map, so it has no features."
+                f"The head of {type(model).__name__} doesn't call its last linear map, so it has no features."
             )
         output.features = read[0] if read[0].dim() == 2 else layout.flatten(read[0])
     if request.output_layer:
@@ -96,7 +95,7 @@ def encode(
 
 
 def _features_reader(model: PreTrainedModel, stack: ExitStack, *, leave_out: bool) -> nn.Module:
-    """The module that reads the features: the head's last linear map, or what stands in for it on the `stack`."""
+    """The module whose input are the features: the head's last linear map, or its replacement on the `stack`."""
     vocabulary = _vocabulary_layer(model)
     if vocabulary is None:
         return classifier(model)[1]
@@ -104,27 +103,27 @@ def _features_reader(model: PreTrainedModel, stack: ExitStack, *, leave_out: boo
 
 
 def _vocabulary_layer(model: PreTrainedModel) -> nn.Linear | None:
-    """The output layer of a masked-LM head; None of other models."""
+    """The output layer of a masked-LM head; None for other models."""
     layer = model.get_output_embeddings()
     if layer is not None and len(layer.weight) != model.config.vocab_size:
         raise ValueError(
-            f"{type(model).__name__} gives as its output layer one of {len(layer.weight)} outputs, but its vocabulary "
-            f"has {model.config.vocab_size} tokens. Of DeBERTa-v2, load it with legacy=True."
+            f"The output layer of {type(model).__name__} has {len(layer.weight)} outputs, but its vocabulary has "
+            f"{model.config.vocab_size} tokens. Load a DeBERTa-v2 with legacy=True."
         )
     return layer
 
 
 @torch.no_grad()
 def has_plain_output_layer(model: PreTrainedModel) -> bool:
-    """Whether a masked-LM head gives the logits that its output layer makes of what it reads, and nothing else.
+    """Whether a masked-LM head returns the logits of its output layer unchanged.
 
-    Others add a bias of their own (ESM), join two matrices (MobileBERT), or scale the logits. A loss that applies the
-    layer itself would be a loss of other logits. A few tokens are run to see.
+    Some heads add another bias (ESM), concatenate two matrices (MobileBERT), or scale the logits. A loss that applies
+    the output layer itself would compute other logits. The test runs the model on a few tokens.
     """
     layer, read = model.get_output_embeddings(), []
     if layer is None or len(layer.weight) != model.config.vocab_size:
         return False
-    ids = torch.arange(min(_PROBED, model.config.vocab_size), device=model.device)[None]
+    ids = torch.arange(min(_PROBE_TOKENS, model.config.vocab_size), device=model.device)[None]
     hook = layer.register_forward_pre_hook(lambda module, args: read.append(args[0]))
     try:
         with evaluating(model):
@@ -140,7 +139,7 @@ def has_plain_output_layer(model: PreTrainedModel) -> bool:
 
 
 def _output_layer(model: PreTrainedModel) -> OutputLayer:
-    """The output layer, as tensors that were made in this pass: so DDP finds the parameters that they come from."""
+    """The output layer as views that are created in this pass, so that DDP finds the parameters behind them."""
     layer = _vocabulary_layer(model)
     device = layer.weight.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else layer.weight.dtype
@@ -151,10 +150,10 @@ def _output_layer(model: PreTrainedModel) -> OutputLayer:
 def _attention_maps(
     model: PreTrainedModel, maps: tuple[Tensor, ...], layers: list[nn.Module], wanted: frozenset[int]
 ) -> dict[int, Tensor]:
-    # Under sdpa and flash attention transformers returns an empty tuple and one warning: a loss over it would be zero.
+    # With sdpa and flash attention transformers warns once and returns an empty tuple: a loss over it would be zero.
     if not maps or any(a is None for a in maps):
         raise ValueError(
-            f"{type(model).__name__} runs attn_implementation={model.config._attn_implementation!r}, which makes no "
+            f"{type(model).__name__} runs attn_implementation={model.config._attn_implementation!r}, which returns no "
             "attention maps. Call model.set_attn_implementation('eager') on teacher and student, or distil relations "
             "(--relation_weight), which need no maps."
         )

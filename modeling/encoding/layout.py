@@ -1,7 +1,7 @@
-"""Where the tokens of a batch lie.
+"""The positions of a batch's tokens in padded, packed and flat tensors.
 
-Every token-wise tensor is compared *flat*, ``[tokens, ...]``: the real tokens of all rows, one after another, no
-padding among them. A loss that never sees a padded position cannot be changed by padding, and cannot forget a mask.
+Every token-wise tensor is compared *flat*, ``[tokens, ...]``: the real tokens of all rows, concatenated without
+padding. So padding can't change a loss, and losses need no mask.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from .tensor_group import TensorGroup
 
 @dataclass(frozen=True)
 class TokenLayout(TensorGroup):
-    """Ties a model's outputs to the rows of a batch, padded (`[rows, width, ...]`) or packed (`[1, tokens, ...]`).
+    """Maps a model's outputs, padded (`[rows, width, ...]`) or packed (`[1, tokens, ...]`), to the rows of a batch.
 
     Attributes:
-        lengths: `[rows]`, tokens of each row, special tokens included.
-        row_ids: `[tokens]`, the row that each token belongs to; ascending.
-        positions: `[tokens]`, place of each token in its row, from 0.
+        lengths: `[rows]`, number of tokens of each row, special tokens included.
+        row_ids: `[tokens]`, the row of each token; ascending.
+        positions: `[tokens]`, position of each token in its row, from 0.
         starts: `[rows]`, flat index of each row's first token.
         width: columns of a padded tensor, at least `lengths.max()`.
         packed: whether the model's tensors are `[1, tokens, ...]`.
@@ -36,7 +36,7 @@ class TokenLayout(TensorGroup):
 
     @classmethod
     def from_lengths(cls, lengths: list[int] | Tensor, *, packed: bool, width: int | None = None) -> TokenLayout:
-        """Lay out rows of `lengths` tokens each. `width` defaults to the longest row."""
+        """The layout of rows with `lengths` tokens. `width` defaults to the longest row."""
         lengths = torch.as_tensor(lengths, dtype=torch.long)
         if lengths.numel() == 0 or int(lengths.min()) < 1:
             raise ValueError(f"Every row of a batch needs at least one token, but the lengths are {lengths.tolist()}.")
@@ -51,7 +51,7 @@ class TokenLayout(TensorGroup):
 
     @classmethod
     def from_attention_mask(cls, attention_mask: Tensor) -> TokenLayout:
-        """Lay out a right-padded batch from its `[rows, width]` mask of ones and zeros."""
+        """The layout of a right-padded batch with a `[rows, width]` mask of ones and zeros."""
         lengths = attention_mask.sum(1)
         layout = cls.from_lengths(lengths.cpu(), packed=False, width=attention_mask.shape[1])
         if not torch.equal(layout.mask.to(attention_mask.device), attention_mask.bool()):
@@ -73,7 +73,7 @@ class TokenLayout(TensorGroup):
 
     @property
     def slots(self) -> Tensor:
-        """`[tokens]`, index of each token in a padded tensor whose first two dimensions were merged."""
+        """`[tokens]`, index of each token in a padded tensor whose first two dimensions are merged."""
         return self.row_ids * self.width + self.positions
 
     @property
@@ -82,7 +82,7 @@ class TokenLayout(TensorGroup):
         return torch.arange(self.width, device=self.lengths.device)[None] < self.lengths[:, None]
 
     def flatten(self, output: Tensor) -> Tensor:
-        """Take the real tokens out of a model's output: padded or packed, with a tail or without -> `[tokens, ...]`."""
+        """The real tokens of a model's output, padded or packed, with or without a tail -> `[tokens, ...]`."""
         return output.squeeze(0)[: self.tokens] if self.packed else self.unpad(output)
 
     def unpad(self, padded: Tensor) -> Tensor:
@@ -90,12 +90,12 @@ class TokenLayout(TensorGroup):
         return padded.flatten(0, 1)[self.slots]
 
     def pad(self, flat: Tensor, value: float = 0) -> Tensor:
-        """`[tokens, ...]` -> `[rows, width, ...]`, `value` in the padding."""
+        """`[tokens, ...]` -> `[rows, width, ...]`, with `value` in the padding."""
         padded = flat.new_full((self.rows * self.width, *flat.shape[1:]), value)
         return padded.index_copy(0, self.slots, flat).unflatten(0, (self.rows, self.width))
 
     def put_back(self, output: Tensor, flat: Tensor) -> Tensor:
-        """A padded or packed tensor with other values for its real tokens, `[tokens, ...]`."""
+        """A padded or packed tensor whose real tokens are replaced by `flat`, `[tokens, ...]`."""
         return flat[None] if self.packed else output.flatten(0, 1).index_copy(0, self.slots, flat).view_as(output)
 
     def first(self, flat: Tensor) -> Tensor:

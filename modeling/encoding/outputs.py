@@ -1,4 +1,4 @@
-"""What is asked of an encoder, and what it returns."""
+"""The outputs requested of an encoder, and the outputs that it returns."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from .pooling import Pooling, pooled_hidden_states
 
 @dataclass(frozen=True)
 class OutputRequest:
-    """What to take out of one forward pass.
+    """The outputs to take from one forward pass.
 
     Attributes:
-        logits: the task head's output.
-        features: what the task head's last linear map reads: its classifier, or its output layer over a vocabulary.
-        output_layer: `features` and that output layer itself, for losses that apply it to few tokens at a time.
+        logits: return the task head's output.
+        features: return the input of the task head's last linear map: its classifier, or its output layer over a
+            vocabulary.
+        output_layer: return `features` and the output layer, for losses that apply it to a few tokens at a time.
         hidden_states: indices as in transformers: 0 is the embedding layer's output, i the output of layer i - 1.
-        attentions: layers whose attention maps are wanted, from 0.
-        projections: layers whose queries, keys and values are wanted, from 0.
-        pooler: how to pool an embedding, or None for none (see `pooling.pool`).
+        attentions: layers, from 0, whose attention maps are returned.
+        projections: layers, from 0, whose queries, keys and values are returned.
+        pooler: pooler of the embeddings (see `pooling.pool`), or None for no embeddings.
     """
 
     logits: bool = False
@@ -34,7 +35,7 @@ class OutputRequest:
 
     def __or__(self, other: OutputRequest) -> OutputRequest:
         if self.pooler and other.pooler and self.pooler != other.pooler:
-            raise ValueError(f"One pass gives one embedding, but both {self.pooler!r} and {other.pooler!r} are asked.")
+            raise ValueError(f"A pass has one pooler, but both {self.pooler!r} and {other.pooler!r} are requested.")
         return OutputRequest(
             self.logits or other.logits,
             self.features or other.features,
@@ -55,7 +56,7 @@ class OutputRequest:
 
     @property
     def reads_features(self) -> bool:
-        """Whether what the head's last linear map reads is wanted."""
+        """Whether the input of the head's last linear map is requested."""
         return self.features or self.output_layer
 
     def layers_needed(self, depth: int) -> int:
@@ -71,12 +72,12 @@ class EncoderOutput:
 
     Attributes:
         logits: `[rows, classes]` of a sequence head, `[tokens, classes]` of a token or masked-LM head.
-        features: `[rows, features]` or `[tokens, features]`, likewise; in train mode after the head's dropout.
-        output_layer: of a masked-LM head.
+        features: `[rows, features]` or `[tokens, features]`, as for `logits`; in train mode after the head's dropout.
+        output_layer: the output layer of a masked-LM head.
         hidden_states: index -> `[tokens, hidden]`.
         attentions: layer -> `[rows, heads, width, width]`, softmax over the last dimension.
         queries, keys, values: layer -> `[tokens, heads * head_size]`.
-        embedding: `[rows, hidden]`; of a teacher with modules after its pooler, what the last of them makes.
+        embedding: `[rows, hidden]`. If a teacher has modules after its pooler, the output of the last one.
     """
 
     logits: Tensor | None = None
@@ -95,7 +96,7 @@ class OutputLayer:
     """The linear map from features to a logit for each token of a vocabulary.
 
     Attributes:
-        weight: `[vocabulary, features]`, in the number format that products are computed in.
+        weight: `[vocabulary, features]`, in the dtype of the matrix products.
         bias: `[vocabulary]`, or None.
     """
 
@@ -103,20 +104,21 @@ class OutputLayer:
     bias: Tensor | None = None
 
     def __len__(self) -> int:
-        """How many tokens the vocabulary has."""
+        """Number of tokens in the vocabulary."""
         return len(self.weight)
 
     def rows(self, tokens: Tensor) -> OutputLayer:
-        """The part that makes the logits of `tokens` `[k]`."""
+        """The rows that compute the logits of `tokens` `[k]`."""
         bias = None if self.bias is None else self.bias.index_select(0, tokens)
         return OutputLayer(self.weight.index_select(0, tokens), bias)
 
     def columns(self, features: Tensor, times: Tensor | None = None) -> Tensor:
-        """Logits of some places of a text, a column for each, `[vocabulary, n]`; float32 if not more exact.
+        """Logits of n positions, one column for each, `[vocabulary, n]`, in float32 or a more exact dtype.
 
         Args:
-            features: `[n, features]`, or sums over several places, whose logits are then summed.
-            times: `[n]`, how many places each is the sum of; None for one.
+            features: `[n, features]`, of one position each; or sums over several positions, which give the sums of
+                their logits.
+            times: `[n]`, number of positions in each sum; None for one.
         """
         exact = exact_dtype(features)
         logits = (self.weight @ features.to(self.weight.dtype).T).to(exact)
@@ -127,5 +129,5 @@ class OutputLayer:
 
 
 def exact_dtype(tensor: Tensor) -> torch.dtype:
-    """float32, if not more exact."""
+    """float32, or the tensor's dtype if it is more exact."""
     return torch.promote_types(tensor.dtype, torch.float32)

@@ -1,7 +1,7 @@
-"""Passes that leave out what nobody reads: the upper layers, or the output layer over a whole vocabulary.
+"""Forward passes that skip unused modules: the upper layers, or the output layer over a vocabulary.
 
-A part is left out by putting something shorter in its place for as long as a pass takes. So a pass ends as every pass
-does: nothing is thrown through the model's code, and compiled and checkpointed layers see plain calls.
+For the time of a pass, a module is replaced by a cheaper one. So the forward pass ends normally: no exception is raised
+through the model's code, and compiled and checkpointed layers are called as usual.
 """
 
 import inspect
@@ -17,18 +17,18 @@ from ..anatomy import backbone, layers_in_order, layers_place
 
 @contextmanager
 def first_layers(model: PreTrainedModel, count: int) -> Iterator[list[nn.Module]]:
-    """Have an encoder run its first `count` layers only, when it is called without its head.
+    """Make an encoder run only its first `count` layers when it is called without its head.
 
-    For a count of 0 one layer runs all the same where layers return more than a tensor, or don't say what they return.
-    Of a DeBERTa with a convolution at least two run, since it stands between them.
+    With a count of 0, one layer still runs unless the layers are annotated to return a tensor. A DeBERTa with a
+    convolution runs at least two layers, since the convolution comes after the first one.
 
     Yields:
-        The layers in the order in which the encoder calls them. All of them, where a shorter list would not do: where
-        the number of layers decides which ones are called (an ALBERT with several groups), and in code from outside
-        transformers, which may count its layers in any way. For a count of 0, a stand-in.
+        The layers in the order in which the encoder calls them. With a count of 0 this is a replacement that returns
+        its input. All layers are yielded, and run, if the list can't be shortened: if the number of layers determines
+        which layers are called (an ALBERT with several groups), and for code outside transformers and retort.
     """
     layers, groups = layers_in_order(model), getattr(model.config, "num_hidden_groups", None)
-    # transformers' own families are gone through one by one in the tests.
+    # The tests go through transformers' own families one by one.
     is_known = type(backbone(model)).__module__.partition(".")[0] in ("transformers", "retort")
     if count >= len(layers) or not is_known or groups not in (None, 1):
         yield layers
@@ -43,45 +43,45 @@ def first_layers(model: PreTrainedModel, count: int) -> Iterator[list[nn.Module]
         with ExitStack() as stack:
             stack.enter_context(_replaced(owner, name, nn.ModuleList(shorter)))
             if hasattr(owner, "num_recurrent_steps"):
-                # The list holds the layers as often as they are to be called.
+                # The list already repeats each layer as often as it is called.
                 stack.enter_context(_replaced(owner, "num_recurrent_steps", 1))
             yield shorter
 
 
 class _PassesOn(nn.Module):
-    """Stands for a layer: gives back the hidden state that it gets, and has what encoders read off the layer."""
+    """Replaces a layer: returns its input, and has the attributes of the layer, which encoders may read."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
-        self._stands_for = (layer,)  # in a tuple, lest its parameters become this one's
+        self._replaced = (layer,)  # in a tuple, so that the layer is not registered as a submodule
 
     def forward(self, hidden_states: Tensor, *args, **kwargs) -> Tensor:
         return hidden_states
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stands_for[0], name)
+        return getattr(self._replaced[0], name)
 
 
 @contextmanager
 def without_output_layer(model: PreTrainedModel) -> Iterator[nn.Identity]:
-    """Have a masked-LM head end before its output layer.
+    """Make a masked-LM head skip its output layer.
 
     Yields:
-        What stands in the layer's place, and passes on what the layer would read.
+        The identity module that replaces the output layer.
     """
     layer, stand_in = model.get_output_embeddings(), nn.Identity()
     outside = [model, *(part for child in model.children() if child is not backbone(model) for part in child.modules())]
     found = ((part, name) for part in outside for name, child in part.named_children() if child is layer)
     owner, name = next(found, (None, ""))
     if owner is None:
-        raise ValueError(f"The output layer of {type(model).__name__} was not found outside of its encoder.")
+        raise ValueError(f"The output layer of {type(model).__name__} was not found outside its encoder.")
     with _replaced(owner, name, stand_in):
         yield stand_in
 
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Give an attribute another value for a while."""
+    """Replace the value of an attribute, and restore it afterwards."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -1,4 +1,4 @@
-"""From token vectors to one vector per row."""
+"""Pools token vectors into one vector per row."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from .layout import TokenLayout
 
-# Those before "cls" read the last hidden state alone, and may be concatenated.
-_OF_THE_LAST_STATE = ("mean", "cls_before_pooler", "last_token", "max")
-POOLERS = (*_OF_THE_LAST_STATE, "cls", "mean_last_two", "mean_first_last", "mean_first")
+# These poolers read only the last hidden state and can be concatenated.
+_LAST_STATE_POOLERS = ("mean", "cls_before_pooler", "last_token", "max")
+POOLERS = (*_LAST_STATE_POOLERS, "cls", "mean_last_two", "mean_first_last", "mean_first")
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Pooling:
     """How token vectors become one vector per row.
 
     Attributes:
-        modes: of `POOLERS`, one or several whose vectors are concatenated in this order.
-        skipped: how many tokens at the start of every row are left out: those of a prompt that is not counted in.
+        modes: one or several of `POOLERS`. The vectors of several modes are concatenated in this order.
+        skipped: number of tokens to leave out at the start of every row: those of a prompt that is not pooled.
 
     Raises:
-        ValueError: no mode, an unknown one, or one that can't be concatenated or leaves out no tokens.
+        ValueError: there is no mode, a mode is unknown, or a mode can't be concatenated or can't skip tokens.
     """
 
     modes: tuple[str, ...]
@@ -33,16 +33,16 @@ class Pooling:
         for mode in self.modes:
             if mode not in POOLERS:
                 raise ValueError(f"Unknown pooler {mode!r}. Choose one of: {', '.join(POOLERS)}.")
-        alone = [mode for mode in self.modes if mode not in _OF_THE_LAST_STATE]
+        alone = [mode for mode in self.modes if mode not in _LAST_STATE_POOLERS]
         if not self.modes or (alone and (len(self.modes) > 1 or self.skipped)):
             raise ValueError(
-                f"Poolers {' + '.join(self.modes) or '(none)'}, {self.skipped} tokens left out: only "
-                f"{', '.join(_OF_THE_LAST_STATE)} can be concatenated or leave tokens out."
+                f"Poolers {' + '.join(self.modes) or '(none)'} with {self.skipped} skipped tokens: only "
+                f"{', '.join(_LAST_STATE_POOLERS)} can be concatenated or skip tokens."
             )
 
     @classmethod
     def of(cls, pooler: str | Pooling) -> Pooling:
-        """A pooler by its name, or as it is."""
+        """The `Pooling` of a pooler's name. A `Pooling` is returned as it is."""
         return cls((pooler,)) if isinstance(pooler, str) else pooler
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Pooling:
 
 
 def pooled_hidden_states(pooler: str | Pooling, depth: int) -> tuple[int, ...]:
-    """The hidden states that a pooler reads, counted as transformers does: 0 is the embedding layer's output.
+    """Indices of the hidden states that a pooler reads, as in transformers: 0 is the embedding layer's output.
 
     Args:
         pooler: one of `POOLERS`, or a `Pooling`.
@@ -69,34 +69,34 @@ def pool(
     """Pool token vectors into one vector per row.
 
     Args:
-        pooler: a `Pooling`, or the name of one: `"mean"` over the tokens of the last layer (special tokens included, as
-            sentence-transformers does); `"cls"`, the model's own pooler on the first token; `"cls_before_pooler"`, the
-            bare first token; `"last_token"`; `"max"` of each feature over the tokens; `"mean_last_two"` and
+        pooler: a `Pooling`, or the name of one: `"mean"` over the tokens of the last layer, special tokens included, as
+            in sentence-transformers; `"cls"`, the model's own pooler on the first token; `"cls_before_pooler"`, the
+            first token's hidden state; `"last_token"`; `"max"` of each feature over the tokens; `"mean_last_two"` and
             `"mean_first_last"`, the mean over tokens of the average of two hidden states, where the first is the
-            embedding layer's output (SimCSE's `avg_top2` and `avg_first_last`); `"mean_first"`, of that one alone.
-            Hidden states are those of transformers: of pre-norm encoders (ModernBERT) the last one comes out of the
-            final norm, and those below don't. SimCSE and sentence-transformers average them as they are, and so does
-            this, though the lower one may be much longer than the normed one.
-        layout: where the tokens lie.
-        hidden_states: those that `pooled_hidden_states` names, each `[tokens, hidden]`.
+            embedding layer's output (SimCSE's `avg_top2` and `avg_first_last`); `"mean_first"`, the mean over tokens of
+            the embedding layer's output. Hidden states are those of transformers: in pre-norm encoders (ModernBERT)
+            only the last one has passed the final norm. As in SimCSE and sentence-transformers, hidden states are
+            averaged as they are, although those before the final norm may be much longer.
+        layout: the rows and tokens of the batch.
+        hidden_states: the hidden states that `pooled_hidden_states` names, each `[tokens, hidden]`.
         pooler_module: the encoder's `pooler`, which takes `[rows, seq, hidden]` and reads the first token.
 
     Returns:
         `[rows, modes * hidden]`
 
     Raises:
-        ValueError: `"cls"` is asked of a model without a pooler.
+        ValueError: the pooler is `"cls"` and the model has none.
     """
     pooling = Pooling.of(pooler)
     last = hidden_states[max(hidden_states)]
     if pooling.modes == ("cls",):
         if pooler_module is None:
             raise ValueError(
-                "pooler='cls' needs an encoder with a pooler of its own (BERT, RoBERTa, MPNet). This one has none: "
+                "pooler='cls' needs an encoder with a pooler of its own (BERT, RoBERTa, MPNet). This encoder has none: "
                 "use 'cls_before_pooler' or 'mean'."
             )
         return pooler_module(layout.first(last)[:, None])
-    # Sums of many bfloat16 vectors would lose what little precision they have.
+    # Summing many bfloat16 vectors would lose precision.
     states = [state.float() for state in hidden_states.values()]
     averaged = sum(states[1:], start=states[0]) / len(states)
     ways = {"cls_before_pooler": _first, "last_token": _last, "max": _maximum}
@@ -107,8 +107,8 @@ def pool(
     return vectors[0] if len(vectors) == 1 else torch.cat([vector.float() for vector in vectors], dim=-1)
 
 
-# A row that holds nothing but the tokens left out gives what sentence-transformers gives: zeros, the first token (cls)
-# or minus infinity (max).
+# If all tokens of a row are skipped, the result is that of sentence-transformers: zeros, the first token (cls) or minus
+# infinity (max).
 
 
 def _mean(layout: TokenLayout, flat: Tensor, skipped: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""What a forward pass makes on its way, recorded by hooks: hidden states, queries, keys and values.
+"""Records hidden states, queries, keys and values of a forward pass by hooks.
 
-Nothing is computed in a hook. Within a layer whose activations are checkpointed, an operation of ours would save
-tensors that the layer's second run, in the backward pass, doesn't save again, and torch would refuse to go on.
+The hooks compute nothing. Inside a layer with activation checkpointing, an additional operation would save tensors that
+the recomputation in the backward pass doesn't save, and torch would raise an error.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ..anatomy import attention_projections, backbone
 
 
 class Recording:
-    """Records one pass through an encoder, from `with recording:` on.
+    """Records one forward pass of an encoder inside `with recording:`.
 
     Args:
         model: the encoder, with or without a head.
-        layers: those that the pass calls, in order: all of them, or the first ones (see `partial_pass`).
-        projections: of which of them queries, keys and values are wanted.
-        shape: `(rows, width)` of the batch, or `(1, tokens)`, which every state must have.
+        layers: the layers that the pass calls, in order: all of them, or the first ones (see `partial_pass`).
+        projections: indices of the layers whose queries, keys and values are recorded.
+        shape: `(rows, width)` of the batch, or `(1, tokens)`. Every recorded state must have this shape.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Recording:
     def __enter__(self) -> Recording:
         distinct = dict.fromkeys(self._layers)
         hooks = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in distinct]
-        # The top hidden state is what the encoder returns, after the final norm of pre-norm encoders.
+        # The top hidden state is the encoder's output, which in pre-norm encoders has passed the final norm.
         is_whole = len(self._layers) == self._model.config.num_hidden_layers
         last = backbone(self._model) if is_whole else self._layers[-1]
         hooks.append(last.register_forward_hook(lambda module, args, result: self._ends.append(result)))
@@ -62,8 +62,8 @@ class Recording:
     def _keep(self, index: int, role: str):
         def hook(module, args, result):
             made = self._projections[index]
-            # A layer may be called in several passes of a recurrent encoder. DeBERTa's relative positions go through
-            # the same maps after the tokens.
+            # A recurrent encoder calls each layer several times. DeBERTa applies the same maps to its relative
+            # positions after the tokens.
             if len(self._inputs) == index + 1 and role not in made:
                 made[role] = result
 
@@ -71,15 +71,15 @@ class Recording:
 
     @property
     def result(self) -> Any:
-        """What the encoder returned, if all layers ran; otherwise what the last one returned."""
+        """The encoder's output if all layers run, otherwise the output of the last layer that runs."""
         return self._ends[-1]
 
     def hidden_state(self, index: int) -> Tensor:
-        """Hidden state `index` as the model has it, `[rows, width, hidden]` or `[1, tokens, hidden]`.
+        """Hidden state `index`, padded or packed as in the model: `[rows, width, hidden]` or `[1, tokens, hidden]`.
 
         Raises:
-            ValueError: the layers don't hand one state from one to the next; the state is of other rows than the batch;
-                or it has no gradient (see `require_gradient`).
+            ValueError: the layers don't pass one state from each to the next; the state's shape is not the batch's; or
+                it has no gradient (see `require_gradient`).
         """
         if index == len(self._layers):
             state = self.result if isinstance(self.result, Tensor) else self.result[0]
@@ -92,10 +92,10 @@ class Recording:
         return state
 
     def projections(self, index: int) -> dict[str, Tensor]:
-        """Queries, keys and values of pass `index`, as the model has them: `[..., heads * head_size]` each.
+        """Queries, keys and values of layer call `index`, padded or packed as in the model: `[..., heads * head_size]`.
 
         Raises:
-            ValueError: they are of other rows than the batch, or have no gradient (see `require_gradient`).
+            ValueError: their shape is not the batch's, or they have no gradient (see `require_gradient`).
         """
         made = self._projections[index]
         if "fused" in made:
@@ -109,31 +109,33 @@ class Recording:
         """Refuse layers whose inputs are not the hidden states."""
         name = type(self._model).__name__
         if hasattr(self._layers[0], "backward_pass"):
-            raise ValueError(f"{name} has reversible layers, which hand on two states. Only its top one can be used.")
+            raise ValueError(
+                f"{name} has reversible layers, which pass on two states. Only its top hidden state can be used."
+            )
         if len(self._inputs) != len(self._layers):
             raise ValueError(
-                f"{name} called its layers {len(self._inputs)} times where {len(self._layers)} calls were expected, so "
-                "which hidden state is which can't be told. Only its top one can be used."
+                f"{name} called its layers {len(self._inputs)} times, but {len(self._layers)} calls were expected, so "
+                "its hidden states can't be identified. Only its top hidden state can be used."
             )
 
     def _check_shape(self, tensor: Tensor, name: str) -> None:
-        """Refuse vectors of other places than the batch's: Longformer pads rows, and turns them for its projections."""
+        """Refuse vectors of another shape than the batch: Longformer pads rows, and transposes its projections."""
         if tensor.shape[:2] != self._shape:
             raise ValueError(
-                f"{type(self._model).__name__} makes {list(tensor.shape[:2])} vectors as {name}, where the batch is "
-                f"{list(self._shape)}: which token is which can't be told. Compare embeddings, logits or the top "
+                f"{type(self._model).__name__} computes {list(tensor.shape[:2])} vectors as {name}, but the batch is "
+                f"{list(self._shape)}, so they can't be matched with its tokens. Compare embeddings, logits or the top "
                 "hidden state instead."
             )
 
 
 def require_gradient(output: Tensor, layer: nn.Module, name: str) -> None:
-    """Refuse an output that would teach its layer nothing.
+    """Refuse an output that gives its layer no gradient.
 
     Raises:
-        ValueError: the output has no graph, though the layer's weights learn.
+        ValueError: the output requires no gradient, although weights of the layer are trainable.
     """
     if torch.is_grad_enabled() and not output.requires_grad and any(p.requires_grad for p in layer.parameters()):
         raise ValueError(
-            f"Reentrant activation checkpointing keeps no graph within a layer, so {name} has no gradient. Set "
+            f"Reentrant activation checkpointing keeps no graph inside a layer, so {name} has no gradient. Set "
             "activation_checkpointing_kwargs={'use_reentrant': False}."
         )

@@ -1,4 +1,4 @@
-"""An encoder together with everything that makes one vector of a text."""
+"""A sentence encoder: an encoder, its tokenizer and the modules that turn a text into one vector."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 
 class SentenceEncoder:
-    """An encoder, its tokenizer and what sentence-transformers calls its modules.
+    """An encoder with its tokenizer and its sentence-transformers modules.
 
-    `encode` gives what `SentenceTransformer.encode` gives.
+    `encode` returns the same embeddings as `SentenceTransformer.encode`.
 
     Args:
         model: an encoder without a head; or a decoder, if its last token is pooled.
-        tokenizer: the one that it was trained with.
-        modules: prompts, length, pooling, and what comes after it.
+        tokenizer: the model's tokenizer.
+        modules: prompts, maximal length, pooling and the modules after it.
 
     Raises:
-        ValueError: modules of another width than the encoder's; a prompt that fills a text's tokens; a tokenizer that
-            pads on the left for a model that counts absolute positions, whose embeddings would depend on the batch.
+        ValueError: the modules have another width than the encoder; a prompt leaves no room for a text; or the
+            tokenizer pads on the left, but the model has absolute positions, so embeddings would depend on the batch.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, modules: SentenceModules):
@@ -99,33 +99,33 @@ class SentenceEncoder:
     def with_pooler(
         cls, source: str | os.PathLike, pooler: str, *, normalize: bool = False, max_length: int = 128
     ) -> SentenceEncoder:
-        """Load any encoder, in float32, with a pooler of one's choice in place of what its files may say.
+        """Load any encoder in float32 with the given pooler, ignoring the sentence-transformers modules in its files.
 
         Args:
             source: folder or hub id.
             pooler: one of `POOLERS`.
             normalize: whether embeddings are scaled to unit length.
-            max_length: tokens to which texts are cut; never more than the tokenizer's `model_max_length`.
+            max_length: texts are truncated to this many tokens, or to the tokenizer's `model_max_length` if it is less.
 
         Raises:
-            ValueError: a causal model; only its files know how to make an embedding of it.
+            ValueError: the model is causal. Its pooling has to come from its files.
         """
         folder = encoder_subfolder(source)
         model = AutoModel.from_pretrained(source, subfolder=folder, dtype=torch.float32).eval()
         tokenizer = AutoTokenizer.from_pretrained(source, subfolder=folder)
-        require_bidirectional(model, f"a pooler ({pooler!r}) that was chosen for it")
+        require_bidirectional(model, f"an encoder with pooler={pooler!r}")
         return cls(model, tokenizer, SentenceModules.plain(pooler, max_length, normalize=normalize))
 
     @classmethod
     def of(cls, model: SentenceTransformer, *, route: str | None = None) -> SentenceEncoder:
-        """Take over a `SentenceTransformer`. The encoder is shared, not copied.
+        """Convert a `SentenceTransformer`. The encoder is shared, not copied.
 
         Args:
-            model: not changed.
-            route: as of `from_pretrained`.
+            model: the model; not changed.
+            route: as in `from_pretrained`.
 
         Raises:
-            ValueError: modules that retort doesn't run, or no such route.
+            ValueError: a module is not supported, or there is no such route.
         """
         stages = _stages(model, route)
         kinds = [type(stage).__name__ for stage in stages]
@@ -161,23 +161,23 @@ class SentenceEncoder:
         batch_size: int = 32,
         progress: bool = False,
     ) -> Tensor:
-        """Embed texts in the model's own dtype, on its own device.
+        """Embed texts in the model's dtype and on its device.
 
-        Batches hold texts of similar length, longest first, whatever the order of `texts`. The model runs in eval mode
-        and is left in the mode that it was in.
+        Texts are sorted by length, longest first, and batched. The model runs in eval mode, and its previous mode is
+        restored afterwards.
 
         Args:
             texts: `rows` strings.
-            prompt_name: of the prompt that is put before every text. Default: the model's default prompt.
-            prompt: the prompt itself, in place of a named one; "" for none.
+            prompt_name: name of the prompt to put before every text. Default: the model's default prompt.
+            prompt: the prompt itself, instead of its name; "" for none.
             batch_size: texts per forward pass.
-            progress: show a bar.
+            progress: show a progress bar.
 
         Returns:
             `[rows, embedding_size]`, float32, on the CPU.
 
         Raises:
-            ValueError: no texts, one string instead of a list of them, or a prompt that there isn't.
+            ValueError: `texts` is empty or a single string, or there is no prompt of that name.
         """
         if isinstance(texts, str) or not len(texts):
             raise ValueError(f"encode takes a list of at least one text, but got {texts!r}.")
@@ -196,13 +196,13 @@ class SentenceEncoder:
         return torch.stack(made)
 
     def embed(self, inputs: dict[str, Tensor], layout: TokenLayout, pooling: Pooling | None = None) -> Tensor:
-        """Embeddings of one batch, in the mode that the model is in, with gradients where they are on.
+        """Embeddings of one batch, in the model's current mode, with gradients unless they are disabled.
 
         Args:
-            inputs: forward arguments of the model, prompts among their tokens; `[rows, width]` or `[1, tokens]`, as
-                `layout` says.
-            layout: where the tokens lie.
-            pooling: of rows that begin with another prompt than the default one, see `pooling`.
+            inputs: forward arguments of the model, prompt tokens included; `[rows, width]` if `layout` is padded,
+                `[1, tokens]` if it is packed.
+            layout: the rows and tokens of the batch.
+            pooling: the pooling of rows with another prompt than the default one (see the method `pooling`).
 
         Returns:
             `[rows, embedding_size]`
@@ -211,76 +211,78 @@ class SentenceEncoder:
         return self.modules.finish(encode(self.model, inputs, layout, request).embedding)
 
     def pooling(self, prompt: str | None = None) -> Pooling:
-        """The pooling of rows that begin with a prompt, by default the default one."""
+        """The pooling of rows that begin with `prompt`. Default: the default prompt."""
         prompt = self.modules.prompt() if prompt is None else prompt
         skipped = 0 if self.modules.include_prompt else self.prompt_length(prompt)
         return replace(self.modules.pooling, skipped=skipped)
 
     def prompt_tokens(self, prompt: str) -> list[int]:
-        """The token ids that rows with a prompt begin with, special ones included."""
+        """The token ids at the start of rows with a prompt, special tokens included."""
         ids = self._tokenize([prompt])["input_ids"][0] if prompt else []
-        # A special token at the end follows the text, not the prompt.
+        # In a row, the special token at the end comes after the text.
         return ids[:-1] if ids and ids[-1] in self.tokenizer.all_special_ids else ids
 
     def prompt_length(self, prompt: str) -> int:
-        """How many tokens rows with a prompt begin with.
+        """Number of tokens of a prompt at the start of a row, special tokens included.
 
         Raises:
-            ValueError: as many as a text may have.
+            ValueError: the prompt leaves no room for a text.
         """
         length = len(self.prompt_tokens(prompt))
         if length and length + 1 >= self.max_length:
-            raise ValueError(f"The prompt {prompt!r} leaves no room for a text of at most {self.max_length} tokens.")
+            raise ValueError(
+                f"The prompt {prompt!r} has {length} tokens and leaves no room for a text: prompt and text have at "
+                f"most {self.max_length} tokens."
+            )
         return length
 
     @property
     def max_length(self) -> int:
-        """Tokens to which texts are cut, prompt and special tokens included."""
+        """Number of tokens to which texts are truncated, prompt and special tokens included."""
         return min(self.modules.max_length, self.tokenizer.model_max_length)
 
     def _tokenize(self, texts: list[str]) -> dict[str, list[list[int]]]:
         encoded = self.tokenizer(texts, truncation=True, max_length=self.max_length)
         if any(encoding.overflowing for encoding in encoded.encodings or ()):
-            logger.warning_once("Texts of more than %d tokens are cut there before they are embedded.", self.max_length)
+            logger.warning_once("Texts of more than %d tokens are truncated before they are embedded.", self.max_length)
         return dict(encoded)
 
-    # --- Others of its kind -------------------------------------------------------------------------------------------
+    # --- Copies with changes, and saving ------------------------------------------------------------------------------
 
     def with_model(self, model: PreTrainedModel, pooler: str | None = None) -> SentenceEncoder:
-        """Another encoder, a student's, with the same tokenizer, length and, if no `pooler` is named, pooling.
+        """A student's encoder with this tokenizer and maximal length, and with this pooling unless `pooler` is given.
 
-        Modules with weights (Dense, LayerNorm) and `truncate_dim` belong to this encoder, and prompts are not what a
-        student is trained with: they are left out. Embeddings are of unit length if this encoder's last module makes
-        them so.
+        Prompts, `truncate_dim` and modules with weights (Dense, LayerNorm) are not copied: a student is trained without
+        them. A Normalize at the end is kept.
         """
         pooling, normalize = pooler or self.modules.pooling, self.modules.normalizes
         plain = SentenceModules.plain(pooling, self.modules.max_length, normalize=normalize)
         return SentenceEncoder(model, self.tokenizer, plain)
 
     def cut_at(self, max_length: int) -> SentenceEncoder:
-        """The same, with texts cut at `max_length` tokens if its own limit is not lower."""
+        """The same encoder, with texts truncated to `max_length` tokens unless its own limit is lower."""
         shorter = replace(self.modules, max_length=min(max_length, self.modules.max_length))
         return SentenceEncoder(self.model, self.tokenizer, shorter)
 
     def not_normalized(self) -> SentenceEncoder:
-        """The same without scaling to unit length at the end."""
+        """The same encoder without a Normalize at the end."""
         head = self.modules.head[:-1] if self.modules.normalizes else self.modules.head
         return SentenceEncoder(self.model, self.tokenizer, replace(self.modules, head=nn.Sequential(*head)))
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Save it as a folder that `SentenceTransformer(folder)` loads, with equal embeddings."""
+        """Save to a folder that `SentenceTransformer(folder)` loads and that gives equal embeddings."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.write_modules(folder)
 
     def write_modules(self, folder: str | os.PathLike) -> None:
-        """Write what surrounds the encoder beside its configuration and its tokenizer, which are there already."""
+        """Write the sentence-transformers files to a folder that already holds the encoder and its tokenizer."""
         modules = replace(self.modules, max_length=self.max_length)
         write_sentence_modules(folder, modules, folder, padding_side=self.tokenizer.padding_side)
 
 
 def _stages(model: SentenceTransformer, route: str | None) -> list[nn.Module]:
-    """The modules that texts go through, those of a Router's route in its place."""
+    """The modules of a model in order, with a Router replaced by the modules of the chosen route."""
     source = "This SentenceTransformer"
     stages: list[nn.Module] = []
     if not any(type(stage).__name__ == "Router" for stage in model):
@@ -290,35 +292,35 @@ def _stages(model: SentenceTransformer, route: str | None) -> list[nn.Module]:
             stages.append(stage)
             continue
         mappings = {str(pair): name for pair, name in stage.route_mappings.items()}
-        # A default that comes of allow_empty_key is the Router's default_route by now.
+        # With allow_empty_key, the Router has already set its default_route.
         settings = {"default_route": stage.default_route, "allow_empty_key": False, "route_mappings": mappings}
         stages += stage.sub_modules[resolve_route(source, list(stage.sub_modules), settings, route)]
     return stages
 
 
 def as_sentence_encoder(model: Any) -> Any:
-    """A `SentenceTransformer` as a `SentenceEncoder`; anything else as it is."""
-    # Whoever has such an object has imported the library, which is an extra.
+    """Convert a `SentenceTransformer` to a `SentenceEncoder`; return anything else as it is."""
+    # sentence-transformers is an extra. If an object of it exists, it has been imported.
     library = sys.modules.get("sentence_transformers")
     return SentenceEncoder.of(model) if library and isinstance(model, library.SentenceTransformer) else model
 
 
 def require_bidirectional(model: PreTrainedModel, role: str) -> None:
-    """Refuse a causal model for a role that only encoders have.
+    """Refuse a causal model where only a bidirectional encoder works.
 
     Raises:
-        ValueError: the model's tokens don't see those after them.
+        ValueError: the model is causal.
     """
     if is_causal(model):
         raise ValueError(
-            f"{type(model).__name__} is a causal model: its tokens don't see those after them, and it can't be used as "
-            f"{role}. It can be a teacher, or be evaluated, as a sentence-transformers folder whose files say how its "
-            "tokens are pooled."
+            f"{type(model).__name__} is a causal model, whose tokens don't attend to later tokens. It can't be used as "
+            f"{role}. It can be a teacher, or be evaluated, as a sentence-transformers folder whose files define its "
+            "pooling."
         )
 
 
 def _check_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Real tokens are read at positions from 0. That is what left padding gives where positions are relative."""
+    """Refuse left padding for absolute positions: `encode` counts real tokens from position 0."""
     absolute = [
         name
         for name, module in model.named_modules()
@@ -326,6 +328,6 @@ def _check_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     ]
     if tokenizer.padding_side == "left" and absolute:
         raise ValueError(
-            f"The tokenizer pads on the left, but {type(model).__name__} counts absolute positions ({absolute[0]}): an "
-            "embedding would depend on the longest text beside it. Set padding_side='right'."
+            f"The tokenizer pads on the left, but {type(model).__name__} has absolute positions ({absolute[0]}): an "
+            "embedding would depend on the longest text of its batch. Set padding_side='right'."
         )

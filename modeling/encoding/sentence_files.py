@@ -1,4 +1,4 @@
-"""A sentence-transformers folder: its modules read, and written beside an encoder that is saved already."""
+"""Reads and writes the files of a sentence-transformers folder."""
 
 import json
 import os
@@ -19,26 +19,26 @@ from .sentence_modules import SentenceModules
 from .sentence_routes import refuse_route, resolve_route
 
 _WITH_WEIGHTS = ("WeightedLayerPooling", "Dense", "LayerNorm")
-_ROUTERS = ("Router", "Asym")  # the second is its name before version 5
+_ROUTERS = ("Router", "Asym")  # before version 5 a Router was called Asym
 
 
 def read_sentence_modules(
     name_or_path: str | os.PathLike, config: PreTrainedConfig | None = None, *, route: str | None = None
 ) -> SentenceModules | None:
-    """Read what a sentence-transformers model of any version does around its encoder.
+    """Read the modules around the encoder of a sentence-transformers model of any version.
 
     Args:
         name_or_path: a folder, or a model id on the Hub.
-        config: of the encoder, where the folder has none (that of an adapter).
-        route: of a model with a `Router`: the task ("query", "document") or the route whose modules are read. Default:
-            the model's own.
+        config: configuration of the encoder, if the folder has none, as an adapter's.
+        route: the task ("query", "document") or route whose modules are read from a model with a `Router`. Default: the
+            model's default.
 
     Returns:
-        None if it has no `modules.json`: a plain encoder, for which somebody has to choose a pooler.
+        The modules; None if there is no `modules.json`. The user must then choose a pooler.
 
     Raises:
-        ValueError: it does something to texts or embeddings that retort would leave out; the message says what. Or it
-            has no such route.
+        ValueError: the model processes texts or embeddings in a way that retort doesn't support, which the message
+            names; or there is no such route.
     """
     source = os.fspath(name_or_path)
     listed = _listed_modules(source, route)
@@ -61,18 +61,18 @@ def read_sentence_modules(
 
 
 def encoder_subfolder(name_or_path: str | os.PathLike, *, route: str | None = None) -> str:
-    """Where in a model's folder its encoder and tokenizer lie: the `subfolder` of `from_pretrained`; "" for its root.
+    """The subfolder of a model that holds its encoder and tokenizer, for `from_pretrained(subfolder=...)`; "" for none.
 
     Args:
         name_or_path: a folder, or a model id on the Hub.
-        route: as of `read_sentence_modules`.
+        route: as in `read_sentence_modules`.
     """
     listed = _listed_modules(os.fspath(name_or_path), route)
     return listed[0][1] if listed else ""
 
 
 def _listed_modules(source: str, route: str | None) -> list[tuple[str, str]] | None:
-    """Kind and folder of each module, those of a Router's route in its place; None without `modules.json`."""
+    """Kind and folder of each module, with a Router replaced by its route's modules; None without `modules.json`."""
     entries = _json(source, "modules.json")
     if entries is None:
         return None
@@ -95,7 +95,7 @@ def _kind(type_name: str) -> str:
 
 
 def _router(source: str, folder: str) -> Any:
-    """A Router's routes and settings; None if its files don't tell them."""
+    """A Router's routes and settings; None if its files don't contain them."""
     files = (_inside(folder, name) for name in ("router_config.json", "config.json"))
     return next((found for file in files if "structure" in (found := _json(source, file) or {})), None)
 
@@ -105,9 +105,9 @@ def _inside(folder: str, name: str) -> str:
 
 
 def _file(source: str, path: str) -> Path | None:
-    """A model's file, from its folder or from the Hub; None if it has none of that name, or if there is no such model.
+    """A model's file, from its folder or from the Hub; None if there is no such file or no such model.
 
-    Whoever loads its weights tells the latter better.
+    A missing model is reported when its weights are loaded.
     """
     if os.path.isdir(source):
         return local if (local := Path(source, path)).is_file() else None
@@ -146,25 +146,25 @@ def _max_length(source: str, folder: str, settings: Mapping[str, Any], config: P
     tokenizer = _json(source, _inside(folder, "tokenizer_config.json")) or {}
     limits = tokenizer.get("model_max_length"), getattr(config, "max_position_embeddings", None)
     if not any(limits):
-        raise ValueError(f"{source} says nowhere how long its texts may be (max_seq_length).")
+        raise ValueError(f"The files of {source} give no maximal length of texts (max_seq_length).")
     return min(filter(None, limits))
 
 
 def write_sentence_modules(
     folder: str | os.PathLike, modules: SentenceModules, saved: str | os.PathLike, padding_side: str | None = None
 ) -> None:
-    """Write all that makes an encoder's folder one of sentence-transformers.
+    """Write the files that turn an encoder's folder into a sentence-transformers folder.
 
-    The tokenizer's `model_max_length` becomes `modules.max_length`: that is where sentence-transformers reads it.
+    The tokenizer's `model_max_length` is set to `modules.max_length`, since sentence-transformers reads it there.
 
     Args:
         folder: where to write; may be `saved`.
-        modules: what surrounds the encoder.
-        saved: holds what `save_pretrained` of the encoder and of its tokenizer wrote.
-        padding_side: of the tokenizer, which does not save it; None leaves it as it is.
+        modules: the modules around the encoder.
+        saved: folder to which the encoder and its tokenizer were saved by `save_pretrained`.
+        padding_side: the tokenizer's padding side, which it doesn't save itself; None leaves the file's.
 
     Raises:
-        ValueError: a module that doesn't fit the encoder's width.
+        ValueError: a module doesn't fit the encoder's width.
     """
     folder, saved = Path(folder), Path(saved)
     stored = store_modules(modules, AutoConfig.from_pretrained(saved))

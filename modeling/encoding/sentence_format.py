@@ -1,6 +1,6 @@
-"""How sentence-transformers 6.2 names and stores modules, for reading and for writing.
+"""The format in which sentence-transformers 6.2 stores modules, for reading and writing.
 
-The library isn't imported: students are trained and exported where it may not be installed.
+sentence-transformers is not imported, so students can be trained and exported without it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ CLASSES = {
     "LayerNorm": "sentence_transformers.sentence_transformer.modules.layer_norm.LayerNorm",
     "Normalize": "sentence_transformers.base.modules.normalize.Normalize",
 }
-# Dropout does nothing to a finished model.
+# Dropout has no effect in eval mode.
 _ORDER = re.compile(r"Transformer( WeightedLayerPooling)?( Pooling)?( Dense| LayerNorm| Normalize| Dropout)*")
 _POOLER_OF_MODE = {"mean": "mean", "cls": "cls_before_pooler", "max": "max", "lasttoken": "last_token"}
 _MODE_OF_POOLER = {pooler: mode for mode, pooler in _POOLER_OF_MODE.items()}
-# Before version 6 every mode was a flag of its own. Vectors are concatenated in this order.
+# Before version 6 each mode was a separate flag. The vectors are concatenated in this order.
 _MODE_OF_FLAG = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -43,14 +43,14 @@ _MODE_OF_FLAG = {
 }
 _EMBEDDING = "sentence_embedding"
 _EMBEDDING_TO_EMBEDDING = {"module_input_name": _EMBEDDING, "module_output_name": _EMBEDDING}
-# Arguments for loading an encoder that change no output.
+# Loading arguments that don't change an encoder's outputs.
 _HARMLESS = {"output_hidden_states", "dtype", "torch_dtype", "attn_implementation", "model_max_length", "use_cache"}
 _LOADING = ("config_kwargs", "model_kwargs", "processor_kwargs", "config_args", "model_args", "tokenizer_args")
 
 
 @dataclass(frozen=True)
 class StoredModule:
-    """One module as it is stored: its kind (a key of `CLASSES` if retort knows it), configuration and weights."""
+    """A stored module: its kind (a key of `CLASSES` if retort supports it), configuration and weights."""
 
     kind: str
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -61,31 +61,31 @@ class StoredModule:
 
 
 def require_known(source: str, kinds: Sequence[str]) -> None:
-    """Refuse modules that retort doesn't run, or in an order in which it doesn't run them.
+    """Refuse modules that retort doesn't support, or in an order that it doesn't support.
 
     Raises:
-        ValueError: names all of them.
+        ValueError: lists all modules.
     """
     if not _ORDER.fullmatch(" ".join(kinds)):
         raise ValueError(
-            f"{source} is made of {', '.join(kinds)}. retort runs a Transformer, then at most WeightedLayerPooling and "
-            "Pooling, then Dense, LayerNorm and Normalize in any order."
+            f"{source} has the modules {', '.join(kinds)}. retort supports a Transformer, then optionally "
+            "WeightedLayerPooling and Pooling, then Dense, LayerNorm and Normalize in any order."
         )
 
 
 def parse_modules(
     source: str, stored: Sequence[StoredModule], settings: Mapping[str, Any], max_length: int
 ) -> SentenceModules:
-    """Stored modules as retort runs them.
+    """Convert stored modules to `SentenceModules`.
 
     Args:
-        source: what errors call the model.
-        stored: in their order, the `Transformer` first.
-        settings: of `config_sentence_transformers.json`: prompts, `truncate_dim` and the similarity.
-        max_length: tokens to which texts are cut.
+        source: the model's name in error messages.
+        stored: the modules in order, the `Transformer` first.
+        settings: contents of `config_sentence_transformers.json`: prompts, `truncate_dim` and the similarity.
+        max_length: number of tokens to which texts are truncated.
 
     Raises:
-        ValueError: a module, or a setting of one, that retort does not run; the message names it.
+        ValueError: a module or one of its settings is not supported; the message names it.
     """
     require_known(source, [module.kind for module in stored])
     by_kind = {module.kind: module for module in stored}
@@ -112,7 +112,7 @@ def _parse_pooling(
     if pooling is None:
         if read == "pooler_output" and averaging is None:
             return Pooling(("cls",))
-        raise ValueError(f"{source} has no Pooling, and its embedding isn't its encoder's pooler_output but {read}.")
+        raise ValueError(f"{source} has no Pooling, and its embedding is {read}, not its encoder's pooler_output.")
     if read != "last_hidden_state":
         raise ValueError(f"{source} pools {read}; retort pools last_hidden_state.")
     modes = _pooling_modes(pooling.config)
@@ -125,10 +125,10 @@ def _parse_pooling(
 
 
 def _require_plain_encoder(source: str, settings: Mapping[str, Any]) -> None:
-    """Refuse what a `Transformer` module would do besides running its encoder on text."""
+    """Refuse a `Transformer` module that does more than run its encoder on text."""
     task = settings.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
-        raise ValueError(f"{source} runs its encoder for {task!r}; retort runs encoders for 'feature-extraction'.")
+        raise ValueError(f"{source} uses its encoder for {task!r}; retort supports only 'feature-extraction'.")
     changed = {
         f"{name}.{key}": value
         for name in _LOADING
@@ -137,8 +137,8 @@ def _require_plain_encoder(source: str, settings: Mapping[str, Any]) -> None:
     }
     changed |= {name: value for name in ("processing_kwargs", "query_expansion") if (value := settings.get(name))}
     if changed:
-        told = ", ".join(f"{name}={value!r}" for name, value in changed.items())
-        raise ValueError(f"{source} loads its encoder with {told}, and retort does not. Save the model without it.")
+        listed = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+        raise ValueError(f"{source} loads its encoder with {listed}, but retort doesn't. Save the model without it.")
 
 
 def _pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ def _pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _averaging_pooler(source: str, module: StoredModule, modes: tuple[str, ...]) -> Pooling:
-    """The pooler that averages the hidden states to which a `WeightedLayerPooling` gives weight."""
+    """The pooler that averages the same hidden states as a `WeightedLayerPooling`."""
     config, weights = module.config, module.weights["layer_weights"].tolist()
     states = tuple(config["layer_start"] + place for place, weight in enumerate(weights) if weight)
     equal = len({weight for weight in weights if weight}) == 1
@@ -158,8 +158,8 @@ def _averaging_pooler(source: str, module: StoredModule, modes: tuple[str, ...])
     if modes == ("mean",) and equal and means:
         return Pooling((means[0],))
     raise ValueError(
-        f"{source} pools by {'+'.join(modes)!r} after weighing hidden states from {config['layer_start']} on by "
-        f"{weights}. retort pools by 'mean' after averaging the last two, the first and the last, or the first alone."
+        f"{source} pools by {'+'.join(modes)!r} after weighting the hidden states from {config['layer_start']} on by "
+        f"{weights}. retort supports 'mean' over the average of the last two, the first and the last, or the first one."
     )
 
 
@@ -167,7 +167,10 @@ def _parse_head(source: str, module: StoredModule) -> nn.Module:
     config = module.config
     names = (config.get("module_input_name"), config.get("module_output_name"))
     if {name for name in names if name} - {_EMBEDDING}:
-        raise ValueError(f"{source} has a {module.kind} that maps {names[0]} to {names[1]}; retort maps {_EMBEDDING}.")
+        raise ValueError(
+            f"{source} has a {module.kind} that maps {names[0]} to {names[1]}; retort supports modules that map "
+            f"{_EMBEDDING} to {_EMBEDDING}."
+        )
     if module.kind == "Normalize":
         return Normalize()
     weights = {name.partition(".")[2]: tensor.detach().float().cpu() for name, tensor in module.weights.items()}
@@ -188,10 +191,10 @@ def _parse_head(source: str, module: StoredModule) -> nn.Module:
 
 
 def store_modules(modules: SentenceModules, config: PreTrainedConfig) -> list[StoredModule]:
-    """Modules as sentence-transformers stores them, the `Transformer` of an encoder's configuration first.
+    """Convert modules to the format of sentence-transformers, the `Transformer` first.
 
     Raises:
-        ValueError: a module that doesn't fit the encoder's width.
+        ValueError: a module doesn't fit the encoder's width.
     """
     depth, width = config.num_hidden_layers, config.hidden_size
     modules.embedding_size(width)

@@ -1,4 +1,4 @@
-"""What surrounds an encoder in a sentence-transformers model: prompts before it, and what makes one vector after it."""
+"""The modules around the encoder of a sentence-transformers model: prompts before it, pooling and a head after it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Normalize(nn.Module):
 
 
 class EmbeddingHead(nn.Module):
-    """All that comes after the pooler, as one module: `[rows, pooled] -> [rows, embedding_size]`.
+    """The modules after the pooler as one module: `[rows, pooled] -> [rows, embedding_size]`.
 
     Args:
-        layers: `Dense`, `nn.LayerNorm` and `Normalize`; they are given float32.
-        truncate_dim: how many numbers of their output are kept; None keeps all.
+        layers: `Dense`, `nn.LayerNorm` and `Normalize` modules; their input is converted to float32.
+        truncate_dim: number of dimensions to keep of their output; None keeps all.
     """
 
     def __init__(self, layers: nn.Sequential, truncate_dim: int | None = None):
@@ -52,7 +52,7 @@ class EmbeddingHead(nn.Module):
 
 
 def _sizes(module: nn.Module, size: int) -> tuple[int, int]:
-    """How many numbers a module takes and gives, where its input has `size`."""
+    """Input and output size of a module; `size` if it takes vectors of any size."""
     if isinstance(module, Dense):
         return module.linear.in_features, module.linear.out_features
     if isinstance(module, nn.LayerNorm):
@@ -62,23 +62,23 @@ def _sizes(module: nn.Module, size: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class SentenceModules:
-    """From texts to an encoder's tokens, and from its outputs to embeddings.
+    """Everything in a sentence-transformers model but the encoder and the tokenizer.
 
     Attributes:
-        pooling: of the encoder's token vectors.
-        max_length: tokens to which texts are cut, prompt and special tokens included.
-        head: `Dense`, `nn.LayerNorm` and `Normalize` in the order in which they run, in float32; frozen if they
-            come from files (see `trainable_head`).
-        prompts: texts that can be put before every text, by name.
-        default_prompt_name: of the prompt that is used where none is named; None for none.
-        include_prompt: whether a prompt's tokens are pooled. They are always read by the encoder.
-        truncate_dim: how many numbers of an embedding are kept (Matryoshka); cut off after `head`, so embeddings that
-            were normalised are no longer of unit length. None keeps all.
-        similarity: by which embeddings are to be compared, one of `SIMILARITIES`. It changes no embedding.
+        pooling: pooling of the encoder's token vectors.
+        max_length: number of tokens to which texts are truncated, prompt and special tokens included.
+        head: `Dense`, `nn.LayerNorm` and `Normalize` modules in order, in float32; frozen if they were loaded from
+            files (see `trainable_head`).
+        prompts: name -> prompt, a text to put before every text.
+        default_prompt_name: name of the prompt that is used if none is named; None for none.
+        include_prompt: whether a prompt's tokens are pooled. The encoder always reads them.
+        truncate_dim: number of dimensions to keep of an embedding (Matryoshka). Truncation comes after `head`, so
+            normalised embeddings no longer have unit length. None keeps all.
+        similarity: similarity function for embeddings, one of `SIMILARITIES`. It doesn't change the embeddings.
 
     Raises:
-        ValueError: the default prompt is not among the prompts, `truncate_dim` is not above 0, or there is no such
-            similarity.
+        ValueError: the default prompt is not among the prompts, `truncate_dim` is below 1, or the similarity is
+            unknown.
     """
 
     pooling: Pooling
@@ -94,7 +94,7 @@ class SentenceModules:
         if self.default_prompt_name is not None:
             self.prompt(self.default_prompt_name)
         if self.truncate_dim is not None and self.truncate_dim < 1:
-            raise ValueError(f"truncate_dim={self.truncate_dim}: an embedding keeps at least one number.")
+            raise ValueError(f"truncate_dim={self.truncate_dim}, but an embedding has at least 1 dimension.")
         if self.similarity not in SIMILARITIES:
             raise ValueError(
                 f"Embeddings are compared by {', '.join(SIMILARITIES)}, but similarity_fn_name is {self.similarity!r}."
@@ -102,11 +102,11 @@ class SentenceModules:
 
     @classmethod
     def plain(cls, pooler: str | Pooling, max_length: int, *, normalize: bool) -> SentenceModules:
-        """A pooler, and perhaps normalisation."""
+        """Modules with a pooler and, if `normalize`, normalisation, but nothing else."""
         return cls(Pooling.of(pooler), max_length, nn.Sequential(*[Normalize()] * normalize))
 
     def prompt(self, name: str | None = None) -> str:
-        """The prompt of a name, or the default one; "" for none.
+        """The prompt of a name, or the default prompt; "" if there is no default.
 
         Raises:
             ValueError: there is no prompt of that name.
@@ -124,40 +124,40 @@ class SentenceModules:
         return len(self.head) > 0 and isinstance(self.head[-1], Normalize)
 
     def embedding_size(self, hidden_size: int) -> int:
-        """How many numbers an embedding of an encoder has whose token vectors have `hidden_size`.
+        """Dimension of the embeddings of an encoder whose token vectors have `hidden_size`.
 
         Raises:
-            ValueError: a module takes vectors of another size than those that it is given.
+            ValueError: the input size of a module is not the output size of the module before it.
         """
         size = len(self.pooling.modes) * hidden_size
         for module in self.head:
             taken, made = _sizes(module, size)
             if taken != size:
                 raise ValueError(
-                    f"{type(module).__name__} takes vectors of {taken} numbers, but is given vectors of {size}. These "
+                    f"{type(module).__name__} takes vectors of size {taken}, but its input has size {size}. These "
                     "modules belong to another encoder."
                 )
             size = made
         return min(size, self.truncate_dim or size)
 
     def finish(self, pooled: Tensor) -> Tensor:
-        """Pooled vectors `[rows, pooled]` -> embeddings `[rows, embedding_size]`, in float32 where modules run."""
+        """Pooled vectors `[rows, pooled]` -> embeddings `[rows, embedding_size]`, in float32 if `head` has modules."""
         return EmbeddingHead(self.head.to(pooled.device), self.truncate_dim)(pooled)
 
     # --- Training -----------------------------------------------------------------------------------------------------
 
     def trainable_head(self) -> EmbeddingHead:
-        """A copy of what comes after the pooler, whose weights learn: it makes a student's embeddings in training."""
+        """A trainable copy of the modules after the pooler, for a student in training."""
         return EmbeddingHead(copy.deepcopy(self.head), self.truncate_dim).requires_grad_(True)
 
     def with_weights(self, state: Mapping[str, Tensor]) -> SentenceModules:
-        """The same, with the weights that a `trainable_head` has learnt. They are copied.
+        """The same modules with a copy of the weights of a trained `trainable_head`.
 
         Args:
-            state: its `state_dict`, whole.
+            state: the complete `state_dict` of the trained head.
 
         Raises:
-            RuntimeError: weights of another head.
+            RuntimeError: the weights don't fit this head.
         """
         learnt = EmbeddingHead(copy.deepcopy(self.head))
         learnt.load_state_dict(dict(state))

@@ -1,4 +1,4 @@
-"""A `Router` of sentence-transformers: one model with modules of its own for queries, for documents, ..."""
+"""Routes of a sentence-transformers `Router`: separate modules for queries, documents, ..."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 def resolve_route(source: str, routes: Collection[str], settings: Mapping[str, Any], asked: str | None) -> str:
-    """The route that sentence-transformers takes for a text whose task is `asked`.
+    """The route that sentence-transformers chooses for a text with the task `asked`.
 
     Args:
-        source: what errors call the model.
-        routes: the names of the Router's routes, in their order.
-        settings: `default_route`, `allow_empty_key` and `route_mappings`, as the Router saves them: the keys of the
-            last are pairs of task and modality, written as Python writes them.
-        asked: a task ("query"), or the name of a route; None for neither.
+        source: the model's name in error messages.
+        routes: the names of the Router's routes, in order.
+        settings: `default_route`, `allow_empty_key` and `route_mappings` as the Router saves them. The keys of
+            `route_mappings` are the `str` of pairs `(task, modality)`.
+        asked: a task ("query") or the name of a route; None for the default.
 
     Raises:
-        ValueError: there is no such route, or none is asked for and the Router has no default.
+        ValueError: there is no such route, or `asked` is None and the Router has no default.
     """
     mapped = settings.get("route_mappings") or {}
     pairs = [(asked, "text"), (asked, None), (None, "text"), (None, None)]
@@ -28,19 +28,19 @@ def resolve_route(source: str, routes: Collection[str], settings: Mapping[str, A
         empty = settings.get("allow_empty_key", True)
         found = settings.get("default_route") or (next(iter(routes)) if empty else None)
     if found not in routes:
-        named = "no route by default" if asked is None else f"no route {asked!r}"
+        missing = "default route" if asked is None else f"route {asked!r}"
         raise ValueError(
-            f"{source} has {named}, only: {', '.join(routes)}. Choose one by route= of SentenceEncoder.from_pretrained "
-            "or SentenceEncoder.of, and hand over what they return."
+            f"{source} has no {missing}. Its routes are: {', '.join(routes)}. Choose one with "
+            "SentenceEncoder.from_pretrained(..., route=...) or SentenceEncoder.of(..., route=...) and pass the result."
         )
     return found
 
 
 def refuse_route(source: str, asked: str | None) -> None:
-    """Refuse a route of a model that has none.
+    """Refuse a route for a model without a Router.
 
     Raises:
-        ValueError: one is asked for.
+        ValueError: `asked` is not None.
     """
     if asked is not None:
-        raise ValueError(f"{source} has no routes, but route={asked!r} was asked for. Leave route out.")
+        raise ValueError(f"{source} has no routes, but route={asked!r} was given. Leave route out.")

@@ -1,4 +1,4 @@
-"""Dataclasses that hold tensors and travel with a batch."""
+"""Base class of dataclasses that hold tensors."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -11,15 +11,15 @@ from torch import Tensor
 class TensorGroup:
     """Base of dataclasses whose fields are tensors, groups of tensors, dictionaries of these, or anything else.
 
-    Whoever moves a batch moves them as tensors are moved; anything else stays where it is.
+    They can be moved to a device as tensors are. Fields that hold no tensors are left unchanged.
     """
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """With all tensors on a device."""
+        """The same group with all tensors on a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self, device: str | None = None) -> Self:
-        """With all tensors in pinned memory, from which copies to a GPU don't wait. A `DataLoader` calls it."""
+        """The same group with all tensors in pinned memory, for asynchronous copies to a GPU. `DataLoader` calls it."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:

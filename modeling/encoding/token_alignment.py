@@ -1,4 +1,4 @@
-"""Which of the student's tokens stand for which of the teacher's."""
+"""Alignment between the student's and the teacher's tokens."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .tensor_group import TensorGroup
 
 @dataclass(frozen=True)
 class TokenAlignment(TensorGroup):
-    """Pairs of one token of the teacher's and the tokens of the student's, one or several, for the same text.
+    """Pairs of one teacher token and one or several student tokens for the same text.
 
     Attributes:
         student: `[pieces]`, flat indices of the student's tokens, pair by pair.
-        teacher: `[pairs]`, flat indices of the teacher's.
-        counts: `[pairs]`, how many of the student's each pair has; None for one each.
+        teacher: `[pairs]`, flat indices of the teacher's tokens.
+        counts: `[pairs]`, number of student tokens in each pair; None if each pair has one.
     """
 
     student: Tensor
@@ -25,21 +25,21 @@ class TokenAlignment(TensorGroup):
     counts: Tensor | None = None
 
     def __len__(self) -> int:
-        """How many pairs there are."""
+        """Number of pairs."""
         return len(self.teacher)
 
     def of_teacher(self, states: Tensor) -> Tensor:
-        """`[teacher's tokens, ...]` -> `[pairs, ...]`."""
+        """Select the teacher's token of each pair: `[teacher's tokens, ...]` -> `[pairs, ...]`."""
         return states[self.teacher]
 
     def of_student(self, states: Tensor) -> Tensor:
-        """`[student's tokens, ...]` -> `[pairs, ...]`, the mean of each pair's tokens in float32."""
+        """Mean of each pair's student tokens, in float32: `[student's tokens, ...]` -> `[pairs, ...]`."""
         if self.counts is None:
             return states[self.student]
         return self.sums(states) / self.counts.view(-1, *[1] * (states.dim() - 1))
 
     def sums(self, states: Tensor) -> Tensor:
-        """`[student's tokens, ...]` -> `[pairs, ...]`, the sum of each pair's tokens in float32."""
+        """Sum of each pair's student tokens, in float32: `[student's tokens, ...]` -> `[pairs, ...]`."""
         if self.counts is None:
             return states[self.student].float()
         pairs = torch.arange(len(self), device=states.device)

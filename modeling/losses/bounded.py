@@ -1,4 +1,4 @@
-"""A number that is learnt within bounds."""
+"""A learnt number with bounds."""
 
 import math
 from typing import ClassVar
@@ -8,20 +8,20 @@ from torch import Tensor, nn
 
 
 class BoundedNumber(nn.Module):
-    """A learnt number above 0, kept as its logarithm.
+    """A learnt number above 0, stored as its logarithm.
 
-    Its bounds are held by whoever trains it, after each step, as CLIP holds those of its scale (Radford et al. 2021,
-    arXiv:2103.00020, section 2.5): a clamp in forward has no gradient outside, and a number that left its bounds would
-    never come back. It is no weight, so weight decay, which would draw it to 1, is none of its business.
+    The trainer clamps it to its bounds after each step, as CLIP does with its scale (Radford et al. 2021,
+    arXiv:2103.00020, section 2.5). A clamp in forward would have no gradient outside the bounds, so the number could
+    not return. It must be excluded from weight decay, which would draw it to 1.
 
     Args:
-        value: at the start, within `bounds`.
+        value: initial value, within `bounds`.
 
     Attributes:
         bounds: the lowest and the highest value.
 
     Raises:
-        ValueError: a value outside.
+        ValueError: the initial value is outside `bounds`.
     """
 
     bounds: ClassVar[tuple[float, float]]
@@ -31,7 +31,7 @@ class BoundedNumber(nn.Module):
         lowest, highest = self.bounds
         if not lowest <= value <= highest:
             raise ValueError(f"{type(self).__name__} is learnt between {lowest} and {highest}, but starts at {value}.")
-        # One number, but not a scalar, of which ZeRO-3 could not give each rank a share.
+        # Shape [1], since ZeRO-3 can't shard a scalar.
         self.logarithm = nn.Parameter(torch.tensor([math.log(value)]))
 
     @property

@@ -1,4 +1,4 @@
-"""The contrastive losses of whole texts: InfoNCE, its learnt scale, and a queue of past keys as further negatives."""
+"""InfoNCE for sentence embeddings, its learnt scale, and a queue of past keys as additional negatives."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .bounded import BoundedNumber
-from .chunks import numbers_at_a_time
+from .chunks import max_chunk_numel
 
-# Keys that are compared at a time on a processor: as many as stay in its cache.
+# Keys per chunk on a CPU, which fit into its cache.
 CHUNK = 2048
 
 
 class LearnedScale(BoundedNumber):
-    """Makes vectors as long as a learnt scale, 1/tau (Radford et al. 2021, CLIP, arXiv:2103.00020, section 2.5).
+    """Scales vectors to a learnt length, 1/tau (CLIP, Radford et al. 2021, arXiv:2103.00020, section 2.5).
 
-    As in CLIP it never exceeds 100, lest the loss become unstable.
+    As in CLIP it never exceeds 100, which keeps the loss stable.
     """
 
     bounds = 1e-4, 100.0
@@ -29,13 +29,13 @@ class LearnedScale(BoundedNumber):
 def info_nce(
     anchors: Tensor, positives: Tensor, negatives: Sequence[tuple[Tensor, Tensor]], further: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy of an anchor's positive among keys (van den Oord et al. 2018, arXiv:1807.03748, eq. 4).
+    """Cross-entropy of each anchor's positive among the keys (van den Oord et al. 2018, arXiv:1807.03748, eq. 4).
 
     Inputs:
-        anchors: `[n, features]`, unit vectors times 1/tau; positives: `[n, features]`, unit vectors, one of each.
-        negatives: sets of unit vectors `[m, features]`, each with a mask `[n, m]` that is True where a key is no
-            negative of an anchor: its own positive, or that of another copy of its sentence.
-        further: `[n]`, the log of the sum of exp(anchor · key) over any more keys (see `queue_log_sum_exp`).
+        anchors: `[n, features]`, unit vectors times 1/tau; positives: `[n, features]`, unit vectors, one per anchor.
+        negatives: sets of unit vectors `[m, features]`, each with a mask `[n, m]` that is True where a key is not a
+            negative of an anchor: its own positive, or the positive of an anchor with the same sentence.
+        further: `[n]`, the log of the sum of exp(anchor · key) over additional keys (see `queue_log_sum_exp`).
 
     Returns:
         `[n]`, at least 0; 0 for an anchor without negatives.
@@ -44,21 +44,21 @@ def info_nce(
     positive = (anchors * positives.float()).sum(-1)
     total = positive if further is None else torch.logaddexp(positive, further)
     for keys, ignored in negatives:
-        # Not minus infinity, whose gradient is not a number where every key is ignored.
+        # Not minus infinity, whose gradient is NaN if every key is ignored.
         total = torch.logaddexp(total, (anchors @ keys.float().T).masked_fill(ignored, lowest).logsumexp(-1))
     return total - positive
 
 
 class KeyQueue:
-    """Holds the newest keys on one device, oldest overwritten first.
+    """Holds the newest keys on one device. New keys overwrite the oldest ones.
 
-    Keys of a frozen teacher never go stale, so a queue may be as long as memory and corpus allow.
+    Keys of a frozen teacher never become stale, so a queue can be as long as memory and corpus allow.
 
     Args:
-        size: keys at most.
+        size: maximal number of keys.
         width: features of a key.
-        dtype: in which keys are stored; half precision halves the memory.
-        device: where they are stored.
+        dtype: dtype in which keys are stored; half precision halves the memory.
+        device: device on which keys are stored.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class KeyQueue:
 
     @property
     def size(self) -> int:
-        """Keys at most."""
+        """Maximal number of keys."""
         return len(self._keys)
 
     @property
     def keys(self) -> Tensor:
-        """`[len, width]`, in no particular order; a view of what is stored."""
+        """`[len, width]`, in no particular order; a view of the stored keys."""
         return self._keys[: len(self)]
 
     @property
@@ -88,7 +88,7 @@ class KeyQueue:
 
     @torch.no_grad()
     def push(self, keys: Tensor, ids: Tensor) -> None:
-        """Store keys `[n, width]`, or the last ones if more than fit; equal `ids` `[n]` mark keys of one sentence."""
+        """Store keys `[n, width]`, or the last `size` of them. Keys of the same sentence have equal `ids` `[n]`."""
         size = self.size
         self.pushed += max(len(keys) - size, 0)
         keys, ids = keys[-size:], ids[-size:]
@@ -97,11 +97,11 @@ class KeyQueue:
         self.pushed += len(keys)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The whole state: `keys`, `ids` and `pushed`."""
+        """The complete state: `keys`, `ids` and `pushed`."""
         return {"keys": self._keys, "ids": self._ids, "pushed": torch.tensor(self.pushed)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore the state of another queue; a ValueError if that had another size or width."""
+        """Restore a saved state. Raises a ValueError if its size or width differs."""
         if state["keys"].shape != self._keys.shape:
             raise ValueError(
                 f"The saved queue holds {list(state['keys'].shape)} numbers, this one {list(self._keys.shape)}. Resume "
@@ -113,19 +113,19 @@ class KeyQueue:
 
 
 def queue_log_sum_exp(anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor) -> Tensor:
-    """log of the sum of exp(anchor · key) over the keys that are of another text than the anchor.
+    """log of the sum of exp(anchor · key) over the keys whose text is not the anchor's.
 
-    Keys are read in chunks, whose sums are joined as Milakov & Gimelshein 2018 (arXiv:1805.02867) join them: neither
-    all products nor a float32 copy of all keys is ever made. The gradient is computed along. Products and sums are in
-    float32 whatever the keys' number format, under autocast too: with anchors as long as 200 (tau = 0.005), products in
-    bfloat16 would be off by 0.4.
+    Keys are read in chunks, whose sums are combined as in Milakov & Gimelshein 2018 (arXiv:1805.02867). So neither all
+    products nor a float32 copy of all keys is held in memory. The gradient is computed in the same pass. Products and
+    sums are in float32 whatever the keys' dtype, also under autocast: for anchors of length 200 (tau = 0.005),
+    products in bfloat16 would have an error of 0.4.
 
     Inputs:
-        anchors: `[n, features]`, float32, unit vectors times 1/tau; ids: `[n]`, what text each is of.
-        keys: `[m, features]`, unit vectors, to which no gradient flows; key_ids: `[m]`.
+        anchors: `[n, features]`, float32, unit vectors times 1/tau; ids: `[n]`, the id of each anchor's text.
+        keys: `[m, features]`, unit vectors, which get no gradient; key_ids: `[m]`, the id of each key's text.
 
     Returns:
-        `[n]`, very low where no key is of another text.
+        `[n]`; the lowest float32 number for an anchor if no key has another text.
     """
     return _QueueLogSumExp.apply(anchors, ids, keys, key_ids)
 
@@ -135,22 +135,23 @@ class _QueueLogSumExp(torch.autograd.Function):
     def forward(ctx, anchors: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor) -> Tensor:
         anchors, lowest = anchors.float(), torch.finfo(torch.float32).min
         owners, own = _places(key_ids, ids)
-        chunk = _keys_at_a_time(len(anchors), keys)
-        # The largest product so far, and, both divided by its exponential, the sums of exponentials and of keys.
+        chunk = _keys_per_chunk(len(anchors), keys)
+        # shift is the largest product so far. total and summed are the sums of exponentials and of keys weighted by
+        # them, both divided by exp(shift).
         shift = anchors.new_full((len(anchors),), lowest)
         total, summed = torch.zeros_like(shift), torch.zeros_like(anchors)
         with torch.autocast(keys.device.type, enabled=False):
             for some, their_owners in zip(keys.split(chunk), owners.split(chunk), strict=True):
                 some = some.float()
-                # An anchor's own keys go before the maximum is taken: the largest of all, they would take every other
-                # key's exponential to 0.
+                # An anchor's own keys are masked before the maximum is taken: their large products would make the
+                # exponentials of all other keys 0.
                 products = (anchors @ some.T).masked_fill_(own[:, None] == their_owners, -torch.inf)
                 larger = torch.maximum(shift, products.amax(1))
                 weights, fade = products.sub_(larger[:, None]).exp_(), (shift - larger).exp_()
                 total = total * fade + weights.sum(1)
                 summed = torch.addmm(summed * fade[:, None], weights, some)
                 shift = larger
-        # The mean of the keys, weighted by exp(anchor · key), is the gradient.
+        # The gradient is the mean of the keys, weighted by exp(anchor · key).
         ctx.save_for_backward(summed / total.clamp_min(torch.finfo(torch.float32).tiny)[:, None])
         return torch.where(total > 0, shift + total.log(), lowest)
 
@@ -160,17 +161,17 @@ class _QueueLogSumExp(torch.autograd.Function):
         return gradient[:, None] * mean, None, None, None
 
 
-def _keys_at_a_time(anchors: int, keys: Tensor) -> int:
-    """How many keys' products with all anchors, and float32 copies, are held at a time."""
-    chunk = max(1, numbers_at_a_time(keys.device) // max(anchors, keys.shape[1], 1))
+def _keys_per_chunk(anchors: int, keys: Tensor) -> int:
+    """Number of keys whose products with all anchors and float32 copies are held at a time."""
+    chunk = max(1, max_chunk_numel(keys.device) // max(anchors, keys.shape[1], 1))
     return min(chunk, CHUNK) if keys.device.type == "cpu" else chunk
 
 
 def _places(key_ids: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Small numbers in place of ids: equal for keys and anchors of the same text.
+    """Replace ids by small numbers that are equal for keys and anchors of the same text.
 
     Returns:
-        `[m]` of the keys, and `[n]` of the anchors, float32, which compares fastest.
+        `[m]` for the keys and `[n]` for the anchors, in float32, which is fastest to compare.
     """
     known = ids.sort().values
     places = torch.searchsorted(known, key_ids)

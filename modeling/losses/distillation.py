@@ -1,9 +1,9 @@
-"""The losses that compare a student's outputs with its teacher's or with labels, computed in float32.
+"""Losses that compare a student's outputs with its teacher's or with labels, computed in float32.
 
-Every function returns one value per row or token, `[n]`, unreduced. The caller sums and divides by a count taken over
-the whole optimizer step, all micro-batches and all ranks: so neither gradient accumulation nor the number of ranks
-changes a gradient. Inputs are flat, without padding (see `layout`), so no function takes a mask; the two on attention
-compare pairs of tokens and take the layout.
+Every function returns one value per row or token, `[n]`, unreduced. The caller sums them and divides by a count over
+the whole optimizer step: all micro-batches and all ranks. So neither gradient accumulation nor the number of ranks
+changes a gradient. Inputs are flat, without padding (see `layout`), so no function takes a mask. The two attention
+losses compare pairs of tokens, so they take the layout.
 """
 
 import math
@@ -18,7 +18,7 @@ IGNORED_LABEL = -100
 
 
 def mean_squared_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared difference of logits, hidden states or embeddings `[n, features]`, averaged over the features."""
+    """Mean squared difference of logits, hidden states or embeddings `[n, features]` over the features."""
     return (student.float() - teacher.float()).square().mean(-1)
 
 
@@ -42,10 +42,10 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
 
 
 def binary_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² KL(teacher ‖ student) of the softened probabilities of each class by itself, averaged over the classes.
+    """T² KL(teacher ‖ student) of each class's softened probability, averaged over the classes.
 
-    Of heads whose classes don't exclude each other, so that a row has any number of them. As `soft_cross_entropy` of
-    two classes, the other one's logit being 0; averaged as transformers averages binary cross-entropy.
+    For multi-label heads. Each class is compared as by `soft_cross_entropy` of two classes, with 0 as the other logit.
+    The average over the classes is that of transformers' binary cross-entropy.
 
     Inputs:
         student, teacher: `[n, classes]` logits over the same classes in the same order.
@@ -55,8 +55,7 @@ def binary_divergence(student: Tensor, teacher: Tensor, temperature: float) -> T
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each class by itself, averaged over the classes: logits and labels `[n, classes]`, the latter
-    0 to 1."""
+    """Binary cross-entropy, averaged over the classes, of logits `[n, classes]` with labels `[n, classes]` in 0..1."""
     return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").mean(-1)
 
 
@@ -80,12 +79,12 @@ def margin_error(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared difference of the batch's cosine-similarity matrices, averaged over the columns.
+    """Mean squared difference of the batch's cosine-similarity matrices over the columns, `[n]`.
 
     The mean of the result is the mean over the n² pairs. Student and teacher, `[n, features]`, may differ in width.
 
     Raises:
-        ValueError: a batch of one, whose only similarity is 1.
+        ValueError: the batch has one row, whose similarity to itself is always 1.
     """
     if len(student) < 2:
         raise ValueError(
@@ -98,11 +97,11 @@ def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def attention_error(student: Tensor, teacher: Tensor, layout: TokenLayout, kind: str) -> Tensor:
-    """How far two attention maps are apart, per query token. Heads are averaged where their numbers differ.
+    """Difference of two attention maps for each query token. Heads are averaged if their numbers differ.
 
     Inputs:
-        student, teacher: `[rows, heads, width, width]`, each query's weights summing to 1 over the row's real tokens.
-        layout: tells which of the width² pairs are real.
+        student, teacher: `[rows, heads, width, width]`. Each query's weights sum to 1 over the row's real tokens.
+        layout: the rows, which define the real pairs of tokens.
         kind: `"mse"`, the mean over heads and the row's keys of the squared difference; `"kl"`, the mean over heads of
             KL(teacher ‖ student) over the keys.
 
@@ -117,7 +116,7 @@ def attention_error(student: Tensor, teacher: Tensor, layout: TokenLayout, kind:
         keys = layout.lengths[:, None, None, None]
         each = (student - teacher).square() / keys
     else:
-        # An attention weight may underflow to 0, where teacher * log(teacher) is 0 and log(student) must stay finite.
+        # An attention weight may underflow to 0. There teacher * log(teacher) is 0, and log(student) must stay finite.
         floor = torch.finfo(torch.float32).tiny
         each = torch.xlogy(teacher, teacher) - teacher * student.clamp_min(floor).log()
     return layout.unpad(torch.where(pairs, each, 0).sum(-1).mean(1))
@@ -126,13 +125,13 @@ def attention_error(student: Tensor, teacher: Tensor, layout: TokenLayout, kind:
 def relation_divergence(student: Tensor, teacher: Tensor, layout: TokenLayout, heads: int) -> Tensor:
     """KL between the self-attention relations of two layers (MiniLMv2, Wang et al. 2021, arXiv:2012.15828).
 
-    The vectors of all attention heads are joined and cut anew into relation heads, so that neither the number of
-    attention heads nor the width need agree. A relation is softmax(a aᵀ / √size) within a row.
+    The vectors of all attention heads are concatenated and split into relation heads, so student and teacher may differ
+    in width and number of attention heads. A relation is softmax(a aᵀ / √size) within a row.
 
     Inputs:
-        student: `[tokens, student_width]` queries, keys or values; teacher: `[tokens, teacher_width]`, the same ones.
-        layout: the rows they lie in.
-        heads: relation heads; must divide both widths.
+        student: `[tokens, student_width]` queries, keys or values; teacher: `[tokens, teacher_width]`, the same kind.
+        layout: the rows.
+        heads: number of relation heads; must divide both widths.
 
     Returns:
         `[tokens]`, KL(teacher ‖ student) of each token's relations, averaged over the relation heads.
@@ -149,11 +148,11 @@ def relation_divergence(student: Tensor, teacher: Tensor, layout: TokenLayout, h
 
 
 def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """The task's own loss: of logits `[n, classes]` cross-entropy with integer labels `[n]`; of predictions
-    `[n, values]` the squared error against floats `[n, values]`, or `[n]` of one value, averaged over the values.
+    """The task's loss: cross-entropy of logits `[n, classes]` with integer labels `[n]`; for float labels
+    `[n, values]`, or `[n]` with one value, the mean squared error of predictions `[n, values]`.
 
-    `label_smoothing`, 0 to 1, is the share of a label that all classes get alike (Szegedy et al. 2016,
-    arXiv:1512.00567, section 7); numbers have none.
+    `label_smoothing`, 0 to 1, is the share of each label that is spread evenly over all classes (Szegedy et al. 2016,
+    arXiv:1512.00567, section 7). It is ignored for float labels.
     """
     if labels.is_floating_point():
         return mean_squared_error(logits, labels.reshape(logits.shape))

@@ -1,7 +1,7 @@
-"""The Poincaré ball: hyperbolic space of curvature -c, within the radius 1/√c (Ganea et al. 2018, arXiv:1805.09112).
+"""The Poincaré ball: hyperbolic space of curvature -c with radius 1/√c (Ganea et al. 2018, arXiv:1805.09112).
 
-The curvature c is a number above 0, or a tensor of one such number, which may be learnt. All is computed in float32, or
-in float64 where that comes in.
+The curvature c is a number above 0, or a tensor with one such number, which may be learnt. Results are float32, or
+float64 for float64 inputs.
 """
 
 import torch
@@ -10,19 +10,19 @@ from torch import Tensor
 from ..encoding import exact_dtype
 from .bounded import BoundedNumber
 
-# Share of the radius that is left free at the border, where float32 can't tell points apart: enough for 1 - c|x|² to
-# have an error of 0.003 % at most.
+# Points keep this share of the radius away from the border, where float32 can't distinguish them. The error of
+# 1 - c|x|² is then at most 0.003 %.
 MARGIN = 1e-3
 
-# Stands in for lengths of 0, and for squares of lengths that rounding makes 0 or less.
+# Replaces lengths of 0, and squared lengths that are 0 or less because of rounding.
 SHORTEST = 1e-15
 
 
 def exponential_map(x: Tensor, curvature: float | Tensor) -> Tensor:
-    """tanh(√c|x|) x / (√c|x|): vectors `[n, features]` from the origin to the points where they end (lemma 2).
+    """Exponential map at the origin, tanh(√c|x|) x / (√c|x|), of tangent vectors `[n, features]` (lemma 2).
 
-    The point lies 2|x| from the origin. Vectors longer than 3.8/√c would come too close to the border: all arrive at
-    the radius (1 - `MARGIN`)/√c, so that only their direction counts and only their direction has a gradient.
+    The point's distance from the origin is 2|x|. Vectors longer than 3.8/√c would come too close to the border, so they
+    are mapped to the radius (1 - `MARGIN`)/√c. Only their direction counts, and only their direction has a gradient.
     """
     x = x.to(exact_dtype(x))
     length = curvature**0.5 * x.norm(dim=-1, keepdim=True).clamp_min(SHORTEST)
@@ -30,48 +30,52 @@ def exponential_map(x: Tensor, curvature: float | Tensor) -> Tensor:
 
 
 def poincare_distance(x: Tensor, y: Tensor, curvature: float | Tensor) -> Tensor:
-    """Distances of corresponding points of two sets (Nickel and Kiela 2017, arXiv:1705.08039, eq. 1).
+    """Distances `[n]` of corresponding points `[n, features]` (Nickel and Kiela 2017, arXiv:1705.08039, eq. 1).
 
-    A distance is arcosh(1 + 2c|x - y|² / ((1 - c|x|²)(1 - c|y|²))) / √c, for small c about 2|x - y|. Points
-    `[n, features]` give distances `[n]`, whose gradient is 0 where the distance is.
+    A distance is arcosh(1 + 2c|x - y|² / ((1 - c|x|²)(1 - c|y|²))) / √c, which is about 2|x - y| for small c. Its
+    gradient is 0 where the distance is 0.
     """
     x, y = x.to(exact_dtype(x)), y.to(exact_dtype(y))
-    return _stretched((x - y).norm(dim=-1), _room(x, curvature), _room(y, curvature), curvature)
+    return _hyperbolic_distances(
+        (x - y).norm(dim=-1), _boundary_term(x, curvature), _boundary_term(y, curvature), curvature
+    )
 
 
 def poincare_distances(x: Tensor, y: Tensor, curvature: float | Tensor) -> Tensor:
-    """Distance of each point of one set, `[n, features]`, from each of another, `[m, features]`: `[n, m]`."""
+    """Distances `[n, m]` of all pairs of points `[n, features]` and `[m, features]`."""
     x, y = x.to(exact_dtype(x)), y.to(exact_dtype(y))
-    return _stretched(_gaps(x, y), _room(x, curvature)[:, None], _room(y, curvature), curvature)
+    return _hyperbolic_distances(
+        _euclidean_distances(x, y), _boundary_term(x, curvature)[:, None], _boundary_term(y, curvature), curvature
+    )
 
 
-def _room(points: Tensor, curvature: float | Tensor) -> Tensor:
-    """1 - c|x|², of which there is less the nearer the border is: `[n]`."""
+def _boundary_term(points: Tensor, curvature: float | Tensor) -> Tensor:
+    """1 - c|x|², `[n]`, which approaches 0 at the border."""
     return 1 - curvature * points.square().sum(-1)
 
 
-def _gaps(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances, `[n, m]`, by inner products.
+def _euclidean_distances(x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distances, `[n, m]`, by inner products in float64.
 
-    In float64: near the border, what float32 loses of a small distance would become 0.4 and more of a hyperbolic one.
-    torch.cdist without inner products is several times slower, and on a GPU its gradient makes `[n, m, features]`.
+    Near the border, float32's error of a small distance would become 0.4 and more in hyperbolic distance. torch.cdist
+    without inner products is several times slower, and its gradient on a GPU needs `[n, m, features]`.
     """
     first, second = x.double(), y.double()
     squares = first.square().sum(-1)[:, None] + second.square().sum(-1) - 2 * first @ second.T
     return squares.clamp_min(SHORTEST**2).sqrt().to(x.dtype)
 
 
-def _stretched(gaps: Tensor, room: Tensor, other_room: Tensor, curvature: float | Tensor) -> Tensor:
-    """Euclidean distances as hyperbolic ones.
+def _hyperbolic_distances(distances: Tensor, x_term: Tensor, y_term: Tensor, curvature: float | Tensor) -> Tensor:
+    """Convert Euclidean distances to hyperbolic ones.
 
-    arcosh(1 + 2z²) is 2 arsinh(z), which neither loses small distances to the 1 nor has an infinite gradient at 0.
+    arcosh(1 + 2z²) is computed as 2 arsinh(z), which is exact for small distances and has a finite gradient at 0.
     """
     root = curvature**0.5
-    return 2 / root * torch.asinh(root * gaps / (room * other_room).sqrt())
+    return 2 / root * torch.asinh(root * distances / (x_term * y_term).sqrt())
 
 
 class LearnedCurvature(BoundedNumber):
-    """c of the Poincaré ball of curvature -c, within the curvatures with which float32 tells points of it apart."""
+    """The learnt curvature c of the Poincaré ball, within the range in which float32 distinguishes its points."""
 
     bounds = 1e-4, 1e2
 

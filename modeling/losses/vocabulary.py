@@ -1,8 +1,8 @@
-"""Losses over whole vocabularies, whose logits are never all alive at once.
+"""Losses over whole vocabularies that never hold all logits in memory.
 
-A vocabulary of 120,000 makes 245 MB of 512 tokens' logits, and softmax, loss and gradient each want as much again. So
-the output layer is applied here, to some tokens at a time (see `chunks`), and their part of the gradient is computed at
-once.
+The logits of 512 tokens over a vocabulary of 120,000 take 245 MB, and softmax, loss and gradient each take as much
+again. So the losses apply the output layer themselves, to a few tokens at a time (see `chunks`), and compute the
+gradient of each chunk immediately.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from torch.autograd.function import once_differentiable
 
 from ..encoding import OutputLayer, exact_dtype
 from ..vocabularies import VocabularyMap
-from .chunks import numbers_at_a_time
+from .chunks import max_chunk_numel
 from .distillation import soft_cross_entropy, task_loss
 
-# Of so many places of a text, or a multiple: products of 64 columns take two thirds of the time of those of 69 (AVX2).
+# Chunks have a multiple of this many positions: products with 64 columns take two thirds of the time of 69 (AVX2).
 GRANULE = 16
 
 
@@ -29,24 +29,25 @@ def vocabulary_divergence(
     temperature: float,
     times: Tensor | None = None,
 ) -> Tensor:
-    """T² KL(teacher ‖ student) over tokens of the teacher's vocabulary, whose probabilities are scaled to sum to 1.
+    """T² KL(teacher ‖ student) over tokens of the teacher's vocabulary, with their probabilities scaled to sum to 1.
 
-    Kolesnikova et al. 2022, arXiv:2205.02340. As `losses.soft_cross_entropy`, but for logits that don't exist yet.
+    As in Kolesnikova et al. 2022, arXiv:2205.02340. Same as `losses.soft_cross_entropy`, but takes features and output
+    layers instead of logits.
 
     Inputs:
-        student: `[n, student_features]`, what its output layer reads at n places of a text, or the sums of what it
-            reads at several tokens; teacher: `[n, teacher_features]`, likewise, of one token.
-        layers: the student's output layer and the teacher's. No gradient flows to the teacher.
-        vocabulary: which logits are compared.
+        student: `[n, student_features]`, inputs of the output layer at n positions, or sums of them over several
+            tokens; teacher: `[n, teacher_features]`, at one token each.
+        layers: output layers of student and teacher. The teacher gets no gradient.
+        vocabulary: the tokens to compare.
         temperature: tau, divides the logits.
-        times: `[n]`, how many tokens each of the student's is the sum of; None for one.
+        times: `[n]`, number of student tokens in each sum; None for one.
 
     Returns:
         `[n]`, at least 0
     """
     ours, theirs, tokens = *layers, vocabulary.tokens
-    # A small vocabulary shares few of a large one's tokens: they are chosen before they are multiplied. Most of a
-    # layer is not copied.
+    # If few of the teacher's tokens are compared, their rows are selected before the product. Otherwise all logits are
+    # computed, since selecting would copy most of the layer.
     few = 2 * len(tokens) < len(theirs)
     theirs = theirs.rows(tokens) if few else theirs
     times = torch.ones(len(student), device=student.device) if times is None else times
@@ -66,7 +67,7 @@ def vocabulary_cross_entropy(
     """Cross-entropy of tokens of a vocabulary, as in masked language modelling.
 
     Inputs:
-        features: `[n, features]`, what the output layer reads at n places; labels: `[n]`, the tokens that stand there.
+        features: `[n, features]`, inputs of the output layer at n positions; labels: `[n]`, the tokens there.
         layer: the output layer.
         label_smoothing: as in `losses.task_loss`.
 
@@ -83,15 +84,15 @@ def vocabulary_cross_entropy(
 def vocabulary_loss(
     loss: Callable[[Tensor, Tensor], Tensor], student: Tensor, teacher: Tensor, layers: tuple[OutputLayer, OutputLayer]
 ) -> Tensor:
-    """A loss of a student's and a teacher's logits over one vocabulary, neither side's of which are ever whole.
+    """A loss of student and teacher logits over one vocabulary, computed in chunks.
 
     Inputs:
-        loss: from logits of both sides, `[n, vocabulary]` each, to the loss of each place, `[n]`:
+        loss: maps the logits of student and teacher, `[n, vocabulary]` each, to one loss per position, `[n]`:
             `partial(losses.soft_cross_entropy, temperature=tau)`, `losses.mean_squared_error` or
             `losses.hard_cross_entropy`.
-        student: `[n, student_features]`, what its output layer reads at n places of a text; teacher:
-            `[n, teacher_features]`, likewise at the same places.
-        layers: the student's output layer and the teacher's. No gradient flows to the teacher.
+        student: `[n, student_features]`, inputs of the output layer at n positions; teacher:
+            `[n, teacher_features]`, at the same positions.
+        layers: output layers of student and teacher. The teacher gets no gradient.
 
     Returns:
         `[n]`
@@ -102,8 +103,8 @@ def vocabulary_loss(
     ours, theirs = layers
     if len(ours) != len(theirs):
         raise ValueError(
-            f"The student's output layer is over {len(ours)} tokens, the teacher's over {len(theirs)}. Logits can be "
-            "compared over one vocabulary only; across vocabularies, use VocabReducedMLMTrainer."
+            f"The student's output layer has {len(ours)} tokens, the teacher's {len(theirs)}. Logits can only be "
+            "compared over one vocabulary. Use VocabReducedMLMTrainer across vocabularies."
         )
 
     def of_logits(student: Tensor, teacher: Tensor, *layer: Tensor | None) -> Tensor:
@@ -113,8 +114,8 @@ def vocabulary_loss(
 
 
 def _by_chunks(loss: Callable[..., Tensor], vocabulary: int, rows: tuple[Tensor, ...], layer: OutputLayer) -> Tensor:
-    """Apply a loss to some rows at a time, as `loss(*rows, weight, bias)`."""
-    size = numbers_at_a_time(layer.weight.device) // vocabulary
+    """Apply a loss to chunks of the rows, as `loss(*rows, weight, bias)`."""
+    size = max_chunk_numel(layer.weight.device) // vocabulary
     size = size - size % GRANULE if size >= GRANULE else max(1, size)
     sweep = partial(_sweep, loss, len(rows), size)
     tensors = (*rows, layer.weight, layer.bias)
@@ -122,9 +123,10 @@ def _by_chunks(loss: Callable[..., Tensor], vocabulary: int, rows: tuple[Tensor,
 
 
 class _ByChunks(torch.autograd.Function):
-    """The gradient is computed along with the loss, as it is if all rows are summed: so each logit is made once.
+    """Computes the gradient together with the loss, for a sum over all rows, so each logit is computed only once.
 
-    If they weigh differently, it is computed anew; in float16, too, where it would vanish before it is scaled.
+    Backward computes it again if the rows have different weights, and in float16, where it could underflow before the
+    loss is scaled.
     """
 
     @staticmethod
@@ -138,7 +140,7 @@ class _ByChunks(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, weights: Tensor) -> tuple[Tensor | None, ...]:
-        # The gradient of a sum is one number, seen as many: told without waiting for the device to compare them.
+        # The gradient of a sum is one expanded number, which its strides show without synchronising with the device.
         if ctx.along and not any(weights.stride()):
             weight = weights[0] if len(weights) else 0
             return None, *(gradient if gradient is None else gradient * weight for gradient in ctx.gradients)
@@ -153,15 +155,15 @@ def _sweep(
     wanted: Sequence[bool],
     weights: Tensor | None = None,
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """A loss of each row and the gradient of their sum, some rows at a time.
+    """Compute the loss of each row and the gradient of their sum in chunks.
 
     Args:
-        loss: from some rows of the first tensors, and the others whole, to the loss of each row.
-        rows: how many tensors are taken by rows.
-        size: rows at a time.
-        tensors: what the loss is of.
-        wanted: by which tensors the gradient is computed.
-        weights: each row's in the sum; None for 1.
+        loss: maps a chunk of the first `rows` tensors, and the other tensors, to the loss of each row.
+        rows: number of tensors that are split into chunks.
+        size: rows per chunk.
+        tensors: arguments of the loss.
+        wanted: whether the gradient is computed, for each tensor.
+        weights: weight of each row in the sum; None for 1.
     """
     gradients = [torch.zeros_like(t, dtype=exact_dtype(t)) if w else None for t, w in zip(tensors, wanted, strict=True)]
 
@@ -169,7 +171,7 @@ def _sweep(
         chunk = slice(start, start + size)
         parts = [t if t is None else (t[chunk] if i < rows else t).detach() for i, t in enumerate(tensors)]
         leaves = {i: part.requires_grad_() for i, part in enumerate(parts) if gradients[i] is not None}
-        # Backward knows nothing of autocast, and must compute the same: the tensors' own formats hold.
+        # Backward runs outside autocast and must compute the same values, so the tensors keep their dtypes.
         with torch.autocast(parts[0].device.type, enabled=False), torch.set_grad_enabled(bool(leaves)):
             values = loss(*parts)
             factors = torch.ones_like(values) if weights is None else weights[chunk]

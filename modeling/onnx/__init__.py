@@ -1,4 +1,4 @@
-"""Models as ONNX files: written, checked, quantised and run. Needs the extra `onnx`."""
+"""Exports, checks, quantises and runs ONNX files. Needs the extra `onnx`."""
 
 from .embedding import EmbeddingGraph, embedding_inputs
 from .export import FLOAT32_FILE, INT8_FILE, export_embeddings, export_onnx, onnx_agreement, quantize_int8

@@ -1,4 +1,4 @@
-"""A sentence encoder as a function of padded tensors alone, so that it can be traced: pooling and modules included."""
+"""A sentence encoder as one traceable module: padded tensors in, embeddings out."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..encoding import EmbeddingHead, SentenceEncoder, pooled_hidden_states, req
 
 
 class EmbeddingGraph(nn.Module):
-    """What an ONNX file of a sentence encoder computes. It shares the encoder's weights.
+    """A sentence encoder's model, pooling and modules, for tracing. It shares the encoder's weights.
 
     Args:
-        encoder: with its pooling and what comes after it.
+        encoder: the sentence encoder.
 
     Raises:
-        ValueError: a causal model; or a model without a pooler of its own whose embedding is the pooler's output.
+        ValueError: the model is causal; or the embedding is the output of the model's pooler, but it has none.
     """
 
     def __init__(self, encoder: SentenceEncoder):
@@ -35,29 +35,29 @@ class EmbeddingGraph(nn.Module):
 
     @property
     def config(self) -> PreTrainedConfig:
-        """The encoder's."""
+        """The encoder's configuration."""
         return self.model.config
 
     @property
     def dtype(self) -> torch.dtype:
-        """The encoder's number format."""
+        """The encoder's dtype."""
         return self.model.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder lies."""
+        """The encoder's device."""
         return self.model.device
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, prompt_length: Tensor | None = None, **inputs: Tensor
     ) -> ModelOutput:
-        """Padded rows to embeddings.
+        """Compute the embeddings of padded rows.
 
         Args:
-            input_ids: `[rows, width]`, padded on the side that the tokenizer pads.
+            input_ids: `[rows, width]`, padded on the tokenizer's padding side.
             attention_mask: `[rows, width]`, 0 in the padding.
-            prompt_length: `[rows]`, tokens at the start of each row that are not pooled.
-            inputs: what else the encoder takes, `[rows, width]` each.
+            prompt_length: `[rows]`, number of tokens at the start of each row that are not pooled.
+            inputs: the encoder's other inputs, `[rows, width]` each.
 
         Returns:
             `sentence_embedding` `[rows, embedding_size]` and `last_hidden_state` `[rows, width, hidden]`.
@@ -68,13 +68,13 @@ class EmbeddingGraph(nn.Module):
         if self.modes == ("cls",):
             pooled = output.pooler_output
         else:
-            # The last state as the encoder returns it: after its final norm.
+            # The last hidden state has to be the encoder's output, after its final norm.
             read = [last if i == self.config.num_hidden_layers else output.hidden_states[i] for i in self.states]
             pooled = self._pool(sum(read[1:], start=read[0]) / len(read), attention_mask, prompt_length)
         return ModelOutput(sentence_embedding=self.head(pooled), last_hidden_state=last)
 
     def _pool(self, states: Tensor, mask: Tensor, prompt_length: Tensor | None) -> Tensor:
-        """`[rows, width, hidden]` -> `[rows, modes * hidden]`; equals `pooling.pool`, which needs a layout."""
+        """`[rows, width, hidden]` -> `[rows, modes * hidden]`; same as `pooling.pool`, but with a mask for a layout."""
         if prompt_length is not None:
             mask = mask * (mask.cumsum(1) > prompt_length[:, None])
         ways = {"cls_before_pooler": _first, "last_token": _last, "max": _maximum}
@@ -100,7 +100,7 @@ def _last(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def _token(states: Tensor, chosen: Tensor) -> Tensor:
-    """The token of each row where `chosen` `[rows, width]` is 1; the first where it is nowhere."""
+    """The token of each row where `chosen` `[rows, width]` is 1; the first token if it is 1 nowhere."""
     # Not argmax, which ONNX Runtime can't run on int64 (https://github.com/microsoft/onnxruntime/issues/10068).
     places = (chosen * torch.arange(chosen.shape[1], device=chosen.device)).sum(1)
     return states.gather(1, places[:, None, None].expand(-1, 1, states.shape[-1])).squeeze(1)
@@ -109,16 +109,16 @@ def _token(states: Tensor, chosen: Tensor) -> Tensor:
 def embedding_inputs(
     encoder: SentenceEncoder, texts: Sequence[str], *, prompt_name: str | None = None
 ) -> dict[str, Tensor]:
-    """What an ONNX file of `encoder` takes for texts: they are given a prompt, cut and padded.
+    """Tokenize texts as inputs of an ONNX file of `encoder`, with a prompt, truncation and padding.
 
     Args:
-        encoder: whose file it is.
+        encoder: the sentence encoder that was exported.
         texts: `rows` strings.
-        prompt_name: of the prompt before every text. Default: the default prompt.
+        prompt_name: name of the prompt to put before every text. Default: the default prompt.
 
     Returns:
-        `input_ids` and `attention_mask`, `[rows, width]`, and what else the tokenizer makes; if prompts are not pooled,
-        `prompt_length` `[rows]`, too.
+        `input_ids`, `attention_mask` and the tokenizer's other outputs, `[rows, width]`; also `prompt_length` `[rows]`
+        if prompts are not pooled.
     """
     prompt, length = encoder.modules.prompt(prompt_name), encoder.max_length
     made = encoder.tokenizer(

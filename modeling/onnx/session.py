@@ -1,4 +1,4 @@
-"""Running an ONNX file with ONNX Runtime, on PyTorch's tensors."""
+"""Runs ONNX files with ONNX Runtime on PyTorch tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def onnx_library(name: str) -> ModuleType:
-    """Import a library of the extra `onnx`; an ImportError tells how to install it."""
+    """Import a library of the extra `onnx`. The ImportError says how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -33,7 +33,7 @@ def open_session(path: str | os.PathLike, threads: int | None = None) -> Inferen
 
     Args:
         path: the file.
-        threads: for one operator; as many as PyTorch uses now if None, so that speeds can be compared.
+        threads: threads per operator. None takes PyTorch's current number, so that speeds can be compared.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -52,11 +52,11 @@ def run_session(session: InferenceSession, inputs: Mapping[str, Tensor]) -> Tens
 
     Args:
         session: from `open_session`.
-        inputs: name -> int64, `[rows, width]` or `[rows]`; those that the file does not take are left out. Without
-            `token_type_ids`, all tokens belong to the first text, as in transformers.
+        inputs: name -> int64, `[rows, width]` or `[rows]`. Inputs that the file doesn't take are ignored. If
+            `token_type_ids` are missing, they are 0, as in transformers.
 
     Raises:
-        ValueError: an input that the file takes is missing.
+        ValueError: an input of the file is missing.
     """
     wanted = [node.name for node in session.get_inputs()]
     given = {"token_type_ids": torch.zeros_like(inputs["input_ids"])} | dict(inputs)
@@ -68,14 +68,14 @@ def run_session(session: InferenceSession, inputs: Mapping[str, Tensor]) -> Tens
 
 
 class OnnxModel:
-    """An ONNX file beside a model's configuration, called as the PyTorch model is, on the CPU.
+    """An ONNX file in a model's folder that is called like the PyTorch model, on the CPU.
 
     `Tagger(OnnxModel(folder), tokenizer)` predicts as `Tagger(AutoModelForTokenClassification...)` does.
 
     Args:
-        folder: holds `config.json` and the file.
-        file: its name: `model.onnx` or `model-int8.onnx`.
-        threads: for one operator; as many as PyTorch uses if None.
+        folder: folder with `config.json` and the file.
+        file: name of the file: `model.onnx` or `model-int8.onnx`.
+        threads: threads per operator. None takes PyTorch's current number.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -90,12 +90,12 @@ class OnnxModel:
         self.config = AutoConfig.from_pretrained(folder, subfolder=encoder_subfolder(folder))
 
     def __call__(self, **inputs: Tensor) -> ModelOutput:
-        """Forward arguments, `[rows, width]` each, to the file's first output, under its name.
+        """Run the file on forward arguments, `[rows, width]` each, and return its first output under its name.
 
-        That is `logits`, `last_hidden_state` of an encoder without head, or `sentence_embedding` of one with all that
-        makes an embedding (which may take `prompt_length` `[rows]`).
+        The output is `logits`, `last_hidden_state` of an encoder without a head, or `sentence_embedding` of a sentence
+        encoder, which may also need `prompt_length` `[rows]`.
 
         Raises:
-            ValueError: an input that the file takes is missing.
+            ValueError: an input of the file is missing.
         """
         return ModelOutput({self._session.get_outputs()[0].name: run_session(self._session, inputs)})

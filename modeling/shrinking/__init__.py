@@ -1,4 +1,4 @@
-"""Students that are made of their teacher: fewer layers, narrower ones, smaller vocabularies."""
+"""Builds students from their teacher: with fewer layers, narrower layers or another vocabulary."""
 
 from .bilstm import bilstm_student
 from .embeddings import project_embeddings

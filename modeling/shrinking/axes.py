@@ -1,7 +1,7 @@
-"""What the axes of an encoder's weights count, found by building the encoder at other sizes.
+"""Finds what each axis of an encoder's weights counts by building the encoder at other sizes.
 
-The axes of a weight that follow a size of the configuration are those that change with it. Encoders are built on the
-`meta` device, where a weight is a shape and nothing else, so no family has to be known by name.
+An axis depends on a size of the configuration if it changes together with it. Encoders are built on the `meta` device,
+where weights are shapes without values. So this works for all families without knowing them by name.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ..anatomy import attention_output, attention_projections, encoder_layers, position_projections
 from .draft import skeleton
 
-# What configurations call the width of the feed-forward layers.
+# Names of the width of the feed-forward layers in configurations.
 INTERMEDIATE_SIZE_NAMES = ("intermediate_size", "hidden_dim", "d_ff")
-# Entries that follow another where both are equal: ELECTRA's and DeBERTa's word embeddings are as wide as the hidden
-# states unless factorised, DeBERTa's pooler likewise; as many keys and values as queries unless these are grouped.
+# Entries that change together with another entry if both are equal: the widths of word embeddings (ELECTRA, DeBERTa)
+# and of the pooler (DeBERTa) with that of the hidden states, the number of key-value heads with that of query heads.
 FOLLOWERS = {
     "hidden_size": ("embedding_size", "pooler_hidden_size"),
     "num_attention_heads": ("num_key_value_heads",),
 }
-# Entries that spell out hidden_size / num_attention_heads, where they are equal to it.
+# Entries that change with hidden_size / num_attention_heads if they are equal to it.
 HEAD_SIZE_NAMES = ("head_dim", "attention_head_size")
 
 
@@ -39,18 +39,18 @@ class Axis(Enum):
 
 @dataclass(frozen=True)
 class AxisLabel:
-    """What one axis of one weight counts, `parts` times over.
+    """What one axis of a weight counts, and in how many parts.
 
-    A fused projection holds queries, keys and values in three parts, a fused gated unit input and gate in two. All
-    parts of an axis are cut alike.
+    A fused projection has three parts: queries, keys and values. A fused gated unit has two: input and gate. All parts
+    of an axis are cut in the same way.
     """
 
     axis: Axis
     parts: int = 1
 
 
-# For each weight by its name in the state dict, one label per axis; None where an axis counts what narrowing leaves
-# alone (words, positions, classes).
+# Name in the state dict -> one label per axis; None for an axis that narrowing doesn't change (words, positions,
+# classes).
 Labels = dict[str, tuple[AxisLabel | None, ...]]
 
 
@@ -64,22 +64,22 @@ class Widths:
 
     @property
     def head_size(self) -> int:
-        """Channels of one attention head."""
+        """Number of channels of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Widths:
-        """Read the sizes out of a configuration.
+        """Read the sizes from a configuration.
 
         Raises:
-            ValueError: it gives no width of feed-forward layers, or no number of heads.
+            ValueError: it has no width of feed-forward layers, or no number of heads.
         """
         if not hasattr(config, "num_attention_heads"):
             raise ValueError(f"Can't narrow a model of {type(config).__name__}, which has no num_attention_heads.")
         return cls(config.hidden_size, getattr(config, _intermediate_name(config)), config.num_attention_heads)
 
     def settings(self, config: PreTrainedConfig) -> dict[str, int]:
-        """The entries of `config` that these sizes change, those that follow a size included."""
+        """The entries of `config` for these sizes, including entries that change together with a size."""
         changed = {_intermediate_name(config): self.intermediate_size}
         for size, followers in FOLLOWERS.items():
             equal = [name for name in followers if getattr(config, name, None) == getattr(config, size)]
@@ -93,18 +93,18 @@ def _intermediate_name(config: PreTrainedConfig) -> str:
         if hasattr(config, name):
             return name
     raise ValueError(
-        f"{type(config).__name__} gives no width of feed-forward layers as {' or '.join(INTERMEDIATE_SIZE_NAMES)}."
+        f"{type(config).__name__} has no width of feed-forward layers ({' or '.join(INTERMEDIATE_SIZE_NAMES)})."
     )
 
 
 def label_units(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> Labels:
-    """Say which axes count units of the feed-forward layers, and label no other.
+    """Label the axes that count units of the feed-forward layers, and no others.
 
-    This is all that a student with the teacher's hidden states and heads needs, so it works where the axes of attention
-    follow no size: grouped keys and values, heads of a size of their own.
+    This suffices for a student with the teacher's hidden size and heads. So it also works for grouped keys and values
+    and for head sizes other than `hidden_size / num_attention_heads`.
 
     Raises:
-        ValueError: an axis follows the width of the feed-forward layers without being a multiple of it.
+        ValueError: an axis changes with the width of the feed-forward layers but is not a multiple of it.
     """
     widths = Widths.of(config)
     taller = replace(widths, intermediate_size=2 * widths.intermediate_size)
@@ -117,7 +117,7 @@ def label_units(architecture: type[PreTrainedModel], config: PreTrainedConfig) -
         times = _times(widths.intermediate_size, before[name][axis], after[name][axis], 2)
         if times is None:
             raise ValueError(
-                f"Can't narrow {architecture.__name__}: axis {axis} of {name} {list(before[name])} follows "
+                f"Can't narrow {architecture.__name__}: axis {axis} of {name} {list(before[name])} changes with "
                 f"intermediate_size={widths.intermediate_size}, but is no multiple of it."
             )
         return AxisLabel(Axis.INTERMEDIATE, times) if times else None
@@ -126,18 +126,18 @@ def label_units(architecture: type[PreTrainedModel], config: PreTrainedConfig) -
 
 
 def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> Labels:
-    """Say what every axis of every weight counts.
+    """Label every axis of every weight.
 
     Args:
         architecture: the model's class.
         config: its configuration.
 
     Raises:
-        ValueError: an axis follows a size without being a multiple of it, e.g. grouped keys and values; or the
-            heads together are not as wide as the hidden states.
+        ValueError: an axis changes with a size but is not a multiple of it, e.g. with grouped keys and values; or
+            the heads together are not as wide as the hidden states.
     """
     widths = Widths.of(config)
-    # Factorised embeddings lose their projection where both widths are equal: keep clear of that.
+    # Factorised embeddings have no projection if both widths are equal, so that size is avoided.
     factor = 3 if getattr(config, "embedding_size", None) == 2 * widths.hidden_size else 2
     wider = replace(widths, hidden_size=factor * widths.hidden_size)
     taller = replace(widths, intermediate_size=2 * widths.intermediate_size)
@@ -160,20 +160,20 @@ def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) ->
         if in_intermediate and in_hidden == 0 and not of_heads:
             return AxisLabel(Axis.INTERMEDIATE, in_intermediate)
         if in_hidden == in_intermediate == 0 and not of_heads:
-            # In one weight of all encoders an axis counts heads themselves: MPNet's bias for relative positions.
+            # Only one known weight has an axis that counts heads: MPNet's bias for relative positions.
             return AxisLabel(Axis.HEADS) if with_more_heads[name][axis] != when_wider[name][axis] else None
         raise ValueError(
             f"Can't narrow {architecture.__name__}: axis {axis} of {name} {list(shapes[name])} is no multiple of "
-            f"hidden_size={widths.hidden_size} or of intermediate_size={widths.intermediate_size} (grouped keys and "
-            "values, or heads of a size of their own?). Its layers can still be chosen or averaged."
+            f"hidden_size={widths.hidden_size} or of intermediate_size={widths.intermediate_size}. Possible causes are "
+            "grouped keys and values, or an unusual head size. Its layers can still be selected or averaged."
         )
 
     return {name: tuple(label(name, axis) for axis in range(len(shape))) for name, shape in shapes.items()}
 
 
 def _times(unit: int, before: int, after: int, factor: int) -> int | None:
-    """How many times an axis holds a size that was multiplied by `factor`; 0 if it doesn't follow that size, None if
-    it does but holds no whole number of it."""
+    """How many times an axis contains `unit`, a size that was multiplied by `factor`: 0 if the axis doesn't change with
+    it, None if it changes but is not a multiple of it."""
     if after == before:
         return 0
     return before // unit if before % unit == 0 and after == factor * before else None
@@ -184,8 +184,8 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
 
 
 def _attention_axes(model: PreTrainedModel) -> set[tuple[str, int]]:
-    """`(name, axis)` of the weights whose axis runs over heads times head size: as wide as the hidden states, but
-    not made of their channels."""
+    """`(name, axis)` of the axes that count heads times head size. They have the size of the hidden states, but don't
+    count their channels."""
     names = {module: name for name, module in model.named_modules()}
     axes = set()
     for layer in encoder_layers(model):

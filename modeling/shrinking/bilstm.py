@@ -1,4 +1,4 @@
-"""Students of another architecture: XtremeDistil's bidirectional LSTM for a fine-tuned teacher."""
+"""Builds XtremeDistil's bidirectional LSTM as the student of a fine-tuned teacher."""
 
 from typing import Literal
 
@@ -34,39 +34,39 @@ def bilstm_student(
 ) -> BiLstmPreTrainedModel:
     """Build the student of XtremeDistil (Mukherjee & Awadallah 2020, https://arxiv.org/abs/2004.05686).
 
-    It has the teacher's vocabulary, classes and kind of head, and narrower word embeddings made of the teacher's. Its
-    layers, projector and classifier start at random. The projector makes its top hidden state as wide as the
-    teacher's, so that the two are compared as they are (`layer_map="last"`).
+    It has the teacher's vocabulary, classes and kind of head, and narrower word embeddings computed from the teacher's.
+    Its layers, projector and classifier are initialised at random. The projector makes its top hidden state as wide as
+    the teacher's, so the two can be compared directly (`layer_map="last"`).
 
     Args:
-        teacher: a model with a token or sequence classification head, fine-tuned. It stays as it is and shares no
-            memory with the student. One that DeepSpeed has sharded is gathered.
+        teacher: a fine-tuned model with a token or sequence classification head. It is not changed and shares no
+            memory with the student. Parameters that DeepSpeed has sharded are gathered.
         embedding_size: width of the word embeddings, at most the teacher's.
         lstm_hidden_size: width of the LSTM's state in each direction.
         layers: number of bidirectional layers.
-        embedding_init: how the word embeddings come from the teacher's (see `embeddings.project_embeddings`): by
+        embedding_init: how the teacher's word embeddings are narrowed (see `embeddings.project_embeddings`): by
             truncated `"svd"`, or by centred `"pca"`, which loses their mean.
         freeze_embeddings: don't train the word embeddings.
-        seed: of the random weights; the global generator is left as it is.
+        seed: seed of the random weights. The global random state is not changed.
 
     Returns:
         A student in float32 on the CPU, in evaluation mode as from `from_pretrained`.
 
     Raises:
-        ValueError: a size below 1 or word embeddings wider than the teacher's, an unknown `embedding_init`, or a
-            teacher with another head.
+        ValueError: a size is below 1, the word embeddings are wider than the teacher's, `embedding_init` is unknown, or
+            the teacher has another head.
     """
     if embedding_init not in PRINCIPAL_INITS:
         raise ValueError(f"Unknown embedding_init={embedding_init!r}. Choose one of {', '.join(PRINCIPAL_INITS)}.")
     sizes = {"embedding_size": embedding_size, "lstm_hidden_size": lstm_hidden_size, "layers": layers}
     for name, size in sizes.items():
         if size < 1:
-            raise ValueError(f"{name}={size}: a student needs at least 1.")
+            raise ValueError(f"{name}={size}, but must be at least 1.")
     architecture = HEADS.get(head_of(type(teacher).__name__))
     if architecture is None:
         raise ValueError(
-            f"The teacher is a {type(teacher).__name__}, but a BiLSTM student takes over the classes of a token or "
-            "sequence classification head. Load the fine-tuned teacher with AutoModelForTokenClassification or "
+            f"The teacher is a {type(teacher).__name__}, but a BiLSTM student needs a teacher with a token or sequence "
+            "classification head. Load the fine-tuned teacher with AutoModelForTokenClassification or "
             "AutoModelForSequenceClassification."
         )
     with gathered(teacher):
@@ -75,7 +75,7 @@ def bilstm_student(
         if embedding_size > width:
             raise ValueError(
                 f"embedding_size={embedding_size}, but the word embeddings of {type(teacher).__name__} are {width} "
-                f"wide, and cannot be made wider. Choose at most {width}."
+                f"wide and can't be widened. Choose at most {width}."
             )
         narrow = project_embeddings(words, embedding_size, embedding_init).cpu()
     config = BiLstmConfig(

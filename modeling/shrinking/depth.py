@@ -1,4 +1,4 @@
-"""Fewer layers: which of the teacher's become the student's, chosen or averaged."""
+"""Builds students with fewer layers by selecting or averaging the teacher's layers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,15 +16,15 @@ LAYER_INITS = ("select", "average")
 
 
 def with_layers(draft: Draft, groups: list[tuple[int, ...]] | None) -> Draft:
-    """The same student with fewer layers, each made of one of the `groups` (see `layer_groups`).
+    """The same student with fewer layers, one for each of the `groups` (see `layer_groups`).
 
-    Entries of the configuration that are lists with a value for each layer follow. A weight that only the teacher's
-    first layer has (T5's bias for relative positions) stays with the student's first one. A layer that is made of
-    several has the weights that the first of these has.
+    Lists in the configuration that have a value for each layer are adapted. A weight that only the teacher's first
+    layer has (T5's bias for relative positions) is kept in the student's first layer. An averaged layer has the same
+    weights by name as the first layer of its group.
 
     Raises:
-        ValueError: a layer moves to a place that has no room for a weight of it, or that needs one which it lacks:
-            ModernBERT's first layer has no norm before its attention.
+        ValueError: a layer has a weight too many or too few for its new position: ModernBERT's first layer has no norm
+            before its attention.
     """
     if groups is None:
         return draft
@@ -40,14 +40,14 @@ def with_layers(draft: Draft, groups: list[tuple[int, ...]] | None) -> Draft:
         what = f"has no place for the teacher's {lost[0]}" if lost else f"needs a {lacking[0]}, which the teacher lacks"
         raise ValueError(
             f"{draft.architecture.__name__} with layers {', '.join(str(group[0]) for group in groups)} of its teacher "
-            f"{what}: its first layer differs from the others. Keep layer 0 as the first, and only there."
+            f"{what}: its first layer differs from the others. Keep layer 0 as the first layer, and only there."
         )
     shallower.check()
     return shallower
 
 
 def _depth_settings(config: PreTrainedConfig, groups: list[tuple[int, ...]]) -> dict[str, Any]:
-    """The entries of a configuration that tell of layers, for a student with these."""
+    """The entries of a configuration that depend on the layers, for a student with these groups."""
     depth = number_of_layers(config)
     settings: dict[str, Any] = {"num_hidden_layers": config.num_hidden_layers // depth * len(groups)}
     if hasattr(config, "num_unique_layers"):
@@ -59,14 +59,14 @@ def _depth_settings(config: PreTrainedConfig, groups: list[tuple[int, ...]]) -> 
 
 
 def layer_groups(layers: int | Sequence[int], layer_init: str, depth: int) -> list[tuple[int, ...]]:
-    """The teacher's layers that each of the student's is made of.
+    """The teacher's layers for each of the student's layers.
 
-    A number k selects layers `i * (depth - 1) // (k - 1)` for i from 0 to k - 1: evenly spaced, the first and the last
-    among them (3 of 6: 0, 2, 5; one alone: the first). Averaging cuts the teacher into k runs of neighbours
-    instead, from `i * depth // k` on: their lengths differ by one at most (4 of 6: 0, 1 and 2, 3, 4 and 5).
+    A number k selects layers `i * (depth - 1) // (k - 1)` for i from 0 to k - 1: evenly spaced, including the first and
+    the last one (3 of 6: 0, 2, 5; 1 of 6: 0). Averaging splits the teacher's layers into k runs of consecutive layers
+    that start at `i * depth // k`. Their lengths differ by at most one (4 of 6: 0, 1 and 2, 3, 4 and 5).
 
     Args:
-        layers: how many; or which, in the student's order, counted from the end where negative.
+        layers: the number of layers, or their indices in the student's order. Negative indices count from the end.
         layer_init: `"select"` or `"average"`.
         depth: number of the teacher's layers.
 
@@ -74,8 +74,8 @@ def layer_groups(layers: int | Sequence[int], layer_init: str, depth: int) -> li
         One tuple of the teacher's layer indices for each of the student's layers.
 
     Raises:
-        ValueError: more layers than the teacher has, none at all, one that doesn't exist or comes twice, or an
-            average of named layers.
+        ValueError: `layers` is empty or more than the teacher has, names a layer that doesn't exist or names a layer
+            twice; or it is a list and `layer_init` is `"average"`.
     """
     if isinstance(layers, Sequence) and not isinstance(layers, str):
         if layer_init == "average":
@@ -107,12 +107,12 @@ def _checked_layers(layers: Sequence[int], depth: int) -> list[int]:
         )
     chosen = [i % depth for i in layers]
     if len(set(chosen)) < len(chosen):
-        raise ValueError(f"layers={list(layers)} names a layer twice, but a student has each at most once.")
+        raise ValueError(f"layers={list(layers)} names a layer twice, but a student has each layer at most once.")
     return chosen
 
 
 def _regroup(tensors: dict[str, Tensor], layers_name: str, groups: list[tuple[int, ...]]) -> dict[str, Tensor]:
-    """Make one layer of each group: the teacher's own tensors, or new ones where there is something to average."""
+    """The weights of one layer for each group: the teacher's own tensors, or new tensors with their averages."""
     layers: dict[int | None, dict[str, Tensor]] = {None: {}}
     for name, tensor in tensors.items():
         position, part = split_layer_name(name, layers_name)

@@ -1,4 +1,4 @@
-"""A student on the drawing board: its class, its configuration and its weights, before there is a model."""
+"""A draft of a student: class, configuration and weights, before the model is built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .probe import first_output, probe_tokens
 
 
 def skeleton(architecture: type[PreTrainedModel], config: PreTrainedConfig, **settings: Any) -> PreTrainedModel:
-    """The model that `config` describes once `settings` are changed, on the `meta` device: shapes without values."""
+    """The model of `config` with changed `settings`, on the `meta` device, where weights have shapes but no values."""
     with torch.device("meta"):
         return architecture(_changed(config, settings))
 
@@ -32,13 +32,13 @@ def _changed(config: PreTrainedConfig, settings: Mapping[str, Any]) -> PreTraine
 
 @dataclass(frozen=True)
 class Draft:
-    """What a student will be. Each step of `shrink` makes one draft into the next.
+    """A planned student. Each step of `shrink` turns one draft into the next.
 
     Attributes:
         architecture: the model's class.
         config: its configuration.
-        tensors: its weights by name, a tied one under one name only. They may still be the teacher's own: whoever
-            changes one makes a new one.
+        tensors: its weights by name. Tied weights have one name only. Tensors may be the teacher's own, so they must
+            not be changed in place.
     """
 
     architecture: type[PreTrainedModel]
@@ -47,10 +47,10 @@ class Draft:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Draft:
-        """The draft of a copy.
+        """The draft of a copy of `model`.
 
         Raises:
-            ValueError: the model's configuration describes another model.
+            ValueError: the model's configuration doesn't match its weights.
         """
         weights = model.state_dict(keep_vars=True)
         tied = model.all_tied_weights_keys
@@ -65,13 +65,13 @@ class Draft:
 
     @cached_property
     def outline(self) -> PreTrainedModel:
-        """The student's shapes.
+        """The student on the `meta` device.
 
         Raises:
-            ValueError: its architecture has something against the configuration.
+            ValueError: the architecture rejects the configuration.
         """
         try:
-            type(self.config).from_dict(self.config.to_dict())  # as it will be read from the student's folder
+            type(self.config).from_dict(self.config.to_dict())  # as when it is loaded from the student's folder
             return skeleton(self.architecture, self.config)
         except Exception as error:
             raise ValueError(self._rejection(error)) from error
@@ -89,48 +89,49 @@ class Draft:
         return next(name for name in names if name in self.tensors)
 
     def check(self) -> None:
-        """See that every weight has a place of its shape in the student.
+        """Check that the student has a parameter of the same name and shape for every weight.
 
         Raises:
-            ValueError: one hasn't.
+            ValueError: it lacks one.
         """
         shapes = {name: list(tensor.shape) for name, tensor in self.outline.state_dict().items()}
         for name, tensor in self.tensors.items():
             if list(tensor.shape) != shapes.get(name):
                 raise ValueError(
-                    f"The student's {name} would be {list(tensor.shape)}, but by its configuration "
+                    f"The student's {name} would be {list(tensor.shape)}, but with its configuration "
                     f"{self.architecture.__name__} has {shapes.get(name, 'nothing of that name')}. Either the "
-                    "teacher's configuration doesn't describe its weights (save and load it to see), or the "
-                    "architecture drops a part at the sizes asked for, as the projection of factorised embeddings "
-                    "where embedding_size equals hidden_size: choose another hidden_size."
+                    "teacher's configuration doesn't match its weights (save and load the teacher to check), or the "
+                    "architecture drops a module at these sizes. For instance, the projection of factorised embeddings "
+                    "is dropped if embedding_size equals hidden_size: choose another hidden_size."
                 )
 
     def build(self) -> PreTrainedModel:
-        """Make the model, as transformers makes one from a file: in evaluation mode, tied weights tied, those that
-        the draft lacks initialised and named in a warning; sharded from the start under ZeRO-3.
+        """Build the model by `from_pretrained`: in evaluation mode, with tied weights, and sharded under ZeRO-3.
+
+        Weights that the draft lacks are initialised and named in a warning.
 
         Raises:
             ValueError: the architecture can't run at these sizes.
         """
-        # DeepSpeed broadcasts weights as bytes, which those of a transposed layout can't be seen as.
+        # DeepSpeed broadcasts weights as bytes, so they must be contiguous.
         layout = {"copy": True, "memory_format": torch.contiguous_format}
         tensors = {
             name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype, **layout)
             for name, tensor in self.tensors.items()
         }
         student = self.architecture.from_pretrained(None, config=self.config, state_dict=tensors, dtype=torch.float32)
-        # transformers would write the path that there isn't into the configuration, as "None".
+        # transformers would write the missing path into the configuration as "None".
         student.name_or_path = student.config.name_or_path = ""
         self._try_out(student)
         return student
 
     def _try_out(self, student: PreTrainedModel) -> None:
-        """Run a few tokens: some architectures reject sizes no sooner (rotary positions need heads of even size)."""
+        """Run the student on a few tokens, since some architectures reject sizes only in the forward pass."""
         try:
             with gathered(student):
                 first_output(student, probe_tokens(student))
         except ValueError as error:
-            hint = f"{error.__cause__}. Heads of another size may do: rotary positions, for one, need an even size"
+            hint = f"{error.__cause__}. Try another head size: rotary positions, for instance, need an even one"
             raise ValueError(self._rejection(hint)) from error.__cause__
 
     def _rejection(self, reason: Exception | str) -> str:

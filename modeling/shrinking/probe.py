@@ -1,8 +1,8 @@
-"""Whether a student computes what its teacher computes with those layers: both are run, and their outputs compared.
+"""Checks that a student computes the same outputs as its teacher does with the student's layers only.
 
-A student of chosen layers has a right answer. It is the teacher's own, once the teacher runs these layers in the
-places of its first ones and skips the others. Every layer is called as the teacher calls it, with its own mask and
-its own positions, so the comparison knows no family and trusts no configuration.
+For the reference, the teacher runs the chosen layers in place of its first ones and skips the others. Every layer is
+called with the arguments that the teacher passes to it, such as its mask and positions. So the check doesn't depend on
+the model family or on the configuration.
 """
 
 from __future__ import annotations
@@ -20,65 +20,66 @@ from transformers import PreTrainedModel
 from ..anatomy import backbone, encoder_layers
 from ..modes import evaluating, gathered
 
-# Enough for sliding windows of tiny models, little enough for models of 24 layers on a CPU.
+# Longer than the sliding windows of tiny models, but fast for models of 24 layers on a CPU.
 PROBE_TOKENS = 16
-# Relative to the largest output: in float32 on the CPU on both sides; where a teacher is of another number format or on
-# another device, and rounds differently.
+# Relative to the largest output. The second is for teachers in another dtype or on another device than float32 on CPU.
 TOLERANCE, LOOSE_TOLERANCE = 1e-5, 5e-2
 
 
 class _NotLayerByLayer(Exception):
-    """The encoder doesn't hand one hidden state from layer to layer."""
+    """The encoder doesn't pass one hidden state from layer to layer."""
 
 
-def refuse_other_than_encoders(teacher: PreTrainedModel) -> None:
-    """See that a teacher is an encoder that reads token ids.
+def require_encoder(teacher: PreTrainedModel) -> None:
+    """Check that a teacher is an encoder that reads token ids.
 
     Raises:
-        ValueError: it has a decoder, is causal, has no entries of a text encoder in its configuration, or can't be run
-            on token ids alone.
+        ValueError: it has a decoder, is causal, lacks the configuration entries of a text encoder, or can't run on
+            token ids alone.
     """
     name = type(teacher).__name__
     missing = [key for key in ("num_hidden_layers", "hidden_size", "vocab_size") if not hasattr(teacher.config, key)]
     if missing:
         raise ValueError(
-            f"{name} has no {', '.join(missing)} in its configuration, but shrink takes text encoders, which have. Of "
-            "a model of several parts, pass the text encoder alone."
+            f"{name} has no {', '.join(missing)} in its configuration, but shrink takes text encoders. If the model "
+            "has several parts, pass the text encoder alone."
         )
     if getattr(teacher.config, "is_encoder_decoder", False) and hasattr(backbone(teacher), "decoder"):
         raise ValueError(
-            f"{name} has an encoder and a decoder, but shrink makes students of encoders. Pass the encoder alone, as "
-            "T5EncoderModel loads it."
+            f"{name} has an encoder and a decoder, but shrink takes encoders. Pass the encoder alone, as loaded by "
+            "T5EncoderModel."
         )
     sees_later, sees_earlier = _direction(backbone(teacher), probe_tokens(teacher))
-    # Both signs together: attention that is saturated may look one way, and a flag may not be heeded.
+    # One sign is not enough: saturated attention may seem to be one-directional, and a model may ignore its flag.
     flagged = any(getattr(module, "is_causal", False) is True for module in teacher.modules())
     if not sees_later and (flagged or not sees_earlier):
-        what = "causal: no token sees a later one" if sees_earlier else "no encoder: no token sees another"
+        what = (
+            "causal: no token attends to a later one" if sees_earlier else "no encoder: no token attends to another one"
+        )
         raise ValueError(
-            f"{name} is {what}. shrink makes students of encoders, whose tokens see each other; a causal model can be "
-            "a teacher."
+            f"{name} is {what}. shrink takes encoders, whose tokens attend to each other. A causal model can only be a "
+            "teacher."
         )
 
 
 def _direction(encoder: PreTrainedModel, tokens: Tensor) -> tuple[bool, bool]:
-    """Whether tokens see those after them, and those before them: their states change when these do."""
+    """Whether tokens attend to later tokens, and to earlier ones: then their hidden states depend on them."""
     with_other_last = torch.cat([tokens[:, :-1], tokens[:, :1]], 1)
     with_other_first = torch.cat([tokens[:, -1:], tokens[:, 1:]], 1)
     plain, last, first = (first_output(encoder, ids)[0] for ids in (tokens, with_other_last, with_other_first))
     if plain.shape[:1] != tokens.shape[1:]:
-        return True, True  # states of another kind than tokens'
+        return True, True  # the first output has no state for each token
     return not torch.equal(plain[:-1], last[:-1]), not torch.equal(plain[1:], first[1:])
 
 
 def check_outputs(student: PreTrainedModel, teacher: PreTrainedModel, groups: list[tuple[int, ...]] | None) -> None:
-    """See that a student gives its teacher's outputs.
+    """Check that a student computes the same outputs as its teacher with the same layers.
 
     Args:
-        student: with the teacher's widths and vocabulary.
-        teacher: the model that it was made of.
-        groups: the teacher's layers that each of the student's was made of (see `depth.layer_groups`), None where the
-            student has them all. A layer made of several is run with the student's weights in the first one's place.
+        student: a student with the teacher's widths and vocabulary.
+        teacher: the model that the student was built from.
+        groups: the teacher's layers for each of the student's layers (see `depth.layer_groups`); None for all layers.
+            For a group of several layers, the teacher runs its first one with the student's weights.
 
     Raises:
         ValueError: the outputs differ, or the teacher doesn't run its layers one after the other.
@@ -91,7 +92,7 @@ def check_outputs(student: PreTrainedModel, teacher: PreTrainedModel, groups: li
             expected = first_output(teacher, tokens) if whole else _output_of_layers(teacher, tokens, groups, student)
         except _NotLayerByLayer as error:
             raise ValueError(
-                f"Can't choose among the layers of {name}: it {error}, so that the others can't be skipped."
+                f"Can't select layers of {name}: it {error}, so the other layers can't be skipped."
             ) from error
         found = first_output(student, tokens)
     first = next(teacher.parameters())
@@ -101,17 +102,17 @@ def check_outputs(student: PreTrainedModel, teacher: PreTrainedModel, groups: li
     if not difference <= (TOLERANCE if exact else LOOSE_TOLERANCE) * largest:
         layers = "all layers" if whole else f"layers {', '.join('+'.join(map(str, group)) for group in groups)}"
         raise ValueError(
-            f"A student of {layers} of {name} gives other outputs than {name} does with these layers alone (they "
-            f"differ by {difference:.2g}, the largest is {largest:.2g}). A part of it depends on where a layer "
-            "stands or on all of them; choose other layers, the first ones as they are (layers=range(k)) for instance."
+            f"A student with {layers} of {name} has other outputs than {name} with these layers alone (they differ by "
+            f"{difference:.2g}, the largest output is {largest:.2g}). A part of the model depends on the position of a "
+            "layer or on all layers. Choose other layers, for instance the first ones (layers=range(k))."
         )
 
 
 def probe_tokens(teacher: PreTrainedModel) -> Tensor:
-    """`[1, tokens]`: ids of different words, the padding's not among them."""
+    """`[1, tokens]`: ids of different words without the padding token."""
     config = teacher.config
     longest = getattr(config, "max_position_embeddings", None) or PROBE_TOKENS
-    # Positions may begin behind the padding's id.
+    # Positions may start after the padding token's id.
     count = max(2, min(PROBE_TOKENS, longest - 2))
     padding = config.pad_token_id
     words = [i for i in range(min(config.vocab_size, count + 8)) if i != padding] or [0]
@@ -120,15 +121,15 @@ def probe_tokens(teacher: PreTrainedModel) -> Tensor:
 
 
 def first_output(model: PreTrainedModel, tokens: Tensor) -> Tensor:
-    """What the model returns first for these ids (hidden states or logits), in float32 on the CPU.
+    """The model's first output for these ids (hidden states or logits), in float32 on the CPU.
 
     Under ZeRO-3 its parameters must be gathered.
 
     Raises:
-        ValueError: it can't be run on them.
+        ValueError: the model can't run on token ids alone.
     """
     tokens = tokens.to(model.device)
-    # Without a cache: a layer that is run a second time would attend to its first run.
+    # Without a cache, since a layer that runs a second time would attend to its first run.
     optional = {"attention_mask": torch.ones_like(tokens), "use_cache": False}
     known = inspect.signature(backbone(model).forward).parameters
     inputs = {"input_ids": tokens} | {name: value for name, value in optional.items() if name in known}
@@ -139,7 +140,7 @@ def first_output(model: PreTrainedModel, tokens: Tensor) -> Tensor:
         raise
     except Exception as error:
         raise ValueError(
-            f"{type(model).__name__} can't be run on token ids alone, which shrink does to compare a student with its "
+            f"{type(model).__name__} can't be run on token ids alone, as shrink does to compare a student with its "
             f"teacher: {error}"
         ) from error
 
@@ -147,7 +148,7 @@ def first_output(model: PreTrainedModel, tokens: Tensor) -> Tensor:
 def _output_of_layers(
     teacher: PreTrainedModel, tokens: Tensor, groups: list[tuple[int, ...]], student: PreTrainedModel
 ) -> Tensor:
-    """What the teacher returns when its layers are those of `groups`, in that order."""
+    """The teacher's output when it runs only the layers of `groups`, in that order."""
     layers = encoder_layers(teacher)
     calls: dict[int, list] = defaultdict(list)
     with _hooks() as stack:
@@ -155,7 +156,7 @@ def _output_of_layers(
             stack.append(layer.register_forward_pre_hook(_recorder(calls[index]), with_kwargs=True))
         first_output(teacher, tokens)
     if len({len(calls[index]) for index in range(len(layers))}) != 1 or not calls[0]:
-        raise _NotLayerByLayer("doesn't run each of them equally often")
+        raise _NotLayerByLayer("doesn't run all layers equally often")
     replay = _Replay(layers, calls, groups, encoder_layers(student))
     with _hooks() as stack:
         for index, layer in enumerate(layers):
@@ -165,7 +166,7 @@ def _output_of_layers(
 
 @contextmanager
 def _hooks() -> Iterator[list]:
-    """A list of hooks that are removed at the end."""
+    """Yield a list for hooks, which are removed at the end."""
     hooks: list = []
     with ExitStack() as stack:
         stack.callback(lambda: [hook.remove() for hook in hooks])
@@ -180,13 +181,13 @@ def _recorder(calls: list):
 
 
 class _Replay:
-    """Runs chosen layers in the places of the first ones, and skips the places behind.
+    """Runs the chosen layers in place of the first ones, and skips all others.
 
     Args:
-        layers: the teacher's.
+        layers: the teacher's layers.
         calls: layer -> the arguments of each of its calls.
-        groups: the teacher's layers for each place.
-        weights: the student's layers, whose weights those of several layers are.
+        groups: the teacher's layers for each of the student's layers.
+        weights: the student's layers, which hold the averaged weights of groups of several layers.
     """
 
     def __init__(self, layers: nn.ModuleList, calls: dict[int, list], groups: list, weights: nn.ModuleList) -> None:
@@ -221,7 +222,7 @@ class _Replay:
             self.replaying = False
 
     def _averaged(self, layer: nn.Module, place: int) -> dict[str, Tensor]:
-        """The student's weights of one layer, as the teacher's would be."""
+        """The student's weights of one layer, in the teacher's dtype and on its device."""
         theirs = dict(layer.named_parameters())
         return {
             name: parameter.detach().to(theirs[name].device, theirs[name].dtype)
@@ -234,5 +235,5 @@ def _state(output: Any) -> Tensor:
     """The hidden state that a layer returns."""
     state = output[0] if type(output) is tuple else output
     if not isinstance(state, Tensor) or state.dim() != 3:
-        raise _NotLayerByLayer(f"hands a {type(state).__name__} from layer to layer and not one hidden state")
+        raise _NotLayerByLayer(f"passes a {type(state).__name__} from layer to layer instead of one hidden state")
     return state

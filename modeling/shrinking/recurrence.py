@@ -1,4 +1,4 @@
-"""Layers that are run several times, and word embeddings of two factors: a RecurrentBert."""
+"""Builds RecurrentBert students: layers that run several times, and factorised word embeddings."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,36 +18,36 @@ RANDOM = "random"
 def with_recurrence(
     draft: Draft, recurrent_steps: int | None, embedding_size: int | None, embedding_init: str
 ) -> Draft:
-    """The same student as a RecurrentBert (see `shrink`); as it is, if neither steps nor a size are given.
+    """The same student as a RecurrentBert (see `shrink`); unchanged if neither steps nor a size are given.
 
     Raises:
-        ValueError: no steps, a size that word embeddings can't have, or a model that is no BERT or RoBERTa inside; or a
-            RecurrentBert.
+        ValueError: the number of steps or the size is out of range, or the model is not a BERT or RoBERTa, or is a
+            RecurrentBert already.
     """
     if recurrent_steps is None and embedding_size is None:
         return draft
     if hasattr(draft.config, "num_unique_layers"):
         raise ValueError(
-            f"The teacher is a {draft.architecture.__name__} already: recurrent_steps and embedding_size make one of "
-            "a stock BERT or RoBERTa. Choose among its layers, or expand() it first."
+            f"The teacher is a {draft.architecture.__name__} already. recurrent_steps and embedding_size need a stock "
+            "BERT or RoBERTa. Select layers without them, or expand() the teacher first."
         )
     width = draft.config.hidden_size
     steps = 1 if recurrent_steps is None else recurrent_steps
     size = width if embedding_size is None else embedding_size
     if steps < 1 or not 1 <= size <= width:
         raise ValueError(
-            f"recurrent_steps={steps}, embedding_size={size}: layers are run at least once, and word embeddings are 1 "
-            f"to {width} wide, the hidden states' width."
+            f"recurrent_steps={steps}, embedding_size={size}: expected at least 1 step, and a size of 1 to {width}, "
+            "the width of the hidden states."
         )
-    # Many families have the weights of these two, and positions tell one from the other.
+    # Many families have the same weights as BERT or RoBERTa, which differ in their positions.
     family = ROBERTA if position_offset(draft.outline) else BERT
     task = task_of(draft.architecture)
     architecture, tensors = recurrent_class(task), family.to_ours(draft.tensors, task)
-    if unknown := _names_unknown_to(architecture, tensors):
+    if unknown := _unknown_names(architecture, tensors):
         raise ValueError(
-            f"{draft.architecture.__name__} has no counterpart with recurrent layers (which have no {unknown[0]}). "
-            "There is one of a bare BERT, RoBERTa or XLM-RoBERTa encoder, and of their models for masked LM, token "
-            "and sequence classification."
+            f"{draft.architecture.__name__} has no counterpart with recurrent layers (RecurrentBert has no "
+            f"{unknown[0]}). Supported are bare BERT, RoBERTa and XLM-RoBERTa encoders, and their models for masked "
+            "LM, token and sequence classification."
         )
     layers = draft.config.num_hidden_layers
     config = RecurrentBertConfig(
@@ -63,8 +63,8 @@ def with_recurrence(
     return replace(draft, architecture=architecture, config=config, tensors=tensors)
 
 
-def _names_unknown_to(architecture: type[PreTrainedModel] | None, names: Iterable[str]) -> list[str]:
-    """The names that no weight of a RecurrentBert has, whatever the layer's number; all where there is no class."""
+def _unknown_names(architecture: type[PreTrainedModel] | None, names: Iterable[str]) -> list[str]:
+    """The weight names that a RecurrentBert doesn't have, ignoring layer numbers; all names if there is no class."""
     if architecture is None:
         return list(names)
     model = skeleton(architecture, RecurrentBertConfig(num_hidden_layers=1, num_unique_layers=1))
@@ -74,7 +74,7 @@ def _names_unknown_to(architecture: type[PreTrainedModel] | None, names: Iterabl
 
 
 def _factorised(tensors: dict[str, Tensor], size: int, embedding_init: str) -> dict[str, Tensor]:
-    """The same weights with word embeddings of two factors."""
+    """The same weights with factorised word embeddings."""
     words = next(name for name in tensors if name.endswith("embeddings.word_embeddings.weight"))
     if embedding_init == RANDOM:
         return {name: tensor for name, tensor in tensors.items() if ".embeddings." not in f".{name}"}

@@ -1,4 +1,4 @@
-"""Students: smaller models of the teacher's architecture that start from the teacher's weights."""
+"""Builds students: smaller models of the teacher's architecture, initialised from the teacher's weights."""
 
 import os
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ..modes import gathered
 from .depth import LAYER_INITS, layer_groups, with_layers
 from .draft import Draft
 from .embeddings import EMBEDDING_INITS
-from .probe import check_outputs, refuse_other_than_encoders
+from .probe import check_outputs, require_encoder
 from .recurrence import RANDOM, with_recurrence
 from .vocabulary import with_vocabulary
 from .width import with_widths
@@ -38,49 +38,49 @@ def shrink(
     piece_counts: Tensor | None = None,
     freeze_embeddings: bool = False,
 ) -> PreTrainedModel:
-    """Build a student from a teacher: fewer layers, narrower ones, or both.
+    """Build a student from a teacher: fewer layers, narrower layers, or both.
 
-    Works on any encoder whose layers lie in one list, with any task head; both models are run on a short text and their
-    outputs compared before the student is given out. A student as deep and as wide as its
-    teacher computes exactly the same. `shrinking.width` tells what a narrower student keeps, and
-    `embeddings.narrow_embeddings` what becomes of its word vectors.
+    Works with any encoder whose layers are in one list, and with any task head. Both models run on a few tokens and
+    their outputs are compared before the student is returned. A student as deep and as wide as its teacher computes
+    exactly the same. `shrinking.width` describes what a narrower student keeps, and `embeddings.narrow_embeddings` how
+    its word vectors are computed.
 
     Args:
-        teacher: a model, or a folder or hub id to load one from, with the task head that it was saved with. It stays
-            as it is and shares no memory with the student. One that DeepSpeed has sharded is gathered.
-        layers: how many of the teacher's layers to keep, evenly spaced with the first and the last among them
-            (3 of 6: 0, 2, 5); or which, in this order: `[0, 2, 4]`, `range(3)` for the first three, `range(-3, 0)`
-            for the last three. None keeps all.
-        layer_init: `"select"`, or `"average"` to cut the teacher's layers into `layers` runs of neighbours, as equal
-            as can be, and to make a layer of the mean of each. Where layers attend in different ways (ModernBERT),
-            an averaged one attends as the first of its run.
+        teacher: a model, or a folder or hub id, which is loaded with the task head that it was saved with. It is not
+            changed and shares no memory with the student. Parameters that DeepSpeed has sharded are gathered.
+        layers: number of the teacher's layers to keep, evenly spaced and including the first and the last one (3 of 6:
+            0, 2, 5); or their indices in order: `[0, 2, 4]`, `range(3)` for the first three, `range(-3, 0)` for the
+            last three. None keeps all.
+        layer_init: `"select"`; or `"average"`, which splits the teacher's layers into `layers` runs of consecutive
+            layers of nearly equal length and averages each run. If layers have different attention (ModernBERT), an
+            averaged layer has the attention of the first one in its run.
         hidden_size: width of the hidden states, at most the teacher's. Factorised word embeddings (ELECTRA) keep
-            theirs.
+            their width.
         intermediate_size: width of the feed-forward layers, at most the teacher's.
-        num_attention_heads: number of heads. By default heads keep the teacher's size if that divides
-            `hidden_size`, else their number if that does. Each head is cut from inside one of the teacher's.
-        recurrent_steps: run the student's layers so many times, one after the other and over again: three layers and
-            four steps are ABC ABC ABC ABC. Makes a `RecurrentBert` of a BERT, RoBERTa or XLM-RoBERTa.
-        embedding_size: width of factorised word embeddings, which a bias-free map brings to that of the hidden
-            states; makes a `RecurrentBert`, too. The two factors are the teacher's word embeddings by truncated SVD.
-        embedding_init: how narrower word embeddings come from the teacher's: by truncated `"svd"`, by centred
-            `"pca"`, or `"cut"` to the channels that all else is cut to. No effect at full width. With
-            `embedding_size`, `"random"` draws the whole embedding layer, positions and norm included, as Ding et al.
-            2022 (arXiv:2209.05869) did.
-        tokenizer: the student's own. The word embeddings of its tokens are the mean of those of the teacher's pieces
-            that spell them, a copy where there is one such piece; so is an output layer over the vocabulary.
-        teacher_tokenizer: the teacher's, beside `tokenizer`.
-        piece_counts: `[teacher's tokens]`, how often each occurs in some text (see `collators.count_tokens`): pieces
-            then count by that in a mean. None for all alike.
-        freeze_embeddings: don't train the word embeddings (nor an output layer tied to them).
+        num_attention_heads: number of heads. By default heads keep the teacher's head size if it divides
+            `hidden_size`, else the teacher's number of heads if it does. Each head is cut from one of the teacher's.
+        recurrent_steps: number of times that the student's layers run in a forward pass: three layers and four steps
+            run as ABC ABC ABC ABC. Turns a BERT, RoBERTa or XLM-RoBERTa into a `RecurrentBert`.
+        embedding_size: width of factorised word embeddings, which a linear map without bias projects to the hidden
+            size; also makes a `RecurrentBert`. The factors are a truncated SVD of the teacher's word embeddings.
+        embedding_init: how narrower word embeddings are computed from the teacher's: by truncated `"svd"`, by centred
+            `"pca"`, or `"cut"` to the same channels as all other weights. No effect at full width. With
+            `embedding_size`, `"random"` initialises the whole embedding layer at random, positions and norm included,
+            as in Ding et al. 2022 (arXiv:2209.05869).
+        tokenizer: the student's own tokenizer. The word embedding of each of its tokens is the mean of those of the
+            teacher's pieces that spell it. The same holds for an output layer over the vocabulary.
+        teacher_tokenizer: the teacher's tokenizer; needed with `tokenizer`.
+        piece_counts: `[teacher's tokens]`, the count of each token in some text (see `collators.count_tokens`), as
+            weights of the pieces in a mean. None weights them equally.
+        freeze_embeddings: don't train the word embeddings, nor an output layer tied to them.
 
     Returns:
-        A model of the teacher's class or a `RecurrentBert` of its task, in float32 on the CPU, all of it trainable but
-        frozen embeddings; in evaluation mode as from `from_pretrained` (a trainer switches modes itself).
+        A model of the teacher's class, or a `RecurrentBert` for its task, in float32 on the CPU and in evaluation mode,
+        as from `from_pretrained`. All parameters are trainable except frozen embeddings.
 
     Raises:
-        ValueError: a student that can't be built; the message says what could be.
-        TypeError: a teacher that is neither a `PreTrainedModel` nor the name of one.
+        ValueError: the student can't be built; the message names possible values.
+        TypeError: the teacher is neither a `PreTrainedModel` nor a folder or hub id.
     """
     embedding_inits = EMBEDDING_INITS if embedding_size is None else (*EMBEDDING_INITS, RANDOM)
     for name, given, known in (
@@ -92,7 +92,7 @@ def shrink(
     if not isinstance(teacher, PreTrainedModel):
         teacher = _load(teacher)
     with gathered(teacher):
-        refuse_other_than_encoders(teacher)
+        require_encoder(teacher)
         draft = Draft.of(teacher)
         groups = None if layers is None else layer_groups(layers, layer_init, len(encoder_layers(teacher)))
         draft = shallower = with_layers(draft, groups)
@@ -115,7 +115,7 @@ def _load(name: str | os.PathLike) -> PreTrainedModel:
     if not isinstance(name, str | os.PathLike):
         raise TypeError(
             f"The teacher is a {type(name).__name__}, but shrink needs a transformers PreTrainedModel, a folder or a "
-            "hub id. Unwrap the model first, and merge adapters into it."
+            "hub id. Unwrap the model first, and merge its adapters."
         )
     config = AutoConfig.from_pretrained(name)
     if not config.architectures:
@@ -128,7 +128,7 @@ def _load(name: str | os.PathLike) -> PreTrainedModel:
     if known is None or known.__name__ != architecture:
         raise ValueError(
             f"The configuration of {name} names {architecture} as its architecture, which transformers doesn't "
-            "have. Load the teacher yourself and hand the model to shrink."
+            "have. Load the teacher yourself and pass the model to shrink."
         )
     return auto_class.from_pretrained(name)
 
@@ -145,6 +145,6 @@ def _load_bare(name: str | os.PathLike) -> PreTrainedModel:
             raise ValueError(
                 f"The configuration of {name} names no architecture, and its weights are not those of a "
                 f"{type(model).__name__} ({kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}). Load the "
-                "teacher yourself and hand the model to shrink."
+                "teacher yourself and pass the model to shrink."
             )
     return model

@@ -1,4 +1,4 @@
-"""Another vocabulary: rows of the word embeddings and of the output layer for a student's own tokens."""
+"""Builds students with another vocabulary: remaps the rows of the word embeddings and of the output layer."""
 
 import torch
 from torch import Tensor
@@ -18,11 +18,11 @@ def with_vocabulary(
     teacher_tokenizer: PreTrainedTokenizerBase | None,
     piece_counts: Tensor | None,
 ) -> Draft:
-    """The same student with the vocabulary of `tokenizer` (see `shrink`); as it is, if there is none.
+    """The same student with the vocabulary of `tokenizer` (see `shrink`); unchanged if it is None.
 
     Raises:
-        ValueError: no tokenizer of the teacher's, or one with more tokens than the teacher has; counts of another
-            number of tokens.
+        ValueError: the teacher's tokenizer is missing or has more tokens than the teacher has word embeddings; or
+            `piece_counts` has another length than its vocabulary.
     """
     if tokenizer is None:
         return draft
@@ -30,24 +30,24 @@ def with_vocabulary(
     if teacher_tokenizer is None or vocabulary_size(teacher_tokenizer) > words:
         has = "none" if teacher_tokenizer is None else f"one with {vocabulary_size(teacher_tokenizer)} tokens"
         raise ValueError(
-            f"A student with a tokenizer of its own needs teacher_tokenizer=, the one that goes with the teacher's "
-            f"{words} word embeddings, but got {has}."
+            f"A student with its own tokenizer needs teacher_tokenizer=, the tokenizer of the teacher's {words} word "
+            f"embeddings, but got {has}."
         )
     tokens = vocabulary_size(teacher_tokenizer)
     if piece_counts is not None and len(piece_counts) != tokens:
         raise ValueError(
-            f"piece_counts has {len(piece_counts)} numbers, but the teacher's tokenizer {tokens} tokens. Make it by "
-            "count_tokens(teacher_tokenizer, texts)."
+            f"piece_counts has {len(piece_counts)} numbers, but the teacher's tokenizer has {tokens} tokens. Compute "
+            "them by count_tokens(teacher_tokenizer, texts)."
         )
     spelling = spell(tokenizer, teacher_tokenizer)
     if unspelled := int((spelling.counts == 0).sum()):
         logger.warning(
-            "%d of %d tokens can't be spelled in the teacher's vocabulary; they start as the mean of its words.",
+            "%d of %d tokens can't be spelled in the teacher's vocabulary. They start as the mean of its embeddings.",
             unspelled,
             len(spelling.counts),
         )
     ids = [name for role in ROLES if getattr(draft.config, name := f"{role}_token_id", None) is not None]
-    # The weights whose first axis is the vocabulary are those that another vocabulary makes longer.
+    # A weight has the vocabulary as its first axis if it becomes longer with a larger vocabulary.
     longer = skeleton(draft.architecture, draft.config, vocab_size=words + 1).state_dict()
     tensors = {
         name: tensor if longer[name].shape == tensor.shape else _respelled(tensor, spelling, piece_counts)
@@ -59,14 +59,14 @@ def with_vocabulary(
 
 def _respelled(rows: Tensor, spelling: Spelling, piece_counts: Tensor | None) -> Tensor:
     rows = rows.detach().cpu()
-    # What never occurs counts as what occurs once, so that words of such pieces alone have a mean, too.
+    # Pieces that never occur count once, so that the mean is defined for tokens of such pieces only.
     made = spelling.mean(rows, None if piece_counts is None else piece_counts.cpu().clamp_min(1))
     made[spelling.counts == 0] = rows.float().mean(0)
     return made
 
 
 def _with_positions(draft: Draft, teacher: Draft) -> Draft:
-    """Positions that begin behind the padding's id, as RoBERTa's do, begin behind the new one."""
+    """Move positions that start after the padding token's id (RoBERTa) to start after the new id."""
     old, new = position_offset(teacher.outline), (draft.config.pad_token_id or 0) + 1
     if not old or old == new:
         return draft

@@ -1,16 +1,16 @@
-"""Narrower layers: which channels, heads and units of the teacher's become the student's.
+"""Builds students with narrower layers by keeping the most important channels, heads and units of the teacher.
 
-One rule decides: what carries the most weight stays, in the teacher's order.
+Importance is measured by the size of weights. The kept parts stay in the teacher's order.
 
 - Channels of the hidden states: those with the largest gains in the norms. A norm's output has the variance `gain^2`
-  in every channel, so these are the channels that vary most. One set for the whole network, or it would add up
-  channels that are not the same. (all-MiniLM-L6-v2 cut from 384 to 192 channels, untrained: its sentence similarities
+  in every channel, so these are the channels that vary most. All layers keep the same channels, since residual
+  connections add their outputs. (all-MiniLM-L6-v2 cut from 384 to 192 channels, untrained: its sentence similarities
   correlate with the teacher's at 0.6; with the first, evenly spaced or random channels at 0.36 to 0.47.)
-- Heads: those with the largest weights in query, key, value and output maps. One set for all layers, since they may
-  share a bias for each head (MPNet).
+- Heads: those with the largest weights in query, key, value and output maps. All layers keep the same heads, since
+  they may share a bias for each head (MPNet).
 - Units of a feed-forward layer: those with the largest weights into and out of them, layer by layer.
-- Channels inside a head: evenly spaced. Rotary positions turn channels i and i + size / 2 by an angle that falls with
-  i, so even spacing keeps the pairs together, and at their angles where the sizes divide.
+- Channels inside a head: evenly spaced. Rotary positions rotate channels i and i + size / 2 by an angle that decreases
+  with i. Even spacing keeps these pairs together, and keeps their angles if one size divides the other.
 """
 
 from dataclasses import replace
@@ -30,35 +30,36 @@ def plan_widths(
     intermediate_size: int | None = None,
     num_attention_heads: int | None = None,
 ) -> Widths:
-    """Settle the student's sizes; what is None stays as the teacher's.
+    """Choose the student's sizes. A size of None is the teacher's.
 
-    Heads that are not asked for keep the teacher's size if that divides `hidden_size`, else their number if that does.
+    If `num_attention_heads` is None, heads keep the teacher's head size if it divides `hidden_size`, else the teacher's
+    number of heads if it does.
 
     Raises:
-        ValueError: a size below 1 or above the teacher's, or heads that `hidden_size` can't hold, or that can't each
-            be taken from inside one of the teacher's.
+        ValueError: a size is below 1 or above the teacher's, the number of heads doesn't divide `hidden_size`, or the
+            heads can't each be cut from one of the teacher's.
     """
     sizes = {"hidden_size": hidden_size, "intermediate_size": intermediate_size}
     for name, size in sizes.items():
         limit = getattr(teacher, name)
         sizes[name] = limit if size is None else size
         if not 1 <= sizes[name] <= limit:
-            raise ValueError(f"{name}={size}, but a student of this teacher has 1 to {limit}.")
+            raise ValueError(f"{name}={size}, but for this teacher it must be 1 to {limit}.")
     heads = num_attention_heads
     if heads is None:
         heads = _default_heads(teacher, sizes["hidden_size"])
     elif not _heads_fit(teacher, sizes["hidden_size"], heads):
         fitting = [n for n in range(1, sizes["hidden_size"] + 1) if _heads_fit(teacher, sizes["hidden_size"], n)]
         raise ValueError(
-            f"num_attention_heads={heads} doesn't fit hidden_size={sizes['hidden_size']}: heads must divide it, and "
-            f"each is cut from inside one of the teacher's {teacher.num_attention_heads} heads of size "
+            f"num_attention_heads={heads} doesn't fit hidden_size={sizes['hidden_size']}: it must divide hidden_size, "
+            f"and each head is cut from one of the teacher's {teacher.num_attention_heads} heads of size "
             f"{teacher.head_size}. Possible: {', '.join(map(str, fitting)) or 'none'}."
         )
     return Widths(**sizes, num_attention_heads=heads)
 
 
 def _heads_fit(teacher: Widths, hidden_size: int, heads: int) -> bool:
-    """Whether `heads` heads fill `hidden_size`, and the teacher's heads can be cut into as many of their size."""
+    """Whether `heads` divides `hidden_size`, and as many heads of that size can be cut from the teacher's heads."""
     if heads < 1 or hidden_size % heads:
         return False
     return heads <= teacher.num_attention_heads * (teacher.head_size // (hidden_size // heads))
@@ -72,7 +73,7 @@ def _default_heads(teacher: Widths, hidden_size: int) -> int:
     below = hidden_size // teacher.head_size * teacher.head_size
     raise ValueError(
         f"hidden_size={hidden_size} can be divided neither into heads of the teacher's size ({teacher.head_size}) nor "
-        f"into as many heads ({teacher.num_attention_heads}). Name num_attention_heads, or take a multiple of either, "
+        f"into as many heads ({teacher.num_attention_heads}). Set num_attention_heads, or use a multiple of either, "
         f"such as {' or '.join(str(size) for size in (below, below + teacher.head_size) if size)}."
     )
 
@@ -84,9 +85,9 @@ def with_widths(
     num_attention_heads: int | None,
     embedding_init: str,
 ) -> Draft:
-    """The same student with narrower layers; `plan_widths` says which sizes can be had.
+    """The same student with narrower layers (see `plan_widths` for the possible sizes).
 
-    Factorised word embeddings have a width of their own, and stay as they are.
+    Factorised word embeddings keep their width.
     """
     if (hidden_size, intermediate_size, num_attention_heads) == (None, None, None):
         return draft
@@ -111,14 +112,14 @@ def with_widths(
 def _choose(
     tensors: dict[str, Tensor], labels: Labels, teacher: Widths, student: Widths, layers_name: str
 ) -> dict[int | None, dict[Axis, Tensor]]:
-    """What the student keeps of the teacher: for each layer (None: outside the layers), ascending indices of
+    """The parts of the teacher to keep: for each layer (None: outside the layers), ascending indices of
 
     - `HIDDEN`: channels, `[student hidden]`, the same in all layers;
-    - `HEADS`: the teacher's head that each head is cut from, `[student heads]`; repeated where one is divided;
-    - `ATTENTION`: the rows of query, key and value maps that make up these heads, `[student hidden]`;
+    - `HEADS`: the teacher's head that each head is cut from, `[student heads]`; repeated if a head is divided;
+    - `ATTENTION`: the rows of query, key and value maps for these heads, `[student hidden]`;
     - `INTERMEDIATE`: units of the layer's feed-forward part, `[student intermediate]`.
     """
-    # The gains of norms over hidden states are the only vectors of that length that aren't called bias.
+    # The gains of norms over hidden states are the only vectors of that length that are not named bias.
     norms = {
         name: tensor
         for name, tensor in tensors.items()
@@ -151,7 +152,7 @@ def _choose(
 
 def _rows_of_heads(heads: Tensor, teacher: Widths, student: Widths) -> Tensor:
     spaced = torch.arange(student.head_size) * teacher.head_size // student.head_size
-    # Heads cut from the same head of the teacher take turns: 0, 1, ... channels further on.
+    # Heads that are cut from the same head of the teacher start 0, 1, ... channels further on.
     turns = torch.arange(len(heads)) - torch.searchsorted(heads, heads)
     return (heads[:, None] * teacher.head_size + turns[:, None] + spaced).flatten()
 
@@ -167,9 +168,9 @@ def _cut(tensor: Tensor, labels: tuple[AxisLabel | None, ...], kept: dict[Axis, 
 
 
 def _weight_along(axis: Axis, count: int, tensors: dict[str, Tensor], labels: Labels) -> Tensor:
-    """`[count]`: how much the members of an axis (channels, heads, units) weigh.
+    """`[count]`, the importance of each member of an axis (channel, head, unit).
 
-    A member's weight is its share in a tensor's sum of squares, added up over all `tensors` that have the axis.
+    It is the member's share of a tensor's sum of squares, summed over all `tensors` that have the axis.
     """
     total = torch.zeros(count, dtype=torch.float64)
     for name, tensor in tensors.items():
@@ -182,5 +183,5 @@ def _weight_along(axis: Axis, count: int, tensors: dict[str, Tensor], labels: La
 
 
 def _heaviest(weight: Tensor, count: int) -> Tensor:
-    """Indices of the `count` largest, ascending; the first ones among equals."""
+    """Indices of the `count` largest weights, ascending. Ties go to the lower index."""
     return torch.argsort(weight, descending=True, stable=True)[:count].sort().values

@@ -1,4 +1,4 @@
-"""Which pieces of a student's vocabulary make up which tokens of the teacher's."""
+"""Maps logits of a student's pieces to logits of the teacher's tokens that they spell."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .spelling import Spelling
 
 @dataclass(frozen=True)
 class IndexBags:
-    """Sets of row indices, one after another, as `embedding_bag` takes them.
+    """Sets of row indices in the format of `embedding_bag`.
 
     Attributes:
-        members: `[all members]`, the indices.
-        starts: `[sets]`, where each set's members begin.
+        members: `[all members]`, the indices, set by set.
+        starts: `[sets]`, the start of each set in `members`.
     """
 
     members: Tensor
@@ -26,7 +26,7 @@ class IndexBags:
 
     @classmethod
     def of(cls, members: Tensor, owners: Tensor, count: int) -> IndexBags:
-        """`count` sets of members `[n]`, by the set that owns each, `[n]`."""
+        """Group members `[n]` into `count` sets; `owners` `[n]` is the set of each member."""
         sizes = torch.bincount(owners, minlength=count)
         return cls(members[torch.argsort(owners, stable=True)], sizes.cumsum(0) - sizes)
 
@@ -41,14 +41,14 @@ class IndexBags:
 
 @dataclass(frozen=True)
 class VocabularyMap:
-    """From the logits of a student's pieces to logits of the teacher's tokens that they spell.
+    """Maps logits of a student's pieces to logits of the teacher's tokens that they spell.
 
     Attributes:
         tokens: `[k]`, ids of the teacher's tokens.
-        spelt_by: for each of these, ids of the student's pieces.
-        part_of: for each of the student's pieces, which of the k tokens it is a part of.
-        joint: what makes a token's logit of those of its pieces: their `"sum"`, or their `"logsumexp"`, which adds up
-            their probabilities.
+        spelt_by: for each of these tokens, ids of the student's pieces that spell it.
+        part_of: for each of the student's pieces, indices of the k tokens that it is a part of.
+        joint: how a token's logit is computed from those of its pieces: their `"sum"`, or their `"logsumexp"`, which
+            sums probabilities.
     """
 
     tokens: Tensor
@@ -58,11 +58,11 @@ class VocabularyMap:
 
     @classmethod
     def of(cls, spelling: Spelling, vocabulary: int, joint: Literal["sum", "logsumexp"] = "sum") -> VocabularyMap:
-        """All tokens of the teacher's that the student can spell.
+        """The map of all teacher tokens that the student can spell.
 
         Args:
-            spelling: of the teacher's tokens by the student's pieces.
-            vocabulary: how many pieces the student has.
+            spelling: the spelling of the teacher's tokens by the student's pieces.
+            vocabulary: number of the student's pieces.
             joint: see the attributes.
 
         Raises:
@@ -71,7 +71,7 @@ class VocabularyMap:
         tokens = spelling.counts.nonzero().flatten()
         if not len(tokens):
             raise ValueError(
-                "The student's tokenizer can't spell a single token of the teacher's. Are these the right tokenizers?"
+                "The student's tokenizer can't spell any of the teacher's tokens. Are these the right tokenizers?"
             )
         owners = torch.repeat_interleave(torch.arange(len(tokens)), spelling.counts[tokens])
         spelt_by = IndexBags.of(spelling.pieces, owners, len(tokens))
@@ -79,13 +79,13 @@ class VocabularyMap:
 
     @classmethod
     def shared(cls, spelling: Spelling, vocabulary: int) -> VocabularyMap:
-        """The tokens that both have: those of the teacher's that are one piece of the student's.
+        """The map of the shared tokens: teacher tokens that are spelled by one piece of the student.
 
-        Of several tokens that come to the same piece (`The` and `the` in a vocabulary without capitals), the first by
-        id stands for it.
+        If several tokens are spelled by the same piece (`The` and `the` in an uncased vocabulary), only the one with
+        the lowest id is kept.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there are no shared tokens.
         """
         single = spelling.counts == 1
         if not single.any():
@@ -101,14 +101,14 @@ class VocabularyMap:
         return cls.of(Spelling(pieces[is_first], counts), vocabulary)
 
     def __len__(self) -> int:
-        """How many of the teacher's tokens there are."""
+        """Number of the teacher's tokens."""
         return len(self.tokens)
 
     def of_tokens(self, logits: Tensor) -> Tensor:
-        """Logits of the student's pieces, `[pieces, n]` -> of the teacher's tokens, `[k, n]`.
+        """Map logits of the student's pieces, `[pieces, n]`, to logits of the teacher's tokens, `[k, n]`.
 
-        With `"logsumexp"`, a token whose pieces are all e^87 times less likely than the likeliest piece counts as e^87
-        times less likely: more than float32 can tell.
+        With `"logsumexp"`, a token's likelihood is at least e^-87 times that of the likeliest piece, the limit of
+        float32.
         """
         if self.joint == "sum":
             return _Sums.apply(logits, self)
@@ -122,8 +122,8 @@ class VocabularyMap:
 
 
 class _Sums(torch.autograd.Function):
-    """Sums over the pieces of each token. Its gradient is a sum over the tokens of each piece: with a table for that,
-    it is 30 times as fast as that of `embedding_bag` itself, and always the same on a GPU."""
+    """Sums over the pieces of each token. The gradient is a sum over the tokens of each piece. With a precomputed table
+    it is 30 times as fast as the gradient of `embedding_bag`, and deterministic on a GPU."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, vocabulary: VocabularyMap) -> Tensor:

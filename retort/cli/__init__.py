@@ -1,3 +1,3 @@
-"""The command `retort`: what it takes, in the standard library alone, so that --help answers at once."""
+"""The arguments of the command `retort`. Imports only the standard library, so that --help is fast."""
 
 from .main import main, parse

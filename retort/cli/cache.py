@@ -1,4 +1,4 @@
-"""What `retort cache` takes."""
+"""Arguments of `retort cache`."""
 
 import argparse
 from typing import Any
@@ -40,7 +40,7 @@ def add_to(commands: Any) -> None:
         required=True,
         nargs="+",
         metavar="FILE",
-        help="the text of the later runs, in their order: .txt, pairs.tsv:question,answer, ...",
+        help="the text files of the later runs, in the same order: .txt, pairs.tsv:question,answer, ...",
     )
     given.add_argument("--exclude_files", nargs="+", default=[], metavar="FILE", help="texts that those runs leave out")
     given.add_argument(
@@ -57,7 +57,11 @@ def add_to(commands: Any) -> None:
     mined.add_argument("--miner", help="the sentence encoder that finds them, the nearest: hub id or folder")
     what = parser.add_argument_group("outputs (with key=value; the student's shape decides which layers are compared)")
     what.add_argument(
-        "--layers", type=int, nargs="+", metavar="N", help="the student's: how many, or which (default: half)"
+        "--layers",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="the teacher's layers that the student keeps: their number, or their indices (default: half)",
     )
     what.add_argument("--hidden_size", type=int, metavar="N", help="the student's width (default: the teacher's)")
     what.add_argument(

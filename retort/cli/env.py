@@ -1,4 +1,4 @@
-"""What `retort env` takes."""
+"""Arguments of `retort env`."""
 
 import argparse
 from typing import Any
@@ -13,12 +13,12 @@ def add_to(commands: Any) -> None:
         "env",
         run,
         summary="Show versions, devices, precision and attention back end, for a bug report.",
-        description="Copy the output into the report.",
+        description="Copy the output into the bug report.",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print."""
+    """Print the environment."""
     from ..commands import env
 
     env.run(options)

@@ -1,4 +1,4 @@
-"""What `retort eval` takes."""
+"""Arguments of `retort eval`."""
 
 import argparse
 from typing import Any
@@ -9,10 +9,11 @@ DESCRIPTION = """  retort eval --model runs/mine --senteval SentEval/data/downst
   retort eval --model runs/mine --sts en=stsb/test.tsv en-de=STS2017-extended/STS.en-de.txt \\
       --probe banking=cls/banking77 --bitext de=tatoeba/eng-deu.tsv
 
-A model is a folder or a hub id: a SentenceTransformer as it is, any other encoder by its --pooler; or raw weights
-(--state_dict student.pth --base_model bert-base-uncased). SentEval's tasks are read from the folders that its own
-script downloads. Scores are printed times 100: of STS, Spearman's correlation (of STS12 to STS16 over all pairs of a
-year); of transfer tasks, accuracy; of translations, how often the nearest neighbour is the right one, both ways."""
+A model is a folder or a hub id: a SentenceTransformer, or any other encoder with a --pooler. Raw weights need
+--state_dict and --base_model (--state_dict student.pth --base_model bert-base-uncased). SentEval's tasks are read from
+the folders that its script downloads. Scores are printed times 100: for STS, Spearman's correlation (for STS12 to STS16
+over all pairs of a year); for transfer tasks, accuracy; for translations, the share of sentences whose nearest
+neighbour is their translation, averaged over both directions."""
 
 
 def add_to(commands: Any) -> None:
@@ -26,49 +27,50 @@ def add_to(commands: Any) -> None:
     )
     model = parser.add_argument_group("model (--model, or --state_dict with --base_model, is required)")
     model.add_argument("--model", help="folder or hub id")
-    model.add_argument("--state_dict", metavar="FILE", help="raw weights in place of --model; needs --base_model")
+    model.add_argument("--state_dict", metavar="FILE", help="raw weights instead of --model; needs --base_model")
     model.add_argument("--base_model", metavar="ID", help="architecture and tokenizer of --state_dict")
     model.add_argument(
         "--pooler",
         metavar="NAME",
-        help="how an encoder's tokens become an embedding: avg, cls, cls_before_pooler, avg_top2, avg_first_last "
-        "(default: as a SentenceTransformer's files say, else avg)",
+        help="pooling of tokens to an embedding: avg, cls, cls_before_pooler, avg_top2, avg_first_last (default: the "
+        "pooling in a SentenceTransformer's files, else avg)",
     )
-    model.add_argument("--max_length", type=int, default=512, metavar="N", help="tokens to which texts are cut")
+    model.add_argument("--max_length", type=int, default=512, metavar="N", help="texts are truncated to N tokens")
     senteval = parser.add_argument_group("SentEval")
     senteval.add_argument("--senteval", metavar="FOLDER", help="data/downstream of SentEval")
     senteval.add_argument(
-        "--task_set", choices=("sts", "transfer", "full", "na"), default="na", help="which of its tasks"
+        "--task_set", choices=("sts", "transfer", "full", "na"), default="na", help="a set of tasks; na: none"
     )
-    senteval.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="further ones, such as STS12 or MR")
+    senteval.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="more tasks, such as STS12 or MR")
     senteval.add_argument(
         "--mode",
         choices=("test", "dev", "fasttest"),
         default="test",
-        help="test (10 folds), fasttest (5 folds), or dev: development sides, never a test side",
+        help="test (10 folds), fasttest (5 folds), or dev: development sets only",
     )
-    files = parser.add_argument_group("files of your own")
+    files = parser.add_argument_group("your own files")
     tables = {"nargs": "+", "default": [], "metavar": "NAME=FILE"}
     files.add_argument(
         "--sts",
         **tables,
-        help="pairs: sentence1, sentence2, score, by a header or in this order; of two files with a header that "
-        "translate each other (en-de=en.tsv+de.tsv), sentence1 of the first and sentence2 of the second",
+        help="pairs: columns sentence1, sentence2, score, with a header row or in this order. Two files with header "
+        "rows that are translations of each other (en-de=en.tsv+de.tsv) give pairs of sentence1 of the first and "
+        "sentence2 of the second",
     )
-    files.add_argument("--bitext", **tables, help="a sentence, a tab, its translation")
+    files.add_argument("--bitext", **tables, help="sentence<TAB>translation in each row")
     files.add_argument(
-        "--probe", nargs="+", default=[], metavar="NAME=FOLDER", help="train.tsv and test.tsv: a text, a tab, its label"
+        "--probe", nargs="+", default=[], metavar="NAME=FOLDER", help="train.tsv and test.tsv with text<TAB>label"
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--output", metavar="FILE", help="write all numbers to this JSON file")
+    output.add_argument("--output", metavar="FILE", help="write all scores to this JSON file")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check what goes together, and score."""
+    """Check the combination of arguments and score the model."""
     if (options.model is None) == (options.state_dict is None) or (options.state_dict and not options.base_model):
-        options.parser.error("name --model, or --state_dict with --base_model")
+        options.parser.error("pass --model, or --state_dict with --base_model")
     if (options.tasks or options.task_set != "na") and not options.senteval:
-        options.parser.error("the data of --tasks and --task_set is read from --senteval FOLDER")
+        options.parser.error("--tasks and --task_set need --senteval FOLDER, which holds their data")
     from ..commands import evaluate
 
     evaluate.run(options)

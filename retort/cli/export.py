@@ -1,4 +1,4 @@
-"""What `retort export` takes."""
+"""Arguments of `retort export`."""
 
 import argparse
 from typing import Any
@@ -7,8 +7,8 @@ from .form import new_command
 
 DESCRIPTION = """  retort export --model runs/tagger --int8
 
-Writes model.onnx and, with --int8, model-int8.onnx beside the model, or into --output_dir with its configuration and
-tokenizer. Differences and speed are measured on sentences of the docstrings of Python's standard library."""
+Writes model.onnx and, with --int8, model-int8.onnx to the model's folder, or to --output_dir together with the model's
+configuration and tokenizer. Differences and speed are measured on docstrings of Python's standard library."""
 
 
 def add_to(commands: Any) -> None:
@@ -17,20 +17,20 @@ def add_to(commands: Any) -> None:
         commands,
         "export",
         run,
-        summary="Export a finished model to ONNX, check it against PyTorch, and measure what it gains.",
+        summary="Export a trained model to ONNX, compare it with PyTorch, and measure the speed-up.",
         description=DESCRIPTION,
     )
     model = parser.add_argument_group("model")
-    model.add_argument("--model", required=True, metavar="FOLDER|ID", help="a finished model with its tokenizer")
+    model.add_argument("--model", required=True, metavar="FOLDER|ID", help="a trained model with its tokenizer")
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--output_dir", metavar="FOLDER", help="where to write (default: beside the model, if it is a folder)"
+        "--output_dir", metavar="FOLDER", help="where to write (default: the model's folder, if it is local)"
     )
-    output.add_argument("--int8", action="store_true", help="write a quantised file, too")
+    output.add_argument("--int8", action="store_true", help="also write a quantised file")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Export."""
+    """Export the model."""
     from ..commands import export
 
     export.run(options)

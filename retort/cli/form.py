@@ -1,4 +1,4 @@
-"""How the parsers of all commands look: required flags are marked, defaults told, errors one line."""
+"""The parser of all commands: help with required flags and defaults, and one-line errors."""
 
 import argparse
 import sys
@@ -7,14 +7,14 @@ from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose help keeps the lines of its description."""
+    """A parser with one-line errors, whose help keeps the line breaks of the description."""
 
     def __init__(self, **settings: Any):
         super().__init__(**{"formatter_class": _Formatter, "allow_abbrev": False} | settings)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line, and exit with 2."""
-        print(f"{self.prog}: error: {message} (--help tells what it takes)", file=sys.stderr)
+        """Print a one-line error and exit with status 2."""
+        print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -23,11 +23,11 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=32, width=110)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        told = action.help or ""
+        text = action.help or ""
         if action.required and action.nargs not in ("*", "?"):
-            return f"{told} (required)"
-        silent = action.default in (None, False, [], argparse.SUPPRESS) or "efault" in told or not action.option_strings
-        return told if silent else f"{told} (default: %(default)s)"
+            return f"{text} (required)"
+        silent = action.default in (None, False, [], argparse.SUPPRESS) or "efault" in text or not action.option_strings
+        return text if silent else f"{text} (default: %(default)s)"
 
 
 def new_command(commands: Any, name: str, run: Callable, *, summary: str, description: str) -> Parser:
@@ -35,10 +35,10 @@ def new_command(commands: Any, name: str, run: Callable, *, summary: str, descri
 
     Args:
         commands: the subparsers of `retort`.
-        name: of the command.
-        run: takes the options.
-        summary: for the list of commands.
-        description: for the command's own help; what a user types, and what happens then.
+        name: name of the command.
+        run: function that runs the command, called with the parsed options.
+        summary: one line for the list of commands.
+        description: examples and explanation for the command's own help.
     """
     parser = commands.add_parser(name, help=summary, description=f"{summary}\n\n{description}")
     parser.set_defaults(run=run, parser=parser)
@@ -47,7 +47,7 @@ def new_command(commands: Any, name: str, run: Callable, *, summary: str, descri
 
 
 def add_traceback(parser: argparse.ArgumentParser) -> None:
-    """The flag that all commands have, before or behind the command's name."""
+    """Add the flag --traceback, which all commands have, before or after the command's name."""
     parser.add_argument(
         "--traceback", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )

@@ -1,4 +1,4 @@
-"""From a command line to a call: parses, runs, and says in one line what went wrong."""
+"""Parses the command line, runs the command, and prints errors in one line."""
 
 import argparse
 import os
@@ -12,8 +12,8 @@ from .form import Parser, add_traceback
 
 DESCRIPTION = """Distil an encoder into a student small enough to ship.
 
-Start with `retort distill quickstart`, or list the recipes with `retort recipes`. Every command has a --help. All of
-them also run as `python -m retort ...` and under `torchrun -m retort ...`, `accelerate launch -m retort ...` and
+Start with `retort distill quickstart`, or list the recipes with `retort recipes`. Every command has a --help. All
+commands also run as `python -m retort ...`, `torchrun -m retort ...`, `accelerate launch -m retort ...` and
 `deepspeed --module retort ...`."""
 
 
@@ -21,10 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Args:
-        arguments: those behind `retort`; by default the process's.
+        arguments: the arguments after `retort`; by default those of the process.
 
     Returns:
-        0, or 2 if it failed; the reason then stands on stderr, in one line.
+        0; or 2 after an error, which is printed to stderr in one line.
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -36,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(refusal.code, str):
             raise
         return _failed(options, refusal, refusal.code)
-    except BrokenPipeError:  # whoever reads the output has enough of it (`retort recipes | head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's exit would fail once more
+    except BrokenPipeError:  # the reader of the output has stopped reading (`retort recipes | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing stdout at exit would fail again
     except (ValueError, OSError, ImportError) as error:
         return _failed(options, error, str(error))
-    except Exception as error:  # nobody foresaw it: say where, too
+    except Exception as error:  # an unexpected error: also print where it was raised
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{frame.filename}, line {frame.lineno}"
         return _failed(options, error, f"{type(error).__name__}: {error} ({where}; --traceback shows more)")
@@ -48,21 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of a command line; `run` among them takes them all.
+    """Parse a command line. The options include `run`, the function that takes them.
 
     Raises:
-        SystemExit: they are wrong (2), or ask for help (0).
+        SystemExit: the arguments are invalid (2), or ask for help (0).
     """
     parser = Parser(prog="retort", description=DESCRIPTION)
     parser.set_defaults(traceback=False)
     add_traceback(parser)
-    # As DeepSpeed's launcher passes it, before the command; the environment says the same.
+    # DeepSpeed's launcher passes this before the command. The environment has the same value.
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for command in (distill, recipes, evaluate, predict, export, vocabulary, cache, curvature, env):
         command.add_to(commands)
     options, rest = parser.parse_known_args(arguments)
-    # argparse takes words behind a flag for nobody's: `distill quickstart --dry_run output_dir=x`.
+    # argparse doesn't assign words after a flag to `changes`: `distill quickstart --dry_run output_dir=x`.
     if hasattr(options, "changes") and not any(word.startswith("-") for word in rest):
         options.changes = [*options.changes, *rest]
     elif rest:
@@ -71,13 +71,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _unknown(word: str, parser: Parser) -> str:
-    """What is said of a word that a command doesn't take."""
+    """The error message for an unknown argument."""
     if not word.startswith("-"):
         return f"unexpected {word!r}"
     flag = word.partition("=")[0]
     near = get_close_matches(flag, [string for action in parser._actions for string in action.option_strings], n=1)
     changes = any(action.dest == "changes" for action in parser._actions)
-    hint = " Changes are given as key=value." if changes else ""
+    hint = " Pass changes as key=value." if changes else ""
     return f"there is no flag {flag}." + (f" Did you mean {near[0]}?" if near else hint)
 
 

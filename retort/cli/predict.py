@@ -1,4 +1,4 @@
-"""What `retort predict` takes."""
+"""Arguments of `retort predict`."""
 
 import argparse
 from typing import Any
@@ -8,13 +8,14 @@ from .form import new_command
 DESCRIPTION = """  retort predict --model runs/tagger --input sentences.txt --output tags.tsv
   zcat pairs.tsv.gz | retort predict --model runs/nli --pairs --format jsonl
 
-The model's architecture says whether it tags or classifies. The input is UTF-8, one row per line (.gz is read, too):
-running text to tag, or with --is_split_into_words words that spaces separate, as data sets have them; a text, or two
-with a tab between them and --pairs, to classify. Each line gives one line of output: words, tags and probabilities, or
-text, label and probability; an empty line, an empty one (in jsonl, an object without words, or with null for what was
-predicted). In jsonl, entities come with their places in the line, and on running text are those that
-transformers.pipeline("token-classification", model, aggregation_strategy="first") finds. A line that is longer than the
-model reads is tagged in windows that overlap, each word where its context is widest; a text to classify is cut."""
+The model's architecture decides whether it tags words or classifies texts. The input is UTF-8 with one row per line
+and may be compressed (.gz). A tagger reads running text, or words separated by spaces with --is_split_into_words. A
+classifier reads a text, or with --pairs two texts with a tab between them. Each line gives one line of output: words,
+tags and probabilities; or text, label and probability. An empty line gives an empty line; in jsonl, an object without
+words, or with null as the prediction. In jsonl, entities have their offsets in the line. On running text they are those
+of transformers.pipeline("token-classification", model, aggregation_strategy="first"). If a line is longer than the
+model's limit, a tagger reads it in overlapping windows and takes each word's tag from the window where the word has the
+most context. A classifier truncates it."""
 
 
 def add_to(commands: Any) -> None:
@@ -23,32 +24,32 @@ def add_to(commands: Any) -> None:
         commands,
         "predict",
         run,
-        summary="Tag words or classify texts with a finished model, file by file, however large.",
+        summary="Tag words or classify texts in files of any size with a trained model.",
         description=DESCRIPTION,
     )
     model = parser.add_argument_group("model")
     model.add_argument("--model", required=True, help="folder or hub id of a model for token or text classification")
-    model.add_argument("--max_length", type=int, default=512, help="tokens that the model reads at once")
+    model.add_argument("--max_length", type=int, default=512, help="maximal number of tokens of a row or window")
     model.add_argument(
         "--stride",
         type=int,
-        help="tokens that the windows of a long line to tag share, as pipelines count them (default: a quarter of the "
-        "tokens of text in a window)",
+        help="for taggers: tokens that consecutive windows of a long line share, as in transformers' pipelines "
+        "(default: a quarter of a window's text tokens)",
     )
     model.add_argument("--batch_size", type=int, default=32, help="rows per forward pass")
     text = parser.add_argument_group("input")
     text.add_argument("--input", default="-", metavar="FILE", help="default: -, standard input")
     text.add_argument("--pairs", action="store_true", help="classify pairs: text1<TAB>text2")
-    text.add_argument("--is_split_into_words", action="store_true", help="tag what spaces separate, nothing less")
+    text.add_argument("--is_split_into_words", action="store_true", help="the words to tag are separated by spaces")
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--output", default="-", metavar="FILE", help="appears whole, at the end; default: -, standard output"
+        "--output", default="-", metavar="FILE", help="written when complete; default: -, standard output"
     )
-    output.add_argument("--format", choices=("tsv", "jsonl"), default="tsv", help="of the output")
+    output.add_argument("--format", choices=("tsv", "jsonl"), default="tsv", help="format of the output")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Predict."""
+    """Predict and write the output."""
     from ..commands import predict
 
     predict.run(options)

@@ -65,7 +65,7 @@ def _write_outputs(options: argparse.Namespace) -> None:
     """Write what the objectives need that are given as key=value: building their trainer does.
 
     Raises:
-        ValueError: an argument that DistillTrainer doesn't have.
+        ValueError: DistillTrainer has no such argument.
     """
     given = converted_arguments(options.changes, DistillTrainingArguments)
     args = DistillTrainingArguments(output_dir=options.output_dir, teacher_cache=options.output_dir, **given)

@@ -71,25 +71,25 @@ class ScriptParser(HfArgumentParser):
 
 
 def named_file(given: str) -> tuple[str, str]:
-    """NAME=FILE; a file alone goes by its name.
+    """Split NAME=FILE. Without NAME, the name is the file's stem.
 
     Raises:
-        SystemExit: nothing where the file should be; its path would be the current folder.
+        SystemExit: FILE is empty.
     """
     name, _, file = given.rpartition("=")
     if not file:
-        raise SystemExit(f"{given!r} names no file. Give NAME=FILE, or FILE.")
+        raise SystemExit(f"{given!r} names no file. Pass NAME=FILE or FILE.")
     return name or Path(file).stem, file
 
 
 def quiet() -> None:
-    """Keep transformers from telling what it loads and saves, in lines and bars that are gone before one can read."""
+    """Turn off the info messages and progress bars of transformers."""
     transformers.logging.set_verbosity_warning()
     transformers.logging.disable_progress_bar()
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the description's lines, and tells a default where there is one."""
+    """Keeps the line breaks of the description and shows defaults."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=32, width=110)

@@ -1,4 +1,4 @@
-"""Estimating how tree-like a model's token vectors are, and the curvature that would suit them."""
+"""Estimates how tree-like a model's token vectors are, and the matching hyperbolic curvature."""
 
 import argparse
 from itertools import accumulate
@@ -14,19 +14,19 @@ from ..evaluation.sentences import Hyperbolicity, sample_hyperbolicity
 from ..modeling import map_batches
 from ..modeling.encoding import OutputRequest, TokenLayout, encode
 
-# Tokens that are embedded for each that is sampled: neighbours resemble each other, and come from fewer texts.
-SPARE = 4
+# Number of embedded tokens for each sampled one, so that samples come from many texts: tokens of a text are similar.
+TOKENS_PER_SAMPLE = 4
 BATCH_SIZE = 32
 
 
 def run(options: argparse.Namespace) -> None:
-    """Embed, sample, print."""
+    """Embed texts, sample tokens and print the estimates."""
     generator = torch.Generator().manual_seed(options.seed)
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     model = AutoModel.from_pretrained(options.model, dtype=torch.float32).to(device)
     layer = layer_index(model, options.layer)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    wanted = SPARE * options.samples * options.tries
+    wanted = TOKENS_PER_SAMPLE * options.samples * options.tries
     rows = sample_rows(options.text, tokenizer, options.max_length, wanted, generator)
     vectors = token_vectors(model, tokenizer, rows, layer)
     try:
@@ -38,23 +38,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 def layer_index(model: PreTrainedModel, given: int) -> int:
-    """An index of hidden states from 0, as `encode` takes it.
+    """Convert --layer to an index of hidden states, from 0.
 
     Raises:
         SystemExit: the model has no such layer.
     """
     depth = model.config.num_hidden_layers
     if not -depth - 1 <= given <= depth:
-        raise SystemExit(f"--layer {given}: the model has the layers 0 to {depth}, or {-depth - 1} to -1.")
+        raise SystemExit(f"--layer {given}: the model has layers 0 to {depth}, or {-depth - 1} to -1.")
     return given % (depth + 1)
 
 
 def sample_rows(
     sources: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, tokens: int, generator: torch.Generator
 ) -> list[dict[str, list[int]]]:
-    """Random texts, as tokens: so many texts that they have `tokens` tokens, or all."""
+    """Tokenize random texts with at least `tokens` tokens in total, or all texts if there are fewer."""
     texts = read_texts(sources)
-    chosen = torch.randperm(len(texts), generator=generator)[:tokens].tolist()  # each has a token at least
+    chosen = torch.randperm(len(texts), generator=generator)[:tokens].tolist()  # each text has at least one token
     ids = tokenize(texts.select(chosen), tokenizer, max_length=max_length)["input_ids"][:]
     before = accumulate(map(len, ids), initial=0)
     return [{"input_ids": row} for row, seen in zip(ids, before, strict=False) if seen < tokens]
@@ -63,7 +63,7 @@ def sample_rows(
 def token_vectors(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, list[int]]], layer: int
 ) -> torch.Tensor:
-    """`[tokens, hidden]`, the hidden states of all tokens, on the CPU."""
+    """Hidden states of all tokens, `[tokens, hidden]`, on the CPU."""
     request = OutputRequest(hidden_states=frozenset({layer}))
 
     def forward(chosen: list[int], inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -75,7 +75,7 @@ def token_vectors(
 
 
 def summary(found: list[Hyperbolicity]) -> str:
-    """A line for each quantity: its mean, and its standard deviation over the samples."""
+    """A line with mean and standard deviation over the samples for each quantity."""
     mean = Hyperbolicity.mean(found)
     quantities = {"delta": "delta", "diameter": "diameter", "relative delta": "relative", "c": "curvature"}
     lines = [

@@ -1,4 +1,4 @@
-"""Running a recipe."""
+"""Runs a recipe."""
 
 import argparse
 from dataclasses import replace
@@ -7,7 +7,7 @@ from ..recipes import read_recipe, run_recipe
 
 
 def run(options: argparse.Namespace) -> None:
-    """Read the recipe with the changes of the command line, and run it."""
+    """Read the recipe with the changes of the command line and run it."""
     recipe = read_recipe(options.recipe, options.changes)
     if options.push_to_hub:
         recipe = replace(recipe, push_to_hub=options.push_to_hub)

@@ -1,4 +1,4 @@
-"""What a bug report needs."""
+"""Prints the environment for a bug report."""
 
 import argparse
 import platform
@@ -19,7 +19,7 @@ PACKAGES = (
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print it."""
+    """Print the environment."""
     for name, value in described().items():
         print(f"{name:<22}{value}")
 
@@ -40,7 +40,7 @@ def described() -> dict[str, str]:
 
 
 def _small_bert() -> BertModel:
-    """A model that takes any back end."""
+    """A model that supports all back ends."""
     sizes = {"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 1, "intermediate_size": 64}
     return BertModel(BertConfig(vocab_size=8, **sizes))
 

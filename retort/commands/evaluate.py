@@ -1,4 +1,4 @@
-"""Scoring sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations."""
+"""Scores sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -37,20 +37,20 @@ from ..recipes import absent_files
 from .command_line import named_file
 
 TASK_SETS = {"sts": STS_TASKS, "transfer": TRANSFER_TASKS, "full": (*STS_TASKS, *TRANSFER_TASKS), "na": ()}
-# Those that have a development side of their own.
+# STS tasks with a development set.
 WITH_DEV = ("STSBenchmark", "SICKRelatedness")
 FOLDS = {"test": 10, "dev": 5, "fasttest": 5}
 
 
 def run(options: argparse.Namespace) -> None:
-    """Read all that is to be scored, score it, print tables and write the numbers down.
+    """Read all data, score the model, and print and save the scores.
 
     Raises:
-        SystemExit: a task, a pooler or a file that there isn't; nothing to score.
+        SystemExit: a task or pooler is unknown, a file is missing, or there is nothing to score.
     """
     for flag, given, known in (("tasks", options.tasks, TASK_SETS["full"]), ("pooler", [options.pooler], POOLERS)):
         if unknown := [name for name in given if name not in (None, *known)]:
-            raise SystemExit(f"--{flag} {' '.join(unknown)}: there are {', '.join(known)}.")
+            raise SystemExit(f"--{flag} {' '.join(unknown)}: unknown. Choose from {', '.join(known)}.")
     options.tasks = [*TASK_SETS[options.task_set], *options.tasks]
     for flag in ("sts", "bitext", "probe"):
         for name, entry in map(named_file, getattr(options, flag)):
@@ -58,9 +58,7 @@ def run(options: argparse.Namespace) -> None:
                 raise SystemExit(f"--{flag} {name}: there is no {' and no '.join(absent)} (in {Path.cwd()}).")
     jobs = {"STS": sts_jobs(options), "Transfer": transfer_jobs(options), "Translations": bitext_jobs(options)}
     if not any(jobs.values()):
-        raise SystemExit(
-            "Nothing to score: name tasks (--senteval with --task_set or --tasks), --sts, --probe or --bitext."
-        )
+        raise SystemExit("Nothing to score. Pass --senteval with --task_set or --tasks, or --sts, --probe or --bitext.")
     embedder = load_embedder(
         options.model, options.pooler, options.max_length, state_dict=options.state_dict, base=options.base_model
     )
@@ -73,14 +71,14 @@ def run(options: argparse.Namespace) -> None:
             print(f"{table(title, found[title])}\n", flush=True)
     if options.output:
         write_json(options.output, {"model": name, "mode": options.mode, "scores": found})
-        print(f"All numbers: {options.output}")
+        print(f"All scores: {options.output}")
 
 
 Job = Callable[[SentenceEncoder], dict[str, Any]]
 
 
 def sts_jobs(options: argparse.Namespace) -> dict[str, Job]:
-    """What is scored by correlation; all files are read now."""
+    """The STS tasks. Their files are read immediately."""
     split = "dev" if options.mode == "dev" else "test"
     names = [name for name in options.tasks if name in STS_TASKS and (split == "test" or name in WITH_DEV)]
     tasks = {name: read_sts_task(options.senteval, name, split) for name in names}
@@ -91,12 +89,12 @@ def sts_jobs(options: argparse.Namespace) -> dict[str, Job]:
 
 
 def sts_job(task: Mapping[str, ScoredPairs], embedder: SentenceEncoder) -> dict[str, Any]:
-    """Spearman's correlations of a task."""
+    """Spearman's correlations on a task."""
     return asdict(sts_scores(partial(embedder.encode, progress=True), task))
 
 
 def transfer_jobs(options: argparse.Namespace) -> dict[str, Job]:
-    """What is scored by a probe; all files are read now."""
+    """The transfer tasks. Their files are read immediately."""
     names = [name for name in options.tasks if name in TRANSFER_TASKS]
     tasks = {name: read_transfer_task(options.senteval, name) for name in names}
     for name, folder in map(named_file, options.probe):
@@ -106,7 +104,7 @@ def transfer_jobs(options: argparse.Namespace) -> dict[str, Job]:
 
 
 def transfer_job(splits: Mapping[str, LabelledTexts], mode: str, embedder: SentenceEncoder) -> dict[str, Any]:
-    """Accuracies of a probe that is trained on embeddings."""
+    """Accuracies of a linear probe on embeddings."""
     sides = {}
     for split, rows in splits.items():
         features = embedder.encode(rows.texts, progress=True).numpy()
@@ -119,19 +117,19 @@ def transfer_job(splits: Mapping[str, LabelledTexts], mode: str, embedder: Sente
 
 
 def bitext_jobs(options: argparse.Namespace) -> dict[str, Job]:
-    """What is scored by retrieval; all files are read now."""
+    """The translation retrieval tasks. Their files are read immediately."""
     tables = {name: read_dataset(file, columns=["source", "target"]) for name, file in map(named_file, options.bitext)}
     return {name: partial(bitext_job, pairs) for name, pairs in tables.items()}
 
 
 def bitext_job(pairs: Dataset, embedder: SentenceEncoder) -> dict[str, Any]:
-    """How often the nearest neighbour is the translation."""
+    """Share of sentences whose nearest neighbour is their translation."""
     there, back = bitext_accuracy(*(embedder.encode(pairs[side], progress=True) for side in ("source", "target")))
     return {"all": (there + back) / 2, "there": there, "back": back}
 
 
 def table(title: str, scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """Scores times 100, and their mean."""
+    """A table of scores times 100 and their mean."""
     values = {name: 100 * found["all"] for name, found in scores.items()}
     mean = sum(values.values()) / len(values)
     lines = [[title, *values, "mean"], ["", *(f"{value:.2f}" for value in values.values()), f"{mean:.2f}"]]

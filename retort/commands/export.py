@@ -1,7 +1,7 @@
-"""Exporting a finished model to ONNX, checked against PyTorch, and measured.
+"""Exports a trained model to ONNX, compares it with PyTorch and measures its speed.
 
-Of a sentence-transformers folder the file makes embeddings: pooling and modules are in it, and its prompts, which stand
-in the tokens, lie beside it. Differences and speed are measured on sentences of Python's docstrings.
+The file of a sentence-transformers folder includes pooling and modules. Prompts are part of the input tokens, so they
+are saved beside it. Differences and speed are measured on docstrings of Python's standard library.
 """
 
 import argparse
@@ -33,12 +33,12 @@ SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 
 
 def run(options: argparse.Namespace) -> None:
-    """Export, compare, print."""
+    """Export the model and print the comparison."""
     source, is_local = options.model, Path(options.model).exists()
     if is_local and not any((Path(source) / name).is_file() for name in ("config.json", "modules.json")):
-        raise SystemExit(f"{source} has no config.json: --model takes the folder of a finished model.")
+        raise SystemExit(f"{source} has no config.json: --model takes the folder of a trained model.")
     if not (is_local or options.output_dir):
-        raise SystemExit(f"There is no folder {source}. Of a model of the Hub, say where to write with --output_dir.")
+        raise SystemExit(f"There is no folder {source}. For a model on the Hub, set --output_dir.")
     output_dir = Path(options.output_dir or source)
     beside_model = output_dir.resolve() == Path(source).resolve()
     model: PreTrainedModel | EmbeddingGraph
@@ -65,7 +65,7 @@ def comparison(
     folder: Path,
     files: list[str],
 ) -> str:
-    """A table of the model in PyTorch and of its files: size, agreement with PyTorch, speed."""
+    """A table that compares the PyTorch model and its files: size, agreement with PyTorch, speed."""
     texts = docstring_corpus().sentences["test"]["text"][:SENTENCES]
     batches = [encode(texts[start : start + BATCH_SIZE]) for start in range(0, len(texts), BATCH_SIZE)]
     found = {file: onnx_agreement(model, folder / file, batches) for file in files}
@@ -97,5 +97,5 @@ def outputs(
     encode: Callable[[list[str]], Mapping[str, Tensor]],
     texts: list[str],
 ) -> object:
-    """What a model makes of texts."""
+    """A model's outputs for texts."""
     return model(**encode(texts))

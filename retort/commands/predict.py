@@ -1,4 +1,4 @@
-"""Tagging words or classifying texts with a finished model, file by file, however large."""
+"""Tags words or classifies texts in files of any size with a trained model."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ from ..data.tokenization import Span, spans_between_spaces, split_running_text
 from ..evaluation.tasks import Classifier, EntitySpan, Tagger, entity_spans
 from ..modeling import head_of, load_finished
 
-# Enough to fill batches with rows of like length, and few enough to hold.
+# Enough lines for batches with rows of similar length, but few enough for memory.
 LINES_AT_ONCE = 4096
 
 PREDICTORS = {"ForTokenClassification": Tagger, "ForSequenceClassification": Classifier}
@@ -28,15 +28,15 @@ Row = dict[str, Any]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Load, predict, write."""
+    """Load the model, predict line by line and write the output."""
     predictor = load(options.model, options.stride, max_length=options.max_length, batch_size=options.batch_size)
     if isinstance(predictor, Tagger):
         if options.pairs:
-            raise SystemExit(f"--pairs is for models that classify texts, but {options.model} tags words.")
-        parse, predict = text_to_tag, partial(tag, is_split_into_words=options.is_split_into_words)
+            raise SystemExit(f"--pairs is for classifiers, but {options.model} is a tagger.")
+        parse, predict = single_text, partial(tag, is_split_into_words=options.is_split_into_words)
     else:
         if options.is_split_into_words:
-            raise SystemExit(f"--is_split_into_words is for models that tag words, but {options.model} classifies.")
+            raise SystemExit(f"--is_split_into_words is for taggers, but {options.model} is a classifier.")
         parse, predict = partial(split_texts, pairs=options.pairs), classify
     show = {"tsv": tsv_line, "jsonl": partial(json.dumps, ensure_ascii=False)}[options.format]
     source = Path("/dev/stdin" if options.input == "-" else options.input)
@@ -49,15 +49,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def load(source: str, stride: int | None = None, **settings: int) -> Tagger | Classifier:
-    """Load a model for the task that its configuration names, onto the GPU if there is one.
+    """Load a tagger or classifier, on the GPU if there is one.
 
     Args:
         source: folder or hub id.
-        stride: of a tagger; None for its default.
+        stride: argument of `Tagger`; None for its default.
         settings: further arguments of `Tagger` or `Classifier`.
 
     Raises:
-        SystemExit: it neither tags nor classifies, or classifies and is given a stride.
+        SystemExit: the model is neither a tagger nor a classifier, or `stride` is given for a classifier.
     """
     model, tokenizer = load_finished(source)
     predictor = PREDICTORS.get(head_of(type(model).__name__))
@@ -68,40 +68,40 @@ def load(source: str, stride: int | None = None, **settings: int) -> Tagger | Cl
         )
     if stride is not None:
         if predictor is not Tagger:
-            raise SystemExit(f"--stride is for models that tag words, but {source} classifies texts, which are cut.")
+            raise SystemExit(f"--stride is for taggers, but {source} is a classifier, which truncates texts.")
         settings["stride"] = stride
     return predictor(
         model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu"), tokenizer, **settings
     )
 
 
-def text_to_tag(line: str, where: str) -> str:
-    """A line that holds text only.
+def single_text(line: str, where: str) -> str:
+    """Check that a line has a single column.
 
     Raises:
-        ValueError: a tab; what stands behind it is no text to tag.
+        ValueError: the line contains a tab.
     """
     if "\t" in line:
-        raise ValueError(f"{where}: holds a tab, but a line to tag is text and no more. Cut the other columns off.")
+        raise ValueError(f"{where}: contains a tab, but a line to tag is a single text. Remove the other columns.")
     return line
 
 
 def split_texts(line: str, where: str, *, pairs: bool) -> list[str]:
-    """The one text of a line, or its two.
+    """Split a line into its text or pair of texts.
 
     Raises:
-        ValueError: another number of columns.
+        ValueError: the line has another number of columns.
     """
     expected = 2 if pairs else 1
     texts = line.split("\t") if line else [""] * expected
     if len(texts) != expected:
-        wanted = "text1<TAB>text2" if pairs else "one text (two, with a tab between them, need --pairs)"
+        wanted = "text1<TAB>text2" if pairs else "one text (use --pairs for two texts with a tab between them)"
         raise ValueError(f"{where}: this line has {len(texts)} columns, expected {wanted}.")
     return texts
 
 
 def tag(tagger: Tagger, texts: list[str], *, is_split_into_words: bool) -> Iterator[Row]:
-    """Words, tags, the tags' probabilities, and the entities that they make."""
+    """Yield words, tags, their probabilities and entities for each text."""
     if is_split_into_words:
         spans = list(map(spans_between_spaces, texts))
     else:
@@ -117,7 +117,7 @@ def tag(tagger: Tagger, texts: list[str], *, is_split_into_words: bool) -> Itera
 
 
 def entity_in(text: str, entity: EntitySpan, words: list[Span]) -> Row:
-    """An entity with its characters, and the first of them and one past the last."""
+    """An entity with its text and its character offsets."""
     start, end = words[entity.first][0], words[entity.end - 1][1]
     return {
         "type": entity.type,
@@ -129,7 +129,7 @@ def entity_in(text: str, entity: EntitySpan, words: list[Span]) -> Row:
 
 
 def classify(classifier: Classifier, rows: list[list[str]]) -> Iterator[Row]:
-    """Text or texts, label, probability and the whole distribution; a value alone, of a model with one output."""
+    """Yield texts, label, probability and distribution for each row; or texts and value for a model with one output."""
     filled = [row for row in rows if any(row)]
     found = iter(classifier(*zip(*filled, strict=True)).tolist() if filled else ())
     for row in rows:
@@ -147,7 +147,7 @@ def classify(classifier: Classifier, rows: list[list[str]]) -> Iterator[Row]:
 
 
 def tsv_line(row: Row) -> str:
-    """The input and what was predicted, with tabs between them; nothing for a row that was empty."""
+    """A row's input and prediction, separated by tabs; an empty string for an empty row."""
     if not any(row.get(name) for name in ("words", "text", "text_pair")):
         return ""
     columns = [value for name, value in row.items() if name not in ("entities", "distribution")]
@@ -156,13 +156,13 @@ def tsv_line(row: Row) -> str:
 
 
 def rounded(value: float | None) -> float | None:
-    """Six decimal places: float32 has no more. None stays what it is: nothing was predicted for an empty line."""
+    """Round to six decimal places, the precision of float32. None, the value of an empty line, is kept."""
     return None if value is None else round(value, 6)
 
 
 @contextmanager
 def opened(output: str) -> Iterator[TextIO]:
-    """A file that takes its name once the block has ended well, or standard output."""
+    """A file that is moved to its final name if the block succeeds, or standard output."""
     if output == "-":
         sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout

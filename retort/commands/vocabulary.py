@@ -1,4 +1,4 @@
-"""Making a smaller tokenizer for a student, and telling what it costs."""
+"""Makes a smaller tokenizer for a student and compares it with the teacher's."""
 
 import argparse
 
@@ -11,12 +11,12 @@ from ..data.tokenizers import train_tokenizer, trim_tokenizer
 from ..evaluation.report import aligned
 from ..modeling.vocabularies import spell
 
-# Texts that tokens are counted in.
+# Number of texts in the comparison.
 SAMPLE = 10_000
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make, save, tell."""
+    """Make and save the tokenizer, and print the comparison."""
     teacher = AutoTokenizer.from_pretrained(options.teacher)
     texts = read_texts(options.text)
     made = (
@@ -29,17 +29,18 @@ def run(options: argparse.Namespace) -> None:
 
 
 def summary(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, texts: Dataset) -> str:
-    """Both vocabularies on the text, and one by the other."""
+    """Compare both vocabularies on the text and with each other."""
     sample = texts.select(np.linspace(0, len(texts) - 1, min(SAMPLE, len(texts))).astype(int))["text"][:]
     words = sum(len(text.split()) for text in sample)
-    lines = [["", "tokens", "tokens for a word", "unknown"]]
+    lines = [["", "tokens", "tokens per word", "unknown"]]
     for name, tokenizer in (("teacher", teacher), ("student", student)):
         ids = np.concatenate(tokenizer(sample, add_special_tokens=False, verbose=False)["input_ids"])
         unknown = float((ids == tokenizer.unk_token_id).mean()) if tokenizer.unk_token_id is not None else 0.0
         lines.append([name, f"{len(tokenizer):,}", f"{len(ids) / words:.2f}", f"{unknown:.2%}"])
     counts = spell(student, teacher).counts
     shared, spelled, none = (int(found.sum()) for found in (counts == 1, counts > 1, counts == 0))
-    told = (
-        f"Of the student's tokens, the teacher has {shared:,}, spells {spelled:,} by several, and can't spell {none:,}."
+    overlap = (
+        f"Of the student's tokens, the teacher has {shared:,}, spells {spelled:,} by several tokens, and can't spell "
+        f"{none:,}."
     )
-    return "\n".join([*aligned(lines, gap=2), "", told])
+    return "\n".join([*aligned(lines, gap=2), "", overlap])

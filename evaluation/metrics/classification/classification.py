@@ -1,6 +1,6 @@
 """Accuracy, F1 and Matthews correlation as a metric for `evaluate`.
 
-`evaluate.load` reads a script's imports line by line: none may go over several.
+`evaluate.load` parses a script's imports line by line, so each import must be on one line.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ class Classification(evaluate.Metric):
     """`compute(predictions=classes, references=classes)`: see `classification_scores`."""
 
     def _info(self) -> evaluate.MetricInfo:
-        # Not integers, which `datasets` would make of probabilities by cutting them off.
+        # Not an integer type: `datasets` would truncate probabilities to integers.
         number = datasets.Value("float64")
         return evaluate.MetricInfo(
             description="Accuracy, macro F1 and Matthews correlation coefficient.",
             citation="",
-            inputs_description="The number of one class per row on each side.",
+            inputs_description="One class id per row on each side.",
             features=datasets.Features({"predictions": number, "references": number}),
         )
 

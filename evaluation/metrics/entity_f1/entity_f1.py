@@ -1,6 +1,6 @@
-"""F1 of entities, strict, as a metric for `evaluate`.
+"""Strict entity F1 as a metric for `evaluate`.
 
-`evaluate.load` reads a script's imports line by line: none may go over several.
+`evaluate.load` parses a script's imports line by line, so each import must be on one line.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class EntityF1(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         tags = datasets.List(datasets.Value("string"))
         return evaluate.MetricInfo(
-            description="Precision, recall and F1 of entities, strict IOB2, as seqeval finds them.",
+            description="Precision, recall and F1 of entities, as by seqeval in strict mode with IOB2.",
             citation="",
             inputs_description="One list of IOB2 tags per row on each side; optionally languages=, one per row.",
             features=datasets.Features({"predictions": tags, "references": tags}),

@@ -1,6 +1,6 @@
 """The published metric of each GLUE task as a metric for `evaluate`.
 
-`evaluate.load` reads a script's imports line by line: none may go over several.
+`evaluate.load` parses a script's imports line by line, so each import must be on one line.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ MEASURES = {
 
 
 class Glue(evaluate.Metric):
-    """`Glue("mrpc").compute(predictions=classes, references=classes)`: the task's measures, each by its name.
+    """`Glue("mrpc").compute(predictions=classes, references=classes)`: the task's measures by name.
 
     Wang et al. 2019, arXiv:1804.07461, table 1; the names are those of `evaluate`'s own GLUE metric.
     """
@@ -32,12 +32,12 @@ class Glue(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in MEASURES:
             raise ValueError(f"GLUE has the tasks {', '.join(MEASURES)}, but got config_name={self.config_name!r}.")
-        # Not integers, which `datasets` would make of probabilities by cutting them off.
+        # Not an integer type: `datasets` would truncate probabilities to integers.
         number = datasets.Value("float64")
         return evaluate.MetricInfo(
             description=f"GLUE, {self.config_name}: {' and '.join(MEASURES[self.config_name])}.",
             citation="",
-            inputs_description="The number of one class per row on each side; a score per row for stsb.",
+            inputs_description="One class id per row on each side; one score per row for stsb.",
             features=datasets.Features({"predictions": number, "references": number}),
         )
 

@@ -1,4 +1,4 @@
-"""An encoder of bidirectional LSTMs as a Hugging Face model of its own."""
+"""An encoder of bidirectional LSTMs as a transformers model."""
 
 from .configuration_bilstm import BiLstmConfig
 from .modeling_bilstm import (

@@ -10,17 +10,17 @@ class BiLstmConfig(PreTrainedConfig):
         vocab_size: rows of the word embeddings.
         embedding_size: width of the word embeddings.
         lstm_hidden_size: width of the LSTM's state in each direction; a layer's output is twice as wide.
-        num_hidden_layers: number of bidirectional layers, each on top of the one before.
-        hidden_size: width of the projected output. That of a teacher lets the two be compared as they are.
-        hidden_dropout_prob: share of the values dropped after the embeddings, after every layer and before the
-            classifier.
-        initializer_range: standard deviation of fresh embeddings and linear maps.
-        pad_token_id: its embedding is not trained.
+        num_hidden_layers: number of stacked bidirectional layers.
+        hidden_size: width of the projected output. If it equals the teacher's, hidden states are compared without a
+            projection.
+        hidden_dropout_prob: dropout probability after the embeddings, after every layer and before the classifier.
+        initializer_range: standard deviation of newly initialised embeddings and linear maps.
+        pad_token_id: id of the padding token, whose embedding is not trained.
         further: see `PreTrainedConfig`.
     """
 
     model_type = "bilstm"
-    # Not a setting: generic code reads the number of heads, and there is no attention.
+    # Not a setting: generic code reads the number of heads, but this model has no attention.
     num_attention_heads = 0
 
     vocab_size: int = 30522

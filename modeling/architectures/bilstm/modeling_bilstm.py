@@ -24,8 +24,8 @@ def lengths_from_mask(attention_mask: torch.Tensor) -> torch.Tensor:
     """Number of tokens of each row, `[batch]`, from a mask `[batch, seq]` of ones, then zeros.
 
     Raises:
-        ValueError: a row that doesn't begin with a one, or has a one after a zero. On a GPU, which would be waited for,
-            the device raises it later, as a RuntimeError.
+        ValueError: a row doesn't begin with a one, or has a one after a zero. On a GPU the check is asynchronous and
+            raises a RuntimeError later.
     """
     mask = attention_mask.bool()
     if not is_tracing(mask):
@@ -39,23 +39,23 @@ def lengths_from_mask(attention_mask: torch.Tensor) -> torch.Tensor:
 
 
 def is_on_cpu(tensor: torch.Tensor) -> bool:
-    """Whether a number can be read without waiting for a device."""
+    """Whether a tensor's values can be read without synchronising with a device."""
     return tensor.device.type == "cpu"
 
 
 def reversal_index(lengths: torch.Tensor, width: int) -> torch.Tensor:
-    """Index that turns the tokens of each row round and leaves its padding in place: `[batch]` -> `[batch, seq]`."""
+    """Index that reverses the tokens of each row and leaves its padding in place: `[batch]` -> `[batch, seq]`."""
     positions = torch.arange(width, device=lengths.device)
     return torch.where(positions < lengths[:, None], lengths[:, None] - 1 - positions, positions)
 
 
 def reverse(hidden_states: torch.Tensor, reversal: torch.Tensor) -> torch.Tensor:
-    """Turn the tokens of each row round, `[batch, seq, features]`; twice, and they are as they were."""
+    """Reverse the tokens of each row, `[batch, seq, features]`. Reversing twice restores the order."""
     return hidden_states.gather(1, reversal[..., None].expand_as(hidden_states))
 
 
 class BiLstmEmbeddings(nn.Module):
-    """Word embeddings with dropout; there are no positions to embed."""
+    """Word embeddings with dropout, without position embeddings."""
 
     def __init__(self, config: BiLstmConfig):
         super().__init__()
@@ -69,7 +69,7 @@ class BiLstmEmbeddings(nn.Module):
 
 
 class BiLstmLayer(nn.Module):
-    """One LSTM from the first token to the last, another from the last to the first, side by side."""
+    """One LSTM from the first token to the last and one from the last to the first; their outputs are concatenated."""
 
     def __init__(self, config: BiLstmConfig, layer_idx: int):
         super().__init__()
@@ -79,34 +79,34 @@ class BiLstmLayer(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, reversal: torch.Tensor) -> torch.Tensor:
-        # cuDNN differentiates LSTMs in train mode only. These have no dropout of their own, so that their mode changes
-        # nothing else, and a model can be trained in eval mode.
+        # cuDNN computes gradients of LSTMs in train mode only. These LSTMs have no dropout, so their mode changes
+        # nothing else, and the model can also be trained in eval mode.
         for lstm in (self.forward_lstm, self.backward_lstm):
             lstm.train(torch.is_grad_enabled())
-        # Under right padding both directions meet the padding last: exact, as packed sequences are, but their lengths
-        # need not be known on the CPU, and training is up to twice as fast there.
+        # With right padding both directions read the padding last, so the result is as exact as with packed sequences.
+        # But the lengths need not be known on the CPU, and training on a CPU is up to twice as fast.
         forward_states, _ = self.forward_lstm(hidden_states)
         backward_states, _ = self.backward_lstm(reverse(hidden_states, reversal))
         return self.dropout(torch.cat([forward_states, reverse(backward_states, reversal)], dim=-1))
 
 
 class BiLstmPreTrainedModel(PreTrainedModel):
-    """What the models below share: their configuration and how fresh weights are drawn."""
+    """Configuration and weight initialisation of the models below."""
 
     config: BiLstmConfig
     base_model_prefix = "bilstm"
     _input_embed_layer = "word_embeddings"
-    # The losses are means of a batch: a Trainer that accumulates gradients has to divide them.
+    # The losses are means over a batch, so a Trainer that accumulates gradients has to divide them.
     accepts_loss_kwargs = False
     _can_record_outputs: ClassVar = {"hidden_states": BiLstmLayer}
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise as Keras does: recurrent weights orthogonal, and forget gates open."""
+        """Initialise as Keras does: orthogonal recurrent weights and a forget-gate bias of 1."""
         super()._init_weights(module)
         if isinstance(module, nn.LSTM):
             init.orthogonal_(module.weight_hh_l0)
-            # A slice doesn't carry the mark of a weight that was loaded.
+            # A slice lacks the flag by which transformers recognises loaded weights.
             if not getattr(module.bias_ih_l0, "_is_hf_initialized", False):
                 init.ones_(module.bias_ih_l0[module.hidden_size : 2 * module.hidden_size])
 
@@ -114,9 +114,9 @@ class BiLstmPreTrainedModel(PreTrainedModel):
 class BiLstmModel(BiLstmPreTrainedModel):
     """Word embeddings, `num_hidden_layers` bidirectional LSTMs and a projection with GELU.
 
-    The projection makes the output as wide as a transformer's hidden states. Dropout falls
-    on the outputs of embeddings and layers, not on the recurrent connections: cuDNN and oneDNN have none of the
-    paper's variational dropout.
+    The projection makes the output as wide as a transformer's hidden states. Dropout is applied to the outputs of
+    embeddings and layers, not to the recurrent connections: cuDNN and oneDNN don't support the paper's variational
+    dropout.
     """
 
     def __init__(self, config: BiLstmConfig):
@@ -144,13 +144,13 @@ class BiLstmModel(BiLstmPreTrainedModel):
 
         Returns:
             `last_hidden_state` `[batch, seq, hidden_size]`, meaningless in the padding; `pooler_output`
-            `[batch, hidden_size]`, the projection of the two LSTMs' last states: the forward one's at the last token,
-            the backward one's at the first; with `output_hidden_states=True` also `hidden_states`: the embeddings
-            `[batch, seq, embedding_size]`, every layer's output `[batch, seq, 2 * lstm_hidden_size]`, and in place
-            of the last layer's `last_hidden_state`.
+            `[batch, hidden_size]`, the projection of the two LSTMs' final states: the forward LSTM's at the last token,
+            the backward LSTM's at the first; with `output_hidden_states=True` also `hidden_states`: the embeddings
+            `[batch, seq, embedding_size]`, the output of every layer but the last
+            `[batch, seq, 2 * lstm_hidden_size]`, and `last_hidden_state`.
 
         Raises:
-            ValueError: neither or both of `input_ids` and `inputs_embeds`, or a mask that is not right-padded.
+            ValueError: neither or both of `input_ids` and `inputs_embeds` are given, or the mask is not right-padded.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
@@ -173,7 +173,7 @@ class BiLstmModel(BiLstmPreTrainedModel):
 
 
 class BiLstmClassifier(BiLstmPreTrainedModel):
-    """A `BiLstmModel` with dropout and a classifier; a subclass says which output is classified."""
+    """A `BiLstmModel` with dropout and a classifier. Subclasses choose the output to classify."""
 
     classified: ClassVar[str]
     output_class: ClassVar[type[ModelOutput]]
@@ -195,7 +195,7 @@ class BiLstmClassifier(BiLstmPreTrainedModel):
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ModelOutput:
-        """As `BiLstmModel.forward`; the class says what `logits` and `labels` are. Labels give a `loss`."""
+        """As `BiLstmModel.forward`, with a `loss` if `labels` are given. Subclasses define `logits` and `labels`."""
         outputs = self.bilstm(input_ids, attention_mask, inputs_embeds, **kwargs)
         logits = self.classifier(self.dropout(outputs[self.classified]))
         loss = None
@@ -207,7 +207,7 @@ class BiLstmClassifier(BiLstmPreTrainedModel):
 class BiLstmForTokenClassification(BiLstmClassifier):
     """A `BiLstmModel` with a classifier on every token, e.g. for named-entity recognition.
 
-    `labels` are `[batch, seq]`, -100 where no loss is wanted; `logits` are `[batch, seq, num_labels]`.
+    `labels` are `[batch, seq]`, -100 at ignored tokens; `logits` are `[batch, seq, num_labels]`.
     """
 
     classified = "last_hidden_state"
@@ -215,10 +215,10 @@ class BiLstmForTokenClassification(BiLstmClassifier):
 
 
 class BiLstmForSequenceClassification(BiLstmClassifier):
-    """A `BiLstmModel` with a classifier on the last state of both directions, one output for each row.
+    """A `BiLstmModel` with a classifier on the final states of both directions.
 
-    `labels` are `[batch]` classes, or numbers where `num_labels` is 1; or `[batch, num_labels]` of zeros and ones for
-    several classes at a time (`problem_type="multi_label_classification"`). `logits` are `[batch, num_labels]`.
+    `labels` are `[batch]` classes; `[batch]` floats if `num_labels` is 1; or `[batch, num_labels]` zeros and ones with
+    `problem_type="multi_label_classification"`. `logits` are `[batch, num_labels]`.
     """
 
     classified = "pooler_output"

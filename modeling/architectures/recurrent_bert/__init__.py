@@ -1,4 +1,4 @@
-"""A BERT with factorised word embeddings and recurrent layers as a Hugging Face model of its own."""
+"""A BERT with factorised word embeddings and recurrent layers as a transformers model."""
 
 from .configuration_recurrent_bert import RecurrentBertConfig
 from .expansion import BERT, ROBERTA, expand, recurrent_class, settings, task_of

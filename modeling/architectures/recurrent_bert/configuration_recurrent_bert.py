@@ -6,8 +6,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
 
 
-def travelling_code() -> dict[str, str]:
-    """Which class of the code beside the weights an Auto class loads, whatever head the weights were saved with."""
+def default_auto_map() -> dict[str, str]:
+    """`auto_map` of a saved model: every Auto class loads its class, whatever head the weights were saved with."""
     module = "modeling_recurrent_bert.RecurrentBert"
     heads = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
     models = {f"AutoModel{head}": f"{module}{head}" for head in heads}
@@ -17,21 +17,20 @@ def travelling_code() -> dict[str, str]:
 
 @strict
 class RecurrentBertConfig(BertConfig):
-    """Sizes of a `RecurrentBertModel`; what isn't listed means what it means in `BertConfig`.
+    """Sizes of a `RecurrentBertModel`. Arguments that are not listed are those of `BertConfig`.
 
     Args:
-        embedding_size: width of the word embeddings, at most `hidden_size`. Narrower ones are projected to
-            `hidden_size`; as wide ones are not.
-        num_hidden_layers: layers that a token passes, each pass counted.
-        num_unique_layers: layers that have weights of their own, run one after the other, over and over:
-            `num_hidden_layers` must be a multiple.
-        roberta_positions: whether positions are counted as in RoBERTa, from `pad_token_id + 1` on and over padding,
-            or as in BERT, from 0 on.
-        auto_map: what `trust_remote_code=True` loads.
+        embedding_size: width of the word embeddings, at most `hidden_size`. If it is less, they are projected to
+            `hidden_size`.
+        num_hidden_layers: number of layer calls in a forward pass; a multiple of `num_unique_layers`.
+        num_unique_layers: number of layers with their own weights. They run in order, repeatedly.
+        roberta_positions: count positions as RoBERTa does, from `pad_token_id + 1` and without padding tokens, instead
+            of as BERT does, from 0.
+        auto_map: classes that `trust_remote_code=True` loads.
         further: see `BertConfig`.
 
     Raises:
-        ValueError: sizes that don't go together.
+        ValueError: the sizes are inconsistent.
     """
 
     model_type = "recurrent_bert"
@@ -39,15 +38,15 @@ class RecurrentBertConfig(BertConfig):
     embedding_size: int = 128
     num_unique_layers: int = 3
     roberta_positions: bool = False
-    auto_map: dict[str, str] | None = field(default_factory=travelling_code)
+    auto_map: dict[str, str] | None = field(default_factory=default_auto_map)
 
     @property
     def num_recurrent_steps(self) -> int:
-        """How often each layer is run."""
+        """How many times each layer runs in a forward pass."""
         return self.num_hidden_layers // self.num_unique_layers
 
     def validate_architecture(self) -> None:
-        """Called by transformers when a configuration is made."""
+        """Check the sizes. transformers calls this when a configuration is created."""
         super().validate_architecture()
         if self.num_unique_layers < 1 or self.num_hidden_layers % self.num_unique_layers:
             raise ValueError(

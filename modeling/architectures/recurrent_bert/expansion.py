@@ -1,4 +1,4 @@
-"""A RecurrentBert as a stock model, for those who won't run code from the Hub; and the names of weights in both."""
+"""Converts a RecurrentBert into a stock model that needs no remote code, and maps weight names between the two."""
 
 import logging
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 # Entries of `to_dict` that describe the class and not the model.
 CLASS_ENTRIES = ("model_type", "architectures", "auto_map", "transformers_version")
 
-# Entries that only a RecurrentBert's configuration has.
+# Entries that exist only in a RecurrentBert's configuration.
 OWN_SETTINGS = ("embedding_size", "num_unique_layers", "roberta_positions")
 
 
@@ -28,10 +28,10 @@ class Family:
     """Stock models whose encoders have the same weights.
 
     Attributes:
-        config: the class of their configuration.
-        prefix: how the names of the encoder's weights begin below a head.
-        head_names: task -> how names of weights outside the encoder begin in a RecurrentBert -> how they begin in the
-            stock model; where these differ.
+        config: their configuration class.
+        prefix: prefix of the encoder's weight names in a model with a head.
+        head_names: for each task, prefixes of weight names outside the encoder that differ: prefix in a RecurrentBert
+            -> prefix in the stock model.
     """
 
     config: type[PreTrainedConfig]
@@ -43,11 +43,11 @@ class Family:
         return getattr(transformers, self.config.__name__.removesuffix("Config") + task)
 
     def to_ours(self, tensors: Mapping[str, Tensor], task: str) -> dict[str, Tensor]:
-        """Weights of a stock model by their names in a RecurrentBert."""
+        """Rename the weights of a stock model to their names in a RecurrentBert."""
         return _renamed(tensors, {theirs: ours for ours, theirs in self._names(task).items()})
 
     def to_stock(self, tensors: Mapping[str, Tensor], task: str) -> dict[str, Tensor]:
-        """Weights of a RecurrentBert by their names in the stock model."""
+        """Rename the weights of a RecurrentBert to their names in the stock model."""
         return _renamed(tensors, self._names(task))
 
     def _names(self, task: str) -> dict[str, str]:
@@ -60,7 +60,7 @@ def task_of(architecture: type[PreTrainedModel]) -> str:
 
 
 def recurrent_class(task: str) -> type[recurrent.RecurrentBertPreTrainedModel] | None:
-    """The RecurrentBert for a task; None where there is none."""
+    """The RecurrentBert class for a task; None if there is no such class."""
     name = f"RecurrentBert{task}"
     return getattr(recurrent, name) if name in recurrent.__all__ else None
 
@@ -71,7 +71,7 @@ def settings(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def _renamed(tensors: Mapping[str, Tensor], beginnings: Mapping[str, str]) -> dict[str, Tensor]:
-    """The same tensors; in each name the first of these beginnings that it has is replaced."""
+    """The same tensors, with the first matching prefix of each name replaced."""
     found = {name: next((old for old in beginnings if name.startswith(old)), "") for name in tensors}
     return {beginnings.get(old, "") + name.removeprefix(old): tensors[name] for name, old in found.items()}
 
@@ -101,19 +101,19 @@ ROBERTA = Family(
 
 @torch.no_grad()
 def expand(student: recurrent.RecurrentBertPreTrainedModel) -> PreTrainedModel:
-    """Write a RecurrentBert's function as a stock BERT, or XLM-RoBERTa where positions are counted so.
+    """Convert a RecurrentBert into a stock BERT, or into an XLM-RoBERTa if it counts positions as RoBERTa does.
 
-    Every pass of a layer becomes a layer, and the word embeddings are multiplied by their projection. What this costs
-    is logged.
+    Every call of a layer becomes a layer, and the word embeddings are multiplied by their projection. The sizes before
+    and after are logged.
 
     Args:
-        student: the model; it stays as it is. One that DeepSpeed has sharded is gathered.
+        student: the model; not changed. Parameters that DeepSpeed has sharded are gathered.
 
     Returns:
-        A model of the same task with the same outputs, in float32 on the CPU, in evaluation mode.
+        A model for the same task with the same outputs, in float32 on the CPU, in evaluation mode.
 
     Raises:
-        TypeError: another kind of model.
+        TypeError: the model is not a RecurrentBert.
     """
     if not isinstance(student, recurrent.RecurrentBertPreTrainedModel):
         raise TypeError(f"expand takes a RecurrentBert, but got a {type(student).__name__}, which is stock already.")
@@ -139,13 +139,13 @@ def expand(student: recurrent.RecurrentBertPreTrainedModel) -> PreTrainedModel:
 
 
 def _unrolled(student: recurrent.RecurrentBertPreTrainedModel) -> dict[str, Tensor]:
-    """A stock model's weights, by the names that they have in a RecurrentBert."""
+    """The weights of the stock model, named as in a RecurrentBert."""
     layers, depth, unique = layers_name(student), student.config.num_hidden_layers, student.config.num_unique_layers
     tied, tensors = student.all_tied_weights_keys, {}
     for name, tensor in student.state_dict().items():
         layer, part = split_layer_name(name, layers)
         names = [name] if layer is None else [f"{layers}.{place}.{part}" for place in range(layer, depth, unique)]
-        # No two names may share memory: transformers takes such for a mistake when it saves them.
+        # Each name needs its own memory: transformers refuses to save tensors that share it.
         tensors |= {each: tensor.detach().to("cpu", torch.float32, copy=True) for each in names if each not in tied}
     projection = next((name for name in tensors if name.endswith("embeddings.projection.weight")), None)
     if projection is not None:

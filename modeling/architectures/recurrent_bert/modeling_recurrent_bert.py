@@ -26,18 +26,18 @@ from .configuration_recurrent_bert import RecurrentBertConfig
 
 
 class RecurrentBertProjection(nn.Linear):
-    """The bias-free map from the width of the word embeddings to that of the hidden states, and back."""
+    """Linear map without bias from the width of the word embeddings to that of the hidden states, and back."""
 
     def __init__(self, config: RecurrentBertConfig):
         super().__init__(config.embedding_size, config.hidden_size, bias=False)
 
     def forward(self, states: torch.Tensor, back: bool = False) -> torch.Tensor:
-        """`[..., embedding_size]` -> `[..., hidden_size]`, or back by the transposed matrix."""
+        """`[..., embedding_size]` -> `[..., hidden_size]`; the reverse, by the transposed matrix, if `back`."""
         return nn.functional.linear(states, self.weight.T if back else self.weight)
 
 
 class RecurrentBertEmbeddings(nn.Module):
-    """Word embeddings, projected if they are narrow, with positions and token types at full width."""
+    """Word embeddings, projected if narrower than `hidden_size`, plus position and token type embeddings."""
 
     def __init__(self, config: RecurrentBertConfig):
         super().__init__()
@@ -74,7 +74,7 @@ class RecurrentBertEmbeddings(nn.Module):
         return self.dropout(self.LayerNorm(embeddings))
 
     def count_positions(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
-        """`[batch, seq]` or `[1, seq]`, as the model's kind counts them."""
+        """Position ids as BERT or RoBERTa counts them, `[batch, seq]` or `[1, seq]`."""
         given = inputs_embeds if input_ids is None else input_ids
         if not self.roberta_positions or input_ids is None:
             start = self.padding_idx + 1 if self.roberta_positions else 0
@@ -99,12 +99,12 @@ class RecurrentBertEncoder(nn.Module):
 
 
 class RecurrentBertPreTrainedModel(PreTrainedModel):
-    """What the models below share: their configuration, and what transformers may do with them."""
+    """Configuration of the models below, and the transformers features that they support."""
 
     config: RecurrentBertConfig
     base_model_prefix = "recurrent_bert"
     _input_embed_layer = "word_embeddings"
-    # The losses are means of a batch: a Trainer that accumulates gradients has to divide them.
+    # The losses are means over a batch, so a Trainer that accumulates gradients has to divide them.
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
     _supports_flash_attn = True
@@ -140,19 +140,19 @@ class RecurrentBertModel(RecurrentBertPreTrainedModel):
 
         Args:
             input_ids: `[batch, seq]`.
-            attention_mask: `[batch, seq]`, one for tokens and zero for padding; all ones by default.
+            attention_mask: `[batch, seq]`, 1 for tokens and 0 for padding; all ones by default.
             token_type_ids: `[batch, seq]`; all zeros by default.
-            position_ids: `[batch, seq]` or `[1, seq]`; by default counted as the configuration says.
+            position_ids: `[batch, seq]` or `[1, seq]`; by default counted as `roberta_positions` says.
             inputs_embeds: `[batch, seq, embedding_size]`, instead of `input_ids`.
 
         Returns:
             `last_hidden_state` `[batch, seq, hidden_size]`; `pooler_output` `[batch, hidden_size]` or None; with
-            `output_hidden_states=True` also `hidden_states`, the embeddings and the output of every pass of a layer,
+            `output_hidden_states=True` also `hidden_states`, the embeddings and the output of every layer call,
             `num_hidden_layers + 1` of `[batch, seq, hidden_size]`; with `output_attentions=True` and eager attention
             `attentions`, `num_hidden_layers` of `[batch, heads, seq, seq]`.
 
         Raises:
-            ValueError: neither or both of `input_ids` and `inputs_embeds`.
+            ValueError: neither or both of `input_ids` and `inputs_embeds` are given.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
@@ -164,7 +164,7 @@ class RecurrentBertModel(RecurrentBertPreTrainedModel):
 
 
 class RecurrentBertMaskedLMHead(nn.Module):
-    """BERT's transform, then the word embeddings the other way round."""
+    """BERT's transform, the transposed projection and the word embeddings as the output layer."""
 
     def __init__(self, config: RecurrentBertConfig):
         super().__init__()
@@ -178,7 +178,7 @@ class RecurrentBertMaskedLMHead(nn.Module):
 
 
 class RecurrentBertWithHead(RecurrentBertPreTrainedModel):
-    """A `RecurrentBertModel` with a head, which a subclass makes."""
+    """A `RecurrentBertModel` with a head, which subclasses define."""
 
     has_pooler: ClassVar[bool] = False
     output_class: ClassVar[type[ModelOutput]]
@@ -188,7 +188,7 @@ class RecurrentBertWithHead(RecurrentBertPreTrainedModel):
         self.recurrent_bert = RecurrentBertModel(config, add_pooling_layer=self.has_pooler)
 
     def logits_of(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
-        """What the head makes of the encoder's outputs."""
+        """The head's logits for the encoder's outputs."""
         raise NotImplementedError
 
     @can_return_tuple
@@ -202,12 +202,12 @@ class RecurrentBertWithHead(RecurrentBertPreTrainedModel):
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ModelOutput:
-        """As `RecurrentBertModel.forward`; the class says what `logits` and `labels` are. Labels give a `loss`."""
+        """As `RecurrentBertModel.forward`, with a `loss` if `labels` are given. Subclasses define both shapes."""
         outputs = self.recurrent_bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         logits = self.logits_of(outputs)
         loss = None
         if labels is not None:
-            # The losses for tokens, rows and masked words each take some of these, and leave the others.
+            # Each of transformers' loss functions uses some of these arguments and ignores the others.
             loss = self.loss_function(
                 logits=logits,
                 labels=labels,
@@ -221,9 +221,9 @@ class RecurrentBertWithHead(RecurrentBertPreTrainedModel):
 
 
 class RecurrentBertForMaskedLM(RecurrentBertWithHead):
-    """A `RecurrentBertModel` that names masked words; its output layer is the word embeddings and their projection.
+    """A `RecurrentBertModel` with a masked-LM head, whose output layer is tied to the word embeddings.
 
-    `labels` are `[batch, seq]`, -100 where no loss is wanted; `logits` are `[batch, seq, vocab_size]`.
+    `labels` are `[batch, seq]`, -100 at ignored tokens; `logits` are `[batch, seq, vocab_size]`.
     """
 
     output_class = MaskedLMOutput
@@ -245,7 +245,7 @@ class RecurrentBertForMaskedLM(RecurrentBertWithHead):
 
 
 class RecurrentBertClassifier(RecurrentBertWithHead):
-    """A `RecurrentBertModel` with dropout and a classifier; a subclass says which output is classified."""
+    """A `RecurrentBertModel` with dropout and a classifier. Subclasses choose the output to classify."""
 
     classified: ClassVar[str]
 
@@ -264,7 +264,7 @@ class RecurrentBertClassifier(RecurrentBertWithHead):
 class RecurrentBertForTokenClassification(RecurrentBertClassifier):
     """A `RecurrentBertModel` with a classifier on every token, e.g. for named-entity recognition.
 
-    `labels` are `[batch, seq]`, -100 where no loss is wanted; `logits` are `[batch, seq, num_labels]`.
+    `labels` are `[batch, seq]`, -100 at ignored tokens; `logits` are `[batch, seq, num_labels]`.
     """
 
     classified = "last_hidden_state"
@@ -272,10 +272,10 @@ class RecurrentBertForTokenClassification(RecurrentBertClassifier):
 
 
 class RecurrentBertForSequenceClassification(RecurrentBertClassifier):
-    """A `RecurrentBertModel` with a classifier on the pooled first token, one output for each row.
+    """A `RecurrentBertModel` with a classifier on the pooled first token.
 
-    `labels` are `[batch]` classes, or numbers where `num_labels` is 1; or `[batch, num_labels]` of zeros and ones for
-    several classes at a time (`problem_type="multi_label_classification"`). `logits` are `[batch, num_labels]`.
+    `labels` are `[batch]` classes; `[batch]` floats if `num_labels` is 1; or `[batch, num_labels]` zeros and ones with
+    `problem_type="multi_label_classification"`. `logits` are `[batch, num_labels]`.
     """
 
     has_pooler = True

@@ -1,4 +1,4 @@
-"""Which back end a model's attention gets, and why."""
+"""Chooses the attention back end of a model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .interface import PACKED
 from .support import supports_packing
 from .varlen import varlen_obstacle
 
-# The names under which configurations keep the dropout of attention weights.
+# Names of the dropout of attention weights in configurations.
 _DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
 @dataclass(frozen=True)
 class AttentionBackend:
-    """How a model attends.
+    """The attention back end of a model.
 
     Attributes:
         name: `varlen` (packed batches, one kernel), `runs` (packed batches, a loop) or `padded` (transformers' own).
-        reason: why, as the log says it.
+        reason: why it was chosen, for the log.
     """
 
     name: Literal["varlen", "runs", "padded"]
@@ -40,15 +40,15 @@ class AttentionBackend:
 
 @dataclass(frozen=True)
 class AttentionSettings:
-    """Where and how models run, as far as attention depends on it.
+    """The settings of a run that the choice of an attention back end depends on.
 
     Attributes:
-        device: where.
-        dtype: the number format in which a float32 model computes: that of autocast, where there is one.
-        backend: `auto`, or the one that the user asks for.
-        dropout: whether models in training drop attention weights, where their configuration says so.
-        compiled: whether torch.compile compiles the model. The lengths of a packed batch's rows are part of the graph,
-            so that nearly every batch would be compiled anew.
+        device: device of the models.
+        dtype: dtype in which a float32 model computes, which is that of autocast if it is on.
+        backend: the back end that the user chose, or `auto`.
+        dropout: whether dropout is active in training.
+        compiled: whether the model is compiled by torch.compile. The row lengths of a packed batch are part of the
+            graph, so nearly every packed batch would be compiled again.
     """
 
     device: torch.device
@@ -58,14 +58,14 @@ class AttentionSettings:
     compiled: bool = False
 
     def of_teachers(self) -> AttentionSettings:
-        """For models that are only run: one that can't have the student's back end may have another one."""
+        """The settings for teachers, which may use another back end if they don't support the student's."""
         return replace(self, dropout=False, compiled=False, backend="padded" if self.backend == "padded" else "auto")
 
     def choose(self, model: PreTrainedModel) -> AttentionBackend:
-        """The back end of one model.
+        """Choose the back end of one model.
 
         Raises:
-            ValueError: the user asks for one that this model can't have here.
+            ValueError: the model can't use the back end that the user chose.
         """
         if self.backend == "padded":
             return AttentionBackend("padded", "asked for")
@@ -83,8 +83,8 @@ class AttentionSettings:
             return AttentionBackend("runs", "asked for")
         if self.backend != "auto":
             raise ValueError(
-                f"attention_backend={self.backend!r} can't be had for {type(model).__name__}: {obstacle}. Leave it at "
-                "'auto', which says in the log what it takes."
+                f"{type(model).__name__} can't use attention_backend={self.backend!r}: {obstacle}. Leave it at 'auto', "
+                "which logs the back end that it chooses."
             )
         return AttentionBackend("padded", obstacle)
 
@@ -93,13 +93,13 @@ class AttentionSettings:
         if not self.dropout or name is None:
             return ""
         return (
-            f"; without the dropout of attention weights, {name}={getattr(model.config, name)}, which "
+            f"; without dropout of attention weights ({name}={getattr(model.config, name)}), which "
             "attention_backend='padded' keeps"
         )
 
 
 def packing_obstacle(model: PreTrainedModel) -> str | None:
-    """Why a model takes no packed batches; None if it does."""
+    """Why a model can't take packed batches; None if it can."""
     chosen = _chosen_by_user(model)
     if chosen:
         return f"the model was loaded with attn_implementation={chosen!r}"
@@ -111,10 +111,10 @@ def packing_obstacle(model: PreTrainedModel) -> str | None:
 
 
 def _chosen_by_user(model: PreTrainedModel) -> str | None:
-    """The attention implementation that a user chose; None for transformers' default.
+    """The attention implementation that the user chose; None for transformers' default.
 
-    The default is sdpa where the architecture has it, else eager. A model loaded with sdpa can't be told from one that
-    was loaded without a word.
+    The default is sdpa if the architecture supports it, else eager. An explicit choice of sdpa looks the same as the
+    default.
     """
     found = model.config._attn_implementation
     default = "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"

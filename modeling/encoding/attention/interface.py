@@ -1,8 +1,8 @@
-"""How transformers' models come to use the back ends.
+"""Registers the attention back ends with transformers.
 
-transformers lets a model's attention be swapped by name (`AttentionInterface`), together with the function that makes
-its mask. What is registered here takes a `Packing` in the place of the mask, on models nobody had to patch. Any other
-attention has no use for a `Packing`, and fails.
+transformers selects a model's attention function by name (`AttentionInterface`), together with the function that makes
+its mask. The functions registered here take a `Packing` in place of the mask, without patching any model. All other
+attention functions fail on a `Packing`.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,19 +32,19 @@ def packed_attention(
     sliding_window: int | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """Scaled dot-product attention, inside each row of a packed batch if there is one.
+    """Scaled dot-product attention inside each row of a packed batch. Padded batches are passed on to `sdpa`.
 
     Args:
-        module: the attention module that asks.
-        query: `[1, heads, tokens, head_size]` when packed.
-        key: likewise; perhaps of fewer heads, each of which serves several of the query's.
+        module: the attention module that calls this function.
+        query: `[1, heads, tokens, head_size]` if packed.
+        key: as `query`, with fewer heads in grouped-query attention.
         value: as `key`.
-        attention_mask: the rows of a packed batch; with any other mask this is `sdpa`.
-        sliding_window: tokens see others less than this many places away (ModernBERT's local layers).
-        **kwargs: whatever else the model passes on, for `sdpa`.
+        attention_mask: the rows of a packed batch, or the mask of a padded one.
+        sliding_window: tokens attend to tokens less than this many positions away (ModernBERT's local layers).
+        **kwargs: further arguments for `sdpa`.
 
     Returns:
-        `[1, tokens, heads, head_size]`, and no weights.
+        `[1, tokens, heads, head_size]`, and None in place of the attention weights.
     """
     if not isinstance(attention_mask, Packing):
         return sdpa_attention_forward(
@@ -54,36 +54,36 @@ def packed_attention(
     if query.shape[0] != 1 or query.shape[2:3] != packing.shape:
         raise ValueError(
             f"The packing describes one row of {packing.shape[0]} tokens, but attention got {query.shape[0]} rows of "
-            f"{query.shape[2]}. Pass input_ids [1, tokens] together with the packing of the same batch."
+            f"{query.shape[2]} tokens. Pass input_ids [1, tokens] together with the packing of the same batch."
         )
     attend = attend_by_varlen if can_use_varlen(query, packing) else attend_in_runs
     return attend(module, (query, key, value), packing, sliding_window, kwargs), None
 
 
 def packed_mask(*arguments, attention_mask: Packing | Tensor | None = None, **named) -> Packing | Tensor | None:
-    """A packing as it is, whatever the layer's window; of padded rows the mask of `sdpa`."""
+    """Return a packing as it is, and make the mask of `sdpa` for padded rows."""
     if isinstance(attention_mask, Packing):
         return attention_mask
     return sdpa_mask(*arguments, attention_mask=attention_mask, **named)
 
 
-def _made_always(mask: Callable[..., Tensor | None]) -> Callable[..., Tensor]:
-    """A mask that is made whether there is padding or not: to ask that of a batch is to wait for the device."""
+def _without_padding_check(mask: Callable[..., Tensor | None]) -> Callable[..., Tensor]:
+    """Make the mask in any case: checking whether a batch has padding would synchronise with the device."""
     return lambda *arguments, **named: mask(*arguments, **named | {"allow_is_bidirectional_skip": False})
 
 
 AttentionInterface.register(PACKED, packed_attention)
 AttentionMaskInterface.register(PACKED, packed_mask)
 AttentionInterface.register(PADDED, sdpa_attention_forward)
-AttentionMaskInterface.register(PADDED, _made_always(sdpa_mask))
-AttentionMaskInterface.register(PADDED_EAGER, _made_always(eager_mask))
+AttentionMaskInterface.register(PADDED, _without_padding_check(sdpa_mask))
+AttentionMaskInterface.register(PADDED_EAGER, _without_padding_check(eager_mask))
 
 
 @contextmanager
 def attending(model: PreTrainedModel, implementation: str = PACKED) -> Iterator[None]:
-    """Let a model attend otherwise for a while, by default to packed batches, and then give it back what it had.
+    """Switch a model's attention implementation, by default to that of packed batches, and restore it afterwards.
 
-    With `PACKED`, padded batches are attended to by `sdpa` meanwhile.
+    With `PACKED`, padded batches use `sdpa`.
     """
     before = model.config._attn_implementation
     model.config._attn_implementation = implementation
@@ -95,22 +95,22 @@ def attending(model: PreTrainedModel, implementation: str = PACKED) -> Iterator[
 
 @contextmanager
 def packed_pass(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model take one packed batch, whatever attention it has.
+    """Let a model take one packed batch, whatever its attention implementation.
 
     Raises:
         ValueError: the model's attention can't be swapped.
-        RuntimeError: activations are checkpointed: layers would be run again in the backward pass, after this context.
+        RuntimeError: activation checkpointing would run the layers again in the backward pass, outside this context.
     """
     if not model._supports_attention_backend:
         raise ValueError(
-            f"{type(model).__name__} can't take packed batches, since its attention can't be swapped. Use padded ones "
-            "(attention_backend='padded')."
+            f"{type(model).__name__} can't take packed batches, since its attention can't be swapped. Use padded "
+            "batches (attention_backend='padded')."
         )
     is_ready = model.config._attn_implementation == PACKED
     if not is_ready and model.training and torch.is_grad_enabled() and model.is_activation_checkpointing:
         raise RuntimeError(
-            "Activation checkpointing runs the layers of a packed batch again in the backward pass. Put both passes "
-            "into `with attending(model):`, or call enable_packing(model)."
+            "Activation checkpointing runs the layers of a packed batch again in the backward pass. Run both passes "
+            "inside `with attending(model):`, or call enable_packing(model)."
         )
     with attending(model):
         yield
@@ -118,11 +118,11 @@ def packed_pass(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def padded_pass(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model run a padded batch without waiting for the device.
+    """Let a model run a padded batch without synchronising with the device.
 
-    On a processor nothing is waited for, and `sdpa` is faster where it learns that there is no padding.
+    On a CPU there is no synchronisation, and `sdpa` is faster if it may check for padding, so nothing is changed.
     """
-    # Models whose attention isn't looked up by name (MPNet) have one of their own, and look up its mask alone.
+    # Models whose attention isn't selected by name (MPNet) still select the mask by name.
     ways = {"sdpa": PADDED} if model._supports_attention_backend else {"eager": PADDED_EAGER}
     found = None if model.device.type == "cpu" else ways.get(model.config._attn_implementation)
     with attending(model, found) if found else nullcontext():

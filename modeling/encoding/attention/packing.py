@@ -1,10 +1,10 @@
-"""Packed batches: all rows of a batch as one row of `[1, tokens]`, with attention inside each row only.
+"""Packed batches: all rows of a batch concatenated to `[1, tokens]`, with attention only inside each row.
 
-Embeddings, feed-forward layers and norms work token by token, so they need no rows and no padding. Only attention
-does, and it learns from a `Packing` where the rows lie.
+Embeddings, feed-forward layers and norms work token by token, so they need no rows and no padding. Only attention needs
+the boundaries of the rows, which a `Packing` holds.
 
-transformers' `DataCollatorWithFlattening` is no substitute: bidirectional masks ignore its `position_ids`, and the
-sentences of a batch attend to each other.
+transformers' `DataCollatorWithFlattening` can't be used: bidirectional masks ignore its `position_ids`, so the
+sentences of a batch would attend to each other.
 """
 
 from __future__ import annotations
@@ -19,52 +19,53 @@ from torch import Tensor
 from ..layout import TokenLayout
 from ..tensor_group import TensorGroup
 
-# oneDNN makes a kernel for every shape of a matrix product and keeps 1,024 of them, so shapes should come back. For
-# three layers in bfloat16, 100 steps of 64 rows on one core: 5 % less time, 14 % less memory.
+# Numbers of tokens are rounded up to a multiple of this. oneDNN builds a kernel for every shape of a matrix product and
+# caches 1,024 of them, so fewer distinct shapes are better. For three layers in bfloat16, 100 steps of 64 rows on one
+# core: 5 % less time, 14 % less memory.
 GRANULE = 64
 
 
 class UnreadyModelError(AttributeError):
-    """A model took a `Packing` for the tensor that an attention mask otherwise is."""
+    """A model used a `Packing` as if it were a mask tensor."""
 
 
 @dataclass(frozen=True)
 class Packing(TensorGroup):
-    """How the tokens of a packed batch `[1, tokens]` fall into rows, for `model(..., attention_mask=packing)`.
+    """The rows of a packed batch `[1, tokens]`, for `model(..., attention_mask=packing)`.
 
-    It takes the mask's place since it says what a mask says: which tokens see which. And since no attention ignores its
-    mask, a model that wasn't made ready for packed batches fails (AttributeError), where its rows would else see each
-    other. `runs` and `tail` are plain numbers: attention never waits for the device to learn a shape.
+    It is passed as the attention mask, since like a mask it says which tokens attend to which. Every attention function
+    reads its mask, so a model that doesn't support packed batches fails with an AttributeError instead of letting rows
+    attend to each other. `runs` and `tail` are Python numbers, so no shape has to be read from the device.
 
     Attributes:
-        runs: `(rows, length)` of each run of neighbouring rows that are equally long. The back end `runs` is faster
-            with fewer runs, and rows sorted by length give the fewest.
-        tail: tokens behind the last row that belong to none (see `rounded_up`). No row sees them. `varlen` attends to
-            them as to one more row; `runs` returns zeros for them.
-        cumulative: `[rows + 1]`, int32: where each row begins, and where the last one ends; the tail counts as a row.
-            `varlen` reads it on the device. None forbids `varlen`.
+        runs: `(rows, length)` of each run of consecutive rows of equal length. The back end `runs` is faster with fewer
+            runs, and rows sorted by length give the fewest.
+        tail: number of tokens after the last row that belong to no row (see `rounded_up`). No row attends to them.
+            `varlen` treats them as one more row; `runs` returns zeros for them.
+        cumulative: `[rows + 1]`, int32, on the device: start of each row and end of the last one; the tail counts as a
+            row. Only `varlen` reads it, and can't be used if it is None.
     """
 
     runs: tuple[tuple[int, int], ...]
     tail: int = 0
     cumulative: Tensor | None = field(default=None, compare=False)
 
-    ndim: ClassVar[int] = 1  # which transformers asks of any mask, as it does for the shape
+    ndim: ClassVar[int] = 1  # transformers reads ndim and shape of every mask
 
     def __getattr__(self, name: str):
         raise UnreadyModelError(
-            f"A packing has no {name}, which this model looks for in an attention mask: it isn't ready for packed "
-            "batches. Run it by retort's encode(), call enable_packing(model) before, or pad (attention_backend="
-            "'padded')."
+            f"A packing has no {name}, which this model reads from its attention mask: it isn't ready for packed "
+            "batches. Run it with retort's encode(), call enable_packing(model) first, or use padded batches "
+            "(attention_backend='padded')."
         )
 
     @classmethod
     def from_layout(cls, layout: TokenLayout, *, cumulative: bool = True) -> Packing:
-        """Find the runs in a layout that lies on the CPU (elsewhere this would wait for the device).
+        """Make the packing of a layout.
 
         Args:
-            layout: the rows.
-            cumulative: also make what `varlen` needs.
+            layout: the rows, on the CPU. On another device this would synchronise with it.
+            cumulative: also make the cumulative lengths that `varlen` needs.
         """
         lengths, rows = torch.unique_consecutive(layout.lengths, return_counts=True)
         runs = tuple(zip(rows.tolist(), lengths.tolist(), strict=True))
@@ -72,7 +73,7 @@ class Packing(TensorGroup):
 
     @property
     def shape(self) -> tuple[int]:
-        """Tokens, the tail included."""
+        """Number of tokens, the tail included."""
         return (self.tokens + self.tail,)
 
     @property
@@ -82,20 +83,20 @@ class Packing(TensorGroup):
 
     @property
     def longest(self) -> int:
-        """At least the length of the longest row, in tokens; a multiple of `GRANULE`, so that numbers come back."""
+        """Length of the longest row, rounded up to a multiple of `GRANULE`, so that few distinct values occur."""
         longest = max(self.tail, *(length for _, length in self.runs))
         return longest + -longest % GRANULE
 
 
 def rounded_up(inputs: dict[str, Any]) -> dict[str, Any]:
-    """A packed batch with a tail that makes its tokens a multiple of `GRANULE`.
+    """Add a tail to a packed batch that makes its number of tokens a multiple of `GRANULE`.
 
     Args:
         inputs: forward arguments: a `Packing` as the attention mask, and tensors `[1, tokens]`.
 
     Returns:
-        The same, with zeros behind the last row of each tensor. Rows don't see them; `TokenLayout.flatten` cuts them
-        off what the model returns.
+        The same, with zeros after the last row of each tensor. Rows don't attend to them, and `TokenLayout.flatten`
+        removes them from the model's outputs.
     """
     packing = inputs["attention_mask"]
     tail = -packing.tokens % GRANULE
@@ -103,7 +104,7 @@ def rounded_up(inputs: dict[str, Any]) -> dict[str, Any]:
         return inputs
     cumulative = packing.cumulative
     if cumulative is not None:
-        # The kernel leaves tokens of no row unwritten, and what lies in memory there may be NaN: the tail is a row.
+        # The kernel doesn't write tokens outside all rows, and uninitialised memory may be NaN: so the tail is a row.
         cumulative = F.pad(cumulative, (0, 1), value=packing.tokens + tail)
     tensors = {name: F.pad(tensor, (0, tail)) for name, tensor in inputs.items() if name != "attention_mask"}
     return tensors | {"attention_mask": replace(packing, tail=tail, cumulative=cumulative)}

@@ -1,6 +1,6 @@
-"""The back end `runs`: a loop over runs of equally long rows, the fastest on a CPU.
+"""The back end `runs`: a loop over runs of equally long rows, the fastest one on a CPU.
 
-Each run is viewed as `[rows, heads, length, head_size]` and attended to there: no mask, no padding and no copy.
+Each run is viewed as `[rows, heads, length, head_size]`, so attention needs no mask, no padding and no copy.
 """
 
 from contextlib import nullcontext
@@ -15,20 +15,20 @@ from .packing import Packing
 def attend_in_runs(
     module: nn.Module, states: tuple[Tensor, ...], packing: Packing, window: int | None, kwargs: dict
 ) -> Tensor:
-    """Attend in each run of equally long rows.
+    """Compute attention in each run of equally long rows.
 
     Args:
-        module: the attention module that asks.
-        states: query `[1, heads, tokens, head_size]`, key and value likewise, perhaps of fewer heads.
+        module: the attention module that calls this function.
+        states: query `[1, heads, tokens, head_size]`; key and value of the same shape, or with fewer heads.
         packing: the rows.
-        window: tokens see others less than this many places away; None for all of the row.
-        kwargs: for transformers' sdpa: scaling, dropout.
+        window: tokens attend to tokens less than this many positions away; None for the whole row.
+        kwargs: arguments for transformers' sdpa: scaling, dropout.
 
     Returns:
         `[1, tokens, heads, head_size]`.
     """
     query = states[0]
-    # The CPU's bf16 attention kernel is about ten times slower backwards than its float32 one on rows of 10 to 60
+    # The backward pass of the CPU's bf16 attention kernel is about ten times slower than in float32 on rows of 10 to 60
     # tokens (31 against 3.4 ms for 64 rows of 14, 12 heads, torch 2.13), and no faster on rows of 512.
     upcast = query.device.type == "cpu" and query.requires_grad and query.dtype in (torch.bfloat16, torch.float16)
     with torch.autocast("cpu", enabled=False) if upcast else nullcontext():
@@ -37,7 +37,7 @@ def attend_in_runs(
 
 
 def _attend(module: nn.Module, states: list[Tensor], packing: Packing, window: int | None, kwargs: dict) -> Tensor:
-    # torch.split, not slices, and squeeze(0), not [0]: the gradient of a slice is a tensor of the full size, zeroed.
+    # torch.split and squeeze(0) instead of slices and [0]: the gradient of a slice is a zero tensor of the full size.
     sizes = [*(rows * length for rows, length in packing.runs), packing.tail]
     *parts, (tail, _, _) = zip(*(state.squeeze(0).transpose(0, 1).split(sizes) for state in states), strict=True)
     outputs = []
@@ -50,6 +50,6 @@ def _attend(module: nn.Module, states: list[Tensor], packing: Packing, window: i
 
 
 def _band(length: int, window: int, device: torch.device) -> Tensor:
-    """`[1, 1, length, length]`, True where two places lie less than `window` apart."""
+    """`[1, 1, length, length]`, True where two positions are less than `window` apart."""
     place = torch.arange(length, device=device)
     return ((place[:, None] - place).abs() < window)[None, None]

@@ -1,4 +1,4 @@
-"""Which models can be packed, and how they are made ready for it."""
+"""Checks which models support packed batches, and enables them."""
 
 import inspect
 
@@ -16,31 +16,30 @@ from .packing import Packing, UnreadyModelError
 def enable_packing(model: PreTrainedModel) -> None:
     """Let `model` take packed batches: `model(ids, attention_mask=Packing.from_layout(layout), position_ids=...)`.
 
-    `encode` needs no such call. Padded batches keep working and give what `sdpa` gives. The choice isn't saved with the
-    model.
+    `encode` needs no such call. Padded batches keep working and use `sdpa`. The setting isn't saved with the model.
 
-    What the model returns for a packed batch is packed too: `last_hidden_state` and the logits of token and
-    masked-LM heads are `[1, tokens, ...]` (`TokenLayout.flatten` takes them). Whatever reads the first token of
-    a batch row (BERT's pooler, sequence classification heads) sees one row only and returns the first row's output;
-    apply such a head to `layout.first(layout.flatten(hidden))` instead.
+    The outputs for a packed batch are packed as well: `last_hidden_state` and the logits of token and masked-LM heads
+    are `[1, tokens, ...]` (see `TokenLayout.flatten`). Modules that read the first token of a row (BERT's pooler,
+    sequence classification heads) see a single row and return the output of the first one. Apply such a head to
+    `layout.first(layout.flatten(hidden))` instead.
 
     Raises:
-        ValueError: the architecture can't be packed (see `supports_packing`).
+        ValueError: the architecture doesn't support packed batches (see `supports_packing`).
     """
     if not supports_packing(model):
         raise ValueError(
             f"{type(model).__name__} ({model.config.model_type}) can't take packed batches: its attention can't be "
-            "swapped, or its outputs differ between a packed and a padded batch. Use padded ones (packed=False)."
+            "swapped, or its outputs differ between a packed and a padded batch. Use padded batches (packed=False)."
         )
     model.set_attn_implementation(PACKED)
 
 
 def supports_packing(model: PreTrainedModel) -> bool:
-    """Whether `model` gives the same hidden states for a packed batch as for a padded one.
+    """Whether `model` returns the same hidden states for a packed batch as for a padded one.
 
-    Asks the class whether its attention can be swapped (MPNet's and DeBERTa's can't), then runs the encoder once on
-    13 tokens both ways. The run finds what no flag tells: MobileBERT's attention can be swapped, but its embeddings
-    mix neighbouring tokens. The model is left as it was, and no random number is drawn.
+    Checks whether the class allows its attention to be swapped (MPNet and DeBERTa don't), then runs the encoder on 13
+    tokens, packed and padded. The run is needed for models like MobileBERT: its attention can be swapped, but its
+    embeddings mix neighbouring tokens. The model and the random state are not changed.
     """
     parameters = inspect.signature(backbone(model).forward).parameters.values()
     takes_any_argument = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
@@ -52,21 +51,21 @@ def supports_packing(model: PreTrainedModel) -> bool:
     with torch.no_grad(), gathered(model), evaluating(model), attending(model):
         try:
             return _packs_like_padded(backbone(model))
-        except UnreadyModelError:  # it computes with its mask outside attention, as ESM does
+        except UnreadyModelError:  # the model also uses its mask outside attention, as ESM does
             return False
 
 
 def position_offset(model: PreTrainedModel) -> int:
     """The position id of a row's first token: 0, or `padding_idx + 1` for models that count as RoBERTa does.
 
-    Such models keep a row of their position table for padding, which is how they are told apart.
+    The position table of such models has a row for padding, by which they are recognised.
     """
     table = _position_table(model)
     return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
 
 
 def position_count(model: PreTrainedModel) -> int | None:
-    """How many tokens of a row a model has embeddings of positions for; None where positions come from no table."""
+    """The number of tokens that a model has position embeddings for; None if it has no table of positions."""
     table = _position_table(model)
     return None if table is None else table.num_embeddings - position_offset(model)
 

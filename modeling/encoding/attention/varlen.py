@@ -1,4 +1,4 @@
-"""The back end `varlen`: one call of torch's flash attention for rows of any length, on NVIDIA GPUs."""
+"""The back end `varlen`: one call of torch's flash attention for rows of any length, on NVIDIA GPUs only."""
 
 import inspect
 
@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 from .packing import Packing
 
-# The signature grew from release to release: 2.10 knows neither windows nor scales, 2.11 no grouped queries.
+# The signature differs between releases: 2.10 has neither windows nor scales, 2.11 has no grouped queries.
 _TAKES = frozenset(inspect.signature(varlen_attn).parameters)
 
 _HALF = (torch.bfloat16, torch.float16)
@@ -21,40 +21,40 @@ def varlen_obstacle(config: PretrainedConfig, device: torch.device, dtype: torch
     """Why a model can't use `varlen`; None if it can.
 
     Args:
-        config: the model's.
-        device: where it runs.
-        dtype: the number format in which attention is computed.
+        config: the model's configuration.
+        device: the model's device.
+        dtype: dtype in which attention is computed.
     """
     if device.type != "cuda" or torch.version.cuda is None:
         return f"varlen needs an NVIDIA GPU, and the device is {device.type}"
     if dtype not in _HALF:
-        return f"varlen computes in bf16 or fp16, and the run in {str(dtype).removeprefix('torch.')}"
+        return f"varlen computes in bf16 or fp16, but the run computes in {str(dtype).removeprefix('torch.')}"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return f"varlen needs compute capability 8.0, and {torch.cuda.get_device_name(device)} has less"
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if size % 8 or size > _LARGEST_HEAD:
-        return f"varlen needs heads of a multiple of 8 features up to {_LARGEST_HEAD}, and these have {size}"
+        return f"varlen needs a head size that is a multiple of 8 up to {_LARGEST_HEAD}, and the head size is {size}"
     if "window_size" not in _TAKES and getattr(config, "sliding_window", None):
         return f"varlen of torch {torch.__version__} has no sliding windows"
     return None
 
 
 def can_use_varlen(query: Tensor, packing: Packing) -> bool:
-    """Whether `varlen` takes these tensors. A call outside autocast, in float32, goes to `runs` instead."""
+    """Whether `varlen` can compute attention of these tensors. Calls in float32 outside autocast use `runs`."""
     return packing.cumulative is not None and query.is_cuda and _dtype_of(query) in _HALF
 
 
 def attend_by_varlen(
     module: nn.Module, states: tuple[Tensor, ...], packing: Packing, window: int | None, kwargs: dict
 ) -> Tensor:
-    """Attend in all rows by one kernel. Attention weights get no dropout.
+    """Compute attention in all rows by one kernel, without dropout of attention weights.
 
     Args:
-        module: the attention module that asks.
-        states: query `[1, heads, tokens, head_size]`, key and value likewise, perhaps of fewer heads.
+        module: the attention module that calls this function.
+        states: query `[1, heads, tokens, head_size]`; key and value of the same shape, or with fewer heads.
         packing: the rows.
-        window: tokens see others less than this many places away; None for all of the row.
-        kwargs: `scaling` of the scores is read; default: one over the root of the head size.
+        window: tokens attend to tokens less than this many positions away; None for the whole row.
+        kwargs: only `scaling` of the scores is read; default: 1 / sqrt(head_size).
 
     Returns:
         `[1, tokens, heads, head_size]`.
@@ -82,7 +82,7 @@ def _scaled(query: Tensor, scaling: float | None) -> tuple[Tensor, dict]:
 
 
 def _dtype_of(query: Tensor) -> torch.dtype:
-    """The number format in which attention is computed: the tensor's, or autocast's for one in float32."""
+    """The dtype in which attention is computed: that of autocast for a float32 tensor, otherwise the tensor's."""
     device = query.device.type
     is_cast = query.dtype == torch.float32 and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if is_cast else query.dtype
