@@ -10,8 +10,9 @@ from datasets import Dataset, Features, List, Value
 from safetensors.torch import save_file
 from sentence_models import qwen3, saved, sentence_transformer, transformer
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Normalize
+from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import nn
 
 from retort import (
     CKDTrainer,
@@ -149,6 +150,26 @@ def test_the_projector_into_the_vectors_width_is_kept_or_dropped(keep, size, tex
     assert trainer.embedding_size == size
     np.testing.assert_allclose(stock.encode(texts["text"][:]), predicted, atol=1e-5)
     assert predicted.shape == (COUNT, size)
+
+
+@pytest.mark.promise(5)
+@pytest.mark.parametrize("activation", [nn.Identity(), nn.Tanh()])
+def test_a_kept_projector_is_folded_into_a_dense_that_is_linear(activation, texts, tmp_path):
+    first = transformer(tmp_path / "bert", tiny.tokenizer(), model=tiny.model(layers=1))
+    after = [Pooling(32, "mean"), Dense(32, 9, activation_function=activation)]
+    given = SentenceTransformer(modules=[first, *after], device="cpu")
+    rows = tokenize(vectors_beside(texts), tiny.tokenizer(), vectors="vector", max_length=20)
+    args = tiny.arguments(
+        tmp_path / "run", embedding_weight=1.0, embedding_loss="mse", keep_projector=True, max_steps=3
+    )
+    trainer = DistillTrainer(given, None, args, train_dataset=rows, processing_class=given.tokenizer)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "out"))
+    stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    kinds = [type(module).__name__ for module in stock]
+    assert kinds == ["Transformer", "Pooling", *["Dense"] * (1 if isinstance(activation, nn.Identity) else 2)]
+    np.testing.assert_allclose(stock.encode(texts["text"][:]), trainer.predict(rows).predictions, atol=1e-5)
+    assert stock.get_sentence_embedding_dimension() == 12
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64])
