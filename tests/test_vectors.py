@@ -7,6 +7,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset, Features, List, Value
+from ranks import run_on_ranks
 from safetensors.torch import save_file
 from sentence_models import qwen3, saved, sentence_transformer, transformer
 from sentence_transformers import SentenceTransformer
@@ -512,3 +513,19 @@ def test_writing_goes_on_where_it_stopped_and_refuses_parts_of_something_else(te
     with pytest.raises(StaleCacheError):
         write_vectors(as_encoder(teachers[TEACHERS[1]]), texts, tmp_path, rows_per_part=10)
     assert sorted(tmp_path.iterdir()) == files
+
+
+def write_on_a_rank(folder):
+    tokenizer = tiny.tokenizer()
+    modules = tiny.surrounding(max_length=20)
+    texts = Dataset.from_dict({"text": tiny.sentences(COUNT, seed=2)})
+    write_vectors(SentenceEncoder(tiny.model(), tokenizer, modules), texts, folder, rows_per_part=10)
+
+
+def test_ranks_share_the_parts_and_write_what_one_process_writes(tmp_path):
+    write_on_a_rank(tmp_path / "one")
+    assert run_on_ranks(write_on_a_rank, 2, timeout=300, folder=str(tmp_path / "two")) == [0, 0]
+    names = [[path.name for path in sorted((tmp_path / each).iterdir())] for each in ("one", "two")]
+    assert names[0] == names[1] == [f"part-0000{number}.parquet" for number in range(3)]
+    for name in names[0]:
+        assert pq.read_table(tmp_path / "one" / name).equals(pq.read_table(tmp_path / "two" / name))
