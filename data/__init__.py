@@ -20,6 +20,7 @@ from .fingerprints import (
     sha256_of,
     text_digest,
 )
+from .rankings import as_rankings, mine_negatives, pairs_of
 from .readers import (
     STS_TASKS,
     TRANSFER_TASKS,

@@ -11,7 +11,10 @@ _HOMES = {
     "expand": "retort.modeling",
     "shrink": "retort.modeling",
     "DistillationCollator": "retort.collators",
+    "mine_negatives": "retort.data",
     "tokenize": "retort.data",
+    "tokenize_groups": "retort.data",
+    "read_groups": "retort.data",
     "read_dataset": "retort.data",
     "read_task": "retort.data",
     "CKDTrainer": "retort.trainers",
@@ -27,6 +30,7 @@ _HOMES = {
     "VocabReducedMLMTrainer": "retort.trainers",
     "VocabReducedMLMTrainingArguments": "retort.trainers",
     "cache_teacher": "retort.trainers",
+    "score_groups": "retort.trainers",
     "write_vectors": "retort.trainers",
 }
 

@@ -108,6 +108,19 @@ def test_all_back_ends_give_the_same_states_and_gradients(name, varlen_on_cpu):
             torch.testing.assert_close(gradient, found["padded"][1][parameter], rtol=1e-8, atol=1e-8, msg=parameter)
 
 
+@pytest.mark.promise(4)
+@pytest.mark.parametrize("family", ["bert", "modernbert", "distilbert", "mpnet"])
+@pytest.mark.parametrize("lengths", [LENGTHS, [6, 6, 6]], ids=["padding", "none"])
+def test_the_mask_that_is_made_on_a_gpu_changes_nothing(family, lengths):
+    model = make(family).double()
+    _, padded = views(model, lengths)
+    plain = top_states(model, padded)
+    own = model.config._attn_implementation
+    with attending(model, interface.PADDED if own == "sdpa" else interface.PADDED_EAGER):
+        torch.testing.assert_close(top_states(model, padded), plain, rtol=1e-9, atol=1e-9)
+    assert model.config._attn_implementation == own
+
+
 def test_windows_mean_what_they_mean_to_transformers(varlen_on_cpu):
     # Of local_attention=8, transformers' mask lets tokens see four to each side, and flash attention's bounds are
     # inclusive; the modules say 5.

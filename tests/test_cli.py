@@ -1,6 +1,7 @@
 """The command `retort`: its help by the standard library alone, its errors in one line, and what it runs."""
 
 import configparser
+import json
 import os
 import subprocess
 import sys
@@ -8,14 +9,16 @@ from pathlib import Path
 
 import pytest
 import test_examples
+import tiny
 import yaml
 from processes import run
 from ranks import free_port
 from safetensors.torch import load_file
 
 from retort.cli import main, parse
-from retort.data import STS_TASKS, TRANSFER_TASKS
+from retort.data import STS_TASKS, TRANSFER_TASKS, read_groups
 from retort.evaluation.sentences import POOLERS
+from retort.modeling.encoding import SentenceEncoder
 from retort.recipes import packaged_recipes
 
 REPOSITORY = Path(__file__).parents[1]
@@ -238,6 +241,52 @@ def test_a_cache_serves_a_run(recipe, folder, capsys):
     arguments = [f"stages.first.{change}" for change in changes]
     assert main(["distill", recipe, *arguments, f"output_dir={folder}/from-cache", "--only", "first"]) == 0
     assert written == {path: path.stat().st_mtime_ns for path in (folder / "commanded-cache").rglob("*.arrow")}
+
+
+def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys):
+    encoder = SentenceEncoder(tiny.model(), tiny.tokenizer(), tiny.surrounding())
+    encoder.save_pretrained(folder / "miner")
+    tiny.model(task="sequence", labels=1).save_pretrained(folder / "reranker")
+    tiny.tokenizer().save_pretrained(folder / "reranker")
+    pairs = zip(tiny.sentences(9, seed=1), tiny.sentences(9, seed=2), strict=True)
+    (folder / "pairs.tsv").write_text("".join(f"{query}\t{document}\n" for query, document in pairs))
+    command = ["cache", "--teacher", folder / "reranker", "--train_files", folder / "pairs.tsv", "--output_dir"]
+    mined = ["--negatives", "3", "--miner", folder / "miner", "use_cpu=true"]
+    assert main(list(map(str, [*command, folder / "scores", *mined]))) == 0
+    assert "9 queries with scored documents" in capsys.readouterr().out
+    scored = read_groups([folder / "scores" / "groups.parquet"])
+    assert [len(row["documents"]) for row in scored] == [len(row["scores"]) for row in scored] == [4] * 9
+    for wrong, message in (
+        (["--negatives", "3"], "needs --miner"),
+        (["embedding_weight=1"], "embedding_weight: of a reranker, its scores are written"),
+        (["--layers", "2"], "are not for rerankers"),
+        (["--teacher", folder / "teacher", "--negatives", "3"], "are for rerankers"),
+    ):
+        assert message in refused([*command, folder / "no", *wrong], capsys)
+
+
+def test_a_stage_of_a_recipe_learns_from_scores(recipe, folder, capsys):
+    settings = yaml.safe_load(Path(recipe).read_text())
+    texts = tiny.sentences(40)
+    rows = [
+        {
+            "query": texts[row],
+            "documents": texts[row + 1 : row + 3 + row % 3],
+            "scores": [3.0, 1.5, 0.5, -2.0][: 2 + row % 3],
+        }
+        for row in range(16)
+    ]
+    (folder / "scored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings["data"] = {"group_files": [str(folder / "scored.jsonl")], "max_length": 32}
+    weights = {"contrastive_weight": 0, "margin_weight": 1, "listwise_weight": 0.5}
+    stage = {"name": "scores", "trainer": "ContrastiveTrainer", "data": "groups", "arguments": weights}
+    settings |= {"stages": [stage], "output_dir": str(folder / "from-scores")}
+    (folder / "scores.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["distill", str(folder / "scores.yaml")]) == 0
+    card = (folder / "from-scores" / "README.md").read_text()
+    assert "MarginMSE" in card
+    assert "KL divergence of the distribution over documents" in card
+    assert "scored.jsonl" in card
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate", "deepspeed"])

@@ -80,6 +80,23 @@ def of_groups(kind, arguments, **settings):
     return make
 
 
+def scored(folder, tokenizer):
+    """A `ContrastiveTrainer` of queries with different numbers of documents, by their scores."""
+    texts = iter(tiny.sentences(6 * ROWS))
+    rows = [
+        {
+            "query": next(texts),
+            "documents": [next(texts) for _ in range(size)],
+            "scores": [2.0 - 0.2 * place * size for place in range(size)],
+        }
+        for size in (2 + row % 4 for row in range(ROWS))
+    ]
+    settings = {"contrastive_weight": 0.0, "margin_weight": 1.0, "listwise_weight": 1.0, "score_temperature": 1.0}
+    data = tokenize_groups(Dataset.from_list(rows), tokenizer)
+    kinds = ContrastiveTrainer, ContrastiveTrainingArguments
+    return trainer_of(*kinds, folder, tokenizer, tiny.model("bert"), None, data, settings)
+
+
 def masked(**settings):
     """A maker of a `VocabReducedMLMTrainer`."""
 
@@ -118,6 +135,7 @@ MAKERS = {
     "contrastive, learnt": contrasted(learn_temperature=True, queue_size=0),
     "contrastive, both": contrasted(both_directions=True, student_negatives=True),
     "positives": of_groups(ContrastiveTrainer, ContrastiveTrainingArguments),
+    "margin and listwise": scored,
     "mcl": of_groups(MCLTrainer, MCLTrainingArguments, source_weight=0.0, target_weight=0.0),
     "source and target": of_groups(MCLTrainer, MCLTrainingArguments, mcl_weight=0.0),
     "mlm": masked(mlm_weight=1.0),

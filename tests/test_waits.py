@@ -1,5 +1,8 @@
 """No step of a run reads a number back from the device, for which it would have to wait."""
 
+import copy
+from types import SimpleNamespace
+
 import pytest
 import tiny
 import torch
@@ -21,6 +24,7 @@ from retort import (
 )
 from retort.data.tokenization import tokenize, tokenize_groups, tokenize_spans
 from retort.modeling.architectures.bilstm import BiLstmConfig, BiLstmForTokenClassification, modeling_bilstm
+from retort.trainers.teachers import LiveTeacher
 
 # Of what these compute, the size or the value is known on the host only after the device has come so far; lift_fresh is
 # `torch.tensor(number)`, whose copy to a GPU waits until it has been taken.
@@ -41,22 +45,68 @@ class NoWaiting(TorchDispatchMode):
         return function(*arguments, **named or {})
 
 
-def steps(trainer, count=2, micro_batches=2):
+def micro_batches(trainer, count, first=0):
+    rows = trainer._remove_unused_columns(trainer.train_dataset, description="training")
+    starts = range(first * ROWS, (first + count) * ROWS, ROWS)
+    return [trainer.data_collator([rows[i] for i in range(start, start + ROWS)]) for start in starts]
+
+
+def steps(trainer, count=2, each=2):
     """Optimizer steps as `Trainer` makes them, from batches that were collated before."""
     trainer.create_optimizer()
     parameters = list(trainer.model.parameters())
     for step in range(count):
-        starts = range(step * ROWS * micro_batches, (step + 1) * ROWS * micro_batches, ROWS)
-        rows = trainer._remove_unused_columns(trainer.train_dataset, description="training")
-        made = [trainer.data_collator([rows[i] for i in range(start, start + ROWS)]) for start in starts]
+        made = micro_batches(trainer, each, first=step * each)
         with NoWaiting():
-            batches, counts = trainer.get_batch_samples(iter(made), micro_batches, trainer.args.device)
+            batches, counts = trainer.get_batch_samples(iter(made), each, trainer.args.device)
             for batch in batches:
                 trainer.training_step(trainer.model, batch, counts)
             trainer._clip_grad_norm(trainer.model)
             trainer.optimizer.step()
         assert any(parameter.grad is not None for parameter in parameters)
         trainer.optimizer.zero_grad()
+    steps_elsewhere(trainer, made)
+
+
+def steps_elsewhere(trainer, made):
+    """The same micro-batches on a device that isn't the host, where a tensor that was left behind is an error.
+
+    It is torch's "meta", the only one that every machine has: there are shapes, but no numbers. So nothing can be read
+    back from it, either.
+    """
+    elsewhere = torch.device("meta")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("autocast", "is_autocast_enabled", "get_autocast_dtype"):  # which know no such device
+            patch.setattr(torch, name, _on_cpu(getattr(torch, name)))
+        patch.setattr(torch, "get_device_module", lambda device: Elsewhere)
+        trainer.model.to(elsewhere)
+        if isinstance(trainer.teacher, LiveTeacher):
+            trainer.teacher.encoders = trainer.teacher.models = [
+                copy.deepcopy(model).to(elsewhere) for model in trainer.teacher.models
+            ]
+        patch.setattr(type(trainer.args), "device", elsewhere)
+        patch.setattr(trainer.accelerator.state, "device", elsewhere)
+        if getattr(trainer, "queue", None) is not None:
+            trainer.queue = trainer._new_queue()
+        batches, counts = trainer.get_batch_samples(iter(made), len(made), elsewhere)
+        for batch in batches:
+            assert trainer.training_step(trainer.model, batch, counts).device == elsewhere
+        trainer._clip_grad_norm(trainer.model)
+    assert any(parameter.grad is not None for parameter in trainer.model.parameters())
+
+
+class Elsewhere:
+    """What torch has a module for of each device."""
+
+    get_rng_state, set_rng_state = torch.get_rng_state, torch.set_rng_state
+
+    @staticmethod
+    def get_device_properties(device):
+        return SimpleNamespace(total_memory=2**33)
+
+
+def _on_cpu(function):
+    return lambda device_type=None, *arguments, **named: function("cpu", *arguments, **named)
 
 
 def texts(count=40, seed=0):
@@ -97,6 +147,18 @@ def test_distilling_an_encoder_never_waits(name, cached, tokenizer, tmp_path):
     steps(DistillTrainer(student, teacher, args, train_dataset=rows, processing_class=tokenizer))
 
 
+@pytest.mark.parametrize(
+    "family", ["bert", "modernbert", "distilbert", "xlm-roberta", "electra", "mpnet", "deberta-v2"]
+)
+def test_padded_batches_are_not_waited_for(family, tokenizer, tmp_path):
+    teacher = tiny.model(family, layers=4)
+    rows = tokenize(Dataset.from_dict({"text": texts()}), tokenizer)
+    args = tiny.arguments(tmp_path, attention_backend="padded", hidden_weight=1.0)
+    student = shrink(teacher, layers=2)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=rows, processing_class=tokenizer)
+    steps_elsewhere(trainer, micro_batches(trainer, 2))
+
+
 @pytest.mark.parametrize("logits_loss", ["kl", "mse", "hard"])
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_distilling_a_tagger_never_waits(logits_loss, family, tokenizer, tmp_path):
@@ -124,6 +186,19 @@ def test_contrastive_training_never_waits(tokenizer, tmp_path):
     columns = {"anchor": texts(), "positive": texts(seed=1), "negative": texts(seed=2)}
     rows = tokenize_groups(Dataset.from_dict(columns), tokenizer)
     args = tiny.arguments(tmp_path, ContrastiveTrainingArguments)
+    steps(ContrastiveTrainer(tiny.model("bert"), None, args, train_dataset=rows, processing_class=tokenizer))
+
+
+def test_learning_from_scores_never_waits(tokenizer, tmp_path):
+    sizes, documents = [2 + row % 3 for row in range(len(texts()))], texts(seed=1)
+    columns = {
+        "query": texts(),
+        "documents": [documents[:size] for size in sizes],
+        "scores": [[0.9, 0.5, 0.2, 0.1][:size] for size in sizes],
+    }
+    rows = tokenize_groups(Dataset.from_dict(columns), tokenizer)
+    settings = {"margin_weight": 1.0, "listwise_weight": 1.0, "contrastive_weight": 0.0, "score_activation": "sigmoid"}
+    args = tiny.arguments(tmp_path, ContrastiveTrainingArguments, **settings)
     steps(ContrastiveTrainer(tiny.model("bert"), None, args, train_dataset=rows, processing_class=tokenizer))
 
 

@@ -1,5 +1,7 @@
 """Small models, tokenizers and runs made on the spot: no download, no file."""
 
+import os
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
@@ -148,11 +150,14 @@ def model(family: str = "bert", task: str = "encoder", *, seed: int = 0, **sizes
 
 
 def arguments(folder, kind=DistillTrainingArguments, **settings) -> DistillTrainingArguments:
-    """Of a quiet run on the CPU, in steps of 8 rows, each of them logged; `settings` win."""
+    """Of a quiet run in steps of 8 rows, each of them logged; `settings` win.
+
+    It computes on the CPU, or where RETORT_TEST_DEVICE says (see benchmarks/on_a_gpu).
+    """
     defaults = {
         "per_device_train_batch_size": 8,
         "logging_steps": 1,
-        "use_cpu": True,
+        "use_cpu": os.environ.get("RETORT_TEST_DEVICE", "cpu") == "cpu",
         "disable_tqdm": True,
         "report_to": [],
     }

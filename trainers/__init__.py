@@ -22,5 +22,5 @@ from .stages import (
     publish,
     push_student,
 )
-from .teachers import cache_teacher, write_vectors
+from .teachers import cache_teacher, load_reranker, score_groups, write_vectors
 from .vocab_reduced_mlm_trainer import VocabReducedMLMTrainer

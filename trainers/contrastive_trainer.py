@@ -1,10 +1,15 @@
-"""Contrastive training on pairs, triplets or single texts: SimCSE (Gao, Yao & Chen 2021, arXiv:2104.08821)."""
+"""Training on groups of texts: by contrast (SimCSE, Gao, Yao & Chen 2021, arXiv:2104.08821), and by a reranker's scores
+of a query's documents."""
+
+from dataclasses import replace
 
 import datasets
+from torch import Tensor
 
 from ..collators import GroupCollator
+from ..modeling.encoding import SentenceModules
 from .arguments import ContrastiveTrainingArguments
-from .objectives import GroupContrastObjective
+from .objectives import GroupContrastObjective, ListwiseObjective, MarginObjective, Objective, ScoreObjective
 from .whole_step_trainer import WholeStepTrainer
 
 
@@ -15,11 +20,15 @@ class ContrastiveTrainer(WholeStepTrainer):
     is that of all micro-batches and all ranks, and has the gradient of one large batch (see `gradient_cache`), at the
     price of embedding every text twice where there is more than one of either.
 
+    From a query, its documents and a reranker's scores of them it learns by MarginMSE (`margin_weight`) or listwise KL
+    (`listwise_weight`), with InfoNCE beside it or without (`contrastive_weight=0`). Then the scores are the teacher.
+
     Args: see `DistillTrainer`; `args` are `ContrastiveTrainingArguments`, rows are groups (see
     `retort.data.tokenize_groups`).
 
     Raises:
-        ValueError: as `DistillTrainer`; a step without negatives, single texts without dropout, or a teacher cache.
+        ValueError: as `DistillTrainer`; a step without negatives, single texts without dropout, a teacher cache, or
+            scores that would teach something else than they mean (see `check_groups`).
     """
 
     arguments_class = ContrastiveTrainingArguments
@@ -41,6 +50,12 @@ class ContrastiveTrainer(WholeStepTrainer):
                 "pass pairs."
             )
 
+    def build_objectives(self, args, student, teacher) -> list[Objective]:
+        """Those of `WholeStepTrainer`, and those on scores."""
+        made = super().build_objectives(args, student, teacher)
+        by_weight = ((MarginObjective, args.margin_weight), (ListwiseObjective, args.listwise_weight))
+        return made + [kind(weight, args) for kind, weight in by_weight if weight]
+
     def build_contrast(self, args, student, teacher) -> GroupContrastObjective | None:
         """InfoNCE among the groups of a step."""
         if not args.contrastive_weight:
@@ -48,9 +63,13 @@ class ContrastiveTrainer(WholeStepTrainer):
         return GroupContrastObjective(args.contrastive_weight, args.pooler, args)
 
     def trains_with_dropout(self, args, rows) -> bool:
-        """As `DistillTrainer`, but single texts have dropout beside a teacher, too: it makes their two embeddings."""
+        """As `DistillTrainer`, but single texts have dropout beside a teacher, too: it makes their two embeddings. A
+        teacher's scores count as a teacher.
+        """
         if args.disable_dropout is None and _are_single(rows):
             return True
+        if args.disable_dropout is None and self._learns_scores and not args.activation_checkpointing:
+            return False
         return super().trains_with_dropout(args, rows)
 
     def build_collator(self, *arguments) -> GroupCollator:
@@ -62,6 +81,23 @@ class ContrastiveTrainer(WholeStepTrainer):
         if self.contrast is not None:
             groups = self.contrast.embeddings(ours.compared[self.contrast], batch)
             self.measure_spread(groups[:, 0], groups[:, 1])
+
+    @property
+    def _learns_scores(self) -> bool:
+        return any(isinstance(objective, ScoreObjective) for objective in self.objectives)
+
+    @property
+    def _compares_by_dot(self) -> bool:
+        """Whether the lengths of embeddings have a meaning: scores are compared with their dot products."""
+        return self._learns_scores and self.args.score_similarity == "dot"
+
+    @property
+    def _normalizes_export(self) -> bool:
+        return super()._normalizes_export and not self._compares_by_dot
+
+    def _exported_modules(self, side_weights: dict[str, Tensor]) -> SentenceModules:
+        made = super()._exported_modules(side_weights)
+        return replace(made, similarity="dot") if self._compares_by_dot else made
 
 
 def _are_single(rows: datasets.Dataset | None) -> bool:

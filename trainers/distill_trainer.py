@@ -286,6 +286,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
                 "length",
                 "student_positions",
                 "members",
+                "scores",
             )
             self._signature_columns = [*forward, *others, *SPAN_COLUMNS, *sorted(cached)]
 

@@ -1,9 +1,11 @@
 """Groups of texts -> their tokens: the columns that `GroupCollator` makes batches of."""
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset, List, Value
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -27,7 +29,8 @@ def tokenize_groups(
     """Tokenise groups. The same call again takes the result from datasets' cache.
 
     Args:
-        groups: columns of texts, as `read_groups` and `read_parallel` return them, and perhaps one of `vectors`.
+        groups: columns of texts, or a query, a list of `documents` and perhaps a list of their `scores`, as
+            `read_groups` and `read_parallel` return them; and perhaps one of `vectors`.
         tokenizer: the student's.
         teacher_tokenizer: of a teacher that reads the first text of each group, and no other. None if there is none.
         teacher_prompt: put before the text that the teacher reads ("query: "); needs a `teacher_tokenizer`.
@@ -37,21 +40,25 @@ def tokenize_groups(
 
     Returns:
         Columns `members` (for each text of a group its ids) and `length` (of them together); with a
-        `teacher_tokenizer` also `teacher_input_ids`, with `vectors` `teacher_embedding`.
+        `teacher_tokenizer` also `teacher_input_ids`, with `vectors` `teacher_embedding`; and `scores` as they are.
 
     Raises:
-        ValueError: a prompt without a `teacher_tokenizer`.
+        ValueError: a prompt without a `teacher_tokenizer`; `documents` without a query, or of several columns.
     """
+    names = [name for name in groups.column_names if name not in ("documents", "scores", vectors)]
+    if "documents" in groups.column_names and len(names) != 1:
+        raise ValueError(f"Beside documents and scores there must be a query alone, but there are {names}.")
     teacher = teacher_tokenizer and Encoder(teacher_tokenizer, max_length)
     if teacher_prompt and teacher is None:
         raise ValueError("teacher_prompt= needs teacher_tokenizer=, be it the student's.")
     check_columns(groups, [vectors])
     texts = [name for name in groups.column_names if name != vectors]
-    job = _GroupTokenization(Encoder(tokenizer, max_length), teacher, teacher_prompt)
+    job = _GroupTokenization(Encoder(tokenizer, max_length), teacher, teacher_prompt, "scores" in texts)
     made = job.run(groups, texts)
     (cut,) = job.totals(made)
     if cut:
-        count = len(made) * len(texts)
+        members = made.select_columns("members").with_format("arrow")[:]["members"]
+        count = pc.sum(pc.list_value_length(members)).as_py()
         told = "%d of %d texts were cut at %d tokens (%.1f %%)."
         logger.warning_once(told, cut, count, job.student.max_length, 100 * cut / count)
     made = made.remove_columns(list(job.notes))
@@ -63,6 +70,7 @@ class _GroupTokenization(Tokenization):
     """From columns of texts to one column of their tokens, and the teacher's tokens of the first."""
 
     teacher_prompt: str
+    scored: bool
 
     notes = ("cut",)
 
@@ -70,11 +78,18 @@ class _GroupTokenization(Tokenization):
     def columns(self) -> dict[str, Any]:
         ids = List(Value("int32"))
         theirs = {"teacher_input_ids": ids} if self.teacher else {}
-        return {"members": List(ids), "length": Value("int32")} | theirs
+        scores = {"scores": List(Value("float32"))} if self.scored else {}
+        return {"members": List(ids), "length": Value("int32")} | theirs | scores
 
-    def tokenize(self, columns: dict[str, list[str]], indices: list[int]) -> list[dict[str, Any]]:
-        groups = list(zip(*map(self.student.encode_texts, columns.values()), strict=True))
-        anchors = next(iter(columns.values()))
+    def tokenize(self, columns: dict[str, list], indices: list[int]) -> list[dict[str, Any]]:
+        anchors = next(column for name, column in columns.items() if name not in ("documents", "scores"))
+        texts = (
+            [[anchor, *documents] for anchor, documents in zip(anchors, columns["documents"], strict=True)]
+            if "documents" in columns
+            else list(zip(*(column for name, column in columns.items() if name != "scores"), strict=True))
+        )
+        encoded = iter(self.student.encode_texts([text for group in texts for text in group]))
+        groups = [list(islice(encoded, len(group))) for group in texts]
         theirs = (
             self.teacher.encode_texts([self.teacher_prompt + text for text in anchors])
             if self.teacher
@@ -86,6 +101,7 @@ class _GroupTokenization(Tokenization):
                 "length": sum(len(text.ids) for text in group),
                 "cut": sum(text.was_cut for text in group),
                 "teacher_input_ids": anchor.ids,
+                "scores": columns["scores"][row] if self.scored else None,
             }
-            for group, anchor in zip(groups, theirs, strict=True)
+            for row, (group, anchor) in enumerate(zip(groups, theirs, strict=True))
         ]

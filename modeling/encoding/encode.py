@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from ..anatomy import backbone, classifier, layers_in_order
 from ..modes import evaluating
-from .attention import Packing, packed_pass, rounded_up
+from .attention import Packing, packed_pass, padded_pass, rounded_up
 from .layout import TokenLayout
 from .outputs import EncoderOutput, OutputLayer, OutputRequest
 from .partial_pass import first_layers, without_output_layer
@@ -69,8 +69,7 @@ def encode(
             stack.callback(reader.register_forward_pre_hook(lambda module, args: read.append(args[0])).remove)
         shape = inputs["input_ids"].shape
         recording = stack.enter_context(Recording(model, running, request.projections, shape))
-        if layout.packed:
-            stack.enter_context(packed_pass(model))
+        stack.enter_context((packed_pass if layout.packed else padded_pass)(model))
         result = (model if request.runs_head else backbone(model))(**inputs, **kwargs)
     wanted = sorted(request.hidden_states)
     output = EncoderOutput(hidden_states={i: layout.flatten(recording.hidden_state(i)) for i in wanted})

@@ -9,6 +9,7 @@ from .distillation import (
     binary_divergence,
     cosine_distance,
     hard_cross_entropy,
+    margin_error,
     mean_squared_error,
     relation_divergence,
     similarity_matrix_error,

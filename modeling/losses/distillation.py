@@ -65,6 +65,20 @@ def hard_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
     return task_loss(student, teacher.argmax(-1))
 
 
+def margin_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """MarginMSE (Hofstätter et al. 2020, arXiv:2010.02666, eq. 2): squared difference of the margins by which a query's
+    first document scores above each other, averaged over the others.
+
+    Inputs:
+        student, teacher: `[n, documents]` scores of each query's documents. Where queries have different numbers of
+            them, those that a query lacks have the teacher's score minus infinity; none lacks the first.
+    """
+    student, teacher = student.float(), teacher.float()
+    others = teacher[:, 1:] > -torch.inf
+    ours, theirs = (scores[:, :1] - scores[:, 1:] for scores in (student, teacher))
+    return torch.where(others, ours - theirs, 0).square().sum(-1) / others.sum(-1)
+
+
 def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared difference of the batch's cosine-similarity matrices, averaged over the columns.
 

@@ -22,7 +22,8 @@ class SentenceFiles:
         train_files: texts: `.txt` (one per line), `.tsv`, `.csv`, `.jsonl`, `.parquet` (also `.gz`), folders or
             datasets of the Hub; with the columns that hold text behind a colon: `pairs.tsv:question,answer`.
         exclude_files: texts to leave out; those that models are judged by are left out in any case.
-        group_files: an anchor, its positive and perhaps hard negatives in each row, for stages with `data: groups`.
+        group_files: an anchor, its positive and perhaps hard negatives in each row, or a query with lists of its
+            documents and their scores (`retort cache` writes them), for stages with `data: groups`.
         parallel_files: a sentence and its translation in each row, for stages with `data: translations`; the texts of
             both sides are learnt from, too. Two files that translate each other: `en.tsv:text+de.tsv:text`.
         max_rows: of each parallel file at most.

@@ -14,7 +14,14 @@ Writes the texts and their vectors as Parquet, which any student learns from wit
 tokenizer (in a recipe: teacher: {vectors: vectors/e5, name: ...}). With objectives as key=value, it writes what these
 need of the teacher for one kind of student: hidden_weight=1 layer_map=last the last layer, and so on. A run with
 --teacher_cache caches/minilm (in a recipe: arguments.teacher_cache) then reads that at every step. Interrupted and
-started again, it goes on at the next part; under torchrun the ranks share the parts."""
+started again, it goes on at the next part; under torchrun the ranks share the parts.
+
+  retort cache --teacher cross-encoder/ms-marco-MiniLM-L6-v2 --train_files pairs.tsv \\
+      --negatives 7 --miner sentence-transformers/all-MiniLM-L6-v2 --output_dir caches/reranker
+
+A reranker (a sequence classifier with one label) scores the documents of each query, with --negatives after they have
+been mined, and groups.parquet holds queries, documents and scores for ContrastiveTrainer (margin_weight,
+listwise_weight)."""
 
 
 def add_to(commands: Any) -> None:
@@ -36,10 +43,18 @@ def add_to(commands: Any) -> None:
         help="the text of the later runs, in their order: .txt, pairs.tsv:question,answer, ...",
     )
     given.add_argument("--exclude_files", nargs="+", default=[], metavar="FILE", help="texts that those runs leave out")
-    given.add_argument("--max_length", type=int, default=128, metavar="N", help="tokens to which texts are cut")
+    given.add_argument(
+        "--max_length",
+        type=int,
+        metavar="N",
+        help="tokens to which texts are cut, or a reranker's pairs (default: 128, or 512)",
+    )
     vectors = parser.add_argument_group("vectors (without key=value)").add_mutually_exclusive_group()
     vectors.add_argument("--prompt", metavar="TEXT", help="put before every text (default: the teacher's own)")
     vectors.add_argument("--prompt_name", metavar="NAME", help="of the teacher's prompts, the one to use")
+    mined = parser.add_argument_group("hard negatives (for a reranker)")
+    mined.add_argument("--negatives", type=int, default=0, metavar="N", help="how many documents each query is given")
+    mined.add_argument("--miner", help="the sentence encoder that finds them, the nearest: hub id or folder")
     what = parser.add_argument_group("outputs (with key=value; the student's shape decides which layers are compared)")
     what.add_argument(
         "--layers", type=int, nargs="+", metavar="N", help="the student's: how many, or which (default: half)"

@@ -1,22 +1,47 @@
-"""Writing a teacher's vectors, or other outputs, to disk, once, for later runs."""
+"""Writing a teacher's vectors, its other outputs, or a reranker's scores to disk, once, for later runs."""
 
 import argparse
+from pathlib import Path
 
 from accelerate import PartialState
 from datasets import Dataset
+from transformers import AutoConfig
 
-from ..data import read_texts
+from ..data import mine_negatives, read_groups, read_texts, replace_files
+from ..modeling import head_of
 from ..modeling.encoding import SentenceEncoder
 from ..modeling.shrinking import shrink
 from ..recipes import converted_arguments
 from ..recipes.sentences import layers_to_keep, load_model, tokenize_for
-from ..trainers import DistillTrainer, write_vectors
+from ..trainers import DistillTrainer, load_reranker, score_groups, write_vectors
 from ..trainers.arguments import DistillTrainingArguments
+
+GROUPS_FILE = "groups.parquet"
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write what the objectives need that are given as key=value, or else vectors."""
+    """Write a reranker's scores; else what the objectives need that are given as key=value; without any, vectors.
+
+    Raises:
+        ValueError: flags that are for another kind of teacher, or for other outputs.
+    """
+    if _is_reranker(options.teacher):
+        _write_scores(options)
+        return
+    if options.negatives or options.miner:
+        raise ValueError(
+            f"--negatives and --miner are for rerankers, but {options.teacher} is no sequence classifier with one "
+            "label."
+        )
     (_write_outputs if options.changes else _write_vectors)(options)
+
+
+def _is_reranker(source: str) -> bool:
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError):  # a SentenceTransformer's model may lie in a sub-folder
+        return False
+    return config.num_labels == 1 and head_of((config.architectures or ["none"])[0]) == "ForSequenceClassification"
 
 
 def _write_vectors(options: argparse.Namespace) -> None:
@@ -28,7 +53,7 @@ def _write_vectors(options: argparse.Namespace) -> None:
     args = DistillTrainingArguments(output_dir=options.output_dir)  # finds the device, and starts the process group
     with args.main_process_first(desc="reading text"):
         texts = _texts(options)
-    encoder = SentenceEncoder.from_pretrained(options.teacher).cut_at(options.max_length)
+    encoder = SentenceEncoder.from_pretrained(options.teacher).cut_at(options.max_length or 128)
     encoder.model.to(args.device)
     named = {"prompt": options.prompt, "prompt_name": options.prompt_name}
     write_vectors(encoder, texts, options.output_dir, **named)
@@ -46,7 +71,7 @@ def _write_outputs(options: argparse.Namespace) -> None:
     given = converted_arguments(options.changes, DistillTrainingArguments)
     args = DistillTrainingArguments(output_dir=options.output_dir, teacher_cache=options.output_dir, **given)
     with args.main_process_first(desc="reading text"):
-        teacher = load_model(options.teacher, options.max_length, args)
+        teacher = load_model(options.teacher, options.max_length or 128, args)
         rows = tokenize_for(teacher, _texts(options))
     layers = layers_to_keep(options.layers, teacher.model)
     student = shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
@@ -54,6 +79,39 @@ def _write_outputs(options: argparse.Namespace) -> None:
     if trainer.is_world_process_zero():
         print(f"{len(rows):,} rows of teacher outputs: {args.teacher_cache}/")
     trainer.end()
+
+
+def _write_scores(options: argparse.Namespace) -> None:
+    """Write a reranker's scores of queries' documents, which are mined first if that is asked for."""
+    if bool(options.negatives) != bool(options.miner):
+        raise ValueError("--negatives N needs --miner, the sentence encoder that finds them, and the other way round.")
+    if options.exclude_files or options.layers or options.hidden_size or options.prompt or options.prompt_name:
+        raise ValueError("A reranker takes no --exclude_files, --layers, --hidden_size or prompt. Leave them out.")
+    given = converted_arguments(options.changes, DistillTrainingArguments)
+    args = DistillTrainingArguments(output_dir=options.output_dir, **given)
+    if objectives := [name for name in args.weights if getattr(args, name)]:
+        raise ValueError(f"{objectives[0]}: of a reranker, its scores are written, which no objective chooses.")
+    teacher, tokenizer = load_reranker(options.teacher)
+    with args.main_process_first(desc="reading groups"):
+        groups = read_groups(options.train_files)
+        if options.miner:
+            miner = SentenceEncoder.from_pretrained(options.miner)
+            miner.model.to(args.device)
+            groups = mine_negatives(groups, miner, options.negatives, batch_size=args.per_device_eval_batch_size)
+    folder = Path(options.output_dir)
+    scored = score_groups(
+        groups,
+        teacher,
+        folder / "scores",
+        tokenizer=tokenizer,
+        max_length=options.max_length or 512,
+        batch_size=args.per_device_eval_batch_size,
+        dtype=args.compute_dtype,
+    )
+    if args.should_save:
+        with replace_files(folder) as staging:
+            scored.to_parquet(staging / GROUPS_FILE)
+        print(f"{len(scored):,} queries with scored documents: {folder / GROUPS_FILE}")
 
 
 def _texts(options: argparse.Namespace) -> Dataset:

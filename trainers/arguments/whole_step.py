@@ -10,7 +10,7 @@ from .distill import DistillTrainingArguments
 
 
 @dataclass
-class ContrastiveTrainingArguments(DistillTrainingArguments):
+class InfoNCETrainingArguments(DistillTrainingArguments):
     """`DistillTrainingArguments` with a contrastive objective. Any other can be added by its weight."""
 
     contrastive_weight: float = HfArg(default=1.0, help="Weight of the contrastive objective (InfoNCE).")
@@ -34,8 +34,59 @@ class ContrastiveTrainingArguments(DistillTrainingArguments):
 
 
 @dataclass
-class CKDTrainingArguments(ContrastiveTrainingArguments):
-    """`ContrastiveTrainingArguments` with what may be a key, and the queue.
+class ContrastiveTrainingArguments(InfoNCETrainingArguments):
+    """`InfoNCETrainingArguments` with objectives on a teacher's scores of the documents of a query.
+
+    Such a run may do without the contrastive objective: `contrastive_weight=0`.
+    """
+
+    margin_weight: float = HfArg(
+        default=0.0,
+        help="Weight of MarginMSE: the squared difference of the student's and the teacher's margins, by which the "
+        "first document of a query scores above each other.",
+    )
+    listwise_weight: float = HfArg(
+        default=0.0,
+        help="Weight of the KL divergence of the student's from the teacher's distribution over the documents of a "
+        "query, the softmax of their scores by --temperature.",
+    )
+    score_activation: Literal["logits", "sigmoid"] | None = HfArg(
+        default=None,
+        help="What the teacher's scores are: 'logits', or 'sigmoid' of logits, which are turned back into logits. "
+        "Default: logits; but scores that all lie in 0..1 are refused until it is said.",
+    )
+    score_similarity: Literal["cosine", "dot"] = HfArg(
+        default="cosine",
+        help="What the student's score of a document is: the cosine or the dot product of the two embeddings, divided "
+        "by --score_temperature.",
+    )
+    score_temperature: float | None = HfArg(
+        default=None,
+        help="tau of the student's scores. Default: 0.05 for cosines, so that scores lie in -20..20; 1 for dot "
+        "products.",
+    )
+    temperature: float = HfArg(
+        default=1.0, help="tau of --listwise_weight and of --logits_loss kl; divides the scores of both sides."
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.student_score_temperature <= 0:
+            raise ValueError(
+                f"score_temperature={self.score_temperature}: tau divides the student's scores and must be above 0."
+            )
+
+    @property
+    def student_score_temperature(self) -> float:
+        """`score_temperature`, or its default."""
+        if self.score_temperature is not None:
+            return self.score_temperature
+        return 0.05 if self.score_similarity == "cosine" else 1.0
+
+
+@dataclass
+class CKDTrainingArguments(InfoNCETrainingArguments):
+    """`InfoNCETrainingArguments` with what may be a key, and the queue.
 
     As published: `embedding_weight` with `embedding_loss="mse"` beside it, or without.
     """

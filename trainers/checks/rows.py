@@ -29,6 +29,7 @@ from ..objectives import (
     teacher_request,
 )
 from ..teachers import model_of
+from .scores import check_groups
 from .sentence_rows import check_sentence_rows
 from .tokens import check_tokens
 
@@ -104,6 +105,7 @@ class RowChecks:
             if self.vectors is not None:
                 self._check_vectors(rows, columns)
             self._check_alignment(columns)
+            check_groups(rows, self.objectives)
             check_tokens(rows, [("student", self.student), *(("teacher", teacher) for teacher in self.teachers)])
             for role, encoder in self.encoders:
                 check_sentence_rows(encoder, rows, role=role)

@@ -9,7 +9,7 @@ from ...collators import GroupBatch, text_ids
 from ...modeling import losses
 from ...modeling.encoding import OutputRequest
 from ...modeling.losses import LearnedScale, queue_log_sum_exp
-from ..arguments import CKDTrainingArguments, ContrastiveTrainingArguments
+from ..arguments import CKDTrainingArguments, InfoNCETrainingArguments
 from .whole_step import WholeStepObjective
 
 
@@ -26,7 +26,7 @@ class InfoNCEObjective(WholeStepObjective):
     description = "knowing the teacher's embedding of the same text among others (InfoNCE)"
     citation = "gao2021distilcse"
 
-    def __init__(self, weight, pooler, teacher_pooler, args: ContrastiveTrainingArguments, projector: nn.Module):
+    def __init__(self, weight, pooler, teacher_pooler, args: InfoNCETrainingArguments, projector: nn.Module):
         super().__init__(weight, pooler, teacher_pooler)
         self.args, self.projector = args, projector
         self.scale = LearnedScale(1 / args.contrastive_temperature) if args.learn_temperature else None
@@ -110,7 +110,7 @@ class GroupContrastObjective(InfoNCEObjective):
     description = "knowing a text's positive among others (InfoNCE)"
     citation = "gao2021simcse"
 
-    def __init__(self, weight, pooler, args: ContrastiveTrainingArguments):
+    def __init__(self, weight, pooler, args: InfoNCETrainingArguments):
         super().__init__(weight, pooler, pooler, args, nn.Identity())
 
     def teacher_request(self):
@@ -124,7 +124,15 @@ class GroupContrastObjective(InfoNCEObjective):
         return ours[batch.groups]
 
     def references(self, teacher, batch: GroupBatch) -> Tensor:
-        """The ids of the texts of each group, `[groups, members]`."""
+        """The ids of the texts of each group, `[groups, members]`.
+
+        Raises:
+            ValueError: groups of different sizes.
+        """
+        if batch.is_ragged:
+            raise ValueError(
+                "contrastive_weight compares groups of one size, but those of a batch differ. Set contrastive_weight=0."
+            )
         return text_ids(batch)[batch.groups]
 
     def compare(self, embeddings, references: Tensor):

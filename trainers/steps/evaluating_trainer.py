@@ -151,10 +151,15 @@ class EvaluatingTrainer(StepTrainer):
 
     def _predictions(self, outputs: StudentOutput, batch: Batch) -> Tensor:
         """In the batch's order: `[rows, classes]` or `[rows, width, classes]`, or embeddings, `[rows, features]` or, of
-        groups of texts, `[groups, members, features]`."""
+        groups of texts, `[groups, members, features]`, -100 where a group has fewer."""
         if outputs.encoder.logits is None:
             embeddings = self.exported_embeddings(outputs).float()
-            return embeddings[batch.groups] if isinstance(batch, GroupBatch) else embeddings
+            if not isinstance(batch, GroupBatch):
+                return embeddings
+            members = embeddings[batch.groups]
+            if batch.is_ragged:
+                members[:, 1:].masked_fill_((batch.scores == -torch.inf)[..., None], -100)
+            return members
         logits = outputs.encoder.logits.float()
         of_tokens = len(logits) == batch.layout.tokens and not is_row_wise(self.model.student)
         return batch.layout.pad(logits, -100) if of_tokens else logits

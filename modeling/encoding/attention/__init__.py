@@ -1,6 +1,6 @@
 """Attention back ends: `varlen` and `runs` over packed batches, and transformers' own over padded ones."""
 
 from .choice import AttentionBackend, AttentionSettings, packing_obstacle
-from .interface import attending, packed_pass
+from .interface import attending, packed_pass, padded_pass
 from .packing import GRANULE, Packing, rounded_up
 from .support import enable_packing, position_count, position_offset, supports_packing

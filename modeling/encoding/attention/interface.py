@@ -5,20 +5,22 @@ its mask. What is registered here takes a `Packing` in the place of the mask, on
 attention has no use for a `Packing`, and fails.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
 
 from .packing import Packing
 from .runs import attend_in_runs
 from .varlen import attend_by_varlen, can_use_varlen
 
 PACKED = "retort_packed"
+PADDED = "retort_padded"
+PADDED_EAGER = "retort_padded_eager"
 
 
 def packed_attention(
@@ -65,18 +67,26 @@ def packed_mask(*arguments, attention_mask: Packing | Tensor | None = None, **na
     return sdpa_mask(*arguments, attention_mask=attention_mask, **named)
 
 
+def _made_always(mask: Callable[..., Tensor | None]) -> Callable[..., Tensor]:
+    """A mask that is made whether there is padding or not: to ask that of a batch is to wait for the device."""
+    return lambda *arguments, **named: mask(*arguments, **named | {"allow_is_bidirectional_skip": False})
+
+
 AttentionInterface.register(PACKED, packed_attention)
 AttentionMaskInterface.register(PACKED, packed_mask)
+AttentionInterface.register(PADDED, sdpa_attention_forward)
+AttentionMaskInterface.register(PADDED, _made_always(sdpa_mask))
+AttentionMaskInterface.register(PADDED_EAGER, _made_always(eager_mask))
 
 
 @contextmanager
-def attending(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model take packed batches for a while, and then give it back the attention that it had.
+def attending(model: PreTrainedModel, implementation: str = PACKED) -> Iterator[None]:
+    """Let a model attend otherwise for a while, by default to packed batches, and then give it back what it had.
 
-    Padded batches are attended to by `sdpa` meanwhile.
+    With `PACKED`, padded batches are attended to by `sdpa` meanwhile.
     """
     before = model.config._attn_implementation
-    model.config._attn_implementation = PACKED
+    model.config._attn_implementation = implementation
     try:
         yield
     finally:
@@ -103,4 +113,17 @@ def packed_pass(model: PreTrainedModel) -> Iterator[None]:
             "into `with attending(model):`, or call enable_packing(model)."
         )
     with attending(model):
+        yield
+
+
+@contextmanager
+def padded_pass(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model run a padded batch without waiting for the device.
+
+    On a processor nothing is waited for, and `sdpa` is faster where it learns that there is no padding.
+    """
+    # Models whose attention isn't looked up by name (MPNet) have one of their own, and look up its mask alone.
+    ways = {"sdpa": PADDED} if model._supports_attention_backend else {"eager": PADDED_EAGER}
+    found = None if model.device.type == "cpu" else ways.get(model.config._attn_implementation)
+    with attending(model, found) if found else nullcontext():
         yield

@@ -1,0 +1,68 @@
+"""The table that is printed, and the verdicts."""
+
+from __future__ import annotations
+
+import gc
+import json
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from workload import Sizes
+
+
+class Report:
+    """Prints each measurement as it is made, and keeps all of them in a file of JSON lines.
+
+    Attributes:
+        failed: what was asked and did not hold.
+    """
+
+    COLUMNS = ("ms", "GPU ms", "sentences/s", "TFLOP/s", "GiB", "kernels", "waits", "loader ms", "tokens/row")
+
+    def __init__(self, sizes: Sizes, folder: Path, file: str | None):
+        self.sizes, self.folder, self.file = sizes, folder, file
+        self.failed: list[str] = []
+        print(" | ".join(["what", *self.COLUMNS, "batches"]), flush=True)
+
+    def run(self, part: Callable[[Report], None]) -> None:
+        """Run a part of the benchmark; one that breaks off has failed, and the others go on."""
+        gc.collect()
+        try:
+            part(self)
+        except Exception:
+            traceback.print_exc()
+            self.judge(f"{part.__name__} broke off", False)
+
+    def measure(self, name: str, run: Callable[..., dict], sizes: Sizes | None = None, **settings) -> dict:
+        """Make one measurement; one that breaks off has failed, and the others go on."""
+        gc.collect()
+        try:
+            found = run(sizes or self.sizes, self.folder, **settings)
+        except Exception as error:
+            traceback.print_exc()
+            found = {"error": f"{type(error).__name__}: {error}"[:300]}
+            self.failed.append(name)
+        self.tell(name, found)
+        return found
+
+    def tell(self, name: str, found: dict) -> None:
+        """Print a measurement as a line of the table, and what a step of `target` is made of below it."""
+        cells = [f"{found[c]:,.4g}" if c in found else "-" for c in self.COLUMNS]
+        print(" | ".join([name, *cells, found.get("batches", found.get("error", ""))]), flush=True)
+        for detail in ("where", "longest", "longest on the host"):
+            if found.get(detail) and name.startswith("target"):
+                print(f"  {detail}:", *(f"    {value}  {key}" for key, value in found[detail].items()), sep="\n")
+        self._keep({"what": name} | found)
+
+    def judge(self, what: str, passes: bool) -> None:
+        """Print whether something holds that is asked."""
+        print(f"{'PASS' if passes else 'FAIL'}  {what}", flush=True)
+        self._keep({"what": what, "passes": passes})
+        if not passes:
+            self.failed.append(what)
+
+    def _keep(self, line: dict) -> None:
+        if self.file:
+            with open(self.file, "a") as lines:
+                lines.write(json.dumps(line) + "\n")

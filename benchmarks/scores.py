@@ -1,0 +1,251 @@
+"""Distil a cross-encoder: by its scores into bi-encoders, beside students of embeddings; and into a smaller one.
+
+python benchmarks/scores.py --sts FOLDER --triplets FOLDER [--queries 1500] [--seeds 0 1 2] [--output_dir FOLDER]
+
+The teacher is the quickstart's encoder with one output, fine-tuned on STS-B's train side: a score of two sentences,
+0 to 5. Queries are STS-B's pairs that score 4 or more, and triplets of SNLI, each with four hard negatives mined by the
+encoder; the teacher scores them once. Students:
+
+- `margin`, `listwise`: three layers of the encoder, by MarginMSE or KL of these scores;
+- `embeddings`: the same three layers, by the encoder's own embeddings of the same texts;
+- `none`: these layers as they are;
+- `cross-encoder`: two layers of the teacher, pointwise, by its scores of the same pairs and of STS-B's train side.
+
+Judged by Spearman's correlation on STS-B's test side, and by how often a triplet's positive scores above its negative.
+Texts that are judged by are never learnt from. Started again, it goes on after the last run that was finished.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from datasets import Dataset, concatenate_datasets, disable_progress_bars
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from retort import (
+    ContrastiveTrainer,
+    ContrastiveTrainingArguments,
+    DistillTrainer,
+    DistillTrainingArguments,
+    mine_negatives,
+    score_groups,
+    shrink,
+    tokenize,
+)
+from retort.data import as_rankings, pairs_of, read_groups, tokenize_groups, write_json
+from retort.data.readers import read_sts
+from retort.evaluation import Classifier, describe_machine, regression_scores
+from retort.evaluation.report import aligned
+from retort.evaluation.sentences import load_sentence_teacher
+from retort.modeling.encoding import SentenceEncoder
+from retort.recipes import read_recipe, supports_bf16
+
+TEXT_TOKENS, PAIR_TOKENS = 64, 96
+# The teacher's scores lie in 0..5; so do cosines, divided by this.
+TAU = 0.2
+BI_ENCODERS = {
+    "margin": {"margin_weight": 1.0},
+    "listwise": {"listwise_weight": 1.0},
+    "embeddings": None,
+}
+# How alike two sides of pairs are, `[pairs]`.
+Judge = Callable[[list[str], list[str]], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What all runs share: the folder, the encoder, and the data."""
+
+    options: argparse.Namespace
+    encoder: SentenceEncoder
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.options.output_dir)
+
+    @cached_property
+    def tests(self) -> tuple[Dataset, Dataset]:
+        """STS-B's test side, and triplets."""
+        return read_sts(f"{self.options.sts}/test.tsv"), read_groups([f"{self.options.triplets}/test.tsv"])
+
+    @cached_property
+    def sts(self) -> Dataset:
+        """STS-B's train side: `query`, `document` and `score`."""
+        pairs = read_sts(f"{self.options.sts}/train.tsv").rename_columns(
+            {"sentence1": "query", "sentence2": "document"}
+        )
+        return pairs.filter(lambda row: not {row["query"], row["document"]} & self._judged_by)
+
+    @cached_property
+    def _judged_by(self) -> set[str]:
+        held_out = (*self.tests, read_sts(f"{self.options.sts}/dev.tsv"))
+        return {text for rows in held_out for name in rows.column_names if name != "score" for text in rows[name]}
+
+    @cached_property
+    def groups(self) -> Dataset:
+        """Queries, documents, and the teacher's scores of them."""
+        alike = self.sts.filter(lambda row: row["score"] >= 4).select_columns(["query", "document"])
+        triplets = read_groups([f"{self.options.triplets}/train.tsv"])
+        together = concatenate_datasets([as_rankings(alike), as_rankings(triplets)])
+        kept = together.filter(lambda row: not {row["query"], *row["documents"]} & self._judged_by)
+        chosen = kept.shuffle(seed=0).select(range(min(self.options.queries, len(kept))))
+        mined = mine_negatives(chosen, self.encoder, 4)
+        return score_groups(mined, self.folder / "teacher", self.folder / "scores", max_length=PAIR_TOKENS)
+
+    # --- Training -----------------------------------------------------------------------------------------------------
+
+    def train_teacher(self) -> None:
+        """Fine-tune the cross-encoder, unless it is there."""
+        folder = self.folder / "teacher"
+        if (folder / "model.safetensors").exists():
+            return
+        name = read_recipe("quickstart").teacher.source
+        model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, dtype=torch.float32)
+        rows = self._tokenised(self.sts, labels="score")
+        settings = self._settings(0, folder, learning_rate=1e-4, per_device_train_batch_size=32, num_train_epochs=3)
+        self._run(DistillTrainer(model, None, DistillTrainingArguments(label_weight=1.0, **settings), **rows))
+
+    def train(self, name: str, seed: int, folder: Path) -> None:
+        """Train a student and save it."""
+        if name == "cross-encoder":
+            self._train_cross_encoder(seed, folder)
+            return
+        student = shrink(self.encoder.model, layers=[0, 2, 5])
+        tokenizer = self.encoder.tokenizer
+        if scored := BI_ENCODERS[name]:
+            rows = tokenize_groups(self.groups, tokenizer, max_length=TEXT_TOKENS)
+            settings = self._settings(seed, folder, learning_rate=3e-4, per_device_train_batch_size=16)
+            settings |= scored | {"contrastive_weight": 0.0, "score_temperature": TAU}
+            args = ContrastiveTrainingArguments(**settings)
+            self._run(ContrastiveTrainer(student, None, args, train_dataset=rows, processing_class=tokenizer))
+            return
+        texts = [text for row in self.groups for text in (row["query"], *row["documents"])]
+        rows = tokenize(Dataset.from_dict({"text": texts}), tokenizer, max_length=TEXT_TOKENS)
+        settings = self._settings(seed, folder, learning_rate=3e-4, per_device_train_batch_size=96)
+        settings |= {"embedding_weight": 1.0, "teacher_cache": str(self.folder / "embeddings")}
+        teacher = read_recipe("quickstart").teacher.source
+        args = DistillTrainingArguments(**settings)
+        self._run(DistillTrainer(student, teacher, args, train_dataset=rows, processing_class=tokenizer))
+
+    def _train_cross_encoder(self, seed: int, folder: Path) -> None:
+        teacher = AutoModelForSequenceClassification.from_pretrained(self.folder / "teacher", dtype=torch.float32)
+        columns = ["query", "document"]
+        pairs = concatenate_datasets([self.sts.select_columns(columns), pairs_of(self.groups).select_columns(columns)])
+        settings = self._settings(seed, folder, learning_rate=3e-4, per_device_train_batch_size=32, num_train_epochs=2)
+        settings |= {"logits_weight": 1.0, "teacher_cache": str(self.folder / "logits")}
+        args = DistillTrainingArguments(**settings)
+        student = shrink(teacher, layers=[0, 5])
+        self._run(DistillTrainer(student, str(self.folder / "teacher"), args, **self._tokenised(pairs)))
+
+    def _tokenised(self, pairs: Dataset, **columns: str) -> dict[str, Any]:
+        tokenizer = self.encoder.tokenizer
+        sides = {"text": "query", "text_pair": "document"}
+        rows = tokenize(pairs, tokenizer, max_length=PAIR_TOKENS, **sides, **columns)
+        return {"train_dataset": rows, "processing_class": tokenizer}
+
+    def _settings(self, seed: int, folder: Path, **settings: Any) -> dict[str, Any]:
+        shared = {"lr_scheduler_type": "cosine", "warmup_steps": 0.1, "bf16": supports_bf16(), "num_train_epochs": 1}
+        quiet = {"save_strategy": "no", "disable_tqdm": True, "report_to": []}
+        return shared | quiet | settings | {"seed": seed, "output_dir": str(folder)}
+
+    def _run(self, trainer: DistillTrainer) -> None:
+        trainer.train()
+        trainer.save_model()
+
+    # --- Judging ------------------------------------------------------------------------------------------------------
+
+    def scores(self, judge: Judge) -> dict[str, float]:
+        """Both measures, of a function from two sides of pairs to how alike they are."""
+        pairs, triplets = self.tests
+        anchors, *others = (triplets[name][:] for name in ("anchor", "positive", "negative"))
+        positive, negative = (judge(anchors, side) for side in others)
+        found = judge(pairs["sentence1"][:], pairs["sentence2"][:])
+        return {
+            "STS-B": regression_scores(pairs["score"][:], found.tolist()).spearman,
+            "triplets": (positive > negative).float().mean().item(),
+        }
+
+    def cross_judge(self, folder: Path) -> Judge:
+        """Of a cross-encoder."""
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+        classifier = Classifier(model, AutoTokenizer.from_pretrained(folder), max_length=PAIR_TOKENS)
+        return lambda first, second: classifier(first, second)[:, 0]
+
+    def bi_judge(self, model: PreTrainedModel | Path) -> Judge:
+        """Of a bi-encoder: cosines."""
+        encoder = (
+            SentenceEncoder.from_pretrained(model) if isinstance(model, Path) else self.encoder.with_model(model)
+        ).cut_at(TEXT_TOKENS)
+        return lambda first, second: torch.cosine_similarity(encoder.encode(first), encoder.encode(second))
+
+    def judged(self, name: str, seed: int) -> dict[str, Any]:
+        """A student's scores; trained first, unless an earlier run did."""
+        folder = self.folder / f"{name}-{seed}"
+        note = folder / "scores.json"
+        if note.exists():
+            return json.loads(note.read_text())
+        self.train(name, seed, folder)
+        judge = self.cross_judge(folder) if name == "cross-encoder" else self.bi_judge(folder)
+        found = {"name": name, "seed": seed, "scores": self.scores(judge)}
+        write_json(note, found)
+        print(f"{name}, seed {seed}: {found['scores']}", flush=True)
+        return found
+
+
+def table(references: dict[str, dict[str, float]], runs: list[dict[str, Any]]) -> str:
+    """Mean and standard deviation over the seeds, and the share of the cross-encoder's that is kept."""
+    teacher = references["cross-encoder, 6 layers (teacher)"]
+    lines = [["", *teacher], *([name, *(f"{value:.4f}" for value in own.values())] for name, own in references.items())]
+    for name in dict.fromkeys(run["name"] for run in runs):
+        cells = []
+        for metric, reference in teacher.items():
+            values = [run["scores"][metric] for run in runs if run["name"] == name]
+            mean, spread = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+            cells.append(f"{mean:.4f} ± {spread:.4f} ({mean / reference:.1%})")
+        lines.append(
+            ["cross-encoder, 2 layers" if name == "cross-encoder" else f"bi-encoder, 3 layers: {name}", *cells]
+        )
+    return "\n".join(aligned(lines, gap=2))
+
+
+def main() -> None:
+    """Train all, print the table and write all numbers down."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    disable_progress_bars()
+    options = parse_options()
+    encoder = load_sentence_teacher(read_recipe("quickstart").teacher.source, TEXT_TOKENS)
+    comparison = Comparison(options, encoder)
+    comparison.train_teacher()
+    references = {
+        "cross-encoder, 6 layers (teacher)": comparison.scores(comparison.cross_judge(comparison.folder / "teacher")),
+        "bi-encoder, 6 layers (teacher of embeddings)": comparison.scores(comparison.bi_judge(encoder.model)),
+        "bi-encoder, 3 layers: none": comparison.scores(comparison.bi_judge(shrink(encoder.model, layers=[0, 2, 5]))),
+    }
+    print(f"{describe_machine()}\n{references}", flush=True)
+    names = (*BI_ENCODERS, "cross-encoder")
+    runs = [comparison.judged(name, seed) for seed in options.seeds for name in names]
+    write_json(comparison.folder / "scores.json", {"settings": vars(options), "references": references, "runs": runs})
+    print(f"\nSeeds {options.seeds}\n{table(references, runs)}")
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sts", required=True, metavar="FOLDER", help="train.tsv, dev.tsv, test.tsv of STS-B")
+    parser.add_argument("--triplets", required=True, metavar="FOLDER", help="train.tsv, test.tsv of SNLI's triplets")
+    parser.add_argument("--queries", type=int, default=1500, help="queries with documents (default: 1500)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
+    parser.add_argument("--output_dir", default="runs/benchmarks/scores", help="(default: %(default)s)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

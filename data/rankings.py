@@ -1,0 +1,120 @@
+"""Queries with lists of documents: made of groups, given hard negatives, and taken apart into pairs."""
+
+from typing import Any
+
+import torch
+from datasets import Dataset, Features, List, Value
+
+from ..modeling.encoding import SentenceEncoder
+
+_DOCUMENTS = Features({"query": Value("string"), "documents": List(Value("string"))})
+# Cosines that are held at a time: 256 MB of them.
+_COSINES = 2**26
+
+
+def as_rankings(groups: Dataset) -> Dataset:
+    """Groups, as `read_groups` returns them, as queries with lists of documents.
+
+    Args:
+        groups: columns `anchor`, `positive` and perhaps `negative`; or `query` and `documents`, which stay as they are.
+
+    Returns:
+        Columns `query` and `documents`, the positive first; and `scores` if there were any.
+
+    Raises:
+        ValueError: single texts.
+    """
+    if "documents" in groups.column_names:
+        return groups
+    query, *documents = groups.column_names
+    if not documents:
+        raise ValueError(f"A query needs documents, but the rows hold {query} alone.")
+
+    def ranked(columns: dict[str, list[str]]) -> dict[str, list]:
+        lists = zip(*(columns[name] for name in documents), strict=True)
+        return {"query": columns[query], "documents": list(map(list, lists))}
+
+    return groups.map(ranked, batched=True, remove_columns=groups.column_names, features=_DOCUMENTS)
+
+
+def pairs_of(groups: Dataset) -> Dataset:
+    """All pairs of a query and one of its documents, in their order: what a cross-encoder reads.
+
+    Args:
+        groups: see `as_rankings`.
+
+    Returns:
+        Columns `query` and `document`; and `score` if there were scores.
+    """
+    groups = as_rankings(groups)
+    scored = "scores" in groups.column_names
+
+    def taken_apart(columns: dict[str, list]) -> dict[str, list]:
+        lists, queries = columns["documents"], columns["query"]
+        made: dict[str, list[Any]] = {
+            "query": [query for query, documents in zip(queries, lists, strict=True) for _ in documents],
+            "document": [document for documents in lists for document in documents],
+        }
+        if scored:
+            made["score"] = [score for scores in columns["scores"] for score in scores]
+        return made
+
+    features = Features({"query": Value("string"), "document": Value("string")})
+    if scored:
+        features["score"] = Value("float32")
+    return groups.map(taken_apart, batched=True, remove_columns=groups.column_names, features=features)
+
+
+def mine_negatives(groups: Dataset, encoder: SentenceEncoder, count: int, *, batch_size: int = 32) -> Dataset:
+    """Give each query the nearest documents of other queries: candidates to be scored by a reranker.
+
+    The search is exact, by the cosines of all queries and documents. A document that any row gives the same query is
+    left out. Others may answer the query as well: their scores will say so.
+
+    Args:
+        groups: see `as_rankings`.
+        encoder: embeds queries and documents, under its prompts of the names "query" and "document" where it has them.
+        count: how many documents a query gets.
+        batch_size: texts of a forward pass.
+
+    Returns:
+        Columns `query` and `documents`: those that were there, then the new ones, nearest first.
+
+    Raises:
+        ValueError: `count` below 1, or fewer documents than a query is to get.
+    """
+    groups = as_rankings(groups).select_columns(["query", "documents"])
+    own: dict[str, set[str]] = {}
+    for query, documents in zip(groups["query"], groups["documents"], strict=True):
+        own.setdefault(query, set()).update(documents)
+    queries = list(own)
+    documents = sorted(set().union(*own.values()))
+    most = len(documents) - max(map(len, own.values()))
+    if not 1 <= count <= most:
+        raise ValueError(f"count={count}, but every query can get 1 to {most} of the {len(documents)} documents.")
+    sides = (queries, "query"), (documents, "document")
+    embedded = [
+        encoder.encode(texts, prompt_name=name if name in encoder.modules.prompts else None, batch_size=batch_size)
+        for texts, name in sides
+    ]
+    asked, given = (torch.nn.functional.normalize(vectors, dim=-1) for vectors in embedded)
+    places = {document: place for place, document in enumerate(documents)}
+    nearest: dict[str, list[str]] = {}
+    at_a_time = max(1, _COSINES // len(documents))
+    for start in range(0, len(queries), at_a_time):
+        chunk = queries[start : start + at_a_time]
+        cosines = asked[start : start + at_a_time] @ given.T
+        for row, query in enumerate(chunk):
+            cosines[row, [places[document] for document in own[query]]] = -torch.inf
+        for query, found in zip(chunk, cosines.topk(count).indices.tolist(), strict=True):
+            nearest[query] = [documents[place] for place in found]
+    return Dataset.from_dict(
+        {
+            "query": groups["query"],
+            "documents": [
+                [*documents, *nearest[query]]
+                for query, documents in zip(groups["query"], groups["documents"], strict=True)
+            ],
+        },
+        features=_DOCUMENTS,
+    )

@@ -1,0 +1,89 @@
+"""A teacher's scores of the documents of a query, and groups of different sizes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow.compute as pc
+
+from ...collators import wrong_scores
+from ..objectives import GroupContrastObjective, Objective, ScoreObjective
+
+
+def check_groups(rows: Any, objectives: Sequence[Objective]) -> None:
+    """Refuse groups that would be compared by scores that say nothing, or that nobody knows how to read.
+
+    Rows of a stream meet the collator.
+
+    Args:
+        rows: what a trainer is handed.
+        objectives: the terms of the loss.
+
+    Raises:
+        ValueError: no scores, or other than one for each document; a single document; scores that are not finite or all
+            equal; scores that all lie in 0..1 of which nothing says what they are, or that are no sigmoids; groups of
+            different sizes, where all of a step are compared.
+    """
+    scored = next((objective for objective in objectives if isinstance(objective, ScoreObjective)), None)
+    columns = set(getattr(rows, "column_names", None) or ())
+    if scored is not None and columns & {"members", "input_ids"} and "scores" not in columns:
+        raise ValueError(
+            f"the objective {scored.name!r} needs a teacher's scores, but there is no column 'scores'. Pass groups "
+            "that have one to tokenize_groups(); score_groups() writes it."
+        )
+    if not isinstance(rows, datasets.Dataset):
+        if scored is not None and scored.activation is None:
+            raise ValueError(
+                "scores of a stream can't be looked at before. Say what they are: score_activation='logits' or "
+                "'sigmoid'."
+            )
+        return
+    if not len(rows) or "members" not in columns:  # which a collator of the user's makes
+        return
+    if any(isinstance(objective, GroupContrastObjective) for objective in objectives):
+        _check_sizes(rows)
+    if scored is not None:
+        _check_scores(rows, scored.activation)
+
+
+def _check_sizes(rows: datasets.Dataset) -> None:
+    sizes = np.concatenate([pc.list_value_length(part["members"]).to_numpy() for _, part in _parts(rows, "members")])
+    if (sizes != sizes[0]).any():
+        row = int((sizes != sizes[0]).argmax())
+        raise ValueError(
+            f"row {row} has {sizes[row]} texts and row 0 has {sizes[0]}, but contrastive_weight compares groups of one "
+            "size. Set contrastive_weight=0, or bring them to one number of documents."
+        )
+
+
+def _check_scores(rows: datasets.Dataset, activation: str | None) -> None:
+    lowest, highest = np.inf, -np.inf
+    for start, part in _parts(rows, "members", "scores"):
+        sizes, lengths = (
+            pc.fill_null(pc.list_value_length(part[name]), 0).to_numpy() for name in ("members", "scores")
+        )
+        scores = pc.list_flatten(part["scores"]).to_numpy(zero_copy_only=False)
+        if found := wrong_scores(sizes - 1, lengths, scores):
+            raise ValueError(f"row {start + found[0]} {found[1]}")
+        outside = (scores <= 0) | (scores >= 1)
+        if activation == "sigmoid" and outside.any():
+            row = start + int(np.searchsorted(lengths.cumsum(), outside.argmax(), side="right"))
+            raise ValueError(
+                f"row {row} has the score {scores[outside.argmax()]:g}, which is the sigmoid of no finite logit. If "
+                "scores are logits, set score_activation='logits'; if they were rounded, clip them to 1e-6..1-1e-6."
+            )
+        lowest, highest = min(lowest, scores.min()), max(highest, scores.max())
+    if activation is None and lowest >= 0 and highest <= 1:
+        raise ValueError(
+            f"all scores lie in {lowest:g}..{highest:g}. Say what they are: score_activation='sigmoid' (of logits, as "
+            "CrossEncoder.predict gives by default; they are turned back into logits) or 'logits'."
+        )
+
+
+def _parts(rows: datasets.Dataset, *columns: str) -> Iterator[tuple[int, Any]]:
+    """Some rows at a time, as columns of Arrow, and the number of the first."""
+    start = 0
+    for part in rows.select_columns(list(columns)).with_format("arrow").iter(batch_size=10_000):
+        yield start, {name: part[name].combine_chunks() for name in columns}
+        start += len(part)
