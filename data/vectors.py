@@ -17,6 +17,11 @@ VECTORS = "teacher_embedding"
 _ROWS = 10_000  # looked at together
 
 
+def has_vectors(rows: object) -> bool:
+    """Whether a dataset, a stream among them, is known to hold a teacher's vectors."""
+    return isinstance(rows, datasets.Dataset | datasets.IterableDataset) and VECTORS in (rows.column_names or ())
+
+
 def vector_columns(rows: Dataset) -> list[str]:
     """The columns that hold lists of floats."""
     return [name for name, feature in rows.features.items() if _holds_vectors(feature)]
@@ -175,8 +180,3 @@ def _refuse(wrong: np.ndarray, start: int, what: str, column: str) -> None:
             f"row {row} {what} (column {column!r}; {wrong.sum():,} of the {len(wrong):,} rows from {start:,} on). "
             "Embed these texts anew, or leave their rows out."
         )
-
-
-def has_vectors(rows: object) -> bool:
-    """Whether a dataset, a stream among them, is known to hold a teacher's vectors."""
-    return isinstance(rows, datasets.Dataset | datasets.IterableDataset) and VECTORS in (rows.column_names or ())

@@ -7,11 +7,13 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset, Features, List, Value
+from ranks import run_on_ranks
 from safetensors.torch import save_file
 from sentence_models import qwen3, saved, sentence_transformer, transformer
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Normalize
+from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import nn
 
 from retort import (
     CKDTrainer,
@@ -149,6 +151,26 @@ def test_the_projector_into_the_vectors_width_is_kept_or_dropped(keep, size, tex
     assert trainer.embedding_size == size
     np.testing.assert_allclose(stock.encode(texts["text"][:]), predicted, atol=1e-5)
     assert predicted.shape == (COUNT, size)
+
+
+@pytest.mark.promise(5)
+@pytest.mark.parametrize("activation", [nn.Identity(), nn.Tanh()])
+def test_a_kept_projector_is_folded_into_a_dense_that_is_linear(activation, texts, tmp_path):
+    first = transformer(tmp_path / "bert", tiny.tokenizer(), model=tiny.model(layers=1))
+    after = [Pooling(32, "mean"), Dense(32, 9, activation_function=activation)]
+    given = SentenceTransformer(modules=[first, *after], device="cpu")
+    rows = tokenize(vectors_beside(texts), tiny.tokenizer(), vectors="vector", max_length=20)
+    args = tiny.arguments(
+        tmp_path / "run", embedding_weight=1.0, embedding_loss="mse", keep_projector=True, max_steps=3
+    )
+    trainer = DistillTrainer(given, None, args, train_dataset=rows, processing_class=given.tokenizer)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "out"))
+    stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    kinds = [type(module).__name__ for module in stock]
+    assert kinds == ["Transformer", "Pooling", *["Dense"] * (1 if isinstance(activation, nn.Identity) else 2)]
+    np.testing.assert_allclose(stock.encode(texts["text"][:]), trainer.predict(rows).predictions, atol=1e-5)
+    assert stock.get_sentence_embedding_dimension() == 12
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64])
@@ -491,3 +513,19 @@ def test_writing_goes_on_where_it_stopped_and_refuses_parts_of_something_else(te
     with pytest.raises(StaleCacheError):
         write_vectors(as_encoder(teachers[TEACHERS[1]]), texts, tmp_path, rows_per_part=10)
     assert sorted(tmp_path.iterdir()) == files
+
+
+def write_on_a_rank(folder):
+    tokenizer = tiny.tokenizer()
+    modules = tiny.surrounding(max_length=20)
+    texts = Dataset.from_dict({"text": tiny.sentences(COUNT, seed=2)})
+    write_vectors(SentenceEncoder(tiny.model(), tokenizer, modules), texts, folder, rows_per_part=10)
+
+
+def test_ranks_share_the_parts_and_write_what_one_process_writes(tmp_path):
+    write_on_a_rank(tmp_path / "one")
+    assert run_on_ranks(write_on_a_rank, 2, timeout=300, folder=str(tmp_path / "two")) == [0, 0]
+    names = [[path.name for path in sorted((tmp_path / each).iterdir())] for each in ("one", "two")]
+    assert names[0] == names[1] == [f"part-0000{number}.parquet" for number in range(3)]
+    for name in names[0]:
+        assert pq.read_table(tmp_path / "one" / name).equals(pq.read_table(tmp_path / "two" / name))

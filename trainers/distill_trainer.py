@@ -10,7 +10,6 @@ from typing import Any
 import datasets
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_callback import ProgressCallback
 
@@ -19,13 +18,13 @@ from ..data import beside, check_folder_name
 from ..data.tokenization import same_tokenizer
 from ..modeling import DistillationModel, StudentOutput
 from ..modeling.encoding import (
-    Dense,
     EncoderOutput,
     Normalize,
     OutputRequest,
     SentenceEncoder,
     SentenceModules,
     as_sentence_encoder,
+    with_projector,
 )
 from .arguments import DistillTrainingArguments
 from .checks import RowChecks, check_output_layers, check_run, named_sets, take_student, validate
@@ -332,12 +331,9 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             prefix, given = "head.", self.student_encoder.modules
             learnt = {name.removeprefix(prefix): each for name, each in side_weights.items() if name.startswith(prefix)}
             own = replace(given.with_weights(learnt), max_length=min(given.max_length, longest))
-        head = list(own.head)
+        head = own.head
         if isinstance(self.model.projector, Projector):
-            # Left uninitialised: drawing first weights would advance the random state of the training that goes on.
-            kept = skip_init(nn.Linear, *reversed(side_weights["projector.weight"].shape))
-            kept.load_state_dict({name: side_weights[f"projector.{name}"] for name in ("weight", "bias")})
-            head.append(Dense(kept, nn.Identity()))
+            head = with_projector(head, side_weights["projector.weight"], side_weights["projector.bias"])
         if self._normalizes_export:
-            head.append(Normalize())
-        return replace(own, head=nn.Sequential(*head))
+            head = nn.Sequential(*head, Normalize())
+        return replace(own, head=head)

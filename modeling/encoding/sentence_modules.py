@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 from .pooling import Pooling
 
@@ -58,6 +59,29 @@ def _sizes(module: nn.Module, size: int) -> tuple[int, int]:
     if isinstance(module, nn.LayerNorm):
         return module.normalized_shape[0], module.normalized_shape[0]
     return size, size
+
+
+def with_projector(head: nn.Sequential, weight: Tensor, bias: Tensor) -> nn.Sequential:
+    """A head with one more linear map at its end. A `Dense` without activation there takes it into itself.
+
+    Args:
+        head: not changed.
+        weight: `[out_features, in_features]`
+        bias: `[out_features]`
+    """
+    modules, weight, bias = list(head), _exact(weight), _exact(bias)
+    if modules and isinstance(modules[-1], Dense) and isinstance(modules[-1].activation, nn.Identity):
+        last = modules.pop().linear
+        bias = bias if last.bias is None else bias + weight @ _exact(last.bias)
+        weight = weight @ _exact(last.weight)
+    # Left uninitialised: drawing first weights would advance the random state of a training that goes on.
+    linear = skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+    linear.load_state_dict({"weight": weight.float(), "bias": bias.float()})
+    return nn.Sequential(*modules, Dense(linear, nn.Identity()))
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().double()
 
 
 @dataclass(frozen=True)
