@@ -75,7 +75,7 @@ def test_every_page_is_reached_from_the_site_and_from_the_readme():
 @PAGES
 def test_scripts_and_recipes_that_a_page_names_are_there(page):
     folders = "examples", "benchmarks", "tests"
-    named = re.findall(rf"\b((?:{'|'.join(folders)})/\w+(?:/\w+)*(?:\.(?:py|json))?)", page.text)
+    named = re.findall(rf"\b((?:{'|'.join(folders)})/\w+(?:/\w+)*(?:\.(?:py|json|yaml))?)", page.text)
     assert [name for name in named if not (REPOSITORY / name).exists()] == []
 
 

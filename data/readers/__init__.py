@@ -9,7 +9,15 @@ from .datasets import (
     read_dataset,
     read_texts,
 )
-from .docstrings import DocstringCorpus, docstring_corpus, passages
+from .docstrings import (
+    Docstring,
+    DocstringCorpus,
+    docstring_corpus,
+    library_docstrings,
+    passages,
+    sides_of,
+    split_sentences,
+)
 from .groups import read_groups
 from .json_files import JSON, json_kinds, json_objects, json_rows
 from .lines import format_of, is_packed

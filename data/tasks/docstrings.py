@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 
 from ..fingerprints import text_digest
-from ..readers.docstrings import Docstring, library_docstrings, sides_of, split_sentences
+from ..readers import Docstring, library_docstrings, sides_of, split_sentences
 from .tags import OUTSIDE
 from .task import Task
 

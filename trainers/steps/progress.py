@@ -47,13 +47,13 @@ class TrainingBar(ProgressCallback):
             self.training_bar = tqdm(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Put losses into the bar; write above it what an evaluation has found."""
+        """Put losses into the bar; write above it what an evaluation has found, and the means of the whole training."""
         if self.training_bar is None:
             return
         told = shown(logs)
         if "loss" in logs:
             self.training_bar.set_postfix_str(told)
-        elif told and "train_runtime" not in logs:
+        elif told:
             self.training_bar.write(f"Step {state.global_step:,}: {told}")
 
 
