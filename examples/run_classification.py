@@ -61,7 +61,6 @@ def main() -> None:
         )
 
     score = partial(score_task, tokenizer=tokenizer, task=task, max_length=script.max_length, metric=script.metric)
-    theirs = score(teacher)
     trainer = DistillTrainer(
         shrink(teacher, layers=script.layers, hidden_size=script.hidden_size),
         script.teacher,
@@ -71,6 +70,7 @@ def main() -> None:
         processing_class=tokenizer,
         callbacks=[ScoreOnDev(partial(score, split="dev"))],
     )
+    theirs = score(teacher)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
     ours = score(trainer.student)
     trainer.log_metrics("teacher", theirs)

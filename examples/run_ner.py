@@ -54,7 +54,6 @@ def main() -> None:
         train, dev = (tokenize(task.splits[key], tokenizer, words="words", labels="labels") for key in ("train", "dev"))
 
     score = partial(score_task, tokenizer=tokenizer, task=task)
-    theirs = score(teacher)
     trainer = DistillTrainer(
         shrink(teacher, layers=script.layers, hidden_size=script.hidden_size),
         script.teacher,
@@ -64,6 +63,7 @@ def main() -> None:
         processing_class=tokenizer,
         callbacks=[ScoreOnDev(partial(score, split="dev"))],
     )
+    theirs = score(teacher)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
     ours = score(trainer.student)
     trainer.log_metrics("teacher", theirs)

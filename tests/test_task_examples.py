@@ -418,13 +418,18 @@ def test_run_ner_is_launched_by_deepspeed_on_two_ranks(finished, folder):
 @pytest.mark.parametrize(
     ("script", "data", "message"),
     [
-        ("run_ner.py", "xx", "The model has 2 classes without names, but the task has 3: O, B-LOC, B-PER"),
-        ("run_classification.py", "xx-classes", "holds no weights for classifier"),
+        ("run_ner.py", "xx", "holds no weights for classifier"),
+        (
+            "run_classification.py",
+            "xx-classes",
+            "The model has 3 classes without names, but the task has 2: long, short",
+        ),
     ],
 )
 def test_a_teacher_without_a_head_is_refused(script, data, message, folder):
     """Of as many classes as the task by chance, a head that is missing is found where the teacher is loaded."""
-    flags = ["--teacher", folder / "teacher", "--folders", folder / data, "--output_dir", folder / "refused", *SCRIPT]
+    flags = ["--teacher", folder / "teacher", "--folders", folder / data, "--layers", 2, *SCRIPT]
+    flags += ["--output_dir", folder / "refused"]
     with pytest.raises(AssertionError, match=message):
         launch(script, *flags)
 
@@ -443,7 +448,17 @@ def test_run_classification_distils_a_classifier(pairs, folder, tmp_path):
     teacher.save_pretrained(tmp_path / "teacher")
     tiny.tokenizer().save_pretrained(tmp_path / "teacher")
     flags = ["--teacher", tmp_path / "teacher", "--folders", tmp_path, "--layers", 2, "--output_dir", tmp_path / "out"]
-    flags += ["--logits_weight", 0, "--hidden_weight", 0, "--num_train_epochs", 6, *SCRIPT[2:]]
+    flags += [
+        "--logits_weight",
+        0,
+        "--hidden_weight",
+        0,
+        "--num_train_epochs",
+        25,
+        *SCRIPT[2:],
+        "--learning_rate",
+        3e-3,
+    ]
     printed = launch("run_classification.py", *flags, *(["--pairs", "True", "--metric", "mrpc"] if pairs else []))
     assert "loss_label" in printed
     student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
@@ -451,6 +466,6 @@ def test_run_classification_distils_a_classifier(pairs, folder, tmp_path):
     task = read_task("classification", folders=tmp_path, labels=student.config, pairs=pairs)
     scores = score_task(student, tiny.tokenizer(), task, metric="mrpc" if pairs else None)
     assert ("f1" in scores) == pairs
-    assert scores["accuracy"] > 0.8
+    assert score_task(student, tiny.tokenizer(), task, "train")["accuracy"] > 0.9
     card = (tmp_path / "out/README.md").read_text()
     assert all(f"student {value:.4f}" in card for value in scores.values())
