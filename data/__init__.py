@@ -1,5 +1,6 @@
 """From files to rows to tokens: readers of text formats, tasks, tokenisation and tokenizers."""
 
+from .arrow_rows import ArrowRows
 from .files import (
     check_folder_name,
     is_disk_full,
