@@ -301,10 +301,10 @@ def _cached_outputs(rows: Sequence[Row], column: str, lengths: np.ndarray) -> Te
 
     Returns:
         `[dim]` -> `[rows, dim]`; `[length, dim]` -> `[tokens, dim]`; `[heads, length, length]` ->
-        `[rows, heads, width, width]`, zeros in the padding. Lists come out as float32, arrays as they are.
+        `[rows, heads, width, width]`, zeros in the padding. Python's numbers come out as float32, arrays as they are.
     """
     values = [row[column] for row in rows]
-    values = [np.asarray(v, dtype=None if isinstance(v, np.ndarray | Tensor) else np.float32) for v in values]
+    values = [_without_doubles(value) for value in values]
     if values[0].ndim == 1:
         return torch.from_numpy(np.stack(values))
     if values[0].ndim == 2:
@@ -316,3 +316,10 @@ def _cached_outputs(rows: Sequence[Row], column: str, lengths: np.ndarray) -> Te
     for padded, value in zip(maps, values, strict=True):
         padded[:, : value.shape[1], : value.shape[2]] = value
     return torch.from_numpy(maps)
+
+
+def _without_doubles(value: Any) -> np.ndarray:
+    """An array as it is; lists of Python's numbers as float32, since a cache never holds more."""
+    array = np.asarray(value)
+    is_list = not isinstance(value, np.ndarray | Tensor)
+    return array.astype(np.float32) if is_list and array.dtype == np.float64 else array

@@ -75,6 +75,11 @@ class CKDTrainer(WholeStepTrainer):
             self.queue.push(*step.meeting.everywhere[self.contrast])
         return loss
 
+    @property
+    def learnt(self):
+        """As `LoadingTrainer`, and the queue."""
+        return super().learnt if self.queue is None else [*super().learnt, self.queue]
+
     # --- The log ------------------------------------------------------------------------------------------------------
 
     def measure_outputs(self, ours, theirs, batch) -> None:
@@ -137,7 +142,7 @@ class CKDTrainer(WholeStepTrainer):
         chosen = torch.randperm(len(rows), generator=generator)[: self.queue.size]
         batches = chosen.split(self.args.per_device_eval_batch_size)
         for indices in tqdm(batches, "Filling the queue", unit="batch", disable=self.args.disable_tqdm):
-            batch = as_batch(self.data_collator(rows.select(indices.tolist()).to_list())).to(self.args.device)
+            batch = as_batch(self.data_collator(rows.__getitems__(indices.tolist()))).to(self.args.device)
             self.queue.push(*self.contrast.references(self.teacher.outputs(batch), batch))
 
     def save_state(self, folder: Path) -> None:

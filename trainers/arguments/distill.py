@@ -146,6 +146,11 @@ class DistillTrainingArguments(TrainingArguments):
     restore_callback_states_from_checkpoint: bool = HfArg(
         default=True, help="Resume callbacks, too: early stopping goes on counting where it was."
     )
+    dataloader_num_workers: int | None = HfArg(
+        default=None,
+        help="Processes that make batches beside the one that trains; 0 for none. Default: 2 on a GPU for rows of a "
+        "datasets.Dataset, else none.",
+    )
     logging_steps: float = HfArg(default=50, help="Log every so many steps; below 1, a share of all steps.")
 
     def __post_init__(self):
@@ -159,7 +164,9 @@ class DistillTrainingArguments(TrainingArguments):
             raise ImportError(
                 f"deepspeed={self.deepspeed!r} needs DeepSpeed, which isn't there: pip install 'retort[deepspeed]'."
             )
+        workers, self.dataloader_num_workers = self.dataloader_num_workers, self.dataloader_num_workers or 0
         super().__post_init__()
+        self.dataloader_num_workers = workers  # None is chosen for each dataset; TrainingArguments knows numbers alone
         if self.dataloader_pin_memory:
             # Else each tensor of a batch would wait for the device to have taken it.
             self.accelerator_config.non_blocking = True

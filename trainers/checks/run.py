@@ -89,6 +89,8 @@ def check_run(
             f"{args.n_gpu} GPUs in one process would run under DataParallel. Start one process for each: torchrun "
             f"--nproc_per_node {args.n_gpu} ..., or choose one with CUDA_VISIBLE_DEVICES=0."
         )
+    if args.auto_find_batch_size:
+        _check_finding_of_batches(args, trainer_arguments)
     if args.activation_checkpointing:
         _check_checkpointing(student, args)
     if args.shards_weights:
@@ -97,6 +99,20 @@ def check_run(
             raise ValueError(
                 f"Under ZeRO-3 no student could be saved without {key}: set it to true in the DeepSpeed configuration."
             )
+
+
+def _check_finding_of_batches(args: DistillTrainingArguments, trainer_arguments: Mapping[str, Any]) -> None:
+    """Refuse to look for a batch size where a run could not start over."""
+    if args.world_size > 1:
+        raise ValueError(
+            f"auto_find_batch_size on {args.world_size} processes: one that is out of memory would leave the others "
+            "waiting for it. Find the size on one, and set per_device_train_batch_size or tokens_per_batch."
+        )
+    if any(trainer_arguments.get("optimizers") or ()):
+        raise ValueError(
+            "auto_find_batch_size starts over with a new optimizer, but optimizers=... is one that was made already. "
+            "Pass optimizer_cls_and_kwargs=(class, settings) instead."
+        )
 
 
 def _check_student(student: Any) -> None:

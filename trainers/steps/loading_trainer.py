@@ -1,27 +1,121 @@
-"""A Trainer whose rows come in an order of its own, in time."""
+"""A Trainer whose rows come in an order of its own, and in time."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
 
 import datasets
-from torch.utils.data import Sampler, SequentialSampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
+from ...collators import DistillationCollator, GroupCollator, SpanCollator
+from ...data import ArrowRows
+from .gradient_cache import RandomState
+from .means import RunningMeans
 from .measured_trainer import MeasuredTrainer
 from .sampler import LengthGroupedSampler, TokenBudgetSampler, row_lengths
 
+logger = logging.getLogger(__name__)
+
+# Processes that make batches for a GPU, where the user says nothing. One keeps up with most students; the second one is
+# for rows with a cache of a teacher's hidden states.
+_WORKERS = 2
+
 
 class LoadingTrainer(MeasuredTrainer):
-    """Draws training rows of similar length for each step, a number of them or of their tokens."""
+    """Draws training rows of similar length for each step, a number of them or of their tokens.
+
+    For collators of retort's, rows of a `datasets.Dataset` are cut out of Arrow's columns; other collators get them as
+    the dataset's format says. On a GPU, other processes make the batches, and the next batch is on its way to the
+    device before the present one is computed on.
+
+    With `auto_find_batch_size`, a run that is out of memory starts over with fewer rows a batch, or half the tokens. It
+    ends with the weights of a run that had begun so.
+    """
 
     _token_batches: TokenBudgetSampler | None = None
+    _ahead: tuple[Iterator, Iterator] | None = None  # those of an epoch, as they come, and with one held
 
-    def _get_train_sampler(self, train_dataset: datasets.Dataset | None = None) -> Sampler | None:
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        if self.args.auto_find_batch_size and self.args.tokens_per_batch:
+            self._train_batch_size = self.args.tokens_per_batch  # which a checkpoint keeps, and a resumed run reads
+
+    # --- Loading ------------------------------------------------------------------------------------------------------
+
+    def _get_dataloader(self, dataset, *arguments, **named) -> DataLoader:
+        if self.args.dataloader_num_workers is not None:
+            return super()._get_dataloader(dataset, *arguments, **named)
+        # Streams that don't share themselves among workers would give every row once for each of them, and a dataset of
+        # the user's may hold what other processes can't use.
+        in_workers = self.args.device.type == "cuda" and isinstance(dataset, datasets.Dataset)
+        self.args.dataloader_num_workers = _WORKERS if in_workers else 0
+        try:
+            return super()._get_dataloader(dataset, *arguments, **named)
+        finally:
+            self.args.dataloader_num_workers = None
+
+    def _remove_unused_columns(self, dataset, description=None) -> datasets.Dataset | ArrowRows:
+        rows = super()._remove_unused_columns(dataset, description)
+        takes_arrays = isinstance(self.data_collator, DistillationCollator | GroupCollator | SpanCollator)
+        return ArrowRows(rows) if takes_arrays and rows.format["type"] != "custom" else rows
+
+    def next_batches(self, epoch_iterator: Iterator, count: int) -> list[Any]:
+        """The next `count` batches of an epoch, or what is left of it; the one after them was asked for, too."""
+        if self._ahead is None or self._ahead[0] is not epoch_iterator:
+            self._ahead = epoch_iterator, _one_ahead(epoch_iterator)
+        return list(islice(self._ahead[1], count))
+
+    # --- Out of memory ------------------------------------------------------------------------------------------------
+
+    def train(self, *arguments, **named):
+        """Train (see `Trainer.train`)."""
+        self._at_start = None
+        try:
+            return super().train(*arguments, **named)
+        finally:
+            self._at_start = None
+
+    def _inner_training_loop(self, batch_size=None, *arguments, **named):
+        """The whole training; `Trainer` calls it again, with a smaller batch, where there was too little memory."""
+        if not self.args.auto_find_batch_size:
+            return super()._inner_training_loop(batch_size, *arguments, **named)
+        if self._at_start is None:
+            self._at_start = RandomState(self.args.device), [_on_cpu(each.state_dict()) for each in self.learnt]
+        else:
+            batch_size = self._train_batch_size // 2 if self.args.tokens_per_batch else batch_size
+            logger.warning(
+                "Out of memory. Starting over with %d %s a batch.",
+                batch_size,
+                "tokens" if self.args.tokens_per_batch else "rows",
+            )
+            random, states = self._at_start
+            for each, state in zip(self.learnt, states, strict=True):
+                each.load_state_dict(state)
+            self.optimizer, self._means[True], self._to_log = None, RunningMeans(), {}
+            random.restore()
+        return super()._inner_training_loop(batch_size, *arguments, **named)
+
+    @property
+    def learnt(self) -> list[Any]:
+        """What training changes; each has a `state_dict` and a `load_state_dict`."""
+        return [self.model, *filter(None, [self.accelerator.scaler])]  # which --fp16 has
+
+    # --- The order of the rows ----------------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: datasets.Dataset | ArrowRows | None = None) -> Sampler | None:
         dataset, args = self.train_dataset if train_dataset is None else train_dataset, self.args
+        dataset = dataset.dataset if isinstance(dataset, ArrowRows) else dataset
         if args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, datasets.Dataset):
             return super()._get_train_sampler(train_dataset)
         seed, lengths = args.seed if args.data_seed is None else args.data_seed, row_lengths(dataset)
         if args.tokens_per_batch is None:
-            return LengthGroupedSampler(lengths, args.rows_per_step, seed=seed)
+            rows = self._train_batch_size * args.gradient_accumulation_steps * args.world_size
+            return LengthGroupedSampler(lengths, rows, seed=seed)
         self._token_batches = TokenBudgetSampler(
             lengths,
-            args.tokens_per_batch,
+            self._train_batch_size if args.auto_find_batch_size else args.tokens_per_batch,
             seed=seed,
             accumulation=args.gradient_accumulation_steps,
             ranks=args.world_size,
@@ -47,4 +141,20 @@ class LoadingTrainer(MeasuredTrainer):
         draws = getattr(sampler, "sampler", sampler)
         if hasattr(draws, "set_epoch"):
             draws.set_epoch(epoch)
-        super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **arguments)
+        try:
+            super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **arguments)
+        finally:
+            self._ahead = None  # and the processes of an epoch that was left
+
+
+def _on_cpu(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: each.to("cpu", copy=True) if isinstance(each, Tensor) else each for name, each in state.items()}
+
+
+def _one_ahead(batches: Iterable[Any]) -> Iterator[Any]:
+    """The same batches; each is given when the one after it is there."""
+    held = []
+    for batch in batches:
+        yield from held
+        held = [batch]
+    yield from held

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -47,7 +46,7 @@ class StepTrainer(LoadingTrainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device) -> tuple[Sequence[Batch], Step]:
         """Fetch the micro-batches of one optimizer step; the `Step` takes the place of `num_items_in_batch`."""
-        made = islice(epoch_iterator, num_batches)
+        made = self.next_batches(epoch_iterator, num_batches)
         batches = [self.read_batch(batch, training=True).to(device) for batch in made]
         step = Step.of(batches, self.objectives, self.accelerator)
         if batches and (meeting := [o for o in self.objectives if isinstance(o, WholeStepObjective)]):

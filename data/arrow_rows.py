@@ -1,0 +1,57 @@
+"""Rows as arrays, cut out of Arrow's columns; lists of Python's numbers take longer to make than to collate."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+
+class ArrowRows:
+    """The rows of a dataset, for a `DataLoader`; where a row of `datasets` holds a list of numbers, they hold an array.
+
+    Lists of vectors of one width are `[number, width]`, other nested lists are lists of arrays. Lists that hold a null,
+    and anything that is no number, are as `datasets` gives them. So is half precision, which comes as float32. Arrays
+    may be read-only.
+
+    Args:
+        dataset: whose format says how its rows come; here they come as arrays all the same.
+    """
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+        self._arrow = dataset.with_format("arrow", columns=dataset.format["columns"])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        """Several rows at once, which a `DataLoader` asks for."""
+        table = self._arrow[indices]
+        names, columns = table.column_names, [_rows_of(column.combine_chunks()) for column in table.columns]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _rows_of(column: pa.Array) -> Sequence[Any]:
+    """What each row holds."""
+    kind = column.type
+    if column.null_count:
+        return column.to_pylist()
+    if pa.types.is_fixed_size_list(kind):
+        values, size = _rows_of(column.flatten()), kind.list_size
+        if isinstance(values, np.ndarray):
+            return values.reshape(len(column), size, *values.shape[1:])
+        return [values[start * size : (start + 1) * size] for start in range(len(column))]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        values, offsets = _rows_of(column.flatten()), column.offsets.to_numpy()
+        return [values[start:end] for start, end in pairwise((offsets - offsets[0]).tolist())]
+    if pa.types.is_float16(kind):
+        return column.to_numpy().astype(np.float32)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return column.to_numpy(zero_copy_only=False)
+    return column.to_pylist()
