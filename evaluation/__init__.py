@@ -1,4 +1,4 @@
-"""Evaluation of embeddings and tasks, size and speed, and the report."""
+"""Evaluation: scores of embeddings and tasks, size and speed of models, and the report."""
 
 from .cost import Footprint, Speed, compare_speed, describe_machine
 from .report import (

@@ -42,11 +42,11 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     if lists:
         raise ValueError(
             f"{name} spreads its {depth} layers over {len(lists)} lists ({', '.join(name for name, _ in lists)}). "
-            "retort distils encoders whose layers lie in one nn.ModuleList."
+            "retort distils encoders whose layers are in one nn.ModuleList."
         )
     raise ValueError(
         f"{name} holds no list of {depth} equal layers (config.num_hidden_layers={depth}). "
-        "retort distils encoders whose layers lie in one nn.ModuleList."
+        "retort distils encoders whose layers are in one nn.ModuleList."
     )
 
 

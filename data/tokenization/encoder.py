@@ -82,7 +82,7 @@ class EncodedRow:
 
     @property
     def has_text(self) -> bool:
-        """Whether any token stands for text."""
+        """Whether any token belongs to the text."""
         return bool(self.text)
 
     def between_special(self, values: list[int], tokens: range) -> list[int]:

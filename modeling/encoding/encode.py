@@ -95,7 +95,7 @@ def encode(
 
 
 def _features_reader(model: PreTrainedModel, stack: ExitStack, *, leave_out: bool) -> nn.Module:
-    """The module whose input are the features: the head's last linear map, or its replacement on the `stack`."""
+    """The module that takes the features as input: the head's last linear map, or its replacement on the `stack`."""
     vocabulary = _vocabulary_layer(model)
     if vocabulary is None:
         return classifier(model)[1]
