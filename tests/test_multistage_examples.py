@@ -79,9 +79,9 @@ print(type(student[0].auto_model).__name__, len(student.encode(["a cat", "a dog"
 
 @pytest.mark.promise(2)
 def test_a_recipe_of_one_stage_serves_the_next_and_is_launched_by_deepspeed(folder, parallel):
-    def stage(name, teacher, student, trainer=None, data="train", trainable=(), **arguments):
+    def stage(name, teacher, student, data="train", of_stage=None, **arguments):
         """The file of a recipe of one stage; the three of them are what run_multistage.py did by flags."""
-        stage = {"name": name, "data": data, "trainable": list(trainable), "arguments": arguments}
+        stage = {"name": name, "data": data, "arguments": arguments} | (of_stage or {})
         recipe = {
             "teacher": str(folder / teacher),
             "student": student,
@@ -92,7 +92,7 @@ def test_a_recipe_of_one_stage_serves_the_next_and_is_launched_by_deepspeed(fold
                 "save_strategy": "epoch",
                 "learning_rate": 1e-3,
             },
-            "stages": [stage | ({"trainer": trainer} if trainer else {})],
+            "stages": [stage],
             "output_dir": str(folder / name),
         }
         file = folder / f"{name}.yaml"
@@ -100,15 +100,17 @@ def test_a_recipe_of_one_stage_serves_the_next_and_is_launched_by_deepspeed(fold
         return EXAMPLES / "run_recipe.py", file
 
     words = {"tokenizer": {"vocab_size": 90}}
-    first = stage("translations", "teacher", words, "MCLTrainer", "translations", mcl_weight=0)
+    mcl = {"trainer": "MCLTrainer"}
+    first = stage("translations", "teacher", words, "translations", mcl, mcl_weight=0)
     assert "loss_target" in run_script(*first, f"evaluation.sts_test={{own: {folder}/sts.tsv}}")
     made = {"layers": [0, 3], "recurrent_steps": 2, "embedding_size": 8}
     poolers = {"pooler": "mean_first", "teacher_pooler": "mean_first"}
     embeddings = {"embedding_weight": 1, "embedding_loss": "mse"}
-    second = stage("bottleneck", "translations", made, None, "train", ["embeddings"], **embeddings, **poolers)
+    alone = {"trainable": ["embeddings"]}
+    second = stage("bottleneck", "translations", made, "train", alone, **embeddings, **poolers)
     assert "loss_embedding" in run_script(*second)
     assert "finished" in run_script(*second)
-    third = stage("mcl", "teacher", {"model": str(folder / "bottleneck")}, "MCLTrainer", "translations")
+    third = stage("mcl", "teacher", {"model": str(folder / "bottleneck")}, "translations", mcl)
     zero = f"arguments.deepspeed={EXAMPLES}/deepspeed/zero2.json"
     assert run_under_deepspeed(*third, zero).count("Stage 1 of 1: mcl") == 1
     assert weights(folder / "mcl").keys() == weights(folder / "bottleneck").keys()
