@@ -244,9 +244,9 @@ def _labels(rows: Sequence[Row], layout: TokenLayout) -> Tensor:
 
 def _concatenated(rows: Sequence[Row], column: str, lengths: np.ndarray) -> Tensor:
     """`[tokens]`, a column of integers of all rows, one after another."""
-    values = [np.asarray(row[column], dtype=np.int64) for row in rows]
+    values = [np.asarray(row[column]) for row in rows]
     _check_lengths(column, values, lengths)
-    return torch.from_numpy(np.concatenate(values))
+    return torch.from_numpy(np.concatenate(values, dtype=np.int64, casting="unsafe"))
 
 
 def _check_lengths(column: str, values: list[np.ndarray], lengths: np.ndarray) -> None:

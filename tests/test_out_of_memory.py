@@ -86,6 +86,13 @@ def test_a_resumed_run_goes_on_with_the_size_that_was_found(tokenizer, tmp_path)
 
 
 @pytest.mark.promise(9)
+def test_several_processes_are_refused_since_one_would_leave_the_others_waiting(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(DistillTrainingArguments, "world_size", 2)
+    with pytest.raises(ValueError, match="auto_find_batch_size on 2 processes"):
+        trained(tmp_path, tokenizer, DistillTrainer, auto_find_batch_size=True)
+
+
+@pytest.mark.promise(9)
 def test_an_optimizer_that_was_made_already_is_refused(tokenizer, tmp_path):
     student = tiny.model("bert")
     rows = tokenize(Dataset.from_dict({"text": tiny.sentences(10)}), tokenizer)
