@@ -142,8 +142,8 @@ def test_a_language_is_scored_as_if_it_were_alone(rows, data):
     [
         ([["O", "O"]], [["O", "B-PER"]], None, "None of the 1 gold rows has an entity"),
         ([], [], None, "None of the 0 gold rows"),
-        ([["B-PER"]], [], None, "There are 1 gold rows, but 0 predicted ones"),
-        ([["O"], ["B-PER", "O"]], [["O"], ["O"]], None, "Row 1 has 2 gold tags, but 1 predicted ones"),
+        ([["B-PER"]], [], None, "There are 1 gold rows, but 0 predicted rows"),
+        ([["O"], ["B-PER", "O"]], [["O"], ["O"]], None, "Row 1 has 2 gold tags, but 1 predicted tags"),
         ([["B-PER"]], [["LABEL_0"]], None, "Row 0 has the predicted tag 'LABEL_0', which is not IOB2"),
         ([["fr:B-PER"]], [["O"]], None, "Row 0 has the gold tag 'fr:B-PER', which is not IOB2"),
         ([["B-PER"]], [["O"]], ["de", "fr"], "there are 1 rows and 2 languages"),

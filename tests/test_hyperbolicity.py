@@ -248,7 +248,7 @@ def test_the_script_repeats_itself_by_its_seed(estimate):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--layer", 4), "--layer 4: the model has the layers 0 to 3, or -4 to -1"),
+        (("--layer", 4), "--layer 4: the model has layers 0 to 3, or -4 to -1"),
         (("--layer", -5), "--layer -5"),
         (("--samples", 3), "--samples is 3, but must be at least 4"),
         (("--tries", 0), "--tries is 0, but must be at least 1"),

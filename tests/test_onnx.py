@@ -256,5 +256,5 @@ def test_the_script_exports_beside_the_model_or_elsewhere_and_prints_what_it_mea
 
 @pytest.mark.promise(9)
 def test_the_script_refuses_what_is_no_finished_model(tmp_path):
-    with pytest.raises(AssertionError, match=r"has no config\.json: --model takes the folder of a finished model"):
+    with pytest.raises(AssertionError, match=r"has no config\.json: --model takes the folder of a trained model"):
         run_command("export", "--model", tmp_path)

@@ -154,7 +154,7 @@ LONG = b"x" * 40 + b"\n"
         ("a.csv", b'a,b\n"c\nd",e\n"f,g\nh,i\n', r"a\.csv:4: the row that begins here is not CSV.*must be closed"),
         ("a.csv", b'a,b\n"c"d,e\n', r"a\.csv:2: the row that begins here is not CSV"),
         ("a.jsonl", b'{"a": 1}\n{"a": \n', r"a\.jsonl:2: this line is not JSON"),
-        ("a.jsonl", b'{"a": 1}\n[1]\n', r"a\.jsonl:2: expected a JSON object .* is \[1\]"),
+        ("a.jsonl", b'{"a": 1}\n[1]\n', r"a\.jsonl:2: expected a JSON object .* found \[1\]"),
         ("a.jsonl", b'{"a": 1}\n{"b": 1}\n', r"a\.jsonl:2: this row has the keys b, expected a"),
         ("a.jsonl", b'{"a": 1}\n{"a": "x"}\n', r"a\.jsonl:2: 'a' holds a string here, but a number before"),
         ("a.jsonl", b'{"a": null}\n{"a": 1.5}\n{"a": null}\n{"a": [1]}\n', r"a\.jsonl:4: 'a' holds a list here"),
@@ -199,7 +199,7 @@ def test_a_name_asks_no_network_while_offline():
         "try: read_dataset('some-owner/some-data')\n"
         "except FileNotFoundError as error: print(error)\n"
     )
-    assert "some-owner/some-data is no file or folder" in run([sys.executable, "-c", code])
+    assert "There is no file or folder some-owner/some-data" in run([sys.executable, "-c", code])
 
 
 @pytest.mark.promise(9)
@@ -258,12 +258,12 @@ def test_texts_of_the_same_files_have_the_same_fingerprint(write):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("{}/a.tsv", "has no column 'text', only left, score.*behind a colon: .*a.tsv:left"),
+        ("{}/a.tsv", "has no column 'text', only left, score.*after a colon: .*a.tsv:left"),
         ("{}/a.tsv:left,middle", "has no column 'middle', only left, score"),
         ("{}/a.tsv:2", "has no column '2', only 0, 1"),
         ("{}/a.txt:0", "columns can be numbered only in TSV and CSV"),
-        ("{}/b.jsonl:n", "the column 'n' holds .*int64.*, no text"),
-        ("{}/b.jsonl:l", "the column 'l' holds List.*, no text"),
+        ("{}/b.jsonl:n", "the column 'n' holds .*int64.*, not text"),
+        ("{}/b.jsonl:l", "the column 'l' holds List.*, not text"),
         ("{}/blank.txt", "No text is left of .*; left out: 2 empty"),
     ],
 )

@@ -211,7 +211,7 @@ def test_in_a_pipe_it_reads_stdin_and_writes_stdout_and_nothing_else(models, pre
     ("model", "text", "flags", "message"),
     [
         ("tagger", b"the cat\n" * 9 + b"caf\xe9\n", (), r"input\.txt:10: not UTF-8: byte 0xe9"),
-        ("tagger", "the cat\tO O", (), r"input\.txt:1: holds a tab, but a line to tag"),
+        ("tagger", "the cat\tO O", (), r"input\.txt:1: contains a tab, but a line to tag"),
         ("classifier", "a\nb\tc", (), r"input\.txt:2: this line has 2 columns, expected one text .*use --pairs"),
         ("classifier", "a\tb\nc", ("--pairs",), r"input\.txt:2: this line has 1 columns, expected text1<TAB>text2"),
         ("tagger", "", (), r"input\.txt is empty"),
@@ -225,7 +225,7 @@ def test_bad_lines_are_named_and_nothing_is_written(models, predict, tmp_path, m
 
 def test_an_older_output_stays_until_the_new_one_is_whole(models, predict, tmp_path):
     before = predict(models["tagger"], "\n".join(SENTENCES))
-    with pytest.raises(ValueError, match="holds a tab"):
+    with pytest.raises(ValueError, match="contains a tab"):
         predict(models["tagger"], "\n".join([*SENTENCES, "a\tb"]))
     assert (tmp_path / "output").read_text().split("\n")[:-1] == before
 

@@ -176,7 +176,12 @@ def test_the_last_pairs_may_not_have_been_judged(tmp_path):
             r"sts-test\.csv:1: expected 7 columns, but found 3",
         ),
         ("STS/STSBenchmark/sts-test.csv", "", "STSBenchmark", r"sts-test\.csv is empty"),
-        ("STS/STS13-en-test/STS.gs.FNWN.txt", "1\n", "STS13", r"FNWN\.txt has 24 pairs, but .*gs\.FNWN\.txt 1 scores"),
+        (
+            "STS/STS13-en-test/STS.gs.FNWN.txt",
+            "1\n",
+            "STS13",
+            r"FNWN\.txt has 24 pairs, but .*gs\.FNWN\.txt has 1 scores",
+        ),
         (
             "STS/STS13-en-test/STS.gs.OnWN.txt",
             "x\n" * 24,

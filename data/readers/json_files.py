@@ -121,7 +121,7 @@ def _decoded(file: Path, number: int, text: str, at: int) -> tuple[Any, int]:
         number += text.count("\n", at, error.pos)
         raise ValueError(f"{file}:{number}: this line is not JSON ({error.msg}).") from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}:{number}: this line can't be read as JSON ({error}).") from None
+        raise ValueError(f"{file}:{number}: this line is not JSON that Python can parse ({error}).") from None
 
 
 def _finite(text: str) -> float:
