@@ -61,7 +61,7 @@ def test_logits_of_models_without_the_same_kind_of_head_are_refused(teacher, stu
         ("sequence", 3, lambda row: -1, r"the labels are -1 to -1"),
         ("sequence", 3, lambda row: -100, r"the labels are none"),
         ("sequence", 3, lambda row: 0.5, r"type double, but the head of BertForSequenceClassification has 3 outputs"),
-        ("sequence", 1, lambda row: 1, r"type int64, but .* has 1 outputs.*floats for a head with one"),
+        ("sequence", 1, lambda row: 1, r"type int64, but .* has 1 outputs.*one output .num_labels=1. needs floats"),
         ("sequence", 3, lambda row: [1] * row["length"], r"one label for each token .* learns one for each row"),
         ("token", 3, lambda row: 1, r"one label for each row .* learns one for each token"),
         ("token", 3, lambda row: [-100, 4] + [0] * (row["length"] - 2), r"the labels are 0 to 4"),
@@ -163,7 +163,7 @@ def test_a_checkpoint_that_is_not_there_or_of_other_objectives_is_refused(rows, 
     with pytest.raises(ValueError, match="holds no complete checkpoint to resume from"):
         trainer(logits_weight=1.0).train(resume_from_checkpoint=True)
     trainer(logits_weight=1.0).train()
-    refused = r"holds no heads.safetensors.*objectives.hidden.projectors.0.*other objectives"
+    refused = r"has no heads.safetensors.*objectives.hidden.projectors.0.*other objectives"
     with pytest.raises(FileNotFoundError, match=refused):
         trainer(hidden_weight=1.0).train(resume_from_checkpoint=True)
 

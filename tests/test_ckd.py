@@ -374,7 +374,7 @@ def test_the_student_is_a_sentence_transformer_with_or_without_its_projector(tok
     ("settings", "message"),
     [
         ({"queue_size": 65}, r"queue_size=65, but there are 64 training rows.*more text"),
-        ({"queue_size": -1}, "queue_size=-1: 0 .no queue. or above"),
+        ({"queue_size": -1}, "queue_size=-1 must be 0 .no queue. or above"),
         ({"contrastive_temperature": 0.0}, "contrastive_temperature=0.0: tau divides the cosines"),
         ({"contrastive_weight": 0.0}, "No objective.*contrastive_weight"),
         ({"queue_size": 0, "per_device_train_batch_size": 1}, "A step of a single sentence has no negatives"),

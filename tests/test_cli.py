@@ -298,7 +298,7 @@ def test_a_stage_of_a_recipe_learns_from_scores(recipe, folder, capsys):
     assert main(["distill", str(folder / "scores.yaml")]) == 0
     card = (folder / "from-scores" / "README.md").read_text()
     assert "MarginMSE" in card
-    assert "KL divergence of the distribution over documents" in card
+    assert "KL divergence over the documents of a query" in card
     assert "scored.jsonl" in card
 
 

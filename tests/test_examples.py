@@ -169,7 +169,7 @@ def test_a_student_is_fine_tuned_on_triplets_and_goes_on_where_it_was(plain, fol
         assert part in printed
     assert "trained with retort" in (folder / "tuned/README.md").read_text()
     flags[flags.index("4")] = "6"
-    assert "Going on from" in run_script(EXAMPLES / "run_contrastive.py", *flags)
+    assert "Resuming from" in run_script(EXAMPLES / "run_contrastive.py", *flags)
 
 
 def test_a_recipe_distils_contrastively_and_fine_tunes_on_triplets(folder):
@@ -238,7 +238,7 @@ def test_the_quickstart_killed_and_started_again_goes_on_and_says_so(folder):
     (stage,) = (output / "stages").glob("01-embeddings-*")
     assert last_complete_checkpoint(stage), "the second step's checkpoint comes before the third step"
     printed = run_script(*command[1:])
-    assert re.search(r"Going on from \S*checkpoint-\d+", printed)
+    assert re.search(r"Resuming from \S*checkpoint-\d+", printed)
     assert "MRR@10, % of teacher" in printed
     assert re.search(r'SentenceTransformer\(".*recipe"\)', printed)
     steps = [entry["step"] for entry in json.loads((output / "report.json").read_text())["losses"]]

@@ -126,9 +126,9 @@ def test_training_evaluation_and_export(tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"embedding_weight": 1.0}, "embedding_weight compares what student and teacher make of the same text"),
+        ({"embedding_weight": 1.0}, "embedding_weight compares outputs of student and teacher for the same text"),
         ({"mcl_weight": 0.0, "source_weight": 0.0, "target_weight": 0.0}, "No objective"),
-        ({"width": 48, "projector": "none"}, "projector='none' allows no map"),
+        ({"width": 48, "projector": "none"}, "projector='none' allows no projector"),
     ],
 )
 def test_what_can_not_be_learnt_is_refused(settings, message, tokenizer, tmp_path):

@@ -131,4 +131,4 @@ def test_translations_are_taught_by_run_mcl_and_what_was_killed_goes_on(folder, 
     after = float(printed.partition("before, ")[2].split()[0])
     student = SentenceEncoder.from_pretrained(output)
     assert sts_of_each(student, {"own": read_sts(f"{folder}/sts.tsv")})["own"] == pytest.approx(after, abs=6e-5)
-    assert "Going on from" in run_script(EXAMPLES / "run_mcl.py", *flags, "2")
+    assert "Resuming from" in run_script(EXAMPLES / "run_mcl.py", *flags, "2")

@@ -237,7 +237,7 @@ REFUSED = {
     "no sigmoids": (
         with_scores([0.9, 0.1], [0.4, 0.2, 1.5]),
         {"score_activation": "sigmoid"},
-        "row 1 has the score 1.5, which is the sigmoid of no finite logit",
+        "row 1 has the score 1.5, which is not the sigmoid of a finite logit",
     ),
     "a rounded sigmoid": (
         with_scores([1.0, 0.1]),
@@ -291,7 +291,7 @@ def test_rows_of_a_stream_are_refused_by_the_collator(name, message, tokenizer, 
 def test_a_stream_of_ragged_groups_is_not_compared_by_contrast(tokenizer, tmp_path):
     rows = list(tokenised((2, 3) * 4, tokenizer))
     trainer = make_trainer(tmp_path, tokenizer, IterableDataset.from_generator(lambda: iter(rows)))
-    with pytest.raises(ValueError, match="contrastive_weight compares groups of one size"):
+    with pytest.raises(ValueError, match="contrastive_weight needs groups of equal size"):
         trainer.train()
 
 

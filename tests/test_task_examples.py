@@ -392,7 +392,7 @@ def test_run_ner_distils_a_tagger_and_tells_its_score_and_goes_on_where_it_was(f
     assert scores["F1"] > 0.5
     assert f"student {scores['F1']:.4f}" in (output / "README.md").read_text()
     flags[flags.index("--max_steps") + 1] = 30
-    assert f"Going on from {output}/checkpoint-20" in launch("run_ner.py", *flags)
+    assert f"Resuming from {output}/checkpoint-20" in launch("run_ner.py", *flags)
 
 
 def test_run_ner_pushes_its_student_with_its_card(finished, folder):

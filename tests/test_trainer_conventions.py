@@ -173,8 +173,8 @@ def test_tokens_seen_are_counted(kind, backend, tokenizer, tmp_path):
     [
         ({"model": "bert-base-uncased"}, TypeError, r"got a str \('bert-base-uncased'\)\. Load it first"),
         ({"model": torch.nn.Linear(2, 2)}, TypeError, "got a Linear"),
-        ({"model_init": tiny.model}, ValueError, "model_init is not taken.*set_seed.*hyperparameter_search"),
-        ({"compute_loss_func": print}, ValueError, "compute_loss_func is not taken"),
+        ({"model_init": tiny.model}, ValueError, "model_init is not supported.*set_seed.*hyperparameter_search"),
+        ({"compute_loss_func": print}, ValueError, "compute_loss_func is not supported"),
     ],
 )
 def test_what_is_no_student_or_would_be_ignored_is_refused(named, error, message, tokenizer, tmp_path):
@@ -277,7 +277,7 @@ def test_a_remainder_of_one_row_does_not_end_the_run(tokenizer, tmp_path):
 @pytest.mark.promise(9)
 def test_similarities_of_single_rows_are_refused(tokenizer, tmp_path):
     settings = {"embedding_weight": 0.0, "similarity_weight": 1.0}
-    with pytest.raises(ValueError, match="compares the rows of a step with one another, but a step has one"):
+    with pytest.raises(ValueError, match="compares the rows of a step with one another, but a step has only one row"):
         make_trainer(tmp_path, tokenizer, rows(tokenizer), per_device_train_batch_size=1, **settings)
     with pytest.raises(ValueError, match="The evaluation rows: there is one"):
         make_trainer(tmp_path, tokenizer, rows(tokenizer), rows(tokenizer).select([0]), **settings)
@@ -328,7 +328,7 @@ def test_a_stream_is_trained_on_saved_and_resumed(kind, tokenizer, tmp_path):
     ("kind", "settings", "message"),
     [
         (DistillTrainer, {"teacher_cache": "cache"}, "teacher_cache needs a datasets.Dataset.* is a IterableDataset"),
-        (CKDTrainer, {"fill_queue": True}, "fill_queue draws from all training rows"),
+        (CKDTrainer, {"fill_queue": True}, "fill_queue samples from all training rows"),
         (VocabReducedMLMTrainer, {"mask_smoothing": 0.7}, "Set mask_smoothing=0"),
     ],
 )
@@ -350,7 +350,7 @@ def test_rows_of_another_library_have_no_cache(tokenizer, tmp_path):
 
 def test_an_unknown_fact_is_refused_before_it_is_kept(tokenizer, tmp_path):
     trainer = make_trainer(tmp_path, tokenizer, rows(tokenizer))
-    with pytest.raises(TypeError, match=r"A card has no finetuned_from; push_to_hub and create_model_card take .*tags"):
+    with pytest.raises(TypeError, match=r"A model card has no finetuned_from; push_to_hub and create_model_card take .*tags"):
         trainer.create_model_card(finetuned_from="x", tags="mine")
     trainer.create_model_card(tags="mine")
     trainer.save_model()
@@ -365,7 +365,7 @@ def test_a_card_that_cannot_be_made_costs_no_weights(tokenizer, tmp_path, monkey
     trainer = make_trainer(tmp_path, tokenizer, rows(tokenizer), save_strategy="steps", save_steps=1)
     with caplog.at_level("WARNING", logger="retort"):
         trainer.train()
-    assert "The student is saved, but its model card could not be made" in caplog.text
+    assert "The student is saved, but its model card could not be written" in caplog.text
     resumed = make_trainer(tmp_path, tokenizer, rows(tokenizer), max_steps=3)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert resumed.state.global_step == 3

@@ -258,10 +258,10 @@ def test_checks_tell_the_number_of_a_row_far_behind():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden_weight": 1.0}, "hidden: the rows hold the teacher's embeddings alone"),
+        ({"hidden_weight": 1.0}, "hidden: the rows hold only the teacher's embeddings"),
         ({"embedding_weight": 1.0, "relation_weight": 1.0, "relation_heads": 2}, "relations: the rows hold"),
         ({"embedding_weight": 1.0, "attention_weight": 1.0}, "attention: the rows hold"),
-        ({"embedding_weight": 1.0, "teacher_pooler": "mean"}, "teacher_pooler='mean', but the rows hold vectors"),
+        ({"embedding_weight": 1.0, "teacher_pooler": "mean"}, "but the teacher's vectors in the rows"),
         ({"embedding_weight": 1.0, "projector": "none"}, "20 features, the teacher's 12, and projector='none'"),
     ],
 )
@@ -276,7 +276,7 @@ def test_datasets_without_vectors_or_of_other_widths_are_refused(texts, tokenize
     rows = tokenize(vectors_beside(texts), tokenizer, vectors="vector")
     others = {
         "they have no column 'teacher_embedding'": tokenize(texts, tokenizer),
-        "their vectors hold 8 numbers, but those of other rows 12": tokenize(
+        "their vectors have 8 numbers, but those of other datasets have 12": tokenize(
             vectors_beside(texts, width=8), tokenizer, vectors="vector"
         ),
     }
@@ -288,7 +288,7 @@ def test_datasets_without_vectors_or_of_other_widths_are_refused(texts, tokenize
         with pytest.raises(ValueError, match=f"The evaluation rows: {message}"):
             trainer.evaluate(other)
         assert trainer.predict(other).predictions.shape == (COUNT, 20)
-    with pytest.raises(ValueError, match="and there is a teacher that would make them"):
+    with pytest.raises(ValueError, match="but a teacher is given, too"):
         trainer_of(tmp_path, DistillTrainer, settings, tiny.model(seed=5), rows)
 
 
@@ -297,7 +297,7 @@ def test_groups_have_no_vector_for_each_text(tokenizer, tmp_path):
     pairs = Dataset.from_dict({"a": tiny.sentences(8, seed=5), "b": tiny.sentences(8, seed=6)})
     rows = tokenize_groups(vectors_beside(pairs), tokenizer, vectors="vector")
     args = tiny.arguments(tmp_path, ContrastiveTrainingArguments, embedding_weight=1.0)
-    with pytest.raises(ValueError, match="they are groups of texts, and a row holds the teacher's vector of one text"):
+    with pytest.raises(ValueError, match="groups of texts, but a row has the teacher's vector of only one text"):
         ContrastiveTrainer(student(), None, args, train_dataset=rows, processing_class=tokenizer)
 
 

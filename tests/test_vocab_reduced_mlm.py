@@ -192,13 +192,13 @@ def test_a_teacher_whose_head_adds_a_bias_of_its_own_is_refused(tmp_path):
     [
         ({"teacher": [None, None]}, "2 teachers: distributions over a vocabulary are read from one"),
         ({"teacher": None}, "Pass the student's as processing_class"),
-        ({"teacher_cache": "cache"}, "teacher_cache holds no logits over a vocabulary"),
+        ({"teacher_cache": "cache"}, "teacher_cache stores no logits over a vocabulary"),
         ({"mask_share": 1.0}, "between 0 and 1"),
-        ({"mask_smoothing": -0.7}, "would hide frequent tokens most"),
+        ({"mask_smoothing": -0.7}, "would mask frequent tokens more often"),
         ({"curvature": 0.0}, "must be above 0"),
         ({"attention_weight": 1.0}, "attn_implementation"),
         ({"relation_weight": 1.0, "relation_heads": 4}, "compares every pair of tokens"),
-        ({"projector": "none", "contrast_weight": 1.0}, "projector='none' allows no map"),
+        ({"projector": "none", "contrast_weight": 1.0}, "projector='none' allows no projector"),
     ],
     ids=str,
 )

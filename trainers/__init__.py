@@ -1,4 +1,4 @@
-"""What runs steps: the five trainers, and below them arguments, objectives, teachers, stages and saving."""
+"""The five trainers, with their arguments, objectives, teachers, stages and saving."""
 
 from .arguments import (
     CKDTrainingArguments,

@@ -20,25 +20,26 @@ from .whole_step_trainer import WholeStepTrainer, off_diagonal
 logger = logging.getLogger(__name__)
 
 DEFAULT_QUEUE = 65_536
-# A student's cosines that spread less than this share of its teacher's have all but collapsed.
+# The student's embeddings have nearly collapsed if the spread of their cosines is below this share of the teacher's.
 COLLAPSED = 0.1
 
 
 class CKDTrainer(WholeStepTrainer):
-    """Teaches a student to know each sentence's teacher embedding among those of many others.
+    """Trains a student by InfoNCE between its embeddings and the teacher's, with a queue of negatives.
 
-    The anchor is the student's embedding (projected where the widths differ), its positive the teacher's of the same
-    sentence. Negatives are the teacher's embeddings of the other sentences in the whole optimizer step, all
-    micro-batches and all ranks, and of those in a queue of past steps. None of them has a gradient, so that a step of
-    1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has the same one. So it has where the student's own embeddings are keys
-    (`both_directions`, `student_negatives`), by `gradient_cache`. Keys of the anchor's own text are no negatives, so
-    that a corpus shorter than the queue, or with repetitions, doesn't punish a student for being right.
+    The anchor is the student's embedding of a sentence, projected to the teacher's width if they differ. The positive
+    is the teacher's embedding of the same sentence. Negatives are the teacher's embeddings of the other sentences in
+    the whole optimizer step (all micro-batches and all ranks), and of the sentences in a queue of past steps. Keys of
+    the anchor's own text are not negatives, so repeated sentences, or a corpus shorter than the queue, do no harm.
+
+    The keys have no gradient, so steps of 1 x 64 rows, 4 x 16 rows and 2 ranks x 32 rows have the same gradient. This
+    also holds if the student's own embeddings are keys (`both_directions`, `student_negatives`; see `gradient_cache`).
 
     Args: see `DistillTrainer`; `args` are `CKDTrainingArguments`.
 
     Raises:
-        ValueError: as `DistillTrainer`; a queue longer than the corpus, a step of a single sentence without a queue,
-            or ranks that would not share the rows of a step evenly.
+        ValueError: see `DistillTrainer`; or the queue is longer than the corpus, a step has a single sentence and there
+            is no queue, or the ranks have different numbers of rows.
     """
 
     arguments_class = CKDTrainingArguments
@@ -63,13 +64,13 @@ class CKDTrainer(WholeStepTrainer):
     # --- The keys -----------------------------------------------------------------------------------------------------
 
     def compared_with(self, objective, own, everywhere):
-        """As `StepTrainer`; keys are also compared with those of past steps."""
+        """As in `StepTrainer`, with the keys of past steps."""
         if objective is not self.contrast or self.queue is None or not len(self.queue):
             return super().compared_with(objective, own, everywhere)
         return objective.compared_with(own, everywhere, (self.queue.keys, self.queue.ids))
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        """Forward and backward; after the last micro-batch of a step, its keys go into the queue."""
+        """Forward and backward pass. After the last micro-batch of a step, its keys are added to the queue."""
         loss, step = super().training_step(model, inputs, num_items_in_batch), num_items_in_batch
         if self.queue is not None and inputs is step.batches[-1]:
             self.queue.push(*step.meeting.everywhere[self.contrast])
@@ -83,7 +84,7 @@ class CKDTrainer(WholeStepTrainer):
     # --- The log ------------------------------------------------------------------------------------------------------
 
     def measure_outputs(self, ours, theirs, batch) -> None:
-        """Log how the student's embeddings spread, and the teacher's."""
+        """Log the spread of the student's and the teacher's embeddings."""
         if self.contrast is not None:
             keys, _ = self.contrast.references(theirs, batch)
             self.measure_spread(ours.compared[self.contrast], keys)
@@ -91,16 +92,16 @@ class CKDTrainer(WholeStepTrainer):
                 self.measure("teacher_cosine_spread", off_diagonal(keys).std(), 1)
 
     def log(self, logs, start_time=None) -> None:
-        """Log, and warn of a student to which all sentences are becoming alike."""
+        """Log, and warn once if the student's embeddings collapse."""
         super().log(logs, start_time)
         spread, theirs = logs.get("cosine_spread"), logs.get("teacher_cosine_spread")
         if spread is not None and spread < theirs * COLLAPSED and not self._warned_of_collapse:
             self._warned_of_collapse = True
             logger.warning(
-                "Step %d: all sentences are becoming alike to the student. The standard deviation of its cosines is "
-                "%.4f, of the teacher's %.4f. Usual causes: too high a learning rate, too high a tau "
-                "(contrastive_temperature), or a pooler whose weights are new (pooler='cls' with a checkpoint that has "
-                "no pooler).",
+                "Step %d: the student's embeddings are collapsing: they are becoming alike for all sentences. The "
+                "standard deviation of their cosines is %.4f, and %.4f for the teacher. Usual causes are a too high "
+                "learning rate, a too high tau (contrastive_temperature), or a pooler with new weights (pooler='cls' "
+                "with a checkpoint that has no pooler).",
                 self.state.global_step,
                 spread,
                 theirs,
@@ -114,13 +115,14 @@ class CKDTrainer(WholeStepTrainer):
             rows = len(self.train_dataset)
         if self.args.fill_queue and self.train_dataset is not None and not isinstance(self.train_dataset, Dataset):
             raise ValueError(
-                f"fill_queue draws from all training rows, but train_dataset is a {type(self.train_dataset).__name__}. "
-                "Leave it out (the queue then fills in the first steps), or load the data without streaming."
+                f"fill_queue samples from all training rows, but train_dataset is a "
+                f"{type(self.train_dataset).__name__}. Leave it out (the queue then fills in the first steps), or load "
+                "the data without streaming."
             )
         if size is not None and rows is not None and size > rows:
             raise ValueError(
-                f"queue_size={size:,}, but there are {rows:,} training rows. A longer queue would hold nothing but "
-                "copies, which are no negatives of their own sentence. Leave it out, or pass more text."
+                f"queue_size={size:,}, but there are {rows:,} training rows. A longer queue would only hold copies, "
+                "which are no negatives of their own sentence. Leave it out, or pass more text."
             )
         size = min(DEFAULT_QUEUE, DEFAULT_QUEUE if rows is None else rows) if size is None else size
         if self.contrast is None or self.train_dataset is None or not size:
@@ -130,7 +132,7 @@ class CKDTrainer(WholeStepTrainer):
         return KeyQueue(size, self.contrast.teacher_size, dtype=dtype, device=self.args.device)
 
     def train(self, resume_from_checkpoint=None, **arguments):
-        """Train; a queue that is to start full is filled first."""
+        """Train. Fills the queue first if `fill_queue` is set."""
         if self.queue is not None and self.args.fill_queue and not resume_from_checkpoint:
             self._fill_queue()
         return super().train(resume_from_checkpoint, **arguments)
@@ -146,17 +148,17 @@ class CKDTrainer(WholeStepTrainer):
             self.queue.push(*self.contrast.references(self.teacher.outputs(batch), batch))
 
     def save_state(self, folder: Path) -> None:
-        """Write the queue, which is the same on every rank."""
+        """Save the queue, which is the same on every rank."""
         if self.queue is not None and self.args.should_save:
             save_file(self.queue.state_dict(), folder / QUEUE_FILE)
 
     def load_state(self, folder: Path) -> None:
-        """Read the queue."""
+        """Load the queue."""
         if self.queue is None:
             return
         if not (folder / QUEUE_FILE).exists():
             raise FileNotFoundError(
-                f"{folder} holds no {QUEUE_FILE}: it was written by a run without a queue. Resume with queue_size=0, "
-                "or start anew."
+                f"{folder} has no {QUEUE_FILE}: it was written by a run without a queue. Resume with queue_size=0, or "
+                "start a new run."
             )
         self.queue.load_state_dict(load_file(folder / QUEUE_FILE))

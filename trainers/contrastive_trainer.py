@@ -1,4 +1,4 @@
-"""Training on groups of texts: by contrast (SimCSE, Gao, Yao & Chen 2021, arXiv:2104.08821), and by a reranker's scores
+"""Training on groups of texts, by contrast (SimCSE, Gao, Yao & Chen 2021, arXiv:2104.08821) or by a reranker's scores
 of a query's documents."""
 
 from dataclasses import replace
@@ -14,21 +14,22 @@ from .whole_step_trainer import WholeStepTrainer
 
 
 class ContrastiveTrainer(WholeStepTrainer):
-    """Teaches an encoder to know a text's positive among those of the whole step, and hard negatives.
+    """Trains an encoder by InfoNCE on pairs, triplets or single texts, or on a reranker's scores of documents.
 
-    The second stage of DistilCSE, without a teacher; with one, objectives of `DistillTrainer` may be added. The step
-    is that of all micro-batches and all ranks, and has the gradient of one large batch (see `gradient_cache`), at the
-    price of embedding every text twice where there is more than one of either.
+    Negatives are the texts of all other groups of the whole step (all micro-batches and all ranks), and hard negatives.
+    The step has the gradient of one large batch (see `gradient_cache`). With several micro-batches or ranks, every text
+    is embedded twice. No teacher is needed, as in the second stage of DistilCSE. With a teacher, objectives of
+    `DistillTrainer` may be added.
 
-    From a query, its documents and a reranker's scores of them it learns by MarginMSE (`margin_weight`) or listwise KL
-    (`listwise_weight`), with InfoNCE beside it or without (`contrastive_weight=0`). Then the scores are the teacher.
+    Scores of a query's documents by a reranker are learnt by MarginMSE (`margin_weight`) or listwise KL
+    (`listwise_weight`), with or without InfoNCE (`contrastive_weight=0`).
 
     Args: see `DistillTrainer`; `args` are `ContrastiveTrainingArguments`, rows are groups (see
     `retort.data.tokenize_groups`).
 
     Raises:
-        ValueError: as `DistillTrainer`; a step without negatives, single texts without dropout, a teacher cache, or
-            scores that would teach something else than they mean (see `check_groups`).
+        ValueError: see `DistillTrainer`; or a step has no negatives, single texts have no dropout, there is a teacher
+            cache, or scores are invalid or ambiguous (see `check_groups`).
     """
 
     arguments_class = ContrastiveTrainingArguments
@@ -37,8 +38,8 @@ class ContrastiveTrainer(WholeStepTrainer):
     def __init__(self, model, teacher=None, args: ContrastiveTrainingArguments | None = None, *arguments, **named):
         if getattr(args, "teacher_cache", None):
             raise ValueError(
-                "teacher_cache holds outputs for a text in each row, but the rows here are groups of texts. Leave it "
-                "out."
+                "teacher_cache holds the outputs of one text in each row, but the rows here are groups of texts. "
+                "Leave it out."
             )
         super().__init__(model, teacher, args, *arguments, **named)
         first = {} if self.train_dataset is None else next(iter(self.train_dataset))
@@ -46,12 +47,12 @@ class ContrastiveTrainer(WholeStepTrainer):
             raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
         if self.args.disable_dropout and _are_single(self.train_dataset):
             raise ValueError(
-                "A single text is its own positive by dropout alone, which disable_dropout turns off. Leave it out, or "
-                "pass pairs."
+                "The positive of a single text is the same text under another dropout, which disable_dropout turns "
+                "off. Leave it out, or pass pairs."
             )
 
     def build_objectives(self, args, student, teacher) -> list[Objective]:
-        """Those of `WholeStepTrainer`, and those on scores."""
+        """The objectives of `WholeStepTrainer`, and those on scores."""
         made = super().build_objectives(args, student, teacher)
         by_weight = ((MarginObjective, args.margin_weight), (ListwiseObjective, args.listwise_weight))
         return made + [kind(weight, args) for kind, weight in by_weight if weight]
@@ -63,8 +64,8 @@ class ContrastiveTrainer(WholeStepTrainer):
         return GroupContrastObjective(args.contrastive_weight, args.pooler, args)
 
     def trains_with_dropout(self, args, rows) -> bool:
-        """As `DistillTrainer`, but single texts have dropout beside a teacher, too: it makes their two embeddings. A
-        teacher's scores count as a teacher.
+        """As in `DistillTrainer`, but single texts always have dropout by default, since it makes their two embeddings.
+        Objectives on scores count as objectives that read a teacher.
         """
         if args.disable_dropout is None and _are_single(rows):
             return True
@@ -73,11 +74,11 @@ class ContrastiveTrainer(WholeStepTrainer):
         return super().trains_with_dropout(args, rows)
 
     def build_collator(self, *arguments) -> GroupCollator:
-        """That of `DistillTrainer`, for groups."""
+        """The collator of `DistillTrainer`, for groups."""
         return GroupCollator(super().build_collator(*arguments))
 
     def measure_outputs(self, ours, theirs, batch) -> None:
-        """Log how near anchors are to their positives, and how they spread."""
+        """Log the alignment of anchors and positives, and the spread of anchors."""
         if self.contrast is not None:
             groups = self.contrast.embeddings(ours.compared[self.contrast], batch)
             self.measure_spread(groups[:, 0], groups[:, 1])
@@ -88,7 +89,7 @@ class ContrastiveTrainer(WholeStepTrainer):
 
     @property
     def _compares_by_dot(self) -> bool:
-        """Whether the lengths of embeddings have a meaning: scores are compared with their dot products."""
+        """Whether scores are dot products, so that embeddings must not be normalised."""
         return self._learns_scores and self.args.score_similarity == "dot"
 
     @property

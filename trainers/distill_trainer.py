@@ -63,26 +63,27 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
     """Distils one or several teachers into a student with any kind of head.
 
     Args:
-        model: the student, in float32. A `SentenceTransformer` or `SentenceEncoder` makes embeddings as it says: its
-            pooling, Dense, normalisation and `truncate_dim` are trained and exported with it.
+        model: the student, in float32. The modules of a `SentenceTransformer` or `SentenceEncoder` (pooling, Dense,
+            normalisation, `truncate_dim`) make its embeddings, and are trained and exported with it.
         teacher: a model, a folder or hub id, a PEFT adapter, a `SentenceTransformer` or `SentenceEncoder`, or a list of
-            these, whose outputs are averaged with `args.teacher_weights`. A sentence-transformers model makes
-            embeddings as its files say: prompt, pooling, Dense, normalisation, `truncate_dim`. May be left out where
-            `args.teacher_cache` holds all that the objectives need; where they need embeddings alone, which stand in
-            the column `teacher_embedding` of all datasets (vectors of any width, float16 to float64); and where only
-            labels are learnt from (a teacher's own fine-tuning, say).
-        args: the objectives, and all that `TrainingArguments` knows, but for what `arguments/conventions.py` refuses.
-            Default: `arguments_class()`, which for `DistillTrainer` sets no objective and is refused.
-        data_collator: makes the batches. Default: `DistillationCollator`, packed where the architecture allows.
-        train_dataset: tokenised rows (see `retort.data.tokenize`); an `IterableDataset` with `max_steps`.
-        eval_dataset: likewise, or a dict of several. All datasets go through the same checks.
-        processing_class: the student's tokenizer; it is saved beside the student.
-        teacher_processing_class: the teacher's tokenizer, where it differs.
-        trainer_arguments: any further argument of `transformers.Trainer`.
+            these, whose outputs are averaged with `args.teacher_weights`. The files of a sentence-transformers model
+            define its embeddings: prompt, pooling, Dense, normalisation, `truncate_dim`. No teacher is needed if
+            `args.teacher_cache` has all outputs that the objectives need; if they only need embeddings, and all
+            datasets have them in a column `teacher_embedding` (vectors of any width, float16 to float64); or if only
+            labels are used (e.g. to fine-tune a teacher).
+        args: arguments with the objectives' weights. Some arguments of `TrainingArguments` are refused (see
+            `arguments/conventions.py`). Default: `arguments_class()`, which for `DistillTrainer` sets no objective and
+            is refused.
+        data_collator: makes the batches. Default: `DistillationCollator`, packed if the architecture allows it.
+        train_dataset: tokenised rows (see `retort.data.tokenize`). An `IterableDataset` needs `max_steps`.
+        eval_dataset: tokenised rows, or a dict of several datasets. All datasets are checked alike.
+        processing_class: the student's tokenizer; it is saved with the student.
+        teacher_processing_class: the teacher's tokenizer, if it differs.
+        trainer_arguments: any other argument of `transformers.Trainer`.
 
     Raises:
-        ValueError: no objective; a teacher that does not fit the student in what an objective compares; a student in
-            half precision; rows whose tokens are not the teacher's and not aligned with them.
+        ValueError: there is no objective; teacher and student do not match in the outputs that an objective compares;
+            the student is in half precision; or the rows' tokens are neither the teacher's nor aligned with them.
     """
 
     arguments_class = DistillTrainingArguments
@@ -109,7 +110,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         sets = named_sets(train_dataset, eval_dataset)
         vectors = None if outlines or args.teacher_cache else vector_width(sets)
         dimensions = teacher_dimensions(outlines, args, vectors, model)
-        set_seed(args.seed)  # the objectives' weights must not depend on what drew numbers before
+        set_seed(args.seed)  # the objectives' initial weights must not depend on earlier random draws
         self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
         teacher_processing_class = None if vectors else teacher_processing_class  # vectors are of no tokens
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
@@ -140,7 +141,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         check_output_layers(self.objectives, teachers)
         attention = args.attention.choose(model).name if data_collator is None else None
         if data_collator is None:
-            # With one tokenizer, too, a teacher may have tokens of its own: after a prompt.
+            # Even with the same tokenizer, the teacher's tokens may differ, because of a prompt.
             own = any("teacher_input_ids" in (getattr(rows, "column_names", None) or ()) for rows in sets.values())
             theirs = (processing_class if own else None) if same_tokens else teacher_processing_class
             data_collator = self.build_collator(args, model, teachers, processing_class, theirs)
@@ -155,7 +156,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         )
         self.add_callback(KeepWithinBounds())
         self.add_callback(RunHeader(attention))
-        if self.pop_callback(ProgressCallback):  # a notebook has another, which stays
+        if self.pop_callback(ProgressCallback):  # a notebook has its own callback, which stays
             self.add_callback(TrainingBar())
         read = teacher_request(self.objectives)
         given = GivenVectors() if vectors and read else None
@@ -166,7 +167,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
     def _distillation_model(
         self, student: PreTrainedModel, args: DistillTrainingArguments, rows: datasets.Dataset | None
     ) -> DistillationModel:
-        """The student with its objectives, and with the pooling and modules that it came with."""
+        """The student with its objectives, and with its own pooling and modules."""
         encoder = self.student_encoder
         return DistillationModel(
             student,
@@ -179,15 +180,15 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             stop_early=not args.shards_weights,
         )
 
-    # --- What a subclass may change -----------------------------------------------------------------------------------
+    # --- Methods for subclasses to override ---------------------------------------------------------------------------
 
-    # Columns that the trainer's own collator reads of every row.
+    # Columns that the trainer's own collator needs.
     needed_columns: tuple[str, ...] = ("input_ids",)
 
     def check_rows(self, rows: Any, name: str) -> None:
-        """Refuse a dataset whose rows would be trained on, or evaluated, by wrong numbers (see `RowChecks`)."""
+        """Refuse a dataset that would be trained on, or evaluated, with wrong numbers (see `RowChecks`)."""
         self._row_checks(rows, name)
-        # Before the teacher is there, its outputs are not beside the rows yet.
+        # `validate` calls this before there is a teacher, when its outputs are not in the rows yet.
         teacher, columns = getattr(self, "teacher", None), getattr(rows, "column_names", None) or ()
         if isinstance(teacher, CachedTeacher) and columns and not teacher.serves(columns):
             raise ValueError(f"The {name} rows: {teacher.WITHOUT_OUTPUTS}")
@@ -208,7 +209,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
     def embedding_projector(
         self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
     ) -> nn.Module:
-        """What maps the student's embeddings into the teacher's width, the same one for all objectives."""
+        """The module that maps the student's embeddings to the teacher's width. All objectives share it."""
         if self._embedding_projector is None:
             encoder = self.student_encoder
             size = student.config.hidden_size if encoder is None else encoder.embedding_size
@@ -216,32 +217,32 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         return self._embedding_projector
 
     def trains_with_dropout(self, args: DistillTrainingArguments, rows: datasets.Dataset | None) -> bool:
-        """Whether the student trains with dropout: as `disable_dropout` says; by default if no objective reads a
-        teacher, or if activations are checkpointed, which transformers does in train mode alone.
+        """Whether the student is trained with dropout (`disable_dropout`). By default it is if no objective reads a
+        teacher, or if activations are checkpointed, which transformers does in train mode only.
         """
         if args.disable_dropout is not None:
             return not args.disable_dropout
         return args.activation_checkpointing or not any(objective.teacher_request() for objective in self.objectives)
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
-        """The collator of a run that was given none: it packs where a model's attention takes packed batches.
+        """The collator if `data_collator` is None. It packs batches if the attention of all models supports it.
 
-        Eager attention, which attention maps need, takes none.
+        Eager attention, which attention maps need, doesn't.
         """
         return collator_for(student, teachers, tokenizer, teacher_tokenizer, attention=args.attention)
 
     def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
-        """What the collator made, in the form that objectives read, for training or for evaluation."""
+        """Convert the collator's output to the batch that objectives read."""
         return as_batch(inputs)
 
     # --- The teacher --------------------------------------------------------------------------------------------------
 
     def run_teacher(self, batch: Batch) -> EncoderOutput:
-        """The teacher's outputs for a batch; none where no objective reads them."""
+        """The teacher's outputs for a batch; empty if no objective reads them."""
         return self.teacher.outputs(batch) if self.teacher else EncoderOutput()
 
     def _use_teacher_cache(self, folder: Path, request: OutputRequest) -> None:
-        """Put the cached outputs beside the rows of every dataset, computing first what is not there yet."""
+        """Add the cached outputs to the rows of every dataset; compute missing ones first."""
 
         def joined(dataset: datasets.Dataset, name: str) -> datasets.Dataset:
             if self.teacher is None:
@@ -273,7 +274,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
     # --- Columns and exports ------------------------------------------------------------------------------------------
 
     def _set_signature_columns_if_needed(self) -> None:
-        # The Trainer drops the columns that the model's forward does not name; ours takes whole batches.
+        # The Trainer drops columns that are no arguments of the model's forward, but ours takes whole batches.
         if self._signature_columns is None:
             evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
             sets = [self.train_dataset, *evaluated.values()]
@@ -281,7 +282,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
                 name for rows in sets for name in getattr(rows, "column_names", None) or () if name.startswith(PREFIX)
             }
             forward = inspect.signature(self.student.forward).parameters
-            # A teacher may read token types where its student (DistilBERT) doesn't.
+            # A teacher may use token types even if its student (DistilBERT) doesn't.
             others = (
                 "attention_mask",
                 "teacher_attention_mask",
@@ -296,33 +297,33 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
             self._signature_columns = [*forward, *others, *SPAN_COLUMNS, *sorted(cached)]
 
     def card_facts(self) -> CardFacts:
-        """What the model card says: what this run knows of itself, and what the caller told `create_model_card`."""
+        """Facts for the model card: those of this run, and those that were passed to `create_model_card`."""
         return replace(describe_run(self), **self._card_extras)
 
     def exported_embeddings(self, outputs: StudentOutput) -> Tensor:
-        """`[rows, features]`, the embeddings that `export_extras` lets the exported student give."""
+        """`[rows, features]`, the embeddings that the exported student computes (see `export_extras`)."""
         return F.normalize(outputs.embedding, dim=-1) if self._normalizes_export else outputs.embedding
 
     @property
     def embedding_size(self) -> int:
-        """How many numbers an embedding of the exported student has."""
+        """The width of the exported student's embeddings."""
         if isinstance(self.model.projector, Projector):
             return self.model.projector.out_features
         return self.student.config.hidden_size if self.student_encoder is None else self.student_encoder.embedding_size
 
     @property
     def _normalizes_export(self) -> bool:
-        """Whether embeddings are scaled to unit length at the end, where the student's own modules don't say."""
+        """Whether a Normalize module is added to the exported student. Its own modules decide if it has any."""
         as_given = self.student_encoder is not None and not isinstance(self.model.projector, Projector)
         return self.args.embedding_loss == "cosine" and not as_given
 
     def export_extras(self, folder: Path, side_weights: dict[str, Tensor]) -> None:
-        """Make a sentence encoder a SentenceTransformer, too."""
+        """Save a sentence encoder as a SentenceTransformer, too."""
         if self.model.request.pooler is not None and self.processing_class is not None:
             save_sentence_transformer(folder, self._exported_modules(side_weights))
 
     def _exported_modules(self, side_weights: dict[str, Tensor]) -> SentenceModules:
-        """What surrounds the exported student: modules of its own with the weights that they have learnt, a kept
+        """The sentence-transformers modules of the exported student: its own modules with their trained weights, a kept
         projector, normalisation."""
         longest = min(self.processing_class.model_max_length, most_tokens(self.student))
         if self.student_encoder is None:

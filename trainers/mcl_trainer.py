@@ -9,21 +9,21 @@ _WEIGHTS = ("mcl_weight", "source_weight", "target_weight")
 
 
 class MCLTrainer(WholeStepTrainer):
-    """Teaches a student a teacher's embeddings of sentences, for the sentences and for their translations.
+    """Trains a student to embed sentences and their translations as a teacher embeds the sentences.
 
-    The teacher, which may know one language only, reads the sentences; the student reads both. Its embeddings of
-    either come near to the teacher's of the sentence, and its similarities of sentences and translations near to those
-    of the sentences as the teacher sees them. With `mcl_weight=0` the last is left out, which makes it the
-    multilingual distillation of Reimers & Gurevych 2020 (arXiv:2004.09813).
+    The teacher reads the sentences only, so it may be monolingual. The student reads sentences and translations. Its
+    embeddings of both are trained towards the teacher's embedding of the sentence (MSE). Its similarities between
+    sentences and translations are trained towards the teacher's similarities between sentences. With `mcl_weight=0`
+    only the MSE remains, which is the multilingual distillation of Reimers & Gurevych 2020 (arXiv:2004.09813).
 
-    The step is that of all micro-batches and all ranks, and has the gradient of one large batch (see
-    `gradient_cache`); with `mcl_weight` and more than one of either, every text is embedded twice.
+    Similarities are computed over the whole step (all micro-batches and all ranks), which has the gradient of one large
+    batch (see `gradient_cache`). With `mcl_weight` and several micro-batches or ranks, every text is embedded twice.
 
     Args: see `DistillTrainer`; `args` are `MCLTrainingArguments`, rows are pairs (see
     `retort.data.read_parallel` and `tokenize_groups`, with the teacher's tokenizer).
 
     Raises:
-        ValueError: as `DistillTrainer`; an objective that compares token with token or row with row, or rows without
+        ValueError: see `DistillTrainer`; or an objective compares tokens or rows of the same text, or the rows have no
             tokens for the teacher.
     """
 
@@ -34,8 +34,8 @@ class MCLTrainer(WholeStepTrainer):
         """The objectives on translations."""
         if others := [name for name in args.weights if getattr(args, name) and name not in _WEIGHTS]:
             raise ValueError(
-                f"{others[0]} compares what student and teacher make of the same text, but here the teacher reads the "
-                "sentences alone. Leave it out, or distil each language by a DistillTrainer."
+                f"{others[0]} compares outputs of student and teacher for the same text, but here the teacher reads "
+                "only the sentences. Leave it out, or distil each language with a DistillTrainer."
             )
         made = super().build_objectives(args, student, teacher)
         for kind, weight in ((SourceObjective, args.source_weight), (TargetObjective, args.target_weight)):
@@ -49,12 +49,12 @@ class MCLTrainer(WholeStepTrainer):
         return SimilarityAcrossObjective(args.mcl_weight, *args.poolers) if args.mcl_weight else None
 
     def build_collator(self, *arguments) -> GroupCollator:
-        """That of `DistillTrainer`, for pairs of which the teacher reads the first."""
+        """The collator of `DistillTrainer`, for pairs. The teacher reads the first text of each pair."""
         made = super().build_collator(*arguments)
         sources = DistillationCollator(made.teacher or made.student)
         return GroupCollator(DistillationCollator(made.student), sources)
 
     def measure_outputs(self, ours, theirs, batch) -> None:
-        """Log how near sentences are to their translations, and how they spread."""
+        """Log the alignment of sentences and translations, and the spread of sentences."""
         sources, targets = ours.encoder.embedding.float()[batch.groups].unbind(1)
         self.measure_spread(sources, targets)

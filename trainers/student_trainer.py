@@ -1,4 +1,4 @@
-"""What a Trainer needs so that a student with heads survives kills, ranks and ZeRO, and leaves as a stock folder."""
+"""A Trainer that saves, resumes and exports a student with heads, with DDP and ZeRO, too."""
 
 import logging
 import time
@@ -39,13 +39,13 @@ from .saving import (
 
 logger = logging.getLogger(__name__)
 
-# Seconds in which gloo's threads let go of the last collective (see `StudentTrainer.end`).
+# Seconds that gloo's threads need to release the last collective (see `StudentTrainer.end`).
 _LETTING_GO = 0.2
 
 HEADS_FILE = "heads.safetensors"
 QUEUE_FILE = "queue.safetensors"
 
-# What a checkpoint holds beside the student: of no use to others, some of it pickled.
+# Files of a checkpoint that are not part of the student. They are never published; some are pickles.
 PRIVATE_FILES = [
     "*.pt",
     "*.pth",
@@ -61,9 +61,9 @@ PRIVATE_FILES = [
 
 
 class StudentTrainer(Trainer):
-    """A Trainer whose `model` is a `DistillationModel` and whose exports are the student alone.
+    """A Trainer whose `model` is a `DistillationModel`. It exports only the student.
 
-    Checkpoints hold the student as a stock folder, the heads beside it, and appear whole or not at all.
+    Checkpoints contain the student as a stock folder, and the heads in a separate file. They are written atomically.
     """
 
     model: DistillationModel
@@ -76,21 +76,21 @@ class StudentTrainer(Trainer):
         return self.model.student
 
     def export_extras(self, folder: Path, side_weights: dict[str, Tensor]) -> None:
-        """Add to an exported student what others need to load it. `side_weights` are the model's."""
+        """Add further files to an exported student. `side_weights` are those of the `DistillationModel`."""
 
     @abstractmethod
     def card_facts(self) -> CardFacts:
-        """What the model card says; it is written with every export."""
+        """Facts for the model card, which is written with every export."""
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **arguments):
-        """Train, and remove first what a killed run left half-written.
+        """Train. Incomplete checkpoints of a killed run are removed first.
 
         Args:
-            resume_from_checkpoint: True for the last complete checkpoint of `output_dir`, or one by its path.
+            resume_from_checkpoint: True for the last complete checkpoint in `output_dir`, or the path of a checkpoint.
 
         Raises:
-            ValueError: there is no complete checkpoint; or it is not what was written, or lacks what a resumed run
-                needs (see `check_checkpoint`).
+            ValueError: there is no complete checkpoint, or it was changed or lacks files that a resumed run needs (see
+                `check_checkpoint`).
         """
         if self.args.should_save:
             remove_incomplete_checkpoints(self.args.output_dir)
@@ -102,7 +102,7 @@ class StudentTrainer(Trainer):
         if resume_from_checkpoint:
             self._check_checkpoint(resume_from_checkpoint, self._needed_to_resume())
         if resume_from_checkpoint and self.is_world_process_zero():
-            print(f"Going on from {resume_from_checkpoint}.", flush=True)
+            print(f"Resuming from {resume_from_checkpoint}.", flush=True)
         self._was_stopped = was_stopped_early(resume_from_checkpoint) if resume_from_checkpoint else False
         if resume_from_checkpoint:
             self.load_state(Path(resume_from_checkpoint))
@@ -112,18 +112,18 @@ class StudentTrainer(Trainer):
             with attending(self.student) if runs_again else nullcontext():
                 return super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
         finally:
-            # Training under ZeRO-3 leaves a setting behind by which every model that is loaded later would come in
-            # shards, on whatever ranks load it.
+            # After training under ZeRO-3, a global setting would shard every model that is loaded later, on all ranks
+            # that load it.
             unset_hf_deepspeed_config()
 
     def _needed_to_resume(self) -> list[str]:
-        """Files of a checkpoint without which the Trainer would go on in silence, with other weights in the end."""
+        """Files of a checkpoint without which the Trainer would resume without a warning, but not exactly."""
         world = self.args.world_size
         random = [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
         return [*random, *(["latest"] if self.is_deepspeed_enabled else [OPTIMIZER_NAME, SCHEDULER_NAME])]
 
     def _check_checkpoint(self, checkpoint: str, needed: Collection[str] = ()) -> None:
-        """`check_checkpoint`, by the processes that write; what one of them refuses, all of them refuse."""
+        """Run `check_checkpoint` in the processes that save; if one of them refuses, all ranks raise its error."""
         refused = None
         if self.args.should_save:
             try:
@@ -136,9 +136,9 @@ class StudentTrainer(Trainer):
     def end(self) -> None:
         """Leave the process group; call it last (see `Trainer.end`).
 
-        The ranks meet first, and let gloo's threads have the interpreter for a moment. A group that is torn down while
-        one of them still holds a finished collective waits for that thread, which waits for the interpreter, for ever
-        (https://github.com/pytorch/pytorch/issues/56297). No call tells when a thread has let go.
+        Waits for all ranks, and then for a moment in which gloo's threads can take the GIL. If the group is destroyed
+        while such a thread still holds a finished collective, both wait for each other forever
+        (https://github.com/pytorch/pytorch/issues/56297). No call tells when the thread has released it.
         """
         self.accelerator.wait_for_everyone()
         if self.args.world_size > 1:
@@ -150,7 +150,7 @@ class StudentTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if not self.args.should_save:
             return
-        # Under DeepSpeed the whole state comes gathered from the ranks; otherwise the modules have it.
+        # Under DeepSpeed, `state_dict` is the whole state, gathered from all ranks. Otherwise it is None.
         state = self.model.state_dict() if state_dict is None else state_dict
         weights = self.model.student_weights(state)
         with replace_files(output_dir or self.args.output_dir) as folder:
@@ -158,12 +158,12 @@ class StudentTrainer(Trainer):
                 self.student.save_pretrained(folder, state_dict=weights)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(folder)
-            # Trainer would pickle the arguments here. The card tells those that matter.
+            # Trainer would pickle the arguments here. The model card lists those that matter.
             self.export_extras(folder, self.model.side_weights(state))
             self._write_card(folder)
 
     def save_heads(self, folder: Path) -> None:
-        """Write what an exported student lacks, and further training needs: heads, and an unfolded projector."""
+        """Save the weights that further training needs but an exported student lacks: heads and projectors."""
         with gathered(self.model):
             weights = self.model.side_weights(self.model.state_dict())
             if weights and self.args.should_save:
@@ -172,7 +172,7 @@ class StudentTrainer(Trainer):
     def _save_checkpoint(self, model, trial) -> None:
         run = self._get_output_dir(trial)
         folder = Path(run) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        # The parent method also uploads and deletes older checkpoints: neither before this one is complete.
+        # The parent method also uploads, and deletes older checkpoints. Both must wait until this one is complete.
         limit, push = self.args.save_total_limit, self.args.push_to_hub
         self.args.save_total_limit, self.args.push_to_hub = None, False
         try:
@@ -181,12 +181,12 @@ class StudentTrainer(Trainer):
             ):
                 super()._save_checkpoint(model, trial)
                 self.save_state(folder)
-                # A DeepSpeed engine's checkpoint holds the heads already.
+                # The checkpoint of a DeepSpeed engine contains the heads already.
                 if not self.is_deepspeed_enabled:
                     self.save_heads(folder)
         finally:
             self.args.save_total_limit, self.args.push_to_hub = limit, push
-        # What is still being uploaded must not be deleted: older checkpoints stay until the next save, then.
+        # A checkpoint must not be deleted while it is being uploaded. Older ones then stay until the next save.
         pushing = getattr(self, "push_in_progress", None)
         if self.args.should_save and (pushing is None or pushing.is_done()):
             rotate_checkpoints(run, limit, self.state.best_model_checkpoint)
@@ -194,8 +194,8 @@ class StudentTrainer(Trainer):
             self._push_from_checkpoint(str(folder))
 
     def _finalize_training(self, trial, *arguments):
-        # The parent method removes the last checkpoint file by file, where only the best is to stay: a kill would leave
-        # half of it, to be resumed from.
+        # If only the best checkpoint is kept, the parent method removes the last one file by file. A killed run would
+        # leave an incomplete checkpoint, from which a later run would resume.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             output = super()._finalize_training(trial, *arguments)
@@ -206,26 +206,26 @@ class StudentTrainer(Trainer):
         return output
 
     def save_state(self, folder: Path) -> None:
-        """Write what else a resumed run needs into a checkpoint."""
+        """Save further state for resuming into a checkpoint."""
 
     def load_state(self, folder: Path) -> None:
-        """Read what `save_state` wrote."""
+        """Load the state that `save_state` wrote."""
 
     # --- Publishing ---------------------------------------------------------------------------------------------------
 
     def create_model_card(self, model_name: str | None = None, **facts) -> None:
-        """Write the model card into `output_dir`, with more facts than the trainer knows by itself.
+        """Write the model card into `output_dir`, with additional facts from the caller.
 
         Args:
             model_name: title.
-            facts: fields of `CardFacts`, such as `results`, `measured` and `tags`; they are kept for later exports.
+            facts: fields of `CardFacts`, such as `results`, `measured` and `tags`. They are kept for later exports.
 
         Raises:
-            TypeError: a fact that no card has. None of the facts is kept then.
+            TypeError: a fact is no field of `CardFacts`. No fact is kept then.
         """
         if unknown := facts.keys() - (known := {each.name for each in fields(CardFacts)}):
             raise TypeError(
-                f"A card has no {', '.join(sorted(unknown))}; push_to_hub and create_model_card take "
+                f"A model card has no {', '.join(sorted(unknown))}; push_to_hub and create_model_card take "
                 f"{', '.join(sorted(known))}."
             )
         if isinstance(facts.get("tags"), str):
@@ -235,23 +235,23 @@ class StudentTrainer(Trainer):
             self._write_card(Path(self.args.output_dir))
 
     def _write_card(self, folder: Path) -> None:
-        """Write the card; one that can't be made is told of, since it must not cost the weights beside it."""
+        """Write the model card. An error is only logged, so that the weights are saved anyway."""
         try:
             card = render_card(self.card_facts())
         except Exception:
-            logger.warning("The student is saved, but its model card could not be made:", exc_info=True)
+            logger.warning("The student is saved, but its model card could not be written:", exc_info=True)
         else:
             write_text(folder / "README.md", card)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        # Trainer copies a fixed list of files into output_dir and uploads that, pickled arguments included, while the
-        # next save may be changing them. A checkpoint of ours is a whole student: it is uploaded as it is.
+        # Trainer copies a fixed list of files, pickled arguments included, into output_dir and uploads it, while the
+        # next save may change them. Our checkpoints are complete students, so they are uploaded directly.
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         unfinished = [job for job in self.push_in_progress.jobs if not job.done()] if self.push_in_progress else []
         if unfinished and not self.args.hub_always_push:
             return
-        # Its errors stay in the future: an upload that fails ends no training.
+        # Errors stay in the future, so a failed upload doesn't end the training.
         job = HfApi().upload_folder(
             repo_id=self.hub_model_id,
             folder_path=checkpoint_folder,
@@ -271,18 +271,18 @@ class StudentTrainer(Trainer):
         self.load_heads(Path(resume_from_checkpoint))
 
     def load_heads(self, folder: Path) -> None:
-        """Read what `save_heads` wrote.
+        """Load the weights that `save_heads` wrote.
 
         Raises:
-            FileNotFoundError: it wasn't written, or for other heads.
+            FileNotFoundError: there is no such file, or it has the weights of other heads.
         """
         names = self.model.side_weights(self.model.state_dict()).keys()
         file = folder / HEADS_FILE
         saved = load_file(file) if file.exists() else {}
         if saved.keys() != names:
             raise FileNotFoundError(
-                f"{folder} holds no {HEADS_FILE} with the weights of this run's heads ({', '.join(sorted(names))}), "
-                "which would start anew. It was written by a run with other objectives: start without "
+                f"{folder} has no {HEADS_FILE} with the weights of this run's heads ({', '.join(sorted(names))}), so "
+                "they would be reinitialised. It was written by a run with other objectives: start without "
                 "resume_from_checkpoint."
             )
         self.model.load_state_dict(saved, strict=False)
@@ -298,21 +298,21 @@ class StudentTrainer(Trainer):
             with weights_alone():
                 super()._load_best_model()
         else:
-            # With its heads: one of them may be exported beside the student (keep_projector).
+            # With its heads, since a projector may be exported with the student (keep_projector).
             self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     # --- The optimizer ------------------------------------------------------------------------------------------------
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """As `Trainer`, but for numbers that are no weights: decay would draw a learnt scale or curvature to 1."""
+        """As in `Trainer`, but without learnt scales and curvatures, which weight decay would pull towards 1."""
         numbers = {f"{name}.logarithm" for name, module in model.named_modules() if isinstance(module, BoundedNumber)}
         return [name for name in super().get_decay_parameter_names(model) if name not in numbers]
 
     # --- The end ------------------------------------------------------------------------------------------------------
 
     def _run_epoch(self, **arguments) -> None:
-        # A run that is resumed may have had its last step, inside an epoch: it was killed before it was saved. Or a
-        # callback had ended it.
+        # A resumed run may be past its last step, within an epoch: it was killed before it was saved, or a callback had
+        # stopped it.
         if self._was_stopped or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return

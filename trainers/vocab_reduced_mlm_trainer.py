@@ -25,20 +25,20 @@ _ROWS = 10_000
 
 
 class VocabReducedMLMTrainer(DistillTrainer):
-    """Teaches a student to guess hidden tokens of its own vocabulary, and as its teacher guesses those of another.
+    """Trains a student by masked language modelling, and by distillation from a teacher with another vocabulary.
 
-    Without a teacher, masked language modelling alone: so a teacher may be trained, too.
+    Without a teacher it is masked language modelling only, which can train a teacher, too.
 
-    `bits_per_character`, beside the loss in the log, is what the hidden tokens cost, spread over their characters.
-    Models of different vocabularies may be compared by that of an evaluation with `whole_words`, which hides the same
-    words from all of them: draws depend on seed and text alone, and not on how rare a token is.
+    The log has `bits_per_character`: the cross-entropy of the masked tokens in bits, divided by the number of their
+    characters. It makes models of different vocabularies comparable: an evaluation with `whole_words` masks the same
+    words for all of them, since masking in evaluation depends only on the seed and the text.
 
     Args: see `DistillTrainer`; `args` are `VocabReducedMLMTrainingArguments`, models have masked-LM heads, and rows
     come from `retort.data.tokenize_spans`.
 
     Raises:
-        ValueError: as `DistillTrainer`; two vocabularies that have nothing to compare, several teachers, or rows of
-            another kind.
+        ValueError: see `DistillTrainer`; or the two vocabularies have no tokens to compare, there are several teachers,
+            or the rows are of another kind.
     """
 
     arguments_class = VocabReducedMLMTrainingArguments
@@ -63,12 +63,12 @@ class VocabReducedMLMTrainer(DistillTrainer):
         self._masking = {True: masking, False: masking}  # by whether it is for training
         if args.mask_smoothing and self.train_dataset is not None:
             counts = _token_counts(self.train_dataset, model.config.vocab_size)
-            counts[self.processing_class.all_special_ids] = 0  # which are never hidden
+            counts[self.processing_class.all_special_ids] = 0  # they are never masked
             chances = masking_chances(counts, len(counts), args.mask_share, args.mask_smoothing)
             self._masking[True] = replace(masking, chances=chances)
 
     def build_objectives(self, args, student, teacher) -> list[Objective]:
-        """Those of `DistillTrainer`, the two on vocabularies, and contrast of tokens."""
+        """The objectives of `DistillTrainer`, masked LM, distillation across vocabularies, and contrast of tokens."""
         made = super().build_objectives(args, student, teacher)
         if args.mlm_weight:
             made.append(MaskedLMObjective(args.mlm_weight))
@@ -82,16 +82,16 @@ class VocabReducedMLMTrainer(DistillTrainer):
         return made
 
     def build_collator(self, args, *arguments) -> SpanCollator:
-        """That of `DistillTrainer`, with spans."""
+        """The collator of `DistillTrainer`, with spans."""
         return SpanCollator(super().build_collator(args, *arguments), one_to_one=args.vocabulary_loss == "match")
 
     def read_batch(self, inputs, *, training) -> MaskedBatch:
-        """A batch whose tokens are hidden in part."""
+        """Convert the collator's output to a batch with masked tokens."""
         epoch = self._epoch if training else EVALUATION
         return self._masking[training](super().read_batch(inputs, training=training), epoch)
 
     def labels_of(self, batch: MaskedBatch) -> torch.Tensor:
-        """The hidden tokens, `[rows, width]`, -100 elsewhere."""
+        """The masked tokens, `[rows, width]`, and -100 elsewhere."""
         layout = batch.layout
         flat = torch.full((layout.tokens,), IGNORED_LABEL, device=batch.hidden.device)
         return layout.pad(flat.index_copy(0, batch.hidden, batch.hidden_tokens), IGNORED_LABEL)
@@ -102,10 +102,10 @@ class VocabReducedMLMTrainer(DistillTrainer):
 
 
 def _even_masking(args, student, tokenizer, teacher_tokenizer) -> Masking:
-    """What hides tokens, each as likely as another."""
+    """`Masking` by which all tokens are equally likely to be masked."""
     if tokenizer is None:
         raise ValueError(
-            "Tokens are hidden behind a tokenizer's mask token. Pass the student's tokenizer as processing_class=..."
+            "Masking needs the tokenizer's mask token. Pass the student's tokenizer as processing_class=..."
         )
     return Masking(
         masking_chances(None, student.config.vocab_size, args.mask_share, smoothing=0),
@@ -117,7 +117,7 @@ def _even_masking(args, student, tokenizer, teacher_tokenizer) -> Masking:
 
 
 def _token_counts(rows: datasets.Dataset, vocabulary: int) -> torch.Tensor:
-    """How often each token occurs, `[vocabulary]`."""
+    """Count of each token, `[vocabulary]`."""
     counts = torch.zeros(vocabulary, dtype=torch.int64)
     for batch in rows.select_columns("input_ids").with_format("numpy").iter(_ROWS):
         counts += torch.bincount(torch.from_numpy(np.concatenate(batch["input_ids"])), minlength=vocabulary)
@@ -125,10 +125,10 @@ def _token_counts(rows: datasets.Dataset, vocabulary: int) -> torch.Tensor:
 
 
 def _vocabulary_objective(args, size: int, tokenizer, teacher_tokenizer) -> VocabularyObjective:
-    """Divergence over the teacher's tokens, without special ones, that some of the student's `size` tokens spell."""
+    """Divergence over the teacher's non-special tokens that can be spelled with some of the student's `size` tokens."""
     if tokenizer is None or teacher_tokenizer is None:
         raise ValueError(
-            "Two vocabularies are compared by their tokenizers. Pass the student's as processing_class=..., the "
+            "Comparing two vocabularies needs both tokenizers. Pass the student's as processing_class=..., the "
             "teacher's as teacher_processing_class=..., and both to tokenize_spans()."
         )
     spelling = spell(teacher_tokenizer, tokenizer).without(teacher_tokenizer.all_special_ids)

@@ -1,4 +1,4 @@
-"""What the trainers share whose first objective compares all rows of a step, and the measures of a collapse."""
+"""Base class of trainers whose main objective compares all rows of a step; it also measures collapse."""
 
 from abc import abstractmethod
 
@@ -13,7 +13,7 @@ from .objectives import Dimensions, InfoNCEObjective, Objective, WholeStepObject
 
 
 class WholeStepTrainer(DistillTrainer):
-    """A `DistillTrainer` with one objective more, by which all rows of a step are compared with one another."""
+    """A `DistillTrainer` with an additional objective that compares all rows of a step with one another."""
 
     contrast: WholeStepObjective | None  # the objective; None if its weight is 0
 
@@ -24,18 +24,18 @@ class WholeStepTrainer(DistillTrainer):
         """The objective that compares the rows of a step; None if its weight is 0."""
 
     def build_objectives(self, args, student, teacher) -> list[Objective]:
-        """Those of `DistillTrainer`, and the one that compares the rows of a step unless its weight is 0."""
+        """The objectives of `DistillTrainer`, and the one of `build_contrast`."""
         made = super().build_objectives(args, student, teacher)
         self.contrast = self.build_contrast(args, student, teacher)
         return made if self.contrast is None else [*made, self.contrast]
 
     @torch.no_grad()
     def measure_spread(self, ours: Tensor, theirs: Tensor) -> None:
-        """Log alignment and uniformity (Wang & Isola 2020, arXiv:2005.10242), and how far cosines spread.
+        """Log alignment and uniformity (Wang & Isola 2020, arXiv:2005.10242), and the spread of cosines.
 
         Args:
-            ours: `[rows, features]`, the student's embeddings; where a temperature is learnt, of length 1/tau.
-            theirs: `[rows, features]`, what they are to come near to.
+            ours: `[rows, features]`, the student's embeddings. If tau is learnt, their length is 1/tau.
+            theirs: `[rows, features]`, their positives.
         """
         if isinstance(self.contrast, InfoNCEObjective) and self.args.learn_temperature:
             self.measure("scale", ours.norm(dim=-1).sum(), len(ours))

@@ -1,4 +1,4 @@
-"""Choices, checked wherever arguments come from: argparse checks those of the command line alone."""
+"""Checks the values of arguments against their choices. argparse does so for the command line alone."""
 
 from dataclasses import fields
 from difflib import get_close_matches
@@ -7,13 +7,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def check_choices(arguments: Any, where: str = "") -> None:
-    """Refuse a dataclass's values that are none of the choices that its annotations list.
+    """Refuse values of a dataclass that are not among the choices in its annotations.
 
-    Every field whose type is a `Literal`, or a union of them and None, is checked: a new field needs its type alone.
+    Checks every field whose type is a `Literal`, or a union of `Literal` and None.
 
     Args:
-        arguments: an object of the dataclass.
-        where: begins the message, where the dataclass's name doesn't tell which of several objects it is.
+        arguments: an instance of the dataclass.
+        where: prefix of the message, if there are several instances.
 
     Raises:
         ValueError: with the field, its value, the choices and the nearest of them.
@@ -30,12 +30,12 @@ def check_choices(arguments: Any, where: str = "") -> None:
 
 
 def _choices(annotation: Any) -> tuple:
-    """What a field may be; empty if its type leaves that open."""
+    """The choices of a field; empty if its type allows any value."""
     kind, parts = get_origin(annotation), get_args(annotation)
     if kind is Literal:
         return parts
     if kind not in (Union, UnionType):
         return ()
     listed = [(None,) if part is type(None) else _choices(part) for part in parts]
-    # A union with None alone, `int | None`, lists nothing either: its other part is open.
+    # `int | None` has no choices either, since an int may have any value.
     return tuple(choice for each in listed for choice in each) if all(listed) else ()

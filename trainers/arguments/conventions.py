@@ -1,30 +1,30 @@
-"""Arguments of `transformers.TrainingArguments` that would do nothing, or something wrong, in a distillation."""
+"""Arguments of `transformers.TrainingArguments` that would have no effect, or a wrong one, in a distillation."""
 
 from transformers import TrainingArguments
 
-# Name -> the values under which it asks for nothing, and what to do instead.
+# Name -> the values that leave it off, and what to do instead.
 REFUSED = {
     "neftune_noise_alpha": (
         (None,),
-        "its noise goes by a padded width, which packed batches don't have. Use dropout",
+        "its noise depends on the padded length, which packed batches don't have. Use dropout",
     ),
-    "bf16_full_eval": ((False,), "it would round the student itself. Use bf16, under which evaluation computes, too"),
-    "fp16_full_eval": ((False,), "it would round the student itself. Use fp16, under which evaluation computes, too"),
+    "bf16_full_eval": ((False,), "it would round the student's weights. Use bf16, which evaluation uses, too"),
+    "fp16_full_eval": ((False,), "it would round the student's weights. Use fp16, which evaluation uses, too"),
     "include_for_metrics": (
         ([], None),
-        "predictions come in the order of the dataset's rows. Read what you need there",
+        "predictions are in the order of the dataset's rows. Read the inputs from the dataset",
     ),
     "use_liger_kernel": ((False,), "its kernels are for decoders. Leave it out"),
     "liger_kernel_config": ((None,), "its kernels are for decoders. Leave it out"),
     "label_names": ((None,), "labels are read from the column 'labels' (or 'label'). Rename yours"),
     "length_column_name": (("length",), "lengths are read from the column 'length'. Rename yours"),
-    "average_tokens_across_devices": ((True,), "means go over the rows and tokens of all ranks. Leave it out"),
+    "average_tokens_across_devices": ((True,), "means are over the rows and tokens of all ranks. Leave it out"),
     "parallelism_config": ((None,), "encoders are trained whole on each rank, or under DeepSpeed ZeRO. Leave it out"),
 }
 
 
 def refuse_unsupported(args: TrainingArguments) -> None:
-    """Refuse what a distillation doesn't heed.
+    """Refuse arguments that a distillation doesn't support.
 
     Raises:
         ValueError: one of `REFUSED` is set.

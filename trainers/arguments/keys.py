@@ -1,7 +1,7 @@
-"""Which arguments change the weights that a run ends with, and which say only how it is run, watched and kept.
+"""Which arguments change the final weights of a run, and which only change how it is executed, logged and saved.
 
-Every field of every arguments class stands in one of the two lists (a test sees to it), so that a new one can't be
-forgotten: the key of a stage holds those that change weights, and a model card tells of them.
+A test checks that every field of every arguments class is in one of the two lists. The key of a stage and the model
+card contain the arguments that change weights.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _LEARNING = frozenset(
     negatives_within unaligned_negatives curvature learn_curvature
     """.split()
 )
-# They choose among the models that a run comes by: they change weights where the best one is loaded at the end.
+# They choose among the checkpoints of a run, so they change the weights only if the best one is loaded at the end.
 _CHOOSING = frozenset(
     """
     load_best_model_at_end metric_for_best_model greater_is_better eval_strategy eval_steps eval_delay save_strategy
@@ -58,7 +58,7 @@ CHANGE_NO_WEIGHTS = frozenset(
 
 
 def that_change_weights(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some arguments that the weights depend on; all but these may be changed between a kill and a resume."""
+    """The arguments that the weights depend on. All others may be changed before a run is resumed."""
     chosen = bool(arguments.get("load_best_model_at_end"))
     left_out = CHANGE_NO_WEIGHTS if chosen else CHANGE_NO_WEIGHTS | _CHOOSING
     return {name: value for name, value in arguments.items() if name not in left_out}

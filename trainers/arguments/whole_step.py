@@ -1,4 +1,4 @@
-"""Arguments of the trainers in whose loss the rows of a whole step meet."""
+"""Arguments of the trainers whose loss compares all rows of a step."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,12 +11,12 @@ from .distill import DistillTrainingArguments
 
 @dataclass
 class InfoNCETrainingArguments(DistillTrainingArguments):
-    """`DistillTrainingArguments` with a contrastive objective. Any other can be added by its weight."""
+    """`DistillTrainingArguments` with a contrastive objective. Other objectives can be added by their weights."""
 
     contrastive_weight: float = HfArg(default=1.0, help="Weight of the contrastive objective (InfoNCE).")
     contrastive_temperature: float = HfArg(default=0.05, help="tau of the contrastive objective; divides the cosines.")
     learn_temperature: bool = HfArg(
-        default=False, help="Learn tau, starting from --contrastive_temperature; it never goes below 0.01."
+        default=False, help="Learn tau, starting from --contrastive_temperature. It stays at 0.01 or above."
     )
 
     def __post_init__(self):
@@ -37,36 +37,36 @@ class InfoNCETrainingArguments(DistillTrainingArguments):
 class ContrastiveTrainingArguments(InfoNCETrainingArguments):
     """`InfoNCETrainingArguments` with objectives on a teacher's scores of the documents of a query.
 
-    Such a run may do without the contrastive objective: `contrastive_weight=0`.
+    `contrastive_weight=0` trains on the scores alone.
     """
 
     margin_weight: float = HfArg(
         default=0.0,
-        help="Weight of MarginMSE: the squared difference of the student's and the teacher's margins, by which the "
-        "first document of a query scores above each other.",
+        help="Weight of MarginMSE: the squared difference between the student's and the teacher's margins. A margin "
+        "is the score of a query's first document minus that of another document.",
     )
     listwise_weight: float = HfArg(
         default=0.0,
-        help="Weight of the KL divergence of the student's from the teacher's distribution over the documents of a "
-        "query, the softmax of their scores by --temperature.",
+        help="Weight of the KL divergence between the teacher's and the student's distribution over the documents of "
+        "a query: the softmax of the scores divided by --temperature.",
     )
     score_activation: Literal["logits", "sigmoid"] | None = HfArg(
         default=None,
-        help="What the teacher's scores are: 'logits', or 'sigmoid' of logits, which are turned back into logits. "
-        "Default: logits; but scores that all lie in 0..1 are refused until it is said.",
+        help="Kind of the teacher's scores: 'logits', or 'sigmoid' of logits, which are converted back to logits. "
+        "Default: logits; but if all scores are in 0..1, this must be set.",
     )
     score_similarity: Literal["cosine", "dot"] = HfArg(
         default="cosine",
-        help="What the student's score of a document is: the cosine or the dot product of the two embeddings, divided "
-        "by --score_temperature.",
+        help="The student's score of a document: the 'cosine' or the 'dot' product of the embeddings of query and "
+        "document, divided by --score_temperature.",
     )
     score_temperature: float | None = HfArg(
         default=None,
-        help="tau of the student's scores. Default: 0.05 for cosines, so that scores lie in -20..20; 1 for dot "
-        "products.",
+        help="tau of the student's scores; divides them. Default: 0.05 for cosines, so that scores are in -20..20; "
+        "1 for dot products.",
     )
     temperature: float = HfArg(
-        default=1.0, help="tau of --listwise_weight and of --logits_loss kl; divides the scores of both sides."
+        default=1.0, help="tau of --listwise_weight and --logits_loss kl; divides the scores of both models."
     )
 
     def __post_init__(self):
@@ -86,54 +86,58 @@ class ContrastiveTrainingArguments(InfoNCETrainingArguments):
 
 @dataclass
 class CKDTrainingArguments(InfoNCETrainingArguments):
-    """`InfoNCETrainingArguments` with what may be a key, and the queue.
+    """`InfoNCETrainingArguments` with the choice of keys and the queue.
 
-    As published: `embedding_weight` with `embedding_loss="mse"` beside it, or without.
+    DistilCSE was published with and without `embedding_weight` (`embedding_loss="mse"`).
     """
 
     both_directions: bool = HfArg(
-        default=False, help="Take the mean with InfoNCE from the teacher to the student. Embeds every text twice."
+        default=False,
+        help="Average InfoNCE from student to teacher and from teacher to student. Embeds every text twice.",
     )
     student_negatives: bool = HfArg(
-        default=False, help="Make the student's own embeddings of other texts negatives, too. Embeds every text twice."
+        default=False,
+        help="Also use the student's own embeddings of other texts as negatives. Embeds every text twice.",
     )
     queue_size: int | None = HfArg(
         default=None,
-        help="Teacher embeddings of past steps that are kept as further negatives. Default: 65,536, or as many "
-        "as there are training rows if those are fewer. 0 for none.",
+        help="Number of teacher embeddings of past steps that are kept as negatives. Default: 65,536, or the number "
+        "of training rows if it is less. 0: no queue.",
     )
     queue_dtype: Literal["auto", "float32", "float16", "bfloat16"] = HfArg(
         default="auto",
-        help="Number format in which the queue is kept; comparisons with it are in float32. 'auto': bfloat16 under "
-        "--bf16, float16 under --fp16, else float32.",
+        help="dtype of the queue; similarities are computed in float32. 'auto': bfloat16 with --bf16, float16 with "
+        "--fp16, otherwise float32.",
     )
     fill_queue: bool = HfArg(
         default=False,
-        help="Fill the queue before the first step, with the teacher's embeddings of training rows, from "
-        "--teacher_cache if there is one. Default: it starts empty.",
+        help="Fill the queue before the first step with the teacher's embeddings of training rows (from "
+        "--teacher_cache if it is set). Default: the queue starts empty.",
     )
 
     def __post_init__(self):
         super().__post_init__()
         if self.queue_size is not None and self.queue_size < 0:
-            raise ValueError(f"queue_size={self.queue_size}: 0 (no queue) or above.")
+            raise ValueError(f"queue_size={self.queue_size} must be 0 (no queue) or above.")
 
 
 @dataclass
 class MCLTrainingArguments(DistillTrainingArguments):
-    """`DistillTrainingArguments` with objectives on sentences and their translations, which take the others' place."""
+    """`DistillTrainingArguments` with objectives on sentences and their translations, which replace all others."""
 
     mcl_weight: float = HfArg(
         default=1.0,
-        help="Weight of the squared difference between the teacher's similarities of all sentences of a step, "
-        "and the student's of the sentences and the translations.",
+        help="Weight of the squared difference between two similarity matrices: the teacher's between all sentences "
+        "of a step, and the student's between the sentences and their translations.",
     )
     source_weight: float = HfArg(
-        default=1.0, help="Weight of the distance between student and teacher on a sentence (--embedding_loss)."
+        default=1.0,
+        help="Weight of the distance (--embedding_loss) between the student's and the teacher's embedding of a "
+        "sentence.",
     )
     target_weight: float = HfArg(
         default=1.0,
-        help="Weight of the distance between the student on a translation and the teacher on the sentence "
-        "(--embedding_loss).",
+        help="Weight of the distance (--embedding_loss) between the student's embedding of a translation and the "
+        "teacher's embedding of the sentence.",
     )
     embedding_loss: Literal["cosine", "mse"] = HfArg(default="mse", help="Distance of embeddings: 'mse' or 'cosine'.")

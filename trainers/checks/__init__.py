@@ -1,4 +1,4 @@
-"""What would train in silence on wrong numbers is refused before the run starts."""
+"""Checks before a run starts. They refuse runs that would train on wrong numbers without an error."""
 
 from .objectives import check_output_layers, check_sharding
 from .rows import RowChecks, named_sets

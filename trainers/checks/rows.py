@@ -1,4 +1,4 @@
-"""Rows that would be trained on, or evaluated, by wrong numbers: the same checks for all datasets."""
+"""Checks of the rows of a dataset, the same for training and evaluation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .tokens import check_tokens
 
 
 def named_sets(train: Any, evaluated: Any) -> dict[str, Any]:
-    """The datasets that a trainer is made with, by what to call them."""
+    """The datasets of a trainer by their names in messages."""
     if isinstance(evaluated, dict):
         sets = {f"evaluation ({key})": rows for key, rows in evaluated.items()}
     else:
@@ -45,20 +45,21 @@ def named_sets(train: Any, evaluated: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RowChecks:
-    """Refuses rows that would be trained on, or evaluated, by wrong numbers. Called with any dataset, and its name.
+    """Refuses rows that would be trained on, or evaluated, with wrong numbers. Call it with a dataset and its name.
 
-    Datasets that don't tell their columns are let through; their rows meet the collator.
+    Datasets without `column_names` are not checked here; the collator checks their rows.
 
     Attributes:
-        student: whose head the labels are for.
-        teachers: the live ones.
-        same_tokens: whether the teacher reads the student's tokens: no tokenizer of its own was given, or one that does
-            the same.
-        said_so: whether one that does the same was given.
-        needed: columns that the trainer's own collator reads; None for a collator of the user's, which may make them.
-        vectors: how many numbers the teacher's vectors have that every row must bring; None where it brings none.
-        encoders: those whose embeddings are compared, by their role (`"teacher"` or `"student"`): rows need their
-            prompts.
+        objectives: the terms of the loss.
+        student: the model whose head the labels are for.
+        teachers: the live teachers.
+        same_tokens: whether the teacher reads the student's tokens: there is no teacher tokenizer, or it tokenises as
+            the student's does.
+        said_so: whether such a teacher tokenizer was given.
+        needed: columns that the trainer's own collator needs. None if the user gave a collator, which may make them.
+        vectors: width of the teacher's vectors that every row must have. None if the rows need no vectors.
+        encoders: `(role, encoder)` of the encoders whose embeddings are compared, where role is `"teacher"` or
+            `"student"`. Rows need their prompts.
     """
 
     objectives: Sequence[Objective]
@@ -82,7 +83,7 @@ class RowChecks:
         needed: Sequence[str] | None,
         vectors: int | None,
     ) -> RowChecks:
-        """The checks of a run, by outlines of its live teachers (see `outline_teacher`)."""
+        """The checks of a run. `teachers` are outlines of the live teachers (see `outline_teacher`)."""
         encoders = [("teacher", teacher) for teacher in teachers if teacher_request(objectives).pooler]
         encoders += [("student", student_encoder)] if student_request(objectives).pooler else []
         compared = [each for each in encoders if isinstance(each[1], SentenceEncoder)]
@@ -93,9 +94,9 @@ class RowChecks:
         """Check the rows of a dataset.
 
         Raises:
-            ValueError: rows that were not tokenised, or that a model can't read; no labels, or labels that the head
-                can't learn; tokens that are compared but not the same, or lack an encoder's prompt; a single row whose
-                value depends on others; vectors that are missing, or that `check_vectors` refuses.
+            ValueError: rows are not tokenised, or a model can't read them; labels are missing, or don't fit the head;
+                compared tokens are not the same, or lack an encoder's prompt; there is a single row whose loss depends
+                on other rows; vectors are missing, or `check_vectors` refuses them.
         """
         columns = set(getattr(rows, "column_names", None) or ())
         try:
@@ -112,7 +113,7 @@ class RowChecks:
         except ValueError as error:
             raise ValueError(f"The {name} rows: {error}") from None
         if isinstance(rows, datasets.Dataset) and len(rows) == 1 and any(o.compares_rows for o in self.objectives):
-            raise ValueError(f"The {name} rows: there is one, but rows are compared with one another. Pass more.")
+            raise ValueError(f"The {name} rows: there is one, but rows are compared with one another. Pass more rows.")
 
     def _check_columns(self, columns: set[str]) -> None:
         missing = [name for name in self.needed or () if name not in columns]
@@ -135,16 +136,16 @@ class RowChecks:
     def _check_vectors(self, rows: Any, columns: set[str]) -> None:
         if VECTORS not in columns:
             raise ValueError(
-                f"they have no column {VECTORS!r}, which holds the teacher's vectors in place of a teacher, and which "
-                "all datasets need. Pass vectors=... to tokenize(), or pass the teacher itself."
+                f"they have no column {VECTORS!r} with the teacher's vectors, which all datasets need if there is no "
+                "teacher model. Pass vectors=... to tokenize(), or pass the teacher itself."
             )
         if "members" in columns and "teacher_input_ids" not in (self.needed or ("teacher_input_ids",)):
             raise ValueError(
-                "they are groups of texts, and a row holds the teacher's vector of one text. Learn from vectors by "
-                "single texts (DistillTrainer, CKDTrainer) or by translations (MCLTrainer)."
+                "they are groups of texts, but a row has the teacher's vector of only one text. Use single texts "
+                "(DistillTrainer, CKDTrainer) or translations (MCLTrainer) to distil from vectors."
             )
         if isinstance(rows, datasets.Dataset) and (width := check_vectors(rows)) != self.vectors:
-            raise ValueError(f"their vectors hold {width} numbers, but those of other rows {self.vectors}.")
+            raise ValueError(f"their vectors have {width} numbers, but those of other datasets have {self.vectors}.")
 
     def _check_labels(self, rows: Any, columns: set[str]) -> None:
         if not any(isinstance(o, LabelObjective) for o in self.objectives):
@@ -159,15 +160,15 @@ class RowChecks:
             check_labels(rows.select_columns(column).with_format("arrow")[:][column], self.student)
 
     def _check_alignment(self, columns: set[str]) -> None:
-        """Refuse to compare tokens that are not the same."""
+        """Refuse to compare different tokens."""
         own_tokens = "teacher_input_ids" in columns
         sizes = {teacher.config.vocab_size for teacher in self.teachers} - {self.student.config.vocab_size}
         if sizes and self.same_tokens and not self.said_so and not own_tokens:
             raise ValueError(
                 f"the student's vocabulary has {self.student.config.vocab_size} entries and the teacher's "
-                f"{min(sizes)}, so the same ids may mean other tokens. Pass the teacher's tokenizer as "
-                "teacher_processing_class=... here, and as teacher_tokenizer=... to tokenize() unless it does what the "
-                "student's does."
+                f"{min(sizes)}, so the same ids may be different tokens. Pass the teacher's tokenizer as "
+                "teacher_processing_class=... here. Pass it to tokenize() as teacher_tokenizer=..., too, unless it "
+                "tokenises as the student's does."
             )
         if columns and not self.same_tokens and not own_tokens:
             raise ValueError(
@@ -179,8 +180,8 @@ class RowChecks:
         for objective in self.objectives:
             if isinstance(objective, AttentionObjective | RelationObjective):
                 raise ValueError(
-                    f"the objective {objective.name!r} compares every pair of tokens, which two different tokenizers "
-                    "don't share. Use hidden_weight with align=True in tokenize(), or embedding_weight."
+                    f"the objective {objective.name!r} compares every pair of tokens, but student and teacher have "
+                    "different tokens. Use hidden_weight with align=True in tokenize(), or embedding_weight."
                 )
             if not objective.row_wise and objective.teacher_request() and not {"student_positions", "spans"} & columns:
                 raise ValueError(
@@ -191,7 +192,7 @@ class RowChecks:
 
 
 def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:
-    """Refuse labels that the student's head can't learn, by their number, their kind or their range."""
+    """Refuse labels whose number, type or range does not fit the student's head."""
     name, of_tokens = type(student).__name__, pa.types.is_nested(labels.type)
     if problem_of(student) == MULTI_LABEL or (of_tokens and pa.types.is_floating(labels.type.value_type)):
         _check_vectors(student, labels)
@@ -208,8 +209,8 @@ def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:
     classes = student.config.num_labels if student.get_output_embeddings() is None else student.config.vocab_size
     if pa.types.is_floating(labels.type) != (classes == 1):
         raise ValueError(
-            f"the labels are of type {labels.type}, but the head of {name} has {classes} outputs. Classes are integers "
-            "for a head with an output for each; values are floats for a head with one (num_labels=1)."
+            f"the labels are of type {labels.type}, but the head of {name} has {classes} outputs. A head with one "
+            "output (num_labels=1) needs floats; a head with one output per class needs integers."
         )
     if classes > 1 and (len(labels) == 0 or pc.min(labels).as_py() < 0 or pc.max(labels).as_py() >= classes):
         found = f"{pc.min(labels)} to {pc.max(labels)}" if len(labels) else "none"
@@ -217,16 +218,16 @@ def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:
 
 
 def _check_vectors(student: PreTrainedModel, labels: pa.ChunkedArray) -> None:
-    """Refuse labels that are no vectors of a float for each output, or a head that doesn't learn such."""
+    """Refuse labels that are not a list of one float per output, and heads that don't learn such labels."""
     name, problem, outputs = type(student).__name__, problem_of(student), student.config.num_labels
     if not pa.types.is_nested(labels.type) or not pa.types.is_floating(labels.type.value_type):
         raise ValueError(
-            f"{name} has problem_type={problem!r}, whose labels are a list of {outputs} floats for each row, 1.0 for "
-            f"each class that it has, such as [1.0, 0.0, 1.0]; but they are of type {labels.type}."
+            f"{name} has problem_type={problem!r}, which needs a list of {outputs} floats for each row, with 1.0 for "
+            f"each class of the row, such as [1.0, 0.0, 1.0]; but the labels are of type {labels.type}."
         )
     if not is_row_wise(student) or problem == SINGLE_LABEL:
         raise ValueError(
-            f"The labels are lists of floats, but the head of {name} learns classes. For rows with any number of "
+            f"The labels are lists of floats, but the head of {name} learns one class. For rows with any number of "
             "classes, load a sequence classifier with problem_type='multi_label_classification'."
         )
     sizes = pc.unique(pc.list_value_length(labels)).to_pylist()
@@ -236,14 +237,14 @@ def _check_vectors(student: PreTrainedModel, labels: pa.ChunkedArray) -> None:
     missing = values.to_numpy().reshape(-1, outputs) == IGNORED_LABEL
     if problem != MULTI_LABEL and missing.all(1).any():
         raise ValueError(
-            f"Some lists of labels hold nothing but {IGNORED_LABEL}, which stands for no label. Scale them."
+            f"Some lists of labels hold only {IGNORED_LABEL}, which means that there is no label. Scale the labels."
         )
     if problem == MULTI_LABEL and (missing.any(1) & ~missing.all(1)).any():
         raise ValueError(
-            f"Some lists of labels hold {IGNORED_LABEL}, which stands for no label, beside others. A row has a label "
-            f"for each of the {outputs} classes, or {IGNORED_LABEL} for all of them."
+            f"Some lists of labels hold {IGNORED_LABEL} (no label) for some classes only. A row needs a label for each "
+            f"of the {outputs} classes, or {IGNORED_LABEL} for all of them."
         )
     values = values.filter(pc.not_equal(values, IGNORED_LABEL))
     if problem == MULTI_LABEL and not (len(values) and pc.min(values).as_py() >= 0 and pc.max(values).as_py() <= 1):
         found = f"{pc.min(values)} to {pc.max(values)}" if len(values) else "none"
-        raise ValueError(f"Labels of problem_type={problem!r} are from 0 to 1, but these are {found}.")
+        raise ValueError(f"Labels of problem_type={problem!r} must be from 0 to 1, but these are {found}.")

@@ -1,4 +1,4 @@
-"""Arguments and surroundings under which a run would not be what it looks like."""
+"""Checks of the student, the arguments and the environment of a run."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from ..objectives import Objective
 from ..steps import check_longest, row_lengths
 
 _NOT_TAKEN = {
-    "model_init": "objectives, heads and the teacher's cache are made for one student. Call it yourself, after "
-    "set_seed(args.seed), and hand over its result as model; for hyperparameter_search, make a trainer for each trial.",
+    "model_init": "objectives, heads and the teacher's cache are made for one student. Call it yourself after "
+    "set_seed(args.seed), and pass its result as model. For hyperparameter_search, make a trainer for each trial.",
     "compute_loss_func": "the loss is the weighted sum of the objectives. Subclass the trainer and extend "
     "build_objectives, or use transformers.Trainer.",
 }
@@ -27,13 +27,16 @@ _NOT_TAKEN = {
 def take_student(
     student: PreTrainedModel | SentenceEncoder, args: DistillTrainingArguments
 ) -> tuple[PreTrainedModel, SentenceEncoder | None, DistillTrainingArguments]:
-    """The model to be trained; where it comes with its pooling and modules, the `SentenceEncoder` that holds them; and
-    the arguments, whose pooler is then the student's. The caller's own arguments stay as they are.
+    """Split a student into its model and its modules.
+
+    Returns:
+        The model to be trained; the `SentenceEncoder` with its pooling and modules, or None; and a copy of the
+        arguments with the student's pooler, or the arguments themselves.
 
     Raises:
-        TypeError: arguments that know no objectives.
-        ValueError: a causal model; another pooler than `args.pooler` names; numbers that are cut off an embedding which
-            a kept projector is to read.
+        TypeError: `args` are no `DistillTrainingArguments`.
+        ValueError: the model is causal; its pooler is not `args.pooler`; or `keep_projector` is set for a student that
+            truncates its embeddings.
     """
     if not isinstance(args, DistillTrainingArguments):
         raise TypeError(
@@ -49,8 +52,8 @@ def take_student(
         raise ValueError(f"pooler={args.pooler!r}, but the student pools by {str(pooling)!r}. Leave pooler out.")
     if student.modules.truncate_dim and args.keep_projector:
         raise ValueError(
-            f"keep_projector would put a map behind the student's truncate_dim={student.modules.truncate_dim}, but "
-            "sentence-transformers cuts embeddings last. Leave one of the two out."
+            f"keep_projector would add a layer behind the student's truncate_dim={student.modules.truncate_dim}, but "
+            "sentence-transformers truncates embeddings last. Leave one of the two out."
         )
     if len(pooling.modes) == 1:
         args = copy.copy(args)
@@ -63,20 +66,20 @@ def check_run(
     args: DistillTrainingArguments,
     trainer_arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Refuse arguments and surroundings under which a run would not be what it looks like.
+    """Refuse students, arguments and environments with which a run would fail or be wrong.
 
     Args:
-        trainer_arguments: what else `transformers.Trainer` was to be given.
+        trainer_arguments: further arguments of `transformers.Trainer`.
 
     Raises:
-        TypeError: what is not a model as a student.
-        ValueError: a student with adapters of PEFT; `model_init` or `compute_loss_func`; a student in half
-            precision; DataParallel; activation checkpointing that would lose gradients; ZeRO-3 that would not gather
+        TypeError: the student is not a transformers model.
+        ValueError: the student has PEFT adapters or is in half precision; `model_init` or `compute_loss_func` is given;
+            the run would use DataParallel; activation checkpointing would lose gradients; or ZeRO-3 would not gather
             the student's weights.
     """
     for name, reason in _NOT_TAKEN.items():
         if trainer_arguments.get(name) is not None:
-            raise ValueError(f"{name} is not taken: {reason}")
+            raise ValueError(f"{name} is not supported: {reason}")
     _check_student(student)
     halves = {p.dtype for p in student.parameters() if p.requires_grad} & {torch.float16, torch.bfloat16}
     if halves:
@@ -86,8 +89,8 @@ def check_run(
         )
     if args.n_gpu > 1:
         raise ValueError(
-            f"{args.n_gpu} GPUs in one process would run under DataParallel. Start one process for each: torchrun "
-            f"--nproc_per_node {args.n_gpu} ..., or choose one with CUDA_VISIBLE_DEVICES=0."
+            f"{args.n_gpu} GPUs in one process would run under DataParallel. Start one process per GPU: torchrun "
+            f"--nproc_per_node {args.n_gpu} ..., or choose one GPU with CUDA_VISIBLE_DEVICES=0."
         )
     if args.auto_find_batch_size:
         _check_finding_of_batches(args, trainer_arguments)
@@ -97,7 +100,7 @@ def check_run(
         key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
         if not args.hf_deepspeed_config.is_true(key):
             raise ValueError(
-                f"Under ZeRO-3 no student could be saved without {key}: set it to true in the DeepSpeed configuration."
+                f"ZeRO-3 can't save the student without {key}: set it to true in the DeepSpeed configuration."
             )
 
 
@@ -116,33 +119,33 @@ def _check_finding_of_batches(args: DistillTrainingArguments, trainer_arguments:
 
 
 def _check_student(student: Any) -> None:
-    """Refuse what can't be a student."""
+    """Refuse objects that can't be a student."""
     from peft import PeftModel
 
     if isinstance(student, PeftModel):
         raise ValueError(
-            "The student is a PeftModel, whose adapters no checkpoint of retort's would hold. Hand over "
-            "student.merge_and_unload(), or train adapters that are merged afterwards by Stage(lora=...)."
+            "The student is a PeftModel, but retort's checkpoints don't contain adapters. Pass "
+            "student.merge_and_unload(), or use Stage(lora=...) to train adapters that are merged afterwards."
         )
     if not isinstance(student, PreTrainedModel):
         raise TypeError(
             f"model must be a transformers model, but got a {type(student).__name__}"
             + (f" ({student!r})" if isinstance(student, str) else "")
-            + ". Load it first, e.g. AutoModel.from_pretrained(name, dtype=torch.float32), or cut it from the teacher "
-            "by retort.shrink()."
+            + ". Load it first, e.g. AutoModel.from_pretrained(name, dtype=torch.float32), or make it from the teacher "
+            "with retort.shrink()."
         )
 
 
 def _check_checkpointing(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
-    """Refuse activation checkpointing that the student doesn't have, or under which gradients would be lost.
+    """Refuse activation checkpointing if the student doesn't support it, or if it would lose gradients.
 
-    Reentrant checkpointing (torch.utils.checkpoint) runs a layer without a graph, and gives one to its output alone.
+    Reentrant checkpointing (torch.utils.checkpoint) runs a layer without a graph, so only its output gets gradients.
     """
     name = type(student).__name__
     if not student.supports_gradient_checkpointing:
         raise ValueError(
-            f"The student, a {name}, has no activation checkpointing. Leave activation_checkpointing out, and make "
-            "per_device_train_batch_size smaller and gradient_accumulation_steps larger instead."
+            f"The student, a {name}, does not support activation checkpointing. Leave activation_checkpointing out, "
+            "and make per_device_train_batch_size smaller and gradient_accumulation_steps larger instead."
         )
     if not (args.activation_checkpointing_kwargs or {}).get("use_reentrant", False):
         return
@@ -150,32 +153,32 @@ def _check_checkpointing(student: PreTrainedModel, args: DistillTrainingArgument
     for weight in ("attention_weight", "relation_weight"):
         if getattr(args, weight):
             raise ValueError(
-                f"{weight} compares what is made within a layer, where reentrant activation checkpointing keeps no "
-                f"graph: the layer would not learn from it. {way_out}"
+                f"{weight} compares values from within a layer, for which reentrant activation checkpointing keeps no "
+                f"graph, so the layer would get no gradient from it. {way_out}"
             )
     if parts_between_layers(student):
         raise ValueError(
-            f"The layers of {name} share the norm of their relative positions, through which reentrant activation "
-            f"checkpointing would have to go back once for each layer, and can't. {way_out}"
+            f"The layers of {name} share the norm of their relative positions, and reentrant activation checkpointing "
+            f"can't backpropagate through it once for each layer. {way_out}"
         )
 
 
 def check_optimizer(objectives: Sequence[Objective], trainer_arguments: Mapping[str, Any]) -> None:
-    """Refuse an optimizer that was made before the objectives' weights, which it would never train."""
+    """Refuse a given optimizer if objectives have parameters, since it would not train them."""
     optimizer = (trainer_arguments.get("optimizers") or (None,))[0]
     trained = [objective.name for objective in objectives if any(True for _ in objective.parameters())]
     if optimizer is not None and trained:
         raise ValueError(
             f"The optimizer in optimizers=... doesn't hold the weights of the objectives {', '.join(trained)}, which "
-            "are trained beside the student. Pass optimizer_cls_and_kwargs=(class, settings) instead."
+            "are trained with the student. Pass optimizer_cls_and_kwargs=(class, settings) instead."
         )
 
 
 def check_token_budget(dataset: Any, args: DistillTrainingArguments) -> None:
-    """Refuse training rows that can't be divided by their tokens.
+    """Refuse training rows that can't be batched by tokens.
 
     Raises:
-        ValueError: a dataset that doesn't tell its lengths, or a row that is longer than a batch.
+        ValueError: the lengths of the rows are unknown, or a row is longer than a batch.
     """
     if args.tokens_per_batch is None or dataset is None:
         return
@@ -189,18 +192,18 @@ def check_token_budget(dataset: Any, args: DistillTrainingArguments) -> None:
 
 
 def check_streams(dataset: Any, args: DistillTrainingArguments) -> None:
-    """Make a streaming dataset run on several ranks; refuse what would have to see its rows before.
+    """Set up a streaming dataset for several ranks, and refuse a teacher cache for it.
 
     Raises:
-        ValueError: a teacher cache for rows that can't be counted, or a dataset that has no columns to join it with.
+        ValueError: there is a teacher cache, but the dataset is no `datasets.Dataset`.
     """
     if args.teacher_cache and dataset is not None and not isinstance(dataset, datasets.Dataset):
         raise ValueError(
-            f"teacher_cache needs a datasets.Dataset, whose rows it stands beside, but one of the datasets is a "
+            f"teacher_cache needs a datasets.Dataset, since it adds columns to it, but one of the datasets is a "
             f"{type(dataset).__name__}. Leave teacher_cache out (the teacher then runs at every step), or load the "
             "data without streaming."
         )
     if isinstance(dataset, IterableDataset) and args.accelerator_config.dispatch_batches is None:
-        # accelerate would have rank 0 read for all ranks, and can't send what isn't a tensor. Now each rank takes its
-        # own share of the stream.
+        # By default accelerate reads on rank 0 for all ranks, and can only send tensors. With this setting, each rank
+        # reads its own share of the stream.
         args.accelerator_config.dispatch_batches = False

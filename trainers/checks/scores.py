@@ -1,4 +1,4 @@
-"""A teacher's scores of the documents of a query, and groups of different sizes."""
+"""Checks of a teacher's scores of documents, and of the sizes of groups."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,18 +12,18 @@ from ..objectives import GroupContrastObjective, Objective, ScoreObjective
 
 
 def check_groups(rows: Any, objectives: Sequence[Objective]) -> None:
-    """Refuse groups that would be compared by scores that say nothing, or that nobody knows how to read.
+    """Refuse groups with missing, uninformative or ambiguous scores, and groups of different sizes.
 
-    Rows of a stream meet the collator.
+    The collator checks the rows of a stream.
 
     Args:
-        rows: what a trainer is handed.
+        rows: a dataset of a trainer.
         objectives: the terms of the loss.
 
     Raises:
-        ValueError: no scores, or other than one for each document; a single document; scores that are not finite or all
-            equal; scores that all lie in 0..1 of which nothing says what they are, or that are no sigmoids; groups of
-            different sizes, where all of a step are compared.
+        ValueError: scores are missing, or there is not one for each document; a query has a single document; the scores
+            are not finite, or all equal; all scores are in 0..1 and `score_activation` is not set, or they can't be
+            sigmoids; or groups have different sizes and all groups of a step are compared.
     """
     scored = next((objective for objective in objectives if isinstance(objective, ScoreObjective)), None)
     columns = set(getattr(rows, "column_names", None) or ())
@@ -35,11 +35,10 @@ def check_groups(rows: Any, objectives: Sequence[Objective]) -> None:
     if not isinstance(rows, datasets.Dataset):
         if scored is not None and scored.activation is None:
             raise ValueError(
-                "scores of a stream can't be looked at before. Say what they are: score_activation='logits' or "
-                "'sigmoid'."
+                "scores of a stream can't be checked before training. Set score_activation='logits' or 'sigmoid'."
             )
         return
-    if not len(rows) or "members" not in columns:  # which a collator of the user's makes
+    if not len(rows) or "members" not in columns:  # the user's collator may make it
         return
     if any(isinstance(objective, GroupContrastObjective) for objective in objectives):
         _check_sizes(rows)
@@ -52,8 +51,8 @@ def _check_sizes(rows: datasets.Dataset) -> None:
     if (sizes != sizes[0]).any():
         row = int((sizes != sizes[0]).argmax())
         raise ValueError(
-            f"row {row} has {sizes[row]} texts and row 0 has {sizes[0]}, but contrastive_weight compares groups of one "
-            "size. Set contrastive_weight=0, or bring them to one number of documents."
+            f"row {row} has {sizes[row]} texts and row 0 has {sizes[0]}, but contrastive_weight needs groups of equal "
+            "size. Set contrastive_weight=0, or use the same number of documents for all queries."
         )
 
 
@@ -70,19 +69,20 @@ def _check_scores(rows: datasets.Dataset, activation: str | None) -> None:
         if activation == "sigmoid" and outside.any():
             row = start + int(np.searchsorted(lengths.cumsum(), outside.argmax(), side="right"))
             raise ValueError(
-                f"row {row} has the score {scores[outside.argmax()]:g}, which is the sigmoid of no finite logit. If "
-                "scores are logits, set score_activation='logits'; if they were rounded, clip them to 1e-6..1-1e-6."
+                f"row {row} has the score {scores[outside.argmax()]:g}, which is not the sigmoid of a finite logit. If "
+                "scores are logits, set score_activation='logits'. If they were rounded, clip them to 1e-6..1-1e-6."
             )
         lowest, highest = min(lowest, scores.min()), max(highest, scores.max())
     if activation is None and lowest >= 0 and highest <= 1:
         raise ValueError(
-            f"all scores lie in {lowest:g}..{highest:g}. Say what they are: score_activation='sigmoid' (of logits, as "
-            "CrossEncoder.predict gives by default; they are turned back into logits) or 'logits'."
+            f"all scores lie in {lowest:g}..{highest:g}, so they may be logits or probabilities. Set "
+            "score_activation='sigmoid' (as CrossEncoder.predict returns by default; they are converted back to "
+            "logits) or 'logits'."
         )
 
 
 def _parts(rows: datasets.Dataset, *columns: str) -> Iterator[tuple[int, Any]]:
-    """Some rows at a time, as columns of Arrow, and the number of the first."""
+    """Iterate over the rows in parts: the number of the first row, and the columns as Arrow arrays."""
     start = 0
     for part in rows.select_columns(list(columns)).with_format("arrow").iter(batch_size=10_000):
         yield start, {name: part[name].combine_chunks() for name in columns}

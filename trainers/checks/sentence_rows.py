@@ -1,7 +1,4 @@
-"""What a sentence encoder needs of the tokens that it reads: its prompt and, as a teacher, no more than it takes.
-
-Rows are tokenised before a trainer sees them.
-"""
+"""Checks that tokenised rows begin with a sentence encoder's prompt, and that they are not too long for a teacher."""
 
 from collections.abc import Sequence
 
@@ -14,16 +11,16 @@ from ..teachers import too_long
 
 
 def check_sentence_rows(encoder: SentenceEncoder, dataset: datasets.Dataset, *, role: str) -> None:
-    """Refuse tokenised rows of which an encoder would make other embeddings than `SentenceTransformer.encode`.
+    """Refuse tokenised rows whose embeddings would differ from those of `SentenceTransformer.encode`.
 
     Args:
         encoder: the teacher or the student.
-        dataset: what a trainer is handed.
+        dataset: a dataset of a trainer.
         role: `"teacher"` or `"student"`.
 
     Raises:
-        ValueError: rows that lack its default prompt, or whose tokens can't be looked at for it; rows of more tokens
-            than a teacher cuts texts at.
+        ValueError: rows lack the encoder's default prompt, or can't be checked for it; or rows have more tokens than
+            the teacher's maximum length.
     """
     column = _ids_column(dataset, role)
     _check_prompt(encoder, dataset, column, role)
@@ -32,7 +29,7 @@ def check_sentence_rows(encoder: SentenceEncoder, dataset: datasets.Dataset, *, 
 
 
 def _ids_column(dataset: datasets.Dataset, role: str) -> str:
-    """Where its tokens stand, if they do."""
+    """Name of the column with the tokens for this role."""
     own = "teacher_input_ids"
     return own if role == "teacher" and own in (getattr(dataset, "column_names", None) or ()) else "input_ids"
 
@@ -41,16 +38,18 @@ def _check_prompt(encoder: SentenceEncoder, dataset: datasets.Dataset, column: s
     prompt = encoder.modules.prompt()
     if not prompt:
         return
-    # The prompt's last token may be another where the text after it begins.
+    # The prompt's last token may differ if text follows.
     wanted = encoder.prompt_tokens(prompt)[:-1]
-    way_out = f"Its texts begin with {prompt!r}: pass prompt={prompt!r} to tokenize()."
+    way_out = f"Its texts must begin with {prompt!r}: pass prompt={prompt!r} to tokenize()."
     if role == "teacher":
-        way_out = f"Its texts begin with {prompt!r}: pass teacher_prompt={prompt!r} to tokenize() or tokenize_groups()."
+        way_out = (
+            f"Its texts must begin with {prompt!r}: pass teacher_prompt={prompt!r} to tokenize() or tokenize_groups()."
+        )
     if not isinstance(dataset, datasets.Dataset):
         raise ValueError(f"A {role} with a prompt needs a datasets.Dataset, not {type(dataset).__name__}. {way_out}")
     if role == "student" and "members" in dataset.column_names:
         raise ValueError(
-            f"Groups of texts can't carry the student's prompt {prompt!r}. Train it by single texts (DistillTrainer, "
+            f"Groups of texts don't support the student's prompt {prompt!r}. Train on single texts (DistillTrainer, "
             "CKDTrainer), or without the prompt."
         )
     if column not in dataset.column_names:
@@ -62,8 +61,8 @@ def _check_prompt(encoder: SentenceEncoder, dataset: datasets.Dataset, column: s
 
 def _check_lengths(encoder: SentenceEncoder, dataset: datasets.Dataset, column: str) -> None:
     if not isinstance(dataset, datasets.Dataset):
-        return  # its batches are looked at one by one
-    # So are rows that were padded before: without their padding.
+        return  # the teacher checks each batch
+    # The teacher also checks rows that were padded before, after their padding is removed.
     padded = column.replace("input_ids", "attention_mask") in dataset.column_names
     if column in dataset.column_names and not padded:
         found = _first_longer(dataset, column, encoder.max_length)
@@ -73,7 +72,7 @@ def _check_lengths(encoder: SentenceEncoder, dataset: datasets.Dataset, column: 
 
 
 def _first_longer(dataset: datasets.Dataset, column: str, longest: int) -> tuple[int, int] | None:
-    """The first row of more than `longest` token ids, and how many it has."""
+    """The first row with more than `longest` token ids, and its length."""
     seen = 0
     for batch in dataset.select_columns(column).with_format("arrow").iter(batch_size=10_000):
         lengths = pc.list_value_length(batch[column].combine_chunks()).to_numpy(zero_copy_only=False)
@@ -85,7 +84,7 @@ def _first_longer(dataset: datasets.Dataset, column: str, longest: int) -> tuple
 
 
 def _first_without(dataset: datasets.Dataset, column: str, wanted: Sequence[int]) -> int | None:
-    """The first row whose ids don't begin with those wanted."""
+    """The first row whose ids don't begin with `wanted`."""
     seen = 0
     for batch in dataset.select_columns(column).with_format("arrow").iter(batch_size=10_000):
         ids = batch[column].combine_chunks()

@@ -1,4 +1,4 @@
-"""Tokens that a model has no embedding or no position for: a lookup would fail in the middle of a run."""
+"""Checks that the models have embeddings and positions for all tokens; a lookup would fail in the middle of a run."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -12,21 +12,21 @@ from ...modeling.encoding import position_count
 
 
 def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> None:
-    """Refuse tokenised rows that a model can't read. Rows of a stream are not looked at.
+    """Refuse tokenised rows that a model can't read. Rows of a stream are not checked.
 
     Args:
-        rows: what a trainer is handed.
-        readers: the models by their role, `"student"` or `"teacher"`.
+        rows: a dataset of a trainer.
+        readers: `(role, model)`, where role is `"student"` or `"teacher"`.
 
     Raises:
-        ValueError: a row of more tokens than a model has positions for, or a token that it has no embedding for.
+        ValueError: a row has more tokens than a model has positions, or a token for which a model has no embedding.
     """
     for role, model in readers if isinstance(rows, datasets.Dataset) else ():
         column = _ids_column(rows.column_names, role)
         if column is None:
             continue
         positions, vocabulary = position_count(model), model.config.vocab_size
-        # Rows that were padded before are cut to their tokens by the collator.
+        # The collator removes the padding of rows that were padded before.
         padded = column != "members" and column.replace("input_ids", "attention_mask") in rows.column_names
         for numbers, lengths, ids in _texts(rows, column):
             if positions is not None and not padded and (longest := int(lengths.max())) > positions:
@@ -38,20 +38,19 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
                 text = np.searchsorted(lengths.cumsum(), ids.argmax(), side="right")
                 raise ValueError(
                     f"row {numbers[text]} holds the token {highest}, but the {role}, a {type(model).__name__}, has "
-                    f"embeddings for the tokens 0 to {vocabulary - 1}. If tokens were added to its tokenizer, call "
-                    "resize_token_embeddings(len(tokenizer)) on it and train it before; else, tokenise by its own "
-                    "tokenizer."
+                    f"embeddings for the tokens 0 to {vocabulary - 1}. If tokens were added to its tokenizer, call its "
+                    "resize_token_embeddings(len(tokenizer)) and train it first. Otherwise, use its own tokenizer."
                 )
 
 
 def _ids_column(columns: Sequence[str], role: str) -> str | None:
-    """Where the tokens stand that a model reads."""
+    """Name of the column with the tokens that a model reads."""
     own = ("teacher_input_ids",) if role == "teacher" else ()
     return next((name for name in (*own, "members", "input_ids") if name in columns), None)
 
 
 def _texts(rows: datasets.Dataset, column: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of some rows at a time: the number of the row that each text stands in, its length, and all texts' tokens."""
+    """Iterate over the rows in parts: the row number and the length of each text, and the tokens of all texts."""
     start = 0
     for batch in rows.select_columns(column).with_format("arrow").iter(batch_size=10_000):
         texts = batch[column].combine_chunks()

@@ -1,4 +1,4 @@
-"""All that a run is checked for, once, before weights are loaded or anything is written."""
+"""All checks of a run, made once before weights are loaded or anything is written."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,22 +28,22 @@ def validate(
     has_teacher: bool,
     vectors: int | None,
 ) -> None:
-    """Refuse a run that would train in silence on wrong numbers, or fail after an hour.
+    """Refuse a run that would train on wrong numbers without an error, or fail after an hour.
 
     Args:
         objectives: the terms of the loss.
         args: the run's arguments.
         student: the model to be trained.
-        student_encoder: what makes its embeddings, if it came with that.
-        teachers: outlines of the live ones (see `outline_teacher`).
-        sets: all datasets, by what to call them.
+        student_encoder: the student's own pooling and modules, if it has any.
+        teachers: outlines of the live teachers (see `outline_teacher`).
+        sets: all datasets by their names in messages.
         check_rows: the checks of their rows.
-        trainer_arguments: what else `transformers.Trainer` is given.
+        trainer_arguments: further arguments of `transformers.Trainer`.
         has_teacher: whether there is a live teacher, a cache, or vectors.
-        vectors: how many numbers a given vector has; None where a teacher or a cache gives the embeddings.
+        vectors: width of the given vectors; None if the embeddings come from a teacher or a cache.
 
     Raises:
-        ValueError: what was given, what was expected, and the way out.
+        ValueError: with the given value, the expected one, and a way to fix it.
     """
     for rows in sets.values():
         check_streams(rows, args)
@@ -63,13 +63,13 @@ def _check_teacher_pooler(
     student: SentenceEncoder | None,
     teachers: Sequence[PreTrainedModel | SentenceEncoder],
 ) -> None:
-    """Refuse a teacher that is to be pooled as the student is, where the student's pooling has no name."""
+    """Refuse a teacher without a pooler, if the student's pooling has several modes and can't be its default."""
     pooled = any(objective.teacher_request().pooler for objective in objectives)
     bare = [teacher for teacher in teachers if not isinstance(teacher, SentenceEncoder)]
     if student and len(student.modules.pooling.modes) > 1 and bare and pooled and args.teacher_pooler is None:
         raise ValueError(
-            f"The student pools by {student.modules.pooling}, and nothing says how the teacher, a "
-            f"{type(bare[0]).__name__}, is pooled. Choose teacher_pooler."
+            f"The student pools by {student.modules.pooling}, but the pooling of the teacher, a "
+            f"{type(bare[0]).__name__}, is unknown. Set teacher_pooler."
         )
 
 
@@ -86,11 +86,11 @@ def _check_vectors(
     both = [name for name, rows in sets.items() if has_vectors(rows)] if teachers and not args.teacher_cache else ()
     if pooled and both:
         raise ValueError(
-            f"The {both[0]} rows hold the teacher's embeddings (column {VECTORS!r}), and there is a teacher that would "
-            "make them. Leave out teacher=..., or remove the column."
+            f"The {both[0]} rows hold the teacher's embeddings (column {VECTORS!r}), but a teacher is given, too. "
+            "Leave out teacher=..., or remove the column."
         )
     if by_vectors and args.teacher_pooler:
         raise ValueError(
-            f"teacher_pooler={args.teacher_pooler!r}, but the rows hold vectors of the teacher (column {VECTORS!r}), "
-            "which are pooled already. Leave teacher_pooler out."
+            f"teacher_pooler={args.teacher_pooler!r}, but the teacher's vectors in the rows (column {VECTORS!r}) are "
+            "pooled already. Leave teacher_pooler out."
         )

@@ -1,4 +1,4 @@
-"""What a student is trained towards."""
+"""Objectives: the terms of the loss."""
 
 from .base import MULTI_LABEL, SINGLE_LABEL, Objective, Projector, projector, student_request, teacher_request
 from .build import Dimensions, build_objectives, check_pairs, problem_of

@@ -1,4 +1,4 @@
-"""From arguments and two models to the objectives of a run, with all that does not fit refused up front."""
+"""Builds the objectives of a run from arguments and two models, and checks that they fit."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from .whole_step import SimilarityObjective
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What objectives must know of an encoder, live or cached.
+    """Properties of a live or cached encoder that objectives need.
 
-    `labels` are the names of its classes by id. `problem` is what the outputs of a sequence head are: a number or
-    several, logits of classes of which a row has one, or of which it has any number. `embedding_size` is the width of
-    an embedding, which modules after the pooler of a teacher may make another one.
+    `labels` are the names of its classes by id. `problem` is the `problem_type` of a sequence head. `embedding_size` is
+    the width of an embedding, which differs from `hidden_size` if a Dense module follows the pooler.
     """
 
     depth: int  # number of layers
@@ -43,9 +42,9 @@ class Dimensions:
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Dimensions:
-        """Read them off a model's configuration."""
+        """The dimensions of a model with this configuration."""
         labels = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
-        # As transformers guesses it where the configuration doesn't say.
+        # The default of transformers if the configuration doesn't define it.
         problem = config.problem_type or (REGRESSION if len(labels) == 1 else SINGLE_LABEL)
         depth, width, heads = config.num_hidden_layers, config.hidden_size, config.num_attention_heads
         return cls(depth, width, heads, labels, config.vocab_size, embedding_size=width, problem=problem)
@@ -54,29 +53,29 @@ class Dimensions:
 def build_objectives(
     args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions, *, reads_output_layer: bool = False
 ) -> list[Objective]:
-    """The objectives whose weight is above 0, checked against both models; but not that on embeddings.
+    """The objectives whose weight is above 0, checked against both models, without `EmbeddingObjective`.
 
     Args:
-        args: with the weights.
+        args: arguments with the weights.
         student: the model to be trained.
-        teacher: the teacher's dimensions; without one, the student's.
-        reads_output_layer: whether the teacher's own output layer can be read: there is one teacher, and it is live.
+        teacher: the teacher's dimensions, or the student's if there is no teacher.
+        reads_output_layer: whether the teacher's output layer is available: there is one teacher, and it is live.
 
     Raises:
-        ValueError: the two models do not fit each other in what an objective compares, or are of different widths,
-            between which `args.projector` allows no map.
+        ValueError: the models don't match in the outputs that an objective compares, or their widths differ and
+            `args.projector` is `"none"`.
     """
     ours, row_wise = Dimensions.of(student.config), is_row_wise(student)
-    # Only where layers are compared; otherwise a student may be deeper than its teacher.
+    # Only if layers are compared; otherwise a student may be deeper than its teacher.
     by_layers = args.hidden_weight or args.attention_weight
     pairs = layer_pairs(args.layer_map, ours.depth, teacher.depth) if by_layers else []
     if args.logits_weight:
         _check_classes(ours, teacher, row_wise)
         if student.get_output_embeddings() is not None and ours.vocab_size != teacher.vocab_size:
             raise ValueError(
-                f"logits_weight compares logits over a vocabulary place by place, but the student's has "
-                f"{ours.vocab_size} entries and the teacher's {teacher.vocab_size}. Bring them to one size by "
-                "resize_token_embeddings(), or use a VocabReducedMLMTrainer where the tokenizers differ."
+                f"logits_weight needs equal vocabularies, but the student's has {ours.vocab_size} entries and the "
+                f"teacher's {teacher.vocab_size}. Use resize_token_embeddings() to make them equally large, or a "
+                "VocabReducedMLMTrainer if the tokenizers differ."
             )
     if not ours.attention_heads:
         _check_without_attention(args, ours, pairs)
@@ -85,8 +84,8 @@ def build_objectives(
     with_maps = [(s, group) for s, group in pairs if s > 0 and min(group) > 0]
     if args.attention_weight and not with_maps:
         raise ValueError(
-            f"attention_weight compares maps of layers, but layer_map={args.layer_map!r} pairs none: 0 is what the "
-            "embedding layer gives, before any attention. Pair layers counted from 1, e.g. '1:2,2:4'."
+            f"attention_weight compares the attention maps of layers, but layer_map={args.layer_map!r} pairs none: 0 "
+            "is the embedding layer, which has no attention. Pair layers counted from 1, e.g. '1:2,2:4'."
         )
     relations = _relation_pairs(args, ours, teacher) if args.relation_weight else []
     hidden = MixedStateObjective if args.layer_map == "mix" else HiddenStateObjective
@@ -120,7 +119,7 @@ def build_objectives(
 
 
 def problem_of(model: PreTrainedModel) -> str:
-    """What the outputs of a model's head are; transformers heeds `problem_type` in sequence heads alone."""
+    """The kind of outputs of a model's head. transformers only uses `problem_type` in sequence heads."""
     found = Dimensions.of(model.config)
     if is_row_wise(model):
         return found.problem
@@ -128,16 +127,16 @@ def problem_of(model: PreTrainedModel) -> str:
 
 
 def check_pairs(args: DistillTrainingArguments, objective: str) -> None:
-    """Raise a ValueError for a mixture of layers where single ones are compared."""
+    """Raise a ValueError if `layer_map` is `"mix"`, but the objective compares single layers."""
     if args.layer_map == "mix":
         raise ValueError(
-            f"{objective} compares pairs of layers, but layer_map='mix' makes one average of all. Use 'top', "
-            "'uniform', 'last', 'average' or pairs; only hidden_weight takes 'mix'."
+            f"{objective} compares pairs of layers, but layer_map='mix' averages all layers. Use 'top', 'uniform', "
+            "'last', 'average' or pairs; only hidden_weight supports 'mix'."
         )
 
 
 def _check_without_attention(args: DistillTrainingArguments, student: Dimensions, pairs: LayerPairs) -> None:
-    """Refuse what a student of LSTMs doesn't have."""
+    """Refuse objectives that an LSTM student doesn't support."""
     if asked := [name for name in ("attention_weight", "relation_weight") if getattr(args, name)]:
         raise ValueError(
             f"{asked[0]} compares attention, which this student doesn't have. Use hidden_weight with "
@@ -145,21 +144,21 @@ def _check_without_attention(args: DistillTrainingArguments, student: Dimensions
         )
     if args.hidden_weight and any(state != student.depth for state, _ in pairs):
         raise ValueError(
-            f"layer_map={args.layer_map!r} compares states below the top, but a student of LSTMs is as wide as its "
-            f"config.hidden_size only there. Use layer_map='last', or name a layer of the teacher: '{student.depth}:4'."
+            f"layer_map={args.layer_map!r} compares states below the top layer, but only the top layer of an LSTM "
+            f"student has the width config.hidden_size. Use layer_map='last', or one pair: '{student.depth}:4'."
         )
 
 
 def _check_classes(student: Dimensions, teacher: Dimensions, row_wise: bool) -> None:
     if student.labels != teacher.labels:
         raise ValueError(
-            f"The logits mean other classes: the student's labels are {_shortened(student.labels)}, the teacher's "
+            f"The classes of the logits differ: the student's labels are {_shortened(student.labels)}, the teacher's "
             f"{_shortened(teacher.labels)}. Build the student with the teacher's id2label and label2id, in its order."
         )
     if row_wise and student.problem != teacher.problem:
         raise ValueError(
-            f"The logits mean other things: the student's problem_type is {student.problem!r}, the teacher's "
-            f"{teacher.problem!r}. Build the student with the teacher's (config.problem_type)."
+            f"The models solve different problems: the student's problem_type is {student.problem!r}, the teacher's "
+            f"{teacher.problem!r}. Build the student with the teacher's config.problem_type."
         )
 
 
@@ -172,8 +171,8 @@ def _relation_pairs(args: DistillTrainingArguments, student: Dimensions, teacher
         if size % args.relation_heads:
             fits = [n for n in range(1, 65) if student.hidden_size % n == 0 and teacher.hidden_size % n == 0]
             raise ValueError(
-                f"relation_heads={args.relation_heads} does not divide the {side}'s width of {size}. These divide both "
-                f"models': {', '.join(map(str, fits))}."
+                f"relation_heads={args.relation_heads} does not divide the {side}'s hidden size of {size}. These "
+                f"numbers divide those of both models: {', '.join(map(str, fits))}."
             )
     pairs = layer_pairs(args.relation_map, student.depth, teacher.depth)
     if any(len(group) > 1 or not ours or not min(group) for ours, group in pairs):
@@ -184,5 +183,5 @@ def _relation_pairs(args: DistillTrainingArguments, student: Dimensions, teacher
 
 
 def _layers(pairs: LayerPairs) -> LayerPairs:
-    """Pairs of hidden states, as pairs of the layers that they come out of."""
+    """Convert pairs of hidden states to pairs of the layers that computed them."""
     return [(ours - 1, tuple(theirs - 1 for theirs in group)) for ours, group in pairs]

@@ -1,4 +1,4 @@
-"""Objectives on logits, labels and what a classifier reads: per row, or per token that has a label."""
+"""Objectives on logits, labels and a classifier's inputs: per row, or per labelled token."""
 
 from torch import Tensor, nn
 
@@ -9,16 +9,16 @@ from .base import MULTI_LABEL, REGRESSION, Objective, aligned_tokens, distance, 
 
 
 class LogitsObjective(Objective):
-    """Distance to the teacher's logits: at every row of a sequence head, at every labelled or aligned token of others.
+    """Distance between the logits of student and teacher: per row for a sequence head, per token otherwise.
 
-    From a row without labels (of a transfer set) a token head learns at every token.
+    Token heads are compared at labelled or aligned tokens, and at all tokens of a row without labels (transfer set).
 
     Args:
-        weight: in the loss.
-        loss, temperature: as in the arguments. A regression head is always compared by squared error: a softmax over
-            one number is always 1.
-        row_wise: whether the head gives one output per row rather than per token.
-        problem: what the head's outputs are (see `Dimensions`).
+        weight: weight in the loss.
+        loss, temperature: see `logits_loss` and `temperature` in `DistillTrainingArguments`. A regression head always
+            uses the squared error, since a softmax over one number is always 1.
+        row_wise: whether the head has one output per row rather than per token.
+        problem: kind of the head's outputs (see `Dimensions`).
     """
 
     name = "logits"
@@ -56,7 +56,7 @@ class LogitsObjective(Objective):
 
 
 def compared_tokens(batch: Batch) -> Tensor | None:
-    """The student's tokens that take part: those with a label, and all of a row without any; None for all."""
+    """The student's tokens that are compared: labelled tokens, and all tokens of rows without labels. None for all."""
     return None if batch.labelled is None or batch.alignment is not None else batch.labelled.compared
 
 
@@ -64,10 +64,10 @@ class LabelObjective(Objective):
     """The task's own loss on labelled rows or tokens.
 
     Args:
-        weight: in the loss.
-        row_wise: whether the head gives one output per row rather than per token.
-        problem: what the head's outputs are (see `Dimensions`).
-        smoothing: the share of a label that all classes get alike, 0 to 1; of heads that give each row one class.
+        weight: weight in the loss.
+        row_wise: whether the head has one output per row rather than per token.
+        problem: kind of the head's outputs (see `Dimensions`).
+        smoothing: label smoothing, 0 to 1, for heads with one class per row or token.
     """
 
     name = "labels"
@@ -103,21 +103,20 @@ class LabelObjective(Objective):
 
 
 class FeatureObjective(Objective):
-    """Distance of what the two classifiers read: top hidden states of a tagger, pooled vectors of a sequence head.
+    """Distance between the inputs of the two classifiers: a tagger's top hidden states, or pooled vectors.
 
-    A student with a `ProjectedClassifier` is compared behind its projector, which so learns where the classifier will
-    read (XtremeDistil, arXiv:2004.05686, eq. 4, without its activation); others, where widths differ, behind this
-    objective's.
+    For a student with a `ProjectedClassifier`, the output of its projector is compared (XtremeDistil, arXiv:2004.05686,
+    eq. 4, without its activation). Other students use this objective's projector if the widths differ.
 
     Args:
-        weight: in the loss.
-        loss: the distance, as in the arguments.
-        projector: maps the student's vectors into the teacher's width.
-        row_wise: whether the classifier reads one vector per row rather than per token.
+        weight: weight in the loss.
+        loss: see `hidden_loss` in `DistillTrainingArguments`.
+        projector: maps the student's vectors to the teacher's width.
+        row_wise: whether the classifier has one input vector per row rather than per token.
     """
 
     name = "features"
-    description = "distance of what the classifiers read"
+    description = "distance of the classifiers' inputs"
     reads = OutputRequest(features=True)
 
     def __init__(self, weight: float, loss: str, projector: nn.Module, *, row_wise: bool):

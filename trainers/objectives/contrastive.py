@@ -1,4 +1,4 @@
-"""Contrastive losses: to know one's own among all rows of a step."""
+"""Contrastive objectives (InfoNCE) over all rows of a step."""
 
 from dataclasses import dataclass
 
@@ -14,16 +14,16 @@ from .whole_step import WholeStepObjective
 
 
 class InfoNCEObjective(WholeStepObjective):
-    """Cross-entropy of one's own among many.
+    """InfoNCE: cross-entropy of the positive among positive and negatives.
 
     Args:
         weight, pooler, teacher_pooler: see `PooledObjective`.
-        args: with the temperature, and whether it is learnt.
-        projector: maps the student's embeddings into the width in which they are compared.
+        args: arguments with `contrastive_temperature` and `learn_temperature`.
+        projector: maps the student's embeddings to the width in which they are compared.
     """
 
     name = "contrastive"
-    description = "knowing the teacher's embedding of the same text among others (InfoNCE)"
+    description = "contrast with the teacher's embeddings (InfoNCE)"
     citation = "gao2021distilcse"
 
     def __init__(self, weight, pooler, teacher_pooler, args: InfoNCETrainingArguments, projector: nn.Module):
@@ -32,7 +32,7 @@ class InfoNCEObjective(WholeStepObjective):
         self.scale = LearnedScale(1 / args.contrastive_temperature) if args.learn_temperature else None
 
     def forward(self, student):
-        """`[rows, features]`, float32, the student's embeddings, each of length 1/tau."""
+        """`[rows, features]`, float32: the student's embeddings, scaled to length 1/tau."""
         embeddings = self.projector(student.embedding)
         if self.scale is not None:
             return self.scale(embeddings)
@@ -41,13 +41,13 @@ class InfoNCEObjective(WholeStepObjective):
 
 @dataclass(frozen=True)
 class Candidates:
-    """The keys that anchors are compared with, all of them unit vectors.
+    """The keys that anchors are compared with. All are unit vectors.
 
     Attributes:
-        positives: `[rows, features]`, each anchor's own.
-        ids: `[rows]`, what text each anchor is of.
-        step: keys of the whole step `[m, features]` with the ids `[m]` of their texts.
-        past: likewise, of past steps; None if there are none.
+        positives: `[rows, features]`, the positive of each anchor.
+        ids: `[rows]`, id of each anchor's text.
+        step: keys of the whole step `[m, features]`, and the ids of their texts `[m]`.
+        past: keys and ids of past steps; None if there are none.
     """
 
     positives: Tensor
@@ -72,11 +72,11 @@ class TeacherContrastObjective(InfoNCEObjective):
         self.compares_students = args.both_directions or args.student_negatives
 
     def references(self, teacher, batch) -> tuple[Tensor, Tensor]:
-        """The teacher's keys of a batch, unit vectors `[rows, features]`, and the ids of their texts, `[rows]`."""
+        """The teacher's keys of a batch (unit vectors, `[rows, features]`), and the ids of their texts, `[rows]`."""
         return F.normalize(teacher.embedding.float(), dim=-1), text_ids(batch)
 
     def compared_with(self, own, everywhere, past: tuple[Tensor, Tensor] | None = None) -> Candidates:
-        """The keys of the whole step, and those `past` of former steps."""
+        """The keys of the whole step, and the keys `past` of former steps."""
         return Candidates(*own, everywhere, past)
 
     def compare(self, embeddings, references: Candidates):
@@ -94,20 +94,20 @@ class TeacherContrastObjective(InfoNCEObjective):
 
 
 class GroupContrastObjective(InfoNCEObjective):
-    """InfoNCE from an anchor to its positive, among the positives and hard negatives of all groups of a step.
+    """InfoNCE from an anchor to its positive, against the positives and hard negatives of all groups of a step.
 
     Gao, Yao & Chen 2021, SimCSE, arXiv:2104.08821, eq. 4 and 5. A group is an anchor, a positive and any number of
-    hard negatives; its embeddings are `[groups, members, features]`. A text that is the anchor's or the positive's own,
-    and the positive of another copy of the anchor, is no negative.
+    hard negatives; its embeddings are `[groups, members, features]`. Copies of the anchor or of its positive, and
+    positives of copies of the anchor, are not negatives.
 
     Args:
-        weight: in the loss.
-        pooler: makes the embeddings.
+        weight: weight in the loss.
+        pooler: pooler of the embeddings.
         args: see `InfoNCEObjective`.
     """
 
     name = "positives"
-    description = "knowing a text's positive among others (InfoNCE)"
+    description = "contrast of texts with their positives (InfoNCE)"
     citation = "gao2021simcse"
 
     def __init__(self, weight, pooler, args: InfoNCETrainingArguments):
@@ -127,11 +127,11 @@ class GroupContrastObjective(InfoNCEObjective):
         """The ids of the texts of each group, `[groups, members]`.
 
         Raises:
-            ValueError: groups of different sizes.
+            ValueError: the groups have different sizes.
         """
         if batch.is_ragged:
             raise ValueError(
-                "contrastive_weight compares groups of one size, but those of a batch differ. Set contrastive_weight=0."
+                "contrastive_weight needs groups of equal size, but those of a batch differ. Set contrastive_weight=0."
             )
         return text_ids(batch)[batch.groups]
 

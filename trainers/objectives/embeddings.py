@@ -8,11 +8,11 @@ from .base import Objective, distance
 
 
 class PooledObjective(Objective):
-    """What reads one vector per row of either side.
+    """Base class of objectives that read one embedding per row.
 
     Args:
-        weight: in the loss.
-        pooler, teacher_pooler: what makes an embedding of the student's hidden states, and of the teacher's.
+        weight: weight in the loss.
+        pooler, teacher_pooler: poolers of student and teacher.
     """
 
     row_wise = True
@@ -40,9 +40,9 @@ class EmbeddingObjective(PooledObjective):
 
     Args:
         weight, pooler, teacher_pooler: see `PooledObjective`.
-        loss: the distance, as in the arguments.
-        projector: maps the student's embeddings into the teacher's width. All objectives of a run on embeddings share
-            one, since it may be exported with the student.
+        loss: see `embedding_loss` in `DistillTrainingArguments`.
+        projector: maps the student's embeddings to the teacher's width. All objectives on embeddings share it, since it
+            may be exported with the student.
     """
 
     name = "embedding"
@@ -62,10 +62,10 @@ class EmbeddingObjective(PooledObjective):
 
 
 class MemberObjective(EmbeddingObjective):
-    """Distance of the embedding of one text of each group from the teacher's of the group.
+    """Distance between the student's embedding of one text of each group and the teacher's embedding of the group.
 
     Attributes:
-        member: the text's place in its group.
+        member: index of the text in its group.
     """
 
     member: int
@@ -78,17 +78,17 @@ class MemberObjective(EmbeddingObjective):
 
 
 class SourceObjective(MemberObjective):
-    """Distance of the student's embedding of a sentence from the teacher's (Reimers & Gurevych 2020,
-    arXiv:2004.09813, eq. 1)."""
+    """Distance between student and teacher embeddings of sentences (Reimers & Gurevych 2020, arXiv:2004.09813, eq.
+    1)."""
 
     name = "source"
-    description = "distance of embeddings of sentences from the teacher's"
+    description = "distance between embeddings of sentences"
     member = 0
 
 
 class TargetObjective(MemberObjective):
-    """Distance of the student's embedding of a translation from the teacher's of the sentence."""
+    """Distance between the student's embedding of a translation and the teacher's embedding of the sentence."""
 
     name = "target"
-    description = "distance of embeddings of translations from the teacher's of the sentences"
+    description = "distance between embeddings of translations and the teacher's of the sentences"
     member = 1

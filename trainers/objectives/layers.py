@@ -1,4 +1,4 @@
-"""Objectives inside the encoder: hidden states, attention maps and relations, one value per token."""
+"""Objectives on hidden states, attention maps and relations, with one value per token."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,19 +14,19 @@ from .base import Objective, aligned_tokens, distance, pair_count, projector
 
 LAYER_MAPS = ("top", "uniform", "last", "average", "mix")
 
-# For each pair, the student's layer, and those of the teacher's that are averaged.
+# (student layer, teacher layers that are averaged) of each pair.
 LayerPairs = list[tuple[int, tuple[int, ...]]]
 
 
 class LayersObjective(Objective):
-    """What compares an output of single layers over a layer map.
+    """Base class of objectives that compare outputs of layers over a layer map.
 
     Args:
-        weight: in the loss.
-        pairs: of layers, which count as `output` counts them.
+        weight: weight in the loss.
+        pairs: pairs of layers, counted as in the field `output` of `OutputRequest`.
 
     Attributes:
-        output: which of the fields of `OutputRequest` names the layers.
+        output: the field of `OutputRequest` for the layers.
     """
 
     output: ClassVar[str]
@@ -46,12 +46,12 @@ class LayersObjective(Objective):
 
 
 class HiddenPairsObjective(LayersObjective):
-    """What compares hidden states over a layer map, through a projector for each of the student's if widths differ.
+    """Base class of objectives that compare hidden states over a layer map, with a projector per pair if widths differ.
 
     Args:
         weight, pairs: see `LayersObjective`.
         student_size, teacher_size: widths of the hidden states.
-        kind: of the projectors (see `projector`).
+        kind: kind of the projectors (see `projector`).
     """
 
     output = "hidden_states"
@@ -61,14 +61,14 @@ class HiddenPairsObjective(LayersObjective):
         self.projectors = nn.ModuleList(projector(student_size, teacher_size, kind) for _ in pairs)
 
     def forward(self, student: EncoderOutput) -> list[Tensor]:
-        """Of each pair, the student's states `[tokens, teacher_size]`."""
+        """The student's states of each pair, `[tokens, teacher_size]`."""
         return [
             project(student.hidden_states[index])
             for (index, _), project in zip(self.pairs, self.projectors, strict=True)
         ]
 
     def teacher_states(self, teacher: EncoderOutput) -> list[Tensor]:
-        """Of each pair, the teacher's states `[tokens, teacher_size]`."""
+        """The teacher's states of each pair, `[tokens, teacher_size]`."""
         return [_mean([teacher.hidden_states[layer] for layer in group]) for _, group in self.pairs]
 
     def count(self, batch):
@@ -77,11 +77,11 @@ class HiddenPairsObjective(LayersObjective):
 
 @dataclass(frozen=True)
 class StateDistance:
-    """How the hidden states of a batch are compared.
+    """Distance between the hidden states of a batch.
 
     Attributes:
-        loss: the distance, as in the arguments.
-        tokens: `"all"`, or of each row the `"first"` or the `"mean"` of all.
+        loss: see `hidden_loss` in `DistillTrainingArguments`.
+        tokens: see `hidden_tokens` in `DistillTrainingArguments`.
     """
 
     loss: str
@@ -89,15 +89,15 @@ class StateDistance:
 
     @property
     def row_wise(self) -> bool:
-        """Whether there is one value for each row, rather than for each token."""
+        """Whether there is one value per row rather than per token."""
         return self.tokens != "all"
 
     def count(self, batch: Batch) -> int:
-        """How many values there are."""
+        """Number of values for a batch."""
         return batch.layout.rows if self.row_wise else pair_count(batch)
 
     def __call__(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        """`[count]`, of the states of both sides' tokens, `[tokens, teacher_size]`."""
+        """`[count]`, the distances of the tokens' states, `[tokens, teacher_size]`."""
         if not self.row_wise:
             return distance(self.loss)(*aligned_tokens(student, teacher, batch))
         of_rows = TokenLayout.first if self.tokens == "first" else TokenLayout.mean
@@ -130,12 +130,12 @@ class HiddenStateObjective(HiddenPairsObjective):
 
 
 class MixedStateObjective(LayersObjective):
-    """Distance of two weighted averages, of all of the student's states and of all of the teacher's.
+    """Distance between two weighted averages of hidden states: one over all layers of each model.
 
-    The weights of both are learnt, and find the layers that are alike: Kolesnikova et al. 2022 (arXiv:2205.02340) call
-    this a weighted average by layers or, of the means of tokens, to pool and project.
+    The weights of both are learnt. Kolesnikova et al. 2022 (arXiv:2205.02340) call this "weighted average by layers"
+    or, with means of tokens, "pool and project".
 
-    Args: see `HiddenStateObjective`; `pairs` are all states with all.
+    Args: see `HiddenStateObjective`; `pairs` pair each student state with all teacher states.
     """
 
     name = HiddenStateObjective.name
@@ -166,7 +166,8 @@ class MixedStateObjective(LayersObjective):
 
 
 class LayerWeights(nn.Module):
-    """Weights of that many layers (Peters et al. 2018, arXiv:1802.05365, eq. 1): above 0, 1 in sum, equal at first."""
+    """Learnt weights of layers (Peters et al. 2018, arXiv:1802.05365, eq. 1): positive, with the sum 1, equal at
+    first."""
 
     def __init__(self, layers: int):
         super().__init__()
@@ -182,7 +183,7 @@ class AttentionObjective(LayersObjective):
 
     Args:
         weight, pairs: see `LayersObjective`.
-        loss: how maps are compared, as in the arguments.
+        loss: see `attention_loss` in `DistillTrainingArguments`.
     """
 
     name = "attention"
@@ -195,7 +196,7 @@ class AttentionObjective(LayersObjective):
         self.loss = loss
 
     def forward(self, student: EncoderOutput) -> list[Tensor]:
-        """Of each pair, the student's maps `[rows, heads, width, width]`."""
+        """The student's maps of each pair, `[rows, heads, width, width]`."""
         return [student.attentions[index] for index, _ in self.pairs]
 
     def values(self, ours, teacher, batch):
@@ -211,7 +212,7 @@ class RelationObjective(LayersObjective):
 
     Args:
         weight, pairs: see `LayersObjective`.
-        relation_heads: into how many heads both models' queries, keys and values are split.
+        relation_heads: number of heads into which the queries, keys and values of both models are split.
     """
 
     name = "relations"
@@ -224,7 +225,7 @@ class RelationObjective(LayersObjective):
         self.relation_heads = relation_heads
 
     def forward(self, student: EncoderOutput) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Of each pair, the student's queries, keys and values, `[tokens, heads * head_size]`."""
+        """The student's queries, keys and values of each pair, `[tokens, heads * head_size]`."""
         return [_projections(student, index) for index, _ in self.pairs]
 
     def values(self, ours, teacher, batch):
@@ -236,7 +237,7 @@ class RelationObjective(LayersObjective):
 
 
 def _mean(outputs: list[Tensor]) -> Tensor:
-    """Of outputs of several layers, in float32; of one layer, as it is."""
+    """Mean of the outputs of layers, in float32. A single output is returned unchanged."""
     return outputs[0] if len(outputs) == 1 else torch.stack([each.float() for each in outputs]).mean(0)
 
 
@@ -248,19 +249,19 @@ def layer_pairs(layer_map: str, student_depth: int, teacher_depth: int) -> Layer
     """Pair hidden states of a student with those of its teacher.
 
     Args:
-        layer_map: `"top"`, the student's states with as many of the teacher's topmost (XtremeDistil); `"uniform"`,
-            evenly spread from the embedding output to the top, a half counting as the layer above; `"last"`, the top
-            ones only; `"average"`, every student layer with the mean of its share of the teacher's layers; `"mix"`, all
-            states with all; or explicit pairs `"student:teacher,..."`, counted as transformers counts hidden states (0
-            is the embedding layer's output), e.g. `"1:2,2:4,3:6"`.
-        student_depth: number of the student's layers.
-        teacher_depth: number of the teacher's layers.
+        layer_map: `"top"` pairs the student's states with the teacher's topmost states (XtremeDistil); `"uniform"`
+            spreads them evenly from the embedding output to the top, rounding halves up; `"last"` pairs the top states
+            only; `"average"` pairs every student layer with the mean of a group of teacher layers; `"mix"` pairs every
+            student state with all teacher states. Explicit pairs are written as `"student:teacher,..."`, e.g.
+            `"1:2,2:4,3:6"`, counted as the hidden states of transformers (0 is the embedding layer's output).
+        student_depth: number of student layers.
+        teacher_depth: number of teacher layers.
 
     Returns:
         `(student index, teacher indices to average)` in the order of the student's layers.
 
     Raises:
-        ValueError: a student deeper than its teacher under `"top"` or `"average"`, an unknown map, or an index that
+        ValueError: the student is deeper than its teacher with `"top"` or `"average"`, the map is unknown, or an index
             does not exist.
     """
     if ":" in layer_map:
@@ -274,7 +275,7 @@ def layer_pairs(layer_map: str, student_depth: int, teacher_depth: int) -> Layer
     if layer_map == "mix":
         return [(s, tuple(range(teacher_depth + 1))) for s in range(student_depth + 1)]
     if layer_map == "uniform":
-        # Halves go up, always: `round` takes them to even numbers, and spreads 12 layers unevenly over 6.
+        # Always round halves up. `round` rounds them to even numbers, which would spread layers unevenly.
         states = range(student_depth + 1)
         return [(s, ((2 * s * teacher_depth + student_depth) // (2 * student_depth),)) for s in states]
     if student_depth > teacher_depth:

@@ -1,4 +1,4 @@
-"""Objectives on scores: how well each document answers a query, as a teacher that reads both together says."""
+"""Objectives on a cross-encoder's scores of the documents of a query."""
 
 from abc import abstractmethod
 
@@ -14,13 +14,14 @@ from .embeddings import PooledObjective
 
 
 class ScoreObjective(PooledObjective):
-    """Compares the student's scores of the documents of each query with the teacher's, which the rows hold.
+    """Base class of objectives that compare the student's scores of a query's documents with the teacher's.
 
-    The student's score of a document is the similarity of its embedding to the query's, divided by tau.
+    The teacher's scores are in the rows. The student's score of a document is the similarity of the embeddings of query
+    and document, divided by tau.
 
     Args:
-        weight: in the loss.
-        args: with the pooler, what the teacher's scores are, and what the student's are to be.
+        weight: weight in the loss.
+        args: arguments with the pooler, the kind of the teacher's scores, the similarity and the temperatures.
     """
 
     def __init__(self, weight: float, args: ContrastiveTrainingArguments):
@@ -38,7 +39,7 @@ class ScoreObjective(PooledObjective):
     def values(self, ours, teacher, batch: GroupBatch):
         if batch.scores is None:
             raise ValueError(
-                "margin_weight and listwise_weight need a teacher's scores, but the rows hold none. Pass groups with a "
+                "margin_weight and listwise_weight need a teacher's scores, but the rows have none. Pass groups with a "
                 "column 'scores' to tokenize_groups(); score_groups() writes it."
             )
         theirs, padding = batch.scores, batch.scores == -torch.inf
@@ -51,15 +52,15 @@ class ScoreObjective(PooledObjective):
 
     @abstractmethod
     def compare(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The loss of each query, `[queries]`, by scores `[queries, documents]`; both are minus infinity where a query
-        has fewer documents."""
+        """The loss of each query, `[queries]`. `ours` and `theirs` are scores, `[queries, documents]`, padded with
+        minus infinity for queries with fewer documents."""
 
 
 class MarginObjective(ScoreObjective):
-    """MarginMSE (Hofstätter et al. 2020, arXiv:2010.02666): by how much the first document scores above each other."""
+    """MarginMSE (Hofstätter et al. 2020, arXiv:2010.02666): the first document's score minus that of others."""
 
     name = "margin"
-    description = "difference of the margins between documents from the teacher's (MarginMSE)"
+    description = "difference of score margins between documents (MarginMSE)"
     citation = "hofstaetter2020margin"
 
     def compare(self, ours, theirs):
@@ -70,7 +71,7 @@ class ListwiseObjective(ScoreObjective):
     """KL divergence over the documents of a query (Lin, Yang & Lin 2020, arXiv:2010.11386, section 2.2)."""
 
     name = "listwise"
-    description = "KL divergence of the distribution over documents from the teacher's"
+    description = "KL divergence over the documents of a query"
     citation = "lin2020tightly"
 
     def compare(self, ours, theirs):

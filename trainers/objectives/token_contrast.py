@@ -1,4 +1,4 @@
-"""Contrast of tokens: to know a token's vector in the other model among those of other tokens."""
+"""Contrastive objective on aligned tokens of student and teacher."""
 
 import torch
 from torch import Tensor
@@ -11,23 +11,24 @@ from .layers import HiddenPairsObjective
 
 
 class TokenContrastObjective(HiddenPairsObjective):
-    """Contrast of hidden states at aligned tokens, averaged over a layer map (Kolesnikova et al. 2022,
+    """InfoNCE between hidden states of aligned tokens, averaged over a layer map (Kolesnikova et al. 2022,
     arXiv:2205.02340).
 
-    Negatives come from the micro-batch: with `negatives_within="batch"`, the default, the gradient depends on its size.
+    Negatives come from the micro-batch. With `negatives_within="batch"`, the default, the gradient depends on its size.
 
-    Anchors are the student's vectors where negatives are the teacher's, and else the teacher's.
+    If the negatives are the teacher's hidden states, the anchors are the student's; otherwise they are the teacher's.
 
-    In a hyperbolic space, vectors are compared by minus their distance in the Poincaré ball of curvature -c. They are
-    divided by the root of their width first: after a layer norm they are about 1 long, and well inside the ball.
+    With `contrast_space="hyperbolic"`, the similarity is minus the distance in the Poincaré ball of curvature -c.
+    Vectors are divided by the root of their width first. After a layer norm their length is then about 1, which is well
+    inside the ball.
 
     Args:
         weight, pairs, student_size, teacher_size, kind: see `HiddenPairsObjective`.
-        args: with the temperature, which vectors are negatives, and the space.
+        args: arguments with the temperature, the choice of negatives, and the space.
     """
 
     name = "token_contrast"
-    description = "knowing a token's hidden state in the other model among others"
+    description = "contrast of tokens with those of the other model"
     citation = "kolesnikova2022vocabulary"
 
     def __init__(self, weight, pairs, student_size, teacher_size, kind, args: VocabReducedMLMTrainingArguments):
@@ -42,8 +43,8 @@ class TokenContrastObjective(HiddenPairsObjective):
         return self.args.contrast_space == "hyperbolic"
 
     def forward(self, student: EncoderOutput) -> tuple[list[Tensor], Tensor | float]:
-        """Of each pair, the student's states `[tokens, teacher_size]`; and c of the space, which only matters if it is
-        hyperbolic."""
+        """The student's states of each pair, `[tokens, teacher_size]`; and c, which is only used in a hyperbolic
+        space."""
         return super().forward(student), self.args.curvature if self.curvature is None else self.curvature()
 
     def values(self, ours, teacher, batch: MaskedBatch):
@@ -76,7 +77,7 @@ class TokenContrastObjective(HiddenPairsObjective):
         return states.float() / states.shape[-1] ** 0.5 if self.hyperbolic else states.float()
 
     def _ignored(self, batch: MaskedBatch, rows: Tensor, layout: TokenLayout, others: Tensor) -> Tensor:
-        """Which vectors of one model, those of the pairs and then `others`, are no negatives of which pair's anchor."""
+        """Mask of the vectors of one model (those of the pairs, then `others`) that are not negatives of an anchor."""
         pairs = torch.arange(len(rows), device=rows.device)
         candidates = torch.arange(len(rows) + len(others), device=rows.device)
         candidate_rows = torch.cat([rows, layout.row_ids[others]])
@@ -84,7 +85,7 @@ class TokenContrastObjective(HiddenPairsObjective):
         ignored = ignored_candidates(pairs, candidates, candidate_rows, same_row=same_row)
         if not self.args.negative_count:
             return ignored
-        # Numbered from the beginning of each row, so that draws are the same in any batch.
+        # Numbered from the beginning of each row, so that the same negatives are drawn in any batch.
         starts = torch.searchsorted(rows, rows)
         places = torch.cat([pairs - starts, -1 - layout.positions[others]])
         texts, seed = batch.row_texts[candidate_rows], self.args.seed

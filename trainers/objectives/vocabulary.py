@@ -1,4 +1,4 @@
-"""Objectives over whole vocabularies: tokens to be guessed, and what the teacher would guess by another vocabulary."""
+"""Objectives over whole vocabularies: masked LM, and distillation with the same or another vocabulary."""
 
 import math
 from functools import partial
@@ -16,23 +16,21 @@ from .classes import LogitsObjective, compared_tokens
 
 
 class PredictionObjective(Objective):
-    """What compares predictions over a whole vocabulary."""
+    """Base class of objectives on predictions over a whole vocabulary."""
 
     reads = OutputRequest(output_layer=True)
 
     def forward(self, student: EncoderOutput) -> tuple[Tensor, OutputLayer]:
-        """What the output layer reads, `[tokens, features]`, and that layer: it is applied to few tokens at a time."""
+        """The inputs of the output layer, `[tokens, features]`, and the layer, which is applied to chunks of tokens."""
         return student.features, student.output_layer
 
 
 class VocabularyLogitsObjective(PredictionObjective):
-    """Distance to the teacher's logits over one vocabulary, of which neither side's are ever whole.
-
-    As `LogitsObjective` of a masked-LM head, but for the memory that logits of all tokens would take.
+    """`LogitsObjective` for masked-LM heads, computed in chunks so that the logits of all tokens are never in memory.
 
     Args:
-        weight: in the loss.
-        loss, temperature: as in the arguments.
+        weight: weight in the loss.
+        loss, temperature: see `logits_loss` and `temperature` in `DistillTrainingArguments`.
     """
 
     name = LogitsObjective.name
@@ -56,10 +54,11 @@ class VocabularyLogitsObjective(PredictionObjective):
 
 
 class MaskedLMObjective(PredictionObjective):
-    """The tokens that `Masking` hid (Devlin et al. 2019, arXiv:1810.04805, section 3.1)."""
+    """Masked language modelling: cross-entropy of the masked tokens (Devlin et al. 2019, arXiv:1810.04805, section
+    3.1)."""
 
     name = "mlm"
-    description = "hidden tokens"
+    description = "masked tokens"
     citation = "devlin2019bert"
     reads_teacher = False
 
@@ -75,14 +74,15 @@ class MaskedLMObjective(PredictionObjective):
 
 
 class VocabularyObjective(PredictionObjective):
-    """Divergence from the teacher's distribution over tokens of its own (Kolesnikova et al. 2022, arXiv:2205.02340).
+    """KL divergence from the teacher's distribution over its own vocabulary (Kolesnikova et al. 2022,
+    arXiv:2205.02340).
 
-    At each token of the teacher's that the student spells by whole tokens of its own (see `SpanCollator`).
+    It is computed at each teacher token that is covered by whole student tokens (see `SpanCollator`).
 
     Args:
-        weight: in the loss.
-        vocabulary: which of the teacher's tokens are compared, and what they are to the student.
-        args: with `temperature`, `piece_logits` and `vocabulary_tokens`.
+        weight: weight in the loss.
+        vocabulary: maps student logits to logits of the teacher's tokens that are compared.
+        args: arguments with `temperature`, `piece_logits` and `vocabulary_tokens`.
     """
 
     name = "vocabulary"
@@ -95,7 +95,7 @@ class VocabularyObjective(PredictionObjective):
 
     @property
     def hidden_only(self) -> bool:
-        """Whether distributions are compared only at tokens that the student has to guess."""
+        """Whether distributions are compared only at masked tokens."""
         return self.args.vocabulary_tokens == "hidden"
 
     def count(self, batch: MaskedBatch):
@@ -103,7 +103,7 @@ class VocabularyObjective(PredictionObjective):
 
     def values(self, ours, teacher, batch: MaskedBatch):
         (features, output_layer), alignment = ours, batch.alignment
-        # The output layer is linear: the sum of logits is the logit of sums, computed at one place instead of several.
+        # The output layer is linear, so the sum of logits is the logit of the summed features, computed only once.
         summed = self.args.piece_logits == "sum"
         of_pairs, times = (alignment.sums, alignment.counts) if summed else (alignment.of_student, None)
         sides = [of_pairs(features), alignment.of_teacher(teacher.features)]

@@ -13,33 +13,33 @@ from .embeddings import PooledObjective
 
 
 class WholeStepObjective(PooledObjective):
-    """A loss on embeddings whose rows are compared with those of all micro-batches and ranks.
+    """Base class of objectives on embeddings that compare the rows of all micro-batches and ranks.
 
-    In training, `StepTrainer` calls `compare` with what the whole step holds; in evaluation, `values` compares the rows
-    of a batch. A row that is alone, with nothing to be compared with, has no value.
+    In training, `StepTrainer` calls `compare` with the references of the whole step. In evaluation, `values` compares
+    the rows of a batch. A single row has nothing to be compared with, so it has no value.
 
     Attributes:
-        compares_students: whether an embedding of the student's has a part in the loss of other rows.
+        compares_students: whether the loss of a row depends on the student's embeddings of other rows.
     """
 
     compares_rows = True
     compares_students: bool = True
 
     def embeddings(self, ours: Tensor, batch: Batch) -> Tensor:
-        """What is compared, of what `forward` returned: `[rows, ..., features]`, float32."""
+        """The embeddings that are compared, from the result of `forward`: `[rows, ..., features]`, float32."""
         return ours.float()
 
     @abstractmethod
     def references(self, teacher: EncoderOutput, batch: Batch) -> Tensor | tuple[Tensor, ...]:
-        """What rows are compared by, beside the student's embeddings: `[rows, ...]`, or several of these."""
+        """The tensors that the student's embeddings are compared with, `[rows, ...]`, such as teacher embeddings."""
 
     def compared_with(self, own: Any, everywhere: Any) -> Any:
-        """What `compare` needs for some rows, of their own references and those of all rows of the step."""
+        """The `references` of `compare`, from those of some rows (`own`) and of all rows of the step (`everywhere`)."""
         return own
 
     @abstractmethod
     def compare(self, embeddings: Tensor, references: Any) -> Tensor:
-        """The loss of each row, `[rows]`, by the embeddings, and what `compared_with` returned, of the same rows."""
+        """The loss of each row, `[rows]`. `references` is the result of `compared_with` for the same rows."""
 
     def values(self, ours, teacher, batch):
         own = self.references(teacher, batch)
@@ -47,7 +47,7 @@ class WholeStepObjective(PooledObjective):
 
 
 class SimilarityObjective(WholeStepObjective):
-    """Difference of the similarity matrices of a step's rows. Widths may differ; no projector is used."""
+    """Difference between the similarity matrices of a step's rows. Widths may differ; no projector is used."""
 
     name = "similarity"
     description = "difference of similarity matrices"
@@ -64,15 +64,15 @@ class SimilarityObjective(WholeStepObjective):
 
 
 class SimilarityAcrossObjective(WholeStepObjective):
-    """Difference of the similarities of sentences to the teacher, and of sentences and translations to the student.
+    """Difference between two similarity matrices: the teacher's of sentences with sentences, and the student's of
+    sentences with translations.
 
-    The loss of Ding et al. 2022 (arXiv:2209.05869), section 3.4: cosines of all sentences of a step with one another,
-    as the teacher sees them, against those of the sentences with the translations, as the student does. A sentence's
-    cosine with itself is 1, so that its translation is drawn to it. Widths may differ; no projector is used.
+    This is the loss of Ding et al. 2022 (arXiv:2209.05869), section 3.4, over all sentences of a step. A sentence's
+    cosine with itself is 1, which pulls the translation towards the sentence. Widths may differ; no projector is used.
     """
 
     name = "mcl"
-    description = "difference of similarities across languages from the teacher's (MCL)"
+    description = "difference of similarities across languages (MCL)"
     citation = "ding2022multistage"
 
     def count(self, batch: GroupBatch):
