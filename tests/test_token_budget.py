@@ -77,14 +77,13 @@ def test_epochs_have_as_many_batches_and_orders_of_their_own(lengths, tokens, tu
     first, second = (sampled(lengths, tokens, epoch, turns, ranks) for epoch in (0, 1))
     assert list(map(len, first)) == list(map(len, second))
     assert first == sampled(lengths, tokens, 0, turns, ranks)
-    if len(lengths) > 20 and len(set(lengths)) < 5:
-        assert first != second
 
 
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("epoch", [0, 3])
 def test_a_step_holds_the_same_rows_however_its_budget_is_divided(epoch):
     lengths = np.random.default_rng(0).integers(3, 60, 900)
+    lengths[:20] = 240  # as long as a batch may be: a step may hold no more of them than it has micro-batches
     whole = [set(step) for step in steps(sampled(lengths, 1920, epoch), 1)]
     assert len(whole) > 10
     for tokens, turns, ranks in ((480, 4, 1), (960, 1, 2), (240, 4, 2)):
@@ -94,10 +93,12 @@ def test_a_step_holds_the_same_rows_however_its_budget_is_divided(epoch):
 def test_batches_are_of_nearly_as_many_tokens_and_of_similar_rows():
     lengths = np.random.default_rng(0).integers(3, 60, 20_000)
     tokens = [lengths[batch].sum() for (batch,) in zip(*sampled(lengths, 4096), strict=True)]
-    assert min(tokens) > 0.95 * 4096
-    assert np.median(tokens) > 0.99 * 4096
+    assert sorted(tokens)[1] > 0.98 * 4096  # all but that of the rows that are left
+    one, another = (sampled(lengths, 4096, epoch)[0] for epoch in (0, 1))
+    assert [set(batch) for batch in one] != [set(batch) for batch in another]
+    assert sorted(map(len, one)) == sorted(map(len, another))
     parts = [lengths[batch] for batch in chain(*sampled(lengths, 1024, accumulation=2, ranks=2))]
-    assert max(abs(part.sum() - 1024) for part in parts) <= 60
+    assert sorted(abs(part.sum() - 1024) for part in parts)[-5] <= 60  # but for those of the last step
     assert sum(part.sum() for part in parts) / sum(part.max() * len(part) for part in parts) > 0.98
 
 

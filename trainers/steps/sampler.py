@@ -1,6 +1,5 @@
 """The order of the training rows: random, with rows of similar length in one optimizer step."""
 
-import bisect
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -104,9 +103,9 @@ class TokenBudgetSampler(BatchRebalanceSampler):
     """Every row once per epoch, in optimizer steps of about as many tokens; the batches are those of one rank.
 
     The rows are sorted by length, longest first, equal ones in random order, and cut into steps of at most
-    `tokens * accumulation * ranks` tokens. The budget is then lowered as far as the number of steps allows, so that the
-    last step is about as full as the others. The sorted lengths are the same in every epoch, and so is the number of
-    steps, by which `Trainer` counts epochs. The step with the longest rows comes first, the others in random order.
+    `tokens * accumulation * ranks` tokens; the last one, of the shortest rows, holds what is left. The sorted lengths
+    are the same in every epoch, and so is the number of steps, by which `Trainer` counts epochs. The step with the
+    longest rows comes first, the others in random order.
 
     Each step is cut into a micro-batch for each turn of accumulation and each rank: consecutive rows, of as equal a
     number of tokens as whole rows allow. Which rows make up a step depends on the budget of the whole step alone.
@@ -147,7 +146,7 @@ class TokenBudgetSampler(BatchRebalanceSampler):
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.seed, self.epoch = seed, 0
         self.accumulation, self.ranks, self.rank = accumulation, ranks, rank
-        self._ends = _step_ends(-np.sort(-self.lengths), tokens * accumulation * ranks, accumulation * ranks)
+        self._ends = _step_ends(-np.sort(-self.lengths), tokens * accumulation * ranks)
         # Micro-batches of the last step on a rank.
         self._last = max(1, min(accumulation, int(self._sizes[-1]) // ranks))
         if drop_last and self._last < accumulation and len(self._ends) > 1:
@@ -182,23 +181,15 @@ class TokenBudgetSampler(BatchRebalanceSampler):
             yield from (part.tolist() for part in parts[self.rank :: self.ranks])
 
 
-def _step_ends(lengths: np.ndarray, tokens: int, least: int) -> np.ndarray:
-    """Where to cut rows of descending `lengths` into as few steps of at most `tokens` as there can be, each as full as
-    the others; `[steps]`, the place behind each step's last row. Steps have at least `least` rows, but for the last.
+def _step_ends(lengths: np.ndarray, tokens: int) -> np.ndarray:
+    """Where to cut rows of descending `lengths` into steps of at most `tokens`: `[steps]`, the place behind each step's
+    last row. No row is longer than a micro-batch, so that each step but the last has a row for every micro-batch.
     """
-    sums = lengths.cumsum()
-
-    def cut(most: int) -> list[int]:
-        ends = [0]
-        while ends[-1] < len(lengths):
-            start = ends[-1]
-            full = sums.searchsorted((sums[start - 1] if start else 0) + most, side="right")
-            ends.append(min(max(int(full), start + least), len(lengths)))
-        return ends[1:]
-
-    steps = len(cut(tokens))
-    lowest, fewer = int(sums[-1]) // steps, range(int(sums[-1]) // steps, tokens)
-    return np.array(cut(lowest + bisect.bisect_left(fewer, -steps, key=lambda most: -len(cut(most)))))
+    sums, ends = lengths.cumsum(), [0]
+    while ends[-1] < len(lengths):
+        before = sums[ends[-1] - 1] if ends[-1] else 0
+        ends.append(int(sums.searchsorted(before + tokens, side="right")))
+    return np.array(ends[1:])
 
 
 def _in_equal_parts(rows: np.ndarray, lengths: np.ndarray, parts: int) -> list[np.ndarray]:
