@@ -9,8 +9,7 @@ encoder; the teacher scores them once. Students:
 - `margin`, `listwise`: three layers of the encoder, by MarginMSE or KL of these scores;
 - `embeddings`: the same three layers, by the encoder's own embeddings of the same texts;
 - `none`: these layers as they are;
-- `scores`: two layers of the teacher, pointwise, by its scores of the same pairs and of STS-B's train side;
-- `scores and states`: likewise, and by its hidden states.
+- `scores`: two layers of the teacher, pointwise, by its scores of the same pairs and of STS-B's train side.
 
 Judged by Spearman's correlation on STS-B's test side, and by how often a triplet's positive scores above its negative.
 Texts that are judged by are never learnt from. Started again, it goes on after the last run that was finished.
@@ -56,8 +55,7 @@ BI_ENCODERS = {
     "listwise": {"listwise_weight": 1.0},
     "embeddings": None,
 }
-# By the scores alone; or by hidden states, too, at the teacher's middle and top.
-CROSS_ENCODERS = {"scores": {}, "scores and states": {"hidden_weight": 10.0, "layer_map": "1:3,2:6"}}
+CROSS_ENCODER = "scores"
 # How alike two sides of pairs are, `[pairs]`.
 Judge = Callable[[list[str], list[str]], torch.Tensor]
 
@@ -118,8 +116,8 @@ class Comparison:
 
     def train(self, name: str, seed: int, folder: Path) -> None:
         """Train a student and save it."""
-        if name in CROSS_ENCODERS:
-            self._train_cross_encoder(name, seed, folder)
+        if name == CROSS_ENCODER:
+            self._train_cross_encoder(seed, folder)
             return
         student = shrink(self.encoder.model, layers=[0, 2, 5])
         tokenizer = self.encoder.tokenizer
@@ -138,13 +136,12 @@ class Comparison:
         args = DistillTrainingArguments(**settings)
         self._run(DistillTrainer(student, teacher, args, train_dataset=rows, processing_class=tokenizer))
 
-    def _train_cross_encoder(self, name: str, seed: int, folder: Path) -> None:
+    def _train_cross_encoder(self, seed: int, folder: Path) -> None:
         teacher = AutoModelForSequenceClassification.from_pretrained(self.folder / "teacher", dtype=torch.float32)
         columns = ["query", "document"]
         pairs = concatenate_datasets([self.sts.select_columns(columns), pairs_of(self.groups).select_columns(columns)])
         settings = self._settings(seed, folder, learning_rate=3e-4, per_device_train_batch_size=32, num_train_epochs=2)
-        # States of all tokens would fill the disk.
-        settings |= {"logits_weight": 1.0} | (CROSS_ENCODERS[name] or {"teacher_cache": str(self.folder / "logits")})
+        settings |= {"logits_weight": 1.0, "teacher_cache": str(self.folder / "logits")}
         args = DistillTrainingArguments(**settings)
         student = shrink(teacher, layers=[0, 5])
         self._run(DistillTrainer(student, str(self.folder / "teacher"), args, **self._tokenised(pairs)))
@@ -197,7 +194,7 @@ class Comparison:
         if note.exists():
             return json.loads(note.read_text())
         self.train(name, seed, folder)
-        judge = self.cross_judge(folder) if name in CROSS_ENCODERS else self.bi_judge(folder)
+        judge = self.cross_judge(folder) if name == CROSS_ENCODER else self.bi_judge(folder)
         found = {"name": name, "seed": seed, "scores": self.scores(judge)}
         write_json(note, found)
         print(f"{name}, seed {seed}: {found['scores']}", flush=True)
@@ -247,7 +244,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--triplets", required=True, metavar="FOLDER", help="train.tsv, test.tsv of SNLI's triplets")
     parser.add_argument("--queries", type=int, default=1200, help="queries with documents (default: 1200)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
-    known = (*BI_ENCODERS, *CROSS_ENCODERS)
+    known = (*BI_ENCODERS, CROSS_ENCODER)
     parser.add_argument("--students", nargs="+", choices=known, default=known, help="(default: all)")
     parser.add_argument("--output_dir", default="runs/benchmarks/scores", help="(default: %(default)s)")
     return parser.parse_args()
