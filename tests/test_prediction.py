@@ -286,7 +286,7 @@ def test_one_string_and_missing_second_texts_are_refused(tokenizer):
     classifier = Classifier(tiny.model("bert", "sequence"), tokenizer)
     with pytest.raises(ValueError, match="takes lists of texts, but got one string"):
         classifier("the cat")
-    with pytest.raises(ValueError, match="there are 2 and 1"):
+    with pytest.raises(ValueError, match="there are 2 texts and 1 second texts"):
         classifier(["the", "cat"], ["a"])
 
 

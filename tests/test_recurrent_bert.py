@@ -462,5 +462,5 @@ def test_a_saved_one_is_a_teacher_whose_unique_layers_are_chosen_among(task, tmp
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("asked", [{"recurrent_steps": 2}, {"embedding_size": 4}])
 def test_a_recurrent_one_is_not_made_recurrent_again(asked):
-    with pytest.raises(ValueError, match=r"is a RecurrentBertModel already: .* expand"):
+    with pytest.raises(ValueError, match=r"is a RecurrentBertModel already\. .* expand"):
         shrink(recurrent(), **asked)

@@ -129,9 +129,9 @@ def test_a_route_that_is_missing_or_not_named_is_refused_with_those_there_are(to
         with pytest.raises(ValueError, match=r"has no route 'qery'\. Its routes are: query, document"):
             load(route="qery")
     plain = sentence_transformer(tmp_path / "plain", tokenizer, "mean")
-    with pytest.raises(ValueError, match=r"has no routes, but route='query' was asked for"):
+    with pytest.raises(ValueError, match=r"has no routes, but route='query' was given"):
         SentenceEncoder.of(plain, route="query")
-    with pytest.raises(ValueError, match=r"has no routes, but route='query' was asked for"):
+    with pytest.raises(ValueError, match=r"has no routes, but route='query' was given"):
         SentenceEncoder.from_pretrained(saved(plain, tmp_path / "plain-saved"), route="query")
 
 
