@@ -350,7 +350,9 @@ def test_rows_of_another_library_have_no_cache(tokenizer, tmp_path):
 
 def test_an_unknown_fact_is_refused_before_it_is_kept(tokenizer, tmp_path):
     trainer = make_trainer(tmp_path, tokenizer, rows(tokenizer))
-    with pytest.raises(TypeError, match=r"A model card has no finetuned_from; push_to_hub and create_model_card take .*tags"):
+    with pytest.raises(
+        TypeError, match=r"A model card has no finetuned_from; push_to_hub and create_model_card take .*tags"
+    ):
         trainer.create_model_card(finetuned_from="x", tags="mine")
     trainer.create_model_card(tags="mine")
     trainer.save_model()
