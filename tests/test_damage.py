@@ -84,7 +84,12 @@ def test_every_damage_to_every_file_of_a_checkpoint_is_named_and_so_is_the_check
     for path in files_of(last):
         for damage in damages(path):
             said = refusal(lambda: trainer.train(resume_from_checkpoint=True))
-            expected = ("DamagedFilesError", str(last), path.name, f"from the one before, {checkpoints}/checkpoint-2")
+            expected = (
+                "DamagedFilesError",
+                str(last),
+                path.name,
+                f"checkpoint before it, {checkpoints}/checkpoint-2",
+            )
             assert all(told in said for told in expected), (path.name, damage, said)
     check_checkpoint(last)  # mended
 
@@ -92,7 +97,7 @@ def test_every_damage_to_every_file_of_a_checkpoint_is_named_and_so_is_the_check
 def test_damage_to_the_only_checkpoint_says_that_there_is_none_before_it(checkpoints):
     shutil.rmtree(checkpoints / "checkpoint-2")
     (checkpoints / "checkpoint-4" / "optimizer.pt").unlink()
-    with pytest.raises(DamagedFilesError, match=r"optimizer\.pt is missing.*start anew: there is no checkpoint before"):
+    with pytest.raises(DamagedFilesError, match=r"optimizer\.pt is missing.*there is no earlier checkpoint"):
         ckd(checkpoints).train(resume_from_checkpoint=True)
 
 

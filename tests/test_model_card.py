@@ -107,7 +107,7 @@ def test_the_hub_s_own_reader_finds_the_scores():
 def test_usage_of_a_student_in_a_folder_says_what_its_name_stands_for_until_it_is_pushed():
     card = render_card(replace(FULL, load_as=""))
     example = re.search("```python\n(.*?)```", card, re.DOTALL)[1]
-    assert "this folder's path, or for the id" in example
+    assert "path of this folder, or with the id" in example
     assert 'SentenceTransformer("student")' in example
     pushed = pushed_card(card, "me/student")
     assert pushed == render_card(FULL)

@@ -67,7 +67,7 @@ def test_another_translation_makes_another_plan(teacher_tokenizer, tmp_path):
 
 @pytest.mark.promise(9)
 def test_a_teacher_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="'bottleneck' is taught by an assistant, but the run has none"):
+    with pytest.raises(ValueError, match="'bottleneck' has teacher='assistant', but the run has none"):
         _ = multistage_run(tmp_path, assistant=None).plan
     with pytest.raises(ValueError, match=r"The stage '.*': teacher='somebody' is none of the choices 'teacher', 'a"):
         replace(multistage.STAGES[0], teacher="somebody")

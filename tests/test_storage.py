@@ -229,9 +229,7 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written_leaves_the_one_befor
             with disk_that_fills_up(after=1000):
                 torch.save(torch.zeros(10_000), folder / "optimizer.pt")
 
-    said = (
-        r"full: .*checkpoint-10 could not.* Writing optimizer.pt failed .* resume from the one before, .*checkpoint-5"
-    )
+    said = r"full: .*checkpoint-10 could not.* Writing optimizer.pt failed .* the checkpoint before it, .*checkpoint-5"
     with pytest.raises(OSError, match=said):
         write_checkpoint(tmp_path / "checkpoint-10")
     assert contents(tmp_path) == before

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: checkpoints, exports and model cards."""
+"""Checkpoints, exports and model cards."""
 
 from .checkpoints import (
     MANIFEST_FILE,

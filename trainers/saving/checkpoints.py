@@ -1,8 +1,8 @@
-"""Checkpoints that are whole, or not there: after a full disk, a kill or a power cut, and after damage to their files.
+"""Atomic, checked checkpoints, which survive a full disk, a kill, a power cut or damaged files.
 
-A checkpoint, which `transformers.Trainer` writes file by file, carries a marker until the last rank has written its
-last file and all of it is on the disk. Its manifest, written last, names every file with its SHA-256; the files are
-compared with it before a run goes on.
+`transformers.Trainer` writes a checkpoint file by file. Until the last rank has written its last file and all files are
+synced to the disk, the checkpoint contains a marker. The manifest, which is written last, lists every file with its
+SHA-256. A run only resumes if the files match it.
 """
 
 import errno
@@ -35,13 +35,13 @@ def checkpoint_in_progress(
 ) -> Iterator[None]:
     """Mark a checkpoint as incomplete while the block writes it, and remove it if the block raises.
 
-    Every rank enters. The marker is there before any rank writes, and goes only after every rank has written: a rank
-    that fails never reaches the second barrier, so whatever becomes of the others, the checkpoint stays incomplete.
-    A checkpoint of that name from before is set aside, and put back should the block raise.
+    All ranks must enter. The marker is written before any rank writes, and removed after all ranks have written. A rank
+    that fails never reaches the second barrier, so the checkpoint stays incomplete. An existing checkpoint of this name
+    is renamed first, and restored if the block raises.
 
-    When the block has ended, every file and folder is on the disk and the manifest names them. Leave uploads and the
-    rotation of older checkpoints until then: a failed upload must not cost a good checkpoint, and the one before must
-    not go while this one isn't complete.
+    After the block, all files are synced to the disk and listed in the manifest. Upload and remove older checkpoints
+    only then: a failed upload must not remove a good checkpoint, and the previous one must stay until this one is
+    complete.
 
     Args:
         folder: the checkpoint, `<output_dir>/checkpoint-<step>`.
@@ -49,12 +49,12 @@ def checkpoint_in_progress(
         wait_for_everyone: a barrier over all ranks (`Accelerator.wait_for_everyone`).
 
     Raises:
-        OSError: the disk is full. The message names the checkpoint, the file, and the checkpoint before it.
+        OSError: the disk is full. The message names the checkpoint, the file, and the previous checkpoint.
     """
     folder = Path(folder)
     set_aside = folder.with_name(_SET_ASIDE_PREFIX + folder.name)
     if is_writer:
-        # Born with its marker: there is no moment at which a folder of this name is new and looks complete.
+        # The new folder is renamed together with its marker, so it never looks complete.
         with temporary_folder(folder.parent) as marked:
             (marked / INCOMPLETE_MARKER).touch()
             if folder.exists():
@@ -80,27 +80,27 @@ def checkpoint_in_progress(
 
 
 def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
-    """The checkpoint of the highest step that was written to its end, or None.
+    """The complete checkpoint of the highest step, or None.
 
-    Like `transformers.trainer_utils.get_last_checkpoint`, but it passes over checkpoints that carry the marker or have
-    neither a manifest nor a trainer state, and takes a folder that doesn't exist for an empty one. Whether its files
-    are still what was written is for `check_checkpoint` to tell.
+    Like `transformers.trainer_utils.get_last_checkpoint`, but it skips checkpoints with the marker, and those with
+    neither a manifest nor a trainer state. A folder that doesn't exist counts as empty. The files are not compared with
+    the manifest; see `check_checkpoint`.
     """
     complete = _complete_checkpoints(output_dir)
     return str(complete[max(complete)]) if complete else None
 
 
 def check_checkpoint(checkpoint: str | os.PathLike, needed: Collection[str] = ()) -> None:
-    """Refuse a checkpoint that is not what was written, or lacks what a resumed run needs.
+    """Refuse a damaged checkpoint, or one that lacks files that a resumed run needs.
 
     Args:
         checkpoint: the folder.
-        needed: names of files without which a resumed run would not be the run that was interrupted.
+        needed: names of the files that are needed to resume exactly.
 
     Raises:
-        DamagedFilesError: a file is missing, cut or changed. The message names the checkpoint, the file, and the
-            checkpoint before it.
-        ValueError: it was written by an older version, to be read alone (`save_only_model`), or on another number of
+        DamagedFilesError: a file is missing, truncated or changed. The message names the checkpoint, the file, and the
+            previous checkpoint.
+        ValueError: the checkpoint was written by another version, with `save_only_model`, or with another number of
             processes.
     """
     checkpoint = Path(checkpoint)
@@ -108,17 +108,17 @@ def check_checkpoint(checkpoint: str | os.PathLike, needed: Collection[str] = ()
         raise ValueError(f"There is no checkpoint {checkpoint} to resume from.")
     if not (checkpoint / MANIFEST_FILE).exists():
         raise DamagedFilesError(
-            f"{checkpoint} has no {MANIFEST_FILE}, which names its files with their checksums: it was written by "
-            "transformers' own Trainer or by an early version of retort, or the file was removed. A run can't go on "
-            f"from it; its weights can be loaded with from_pretrained. Otherwise {_way_back(checkpoint)}"
+            f"{checkpoint} has no {MANIFEST_FILE} with the checksums of its files: it was written by transformers' own "
+            "Trainer or by an early version of retort, or the file was removed. A run can't resume from it, but its "
+            f"weights can be loaded with from_pretrained. Otherwise {_way_back(checkpoint)}"
         )
     try:
         manifest = read_sealed(checkpoint / MANIFEST_FILE)
         if manifest["version"] != _MANIFEST_VERSION:
             raise ValueError(
-                f"{checkpoint} was written by another version of retort (its format is {manifest['version']}, this one "
-                f"reads {_MANIFEST_VERSION}). Resume with that version, or load its weights with from_pretrained and "
-                "start anew."
+                f"{checkpoint} was written by another version of retort (its format is {manifest['version']}, this "
+                f"version reads {_MANIFEST_VERSION}). Resume with that version, or load its weights with "
+                "from_pretrained and start a new run."
             )
         check_files(checkpoint, manifest["files"])
     except DamagedFilesError as error:
@@ -127,21 +127,21 @@ def check_checkpoint(checkpoint: str | os.PathLike, needed: Collection[str] = ()
         ) from None
     if lacking := [name for name in needed if name not in manifest["files"]]:
         raise ValueError(
-            f"{checkpoint} was written without {', '.join(lacking)}: a run that goes on from it would end with other "
-            "weights. It was written with save_only_model=True, on another number of processes, or with DeepSpeed on "
-            "one side only. Resume as it was written, or load its weights with from_pretrained and start anew."
+            f"{checkpoint} was written without {', '.join(lacking)}, so a resumed run would end with other weights. It "
+            "was written with save_only_model=True, on another number of processes, or only one of the two runs uses "
+            "DeepSpeed. Resume as it was written, or load its weights with from_pretrained and start a new run."
         )
 
 
 def rotate_checkpoints(output_dir: str | os.PathLike, limit: int | None, best: str | None) -> None:
     """Remove the oldest checkpoints, so that `limit` are left.
 
-    Unlike `transformers.trainer_utils.rotate_checkpoints` it leaves no half of one behind, should it be killed, and
-    goes by steps rather than by times, which removing files changes.
+    Unlike `transformers.trainer_utils.rotate_checkpoints` it leaves no incomplete checkpoint if it is killed. It sorts
+    by steps rather than by modification times, which change when files are removed.
 
     Args:
-        output_dir: where they lie.
-        limit: how many to keep; None or 0 for all. At least the newest is kept, and the best.
+        output_dir: folder of the checkpoints.
+        limit: number of checkpoints to keep; None or 0 for all. The newest and the best are always kept.
         best: the best checkpoint, if there is one.
     """
     if not limit or limit < 0:
@@ -154,30 +154,30 @@ def rotate_checkpoints(output_dir: str | os.PathLike, limit: int | None, best: s
 
 
 def remove_checkpoints(output_dir: str | os.PathLike, keep: str | None = None) -> None:
-    """Remove all checkpoints, but for one that is to be kept. Several processes may do so at once."""
+    """Remove all checkpoints except `keep`. Several processes may do so at once."""
     for checkpoint, _ in _checkpoints(output_dir):
         if keep is None or checkpoint.resolve() != Path(keep).resolve():
             remove_folder(checkpoint)
 
 
 def was_stopped_early(checkpoint: str | os.PathLike) -> bool:
-    """Whether a callback (early stopping) had ended the run before its last step when the checkpoint was written."""
+    """Whether a callback (early stopping) had stopped the run before its last step when the checkpoint was written."""
     state = json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     control = state["stateful_callbacks"].get("TrainerControl", {}).get("args", {})
     return bool(control.get("should_training_stop")) and state["global_step"] < state["max_steps"]
 
 
 def remove_incomplete_checkpoints(output_dir: str | os.PathLike) -> list[str]:
-    """Remove what a killed run left half-written, and put back the checkpoints that it was about to replace.
+    """Remove incomplete checkpoints of a killed run, and restore those that it was about to replace.
 
-    Call it on one process, before training writes. Only what bears this module's marks is removed: a folder that
-    merely lacks its trainer state may be somebody's own.
+    Call it on one process, before training writes. Only folders with this module's marker are removed. A folder without
+    a trainer state may be the user's own.
 
     Returns:
-        The checkpoints removed.
+        The removed checkpoints.
     """
     output_dir = Path(output_dir)
-    # Beside the folder, too: there lies what was to become it.
+    # Also sweep the parent folder, where the temporary folder of `output_dir` itself may be.
     for folder in (output_dir, output_dir.absolute().parent):
         sweep(folder)
     removed = [path for path, _ in _checkpoints(output_dir) if (path / INCOMPLETE_MARKER).exists()]
@@ -189,13 +189,13 @@ def remove_incomplete_checkpoints(output_dir: str | os.PathLike) -> list[str]:
 
 
 def _checkpoints(output_dir: str | os.PathLike) -> list[tuple[Path, int]]:
-    """All of them, whole or not, each with its step."""
+    """All checkpoints, complete or not, with their steps."""
     named = [(path, _CHECKPOINT_NAME.fullmatch(path.name)) for path in Path(output_dir).glob("*") if path.is_dir()]
     return [(path, int(name[1])) for path, name in named if name]
 
 
 def _complete_checkpoints(output_dir: str | os.PathLike) -> dict[int, Path]:
-    """Those that were written to their end, by step."""
+    """Step -> complete checkpoint."""
     return {
         step: path
         for path, step in _checkpoints(output_dir)
@@ -205,7 +205,7 @@ def _complete_checkpoints(output_dir: str | os.PathLike) -> dict[int, Path]:
 
 
 def _complete(folder: Path) -> None:
-    """Put all of a checkpoint on the disk, describe it, and take its marker away."""
+    """Sync a checkpoint to the disk, write its manifest, and remove its marker."""
     sync(folder)
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != INCOMPLETE_MARKER]
     write_sealed(folder / MANIFEST_FILE, {"version": _MANIFEST_VERSION, "files": describe_files(files, folder=folder)})
@@ -215,33 +215,34 @@ def _complete(folder: Path) -> None:
 
 
 def _disk_is_full(folder: Path, error: BaseException) -> OSError:
-    """What to tell of a checkpoint that there was no room for."""
+    """The error for a checkpoint that did not fit on the disk."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != INCOMPLETE_MARKER]
     newest = max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
     written = newest.relative_to(folder) if newest else "its first file"
     return OSError(
         errno.ENOSPC,
         f"The disk or the quota is full: {folder} could not be written and has been removed. Writing {written} failed "
-        f"({error}). Make room, then {_way_back(folder)}",
+        f"({error}). Free some space, then {_way_back(folder)}",
     )
 
 
 def _way_back(checkpoint: Path) -> str:
-    """What to do without a checkpoint."""
+    """What to do without this checkpoint, as the end of a message."""
     before = {
         step: path
         for step, path in _complete_checkpoints(checkpoint.parent).items()
         if (name := _CHECKPOINT_NAME.fullmatch(checkpoint.name)) and step < int(name[1])
     }
     if not before:
-        return "start anew: there is no checkpoint before it."
+        return "start a new run: there is no earlier checkpoint."
     return (
-        f"resume from the one before, {before[max(before)]}: remove {checkpoint.name} if it is there, or name that one."
+        f"resume from the checkpoint before it, {before[max(before)]}: pass its path, or remove {checkpoint.name} if "
+        "it exists."
     )
 
 
 def _put_back(set_aside: Path, folder: Path) -> None:
-    """Give a checkpoint that was set aside its name back, unless a complete one has taken it."""
+    """Restore the name of a checkpoint that was set aside, unless there is a new one of this name."""
     if set_aside.is_dir():
         if folder.exists():
             remove_folder(set_aside)

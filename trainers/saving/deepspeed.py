@@ -1,4 +1,4 @@
-"""DeepSpeed's own checkpoints, read without running what a pickle in them might say."""
+"""Loads DeepSpeed's checkpoints without running code from their pickles."""
 
 import os
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from torch.serialization import safe_globals
 
 @contextmanager
 def weights_alone() -> Iterator[None]:
-    """Let `torch.load` make nothing but tensors, plain values, and the four classes that DeepSpeed stores.
+    """Make `torch.load` accept only tensors, plain values, and the four classes that DeepSpeed stores.
 
-    DeepSpeed asks for whole pickles (`weights_only=False`), which run whatever code is in them. torch's environment
-    variable overrules it, but would hold for other threads' loads, too, so it is set for the time of a load alone:
+    DeepSpeed passes `weights_only=False`, with which a pickle can run any code. torch's environment variable overrides
+    it, but also applies to other threads, so it is only set during the load:
     https://docs.pytorch.org/docs/stable/notes/serialization.html#weights-only
     """
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler  # an extra

@@ -1,4 +1,4 @@
-"""What a finished folder holds: each file's size and SHA-256, so that a missing, cut or flipped file is an error."""
+"""Manifests with the size and SHA-256 of each file of a folder, by which damaged files are found."""
 
 import hashlib
 import json
@@ -10,11 +10,11 @@ from ...data import sha256_of, write_json
 
 
 class DamagedFilesError(ValueError):
-    """A checkpoint, or the result of a stage, whose files are not what was written."""
+    """Files of a checkpoint or of a stage's result are missing or were changed."""
 
 
 def describe_files(files: Iterable[Path], folder: Path) -> dict[str, dict[str, Any]]:
-    """Each file's size in bytes and SHA-256, by its path inside a folder."""
+    """Path in the folder -> size in bytes and SHA-256 of the file."""
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(files)
@@ -22,7 +22,7 @@ def describe_files(files: Iterable[Path], folder: Path) -> dict[str, dict[str, A
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON together with a SHA-256 of its content, whole or not at all."""
+    """Write JSON with a SHA-256 of its content, atomically."""
     write_json(path, {**content, "sha256": _seal(content)})
 
 
@@ -30,7 +30,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     """Read what `write_sealed` wrote.
 
     Raises:
-        DamagedFilesError: it is missing, or not what was written. The message begins with the file's name.
+        DamagedFilesError: the file is missing or was changed. The message begins with its name.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -45,10 +45,10 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Compare a folder with what `describe_files` found in it. Further files don't matter.
+    """Compare a folder with the result of `describe_files`. Additional files are ignored.
 
     Raises:
-        DamagedFilesError: a file is missing, shorter or longer, or has other bytes. The message begins with its name.
+        DamagedFilesError: a file is missing, or its size or content differs. The message begins with its name.
     """
     for name, expected in files.items():
         path = folder / name

@@ -1,4 +1,4 @@
-"""The model card of a student: what it was made of, how, how good it is, and how it is used."""
+"""The model card of a student."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ PIPELINE_TAGS = {
     "ForMaskedLM": "fill-mask",
 }
 
-# A line of the usage example of a student that is not pushed.
-_IN_A_FOLDER = "# The name stands for this folder's path, or for the id that it is pushed under.\n"
+# A line in the usage example of a student that is not pushed.
+_IN_A_FOLDER = "# Replace the name with the path of this folder, or with the id on the Hub.\n"
 
-# Beginnings of the arguments that say where a run was kept and how it was watched, not what was learnt.
+# Prefixes of arguments on storage and logging, which don't change the student.
 _HOUSEKEEPING = tuple(
     """accelerator_config dataloader_ debug disable_tqdm do_ hub_ local_rank log_ logging_ output_dir project
     push_to_hub report_to resume_from_checkpoint run_name save_ skip_memory_metrics teacher_cache trackio_
@@ -47,53 +47,53 @@ _HOUSEKEEPING = tuple(
 
 
 class Size(NamedTuple):
-    """Parameters, shared ones counted once, and megabytes (10^6 bytes) of weights."""
+    """Number of parameters (shared ones are counted once), and megabytes (10^6 bytes) of weights."""
 
     parameters: int
     megabytes: float
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Size:
-        """The size of a model whose weights are float32."""
+        """The size of a model with float32 weights."""
         parameters = parameter_count(model)
         return cls(parameters, parameters * 4 / 1e6)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """All that a card says.
+    """The content of a model card.
 
     Attributes:
         name: title.
-        load_as: hub id that the usage example loads; empty for a student that lies in a folder alone.
-        architecture: in words, such as "A BERT encoder of 3 layers".
+        load_as: hub id in the usage example; empty for a student that is only in a folder.
+        architecture: description, such as "A BERT encoder of 3 layers".
         pipeline_tag: the Hub's name of the task, such as "sentence-similarity" or "token-classification".
-        teachers: their names.
-        base_models: those of the teachers that lie on the Hub, by their ids.
-        objectives: what was compared, in words -> its weight.
-        data: name of a dataset or file -> rows that were trained on.
-        datasets: those of them that lie on the Hub, by their ids.
-        size: the student's.
-        teacher_size: one teacher's; None if it was not loaded.
-        summary: a sentence for the top, such as the title of a report.
-        sentence_transformer: whether the folder has the layout of sentence-transformers.
-        remote_code: whether the folder carries the model's code, which its user has to trust.
-        embeddings: in words: how many numbers, pooled how, of unit length or not, of how many tokens at most.
+        teachers: names of the teachers.
+        base_models: hub ids of the teachers on the Hub.
+        objectives: description of an objective -> its weight.
+        data: name of a dataset or file -> number of training rows.
+        datasets: hub ids of the datasets on the Hub.
+        size: size of the student.
+        teacher_size: size of one teacher; None if it was not loaded.
+        summary: first sentence, such as the title of a report.
+        sentence_transformer: whether the folder is a SentenceTransformer.
+        remote_code: whether loading the model runs code from the folder (`trust_remote_code`).
+        embeddings: description: width, pooling, normalisation, maximum number of tokens.
         layer_map: the pairs of layers that were compared.
-        arguments: those that differ from their defaults (see `changed_arguments`).
+        arguments: training arguments that differ from their defaults (see `changed_arguments`).
         results: a Markdown table.
-        measured: on what data and machine, with what batch sizes, and when.
-        scores: the student's: name of a metric -> value, for the Hub's index of results.
-        test_set: what they were measured on, in a few words.
+        measured: data, machine, batch sizes and date of the results.
+        scores: name of a metric -> the student's value, for the Hub's index of results.
+        test_set: short description of the data of `scores`.
         languages: ISO 639 codes.
-        license, license_name, license_link: the teacher's (see `teacher_license`).
+        license, license_name, license_link: the teacher's license (see `teacher_license`).
         versions: package -> version (see `package_versions`).
         citations: BibTeX entries (see `bibtex_entries`).
-        tags: for the Hub, besides those that every student has.
-        limits: sentences, besides those that hold for every student.
+        tags: tags for the Hub, in addition to those of every student.
+        limits: sentences on limitations, in addition to those of every student.
 
     Raises:
-        HFValidationError: one of `base_models` cannot be an id. The Hub refuses cards that name a folder there.
+        HFValidationError: one of `base_models` is not a valid hub id. The Hub refuses cards with a folder there.
     """
 
     name: str
@@ -132,7 +132,7 @@ class CardFacts:
 
 
 def describe_run(trainer: DistillTrainer) -> CardFacts:
-    """What a run knows of its student."""
+    """The facts of a run about its student."""
     student, objectives, args = trainer.student, trainer.objectives, trainer.args
     sources, train_dataset = trainer.teacher_sources, trainer.train_dataset
     load_as = trainer.hub_model_id or args.hub_model_id or ""
@@ -170,11 +170,11 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
 
 
 def describe_stages(stages: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> CardFacts:
-    """What is known of a student that went through several stages.
+    """The facts about a student of several stages.
 
     Args:
-        stages: each one's name, and the fields of its run's `CardFacts` as JSON gives them back.
-        name: the student's.
+        stages: name of each stage, and the fields of its `CardFacts` as read from JSON.
+        name: name of the student.
     """
     cards = [card for _, card in stages]
     facts = cards[-1] | {"name": name, "load_as": ""}
@@ -187,12 +187,12 @@ def describe_stages(stages: Sequence[tuple[str, Mapping[str, Any]]], name: str) 
 
 
 def write_card(folder: str | os.PathLike, facts: CardFacts) -> None:
-    """Write the card into a student's folder."""
+    """Write the model card into a student's folder."""
     write_text(Path(folder) / "README.md", render_card(facts))
 
 
 def render_card(facts: CardFacts) -> str:
-    """The card as Markdown with the Hub's metadata on top. Equal facts give equal text."""
+    """The model card as Markdown, with the Hub's metadata at the top. Equal facts give equal text."""
     metadata = ModelCardData(
         language=list(facts.languages) or None,
         license=facts.license,
@@ -210,7 +210,7 @@ def render_card(facts: CardFacts) -> str:
         datasets=list(facts.datasets) or None,
         model_name=facts.name if facts.scores else None,
         eval_results=_eval_results(facts) or None,
-        # The Hub knows adapter, merge, quantized and finetune; a student is nearest to the last.
+        # The Hub's relations are adapter, merge, quantized and finetune; a student is closest to the last.
         base_model_relation="finetune" if facts.base_models else None,
     )
     template = str(Path(__file__).with_name("model_card.md.jinja"))
@@ -221,12 +221,12 @@ def render_card(facts: CardFacts) -> str:
 
 
 def pushed_card(card: str, hub_id: str) -> str:
-    """A card whose usage example loads the id that its student is pushed under."""
+    """The card with `hub_id` in its usage example."""
     return re.sub(r'(SentenceTransformer\(|model=)"[^"]+"', rf'\1"{hub_id}"', card.replace(_IN_A_FOLDER, ""))
 
 
 def _eval_results(facts: CardFacts) -> list[EvalResult]:
-    """The student's scores as the Hub's `model-index` has them. It has no interval."""
+    """The student's scores for the Hub's `model-index`, which has no intervals."""
     return [
         EvalResult(
             task_type=facts.pipeline_tag,
@@ -245,10 +245,10 @@ def _slug(words: str) -> str:
 
 
 def teacher_license(name_or_path: str | os.PathLike) -> dict[str, str]:
-    """The license that a teacher's own card names, as arguments for `CardFacts`; empty where none can be read.
+    """The license in a teacher's model card, as arguments for `CardFacts`; empty if there is none.
 
     Args:
-        name_or_path: a folder, or a model id on the Hub.
+        name_or_path: a folder or hub id.
     """
     path = Path(name_or_path) / "README.md"
     in_a_folder = Path(name_or_path).is_dir()
@@ -258,8 +258,8 @@ def teacher_license(name_or_path: str | os.PathLike) -> dict[str, str]:
         card = ModelCard.load(path if in_a_folder else os.fspath(name_or_path), ignore_metadata_errors=True)
     except EntryNotFoundError:
         return {}
-    except Exception as error:  # offline, no access, no YAML: the card says that the license is not known
-        logger.warning("The card of the teacher %s could not be read for its license (%s).", name_or_path, error)
+    except Exception as error:  # offline, no access, no YAML: the card says that the license is unknown
+        logger.warning("The license in the model card of the teacher %s could not be read (%s).", name_or_path, error)
         return {}
     metadata = card.data.to_dict()
     keys = ("license", "license_name", "license_link")
@@ -279,21 +279,21 @@ def changed_arguments(args: TrainingArguments) -> dict[str, str]:
     return changed
 
 
-@cache  # every checkpoint has a card, and all of a package's metadata is parsed for its version
+@cache  # every checkpoint has a card, and reading a version parses all metadata of the package
 def package_versions() -> Mapping[str, str]:
-    """Versions of the packages that a run's numbers depend on."""
+    """Versions of the packages that a run's results depend on."""
     return {name: version(name) for name in ("retort", "torch", "transformers", "tokenizers", "datasets", "accelerate")}
 
 
 def bibtex_entries(objectives: Sequence[Objective]) -> tuple[str, ...]:
-    """Whom to cite for objectives, each paper once."""
+    """BibTeX entries of the papers of objectives, each once."""
     text = Path(__file__).with_name("citations.bib").read_text(encoding="utf-8")
     entries = {entry[2]: entry[1] for entry in re.finditer(r"(@\w+\{(\w+),.*?\n\})", text, re.DOTALL)}
     return tuple(entries[key] for key in dict.fromkeys(objective.citation for objective in objectives) if key)
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name has the form of a hub id with an owner."""
+    """Whether a name looks like a hub id with an owner."""
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -306,5 +306,5 @@ def _teacher_name(source: TeacherSource) -> str:
 
 
 def without_path(name: str) -> str:
-    """What to call a model: its hub id where it has one, else the last part of its path."""
+    """The name of a model: its hub id, or the last part of its path."""
     return name if is_hub_id(name) and not Path(name).exists() else Path(name).name

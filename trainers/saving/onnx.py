@@ -1,4 +1,4 @@
-"""A finished model as an ONNX file."""
+"""Exports finished models to ONNX."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ...modeling.onnx import export_embeddings, export_onnx
 
 
 def save_onnx(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, beside_model: bool) -> None:
-    """Export the model, with what belongs to it if it is to lie elsewhere; all files or none."""
+    """Export a model, with its configuration and tokenizer unless `beside_model`. All files are written, or none."""
     with replace_files(folder) as staging:
         if not beside_model:
             model.config.save_pretrained(staging)
@@ -19,7 +19,7 @@ def save_onnx(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder
 
 
 def save_embeddings_onnx(encoder: SentenceEncoder, folder: Path, beside_model: bool) -> None:
-    """As `save_onnx`, of an encoder with its pooling and modules; its prompts and length belong to it, too."""
+    """As `save_onnx`, for an encoder with its pooling and modules, including prompts and maximum length."""
     with replace_files(folder) as staging:
         if not beside_model:
             encoder.model.config.save_pretrained(staging)

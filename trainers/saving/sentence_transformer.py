@@ -1,4 +1,4 @@
-"""Students in the layout of sentence-transformers."""
+"""Saves students as SentenceTransformer folders."""
 
 import os
 from pathlib import Path
@@ -12,20 +12,20 @@ from ...modeling.encoding import SentenceModules, write_sentence_modules
 
 
 def save_sentence_transformer(folder: str | os.PathLike, modules: SentenceModules) -> None:
-    """Make a folder with a saved encoder and tokenizer loadable by `SentenceTransformer(folder)`.
+    """Add sentence-transformers modules to a folder with a saved encoder and tokenizer.
 
-    `AutoModel.from_pretrained(folder)` gives the same weights as before. The tokenizer's `model_max_length` becomes
-    `modules.max_length`: that is where sentence-transformers reads it. If anything fails, the folder stays as it was.
+    `AutoModel.from_pretrained(folder)` loads the same weights as before. The tokenizer's `model_max_length` is set to
+    `modules.max_length`, since sentence-transformers reads it there. If anything fails, the folder is not changed.
 
     Args:
-        folder: holds what `save_pretrained` of the encoder and of its tokenizer wrote.
-        modules: what surrounds the encoder. The pooler `"cls"` is exported as the encoder's own `pooler_output`, hidden
-            states other than the last as a `WeightedLayerPooling`.
+        folder: folder with an encoder and its tokenizer, written by `save_pretrained`.
+        modules: the modules after the encoder. The pooler `"cls"` is exported as the encoder's own `pooler_output`,
+            hidden states other than the last as a `WeightedLayerPooling`.
 
     Raises:
         FileNotFoundError: the folder lacks the configuration, the weights or the tokenizer.
-        ValueError: the encoder has no pooler, or the folder no weights for it; it has fewer than `modules.max_length`
-            positions; a module doesn't fit.
+        ValueError: the encoder has no pooler, or the folder has no weights for it; the encoder has fewer than
+            `modules.max_length` positions; or a module doesn't fit.
     """
     folder = Path(folder)
     _require_saved_model(folder)
@@ -58,7 +58,7 @@ def _require_pooler_weights(folder: Path, config: PreTrainedConfig) -> None:
         needed = [name for name in AutoModel.from_config(config).state_dict() if name.startswith("pooler.")]
     if not needed:
         raise ValueError(
-            f"pooler='cls' is the encoder's own pooler, and {config.model_type} encoders have none. Train and export "
+            f"pooler='cls' uses the encoder's own pooler, but {config.model_type} encoders have none. Train and export "
             "with 'cls_before_pooler' or 'mean'."
         )
     stored = set()
@@ -68,6 +68,6 @@ def _require_pooler_weights(folder: Path, config: PreTrainedConfig) -> None:
     absent = [name for name in needed if not any(key.endswith(name) for key in stored)]
     if absent:
         raise ValueError(
-            f"pooler='cls', but the weights in {folder} lack {', '.join(absent)}: whoever loads them would get a "
-            "random pooler. Build the student with its pooler (add_pooling_layer=True)."
+            f"pooler='cls', but the weights in {folder} lack {', '.join(absent)}, so the pooler would be random after "
+            "loading. Build the student with its pooler (add_pooling_layer=True)."
         )

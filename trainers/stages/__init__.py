@@ -1,4 +1,4 @@
-"""Runs of several stages, and the student that they end with."""
+"""Runs of several stages."""
 
 from ...modeling import bound_kernel_cache, release_memory
 from .plan import PlannedStage, plan_table

@@ -1,4 +1,4 @@
-"""The parts of a model that a stage trains or freezes: groups of parameters, and low-rank adapters beside them."""
+"""Groups of parameters that a stage trains or freezes, and low-rank adapters."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HEAD, EMBEDDINGS, ENCODER = "head", "embeddings", "encoder"
 
 
 def parameter_groups(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
-    """All parameters of a model, each in one group; groups are named and ordered from the top down.
+    """All parameters of a model, each in one group, from the top layer down.
 
-    - `head`: what comes after the last layer: classifiers, poolers, a final norm;
-    - `projector`: the map from the encoder's width to the classifier's, where there is one;
+    - `head`: modules after the last layer: classifiers, poolers, a final norm;
+    - `projector`: the map from the encoder's width to the classifier's, if there is one;
     - `layer.N-1` … `layer.0`: the encoder's layers;
-    - `embeddings`: what comes before the first layer, tables of relative positions that layers share, and DeBERTa's
-      norm of these and its convolution. An output layer that is tied to the word embeddings is one of them.
+    - `embeddings`: modules before the first layer, relative position embeddings that layers share, and DeBERTa's norm
+      of these and its convolution. An output layer that is tied to the word embeddings belongs to this group.
 
     Groups without parameters are left out.
     """
@@ -57,14 +57,14 @@ def parameter_groups(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
 
 
 def resolve_groups(names: Iterable[str], groups: Iterable[str]) -> tuple[str, ...]:
-    """The groups that `names` stand for, from the top down.
+    """The groups with these names, from the top down.
 
     Args:
-        names: of groups; `encoder` stands for all layers and the embeddings.
-        groups: the groups there are (see `parameter_groups`).
+        names: names of groups; `encoder` means all layers and the embeddings.
+        groups: the model's groups (see `parameter_groups`).
 
     Raises:
-        ValueError: a name that stands for no group.
+        ValueError: there is no group of this name.
     """
     groups, names = tuple(groups), tuple(names)
     known = {name: {name} for name in groups}
@@ -72,27 +72,28 @@ def resolve_groups(names: Iterable[str], groups: Iterable[str]) -> tuple[str, ..
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
             f"There is no group of parameters called {unknown[0]!r}. This model has {', '.join(groups)}; "
-            f"{ENCODER!r} stands for all layers and the embeddings."
+            f"{ENCODER!r} means all layers and the embeddings."
         )
     chosen = set().union(*(known[name] for name in names))
     return tuple(name for name in groups if name in chosen)
 
 
 def unfreezing_order(groups: Iterable[str], by: str) -> list[tuple[str, ...]]:
-    """What gradual unfreezing trains in each of its stages: from the head down, each group beside those before.
+    """The groups that each stage of gradual unfreezing trains. Each stage adds one group, from the head down.
 
-    The reverse of ULMFiT's order would start at the bottom; XtremeDistil (Mukherjee & Awadallah 2020,
-    arXiv:2004.05686, section 4.3) starts at the top, whose weights are the newest.
+    XtremeDistil (Mukherjee & Awadallah 2020, arXiv:2004.05686, section 4.3) starts at the top, where the weights are
+    new.
 
     Args:
-        groups: the groups there are, from the top down.
-        by: `"encoder"`, all layers and the embeddings at once as in XtremeDistilTransformers; `"layers"`, one by one.
+        groups: the model's groups, from the top down.
+        by: `"encoder"` unfreezes all layers and the embeddings at once, as in XtremeDistilTransformers; `"layers"` one
+            by one.
 
     Returns:
-        The groups that are trained, stage by stage.
+        The trained groups of each stage.
 
     Raises:
-        ValueError: another `by`.
+        ValueError: `by` has another value.
     """
     if by not in ("encoder", "layers"):
         raise ValueError(f"gradual_unfreezing={by!r}: choose 'encoder' (as one group) or 'layers' (one by one).")
@@ -105,12 +106,12 @@ def unfreezing_order(groups: Iterable[str], by: str) -> list[tuple[str, ...]]:
 def trained_parameters(
     model: PreTrainedModel, names: Iterable[str] | None, *, freeze_words: bool = False
 ) -> list[nn.Parameter]:
-    """The parameters that learn where some groups are trained.
+    """The parameters of the groups with these names.
 
     Args:
         model: the student.
-        names: of groups, as `resolve_groups` takes them; None for all.
-        freeze_words: leave the table of word embeddings out even where `embeddings` are trained.
+        names: names of groups (see `resolve_groups`); None for all.
+        freeze_words: leave out the word embeddings even if the group `embeddings` is trained.
     """
     groups = parameter_groups(model)
     words = model.get_input_embeddings().weight if freeze_words else None
@@ -119,22 +120,21 @@ def trained_parameters(
 
 
 def train_only(model: PreTrainedModel, names: Iterable[str] | None, *, freeze_words: bool = False) -> None:
-    """Let the parameters that `trained_parameters` names learn, and freeze all others."""
+    """Unfreeze the parameters of `trained_parameters`, and freeze all others."""
     learning = set(map(id, trained_parameters(model, names, freeze_words=freeze_words)))
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in learning)
 
 
 def add_lora(model: PreTrainedModel, settings: Mapping[str, Any]) -> PeftModel:
-    """Put low-rank adapters (Hu et al. 2021, arXiv:2106.09685) into a model, in place; they and the head learn.
+    """Add low-rank adapters (Hu et al. 2021, arXiv:2106.09685) to a model, in place; only they and the head learn.
 
     Args:
         model: an encoder with a new head.
-        settings: of `peft.LoraConfig`. Unless `target_modules` says otherwise, queries and values get adapters, as in
-            the paper.
+        settings: arguments of `peft.LoraConfig`. By default queries and values get adapters, as in the paper.
 
     Returns:
-        The wrapped model; `merge_and_unload()` makes the stock one of it again.
+        The wrapped model. `merge_and_unload()` returns the stock model again.
     """
     from peft import LoraConfig, get_peft_model
 

@@ -1,7 +1,8 @@
-"""What a list of stages comes to: which runs, on what, in which folders, and which of them are done already.
+"""The plan of a run: its stages with their data, folders and states.
 
-A folder is named by a key: a hash of all that a stage's result depends on, the key of the stage before among it. A
-stage that was changed, and all that follow it, so get new folders, and nothing stale is ever gone on from.
+The name of a stage's folder contains a key: a hash of all settings and data that its result depends on, including the
+key of the previous stage. If a stage is changed, this stage and all later ones get new folders, so no stale result is
+used.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ if TYPE_CHECKING:
     from .run import StagedRun
 
 RESULT_FILE = "stage.json"
-# Beside the tokens that the teacher reads.
+# Columns in the fingerprint of a dataset, in addition to the teacher's tokens.
 _COLUMNS = ("input_ids", "members", "token_type_ids", "labels", "student_positions", "spans", "teacher_spans", VECTORS)
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage in its place.
+    """A stage in the plan of a run.
 
     Attributes:
-        stage: what is run.
-        key: names all that the result depends on.
-        folder: where it is kept.
-        rows: that it trains on.
-        trainable: number of the student's parameters that learn; None where adapters do.
-        parameters: number of all of the student's.
+        stage: the stage.
+        key: hash of all that the result depends on.
+        folder: folder of the result.
+        rows: number of training rows.
+        trainable: number of the student's trained parameters; None if adapters are trained.
+        parameters: number of all parameters of the student.
     """
 
     stage: Stage
@@ -50,7 +51,7 @@ class PlannedStage:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its result is there."""
+        """Whether the stage has a result."""
         return (self.folder / RESULT_FILE).exists()
 
     @property
@@ -62,10 +63,11 @@ class PlannedStage:
 
 
 def plan_stages(run: StagedRun) -> list[PlannedStage]:
-    """Unfold a run's stages, and give each its key and folder.
+    """Unfold a run's stages, and assign their keys and folders.
 
     Raises:
-        ValueError: no stages, two of one name, data that isn't there, or groups of parameters that the student lacks.
+        ValueError: there are no stages, two have the same name, or a stage names data or groups of parameters that
+            don't exist.
     """
     _check(run)
     groups, parameters = tuple(parameter_groups(run.student)), parameter_count(run.student)
@@ -86,7 +88,7 @@ def plan_stages(run: StagedRun) -> list[PlannedStage]:
 
 
 def plan_table(planned: Sequence[PlannedStage]) -> list[list[str]]:
-    """A plan as rows of a table, head first."""
+    """A plan as rows of a table, the header first."""
     head = ["stage", "state", "data", "rows", "trainable", "frozen", "folder"]
     body = [
         [
@@ -106,18 +108,18 @@ def plan_table(planned: Sequence[PlannedStage]) -> list[list[str]]:
 def _check(run: StagedRun) -> None:
     names = [stage.name for stage in run.stages]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"A run needs at least one stage, each with a name of its own, but the names are {names}.")
+        raise ValueError(f"A run needs at least one stage, and their names must differ, but they are {names}.")
     for stage in run.stages:
         if stage.data not in run.data:
             raise ValueError(
-                f"The stage {stage.name!r} trains on {stage.data!r}, but there are only {', '.join(run.data)}."
+                f"The stage {stage.name!r} trains on {stage.data!r}, but the datasets are {', '.join(run.data)}."
             )
         if stage.teacher == "assistant" and run.assistant is None:
-            raise ValueError(f"The stage {stage.name!r} is taught by an assistant, but the run has none (assistant=).")
+            raise ValueError(f"The stage {stage.name!r} has teacher='assistant', but the run has none (assistant=...).")
 
 
 def _root_key(run: StagedRun) -> str:
-    """Of what all stages depend on."""
+    """Hash of all that every stage depends on."""
     teachers = run.teacher if isinstance(run.teacher, list | tuple) else [run.teacher]
     dev = run.eval_dataset
     if isinstance(dev, Mapping):

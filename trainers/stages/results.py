@@ -1,4 +1,4 @@
-"""What stages come to: their results, the best student among them, put where the user wants it, and on the Hub."""
+"""Results of stages, and publishing of the best student."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from .plan import RESULT_FILE
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage came to.
+    """The result of a stage.
 
     Attributes:
-        name: the stage's.
-        folder: holds the student as a stock folder.
-        scores: of the student on development data when the stage had ended. A score that is not finite is None.
-        steps: that it took.
-        log_history: the trainer's log. A number that is not finite, as a gradient's norm may be, is None.
+        name: name of the stage.
+        folder: folder with the student as a stock model.
+        scores: scores of the student on development data at the end of the stage. None replaces NaN and infinity.
+        steps: number of optimizer steps.
+        log_history: the trainer's log. None replaces NaN and infinity, as in a gradient's norm.
         card: the facts of its model card (see `CardFacts`).
     """
 
@@ -48,14 +48,14 @@ class StageResult:
 
     @classmethod
     def read(cls, folder: Path, *, check: bool = True) -> StageResult:
-        """Read what a finished stage has left in its folder.
+        """Read the result of a finished stage from its folder.
 
         Args:
-            folder: the stage's.
-            check: whether to compare each of its files with its SHA-256.
+            folder: the stage's folder.
+            check: whether to compare each file with its SHA-256.
 
         Raises:
-            DamagedFilesError: a file is missing, cut or changed. The message names the stage and the file.
+            DamagedFilesError: a file is missing, truncated or changed. The message names the stage and the file.
         """
         try:
             found = read_sealed(folder / RESULT_FILE)
@@ -63,13 +63,13 @@ class StageResult:
                 check_files(folder, found["files"])
         except DamagedFilesError as error:
             raise DamagedFilesError(
-                f"The finished stage {folder} is damaged, or of an earlier version of retort: {error}. Remove this "
-                "folder and run again: the stage is run anew, from the stage before it."
+                f"The finished stage {folder} is damaged, or was written by an earlier version of retort: {error}. "
+                "Remove this folder and run again, which repeats this stage."
             ) from None
         return cls(**found["result"] | {"folder": folder})
 
     def write(self, key: str) -> None:
-        """Leave it in its folder, with the SHA-256 of each file there: from now on the stage is finished."""
+        """Write the result into its folder, with the SHA-256 of each file. The stage is finished then."""
         files = [path for path in self.folder.rglob("*") if path.is_file() and _is_the_students(path, self.folder)]
         result = _finite(asdict(self) | {"folder": None})
         write_sealed(
@@ -78,12 +78,12 @@ class StageResult:
 
 
 def _is_the_students(path: Path, folder: Path) -> bool:
-    """Whether a file of a stage's folder is part of its student: not of a checkpoint, a log or what a kill has left."""
+    """Whether a file of a stage's folder belongs to its student, rather than to a checkpoint, a log or a killed run."""
     return not path.relative_to(folder).parts[0].startswith(("checkpoint-", "_", "runs", RESULT_FILE))
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for numbers that JSON doesn't have."""
+    """Replace NaN and infinity, which JSON lacks, with None."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -92,8 +92,8 @@ def _finite(value: Any) -> Any:
 
 
 def best_stage(results: Sequence[StageResult]) -> StageResult:
-    """The stage whose student scored best on development data, by its first score; of equals, and without scores, the
-    last."""
+    """The stage whose student has the best first score on development data. The last one wins ties, or if there are no
+    scores."""
 
     def score(result: StageResult) -> float:
         first = next(iter(result.scores.values()), 0.0)
@@ -103,12 +103,12 @@ def best_stage(results: Sequence[StageResult]) -> StageResult:
 
 
 def publish(stages: Sequence[StageResult], folder: str | Path, **facts: Any) -> None:
-    """Put the best stage's student into a folder of its own, as a stock model with a card that tells of all stages.
+    """Copy the best stage's student into a folder, as a stock model with a model card of all its stages.
 
     Args:
-        stages: the results of all of them, in order.
-        folder: where to; files of other names stay.
-        facts: fields of `CardFacts` that the stages don't know, such as `results` and `measured`.
+        stages: the results of all stages, in order.
+        folder: the folder to write to. Other files in it are kept.
+        facts: further fields of `CardFacts`, such as `results` and `measured`.
     """
     best = best_stage(stages)
     private = shutil.ignore_patterns(*PRIVATE_FILES, RESULT_FILE, "checkpoint-*", "_*")
@@ -120,14 +120,14 @@ def publish(stages: Sequence[StageResult], folder: str | Path, **facts: Any) -> 
 
 
 def push_student(folder: str | Path, repo_id: str) -> str:
-    """Upload a published student, and nothing of how it was made.
+    """Upload a published student, without checkpoints and the folders of stages.
 
     Args:
-        folder: what `publish` wrote.
-        repo_id: on the Hub; made if need be.
+        folder: folder that `publish` wrote.
+        repo_id: repository on the Hub, which is created if needed.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
     """
     api = HfApi()
     hub_id = api.create_repo(repo_id, exist_ok=True).repo_id

@@ -1,4 +1,4 @@
-"""Running a list of stages: each goes on from the one before, is skipped if it is finished, and resumed if it isn't."""
+"""Runs a list of stages. Finished stages are skipped, an interrupted one is resumed."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ Score = Callable[[PreTrainedModel], Mapping[str, float]]
 
 
 class ScoreOnDev(TrainerCallback):
-    """Adds scores on development data to every evaluation, by which the best model may be selected.
+    """Adds scores on development data to the metrics of every evaluation, e.g. for `metric_for_best_model`.
 
     Args:
-        score: names scores of a student; they are reported as `eval_<name>`.
+        score: computes name -> score of a student. They are logged as `eval_<name>`.
     """
 
     def __init__(self, score: Score):
         self.score = score
 
     def on_evaluate(self, args, state, control, metrics, model, **kwargs):
-        """Score the student as it stands."""
+        """Add the scores of the current student."""
         metrics |= {f"eval_{name}": value for name, value in self.score(model.student).items()}
 
 
 @dataclass(frozen=True, eq=False)
 class StagedRun:
-    """A student and the stages that it goes through.
+    """Trains a student in several stages.
 
-    Killed at any moment and run again, it goes on where it was, and ends with the weights with which it would have.
+    A run that was killed at any moment continues if it is run again, and ends with the same weights.
 
     Args:
-        stages: in their order; those with `gradual_unfreezing` or `chunk_rows` are unfolded.
-        student: before the first stage. It stays as it is. A table of word embeddings that is frozen (see
-            `shrink(freeze_embeddings=True)`) never learns; of all else, the stages say what does.
-        teacher: as `DistillTrainer` takes it; None where there are only labels to learn from.
-        folder: where the stages' folders lie.
+        stages: the stages in their order. Those with `gradual_unfreezing` or `chunk_rows` are unfolded.
+        student: the student before the first stage; it is not changed. Frozen word embeddings (see
+            `shrink(freeze_embeddings=True)`) are never trained. The stages define which other parameters are trained.
+        teacher: see `DistillTrainer`; None if all stages only use labels.
+        folder: folder for the stages' folders.
         data: name -> tokenised rows (see `retort.data.tokenize`).
-        assistant: who teaches in the stages that say so: another model, which reads the student's own tokens.
+        assistant: teacher of the stages with `teacher="assistant"`. It reads the student's own tokens.
         eval_dataset: tokenised development rows, or a dict of several, for losses by which a stage may select its best
             model.
         processing_class: the student's tokenizer.
-        teacher_processing_class: the teacher's, where it differs.
-        arguments: of every stage's trainer; a stage's own win.
-        score: of a student on development data; it is added to every evaluation, and its first value tells which
-            stage was the best.
-        callbacks: for every stage's trainer.
+        teacher_processing_class: the teacher's tokenizer, if it differs.
+        arguments: training arguments of all stages; a stage's own arguments take precedence.
+        score: computes name -> score of a student on development data. The scores are added to every evaluation; the
+            first one decides which stage is the best.
+        callbacks: callbacks for all stages.
 
     Raises:
         ValueError: see `plan_stages`.
@@ -89,27 +89,26 @@ class StagedRun:
 
     @cached_property
     def plan(self) -> list[PlannedStage]:
-        """What will be run, in order."""
+        """The planned stages, in order."""
         return plan_stages(self)
 
     @property
     def freeze_words(self) -> bool:
-        """Whether the table of word embeddings never learns, even where a stage trains its group."""
+        """Whether the word embeddings are never trained, even if a stage trains their group."""
         return not self.student.get_input_embeddings().weight.requires_grad
 
     def arguments_of(self, stage: Stage) -> dict[str, Any]:
-        """The arguments of a stage's trainer: the stage's own beside the run's."""
+        """The training arguments of a stage: the run's arguments, updated with the stage's own."""
         return {**(self.arguments or {}), **stage.arguments}
 
     def run(self) -> list[StageResult]:
-        """Run what isn't finished yet.
+        """Run all stages that are not finished yet.
 
         Returns:
             The results of all stages, in order.
 
         Raises:
-            DamagedFilesError: the files of a stage that was finished earlier, or of a checkpoint, are not what was
-                written.
+            DamagedFilesError: files of a finished stage or of a checkpoint are missing or were changed.
         """
         before: Path | None = None
         sweep(self.folder)
@@ -117,7 +116,7 @@ class StagedRun:
             sweep(planned.folder)
             if planned.is_finished:
                 StageResult.read(planned.folder)
-                self._tidy_up(index)  # a kill may have come before this was done
+                self._tidy_up(index)  # the run may have been killed before this was done
             else:
                 self._run_stage(index, before)
                 release_memory()
@@ -146,7 +145,7 @@ class StagedRun:
         trainer.accelerator.wait_for_everyone()
 
     def _tidy_up(self, index: int) -> None:
-        """Remove a finished stage's checkpoints, and cached outputs of the teacher that no later stage reads.
+        """Remove a finished stage's checkpoints, and cached teacher outputs that no later stage needs.
 
         Several processes may do so at once.
         """
@@ -177,7 +176,7 @@ class StagedRun:
                 eval_dataset = {name: _students_alone(rows) for name, rows in eval_dataset.items()}
             else:
                 eval_dataset = eval_dataset and _students_alone(eval_dataset)
-        # Early stopping reads what the score adds, so it comes behind it.
+        # Early stopping reads the scores, so it comes after them.
         score = [ScoreOnDev(self.score)] if self.score else []
         stop = [EarlyStoppingCallback(stage.patience)] if stage.patience else []
         return stage.trainer(
@@ -192,7 +191,7 @@ class StagedRun:
         )
 
     def _freeze(self, student: PreTrainedModel, stage: Stage) -> PeftModel | None:
-        """Freeze what doesn't learn; returns the student wrapped in adapters, if there are any."""
+        """Freeze parameters for a stage. Returns the student with adapters, if there are any."""
         if stage.lora is not None:
             set_seed(self.arguments_of(stage).get("seed", 42))
             return add_lora(student, stage.lora)
@@ -200,7 +199,7 @@ class StagedRun:
         return None
 
     def _student_after(self, folder: Path | None) -> PreTrainedModel:
-        """The student as a stage has left it; always read from its files, as a run that was interrupted must."""
+        """The student after a stage, always loaded from its files, since a resumed run does so, too."""
         if folder is None:
             return copy.deepcopy(self.student)
         student = type(self.student).from_pretrained(folder, dtype=self.student.dtype)
@@ -219,6 +218,6 @@ class StagedRun:
 
 
 def _students_alone(rows: datasets.Dataset) -> datasets.Dataset:
-    """Rows without what was made for a teacher with a tokenizer of its own."""
+    """Rows without the columns for a teacher with another tokenizer."""
     theirs = [name for name in rows.column_names if name.startswith("teacher_") or name == "student_positions"]
     return rows.remove_columns(theirs)

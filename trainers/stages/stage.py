@@ -1,4 +1,4 @@
-"""A stage: one `train()` with its own data, objectives and trainable parts; and what it may be unfolded into."""
+"""A stage: one `train()` with its own data, objectives and trained parameters; and unfolding into several stages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,25 +12,26 @@ from .groups import unfreezing_order
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of a trainer, in a list of them.
+    """One run of a trainer within a `StagedRun`.
 
     Attributes:
-        name: what logs and folders call it.
-        arguments: of the trainer, by the names of its arguments class: objectives, epochs, learning rate...
-        data: which of the datasets at hand it trains on.
-        trainable: the groups of parameters that learn (see `parameter_groups`); None for all. Frozen parts stay in eval
-            mode: what is not trained computes what it will compute when it is used.
-        gradual_unfreezing: make one stage of this one for each group, each training one more, from the head down;
-            with the encoder's layers and embeddings as one group (`"encoder"`, as XtremeDistilTransformers), or one by
-            one (`"layers"`).
-        chunk_rows: make one stage of this one for each so many rows, so that what is kept of the teacher's outputs
-            on disk is a chunk's. None for all rows at once. On the CPU, many chunks call for `bound_kernel_cache`.
-        cache_teacher: run the teacher once, before training, and read its outputs from disk; they are removed when no
+        name: name in logs and folders.
+        arguments: training arguments: objectives, epochs, learning rate...
+        data: name of the dataset to train on.
+        trainable: groups of parameters to train (see `parameter_groups`); None for all. Frozen modules stay in eval
+            mode, so they compute the same as at inference.
+        gradual_unfreezing: unfold into one stage per group of parameters. Each trains one group more, from the head
+            down, with the encoder's layers and embeddings as one group (`"encoder"`, as XtremeDistilTransformers) or
+            one by one (`"layers"`).
+        chunk_rows: unfold into one stage per this many rows, so that only one chunk's teacher outputs are on disk. None
+            for all rows at once. On the CPU, use `bound_kernel_cache` with many chunks.
+        cache_teacher: run the teacher once before training, and read its outputs from disk. They are removed when no
             stage needs them any more.
-        patience: end after so many evaluations without a better one; needs `load_best_model_at_end` in `arguments`.
-        lora: settings of `peft.LoraConfig`: train low-rank adapters and the head, and merge them when the stage ends.
-        trainer: the trainer's class.
-        teacher: who teaches: the run's `"teacher"`, or its `"assistant"`.
+        patience: stop after this many evaluations without improvement. Needs `load_best_model_at_end` in `arguments`.
+        lora: arguments of `peft.LoraConfig`. Trains low-rank adapters and the head, and merges them at the end of the
+            stage.
+        trainer: class of the trainer.
+        teacher: `"teacher"` or `"assistant"` of the run.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Stage:
     lora: Mapping[str, Any] | None = None
     trainer: type[DistillTrainer] = DistillTrainer
     teacher: Literal["teacher", "assistant"] = "teacher"
-    # What unfolding a stage fills in.
+    # Set when a stage is unfolded.
     chunk: tuple[int, int] | None = field(default=None, kw_only=True)
     unfolded_from: str = field(default="", kw_only=True)
 
@@ -53,27 +54,29 @@ class Stage:
         check_folder_name(self.name, "A stage")
         if self.gradual_unfreezing and (self.trainable or self.lora):
             raise ValueError(
-                f"The stage {self.name!r} has gradual_unfreezing, which says what learns when: leave out trainable and "
-                "lora."
+                f"The stage {self.name!r} has gradual_unfreezing, which selects the trained parameters: leave out "
+                "trainable and lora."
             )
         if self.chunk_rows is not None and self.chunk_rows < 1:
-            raise ValueError(f"The stage {self.name!r} has chunk_rows={self.chunk_rows}: at least 1, or None for all.")
+            raise ValueError(
+                f"The stage {self.name!r} has chunk_rows={self.chunk_rows}: it must be at least 1, or None for all."
+            )
 
     @property
     def cache_name(self) -> str:
-        """What its share of the teacher's outputs is called: stages with the same objectives and rows share it."""
+        """Name of the cache of teacher outputs. Stages with the same objectives and rows share it."""
         return f"{self.unfolded_from or self.name}{_chunk_suffix(self.chunk)}"
 
 
 def unfold(stage: Stage, groups: Sequence[str], rows: int) -> list[Stage]:
-    """The stages that one with `gradual_unfreezing` or `chunk_rows` stands for; itself, if it has neither.
+    """Unfold a stage with `gradual_unfreezing` or `chunk_rows` into several; other stages are returned unchanged.
 
-    Every chunk is trained on before the next group is unfrozen, as in XtremeDistilTransformers.
+    All chunks are trained on before the next group is unfrozen, as in XtremeDistilTransformers.
 
     Args:
-        stage: as it was declared.
+        stage: the stage as declared.
         groups: the student's groups of parameters, from the top down.
-        rows: of the stage's data.
+        rows: number of rows of the stage's data.
     """
     by, unfrozen = stage.gradual_unfreezing, [stage]
     if by:
@@ -86,12 +89,12 @@ def unfold(stage: Stage, groups: Sequence[str], rows: int) -> list[Stage]:
 
 
 def _part(stage: Stage, suffix: str, **changes: Any) -> Stage:
-    """One of the stages that another stands for."""
+    """One of the stages that a stage is unfolded into."""
     return replace(stage, name=f"{stage.name}{suffix}", unfolded_from=stage.unfolded_from or stage.name, **changes)
 
 
 def _newest(step: tuple[str, ...], by: str) -> str:
-    """What a step of unfreezing is called: by the group that it adds."""
+    """Name of the group that a step of unfreezing adds."""
     return "encoder" if by == "encoder" and step[-1] not in ("head", "projector") else step[-1]
 
 

@@ -1,4 +1,4 @@
-"""What makes up an optimizer step or an evaluation: the order of rows, means, and losses over all rows."""
+"""Training and evaluation steps: samplers, means, and losses over all rows of a step."""
 
 from .bounds import KeepWithinBounds
 from .evaluating_trainer import EVALUATION_BLOCK, EvaluatingTrainer

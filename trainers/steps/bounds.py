@@ -1,4 +1,4 @@
-"""Learnt numbers are brought back into their bounds after each optimizer step."""
+"""Clamps learnt scalars to their bounds after each optimizer step."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from ...modeling.losses import BoundedNumber
 
 
 class KeepWithinBounds(TrainerCallback):
-    """Clamps every `BoundedNumber` of the model that is trained."""
+    """Clamps every `BoundedNumber` of the model."""
 
     @torch.no_grad()
     def on_optimizer_step(self, args, state, control, model=None, **kwargs):
@@ -20,9 +20,9 @@ class KeepWithinBounds(TrainerCallback):
 
 
 def _copies(parameter: nn.Parameter) -> list[Tensor]:
-    """Every tensor that holds a parameter's value: DeepSpeed keeps float32 copies, from which each step starts.
+    """All tensors with a parameter's value, including DeepSpeed's float32 copies, from which each step starts.
 
-    DeepSpeed's own `safe_set_full_fp32_param` can't set a parameter that has fewer numbers than there are ranks.
+    DeepSpeed's own `safe_set_full_fp32_param` can't set a parameter with fewer elements than ranks.
     """
     copies = [parameter.data]
     if getattr(parameter, "_hp_mapping", None) is not None:  # ZeRO-1 and 2, on the rank that updates it

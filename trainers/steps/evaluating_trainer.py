@@ -1,4 +1,4 @@
-"""A Trainer whose evaluation is a mean over the whole dataset, and which predicts for every kind of student."""
+"""A Trainer whose evaluation loss is a mean over the whole dataset, and which predicts with any head."""
 
 import logging
 from abc import abstractmethod
@@ -18,28 +18,28 @@ from .step_trainer import StepTrainer
 
 logger = logging.getLogger(__name__)
 
-# Rows that are compared with one another in evaluation, where an objective compares rows.
+# Number of rows that are compared with one another in evaluation, if an objective compares rows.
 EVALUATION_BLOCK = 32
 
 
 class EvaluatingTrainer(StepTrainer):
-    """Evaluates and predicts in the way of `transformers.Trainer`, but for the loss.
+    """Evaluates and predicts like `transformers.Trainer`, with another loss.
 
-    The loss is the sum of the objectives' means over all rows (or tokens) that they have a value for, each times its
-    weight. Where an objective compares rows with one another, they meet in fixed blocks of 32, in the dataset's order.
-    So the loss doesn't depend on `per_device_eval_batch_size`, which such runs don't use.
+    The loss is the weighted sum of the objectives' means, each over all rows (or tokens) for which it has a value. If
+    an objective compares rows, it compares fixed blocks of 32 rows, in the dataset's order. The loss doesn't depend on
+    `per_device_eval_batch_size`, which is not used then.
     """
 
     model: DistillationModel
-    _compares = True  # False while predict() runs over rows that can't be compared
+    _compares = True  # False while predict() runs on rows without the columns for a loss
 
     @abstractmethod
     def check_rows(self, rows: Any, name: str) -> None:
-        """Refuse a dataset whose rows would be trained on, or evaluated, by wrong numbers."""
+        """Refuse a dataset that would be trained on, or evaluated, with wrong numbers."""
 
     @abstractmethod
     def exported_embeddings(self, outputs: StudentOutput) -> Tensor:
-        """`[rows, features]`, the embeddings that the exported student gives."""
+        """`[rows, features]`, the embeddings that the exported student computes."""
 
     # --- The loop -----------------------------------------------------------------------------------------------------
 
@@ -50,7 +50,7 @@ class EvaluatingTrainer(StepTrainer):
             return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, **named)
         if any(objective.compares_rows for objective in self.objectives):
             batch_size = EVALUATION_BLOCK
-        # Rows that are left out of training come again in the next epoch; in evaluation, they would be lost.
+        # Rows that are dropped in training may be used in the next epoch. In evaluation they would be lost.
         drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
         try:
             return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, **named)
@@ -60,12 +60,12 @@ class EvaluatingTrainer(StepTrainer):
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ) -> EvalLoopOutput:
-        """Evaluate or predict (see `Trainer.evaluation_loop`); the loss is that of the whole dataset."""
-        self._means[False] = RunningMeans()  # without what an evaluation that failed has left
+        """Evaluate or predict (see `Trainer.evaluation_loop`), with the loss of the whole dataset."""
+        self._means[False] = RunningMeans()  # a failed evaluation may have left some
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         means = self._take_means(training=False)
         parts = [(o.weight, f"loss_{o.name}") for o in self.objectives]
-        output.metrics.pop(f"{metric_key_prefix}_loss", None)  # a mean of batches, the last of which counts too much
+        output.metrics.pop(f"{metric_key_prefix}_loss", None)  # a mean over batches, with too much weight on the last
         found = {"loss": sum(weight * means[name] for weight, name in parts if name in means)} if means else {}
         if output.label_ids is None and output.predictions is not None and self.predicts_embeddings:
             found |= self._metrics_without_labels(output)
@@ -73,7 +73,7 @@ class EvaluatingTrainer(StepTrainer):
         return output
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """As Trainer (see `Trainer.evaluate`); metrics that callbacks add to those of an evaluation are logged, too."""
+        """Evaluate (see `Trainer.evaluate`). Metrics that callbacks add are logged, too."""
         logged_before = len(self.state.log_history)
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         logged = set().union(*self.state.log_history[logged_before:])
@@ -82,12 +82,12 @@ class EvaluatingTrainer(StepTrainer):
         return metrics
 
     def _metrics_without_labels(self, output: EvalLoopOutput) -> dict[str, float]:
-        """What `compute_metrics` makes of predictions alone; Trainer calls it only where there are labels."""
+        """Call `compute_metrics` without labels; Trainer only calls it if there are labels."""
         if self.compute_metrics is None:
             return {}
         if self.args.batch_eval_metrics:
             raise ValueError(
-                "batch_eval_metrics needs a column 'labels', which these rows lack. Leave it out: compute_metrics then "
+                "batch_eval_metrics needs a column 'labels', which these rows lack. Leave it out: then compute_metrics "
                 "gets the embeddings of all rows, with label_ids=None."
             )
         return denumpify_detensorize(self.compute_metrics(EvalPrediction(output.predictions, label_ids=None)))
@@ -95,17 +95,17 @@ class EvaluatingTrainer(StepTrainer):
     # --- Batches ------------------------------------------------------------------------------------------------------
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
-        """As Trainer; rows that the trainer was not made with are checked as those were."""
+        """As in Trainer, with the checks of `check_rows` for a new dataset."""
         if eval_dataset is not None and not isinstance(eval_dataset, str):
             self.check_rows(eval_dataset, "evaluation")
-            # Trainer's persistent loaders know a dataset by a name that all datasets handed over here share.
+            # Trainer keeps persistent loaders by name, and all datasets that are passed here have the same name.
             getattr(self, "_eval_dataloaders", {}).pop("eval", None)
         return super().get_eval_dataloader(eval_dataset)
 
     def predict(self, test_dataset, ignore_keys=None, metric_key_prefix: str = "test") -> PredictionOutput:
-        """Logits, or the embeddings that the exported student gives, in the order of the rows (see `Trainer.predict`).
+        """Logits, or the embeddings of the exported student, in the order of the rows (see `Trainer.predict`).
 
-        There is a loss only where the rows hold all that the objectives read: labels, say, or the teacher's tokens.
+        There is a loss only if the rows have all columns that the objectives need, such as labels or teacher tokens.
         """
         try:
             self.check_rows(test_dataset, "test")
@@ -118,7 +118,7 @@ class EvaluatingTrainer(StepTrainer):
             self._compares = True
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Loss, predictions and labels of one evaluation batch, in the order of its rows; tokens padded with -100."""
+        """Loss, predictions and labels of one evaluation batch, in the order of its rows, padded with -100."""
         batch = self.read_batch(inputs, training=False).to(self.args.device)
         requested = self.model.request
         if not prediction_loss_only:
@@ -138,7 +138,7 @@ class EvaluatingTrainer(StepTrainer):
 
     @property
     def _predicted(self) -> OutputRequest:
-        """What predictions need beside what the objectives read: a head's logits, or an encoder's embeddings."""
+        """Outputs that predictions need in addition to those of the objectives: logits, or embeddings."""
         if self.model.request.logits or self.model.request.pooler:
             return OutputRequest()
         bare = backbone(self.model.student) is self.model.student
@@ -146,12 +146,12 @@ class EvaluatingTrainer(StepTrainer):
 
     @property
     def predicts_embeddings(self) -> bool:
-        """Whether predictions are embeddings, which can be measured without labels."""
+        """Whether predictions are embeddings, for which metrics may not need labels."""
         return not (self.model.request | self._predicted).logits
 
     def _predictions(self, outputs: StudentOutput, batch: Batch) -> Tensor:
-        """In the batch's order: `[rows, classes]` or `[rows, width, classes]`, or embeddings, `[rows, features]` or, of
-        groups of texts, `[groups, members, features]`, -100 where a group has fewer."""
+        """Predictions in the batch's order: logits, `[rows, classes]` or `[rows, width, classes]`, or embeddings,
+        `[rows, features]`. Those of groups are `[groups, members, features]`, padded with -100."""
         if outputs.encoder.logits is None:
             embeddings = self.exported_embeddings(outputs).float()
             if not isinstance(batch, GroupBatch):
@@ -165,5 +165,5 @@ class EvaluatingTrainer(StepTrainer):
         return batch.layout.pad(logits, -100) if of_tokens else logits
 
     def labels_of(self, batch: Batch) -> Tensor | None:
-        """The labels that predictions are measured by, `[rows]` or `[rows, width]`, in the batch's order."""
+        """The labels for the metrics, `[rows]` or `[rows, width]`, in the batch's order."""
         return batch.labels

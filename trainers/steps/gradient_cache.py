@@ -1,8 +1,7 @@
-"""Losses on all embeddings of an optimizer step, whatever micro-batches and ranks they come from.
+"""GradCache (Gao et al. 2021, arXiv:2101.06983): losses on the embeddings of all micro-batches and ranks of a step.
 
-Where an embedding is compared with others, micro-batches can't be trained on one after another as if they were alone.
-So all are embedded without gradients first; the loss of the whole step gives a gradient for each embedding; and each
-micro-batch, embedded once more, is trained by its share of that (Gao et al. 2021, GradCache, arXiv:2101.06983).
+First all micro-batches are embedded without gradients. The loss of the whole step then gives a gradient for each
+embedding. Finally each micro-batch is embedded again, and these gradients are backpropagated through it.
 """
 
 from __future__ import annotations
@@ -17,31 +16,32 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Share:
-    """A micro-batch's part of a step's loss.
+    """A micro-batch's share of a step's loss.
 
     Attributes:
-        values: `[rows]`, the loss of its own rows.
-        gradient: of the sum over the whole step's rows, by this micro-batch's embeddings; of their shape.
+        values: `[rows]`, the loss of its rows.
+        gradient: gradient of the sum over all rows of the step with respect to this micro-batch's embeddings, in their
+            shape.
     """
 
     values: Tensor
     gradient: Tensor
 
     def of(self, embeddings: Tensor) -> Tensor:
-        """`[rows]`, the values, with the gradient of the whole step by these embeddings."""
+        """`[rows]`, the values, with the gradient of the whole step with respect to these embeddings."""
         linear = (embeddings * self.gradient).sum() / len(self.values)
         return self.values + linear - linear.detach()
 
 
 class RandomState:
-    """The state of torch's generators, on the CPU and on a device, as they are when this is made."""
+    """The states of torch's random generators, on the CPU and on a device, when this object is created."""
 
     def __init__(self, device: torch.device):
         self._generators = [torch] if device.type == "cpu" else [torch, torch.get_device_module(device)]
         self._states = [generator.get_rng_state() for generator in self._generators]
 
     def restore(self) -> None:
-        """Let the generators go on from here again."""
+        """Reset the generators to these states."""
         for generator, state in zip(self._generators, self._states, strict=True):
             generator.set_rng_state(state)
 
@@ -50,9 +50,9 @@ def shares(embeddings: Sequence[Tensor], loss: Callable[[Tensor], Tensor], accel
     """Each micro-batch's share of one loss.
 
     Args:
-        embeddings: of each micro-batch of a step on this rank, `[rows, ...]`, float32, without gradients; all ranks
-            have as many rows.
-        loss: from the embeddings of all ranks, in their order, `[all rows, ...]`, to the loss of each row.
+        embeddings: `[rows, ...]` of each micro-batch of this rank, float32, without gradients. All ranks must have the
+            same number of rows.
+        loss: computes the loss of each row from the embeddings of all ranks in their order, `[all rows, ...]`.
     """
     sizes = [len(each) for each in embeddings]
     own = torch.cat(list(embeddings)).requires_grad_()

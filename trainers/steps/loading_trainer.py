@@ -125,16 +125,17 @@ class LoadingTrainer(MeasuredTrainer):
         return self._token_batches
 
     def _get_eval_sampler(self, eval_dataset: datasets.Dataset) -> Sampler | None:
-        # Predictions come back in the order of the rows, whatever the order of training.
+        # Predictions must be in the order of the rows.
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     def get_total_train_batch_size(self, args) -> int:
-        """Rows of a step, over all micro-batches and ranks (see `Trainer`); with a budget of tokens, their mean."""
+        """Number of rows of a step, over all micro-batches and ranks (see `Trainer`); the mean with
+        `tokens_per_batch`."""
         return self._token_batches.rows_per_step if self._token_batches else super().get_total_train_batch_size(args)
 
     def _run_epoch(self, *, epoch: int, train_dataloader, **arguments) -> None:
-        # accelerate's set_epoch looks two samplers deep. A run resumed within an epoch on several ranks has three
-        # (skip, shard, batch), so the epoch would not reach the one that draws the order.
+        # accelerate's set_epoch searches two nested samplers. A run that was resumed within an epoch on several ranks
+        # has three (skip, shard, batch), so our sampler would not get the epoch.
         sampler = train_dataloader.batch_sampler
         while hasattr(sampler, "batch_sampler"):
             sampler = sampler.batch_sampler

@@ -1,4 +1,4 @@
-"""The means that a trainer logs."""
+"""Running means for a trainer's log."""
 
 import torch
 from accelerate import Accelerator
@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 def on_device(number: int | Tensor, device: torch.device | str) -> Tensor:
-    """A number as a scalar on a device. It is written there; a copy would wait for the device to have taken it."""
+    """A number as a scalar tensor on a device. It is created there, since a copy would wait for the device."""
     return number if isinstance(number, Tensor) else torch.full((), number, device=device)
 
 
 class RunningMeans:
-    """Means of named values since they were last taken.
+    """Means of named values since the last `take`.
 
-    Sums and counts stay on the device, since to read them is to wait for it.
+    Sums and counts stay on the device, since reading them would wait for it.
     """
 
     def __init__(self):
@@ -21,12 +21,12 @@ class RunningMeans:
         self._counts: dict[str, int | Tensor] = {}
 
     def add(self, name: str, total: Tensor, count: int | Tensor) -> None:
-        """Add `count` values whose sum, a scalar, is `total`."""
+        """Add `count` values with the sum `total`, a scalar tensor."""
         self._totals[name] = self._totals[name] + total.detach() if name in self._totals else total.detach()
         self._counts[name] = self._counts.get(name, 0) + count
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means over all ranks, each of which must come here; and begin anew."""
+        """Return the means over all ranks, and reset them. All ranks must call it."""
         if not self._totals:
             return {}
         totals = torch.stack(list(self._totals.values()))

@@ -1,4 +1,4 @@
-"""A Trainer that logs the means of what it measures."""
+"""A Trainer that logs means of the objectives and of other measures."""
 
 import math
 
@@ -10,22 +10,22 @@ from .means import RunningMeans
 
 
 class MeasuredTrainer(Trainer):
-    """Keeps means of the objectives' values, in training since the last log, in evaluation over a whole dataset."""
+    """Keeps means of measures: since the last log in training, and over a whole dataset in evaluation."""
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)
-        self._means = {True: RunningMeans(), False: RunningMeans()}  # by whether the student is in training
+        self._means = {True: RunningMeans(), False: RunningMeans()}  # of training (True) and evaluation (False)
         self._to_log: dict[str, float] = {}
 
     def measure(self, name: str, total: Tensor, count: int | Tensor) -> None:
-        """Put `count` values, whose sum is `total`, into the mean that is logged under a name."""
+        """Add `count` values with the sum `total` to the mean that is logged as `name`."""
         self._means[self.model.training].add(name, total, count)
 
     def _take_means(self, *, training: bool) -> dict[str, float]:
-        """The means, over all ranks, each of which must come here; and begin anew.
+        """Return the means over all ranks, and reset them. All ranks must call it.
 
         Raises:
-            FloatingPointError: one that is not finite. Nothing good can come of further steps.
+            FloatingPointError: a mean is not finite, so further steps would be useless.
         """
         found = self._means[training].take(self.accelerator)
         for name, mean in found.items():
@@ -39,12 +39,12 @@ class MeasuredTrainer(Trainer):
     # --- Training -----------------------------------------------------------------------------------------------------
 
     def train(self, *arguments, **named):
-        """Train (see `Trainer.train`); what an earlier run measured after its last log is forgotten."""
+        """Train (see `Trainer.train`). Measures of an earlier run after its last log are dropped."""
         self._means[True] = RunningMeans()
         return super().train(*arguments, **named)
 
     def _maybe_log_save_evaluate(self, *arguments, **named) -> None:
-        # The ranks meet here, where all of them are, and not in `log`, which a callback may call on one rank alone.
+        # All ranks reduce the means here rather than in `log`, which a callback may call on a single rank.
         if self.control.should_log and self.state.global_step > self._globalstep_last_logged:
             self._to_log = self._take_means(training=True)
         super()._maybe_log_save_evaluate(*arguments, **named)
@@ -55,18 +55,19 @@ class MeasuredTrainer(Trainer):
         return super()._finalize_training(*arguments, **named)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, and beside the training loss the means since the last log, of each objective before its weight."""
+        """Log. Adds the means since the last log to the training loss; those of objectives are without their
+        weights."""
         means = self._to_log if "loss" in logs or "train_loss" in logs else {}
         self._to_log = {} if means else self._to_log
-        # Trainer takes any log for the one that was due. What a callback logs on one rank must not stop that rank alone
-        # from meeting the others.
+        # Trainer resets should_log after any log. A log by a callback on one rank must not make this rank skip the next
+        # reduction, for which the other ranks would wait.
         due = self.control.should_log and not means
         logs |= means
         super().log(logs, start_time)
         self.control.should_log = due
 
     def floating_point_ops(self, inputs) -> int:
-        """0: Trainer's estimate takes the student for a model whose tokens all go through all of its parameters."""
+        """0, since Trainer's estimate assumes that every token uses all parameters."""
         return 0
 
     def _track_num_input_tokens(self, inputs) -> None:

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a line that says how it runs, and one bar with the losses in it."""
+"""Output during training: a line with the settings of the run, and a progress bar with the losses."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -11,7 +11,7 @@ from transformers.trainer_callback import ProgressCallback
 
 from ..arguments import DistillTrainingArguments
 
-# What Trainer logs beside losses and scores.
+# Entries of Trainer's log that are neither losses nor scores.
 _BESIDE = ("epoch", "total_flos", "learning_rate", "grad_norm", "num_input_tokens_seen")
 _COSTS = ("_runtime", "_per_second")
 
@@ -20,26 +20,26 @@ class RunHeader(TrainerCallback):
     """Prints a line at the start of training: device, precision, attention back end, batch and steps.
 
     Args:
-        attention: name of the student's back end; None where the batches of a user's own collator decide it.
+        attention: name of the student's attention back end; None if it depends on the user's own collator.
     """
 
     def __init__(self, attention: str | None):
         self.attention = attention
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Called by `Trainer` once it knows the number of steps."""
+        """Print the line. `Trainer` calls this when the number of steps is known."""
         if state.is_world_process_zero:
             print(describe_training(args, state, self.attention), flush=True)
 
 
 class TrainingBar(ProgressCallback):
-    """transformers' progress bar, with losses in the bar and a line for each evaluation, not a dict for each log.
+    """transformers' progress bar, with losses in the bar and one line per evaluation instead of a dict per log.
 
-    A resumed run's bar begins where the run does, so that the time to go is that of the steps to go.
+    The bar of a resumed run begins at the resumed step, so the remaining time is that of the remaining steps.
     """
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Open the bar; one that a failed attempt (`auto_find_batch_size`) has left is closed."""
+        """Open the bar. Closes the bar of a failed attempt (`auto_find_batch_size`) first."""
         if self.training_bar is not None:
             self.on_train_end(args, state, control)
         self.current_step = state.global_step
@@ -50,7 +50,7 @@ class TrainingBar(ProgressCallback):
         """Put losses into the bar; write above it what an evaluation has found, and the means of the whole training."""
         if self.training_bar is None:
             return
-        told = shown(logs)
+        text = shown(logs)
         if "loss" in logs:
             self.training_bar.set_postfix_str(told)
         elif told:
@@ -71,19 +71,19 @@ def shown(logs: Mapping[str, Any]) -> str:
 
 
 def describe_training(args: DistillTrainingArguments, state: TrainerState, attention: str | None) -> str:
-    """How a run trains, on one line. The batch is rows of a micro-batch x micro-batches of a step x ranks."""
+    """The settings of a run on one line. The batch is rows per micro-batch x micro-batches per step x ranks."""
     device = args.device
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
-    # A checkpoint's state has the batch size of the run that wrote it; auto_find_batch_size tells its own by the state.
+    # The state of a checkpoint has the batch size of the run that wrote it. auto_find_batch_size updates the state.
     rows = state.train_batch_size if args.auto_find_batch_size else args.train_batch_size
     accumulated, ranks = args.gradient_accumulation_steps, args.world_size
     resumed = f", from step {state.global_step:,}" if state.global_step else ""
-    told = {
+    text = {
         "device": f"{place}{threads}",
         "precision": str(args.compute_dtype).removeprefix("torch."),
         "attention": attention,
         "batch": f"{rows * accumulated * ranks:,} rows ({rows} x {accumulated} x {ranks})",
         "steps": f"{state.max_steps:,}{resumed}",
     }
-    return "Training: " + "; ".join(f"{name} {value}" for name, value in told.items() if value)
+    return "Training: " + "; ".join(f"{name} {value}" for name, value in text.items() if value)

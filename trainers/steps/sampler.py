@@ -1,4 +1,4 @@
-"""The order of the training rows: random, with rows of similar length in one optimizer step."""
+"""Samplers in random order, with rows of similar length in each optimizer step."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,9 +12,9 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 
 def row_lengths(dataset: Dataset) -> np.ndarray:
-    """Tokens of each row, `[rows]`: the column `length`, or the lengths of `input_ids` where there is none.
+    """Number of tokens of each row, `[rows]`: the column `length`, or the lengths of `input_ids` if there is none.
 
-    They are read as Arrow: row by row, ten million of them would take minutes.
+    The columns are read as Arrow, since reading ten million rows one by one takes minutes.
     """
     has_lengths = "length" in dataset.column_names
     column = "length" if has_lengths else "input_ids"
@@ -24,43 +24,42 @@ def row_lengths(dataset: Dataset) -> np.ndarray:
 
 
 def check_longest(lengths: Sequence[int], tokens: int) -> None:
-    """Refuse rows of `lengths` tokens, one of which doesn't fit into a batch of `tokens`.
+    """Refuse rows that don't fit into a batch of `tokens` tokens.
 
     Raises:
-        ValueError: such a row, by its number.
+        ValueError: with the number of the longest row.
     """
     longest = int(np.argmax(lengths))
     if lengths[longest] > tokens:
         raise ValueError(
             f"Row {longest} has {lengths[longest]} tokens, more than a batch of {tokens} tokens (tokens_per_batch) "
-            "holds. Raise tokens_per_batch, or cut rows with max_length=... in tokenize()."
+            "holds. Raise tokens_per_batch, or truncate rows with max_length=... in tokenize()."
         )
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """Every row once per epoch, in blocks of similarly long rows; a block is what one optimizer step sees.
+    """Samples every row once per epoch, in blocks of similarly long rows. Each optimizer step uses one block.
 
-    The rows are shuffled, sorted by length within each `mega_batch` blocks' worth of them, cut into blocks, and the
-    blocks are shuffled. Rows left over (fewer than a block) are drawn at random and come last, so that blocks and
-    steps stay in step with each other. The first block is the one with the longest row: what doesn't fit into memory
-    fails at once.
+    The rows are shuffled, sorted by length within parts of `mega_batch` blocks, and split into blocks. Then the blocks
+    are shuffled. The remaining rows (fewer than a block) are chosen at random and come last, so that each step is one
+    block. The block with the longest row comes first, so a run that doesn't fit into memory fails at once.
 
-    Inside a block rows ascend in length, so micro-batches and the shares of ranks, which are consecutive slices of
-    it, are again of similar length. A step of 64 rows, of 4 micro-batches of 16, and of 2 ranks with 32 each holds
-    the same rows.
+    Within a block, rows are sorted by length. Micro-batches and ranks use consecutive slices of it, so their rows are
+    of similar length, too. Steps of 64 rows, of 4 micro-batches of 16, and of 2 ranks with 32 each contain the same
+    rows.
 
-    The order is a function of `seed` and epoch alone. transformers' sampler of this name draws from the global
-    generator and has no `set_epoch`: a run resumed in a later epoch would see the rows in another order.
+    The order only depends on `seed` and epoch. transformers' sampler of this name uses the global generator and has no
+    `set_epoch`, so a run resumed in a later epoch would get the rows in another order.
 
     Args:
-        lengths: tokens of each row.
+        lengths: number of tokens of each row.
         batch_size: rows of one optimizer step, over all micro-batches and ranks.
-        seed: of the order; epoch `e` is drawn from `seed + e`.
-        mega_batch: blocks that are sorted together. More of them means rows of more equal length in a step, and steps
-            that are less random.
+        seed: random seed; epoch `e` uses `seed + e`.
+        mega_batch: number of blocks that are sorted together. More blocks make the rows of a step more equal in length,
+            and the steps less random.
 
     Raises:
-        ValueError: no rows, or sizes below 1.
+        ValueError: there are no rows, or a size is below 1.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int, mega_batch: int = 50):
@@ -100,33 +99,34 @@ class LengthGroupedSampler(Sampler[int]):
 
 
 class TokenBudgetSampler(BatchRebalanceSampler):
-    """Every row once per epoch, in optimizer steps of about as many tokens; the batches are those of one rank.
+    """Samples every row once per epoch, in optimizer steps of nearly equal numbers of tokens. Yields the batches of one
+    rank.
 
     The rows are sorted by length, longest first, equal ones in random order, and cut into steps of at most
     `tokens * accumulation * ranks` tokens; the last one, of the shortest rows, holds what is left. The sorted lengths
     are the same in every epoch, and so is the number of steps, by which `Trainer` counts epochs. The step with the
     longest rows comes first, the others in random order.
 
-    Each step is cut into a micro-batch for each turn of accumulation and each rank: consecutive rows, of as equal a
-    number of tokens as whole rows allow. Which rows make up a step depends on the budget of the whole step alone.
+    Each step is split into `accumulation * ranks` micro-batches of consecutive rows, with numbers of tokens as equal as
+    possible. The rows of a step only depend on the limit of the whole step.
 
-    Where what is left for the last step are fewer rows than micro-batches, it comes last and has as many micro-batches
-    as all ranks can have; fewer rows than ranks are repeated.
+    If the last step has fewer rows than micro-batches, it is sampled last, with as many micro-batches as all ranks can
+    have. If it has fewer rows than ranks, rows are repeated.
 
-    It is a `BatchRebalanceSampler` because `Trainer` takes no other sampler for one of whole batches, those of a single
-    rank. Nothing of that class is used.
+    It inherits from `BatchRebalanceSampler` only because `Trainer` accepts no other sampler that yields the batches of
+    a single rank. Nothing of that class is used.
 
     Args:
-        lengths: tokens of each row.
-        tokens: of one micro-batch on one rank.
-        seed: of the order; epoch `e` is drawn from `seed + e`.
+        lengths: number of tokens of each row.
+        tokens: maximum number of tokens of one micro-batch on one rank.
+        seed: random seed; epoch `e` uses `seed + e`.
         accumulation: micro-batches of a step on one rank.
-        ranks: how many there are.
-        rank: the one whose batches are given.
-        drop_last: leave out a last step with fewer micro-batches than the others, unless there is no other.
+        ranks: number of ranks.
+        rank: the rank whose batches are yielded.
+        drop_last: leave out a last step with fewer micro-batches than the others, unless it is the only one.
 
     Raises:
-        ValueError: no rows, or one that is longer than `tokens`.
+        ValueError: there are no rows, or a row is longer than `tokens`.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class TokenBudgetSampler(BatchRebalanceSampler):
 
     @property
     def rows_per_step(self) -> int:
-        """The mean, over all ranks."""
+        """Mean number of rows of a step, over all ranks."""
         return round(self._ends[-1] / len(self._ends))
 
     def set_epoch(self, epoch: int) -> None:
@@ -193,7 +193,7 @@ def _step_ends(lengths: np.ndarray, tokens: int) -> np.ndarray:
 
 
 def _in_equal_parts(rows: np.ndarray, lengths: np.ndarray, parts: int) -> list[np.ndarray]:
-    """Consecutive parts of about as many tokens each, none of them empty: fewer rows than parts are repeated."""
+    """Split rows into consecutive parts of nearly equal numbers of tokens. Rows are repeated if there are too few."""
     rows = rows if len(rows) >= parts else np.resize(rows, parts)
     sums = lengths[rows].cumsum()
     number = np.arange(1, parts)

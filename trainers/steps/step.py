@@ -19,25 +19,25 @@ from .means import on_device
 
 @dataclass(eq=False)
 class Step:
-    """The micro-batches of one optimizer step on this rank, and what they share with those of the other ranks.
+    """The micro-batches of one optimizer step on this rank, with counts and references of all ranks.
 
-    `transformers.Trainer` hands it from `get_batch_samples` to `compute_loss` as `num_items_in_batch`.
+    `transformers.Trainer` passes it from `get_batch_samples` to `compute_loss` as `num_items_in_batch`.
 
     Attributes:
         batches: the micro-batches.
-        counts: `[objectives]`, how many values each objective has over all micro-batches and ranks.
-        ranks: how many there are.
-        meeting: what rows of different micro-batches and ranks are compared by; None where no objective does that.
+        counts: `[objectives]`, the number of values of each objective over all micro-batches and ranks.
+        ranks: number of ranks.
+        gathered: references of all micro-batches and ranks; None if no objective compares the rows of the whole step.
     """
 
     batches: Sequence[Batch]
     counts: Tensor
     ranks: int = 1
-    meeting: Meeting | None = None
+    gathered: GatheredStep | None = None
 
     @classmethod
     def of(cls, batches: Sequence[Batch], objectives: Sequence[Objective], accelerator: Accelerator) -> Step:
-        """The step of some micro-batches; all ranks must come here."""
+        """The step with these micro-batches. All ranks must call it."""
         device, ranks = accelerator.device, accelerator.num_processes
         counts = torch.zeros(len(objectives), device=device)
         for batch in batches:
@@ -45,20 +45,20 @@ class Step:
         return cls(batches, accelerator.reduce(counts, reduction="sum") if ranks > 1 else counts, ranks)
 
     def mean(self, objective: int, total: Tensor) -> Tensor:
-        """What a micro-batch adds to an objective's mean over the step; `total` is the sum of its values.
+        """A micro-batch's contribution to an objective's mean over the step; `total` is the sum of its values.
 
-        Times the number of ranks, because DDP and ZeRO divide gradients by it.
+        It is multiplied by the number of ranks, because DDP and ZeRO divide gradients by it.
         """
         return total * self.ranks / self.counts[objective].clamp_min(1)
 
 
 @dataclass(eq=False)
-class Meeting:
-    """What the rows of a step are compared by, whatever micro-batches and ranks they come from.
+class GatheredStep:
+    """References of all rows of a step, gathered from all micro-batches and ranks.
 
     Attributes:
-        everywhere: of each objective that compares them, the references of all rows of the step, on all ranks.
-        micro_batches: what belongs to each micro-batch.
+        everywhere: objective -> references of all rows of the step, on all ranks.
+        micro_batches: the parts of the micro-batches of this rank.
     """
 
     everywhere: Mapping[WholeStepObjective, Any]
@@ -67,13 +67,13 @@ class Meeting:
 
 @dataclass(eq=False)
 class MicroBatch:
-    """A micro-batch's part of a `Meeting`.
+    """A micro-batch's part of a `GatheredStep`.
 
     Attributes:
-        teacher: the teacher's outputs; None once they are read, so that they take no memory.
-        references: of each objective that compares the step's rows, what those of this micro-batch are compared by.
-        shares: its share of each such objective in which the student's own embeddings meet.
-        random: the generators' states before it was embedded for that: dropout must fall as it fell then.
+        teacher: the teacher's outputs; None after they were used, to free memory.
+        references: objective -> references of the rows of this micro-batch (see `WholeStepObjective.compared_with`).
+        shares: objective -> share of its loss, for objectives that compare the student's embeddings with one another.
+        random: random states before the micro-batch was embedded for the shares, to repeat its dropout.
     """
 
     teacher: EncoderOutput | None
@@ -82,6 +82,6 @@ class MicroBatch:
     random: RandomState | None = None
 
     def take_teacher(self) -> EncoderOutput | None:
-        """The teacher's outputs, which are held no longer."""
+        """Return the teacher's outputs, and drop the reference to them."""
         output, self.teacher = self.teacher, None
         return output

@@ -1,4 +1,4 @@
-"""A Trainer whose loss is a mean over the whole optimizer step, however it is divided."""
+"""A Trainer whose loss is a mean over the whole optimizer step, regardless of micro-batches and ranks."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from ...modeling.encoding import EncoderOutput
 from ..objectives import Objective, WholeStepObjective
 from .gradient_cache import RandomState, shares
 from .loading_trainer import LoadingTrainer
-from .step import Meeting, MicroBatch, Step
+from .step import GatheredStep, MicroBatch, Step
 
 
 class StepTrainer(LoadingTrainer):
     """Minimises the weighted sum of objectives, each averaged over all micro-batches and ranks of a step.
 
-    So a step of 1 x 64 rows, of 4 x 16 and of 2 ranks x 32 has the same gradient; also where an objective compares the
+    So steps of 1 x 64 rows, 4 x 16 rows and 2 ranks x 32 rows have the same gradient, even if an objective compares the
     rows of the whole step with one another.
     """
 
-    # `compute_loss` divides by counts taken over the whole optimizer step, so the Trainer must not divide again
+    # `compute_loss` divides by counts of the whole optimizer step, so the Trainer must not divide again
     # (https://github.com/huggingface/transformers/issues/47688).
     loss_is_scaled_for_ga = True
 
@@ -33,14 +33,14 @@ class StepTrainer(LoadingTrainer):
 
     @abstractmethod
     def read_batch(self, inputs: Any, *, training: bool) -> Batch:
-        """What the collator made, in the form that objectives read, for training or for evaluation."""
+        """Convert the collator's output to the batch that objectives read."""
 
     @abstractmethod
     def run_teacher(self, batch: Batch) -> EncoderOutput:
         """The teacher's outputs for a batch."""
 
     def measure_outputs(self, ours: StudentOutput, theirs: EncoderOutput, batch: Batch) -> None:
-        """Put what is worth knowing of the outputs for a batch into what is logged."""
+        """Log further measures of the outputs for a batch."""
 
     # --- The step -----------------------------------------------------------------------------------------------------
 
@@ -49,12 +49,12 @@ class StepTrainer(LoadingTrainer):
         made = self.next_batches(epoch_iterator, num_batches)
         batches = [self.read_batch(batch, training=True).to(device) for batch in made]
         step = Step.of(batches, self.objectives, self.accelerator)
-        if batches and (meeting := [o for o in self.objectives if isinstance(o, WholeStepObjective)]):
-            step.meeting = self._meet(batches, meeting)
+        if batches and (comparing := [o for o in self.objectives if isinstance(o, WholeStepObjective)]):
+            step.gathered = self._gather(batches, comparing)
         return batches, step
 
-    def _meet(self, batches: Sequence[Batch], objectives: Sequence[WholeStepObjective]) -> Meeting:
-        """Run the teacher on all micro-batches, and gather what rows are compared by."""
+    def _gather(self, batches: Sequence[Batch], objectives: Sequence[WholeStepObjective]) -> GatheredStep:
+        """Run the teacher on all micro-batches, and gather the references of all ranks."""
         theirs = [self.run_teacher(batch) for batch in batches]
         own = [
             {objective: objective.references(*each) for objective in objectives}
@@ -65,42 +65,42 @@ class StepTrainer(LoadingTrainer):
             for objective in objectives
         }
         references = [{o: self.compared_with(o, each[o], everywhere[o]) for o in objectives} for each in own]
-        return Meeting(everywhere, [MicroBatch(*parts) for parts in zip(theirs, references, strict=True)])
+        return GatheredStep(everywhere, [MicroBatch(*parts) for parts in zip(theirs, references, strict=True)])
 
     def compared_with(self, objective: WholeStepObjective, own: Any, everywhere: Any) -> Any:
-        """What an objective compares rows by: their own `references`, and those of all rows of the step."""
+        """See `WholeStepObjective.compared_with`. Subclasses may add references."""
         return objective.compared_with(own, everywhere)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        """Forward and backward of a micro-batch. Before a step's first one, each micro-batch's `Share` is computed, if
-        embeddings of the student's are compared with one another.
+        """Forward and backward pass of a micro-batch. Before the first one of a step, the `Share` of each micro-batch
+        is computed, if student embeddings are compared with one another.
         """
         step = num_items_in_batch
         # Not in `get_batch_samples`: a resumed run restores its random state after that call.
-        if inputs is step.batches[0] and step.meeting is not None and len(step.batches) * step.ranks > 1:
+        if inputs is step.batches[0] and step.gathered is not None and len(step.batches) * step.ranks > 1:
             model.train()
-            if callable(getattr(self.optimizer, "train", None)):  # schedule-free ones, which evaluation puts in eval
+            if callable(getattr(self.optimizer, "train", None)):  # evaluation puts schedule-free optimizers in eval
                 self.optimizer.train()
-            self._share_out(model, step)
+            self._compute_shares(model, step)
         return super().training_step(model, inputs, step)
 
-    def _share_out(self, model: nn.Module, step: Step) -> None:
-        """Give each micro-batch its share of the losses in which embeddings of the student's meet."""
-        meeting = step.meeting
-        objectives = [objective for objective in meeting.everywhere if objective.compares_students]
+    def _compute_shares(self, model: nn.Module, step: Step) -> None:
+        """Compute each micro-batch's share of the losses that compare student embeddings with one another."""
+        gathered = step.gathered
+        objectives = [objective for objective in gathered.everywhere if objective.compares_students]
         if not objectives:
             return
         embeddings: list[list[Tensor]] = []
-        for batch, part in zip(step.batches, meeting.micro_batches, strict=True):
+        for batch, part in zip(step.batches, gathered.micro_batches, strict=True):
             part.random = RandomState(self.accelerator.device)
             with torch.no_grad():
                 compared = model(batch.student, batch.layout).compared
             embeddings.append([objective.embeddings(compared[objective], batch).float() for objective in objectives])
         for objective, made in zip(objectives, zip(*embeddings, strict=True), strict=True):
-            references = meeting.everywhere[objective]
+            references = gathered.everywhere[objective]
             references = self.compared_with(objective, references, references)
             found = shares(made, partial(objective.compare, references=references), self.accelerator)
-            for part, share in zip(meeting.micro_batches, found, strict=True):
+            for part, share in zip(gathered.micro_batches, found, strict=True):
                 part.shares[objective] = share
 
     # --- The loss -----------------------------------------------------------------------------------------------------
@@ -114,12 +114,12 @@ class StepTrainer(LoadingTrainer):
     ) -> Tensor | tuple[Tensor, StudentOutput]:
         """The weighted sum of all objectives.
 
-        `num_items_in_batch` is the step that the batch is part of. It is None in evaluation, where each batch is
-        averaged by itself.
+        `num_items_in_batch` is the step of the batch. It is None in evaluation, where each batch is averaged
+        separately.
         """
         step, part = num_items_in_batch, None
-        if step is not None and step.meeting is not None:
-            part = step.meeting.micro_batches[step.batches.index(inputs)]
+        if step is not None and step.gathered is not None:
+            part = step.gathered.micro_batches[step.batches.index(inputs)]
         theirs = None if part is None else part.take_teacher()
         theirs = self.run_teacher(inputs) if theirs is None else theirs
         if part is not None and part.random is not None:
@@ -139,7 +139,7 @@ class StepTrainer(LoadingTrainer):
 
 
 def _values(objective: Objective, ours: Any, theirs: EncoderOutput, batch: Batch, part: MicroBatch | None) -> Tensor:
-    """The loss of each row or token of a batch, where rows meet by its part of the meeting."""
+    """The loss of each row or token of a batch. `part` has the references of the whole step, if there are any."""
     if part is None or objective not in part.references:
         return objective.values(ours, theirs, batch)
     embeddings = objective.embeddings(ours, batch)
