@@ -52,9 +52,9 @@ class TrainingBar(ProgressCallback):
             return
         text = shown(logs)
         if "loss" in logs:
-            self.training_bar.set_postfix_str(told)
-        elif told:
-            self.training_bar.write(f"Step {state.global_step:,}: {told}")
+            self.training_bar.set_postfix_str(text)
+        elif text:
+            self.training_bar.write(f"Step {state.global_step:,}: {text}")
 
 
 def shown(logs: Mapping[str, Any]) -> str:
