@@ -227,7 +227,7 @@ def test_an_interrupted_cache_goes_on_at_the_shard_where_it_stopped(tokenizer, t
         "shard-00000.arrow",
         "shard-00000.json",
     ]
-    with pytest.raises(FileNotFoundError, match=r"not finished: 2 of 3 shards are missing\. Run the same command"):
+    with pytest.raises(FileNotFoundError, match=r"not complete: 2 of 3 shards are missing.* Run the same command"):
         open_cache(tmp_path / "cache", REQUEST, rows(tokenizer))
     written_at = shard(tmp_path / "cache", 0).stat().st_mtime_ns
     resumed, calls = write_cache(tmp_path / "cache")

@@ -415,5 +415,5 @@ def test_a_teacher_folder_without_weights_is_refused(tmp_path):
 def test_a_teacher_whose_head_would_be_random_is_refused(tmp_path):
     teacher, student = teacher_and_student()
     teacher.base_model.save_pretrained(tmp_path / "teacher")
-    with pytest.raises(ValueError, match="holds no weights for classifier"):
+    with pytest.raises(ValueError, match="has no weights for classifier"):
         DistillTrainer(student, tmp_path / "teacher", arguments(tmp_path, logits_weight=1.0))
