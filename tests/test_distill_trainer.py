@@ -351,7 +351,7 @@ def test_stock_collators_work(tokenizer, tmp_path):
         ({"attention_weight": 1.0}, "set_attn_implementation\\('eager'\\)"),
         ({"attention_weight": 1.0, "layer_map": "0:0"}, r"layer_map='0:0' pairs none.*Pair layers counted from 1"),
         ({"hidden_weight": 1.0, "projector": "none"}, "projector='none' allows no projector"),
-        ({"relation_weight": 1.0, "relation_heads": 5}, "does not divide the student's width of 16"),
+        ({"relation_weight": 1.0, "relation_heads": 5}, "does not divide the student's hidden size of 16"),
         ({"hidden_weight": -1.0}, "must be 0 \\(off\\) or above"),
         ({"logits_weight": 1.0, "temperature": 0.0}, "must be above 0"),
         ({"embedding_weight": 1.0, "teacher_weights": [1.0, 2.0]}, "1 teachers need 1 weights"),

@@ -139,7 +139,7 @@ def test_labels_are_smoothed_as_transformers_smooths_them(task, tokenizer, tmp_p
         ([[1.0, 0.0]] * 8, MULTI_LABEL, {"label_weight": 1.0}, r"has 3 outputs, but .* hold \[2\] floats"),
         ([[1.0, 0.0, 2.0]] * 8, MULTI_LABEL, {"label_weight": 1.0}, r"from 0 to 1, but these are 0\.0 to 2\.0"),
         ([[1.0, -100.0, 0.0]] * 8, MULTI_LABEL, {"label_weight": 1.0}, "hold -100 .no label. for some classes only"),
-        ([[-100.0] * 3] * 8, {"problem_type": "regression"}, {"label_weight": 1.0}, "hold nothing but -100"),
+        ([[-100.0] * 3] * 8, {"problem_type": "regression"}, {"label_weight": 1.0}, "hold only -100"),
         (
             [0] * 8,
             {},

@@ -80,7 +80,7 @@ def test_words_are_tagged_by_the_signatures_of_functions(library):
 
 def test_methods_parameters_leave_out_the_object():
     found = list(read_docstrings(Path(tasks.__file__).parent))
-    own = next(each for each in found if each.text.startswith("Tagging: which words"))
+    own = next(each for each in found if each.text.startswith("Tagging: words"))
     assert own.parameters == {"root"}
     assert next(each for each in found if each.text.startswith("Two small labelled tasks")).parameters == frozenset()
 
@@ -280,10 +280,10 @@ def test_datasets_without_a_word_are_said_to_be_unknown(tmp_path):
         ),
         ({"data": {"corpus": "docstrings", "train_files": ["a.txt"]}}, "leave out train_files, or corpus"),
         ({"data": {"task": "tagging", "corpus": "docstrings", "folders": "a"}}, "leave out folders, or corpus"),
-        ({"data": {"task": "masked_lm"}}, "nothing to learn from: name train_files"),
+        ({"data": {"task": "masked_lm"}}, "no training data: set train_files"),
         (
             {"data": {"corpus": "docstrings"}, "evaluation": {"sts_test": {"a": "b.tsv"}}},
-            "models are judged by the corpus",
+            "models are evaluated on the corpus",
         ),
     ],
 )
