@@ -133,7 +133,12 @@ def test_labels_are_smoothed_as_transformers_smooths_them(task, tokenizer, tmp_p
         (None, {}, {"logits_weight": 1.0, "label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1: .*label_weight"),
         (VECTORS * 2, MULTI_LABEL, {"label_weight": 1.0, "label_smoothing_factor": 0.1}, "one class for each row"),
         ([0.5] * 8, {"labels": 1}, {"label_weight": 1.0, "label_smoothing_factor": 0.1}, "one class for each row"),
-        ([0] * 8, {}, {"label_weight": 1.0, "label_smoothing_factor": 1.5}, "=1.5: label smoothing must be from 0 to 1"),
+        (
+            [0] * 8,
+            {},
+            {"label_weight": 1.0, "label_smoothing_factor": 1.5},
+            "=1.5: label smoothing must be from 0 to 1",
+        ),
         ([0] * 8, MULTI_LABEL, {"label_weight": 1.0}, r"list of 3 floats for each row.*\[1\.0, 0\.0, 1\.0\].*int64"),
         (VECTORS * 2, {}, {"label_weight": 1.0}, "lists of floats.*problem_type='multi_label_classification'"),
         ([[1.0, 0.0]] * 8, MULTI_LABEL, {"label_weight": 1.0}, r"has 3 outputs, but .* hold \[2\] floats"),

@@ -376,7 +376,7 @@ def test_a_model_that_is_not_there_is_told_in_one_sentence(key, change, teacher,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.txt").write_text("a text\n")
     with pytest.raises(
-        SystemExit, match=f"^{key} is '.*', but there is no such folder, and the Hub has no model"
+        SystemExit, match=f"^{key} is '.*', but there is no such folder, and no such model can be reached on the Hub"
     ) as refusal:
         check_presence(parse_recipe(PLAIN | {"teacher": teacher} | change))
     assert "\n" not in str(refusal.value)

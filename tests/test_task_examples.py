@@ -276,7 +276,7 @@ def test_a_recipe_for_classification_takes_pairs(folder):
 @pytest.mark.parametrize(
     ("teacher", "labels", "message"),
     [
-        ("teacher", None, r"has no head for tagging, but the labels are O, B-LOC, B-PER.*section fine_tuning"),
+        ("teacher", None, r"has no head for tagging, but the labels are O, B-LOC, B-PER.*teacher.fine_tuning"),
         ("finished", ["O", "B-PER", "B-LOC"], r"has a head for O, B-LOC, B-PER, but the labels are O, B-PER, B-LOC"),
     ],
 )
