@@ -304,8 +304,8 @@ def cached(written, tmp_path):
         ({"teacher_pooler": "cls_before_pooler"}, r"the outputs \(layers, pooler\) differ"),
         ({"layer_map": "last"}, r"the outputs \(layers, pooler\) differ"),
         ({"relation_weight": 1.0}, r"the outputs \(layers, pooler\) differ"),
-        ({"dtype": "float16"}, "the number format of what is stored differ"),
-        ({"bf16": True}, "the number format in which the teacher computes differ"),
+        ({"dtype": "float16"}, "the dtype of the stored outputs differ"),
+        ({"bf16": True}, "the dtype in which the teacher computes differ"),
         (
             {"teacher_seed": 1, "layer_map": "last"},
             r"the teacher's weights or settings, the outputs \(layers, pooler\) differ",

@@ -64,7 +64,7 @@ def write(tmp_path):
         ("data", {}, "data: there is no training data"),
         ("data", {"train_files": "x.txt"}, "data.train_files: expected a list (each: a text), but found 'x.txt'"),
         ("data", {"train_files": ["x"], "alpha": 2}, "data.alpha: expected a number from 0 to 1, but found 2"),
-        ("data", {"corpus": "docstrings", "train_files": ["x"]}, "stands for all data; leave out train_files"),
+        ("data", {"corpus": "docstrings", "train_files": ["x"]}, "replaces all files: leave out train_files"),
         ("data", {"task": "tagg"}, "but found 'tagg'. Did you mean tagging?"),
         ("data", {"task": ["tagging"]}, "but found ['tagging']"),
         ("data", TAGGING | {"pairs": True}, "data: pairs are for classification"),
