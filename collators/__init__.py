@@ -1,4 +1,4 @@
-"""Rows of tokens -> batches of tensors."""
+"""Collators: tokenised rows to batches of tensors."""
 
 from .batch import Batch, as_batch, fractions, mixed, text_ids
 from .distillation import DistillationCollator, InputFormat, collator_for, most_tokens

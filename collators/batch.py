@@ -1,4 +1,4 @@
-"""A batch, whoever collated it."""
+"""The batch that all collators return."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Kind = TypeVar("Kind", bound="Batch")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch(TensorGroup):
-    """Rows as tensors: both models' inputs, and what ties the two. A collator makes it, and nothing is written to it.
+    """Inputs of student and teacher, labels, and the alignment of tokens. A batch is not changed after collation.
 
     Attributes:
         student: arguments of the student's forward, `[rows, width]` or, packed, `[1, tokens]` with a `Packing` as the
             attention mask.
-        layout: where the student's tokens lie.
-        teacher, teacher_layout: likewise of the teacher; None where it reads the student's inputs.
-        labels: `[rows]`, or `[rows, values]` of lists of floats, or `[rows, width]` with -100 in the padding.
-        labelled: the labels that there are, and where they belong.
-        alignment: tokens of both models that stand for the same text; None where the models read the same tokens.
+        layout: positions of the student's tokens in rows.
+        teacher, teacher_layout: inputs and layout of the teacher; None if it reads the student's inputs.
+        labels: `[rows]`, `[rows, values]` for lists of floats, or `[rows, width]` with -100 in the padding.
+        labelled: the labels without -100, and the indices of their rows or tokens.
+        alignment: pairs of tokens of both models for the same text; None if the models read the same tokens.
         teacher_outputs: cached outputs by name: per row `[rows, dim]`, per token `[tokens, dim]`, attention maps
-            `[rows, heads, width, width]`. Empty where nothing is cached.
-        order: `[rows]`, the place of each row in the list that the collator was given; None if rows were not sorted.
+            `[rows, heads, width, width]`. Empty if nothing is cached.
+        order: `[rows]`, the index of each row in the collator's input; None if rows were not sorted.
     """
 
     student: ModelInputs
@@ -46,43 +46,43 @@ class Batch(TensorGroup):
     order: Tensor | None = None
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return self.layout.rows
 
     @property
     def of_teacher(self) -> tuple[ModelInputs, TokenLayout]:
-        """What the teacher reads."""
+        """The teacher's inputs and layout."""
         return (self.student, self.layout) if self.teacher is None else (self.teacher, self.teacher_layout)
 
     @property
     def given_order(self) -> Tensor | slice:
-        """Brings rows back into the order in which the collator was given them: `rows[batch.given_order]`."""
+        """Index that restores the order of the collator's input: `rows[batch.given_order]`."""
         return slice(None) if self.order is None else self.order.argsort()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """With all tensors on a device; itself, if they are there."""
+        """The batch with all tensors on a device, or itself if they are there."""
         return self if self.layout.lengths.device == torch.device(device) else super().to(device, non_blocking)
 
     def extended(self, kind: type[Kind], **more: Any) -> Kind:
-        """This batch as one of a kind that holds more, which is given, too."""
+        """This batch as an instance of a subclass, with the additional fields."""
         return kind(**{each.name: getattr(self, each.name) for each in fields(self)} | more)
 
 
 def as_batch(inputs: Batch | dict[str, Any]) -> Batch:
-    """Bring a stock padded batch (`input_ids`, `attention_mask`, `labels`) into the form of `DistillationCollator`.
+    """Convert a stock padded batch (`input_ids`, `attention_mask`, `labels`) to a `Batch`.
 
-    So transformers' own collators (token classification, masked language modelling) work with a `DistillTrainer`. On a
-    GPU this waits for the device several times a batch; `DistillationCollator` does not.
+    This makes transformers' own collators (token classification, masked language modelling) work with a
+    `DistillTrainer`. On a GPU it synchronises with the device several times a batch; `DistillationCollator` does not.
 
     Raises:
-        ValueError: no attention mask, without which padding can't be told from tokens.
+        ValueError: there is no attention mask.
     """
     if isinstance(inputs, Batch):
         return inputs
     if "attention_mask" not in inputs:
         raise ValueError(
-            f"The collator returned {', '.join(inputs)}, but no attention_mask, which tells padding from tokens. Use "
-            "retort's DistillationCollator, or one that pads with the tokenizer."
+            f"The collator returned {', '.join(inputs)}, but no attention_mask, which is needed to find the padding. "
+            "Use retort's DistillationCollator, or one that pads with the tokenizer."
         )
     forwarded = {key: value for key, value in inputs.items() if isinstance(value, Tensor) and key not in _NOT_FORWARDED}
     layout = TokenLayout.from_attention_mask(inputs["attention_mask"])
@@ -92,9 +92,9 @@ def as_batch(inputs: Batch | dict[str, Any]) -> Batch:
 
 
 def text_ids(batch: Batch) -> Tensor:
-    """An int64 for each row's text, `[rows]`: equal for equal tokens; collisions are possible but rare.
+    """An int64 hash of each row's tokens, `[rows]`. Collisions are possible but rare.
 
-    Computed where the tokens are, so that nothing waits for the device.
+    It is computed on the device of the tokens, so that nothing waits for the device.
     """
     layout = batch.layout
     numbers = mixed(layout.flatten(batch.student["input_ids"]), layout.positions)
@@ -102,7 +102,7 @@ def text_ids(batch: Batch) -> Tensor:
 
 
 def mixed(first: Tensor, *others: Tensor | int) -> Tensor:
-    """An int64 hash of several numbers: one changed bit of any of them flips about half of the result's bits."""
+    """An int64 hash of several numbers. If one bit of an input changes, about half of the result's bits change."""
     for other in others:
         times = other * _ODD[1]  # Python's ints don't wrap at 64 bits, as tensors' do
         first = first * _ODD[0] + (times if isinstance(other, Tensor) else (times + 2**63) % 2**64 - 2**63)
@@ -112,7 +112,7 @@ def mixed(first: Tensor, *others: Tensor | int) -> Tensor:
 
 
 def fractions(numbers: Tensor) -> Tensor:
-    """Hashes as numbers in 0..1, float64, whose significand takes 53 bits of them."""
+    """Convert hashes to float64 numbers in 0..1, using 53 bits of each."""
     return (numbers >> 11 & (1 << 53) - 1).double() / (1 << 53)
 
 

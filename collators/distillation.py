@@ -1,4 +1,4 @@
-"""Tokenised rows -> one batch of tensors: both models' inputs, and what ties the two."""
+"""Collates tokenised rows to a batch with the inputs of student and teacher."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .padding import Row, without_padding
 
 logger = logging.getLogger(__name__)
 
-# On a GPU, padded batches are as wide as a multiple of this: cuDNN plans its attention anew for each shape.
+# On a GPU, the width of padded batches is a multiple of this, since cuDNN makes a new attention plan for each shape.
 _WIDTH_MULTIPLE = 32
 
 _TEACHER = "teacher_"
@@ -31,15 +31,15 @@ _TEACHER_TOKENS = ("teacher_input_ids", "teacher_token_type_ids", "teacher_posit
 
 @dataclass(frozen=True)
 class InputFormat:
-    """How one model wants its tokens.
+    """Format of the inputs of one model.
 
     Attributes:
-        pad_token_id: fills the columns of a padded batch.
-        packed: `[1, tokens]` without padding, for models that can be packed; else `[rows, width]`.
+        pad_token_id: id of the padding token.
+        packed: whether inputs are packed, `[1, tokens]` without padding, or padded, `[rows, width]`.
         position_offset: the position id of a row's first token (see `modeling.encoding.position_offset`).
-        cumulative: packed batches carry the rows' cumulative lengths, which attention by `varlen` reads.
-        width_multiple: the width of padded batches is a multiple of this, so that kernels and their plans come back.
-        widest: but no wider than this, in tokens.
+        cumulative: whether packed batches contain the rows' cumulative lengths, which `varlen` attention needs.
+        width_multiple: the width of padded batches is a multiple of this, so that kernels and their plans are reused.
+        widest: maximum width of padded batches, in tokens.
     """
 
     pad_token_id: int
@@ -53,13 +53,13 @@ class InputFormat:
     def of(
         cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False, **settings: Any
     ) -> InputFormat:
-        """That of a model and the tokenizer of its rows, with further attributes as `settings`.
+        """The format for a model and its tokenizer, with further attributes as `settings`.
 
         Raises:
             ValueError: there is no tokenizer, or it has no padding token.
         """
         if tokenizer is None:
-            raise ValueError("Batches are padded as a tokenizer says. Pass the student's as processing_class=...")
+            raise ValueError("Padding needs a tokenizer. Pass the student's tokenizer as processing_class=...")
         if tokenizer.pad_token_id is None:
             raise ValueError(
                 f"{type(tokenizer).__name__} has no padding token, which batches need. Set tokenizer.pad_token to one "
@@ -68,33 +68,32 @@ class InputFormat:
         return cls(tokenizer.pad_token_id, packed, position_offset(model) if packed else 0, **settings)
 
     def width(self, lengths: np.ndarray) -> int:
-        """Columns of a padded batch of rows of `lengths` tokens."""
+        """Width of a padded batch with rows of `lengths` tokens."""
         longest = int(lengths.max())
         return max(longest, int(min(longest + -longest % self.width_multiple, self.widest)))
 
 
 @dataclass(frozen=True)
 class DistillationCollator:
-    """Makes a batch of the rows that `tokenize` wrote.
+    """Collates rows from `tokenize` to a `Batch`.
 
-    If one of the models takes packed rows, the rows come out sorted by their number of tokens (shortest first, equal
-    ones in the given order): neighbours of equal length are attended to together. Everything in the batch follows that
-    order, and `Batch.order` tells it.
+    If one of the models reads packed rows, all rows of the batch are sorted by their number of tokens (shortest first,
+    stable), so that attention can be computed for runs of equal length. `Batch.order` is the order.
 
-    Rows that were padded before are read without their padding, as `attention_mask` and `teacher_attention_mask` say. A
-    column `label` is taken for `labels`.
+    Padding of already padded rows is removed by `attention_mask` and `teacher_attention_mask`. A column `label` is read
+    as `labels`.
 
     Args:
-        student: how the student wants its tokens.
-        teacher: how the teacher wants them; None if it reads the student's inputs. Without a column
-            `teacher_input_ids` it is given the student's tokens.
+        student: format of the student's inputs.
+        teacher: format of the teacher's inputs; None if it reads the student's inputs. Without a column
+            `teacher_input_ids`, its inputs are the student's tokens.
 
     Returns (when called with a list of rows):
-        A `Batch`. Its `alignment` is of tokens that begin a word on both sides; its `teacher_outputs` are the cached
-        columns, by their names without the prefix `teacher_`.
+        A `Batch`. Its `alignment` pairs tokens that begin the same word in both models. Its `teacher_outputs` are the
+        cached columns, by their names without the prefix `teacher_`.
 
     Raises:
-        ValueError: no rows, a row without tokens, rows with different columns, or a column that doesn't fit the
+        ValueError: there are no rows, a row has no tokens, rows have different columns, or a column doesn't fit the
             tokens of its row.
     """
 
@@ -140,17 +139,17 @@ def collator_for(
     *,
     attention: AttentionSettings,
 ) -> DistillationCollator:
-    """A collator of packed batches where a model's attention takes them; else of padded ones.
+    """A collator that makes packed batches if a model's attention supports them, and padded ones otherwise.
 
-    The log says in a line how each model attends, and why. The teachers are of one kind, if there are any;
-    `teacher_tokenizer` is None where it is the student's.
+    The attention back end of each model and its reason are logged. `teachers` must have the same kind of head.
+    `teacher_tokenizer` is None if it is the student's.
     """
     ours = _format_for(student, tokenizer, attention, "student")
     if not teachers:
         return DistillationCollator(ours)
     their_tokenizer = teacher_tokenizer or tokenizer
     found = {_format_for(teacher, their_tokenizer, attention.of_teachers(), "teacher") for teacher in teachers}
-    if len(found) > 1:  # positions are counted differently; padded rows leave that to each model
+    if len(found) > 1:  # position ids of packed rows differ between the teachers; with padding each model makes its own
         found = {_padded_format(teachers, their_tokenizer, attention)}
     theirs = found.pop()
     same = theirs == ours and teacher_tokenizer is None
@@ -177,13 +176,13 @@ def _padded_format(
 
 
 def most_tokens(model: PreTrainedModel) -> float:
-    """How many tokens a row may have; RoBERTa-likes have positions that no token ever takes, LSTMs have none."""
+    """Maximum number of tokens of a row. RoBERTa-like models never use their first positions; LSTMs have no limit."""
     positions = getattr(model.config, "max_position_embeddings", None)
     return math.inf if positions is None else positions - position_offset(model)
 
 
 def _with_labels(row: Row) -> Row:
-    """A row whose label is called `label` with the name that transformers' collators give it."""
+    """Rename the column `label` of a row to `labels`, as transformers' collators do."""
     if "label" not in row or "labels" in row:
         return row
     return {("labels" if name == "label" else name): value for name, value in row.items()}
@@ -216,7 +215,7 @@ def _lengths(rows: Sequence[Row], column: str) -> np.ndarray:
 def _inputs(
     rows: Sequence[Row], lengths: np.ndarray, form: InputFormat, prefix: str
 ) -> tuple[ModelInputs, TokenLayout]:
-    """One model's forward arguments, from the columns whose names begin with `prefix`."""
+    """The forward arguments of one model, from the columns with this prefix."""
     layout = TokenLayout.from_lengths(torch.from_numpy(lengths), packed=form.packed, width=form.width(lengths))
     names = [name for name in ("input_ids", "token_type_ids") if f"{prefix}{name}" in rows[0]]
     tokens = {name: _concatenated(rows, f"{prefix}{name}", lengths) for name in names}
@@ -243,7 +242,7 @@ def _labels(rows: Sequence[Row], layout: TokenLayout) -> Tensor:
 
 
 def _concatenated(rows: Sequence[Row], column: str, lengths: np.ndarray) -> Tensor:
-    """`[tokens]`, a column of integers of all rows, one after another."""
+    """`[tokens]`, the concatenated integers of a column of all rows."""
     values = [np.asarray(row[column]) for row in rows]
     _check_lengths(column, values, lengths)
     return torch.from_numpy(np.concatenate(values, dtype=np.int64, casting="unsafe"))
@@ -253,20 +252,20 @@ def _check_lengths(column: str, values: list[np.ndarray], lengths: np.ndarray) -
     for index, (value, length) in enumerate(zip(values, lengths, strict=True)):
         if len(value) != length:
             raise ValueError(
-                f"Row {index} of the batch has {length} tokens, but its {column} holds {len(value)} values. A column "
-                "of one value per token must be as long as the row; run retort.data.tokenize."
+                f"Row {index} of the batch has {length} tokens, but its {column} holds {len(value)} values. Such a "
+                "column must have one value per token; run retort.data.tokenize."
             )
 
 
 def _alignment(rows: Sequence[Row], lengths: np.ndarray, teacher_lengths: np.ndarray) -> TokenAlignment:
-    """The tokens that `student_positions` and `teacher_positions` name."""
+    """The alignment of `student_positions` with `teacher_positions`."""
     ours = [np.asarray(row["student_positions"], dtype=np.int64) for row in rows]
     theirs = [np.asarray(row["teacher_positions"], dtype=np.int64) for row in rows]
     for index, (mine, yours) in enumerate(zip(ours, theirs, strict=True)):
         if len(mine) != len(yours):
             raise ValueError(
-                f"Row {index} of the batch aligns {len(mine)} student_positions with {len(yours)} teacher_positions; "
-                "there must be as many, one pair for each word."
+                f"Row {index} of the batch aligns {len(mine)} student_positions with {len(yours)} teacher_positions, "
+                "but their numbers must be equal."
             )
     return TokenAlignment(
         student=_flat_index("student_positions", ours, lengths),
@@ -275,7 +274,7 @@ def _alignment(rows: Sequence[Row], lengths: np.ndarray, teacher_lengths: np.nda
 
 
 def _flat_index(column: str, positions: list[np.ndarray], lengths: np.ndarray) -> Tensor:
-    """Places in rows -> places in the rows' concatenation."""
+    """Convert positions in rows to positions in the concatenation of all rows."""
     counts = [len(row) for row in positions]
     flat, ends = np.concatenate(positions), np.repeat(lengths, counts)
     if ((flat < 0) | (flat >= ends)).any():
@@ -285,7 +284,7 @@ def _flat_index(column: str, positions: list[np.ndarray], lengths: np.ndarray) -
 
 
 def _check_vectors(rows: Sequence[Row]) -> None:
-    """Refuse a teacher's vectors that no dataset was looked at for: those of a stream."""
+    """Refuse invalid teacher vectors, since those of a stream were not checked before."""
     for index, row in enumerate(rows):
         if len(row[VECTORS]) != len(rows[0][VECTORS]):
             raise ValueError(
@@ -297,11 +296,12 @@ def _check_vectors(rows: Sequence[Row]) -> None:
 
 
 def _cached_outputs(rows: Sequence[Row], column: str, lengths: np.ndarray) -> Tensor:
-    """One cached output of the teacher; its number of dimensions in a row says what it is.
+    """Collate one cached output of the teacher, by its number of dimensions.
 
     Returns:
         `[dim]` -> `[rows, dim]`; `[length, dim]` -> `[tokens, dim]`; `[heads, length, length]` ->
-        `[rows, heads, width, width]`, zeros in the padding. Python's numbers come out as float32, arrays as they are.
+        `[rows, heads, width, width]`, with zeros in the padding. Lists are converted to float32; arrays keep their
+        dtype.
     """
     values = [row[column] for row in rows]
     values = [_without_doubles(value) for value in values]

@@ -1,4 +1,4 @@
-"""Batches of groups of texts: an anchor, its positive, and hard negatives; or a sentence and its translation."""
+"""Collates groups of texts: an anchor, its positive and hard negatives; or a sentence and its translation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +15,15 @@ from .padding import Row, without_padding
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GroupBatch(Batch):
-    """Groups of texts. The student's rows are all texts; the teacher's are too, or the first text of each group.
+    """Groups of texts. The student reads all texts. The teacher reads all texts or the first text of each group.
 
     Attributes:
-        groups: `[groups, members]`, which of the student's rows are each group's texts. A group that has fewer than
-            others ends with its last one again.
-        is_ragged: whether there are such groups.
-        scores: `[groups, members - 1]`, float32, a teacher's of all texts but the first of each group; minus infinity
-            where a group has fewer. None if the rows hold none.
-        order: `[groups]`, the place of each group in the list that the collator was given; None if they were not
-            sorted.
+        groups: `[groups, members]`, the student's rows with the texts of each group. Smaller groups are padded with
+            their last text.
+        is_ragged: whether the groups have different sizes.
+        scores: `[groups, members - 1]`, float32, a teacher's scores of all texts of each group except the first, padded
+            with minus infinity. None if the rows have no scores.
+        order: `[groups]`, the index of each group in the collator's input; None if groups were not sorted.
     """
 
     groups: Tensor
@@ -32,26 +31,26 @@ class GroupBatch(Batch):
     scores: Tensor | None = None
 
     def __len__(self) -> int:
-        """How many groups there are."""
+        """Number of groups."""
         return len(self.groups)
 
 
 @dataclass(frozen=True)
 class GroupCollator:
-    """Makes batches of the groups that `tokenize_groups` wrote: all texts of all groups.
+    """Collates groups from `tokenize_groups` to a `GroupBatch`.
 
     Args:
-        texts: makes a batch of texts.
-        sources: makes the teacher's batch, of the first text of each group under the teacher's tokenizer; None for a
-            teacher that reads what the student reads.
+        texts: collator of all texts.
+        sources: collator of the teacher's rows, the first text of each group; None if the teacher reads the student's
+            inputs.
 
     Returns (when called with a list of rows):
-        A `GroupBatch`. A group of a single text holds it twice: dropout makes two embeddings of it (Gao, Yao & Chen
-        2021, SimCSE, section 3). So does a row of `input_ids`, which has no `members`.
+        A `GroupBatch`. A single text, or a row of `input_ids` without `members`, is a group that contains it twice:
+        dropout makes two embeddings of it (Gao, Yao & Chen 2021, SimCSE, section 3).
 
     Raises:
-        ValueError: groups of different sizes without scores, scores that say nothing of their group's texts (see
-            `wrong_scores`), or no tokens for the teacher.
+        ValueError: groups without scores have different sizes, scores are invalid (see `wrong_scores`), or the teacher
+            has no tokens.
     """
 
     texts: DistillationCollator
@@ -60,8 +59,9 @@ class GroupCollator:
     def __call__(self, rows: Sequence[Row]) -> GroupBatch:
         if self.sources is not None and not {"teacher_input_ids", VECTORS} & rows[0].keys():
             raise ValueError(
-                f"The rows hold {', '.join(sorted(rows[0]))}, but no teacher_input_ids: tokens of the first text of "
-                "each pair for the teacher. Run tokenize_groups with teacher_tokenizer=..., be it the student's."
+                f"The rows hold {', '.join(sorted(rows[0]))}, but no teacher_input_ids with the teacher's tokens of "
+                "the first text of each pair. Run tokenize_groups with teacher_tokenizer=..., even if it is the "
+                "student's."
             )
         rows = without_padding(rows)
         groups = [list(row["members"]) if "members" in row else [row["input_ids"]] for row in rows]
@@ -70,7 +70,7 @@ class GroupCollator:
         scores = _scores(rows, sizes) if "scores" in rows[0] else None
         is_ragged = len(set(sizes)) > 1
         if is_ragged and scores is None:
-            raise ValueError(f"Groups of a batch must be of one size, but hold {sizes.tolist()} texts.")
+            raise ValueError(f"Groups of a batch must be of equal size, but have {sizes.tolist()} texts.")
         texts = self.texts([{"input_ids": ids} for members in groups for ids in members])
         members = np.minimum(np.arange(sizes.max()), sizes[:, None] - 1) + (sizes.cumsum() - sizes)[:, None]
         places = torch.arange(len(texts))[texts.given_order][torch.from_numpy(members)]
@@ -94,13 +94,13 @@ class GroupCollator:
 
 
 def _source(row: Row) -> Row:
-    """The teacher's tokens as a row of their own, with what a cache holds of them; given vectors need no tokens."""
+    """The teacher's tokens as a row, with its cached outputs. Given vectors need no tokens."""
     cached = {name: value for name, value in row.items() if name.startswith("teacher_") and name != "teacher_input_ids"}
     return {"input_ids": row["teacher_input_ids"] if "teacher_input_ids" in row else row["members"][0]} | cached
 
 
 def _scores(rows: Sequence[Row], sizes: np.ndarray) -> Tensor:
-    """The scores of all groups, `[groups, members - 1]`, minus infinity where a group has fewer."""
+    """The scores of all groups, `[groups, members - 1]`, padded with minus infinity."""
     given = [np.asarray(row["scores"], dtype=np.float32) for row in rows]
     lengths = np.array([len(scores) for scores in given])
     if found := wrong_scores(sizes - 1, lengths, np.concatenate(given)):
@@ -111,12 +111,12 @@ def _scores(rows: Sequence[Row], sizes: np.ndarray) -> Tensor:
 
 
 def wrong_scores(documents: np.ndarray, lengths: np.ndarray, scores: np.ndarray) -> tuple[int, str] | None:
-    """The first row whose scores say nothing of its documents, and why, as an error ends; None if there is none.
+    """The first row with invalid scores, and the end of an error message with the reason; None if there is none.
 
     Args:
-        documents: `[rows]`, how many documents there are.
-        lengths: `[rows]`, how many scores.
-        scores: those of all rows, one after another.
+        documents: `[rows]`, number of documents of each row.
+        lengths: `[rows]`, number of scores of each row.
+        scores: concatenated scores of all rows.
     """
 
     def first(wrong: np.ndarray) -> int | None:
@@ -125,7 +125,7 @@ def wrong_scores(documents: np.ndarray, lengths: np.ndarray, scores: np.ndarray)
     if (row := first(documents != lengths)) is not None:
         return row, f"has {lengths[row]} scores for {documents[row]} documents."
     if (row := first(documents < 2)) is not None:
-        return row, "has a single document, which compares with no other. Leave such rows out, or mine negatives."
+        return row, "has a single document, so there is nothing to compare. Leave such rows out, or mine negatives."
     starts = lengths.cumsum() - lengths
     lowest, highest = np.minimum.reduceat(scores, starts), np.maximum.reduceat(scores, starts)
     if (row := first(~np.isfinite(lowest) | ~np.isfinite(highest))) is not None:

@@ -1,4 +1,4 @@
-"""Which rows or tokens of a batch have labels."""
+"""The rows or tokens of a batch that have labels."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..modeling.losses import IGNORED_LABEL
 
 @dataclass(frozen=True)
 class Labelled(TensorGroup):
-    """The labels of a batch and where they belong.
+    """The labels of a batch without -100, and the indices of their rows or tokens.
 
-    A collator makes it: on a GPU, to find out how many labels there are is to wait for the device.
+    The collator makes it, since counting labels on a GPU would wait for the device.
 
     Attributes:
-        labels: of the n rows or tokens that have one: `[n]`, int64 for classes, float32 for numbers; `[n, values]`,
-            float32, of rows that may have several classes.
-        places: `[n]`, the rows, or the flat indices of the tokens, that they belong to; ascending.
-        compared: flat indices of the tokens at which a student is compared with a teacher: those with a label, and all
-            tokens of a row without any. None where labels belong to rows.
+        labels: labels of the n labelled rows or tokens: `[n]`, int64 for classes, float32 for numbers; `[n, values]`,
+            float32, for rows that may have several classes.
+        places: `[n]`, indices of the rows, or flat indices of the tokens, with these labels; ascending.
+        compared: flat indices of the tokens at which student and teacher are compared: labelled tokens, and all tokens
+            of rows without labels. None if labels belong to rows.
     """
 
     labels: Tensor
@@ -30,12 +30,12 @@ class Labelled(TensorGroup):
 
     @classmethod
     def of(cls, labels: Tensor, layout: TokenLayout) -> Labelled:
-        """Of labels as a batch holds them.
+        """Find the labels of a batch.
 
         Args:
-            labels: `[rows]`, `[rows, values]` of floats, or `[rows, width]`; -100 is none, but as one number it is one.
-                Of several floats, all must be -100 for a row to have no label.
-            layout: the rows.
+            labels: `[rows]`, `[rows, values]` of floats, or `[rows, width]`. -100 means no label, except in a single
+                float per row. A row of several floats has no label if all are -100.
+            layout: layout of the rows.
         """
         known = (labels != IGNORED_LABEL) | (labels.is_floating_point() and labels.dim() == 1)
         compared = None

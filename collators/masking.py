@@ -1,7 +1,7 @@
-"""Words to be guessed: masked language modelling with draws that depend on nothing but seed, epoch and text.
+"""Masking for masked language modelling, which only depends on seed, epoch and text.
 
-Each draw is a hash of what it is for, so no state has to be saved: a resumed run masks what the uninterrupted one did,
-and so do runs with other micro-batches or another number of ranks.
+Random numbers are hashes, so no state has to be saved. A resumed run masks the same tokens as an uninterrupted one, and
+so do runs with other micro-batches or another number of ranks.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from ..modeling.encoding import TokenLayout
 from .batch import ModelInputs, fractions, mixed
 from .spans import BatchSpans, SpanBatch
 
-# In the place of an epoch: what is hidden is then the same each time, and other than in training.
+# Used as the epoch in evaluation: the same tokens are masked each time, and others than in training.
 EVALUATION = -1
-# What becomes of the tokens that are to be guessed (Devlin et al. 2019, arXiv:1810.04805, appendix C.2).
+# Shares of the selected tokens that are masked or replaced (Devlin et al. 2019, arXiv:1810.04805, appendix C.2).
 _MASKED, _REPLACED = 0.8, 0.1
 
 
 @dataclass(frozen=True)
 class Filler:
-    """What stands in the place of a token that is hidden.
+    """Tokens that replace masked tokens.
 
     Attributes:
         mask: id of the mask token.
-        ordinary: `[n]`, ids of the tokens that may stand for another: all but special ones.
+        ordinary: `[n]`, ids of the tokens that may replace another: all except special tokens.
     """
 
     mask: int
@@ -36,10 +36,10 @@ class Filler:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Filler:
-        """Of a tokenizer.
+        """The mask token and the other tokens of a tokenizer.
 
         Raises:
-            ValueError: it has no mask token.
+            ValueError: the tokenizer has no mask token.
         """
         if tokenizer.mask_token_id is None:
             raise ValueError(
@@ -55,14 +55,14 @@ class Filler:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MaskedBatch(SpanBatch):
-    """Rows whose tokens are hidden in part.
+    """Rows with masked tokens.
 
     Attributes:
-        hidden: `[n]`, flat indices of the student's tokens to be guessed.
-        hidden_tokens: `[n]`, what they were.
-        hidden_characters: how many characters they cover, a scalar.
-        hidden_pairs: `[m]`, the pairs of the alignment that hold one; None without an alignment.
-        epoch: of the draws.
+        hidden: `[n]`, flat indices of the student's masked tokens.
+        hidden_tokens: `[n]`, their original ids.
+        hidden_characters: number of characters of the masked tokens, a scalar.
+        hidden_pairs: `[m]`, the pairs of the alignment with a masked token; None without an alignment.
+        epoch: epoch of the random numbers.
     """
 
     hidden: Tensor
@@ -74,19 +74,18 @@ class MaskedBatch(SpanBatch):
 
 @dataclass(frozen=True)
 class Masking:
-    """Hides tokens of a batch of `SpanCollator`.
+    """Masks tokens of a batch of `SpanCollator`.
 
-    Draws are made on the host, from the batch as it was collated, and moved to where the batch is: on a GPU, to find
-    out how many tokens are hidden would be to wait for it.
-
-    What is drawn is a span, or a word, so that student and teacher lose the same characters.
+    Tokens are selected on the host and copied to the device of the batch, since counting masked tokens on a GPU would
+    wait for it. Whole spans or words are selected, so that the same characters are masked for student and teacher.
 
     Attributes:
-        chances: `[student's vocabulary]`, how likely each token is to be drawn; a span's is the mean of its tokens'.
-        student: what stands for the student's hidden tokens.
-        teacher: likewise for the teacher's; None if it reads the whole text.
-        whole_words: draw words that whitespace separates, rather than spans.
-        seed: of all draws.
+        chances: `[student's vocabulary]`, probability of each token to be selected. That of a span is the mean over its
+            tokens.
+        student: tokens that replace the student's masked tokens.
+        teacher: tokens that replace the teacher's masked tokens; None if it reads the whole text.
+        whole_words: select words, which are separated by whitespace, rather than spans.
+        seed: random seed.
     """
 
     chances: Tensor
@@ -96,7 +95,7 @@ class Masking:
     seed: int
 
     def __call__(self, batch: SpanBatch, epoch: int) -> MaskedBatch:
-        """The batch with hidden tokens. Each epoch has draws of its own."""
+        """Mask tokens of the batch. Each epoch masks other tokens."""
         host, device = batch.on_host.batch, batch.layout.lengths.device
         spans, layout = host.spans, host.layout
         tokens = layout.flatten(host.student["input_ids"])
@@ -114,7 +113,7 @@ class Masking:
             owners = spans.student if spans.teacher is None else spans.teacher
             seen = self._hide(host.teacher, host.teacher_layout, spans.texts, owners, fate, epoch, self.teacher)
             made = replace(made, teacher=batch.teacher | {"input_ids": _moved(seen, device)})
-        elif self.teacher is None and batch.teacher is None:  # it reads the student's tokens, but all of them
+        elif self.teacher is None and batch.teacher is None:  # the teacher reads the student's tokens before masking
             made = replace(made, teacher=batch.student, teacher_layout=batch.layout)
         return made.extended(
             MaskedBatch,
@@ -126,7 +125,7 @@ class Masking:
         )
 
     def _chances(self, tokens: Tensor, spans: BatchSpans, units: Tensor) -> Tensor:
-        """How likely each span's unit is to be drawn, `[spans]`: the mean over the unit's tokens."""
+        """Probability of each span's unit to be selected, `[spans]`: the mean over the unit's tokens."""
         begins = torch.ones_like(units, dtype=torch.bool)
         begins[1:] = (units[1:] != units[:-1]) | (spans.texts[1:] != spans.texts[:-1])
         unit_of_span = begins.cumsum(0) - 1
@@ -149,7 +148,7 @@ class Masking:
         epoch: int,
         filler: Filler,
     ) -> Tensor:
-        """The ids that one model reads, with the tokens of the drawn spans masked, replaced, or left."""
+        """The input ids of one model, with the tokens of the selected spans masked, replaced or unchanged."""
         tokens = layout.flatten(inputs["input_ids"])
         fate, ordinary = _of_tokens(fate, spans, 1), filler.ordinary
         numbers = self._numbers(epoch, 2, _of_tokens(texts, spans, 0), layout.positions)
@@ -158,28 +157,28 @@ class Masking:
         return layout.put_back(inputs["input_ids"], seen)
 
     def _numbers(self, epoch: int, purpose: int, texts: Tensor, places: Tensor) -> Tensor:
-        """A number in 0..1 for each place in a text, `[n]`, float64."""
+        """A random number in 0..1 for each place in a text, `[n]`, float64."""
         return fractions(mixed(texts, places, self.seed, epoch, purpose))
 
 
 def masking_chances(counts: Tensor | None, vocabulary: int, share: float, smoothing: float) -> Tensor:
-    """How likely each token is to be hidden, `[vocabulary]`, so that `share` of a text's tokens are.
+    """Probability of each token to be masked, `[vocabulary]`, so that `share` of a text's tokens are masked.
 
-    Rare tokens are hidden more often than frequent ones: in proportion to their count to the power of minus
-    `smoothing`, at most always (Sanh et al. 2019, arXiv:1910.01108, after XLM; here each token is drawn by itself).
+    Rare tokens are masked more often: the probability is proportional to count ** -smoothing, and at most 1 (Sanh et
+    al. 2019, arXiv:1910.01108, after XLM; here each token is selected independently).
 
     Args:
-        counts: `[vocabulary]`, how often each token occurs in the text; only looked at with smoothing.
-        vocabulary: how many tokens there are.
-        share: 0..1.
-        smoothing: 0 for all alike, 0.7 for DistilBERT's.
+        counts: `[vocabulary]`, count of each token in the text; only used with smoothing.
+        vocabulary: size of the vocabulary.
+        share: share of masked tokens, 0..1.
+        smoothing: 0 for equal probabilities, 0.7 as in DistilBERT.
     """
     if not smoothing:
         return torch.full((vocabulary,), share, dtype=torch.float64)
     counts = counts.double()
     weights, shares = counts.clamp_min(1) ** -smoothing, counts / counts.sum()
     low, high = 0.0, float(1 / weights.min())
-    for _ in range(64):  # what is cut off at 1 is made up for by the others: the factor is found by halving
+    for _ in range(64):  # bisection for the factor, since probabilities are clamped to 1
         factor = (low + high) / 2
         too_few = ((factor * weights).clamp_max(1) * shares).sum() < share
         low, high = (factor, high) if too_few else (low, factor)
@@ -187,10 +186,10 @@ def masking_chances(counts: Tensor | None, vocabulary: int, share: float, smooth
 
 
 def _of_tokens(values: Tensor, spans: Tensor, missing: float) -> Tensor:
-    """What belongs to each token, of what belongs to each span."""
+    """The value of each token's span; `missing` for tokens without a span."""
     return torch.where(spans >= 0, values[spans], missing)
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """On a device, without waiting for it: CUDA copies so from pinned memory alone."""
+    """Copy a tensor to a device without waiting for it, which CUDA only does from pinned memory."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Rows that were padded before they reach a collator, as by `tokenizer(text, padding="max_length")`."""
+"""Removes padding from rows that were padded before collation, as by `tokenizer(text, padding="max_length")`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 Row = dict[str, Any]
 
-# Columns of one value per token, and of places of tokens, of either side.
+# Columns with one value per token, and columns with positions of tokens, for student and teacher.
 _TOKENS = (
     ("input_ids", "token_type_ids", "labels", "spans"),
     ("teacher_input_ids", "teacher_token_type_ids", "teacher_spans"),
@@ -17,13 +17,13 @@ _MASKS = "attention_mask", "teacher_attention_mask"
 
 
 def without_padding(rows: Sequence[Row]) -> list[Row]:
-    """The rows without their padding, as `attention_mask` and `teacher_attention_mask` say, and without these columns.
+    """The rows without their padding and without the columns `attention_mask` and `teacher_attention_mask`.
 
-    Labels and spans lose the same places, and positions of aligned tokens are counted anew. Where there is no column
-    `teacher_input_ids`, the teacher reads the student's tokens, and `teacher_positions` count those.
+    Labels and spans are shortened alike, and positions of aligned tokens are updated. Without a column
+    `teacher_input_ids`, the teacher reads the student's tokens, to which `teacher_positions` then refer.
 
     Raises:
-        ValueError: a mask of another length than its row, that hides tokens between others, or an aligned token.
+        ValueError: a mask doesn't have the length of its row, masks tokens between others, or masks an aligned token.
     """
     return [_without_padding(row, index) if row.keys() & set(_MASKS) else row for index, row in enumerate(rows)]
 
@@ -40,7 +40,7 @@ def _without_padding(row: Row, index: int) -> Row:
             continue
         for name in set(tokens) & row.keys():
             values = np.asarray(row[name])
-            # A label of the row, or a vector of them, stays; what has a wrong length is refused by the collator.
+            # Labels of a whole row are kept. The collator refuses columns of a wrong length.
             if values.shape == mask.shape and values.dtype.kind in "iub":
                 kept[name] = values[mask]
         if positions in row:
@@ -52,22 +52,22 @@ def _checked(mask: np.ndarray, row: Row, tokens: str, index: int) -> np.ndarray:
     if len(mask) != len(row[tokens]):
         raise ValueError(
             f"Row {index} of the batch has {len(row[tokens])} tokens ({tokens}), but its attention mask has "
-            f"{len(mask)} values. Keep what the tokenizer returned together."
+            f"{len(mask)} values. Keep all columns that the tokenizer returned."
         )
     places = mask.nonzero()[0]
     if len(places) and places[-1] - places[0] + 1 != len(places):
         raise ValueError(
-            f"The attention mask of row {index} of the batch hides tokens between others. Padding is at the beginning "
-            "or at the end of a row; to leave tokens out, take them out of input_ids."
+            f"The attention mask of row {index} of the batch hides tokens between others. Padding must be at the "
+            "beginning or the end of a row. To leave tokens out, remove them from input_ids."
         )
     return mask
 
 
 def _counted_anew(positions: np.ndarray, mask: np.ndarray, name: str, index: int) -> np.ndarray:
-    """Places in a padded row -> places among the tokens that are kept."""
+    """Convert positions in a padded row to positions among the remaining tokens."""
     if len(positions) and (positions.min() < 0 or positions.max() >= len(mask) or not mask[positions].all()):
         raise ValueError(
-            f"{name} of row {index} of the batch names tokens that its attention mask leaves out, or that are not "
-            "there. Align the rows before they are padded (align=True in tokenize())."
+            f"{name} of row {index} of the batch names tokens that its attention mask leaves out, or that don't "
+            "exist. Align the rows before they are padded (align=True in tokenize())."
         )
     return (mask.cumsum() - 1)[positions]

@@ -1,4 +1,4 @@
-"""Batches of rows that `tokenize_spans` wrote."""
+"""Collates rows from `tokenize_spans`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class BatchSpans(TensorGroup):
     """The spans of a batch, row by row.
 
     Attributes:
-        student: `[student's tokens]`, the span of each in the batch; -1 for none.
-        teacher: `[teacher's tokens]`, likewise; None where it reads the student's tokens, or there is none.
-        texts: `[spans]`, a number for the text that each is of.
-        places: `[spans]`, its number in its text.
-        words: `[spans]`, the number of the word that it begins in; -1 for special tokens.
-        characters: `[spans]`, how many characters it covers.
+        student: `[student's tokens]`, index of each token's span in the batch; -1 for none.
+        teacher: `[teacher's tokens]`, the same for the teacher; None if it reads the student's tokens or there is none.
+        texts: `[spans]`, id of each span's text.
+        places: `[spans]`, index of each span in its text.
+        words: `[spans]`, index of the word in which each span begins; -1 for special tokens.
+        characters: `[spans]`, number of characters of each span.
     """
 
     student: Tensor
@@ -44,21 +44,20 @@ class BatchSpans(TensorGroup):
 
 @dataclass(frozen=True)
 class OnHost:
-    """A batch as it was collated. It stays there when the batch that holds it is moved: it is no `TensorGroup`."""
+    """A collated batch that stays on the host when the outer batch is moved, since this class is no `TensorGroup`."""
 
     batch: SpanBatch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SpanBatch(Batch):
-    """Rows whose tokens belong to spans of text. With a teacher, `alignment` is of tokens that fill the same spans.
+    """Rows whose tokens belong to spans of text. With a teacher, `alignment` pairs tokens of the same spans.
 
     Attributes:
-        spans: of all rows.
-        row_texts: `[rows]`, a number for the text that each row is of.
-        unaligned: flat indices of the tokens that no pair of the alignment holds, of `student` and `teacher`; empty
-            without a teacher.
-        on_host: this batch as it was collated, for `Masking`.
+        spans: the spans of all rows.
+        row_texts: `[rows]`, id of each row's text.
+        unaligned: `"student"` and `"teacher"` -> flat indices of the tokens without a pair; empty without a teacher.
+        on_host: this batch as collated, for `Masking`.
     """
 
     spans: BatchSpans
@@ -69,18 +68,18 @@ class SpanBatch(Batch):
 
 @dataclass(frozen=True)
 class SpanCollator:
-    """Makes batches of the rows that `tokenize_spans` wrote.
+    """Collates rows from `tokenize_spans` to a `SpanBatch`.
 
     Args:
-        collator: makes the batch of both models' tokens.
-        one_to_one: pair only tokens that are a span on both sides; else also a token of the teacher's with several of
-            the student's.
+        collator: collator of both models' tokens.
+        one_to_one: only pair tokens that are a whole span in both models. Otherwise a teacher token may also be paired
+            with several student tokens.
 
     Returns (when called with a list of rows):
         A `SpanBatch`.
 
     Raises:
-        ValueError: rows that `tokenize_spans` didn't write.
+        ValueError: the rows are not from `tokenize_spans`.
     """
 
     collator: DistillationCollator
@@ -111,7 +110,7 @@ class SpanCollator:
 
 
 def _joined(rows: Sequence[Row]) -> BatchSpans:
-    """The spans of all rows, numbered anew."""
+    """The spans of all rows, with indices in the batch."""
     counts = np.array([len(row["span_words"]) for row in rows])
     starts = counts.cumsum() - counts
 
@@ -137,7 +136,7 @@ def _tensor(parts) -> Tensor:
 
 
 def _alignment(spans: BatchSpans, one_to_one: bool) -> TokenAlignment:
-    """The spans that are one token of the teacher's, and whole tokens of the student's."""
+    """Alignment by the spans that consist of one teacher token and of whole student tokens."""
     ours, theirs = (torch.bincount(side[side >= 0], minlength=len(spans)) for side in (spans.student, spans.teacher))
     paired = (theirs == 1) & ((ours == 1) if one_to_one else (ours >= 1))
     student, teacher = (_in_pairs(side, paired) for side in (spans.student, spans.teacher))
@@ -145,7 +144,7 @@ def _alignment(spans: BatchSpans, one_to_one: bool) -> TokenAlignment:
 
 
 def _in_pairs(side: Tensor, paired: Tensor) -> Tensor:
-    """The tokens of one side that are in paired spans, span by span."""
+    """The tokens of one model in paired spans, sorted by span."""
     tokens = (side >= 0).nonzero().flatten()
     tokens = tokens[paired[side[tokens]]]
     return tokens[torch.argsort(side[tokens], stable=True)]

@@ -4,9 +4,9 @@ python examples/run_ckd.py --output_dir runs/first    # all-MiniLM-L6-v2, on the
 python examples/run_ckd.py --teacher princeton-nlp/sup-simcse-roberta-large --pooler cls --layers 6 \
     --train_files corpus.txt --queue_size 65536 --contrastive_temperature 0.05 --output_dir runs/ckd
 
-The student learns to tell each sentence's teacher embedding from those of the whole step and of past ones.
+InfoNCE between student and teacher embeddings; negatives are from the whole step and from a queue of past steps.
 
-Killed and started again, it goes on from its last checkpoint. --push_to_hub True pushes the student.
+If it is killed and started again, it resumes from its last checkpoint. --push_to_hub True pushes the student.
 """
 
 from dataclasses import dataclass
@@ -32,15 +32,15 @@ class ScriptArguments:
     """Teacher, student and text."""
 
     teacher: str = HfArg(default="sentence-transformers/all-MiniLM-L6-v2", help="Hub id or folder.")
-    layers: int = HfArg(default=3, help="How many of the teacher's layers the student has.")
+    layers: int = HfArg(default=3, help="Number of the teacher's layers to keep.")
     hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
     train_files: list[str] = HfArg(
         default_factory=lambda: ["sentence-transformers/stsb:sentence1,sentence2"],
-        help="Text, one per line (.txt); or tables, folders or datasets of the Hub, with the columns that hold text: "
+        help="Texts, one per line (.txt); or tables, folders or Hub datasets with the names of the text columns: "
         "pairs.tsv:question,answer, or without a header pairs.tsv:0,1.",
     )
     exclude_files: list[str] = HfArg(default_factory=list, help="Texts to leave out, such as a test set's.")
-    max_length: int = HfArg(default=128, help="Tokens to which texts are cut.")
+    max_length: int = HfArg(default=128, help="Texts are truncated to this many tokens.")
     sts_test: str | None = HfArg(default=None, help="STS table (.tsv, ...), scored once, at the end.")
 
 

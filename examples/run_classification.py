@@ -4,8 +4,9 @@ python examples/run_classification.py --output_dir runs/first    # six emotions 
 python examples/run_classification.py --teacher textattack/bert-base-uncased-MRPC --folders nyu-mll/glue:mrpc \
     --pairs True --metric mrpc --layers 6 --output_dir runs/mrpc
 
-The teacher was fine-tuned for these classes. `retort distill small_classification` fine-tunes it first, and knows
-stages, BiLSTM students and smaller vocabularies. Killed and started again, the script goes on from its last checkpoint.
+The teacher must be fine-tuned for these classes. `retort distill small_classification` fine-tunes it first, and
+supports stages, BiLSTM students and smaller vocabularies. If the script is killed and started again, it resumes from
+its last checkpoint.
 """
 
 from dataclasses import dataclass
@@ -32,15 +33,15 @@ class ScriptArguments:
     """Teacher, student and rows."""
 
     teacher: str = HfArg(default="bhadresh-savani/distilbert-base-uncased-emotion", help="Hub id or folder.")
-    layers: int = HfArg(default=3, help="How many of the teacher's layers the student has.")
+    layers: int = HfArg(default=3, help="Number of the teacher's layers to keep.")
     hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
-    folders: list[str] = HfArg(default_factory=list, help="Of train, dev and test files; or datasets of the Hub.")
-    train: list[str] = HfArg(default_factory=list, help="Files in place of the folders' own.")
-    dev: list[str] = HfArg(default_factory=list, help="Likewise. Without any, a tenth of train is held out.")
-    test: list[str] = HfArg(default_factory=list, help="Likewise; scored once, at the end. Without any, dev is.")
+    folders: list[str] = HfArg(default_factory=list, help="Folders with train, dev and test files, or Hub datasets.")
+    train: list[str] = HfArg(default_factory=list, help="Training files, instead of the folders'.")
+    dev: list[str] = HfArg(default_factory=list, help="Development files. Default: a tenth of train.")
+    test: list[str] = HfArg(default_factory=list, help="Test files, scored once, at the end. Default: dev.")
     pairs: bool = HfArg(default=False, help="Rows are two texts and a label.")
-    metric: str | None = HfArg(default=None, help="Of a GLUE task (mrpc), or of `evaluate`. Default: accuracy.")
-    max_length: int = HfArg(default=128, help="Tokens to which texts are cut.")
+    metric: str | None = HfArg(default=None, help="A GLUE task (mrpc) or a module of `evaluate`. Default: accuracy.")
+    max_length: int = HfArg(default=128, help="Texts are truncated to this many tokens.")
 
 
 def main() -> None:

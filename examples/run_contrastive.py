@@ -4,10 +4,10 @@ python examples/run_contrastive.py --output_dir runs/first    # distilbert-base-
 python examples/run_contrastive.py --model runs/ckd --train_files nli_for_simcse.csv \
     --per_device_train_batch_size 128 --output_dir runs/finetuned
 
-Rows are an anchor and its positive, or these and a hard negative; or a text per line (.txt), whose positive is itself
-under another dropout. Negatives are those of the whole step: of all micro-batches and of all ranks.
+Rows are pairs (anchor, positive), triplets (and a hard negative), or single texts (.txt, one per line), whose positive
+is the same text under another dropout. Negatives are from the whole step: all micro-batches and all ranks.
 
-Killed and started again, it goes on from its last checkpoint. --push_to_hub True pushes the model.
+If it is killed and started again, it resumes from its last checkpoint. --push_to_hub True pushes the model.
 """
 
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ class ScriptArguments:
     model: str = HfArg(default="distilbert/distilbert-base-uncased", help="Hub id or folder.")
     train_files: list[str] = HfArg(
         default_factory=lambda: ["sentence-transformers/quora-duplicates:triplet"],
-        help="Tables or datasets of two columns (anchor, positive) or three (and a hard negative), or .txt.",
+        help="Tables or datasets with two columns (anchor, positive) or three (and a hard negative), or .txt.",
     )
-    dev_files: list[str] = HfArg(default_factory=list, help="Likewise, for the loss of --eval_strategy.")
-    max_length: int = HfArg(default=64, help="Tokens to which texts are cut.")
-    sts_dev: str | None = HfArg(default=None, help="STS table (.tsv, ...): scored beside that loss, as eval_sts.")
-    sts_test: str | None = HfArg(default=None, help="Likewise; scored once, at the end. Never selected on.")
+    dev_files: list[str] = HfArg(default_factory=list, help="Files for the loss of --eval_strategy.")
+    max_length: int = HfArg(default=64, help="Texts are truncated to this many tokens.")
+    sts_dev: str | None = HfArg(default=None, help="STS table (.tsv, ...) for eval_sts, with --eval_strategy.")
+    sts_test: str | None = HfArg(default=None, help="STS table (.tsv, ...), scored once, at the end.")
 
 
 def main() -> None:

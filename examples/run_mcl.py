@@ -4,11 +4,11 @@ python examples/run_mcl.py --output_dir runs/first    # German for distilbert-ba
 python examples/run_mcl.py --model FacebookAI/xlm-roberta-base --parallel_files en-de.tsv en-ru.tsv \
     --sts_test en.tsv+de.tsv --output_dir runs/multilingual
 
-The teacher reads the sentences; the student learns its embeddings for sentences and translations, and its similarities
-of them with one another across languages. --mcl_weight 0 is the method of Reimers & Gurevych 2020 (arXiv:2004.09813).
+The teacher reads the sentences. The student learns its embeddings for sentences and translations, and its similarities
+across languages. --mcl_weight 0 is the method of Reimers & Gurevych 2020 (arXiv:2004.09813).
 All stages of the paper: retort distill multistage_xlmr.
 
-Killed and started again, it goes on from its last checkpoint. --push_to_hub True pushes the student.
+If it is killed and started again, it resumes from its last checkpoint. --push_to_hub True pushes the student.
 """
 
 from dataclasses import dataclass
@@ -36,12 +36,12 @@ class ScriptArguments:
     model: str = HfArg(default="distilbert/distilbert-base-multilingual-cased", help="The student before training.")
     parallel_files: list[str] = HfArg(
         default_factory=lambda: ["sentence-transformers/parallel-sentences-tatoeba:en-de:english,non_english"],
-        help="A sentence, a tab and its translation per line; or a table or dataset of the Hub with its two columns, "
-        "opus.parquet:en,de, or two whose rows translate each other, en.txt+de.txt.",
+        help="Files with a sentence, a tab and its translation per line; or a table or Hub dataset with the names of "
+        "two columns, opus.parquet:en,de; or two files with aligned rows, en.txt+de.txt.",
     )
-    dev_files: list[str] = HfArg(default_factory=list, help="Likewise, for --eval_strategy: left out of training.")
-    max_length: int = HfArg(default=128, help="Tokens to which texts are cut.")
-    sts_test: str | None = HfArg(default=None, help="STS table, or two that translate each other: en.tsv+de.tsv.")
+    dev_files: list[str] = HfArg(default_factory=list, help="Such files for --eval_strategy, left out of training.")
+    max_length: int = HfArg(default=128, help="Texts are truncated to this many tokens.")
+    sts_test: str | None = HfArg(default=None, help="STS table, or two with aligned rows: en.tsv+de.tsv.")
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
 python examples/run_ner.py --output_dir runs/first    # dslim/bert-base-NER, on the names of English WikiANN
 python examples/run_ner.py --teacher my/tagger --folders corpora/mine --layers 3 --output_dir runs/mine
 
-The teacher was fine-tuned for these tags. `retort distill small_ner` fine-tunes it first, and knows stages, BiLSTM
-students and smaller vocabularies. Killed and started again, the script goes on from its last checkpoint.
+The teacher must be fine-tuned for these tags. `retort distill small_ner` fine-tunes it first, and supports stages,
+BiLSTM students and smaller vocabularies. If the script is killed and started again, it resumes from its last
+checkpoint.
 """
 
 from dataclasses import dataclass
@@ -31,12 +32,12 @@ class ScriptArguments:
     """Teacher, student and rows."""
 
     teacher: str = HfArg(default="dslim/bert-base-NER", help="Hub id or folder.")
-    layers: int = HfArg(default=6, help="How many of the teacher's layers the student has.")
+    layers: int = HfArg(default=6, help="Number of the teacher's layers to keep.")
     hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
-    folders: list[str] = HfArg(default_factory=list, help="Of train, dev and test files; or datasets of the Hub.")
-    train: list[str] = HfArg(default_factory=list, help="Files in place of the folders' own.")
-    dev: list[str] = HfArg(default_factory=list, help="Likewise. Without any, a tenth of train is held out.")
-    test: list[str] = HfArg(default_factory=list, help="Likewise; scored once, at the end. Without any, dev is.")
+    folders: list[str] = HfArg(default_factory=list, help="Folders with train, dev and test files, or Hub datasets.")
+    train: list[str] = HfArg(default_factory=list, help="Training files, instead of the folders'.")
+    dev: list[str] = HfArg(default_factory=list, help="Development files. Default: a tenth of train.")
+    test: list[str] = HfArg(default_factory=list, help="Test files, scored once, at the end. Default: dev.")
 
 
 def main() -> None:

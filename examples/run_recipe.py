@@ -1,10 +1,10 @@
-"""Distil by a recipe: a YAML file that names teacher, student, data, stages and evaluation. As `retort distill`.
+"""Run a recipe, a YAML file with teacher, student, data, stages and evaluation, as `retort distill` does.
 
 python examples/run_recipe.py quickstart
 python examples/run_recipe.py mine.yaml teacher=my/model stages.embeddings.learning_rate=1e-4 output_dir=runs/mine
 
-Killed and started again, it goes on where it was: finished stages are skipped, an interrupted one is resumed at its
-step. A stage that was changed in the recipe, and all that follow it, are run anew.
+If it is killed and started again, finished stages are skipped and an interrupted one is resumed. A stage that was
+changed in the recipe and all later ones are run again.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from retort import read_recipe, run_recipe
 def main() -> None:
     """Read the recipe with the changes of the command line, and run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="a YAML file, or the name of one of retort's (see `retort recipes`)")
-    parser.add_argument("changes", nargs="*", metavar="key=value", help="changes to it: keys joined by dots")
-    parser.add_argument("--dry_run", action="store_true", help="show the stages, and what each would train, and stop")
+    parser.add_argument("recipe", help="a YAML file, or the name of a packaged recipe (see `retort recipes`)")
+    parser.add_argument("changes", nargs="*", metavar="key=value", help="changes of the recipe: keys joined by dots")
+    parser.add_argument("--dry_run", action="store_true", help="only show the stages, without training")
     parser.add_argument("--push_to_hub", metavar="ID", help="push the finished student to this hub id")
-    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # which deepspeed passes
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # deepspeed passes it
     options = parser.parse_intermixed_args()
 
     recipe = read_recipe(options.recipe, options.changes)

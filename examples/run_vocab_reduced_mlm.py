@@ -4,10 +4,10 @@ python examples/run_vocab_reduced_mlm.py --output_dir runs/first    # multilingu
 python examples/run_vocab_reduced_mlm.py --teacher google-bert/bert-base-multilingual-cased --vocab_size 16000 \
     --layer_init average --hidden_size 264 --train_files ru.txt en.txt --dev_files dev.txt --output_dir runs/tiny
 
-The student keeps the teacher's tokens that the text needs most, or has any other tokenizer, such as one that `retort
-vocabulary` has trained. With --dev_files, the bits that a hidden character costs are told at the end.
+The student keeps the teacher's tokens that the text needs most, or uses another tokenizer, such as one trained by
+`retort vocabulary`. With --dev_files, the bits per masked character are printed at the end.
 
-Killed and started again, it goes on from its last checkpoint. --push_to_hub True pushes the student.
+If it is killed and started again, it resumes from its last checkpoint. --push_to_hub True pushes the student.
 """
 
 from dataclasses import dataclass
@@ -33,15 +33,15 @@ class ScriptArguments:
     """Teacher, student and text."""
 
     teacher: str = HfArg(default="distilbert/distilbert-base-multilingual-cased", help="Hub id or folder.")
-    vocab_size: int = HfArg(default=16000, help="How many of the teacher's tokens to keep at most.")
-    tokenizer: str | None = HfArg(default=None, help="Hub id or folder of another tokenizer, in place of these.")
-    layers: int = HfArg(default=3, help="How many of the teacher's layers the student has.")
-    layer_init: Literal["select", "average"] = HfArg(default="select", help="Single ones, or means of neighbours.")
+    vocab_size: int = HfArg(default=16000, help="Maximum number of the teacher's tokens to keep.")
+    tokenizer: str | None = HfArg(default=None, help="Hub id or folder of another tokenizer.")
+    layers: int = HfArg(default=3, help="Number of the student's layers.")
+    layer_init: Literal["select", "average"] = HfArg(default="select", help="Layers, or means of neighbours.")
     hidden_size: int | None = HfArg(default=None, help="Width of the student. Default: the teacher's.")
     train_files: list[str] = HfArg(
-        default_factory=lambda: ["Salesforce/wikitext:wikitext-2-raw-v1:text"], help="Text, as in run_distill.py."
+        default_factory=lambda: ["Salesforce/wikitext:wikitext-2-raw-v1:text"], help="Texts, as in run_distill.py."
     )
-    dev_files: list[str] = HfArg(default_factory=list, help="Text to be judged by, left out of --train_files.")
+    dev_files: list[str] = HfArg(default_factory=list, help="Texts for the evaluation, left out of training.")
 
 
 def main() -> None:

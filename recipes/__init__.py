@@ -1,4 +1,4 @@
-"""One distillation from start to finish, as a YAML file tells it."""
+"""Recipes: distillations from start to finish, described by YAML files."""
 
 from .comparison import comparison_parser, in_words, with_teacher_cache, write_comparison
 from .presence import absent_files, needs

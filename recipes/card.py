@@ -1,4 +1,4 @@
-"""What a report tells the model card."""
+"""Facts of a report for the model card."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from ..evaluation.report import Report, markdown_table
 
 
 def report_facts(report: Report) -> Mapping[str, Any]:
-    """The fields of `CardFacts` that a report fills."""
+    """Fields of `CardFacts` from a report."""
     return {
         "summary": f"{report.title}.",
         "results": markdown_table(report),

@@ -1,4 +1,4 @@
-"""Benchmarks that vary a recipe: each of several ways, with each of several seeds."""
+"""Helpers for benchmarks that compare variants of a recipe over several seeds."""
 
 import argparse
 import statistics
@@ -17,26 +17,26 @@ from ..trainers.stages import Stage
 
 
 def comparison_parser(description: str, ways: Iterable[str], *, flag: str = "--variants") -> argparse.ArgumentParser:
-    """A command line that takes a recipe, and which ways and seeds to try; leaves the terminal to the scores.
+    """A parser for a recipe, variants and seeds. Also silences transformers' log and progress bars.
 
     Args:
-        description: of the benchmark.
-        ways: their names.
-        flag: what chooses among them.
+        description: description of the benchmark.
+        ways: names of the variants.
+        flag: the flag that selects variants.
     """
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="a YAML file such as the one above")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a student each (default: 0 1 2)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one student per seed (default: 0 1 2)")
     parser.add_argument(flag, nargs="+", choices=list(ways), default=list(ways), help="(default: all)")
-    parser.add_argument("--scale", type=float, default=1.0, help="of every student's epochs, for a quicker look")
-    parser.add_argument("--output_dir", help="where to write (default: told at the end)")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for every student's epochs, for quick runs")
+    parser.add_argument("--output_dir", help="output folder (default: printed at the end)")
     return parser
 
 
 def with_teacher_cache(stage: Stage, folder: Path) -> Stage:
-    """The stage, reading the teacher's outputs from a folder that it shares with all that need the same."""
+    """The stage with a teacher cache that it shares with other stages."""
     return replace(stage, cache_teacher=False, arguments={**stage.arguments, "teacher_cache": str(folder)})
 
 
@@ -52,14 +52,14 @@ def write_comparison(
     options: argparse.Namespace,
     metrics: Sequence[str] = (),
 ) -> None:
-    """Write all numbers down with what they depend on, and print a table of each metric: seeds, mean and spread.
+    """Write all results with settings and machine, and print a table of each metric: seeds, mean, standard deviation.
 
     Args:
-        runs: of each `strategy`, `steps` and `test` (metric -> score).
-        reference: the name of what runs are compared with, and its scores.
+        runs: dicts with `strategy`, `steps` and `test` (metric -> score).
+        reference: name and scores of the model that runs are compared with.
         output: a JSON file.
-        options: of the command line.
-        metrics: those to print a table of; by default, the first.
+        options: the command line.
+        metrics: metrics to print; by default the first one.
     """
     name, theirs = reference
     measured = {"machine": describe_machine(), "threads": torch.get_num_threads(), "settings": vars(options)}

@@ -1,4 +1,4 @@
-"""Whether the files and models that a recipe names are there: looked up at once, before anything is loaded."""
+"""Checks that the files and models of a recipe exist, before anything is loaded."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,29 +12,29 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from ..data.readers import ARRAYS, JSON, TABLES, format_of
 from .schema import NewTokenizer, Recipe
 
-# Keys of `data` and `evaluation` that name no files. Of labels, a list holds the labels themselves.
+# Keys of `data` and `evaluation` that are not files. Labels may be a file, or a list of the labels themselves.
 NO_FILES = {"corpus", "task", "columns", "metric"}
 MOST_NAMED = 5
 ENDINGS = (*TABLES, *JSON, *ARRAYS, ".txt", ".parquet", ".arrow", ".conll", ".bio", ".iob2")
 
 
 def check_presence(recipe: Recipe) -> None:
-    """Refuse a recipe whose files or models aren't there.
+    """Refuse a recipe whose files or models don't exist.
 
-    Names that might be datasets of the Hub are left to the readers.
+    Names that may be Hub datasets are checked by the readers.
 
     Raises:
-        SystemExit: in one sentence, with the keys that name them.
+        SystemExit: with the keys and names.
     """
     missing = [f"{key}: {file}" for key, entry in _entries_of(recipe) for file in absent_files(entry)]
     if missing:
         more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
         raise SystemExit(
-            f"The recipe names files that aren't there (looked for in {Path.cwd()}): {', '.join(missing[:MOST_NAMED])}"
-            f"{more}. Put yours there, or name them in a recipe that extends this one, or as KEY=FILE."
+            f"The recipe's files don't exist (in {Path.cwd()}): {', '.join(missing[:MOST_NAMED])}{more}. Put your "
+            "files there, or set their names in a recipe that extends this one, or as KEY=FILE."
         )
     if unnamed := recipe.downloads.keys() - set(_plain_names(recipe)):
-        raise SystemExit(f"downloads.{min(unnamed)}: neither data nor evaluation names this dataset of the Hub.")
+        raise SystemExit(f"downloads.{min(unnamed)}: neither data nor evaluation has this Hub dataset.")
     try:
         for key, source in _models(recipe):
             _check_model(key, source)
@@ -43,34 +43,34 @@ def check_presence(recipe: Recipe) -> None:
 
 
 def hub_names(recipe: Recipe) -> list[str]:
-    """The datasets of the Hub that a recipe names, without configuration and split: no files, and nothing on disk."""
+    """Ids of the Hub datasets of a recipe, without configuration and split."""
     return [name for name in _plain_names(recipe) if not _names_a_file(name) and not _is_there(name)]
 
 
 def _plain_names(recipe: Recipe) -> list[str]:
-    """Each file, folder and dataset that a recipe names, without a dataset's configuration and split."""
+    """All files, folders and datasets of a recipe, without a dataset's configuration and split."""
     names = (name for _, entry in _entries_of(recipe) for name in (*_files_of(entry), entry))
     return list(dict.fromkeys(re.split(r"[:\[]", name)[0] for name in names if "+" not in name and "=" not in name))
 
 
 def downloads(recipe: Recipe) -> list[str]:
-    """The datasets that would be downloaded, each with its size and licence as far as the recipe says them."""
+    """The Hub datasets of a recipe with their sizes and licences, if the recipe has them."""
     return [f"{name}: {recipe.downloads.get(name, 'size and licence are not known')}" for name in hub_names(recipe)]
 
 
 def needs(recipe: Recipe) -> str:
-    """What a packaged recipe asks of a machine that retort has just been installed on."""
+    """What a packaged recipe needs after a fresh installation: files, downloads, or nothing."""
     own = [e for _, entry in _entries_of(recipe) for e in _files_of(entry) if not _is_declared(e, recipe)]
     teacher, assistant, student = recipe.teacher, recipe.assistant, recipe.student
     models = [m for m in (teacher.model, assistant and assistant.model, student.model) if m]
     if own:
         more = f" and {len(own) - 2} more" if len(own) > 2 else ""
-        told = [f"needs files of yours: {', '.join(own[:2])}{more}"]
+        needed = [f"needs your own files: {', '.join(own[:2])}{more}"]
     else:
-        told = [f"downloads {', '.join(f'{name} ({facts})' for name, facts in recipe.downloads.items())}"]
-        told = told if recipe.downloads else []
-    told += [f"downloads the models {', '.join(models)}"] if models else []
-    return "; ".join(told) or "runs at once, with retort[quickstart] installed; nothing is downloaded"
+        needed = [f"downloads {', '.join(f'{name} ({facts})' for name, facts in recipe.downloads.items())}"]
+        needed = needed if recipe.downloads else []
+    needed += [f"downloads the models {', '.join(models)}"] if models else []
+    return "; ".join(needed) or "needs only retort[quickstart]; nothing is downloaded"
 
 
 def _is_declared(name: str, recipe: Recipe) -> bool:
@@ -78,15 +78,15 @@ def _is_declared(name: str, recipe: Recipe) -> bool:
 
 
 def absent_files(entry: str) -> list[str]:
-    """The files that an entry names and that aren't there: of `a.tsv`, `da=a.tsv`, `a.tsv:text` or `a.tsv+b.tsv`.
+    """The missing files of an entry such as `a.tsv`, `da=a.tsv`, `a.tsv:text` or `a.tsv+b.tsv`.
 
-    What may be the name of a dataset of the Hub is taken for one.
+    Names that may be Hub datasets are not counted.
     """
     return [file for file in _files_of(entry) if _names_a_file(file) and not _is_there(file)]
 
 
 def _names_a_file(name: str) -> bool:
-    """Whether a name can be no dataset's."""
+    """Whether a name can't be a Hub dataset."""
     return format_of(Path(name)) in ENDINGS or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
@@ -95,7 +95,7 @@ def _is_there(file: str) -> bool:
 
 
 def _entries_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """All that data and evaluation name, and a teacher's vectors, with their keys."""
+    """Keys and values of all files and datasets in data and evaluation, and of a teacher's vectors."""
     yield from (("teacher.vectors", source) for source in recipe.teacher.vector_sources)
     for section in ("data", "evaluation"):
         settings = getattr(recipe, section)
@@ -115,7 +115,7 @@ def _listed(value: Any) -> Sequence[str]:
 
 
 def _files_of(entry: str) -> Iterator[str]:
-    """The files of an entry: `da=a.tsv`, `a.tsv:text` and `a.tsv+b.tsv` hold one, one and two."""
+    """The files of an entry: `da=a.tsv` and `a.tsv:text` have one file, `a.tsv+b.tsv` has two."""
     if _is_there(entry):
         return
     for part in entry.split("+"):
@@ -127,10 +127,10 @@ def _files_of(entry: str) -> Iterator[str]:
 
 
 def _models(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """The models and tokenizers that must be there from the beginning, with their keys.
+    """Keys and names of the models and tokenizers that must exist.
 
     Raises:
-        ValueError: a teacher in a package that isn't installed.
+        ValueError: the package of a bundled teacher isn't installed.
     """
     yield "teacher", recipe.teacher.new.tokenizer_source if recipe.teacher.new else recipe.teacher.source
     students = {"student": recipe.student}
@@ -145,25 +145,25 @@ def _models(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def _check_model(key: str, source: str) -> None:
-    """Look a model up, without loading it.
+    """Check that a model exists, without loading it.
 
     Raises:
-        ValueError: it is neither a folder nor on the Hub.
+        ValueError: the model is neither a folder nor on the Hub.
     """
     if not source or Path(source).is_dir():
         return
     if not _is_reachable(source):
         raise ValueError(
-            f"{key} is {source!r}, but there is no such folder, and the Hub has no model of that name that can be "
-            "reached (is it misspelt, private or gated, or is the network off?)."
+            f"{key} is {source!r}, but there is no such folder, and no such model can be reached on the Hub (is it "
+            "misspelt, private or gated, or is the network off?)."
         )
 
 
 def _is_reachable(hub_id: str) -> bool:
-    """Whether a model is on the Hub and may be read, or is kept from an earlier download."""
+    """Whether a model is readable on the Hub, or in the local cache."""
     try:
         hf_hub_download(hub_id, "config.json")
-    except LocalEntryNotFoundError:  # no network: something else of it may be kept
+    except LocalEntryNotFoundError:  # no network, but other files of it may be cached
         return _is_kept(hub_id)
     except EntryNotFoundError:  # a SentenceTransformer, or an adapter, has its configuration elsewhere
         return True

@@ -1,4 +1,4 @@
-"""Running a recipe, whichever kind of student it makes."""
+"""Runs a recipe for any kind of student."""
 
 from .masked import MaskedRecipe
 from .presence import check_presence
@@ -10,16 +10,16 @@ KINDS = {SentenceFiles: SentenceRecipe, TaskFiles: TaskRecipe, MaskedFiles: Mask
 
 
 def run_recipe(recipe: Recipe, *, dry_run: bool = False, only: str | None = None) -> None:
-    """Run a recipe to its end: teacher or assistant, stages, report, student. What is finished already is skipped.
+    """Run a recipe: teacher or assistant, stages, report, student. Finished parts are skipped.
 
     Args:
-        recipe: what to do.
-        dry_run: show the stages, and what each would train, and stop.
-        only: the name of a stage of the student: run this one alone, after those before it have been run.
+        recipe: the recipe.
+        dry_run: only show the stages and the parameters that each trains.
+        only: name of a stage of the student. Only this stage is run; the previous ones must be finished.
 
     Raises:
-        SystemExit: a file or a model that isn't there; all of them are named. Or a stage that isn't there, or not yet
-            its turn.
+        SystemExit: files or models don't exist (the message lists them); there is no such stage; or a previous stage
+            isn't finished.
     """
     check_presence(recipe)
     KINDS[type(recipe.data)](recipe).run(dry_run=dry_run, only=only)

@@ -1,4 +1,4 @@
-"""A recipe of any kind of student, from the model that it is made of to its folder with report and card."""
+"""Base class of the recipes for all kinds of students."""
 
 import hashlib
 import json
@@ -25,34 +25,34 @@ Parent = PreTrainedModel | str | Path
 
 @dataclass(frozen=True)
 class StudentRecipe(ABC):
-    """A recipe with the rows, models and measures of its kind of student.
+    """A recipe with the rows, models and evaluation of its kind of student.
 
-    The student is made of its parent: the teacher or, where there is one, the assistant.
+    The student is made from its parent: the assistant if there is one, or the teacher.
 
     Attributes:
-        recipe: what it says.
+        recipe: content of the recipe file.
     """
 
     recipe: Recipe
 
     def run(self, *, dry_run: bool = False, only: str | None = None) -> None:
-        """Train the parent if need be, distil, judge, and write student, card and report.
+        """Train the parent if needed, distil, evaluate, and write student, model card and report.
 
         Args:
-            dry_run: show the stages, and what each would train, and stop.
-            only: the name of a stage. It is run, and no other of the student's; student, card and report are written
-                where it is the last.
+            dry_run: only show the stages and the parameters that each trains.
+            only: name of a stage of the student. Only this stage is run. Student, model card and report are only
+                written if it is the last one.
 
         Raises:
-            SystemExit: no stage of that name, or one before it that isn't finished.
+            SystemExit: there is no stage of this name, or a previous one isn't finished.
         """
         self.prepare_process()
-        # The arguments of the first stage start the process group, so they are made before anything is read.
+        # The arguments of the first stage start the process group, so they are created before anything is read.
         first = self.recipe.stages[0]
         settings = {**self.recipe.arguments, **first.arguments}
         args = first.trainer.arguments_class(output_dir=self.recipe.output_dir, **settings)
         if args.process_index == 0 and (named := downloads(self.recipe)):
-            print("Downloads from the Hub, but for what is kept of earlier ones:", *named, sep="\n- ", flush=True)
+            print("Downloads from the Hub, unless cached:", *named, sep="\n- ", flush=True)
         with args.main_process_first(desc="reading data"):
             parent_run = self.parent_run()
         if args.process_index == 0:
@@ -83,12 +83,12 @@ class StudentRecipe(ABC):
                 self._publish(results, report)
                 print(f"\n{self.how_to_use()}\n")
         elif args.process_index == 0:
-            print("Dry run: nothing was found wrong, and nothing was trained.")
+            print("Dry run: no errors were found, and nothing was trained.")
         PartialState().wait_for_everyone()
         PartialState().destroy_process_group()
 
     def _publish(self, results: Sequence[StageResult], report: Report | None) -> None:
-        """Write student and card, print the report, and push what is to be pushed."""
+        """Write student and model card, print the report, and push the student if the recipe has `push_to_hub`."""
         folder, name, facts = self.recipe.output_dir, self.recipe.teacher.title, dict(self.card_facts)
         facts["datasets"] = tuple(hub_names(self.recipe))
         if report:
@@ -102,13 +102,13 @@ class StudentRecipe(ABC):
             print(f"Pushed: {push_student(folder, self.recipe.push_to_hub)}")
 
     def _fingerprint(self, run: StagedRun) -> str:
-        """Of all that a report depends on: the student and its stages, how it is judged, and on what."""
+        """Hash of all that a report depends on: the student and its stages, and the evaluation and its data."""
         tests = {name: rows.to_dict() for name, rows in self.tests.items()}
         parts = run.plan[-1].key, repr(self.recipe.evaluation), json.dumps(tests, default=str)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _earlier_report(self, fingerprint: str) -> Report | None:
-        """The report of an earlier run of the same stages, judged in the same way; None if there is none."""
+        """The report of an earlier run with the same stages and evaluation; None if there is none."""
         folder = Path(self.recipe.output_dir)
         if not all((folder / name).is_file() for name in self.report_files):
             return None
@@ -118,22 +118,22 @@ class StudentRecipe(ABC):
             return None
         return report if report.fingerprint == fingerprint else None
 
-    # --- What each kind of student says -------------------------------------------------------------------------------
+    # --- Methods of each kind of student ------------------------------------------------------------------------------
 
     @abstractmethod
     def prepare_process(self) -> None:
-        """Set what must be set before anything is computed, and raise what else would show after hours of training."""
+        """Prepare the process, and raise errors that would otherwise occur after hours of training."""
 
     @property
     @abstractmethod
     def introduction(self) -> str:
-        """What was read, for the terminal."""
+        """Description of teacher and data, for the terminal."""
 
     parent_title = "Stages of the teacher"
 
     @property
     def parent(self) -> str | None:
-        """The parent as the recipe names it, if it needn't be trained first."""
+        """Hub id or folder of the parent, if it needn't be trained first."""
         return self.recipe.teacher.source
 
     @abstractmethod
@@ -141,30 +141,30 @@ class StudentRecipe(ABC):
         """The stages of a parent that is trained first; None if it is finished."""
 
     def finished_parent(self, results: Sequence[StageResult]) -> Path:
-        """The folder of a parent that went through its stages."""
+        """The folder of a trained parent."""
         return best_stage(results).folder
 
     @abstractmethod
     def staged_run(self, parent: Parent) -> StagedRun:
-        """The student's stages. `parent` is the finished one; or any of its shape, to look at the plan."""
+        """The student's stages. For a dry run, `parent` may be an untrained model of the same shape."""
 
     @abstractmethod
     def report(self, parent: Parent, untrained: PreTrainedModel, results: Sequence[StageResult]) -> Report | None:
-        """The best stage's student beside the models that it comes from; None if there is nothing to judge by."""
+        """Report on the best stage's student and the models that it comes from; None if there are no test data."""
 
     @property
     @abstractmethod
     def tests(self) -> Mapping[str, Dataset]:
-        """What models are judged by at the end, by name."""
+        """Name -> test data of the final evaluation."""
 
     @property
     def report_files(self) -> Sequence[str]:
-        """What a report leaves in `output_dir`."""
+        """Files of a report in `output_dir`."""
         return "report.json", "report.png"
 
     @property
     def card_facts(self) -> Mapping[str, Any]:
-        """Fields of the model card (see `CardFacts`) that the stages don't know."""
+        """Further fields of the model card (see `CardFacts`)."""
         return {}
 
     @abstractmethod
@@ -172,16 +172,16 @@ class StudentRecipe(ABC):
         """How to use the finished student, in one or two lines."""
 
     def _staged_run(self, folder: str, stages: Sequence[Stage], *models: Any, **settings: Any) -> StagedRun:
-        """A run that keeps its stages in a folder beside the finished student."""
+        """A run with its stages in a subfolder of `output_dir`."""
         place = Path(self.recipe.output_dir) / folder
         return StagedRun(stages, *models, folder=place, **{"arguments": self.recipe.arguments} | settings)
 
 
 def up_to(name: str, run: StagedRun) -> StagedRun:
-    """A run that ends with the stage of a name, for which those before it must be finished.
+    """The run up to a stage; the previous stages must be finished.
 
     Raises:
-        SystemExit: it has no such stage, or one before it isn't finished.
+        SystemExit: there is no such stage, or a previous one isn't finished.
     """
     names = [stage.name for stage in run.stages]
     if name not in names:
@@ -191,18 +191,18 @@ def up_to(name: str, run: StagedRun) -> StagedRun:
     if before:
         earlier = replace(run, stages=before)
         if unfinished := [planned.stage.name for planned in earlier.plan if not planned.is_finished]:
-            raise SystemExit(f"--only {name}: first run what comes before it: {', '.join(unfinished)}.")
+            raise SystemExit(f"--only {name}: first run the stages before it: {', '.join(unfinished)}.")
     return shorter
 
 
 def show_plan(run: StagedRun, title: str) -> None:
-    """Print what a run will do, on the first rank."""
+    """Print the plan of a run, on the first rank."""
     if PartialState().is_main_process:
         print(f"\n{title}\n\n" + "\n".join(aligned(plan_table(run.plan), gap=2)) + "\n", flush=True)
 
 
 def show_scores(before: Sequence[StageResult], results: Sequence[StageResult]) -> None:
-    """Print the scores on development data, if there are any, after each stage of the parent and of the student."""
+    """Print the scores on development data after each stage, if there are any."""
     best = best_stage(results)
     if best.scores:
         lines = [["stage", *(f"dev {name}" for name in best.scores), "steps"]]
@@ -213,5 +213,5 @@ def show_scores(before: Sequence[StageResult], results: Sequence[StageResult]) -
 
 
 def rows_of_stages(stages: Sequence[Stage], readers: Mapping[str, Callable[[], Dataset]]) -> dict[str, Dataset]:
-    """Read the rows that stages name, and no others."""
+    """Read the datasets that stages use."""
     return {name: readers[name]() for name in {stage.data for stage in stages}}

@@ -1,4 +1,4 @@
-"""The student's tokenizer: its teacher's, one with a name, or one that is made for the text at hand."""
+"""The student's tokenizer: the teacher's, a given one, or a new one for the training texts."""
 
 import hashlib
 import json
@@ -20,13 +20,13 @@ def student_tokenizer(
     texts: Callable[[], Dataset],
     folder: str | Path,
 ) -> PreTrainedTokenizerBase:
-    """Load a tokenizer, or make one, once: two trainings need not give the same.
+    """Load a tokenizer, or make one. A new tokenizer is saved, since training it again may give another one.
 
     Args:
-        wanted: None for the teacher's; a hub id or folder; or how one is made.
-        teachers: which a trained one resembles.
-        texts: gives a column `text`; called if one is to be made.
-        folder: where one that was made is kept, under the name of what it was made of.
+        wanted: None for the teacher's; a hub id or folder; or settings of a new tokenizer.
+        teachers: the teacher's tokenizer. A trained tokenizer is of the same kind.
+        texts: returns a dataset with a column `text`; only called for a new tokenizer.
+        folder: folder for a new tokenizer, in a subfolder named by a hash of its settings and texts.
     """
     if wanted is None:
         return teachers

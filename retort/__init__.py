@@ -4,8 +4,8 @@ import importlib
 
 __version__ = "0.1.0"
 
-# Public names and the folder each lives in. They are imported when first used: `import retort` must not pay the
-# five seconds that `transformers.Trainer` costs.
+# Public names and their modules. They are imported on first use, since importing `transformers.Trainer` takes five
+# seconds.
 _HOMES = {
     "SentenceEncoder": "retort.modeling.encoding",
     "bilstm_student": "retort.modeling",

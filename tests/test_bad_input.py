@@ -123,7 +123,7 @@ def test_a_teacher_whose_files_are_damaged_is_an_error_that_names_the_folder(fil
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("name", ["/no/such/folder", "somebody/no-such-teacher"])
 def test_a_teacher_that_is_not_there_is_an_error_that_names_it(name, tmp_path):
-    with pytest.raises(OSError, match=f"The teacher {name} is no folder"):
+    with pytest.raises(OSError, match=f"The teacher {name} is not a folder"):
         DistillTrainer(tiny.model("bert", "token"), name, arguments(tmp_path, logits_weight=1.0))
 
 
@@ -140,7 +140,7 @@ def test_what_is_left_out_is_asked_for(rows, tokenizer, tmp_path):
     args = arguments(tmp_path, logits_weight=1.0)
     with pytest.raises(ValueError, match=r"No teacher for logits: pass .* teacher_cache"):
         DistillTrainer(student, None, args, processing_class=tokenizer)
-    with pytest.raises(ValueError, match="Pass the student's as processing_class"):
+    with pytest.raises(ValueError, match="Pass the student's tokenizer as processing_class"):
         DistillTrainer(student, teacher, args, train_dataset=rows)
     with pytest.raises(TypeError, match=r"must be DistillTrainingArguments.* got TrainingArguments"):
         DistillTrainer(student, teacher, TrainingArguments(str(tmp_path), use_cpu=True), processing_class=tokenizer)

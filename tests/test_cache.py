@@ -227,7 +227,7 @@ def test_an_interrupted_cache_goes_on_at_the_shard_where_it_stopped(tokenizer, t
         "shard-00000.arrow",
         "shard-00000.json",
     ]
-    with pytest.raises(FileNotFoundError, match=r"not finished: 2 of 3 shards are missing\. Run the same command"):
+    with pytest.raises(FileNotFoundError, match=r"not complete: 2 of 3 shards are missing.* Run the same command"):
         open_cache(tmp_path / "cache", REQUEST, rows(tokenizer))
     written_at = shard(tmp_path / "cache", 0).stat().st_mtime_ns
     resumed, calls = write_cache(tmp_path / "cache")
@@ -304,8 +304,8 @@ def cached(written, tmp_path):
         ({"teacher_pooler": "cls_before_pooler"}, r"the outputs \(layers, pooler\) differ"),
         ({"layer_map": "last"}, r"the outputs \(layers, pooler\) differ"),
         ({"relation_weight": 1.0}, r"the outputs \(layers, pooler\) differ"),
-        ({"dtype": "float16"}, "the number format of what is stored differ"),
-        ({"bf16": True}, "the number format in which the teacher computes differ"),
+        ({"dtype": "float16"}, "the dtype of the stored outputs differ"),
+        ({"bf16": True}, "the dtype in which the teacher computes differ"),
         (
             {"teacher_seed": 1, "layer_map": "last"},
             r"the teacher's weights or settings, the outputs \(layers, pooler\) differ",

@@ -162,7 +162,7 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
         (["recipes", "small_nre"], "no recipe small_nre. Did you mean small_ner?"),
         (["distill", "gone.yaml"], "gone.yaml: [Errno 2] No such file or directory"),
         (["distill", "small_ner", "student.layer=2"], "student.layer: there is no such key. Did you mean layers?"),
-        (["distill", "rubert_tiny"], "names files that aren't there"),
+        (["distill", "rubert_tiny"], "files don't exist"),
         (["distill", "quickstart", "teacher=all-MniLM-L6"], "teacher is 'all-MniLM-L6', but there is no such folder"),
         (
             ["cache", "embeding_weight=1", "--teacher", "x", "--train_files", "y", "--output_dir", "z"],
@@ -218,7 +218,7 @@ def test_env_names_versions_device_and_back_end(capsys):
 
 
 def test_stages_are_run_one_by_one_and_make_the_student_that_all_at_once_make(recipe, folder, capsys):
-    assert "--only second: first run what comes before it: first." in refused(
+    assert "--only second: first run the stages before it: first." in refused(
         ["distill", recipe, "--only", "second"], capsys
     )
     assert "no such stage. Its stages are first, second." in refused(["distill", recipe, "--only", "third"], capsys)

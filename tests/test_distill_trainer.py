@@ -351,10 +351,10 @@ def test_stock_collators_work(tokenizer, tmp_path):
         ({"attention_weight": 1.0}, "set_attn_implementation\\('eager'\\)"),
         ({"attention_weight": 1.0, "layer_map": "0:0"}, r"layer_map='0:0' pairs none.*Pair layers counted from 1"),
         ({"hidden_weight": 1.0, "projector": "none"}, "projector='none' allows no projector"),
-        ({"relation_weight": 1.0, "relation_heads": 5}, "does not divide the student's width of 16"),
+        ({"relation_weight": 1.0, "relation_heads": 5}, "does not divide the student's hidden size of 16"),
         ({"hidden_weight": -1.0}, "must be 0 \\(off\\) or above"),
         ({"logits_weight": 1.0, "temperature": 0.0}, "must be above 0"),
-        ({"embedding_weight": 1.0, "teacher_weights": [1.0, 2.0]}, "1 teachers need as many weights"),
+        ({"embedding_weight": 1.0, "teacher_weights": [1.0, 2.0]}, "1 teachers need 1 weights"),
     ],
 )
 def test_what_would_not_train_as_asked_is_refused(changes, message, tokenizer, tmp_path):
@@ -408,12 +408,12 @@ def test_tokens_of_two_tokenizers_without_alignment_are_refused(tokenizer, tmp_p
 def test_a_teacher_folder_without_weights_is_refused(tmp_path):
     teacher, student = teacher_and_student()
     teacher.config.save_pretrained(tmp_path / "teacher")
-    with pytest.raises(FileNotFoundError, match=r"must hold config\.json and model\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"must have config\.json and model\.safetensors"):
         DistillTrainer(student, tmp_path / "teacher", arguments(tmp_path, logits_weight=1.0))
 
 
 def test_a_teacher_whose_head_would_be_random_is_refused(tmp_path):
     teacher, student = teacher_and_student()
     teacher.base_model.save_pretrained(tmp_path / "teacher")
-    with pytest.raises(ValueError, match="holds no weights for classifier"):
+    with pytest.raises(ValueError, match="has no weights for classifier"):
         DistillTrainer(student, tmp_path / "teacher", arguments(tmp_path, logits_weight=1.0))

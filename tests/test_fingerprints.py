@@ -189,7 +189,7 @@ def test_the_modules_of_a_teacher_that_is_an_object_count_for_its_stages(wrap, t
 
 def test_a_folder_without_weights_has_no_name(tmp_path):
     tiny.model().config.save_pretrained(tmp_path)
-    with pytest.raises(FileNotFoundError, match="holds no weights"):
+    with pytest.raises(FileNotFoundError, match="has no weights"):
         fingerprint_source(tmp_path)
 
 

@@ -38,7 +38,7 @@ def test_shrink_alone_needs_no_trainer():
 @pytest.mark.promise(9)
 def test_without_matplotlib_a_report_is_refused_and_its_recipe_before_anything_is_loaded(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    message = r"Reports are drawn by matplotlib, which is not installed: pip install 'retort\[report\]'"
+    message = r"Reports need matplotlib, which is not installed: pip install 'retort\[report\]'"
     with pytest.raises(ImportError, match=message):
         write_report(None, tmp_path)
     with pytest.raises(ImportError, match=message):

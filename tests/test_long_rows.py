@@ -151,7 +151,7 @@ def test_a_recipes_stride_reaches_training_and_scoring(stride, long_rows, folder
 
 @pytest.mark.promise(9)
 def test_a_stride_is_refused_for_classification_and_where_it_fills_a_window(long_rows, folder):
-    with pytest.raises(ValueError, match="stride is for tagging; a text is classified by what fits into max_length"):
+    with pytest.raises(ValueError, match="stride is for tagging; texts are truncated to max_length"):
         TaskFiles("classification", folders=str(folder / "xx-classes"), stride=3)
     data = TaskData(read_task("tagging", folders=long_rows), tiny.tokenizer(), 24, stride=22)
     with pytest.raises(ValueError, match="stride=22, but a window has 22 tokens of text"):

@@ -104,7 +104,7 @@ def test_what_guesses_cost_is_what_the_trainer_says(tmp_path):
         ({"evaluation": {"sts_test": "x"}}, r"evaluation\.sts_test: there is no such key.*dev_files, test_files"),
         ({"data": {"task": "masked_lm"}}, "data: there is nothing to learn from: name train_files"),
         ({"data": {"task": "tagging", "folders": "x"}, "evaluation": {}}, "teacher: only masked language models"),
-        ({"assistant": {"model": "x"}}, "assistant: only recipes for sentences have an assistant"),
+        ({"assistant": {"model": "x"}}, "assistant: only recipes for sentence embeddings support an assistant"),
         ({"teacher": {"new": {"tokenizer": "x"}}}, "teacher: a new teacher needs a name, and stages"),
         (
             {"teacher": {"new": {"layers": 2}, "name": "x", "stages": []}},

@@ -35,7 +35,7 @@ def refused(kind, **sections):
 )
 def test_a_student_made_in_two_ways_or_in_none_that_its_kind_knows(kind, student):
     message = refused(kind, student=student)
-    assert message.startswith("student: here a student is made by ")
+    assert message.startswith("student: here a student may have ")
     names = message.rpartition("This one has ")[2].rstrip(".").split(", ")
     assert set(names) == set(student)
 

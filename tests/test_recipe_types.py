@@ -58,13 +58,13 @@ def write(tmp_path):
         ("student", {"tokenizer": {"vocab_size": "5k"}}, "student.tokenizer.vocab_size: expected a whole number of at"),
         ("student", {"layer_init": "avg"}, "expected select or average, but found 'avg'. Did you mean average?"),
         ("student", {"tokenizer": {"vocab_siz": 5}}, "student.tokenizer.vocab_siz: there is no such key. Did you mean"),
-        ("student", {"tokenizer": {}}, "student.tokenizer: a new tokenizer has either vocab_size or trim_to"),
+        ("student", {"tokenizer": {}}, "student.tokenizer: a new tokenizer needs either vocab_size or trim_to"),
         ("student", {"hidden_size": "wide"}, "student.hidden_size: expected a whole number of at least 1, but found"),
         ("data", {"foldr": "x"}, "data.foldr: there is no such key"),
-        ("data", {}, "data: there is nothing to learn from"),
+        ("data", {}, "data: there is no training data"),
         ("data", {"train_files": "x.txt"}, "data.train_files: expected a list (each: a text), but found 'x.txt'"),
         ("data", {"train_files": ["x"], "alpha": 2}, "data.alpha: expected a number from 0 to 1, but found 2"),
-        ("data", {"corpus": "docstrings", "train_files": ["x"]}, "stands for all data; leave out train_files"),
+        ("data", {"corpus": "docstrings", "train_files": ["x"]}, "replaces all files: leave out train_files"),
         ("data", {"task": "tagg"}, "but found 'tagg'. Did you mean tagging?"),
         ("data", {"task": ["tagging"]}, "but found ['tagging']"),
         ("data", TAGGING | {"pairs": True}, "data: pairs are for classification"),
@@ -73,9 +73,9 @@ def write(tmp_path):
         ("evaluation", {"sts_test": "x.tsv"}, "evaluation.sts_test: expected keys and values, but found 'x.tsv'"),
         ("teacher", {"bundled": "mini"}, "teacher.bundled: expected minilm, but found 'mini'. Did you mean minilm?"),
         ("teacher", {"model": "x", "bundled": "minilm"}, "teacher: a teacher needs one of model"),
-        ("teacher", {"model": "x", "fine_tuning": {}}, "teacher.fine_tuning: only teachers of taggers"),
+        ("teacher", {"model": "x", "fine_tuning": {}}, "teacher.fine_tuning: only taggers"),
         ("teacher", 5, "teacher: expected keys and values, but found 5"),
-        ("assistant", {"model": "x", "stages": PLAIN["stages"]}, "assistant: an assistant is a finished model"),
+        ("assistant", {"model": "x", "stages": PLAIN["stages"]}, "assistant: an assistant is a trained model"),
         ("output_dir", 5, "output_dir: expected a text, but found 5"),
         ("stages", [{"name": "a", "chunk": [0, 1]}], "stages.a.chunk: there is no such key"),
         ("stages", [{"name": "a", "patience": True}], "stages.a.patience: expected a whole number, but found True"),
@@ -138,8 +138,8 @@ def test_a_misspelt_key_of_any_section_of_any_recipe_is_found(name):
         ({"learning_rate": True}, "learning_rate: invalid float value: 'True'."),
         ({"bf16": "maybe"}, "bf16: Truthy value expected"),
         ({"output_dir": "x"}, "output_dir: stages are written below the recipe's output_dir"),
-        ({"push_to_hub": True}, "push_to_hub: every stage, a teacher's among them, would be pushed to one repository"),
-        ({"hub_model_id": "me/x"}, "Give the recipe push_to_hub: ID, to which the finished student is pushed"),
+        ({"push_to_hub": True}, "push_to_hub: all stages, even a teacher's, would be pushed to the same repository"),
+        ({"hub_model_id": "me/x"}, "Set push_to_hub: ID of the recipe to push the finished student"),
         ({"deepspeed": "no/such.json"}, "no/such.json"),
     ],
 )
@@ -224,8 +224,8 @@ def test_all_floats_are_read_as_python_writes_them(number):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", "the key 'a' stands twice .*line 3"),
-        ("a: [1", "is no YAML: .*line 1"),
+        ("a: 1\nb: 2\na: 3\n", "duplicate key 'a' .*line 3"),
+        ("a: [1", "is not valid YAML: .*line 1"),
         ("- a", "expected names and values .*found list"),
         ("", "expected names and values .*found NoneType"),
     ],
@@ -275,8 +275,8 @@ def test_the_stage_that_gives_a_teacher_its_head_is_changed_too(write):
         ),
         ("stages.second.learning_rte=1", r"learning_rte: .*Did you mean learning_rate\?"),
         ("stages.second=5", r"stages\.second: expected keys and values, but found 5"),
-        ("student", "'student' changes nothing: give key=value"),
-        ("a..b=1", r"'a\.\.b=1' changes nothing"),
+        ("student", "'student' is not key=value"),
+        ("a..b=1", r"'a\.\.b=1' is not key=value"),
         ("student.layers=[1", r"student\.layers= .*line 1"),
         ("student=null", "student is missing"),
     ],
@@ -376,7 +376,7 @@ def test_a_model_that_is_not_there_is_told_in_one_sentence(key, change, teacher,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.txt").write_text("a text\n")
     with pytest.raises(
-        SystemExit, match=f"^{key} is '.*', but there is no such folder, and the Hub has no model"
+        SystemExit, match=f"^{key} is '.*', but there is no such folder, and no such model can be reached on the Hub"
     ) as refusal:
         check_presence(parse_recipe(PLAIN | {"teacher": teacher} | change))
     assert "\n" not in str(refusal.value)

@@ -402,7 +402,7 @@ def test_a_teacher_that_gives_no_score_is_refused(tokenizer, tmp_path):
     groups = rankings((3, 2))
     with pytest.raises(ValueError, match="the teacher has 3 labels"):
         score_groups(groups, tiny.model(task="sequence"), tmp_path, tokenizer=tokenizer)
-    with pytest.raises(ValueError, match="needs its tokenizer"):
+    with pytest.raises(ValueError, match="pass its tokenizer"):
         score_groups(groups, cross_encoder(), tmp_path)
     tiny.model(labels=1).save_pretrained(tmp_path / "encoder")
     with pytest.raises(ValueError, match="no weights for classifier"):

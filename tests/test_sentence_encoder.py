@@ -225,7 +225,7 @@ def test_rows_of_more_tokens_than_the_teacher_cuts_at_are_refused(tokenizer, tmp
     theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "mean")
     texts = Dataset.from_dict({"text": ["the cat"] * 3 + ["the cat " * 20]})
     long, cut = (tokenize(texts, tokenizer, max_length=length) for length in (24, 20))
-    message = r"Row 3 has 24 tokens, but the teacher cuts texts at 20 .*pass max_length=20 to tokenize"
+    message = r"Row 3 has 24 tokens, but the teacher truncates texts to 20 .*pass max_length=20 to tokenize"
     for given in (theirs, saved(theirs, tmp_path / "saved")):
         with pytest.raises(ValueError, match=message):
             trainer_of(given, long, tokenizer, tmp_path)
@@ -250,7 +250,7 @@ def test_long_rows_of_a_stream_are_refused_where_they_come(backend, tokenizer, t
     long = tokenize(Dataset.from_dict({"text": TEXTS}), tokenizer, max_length=24).to_iterable_dataset()
     settings = {"max_steps": 2, "attention_backend": backend}
     trainer = trainer_of(theirs, long, tokenizer, tmp_path, **settings)
-    with pytest.raises(ValueError, match="A row of the batch has 24 tokens, but the teacher cuts texts at 20"):
+    with pytest.raises(ValueError, match="A row of the batch has 24 tokens, but the teacher truncates texts to 20"):
         trainer.train()
     cut = tokenize(Dataset.from_dict({"text": TEXTS}), tokenizer, max_length=20).to_iterable_dataset()
     trainer_of(theirs, cut, tokenizer, tmp_path, **settings).train()

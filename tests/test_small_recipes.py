@@ -143,7 +143,7 @@ def test_six_of_them_need_no_file_and_no_network(name, here, folder, capsys):
     assert main(["distill", written(name, folder, here / "student"), "--dry_run"]) == 0
     printed = capsys.readouterr().out
     assert "Stages of the student" in printed
-    assert printed.splitlines()[-1] == "Dry run: nothing was found wrong, and nothing was trained."
+    assert printed.splitlines()[-1] == "Dry run: no errors were found, and nothing was trained."
     assert not list((here / "student").glob("stages/*"))
 
 
@@ -226,15 +226,13 @@ def test_a_card_names_the_datasets_of_the_hub():
 
 def test_each_recipe_says_what_it_needs():
     told = {name: needs(read_recipe(name)) for name in packaged_recipes()}
-    assert {
-        name for name, words in told.items() if words.startswith("runs at once, with retort[quickstart] installed;")
-    } == {
+    assert {name for name, words in told.items() if words.startswith("needs only retort[quickstart];")} == {
         "quickstart",
         *AT_ONCE,
     }
     assert "stsb (0.7 MB" in told["small_multistage"]
     assert told["rubert_tiny"] == (
-        "needs files of yours: corpora/ru.txt, corpora/ru-dev.txt and 1 more; downloads the models "
+        "needs your own files: corpora/ru.txt, corpora/ru-dev.txt and 1 more; downloads the models "
         "DeepPavlov/rubert-base-cased"
     )
 
@@ -280,10 +278,10 @@ def test_datasets_without_a_word_are_said_to_be_unknown(tmp_path):
         ),
         ({"data": {"corpus": "docstrings", "train_files": ["a.txt"]}}, "leave out train_files, or corpus"),
         ({"data": {"task": "tagging", "corpus": "docstrings", "folders": "a"}}, "leave out folders, or corpus"),
-        ({"data": {"task": "masked_lm"}}, "nothing to learn from: name train_files"),
+        ({"data": {"task": "masked_lm"}}, "no training data: set train_files"),
         (
             {"data": {"corpus": "docstrings"}, "evaluation": {"sts_test": {"a": "b.tsv"}}},
-            "models are judged by the corpus",
+            "models are evaluated on the corpus",
         ),
     ],
 )

@@ -276,7 +276,7 @@ def test_a_recipe_for_classification_takes_pairs(folder):
 @pytest.mark.parametrize(
     ("teacher", "labels", "message"),
     [
-        ("teacher", None, r"has no head for tagging, but the labels are O, B-LOC, B-PER.*section fine_tuning"),
+        ("teacher", None, r"has no head for tagging, but the labels are O, B-LOC, B-PER.*teacher.fine_tuning"),
         ("finished", ["O", "B-PER", "B-LOC"], r"has a head for O, B-LOC, B-PER, but the labels are O, B-PER, B-LOC"),
     ],
 )
@@ -315,10 +315,10 @@ def test_a_teacher_that_knows_the_labels_says_in_which_order(folder, tmp_path):
         ({"stages": [{"arguments": {}}]}, r"stages\.0\.name is missing"),
         ({"stages": [{"name": "a", "trainer": "Trainer"}]}, r"stages\.a\.trainer: .*no trainer called 'Trainer'"),
         ({"stages": {"name": "a"}}, "stages: expected a list"),
-        ({"stages": []}, "stages: a recipe needs one stage"),
+        ({"stages": []}, "stages: a recipe needs at least one stage"),
         ({"studnet": {}}, r"studnet: there is no such key\. Did you mean student\?"),
         ({"teacher": {"fine_tuning": {}}}, "teacher: a teacher needs one of model"),
-        ({"assistant": {"student": {}}}, "assistant: an assistant is a finished model .*here are student"),
+        ({"assistant": {"student": {}}}, "assistant: an assistant is a trained model .*here are student"),
         ({"stages": [{"name": "a", "teacher": "somebody"}]}, r"stages\.a\.teacher: expected teacher or assistant"),
     ],
 )

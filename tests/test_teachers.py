@@ -123,7 +123,7 @@ def test_a_head_that_neither_adapter_nor_base_holds_is_refused(tokenizer, tmp_pa
     encoder.save_pretrained(tmp_path / "encoder")
     adapted = with_adapter(type(encoder).from_pretrained(tmp_path / "encoder"), task_type="FEATURE_EXTRACTION")
     adapted.save_pretrained(tmp_path / "adapter")
-    with pytest.raises(ValueError, match="holds no weights for classifier"):
+    with pytest.raises(ValueError, match="has no weights for classifier"):
         trainer_of(tmp_path, tmp_path / "adapter", rows(tokenizer), tokenizer, **WEIGHTS)
 
 
@@ -155,7 +155,7 @@ def test_a_pooler_that_the_folder_does_not_hold_is_refused_if_it_is_used(tokeniz
     encoder = type(tiny.model("bert"))(tiny.config("bert", layers=4), add_pooling_layer=False)
     encoder.save_pretrained(tmp_path / "base")
     settings = {"student": tiny.model("bert"), "embedding_weight": 1.0}
-    with pytest.raises(ValueError, match="holds no weights for pooler"):
+    with pytest.raises(ValueError, match="has no weights for pooler"):
         trainer_of(tmp_path, tmp_path / "base", rows(tokenizer), tokenizer, pooler="cls", **settings)
     trainer_of(tmp_path, tmp_path / "base", rows(tokenizer), tokenizer, **settings)
 

@@ -108,13 +108,13 @@ def test_texts_and_evaluation_sets_without_vectors_are_refused_before_anything_i
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"teacher": {"vectors": "x"}}, "vectors don't say whose they are: give the teacher a name"),
+        ({"teacher": {"vectors": "x"}}, "a teacher with vectors needs a name"),
         ({"teacher": {"vectors": "x", "name": "n", "model": "y"}}, "a teacher needs one of"),
         (
             {"teacher": {"vectors": "x", "name": "n", "combine": "average"}},
             "combine: average is for the vectors of several",
         ),
-        ({"student": {"layers": 2}}, "student: a teacher that is nothing but vectors has no layers"),
+        ({"student": {"layers": 2}}, "student: vectors have no layers"),
         (
             {"stages": [{"name": "only", "cache_teacher": True, "arguments": {"embedding_weight": 1}}]},
             "stages.only.cache_teacher: vectors are on disk already",

@@ -506,7 +506,7 @@ def test_writing_goes_on_where_it_stopped_and_refuses_parts_of_something_else(te
     assert len(calls) == 4
     others = {"prompt": "a "}, {"rows_per_part": 12}
     for other in others:
-        with pytest.raises(StaleCacheError, match="another encoder, under another prompt or of other texts"):
+        with pytest.raises(StaleCacheError, match="another encoder, with another prompt or of other texts"):
             write_vectors(encoder, texts, tmp_path, **{"rows_per_part": 10} | other)
     with pytest.raises(StaleCacheError):
         write_vectors(encoder, texts.select(range(9)), tmp_path, rows_per_part=10)

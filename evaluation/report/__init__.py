@@ -1,4 +1,4 @@
-"""Models side by side: as data, as a table, as a picture."""
+"""Reports that compare models: data, tables and figures."""
 
 from .build import build_report, read_report, require_drawing, write_report
 from .quality import Quality, Rows, bootstrapped

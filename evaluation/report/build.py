@@ -1,4 +1,4 @@
-"""A report of several models: made, and written to disk."""
+"""Builds a report of several models, and writes it to disk."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from ...data import replace_files, write_json
 from ..cost import Footprint, Speed, compare_speed, describe_machine
 from .report import ModelRow, Report, Role, dev_history, loss_history
 
-_ABOUT_INTERVALS = " Intervals: 95 %, by a bootstrap over what was tested on."
+_ABOUT_INTERVALS = " Intervals: 95 %, by a bootstrap over the test data."
 
 
 def build_report(
@@ -24,21 +24,21 @@ def build_report(
     dev_names: Mapping[str, str] | None = None,
     timed: str = "float32",
 ) -> Report:
-    """Time models side by side, and report on them.
+    """Measure the speed of models, and make a report.
 
-    Models of one architecture, as a student before and after its training, are timed once: what else runs on the
-    machine would tell them apart.
+    Models of the same architecture, such as a student before and after training, are timed once, since other load on
+    the machine would make them differ.
 
     Args:
-        rows: the models, without their speeds. The first is the one that others are compared with, and the first
-            metric of its quality is the report's.
-        encoders: name of each row -> what is timed, as `compare_speed` takes it.
-        texts: for speed.
-        log_history: of the student's trainer.
-        measured: what the quality was measured on, in sentences.
-        test_set: the same in a few words, for an axis.
-        dev_names: what scores on development data are called (see `dev_history`).
-        timed: what part of the models is timed, and in which precision.
+        rows: the models, without their speeds. The first is the reference, and the first metric of its quality is the
+            report's metric.
+        encoders: name of each row -> function to time (see `compare_speed`).
+        texts: texts for the speed measurement.
+        log_history: log of the student's trainer.
+        measured: description of the evaluation, in sentences.
+        test_set: short description of the test data, for an axis.
+        dev_names: names of scores on development data (see `dev_history`).
+        timed: the timed part of the models, and its precision.
     """
     rows = list(rows)
     timed_as: dict[object, str] = {}
@@ -57,12 +57,12 @@ def build_report(
 
 
 def _architecture(row: ModelRow) -> object:
-    """Equal for models that run alike; an exported one runs as no other does."""
+    """A key that is equal for models of the same architecture and format."""
     return row.name if row.role == Role.EXPORTED else (row.footprint, row.layers)
 
 
 def require_drawing() -> None:
-    """Raise what `write_report` would raise for want of a library, before a run that ends with a report.
+    """Check that `write_report` has the library that it needs, before a run that ends with a report.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -70,15 +70,13 @@ def require_drawing() -> None:
     try:
         import matplotlib  # noqa: F401 - of an extra
     except ImportError as error:
-        raise ImportError(
-            "Reports are drawn by matplotlib, which is not installed: pip install 'retort[report]'."
-        ) from error
+        raise ImportError("Reports need matplotlib, which is not installed: pip install 'retort[report]'.") from error
 
 
 def write_report(report: Report, folder: str | os.PathLike) -> None:
-    """Write `report.json` (all numbers, and the title) and `report.png` into `folder`, which is made if need be.
+    """Write `report.json` (all numbers, and the title) and `report.png` into `folder`, which is created if needed.
 
-    Both appear whole or not at all, and replace older ones only when both are whole.
+    The files are written atomically, and only replace older ones when both are complete.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -92,11 +90,11 @@ def write_report(report: Report, folder: str | os.PathLike) -> None:
 
 
 def read_report(folder: str | os.PathLike) -> Report:
-    """The report that `write_report` wrote.
+    """Read a report that `write_report` wrote.
 
     Raises:
-        OSError: there is none.
-        ValueError: it is of another version.
+        OSError: there is no report.
+        ValueError: the report was written by another version.
     """
     found = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
     try:

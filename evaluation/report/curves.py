@@ -1,4 +1,4 @@
-"""The lower panels of a report's picture: losses over the steps of training, and scores on development data."""
+"""The lower panels of a report's figure: losses and scores on development data over the steps of training."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ class Curve:
     """A line over the steps.
 
     Attributes:
-        label: names it at its right end.
+        label: label at the right end.
         steps: `[points]`.
         values: `[points]`, float64; NaN leaves a gap.
-        color: of the line and of its label.
-        on_dev: of development data, which is dashed.
+        color: color of line and label.
+        on_dev: whether the values are of development data; such lines are dashed.
     """
 
     label: str
@@ -33,14 +33,15 @@ class Curve:
 
     @classmethod
     def of(cls, label: str, name: str, entries: Sequence[Mapping[str, float | None]], color: str, **kind: bool):
-        """The values of a name in a history; an entry without it leaves a gap in training, and is left out on dev."""
+        """The values of a name in a history. Entries without it are gaps in training, and left out for development
+        data."""
         entries = [entry for entry in entries if name in entry] if kind else entries
         values = np.array([entry.get(name) for entry in entries], dtype=np.float64)  # None becomes NaN
         return cls(label, [entry["step"] for entry in entries], values, color, **kind)
 
 
 def draw_losses(axes: Axes, report: Report) -> None:
-    """One line per objective, and their sum where there are several; losses on development data dashed."""
+    """One line per objective, and their sum if there are several. Losses on development data are dashed."""
     names = list(dict.fromkeys(name for entry in report.losses for name in entry if name.startswith("loss_")))
     labels = {name: name.removeprefix("loss_").replace("_", " ") for name in names}
     if len(names) != 1:
@@ -90,7 +91,7 @@ def _draw(axes: Axes, curves: Sequence[Curve], report: Report) -> None:
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=(1, 2, 5, 10)))
     for curve in curves:
-        # A single step makes no line, and lies on the edge.
+        # A single step is no line, and would be at the edge.
         marker = "o" if curve.on_dev or len(curve.steps) == 1 else None
         dashed = (0, (4, 2)) if curve.on_dev else "-"
         style = {"linewidth": 2, "linestyle": dashed, "marker": marker, "markersize": 4 if curve.on_dev else None}
@@ -101,7 +102,7 @@ def _draw(axes: Axes, curves: Sequence[Curve], report: Report) -> None:
 
 
 def _log_ticks(span: float) -> Locator:
-    """Round numbers, some four of them: powers of ten alone would leave one tick or none within a decade."""
+    """About four round numbers. Powers of ten only would give at most one tick within a decade."""
     if span < 3:
         return MaxNLocator(4)
     return LogLocator(subs=(1, 1.5, 2, 3, 5) if span < 10 else (1, 2, 5) if span < 100 else (1,))
@@ -117,7 +118,7 @@ def _mark_epochs(axes: Axes, report: Report) -> None:
 
 
 def _label(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Name each line at the right of the axes, with its last value."""
+    """Label each line at the right of the axes, with its last value."""
     finite = [(curve, np.flatnonzero(np.isfinite(curve.values))) for curve in curves]
     last = [(curve, places[-1]) for curve, places in finite if len(places)]
     heights = [axes.transData.transform((curve.steps[at], curve.values[at]))[1] for curve, at in last]

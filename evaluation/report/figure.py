@@ -1,6 +1,6 @@
-"""A report as a picture: quality against size and against speed, losses and scores over the steps of training.
+"""The figure of a report: quality against size and speed, and losses and scores over the steps of training.
 
-Every point and line is labelled where it is, by a number if there are many, and colour tells nothing that words do not.
+All points and lines are labelled, with numbers if there are many. No information is given by color only.
 """
 
 import textwrap
@@ -24,8 +24,8 @@ GUTTER, CURVE_LABELS = 0.55, 2.5
 
 
 def draw(report: Report) -> Figure:
-    """Draw a report, 1800 pixels wide; a panel for which nothing was measured is left out."""
-    # From matplotlib's own defaults: what a user has set for other plots could undo the layout.
+    """Draw a report, 1800 pixels wide. Panels without data are left out."""
+    # Uses matplotlib's defaults, since the user's settings could break the layout.
     with style.context(["default", STYLE]):
         measured = textwrap.wrap(report.measured, 132)
         heading = HEADING + HEADING_LINE * len(measured)
@@ -73,7 +73,7 @@ def _write_heading(figure: Figure, title: str, measured: list[str]) -> None:
 
 
 def _metric_and_set(report: Report) -> str:
-    """What the axis upwards shows: the metric, and what it was measured on."""
+    """Label of the vertical axis: the metric and the test data."""
     intervals = any(report.metric in row.intervals for row in report.rows)
     on = f" on {report.test_set}" if report.test_set else ""
     return f"{report.metric}{on}{'; lines: 95 % intervals' if intervals else ''}"

@@ -1,6 +1,6 @@
-"""The points of a report's picture: one per model, its quality upwards, its size or speed to the right.
+"""The points of a report's figure: one per model, with quality on the vertical axis, size or speed on the other.
 
-A few models are named beside their points. More of them are numbered there, and named below in the order of the table.
+A few models have their names next to their points. More models are numbered, with their names below the panel.
 """
 
 import math
@@ -21,9 +21,9 @@ Point = tuple[float, float]
 MOST_NAMED = 4
 # In typographic points.
 MARKER = 11
-# Of the key, in inches: a line, and a letter of average width.
+# Height of a line and average width of a letter in the key, in inches.
 KEY_LINE, KEY_LETTER = 0.27, 0.105
-# Values that lie farther apart than this share an axis only on a logarithmic scale.
+# If the ratio of values is larger than this, the axis is logarithmic.
 WIDEST_LINEAR = 10
 
 
@@ -60,7 +60,7 @@ def draw_models(axes: Axes, report: Report, values: Sequence[float | None]) -> N
 
 
 def key_height(report: Report, width: float) -> float:
-    """Inches that the names below the points take on a page of `width` inches; 0 if they stand beside them."""
+    """Height in inches of the names below the points on a page of `width` inches; 0 if there are none."""
     if _names_fit(report):
         return 0
     return KEY_LINE * (math.ceil(len(report.rows) / _key_columns(report, width)) + 1)
@@ -125,7 +125,8 @@ def _scale_right(axes: Axes, values: list[float], report: Report) -> None:
 
 
 def _draw_arrow(axes: Axes, start: Point, end: Point) -> np.ndarray:
-    """Show what training did. Returns points along the arrow, `[points, 2]`; none if it is shorter than its head."""
+    """Draw an arrow from untrained to trained student. Returns points along it, `[points, 2]`; none if it is too
+    short."""
     if np.linalg.norm(np.subtract(*axes.transData.transform([start, end]))) < 40 * DPI / 72:
         return np.empty((0, 2))
     arrow = {"arrowstyle": "-|>", "color": PALETTE[0], "linewidth": 1.6, "shrinkA": 8, "shrinkB": 8}

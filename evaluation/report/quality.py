@@ -1,4 +1,4 @@
-"""Scores with intervals that say how far another test set of the same kind may lead elsewhere."""
+"""Scores with intervals that show the variation between test sets of the same kind."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# Which rows to score, given how many there are: all in their order, or as many drawn with replacement.
+# Number of rows -> indices of the rows to score: all in order, or a sample of the same size with replacement.
 Rows = Callable[[int], np.ndarray]
 
 RESAMPLES, LEVEL, _SEED = 1000, 0.95, 0
@@ -15,11 +15,11 @@ RESAMPLES, LEVEL, _SEED = 1000, 0.95, 0
 
 @dataclass(frozen=True)
 class Quality:
-    """What a model is worth.
+    """Scores of a model.
 
     Attributes:
-        scores: name of a metric, as it is to be printed -> value; the most important first.
-        intervals: name of a metric -> low and high end of its 95 % interval; of some of them.
+        scores: printed name of a metric -> value; the most important first.
+        intervals: name of a metric -> low and high end of its 95 % interval; may lack some metrics.
     """
 
     scores: Mapping[str, float]
@@ -31,15 +31,16 @@ class Quality:
 
 
 def bootstrapped(score: Callable[[Rows], Mapping[str, float]], resamples: int = RESAMPLES) -> Quality:
-    """Scores and their 95 % intervals by the percentile bootstrap (Efron 1979), which draws test rows anew.
+    """Scores and their 95 % intervals by the percentile bootstrap over test rows (Efron 1979).
 
-    All models that are scored on the same rows get the same draws. A draw that has no score, such as a correlation of
-    constant values, is left out; so is an interval of which all draws are.
+    All models get the same resamples of the same rows. Resamples without a score, such as a correlation of constant
+    values, are left out. A metric has no interval if no resample has a score.
 
     Args:
-        score: names scores of rows. It is given a function from the number of rows to the indices of those to be
-            scored, which it calls once for each test set: all of them first, then `resamples` draws with replacement.
-        resamples: number of draws.
+        score: computes name -> score. Its argument is a function that returns the indices of the rows to score for a
+            number of rows. It must be called once for each test set. The first call to `score` gets all rows, the
+            others `resamples` samples with replacement.
+        resamples: number of resamples.
     """
     scores, generator = score(np.arange), np.random.default_rng(_SEED)
     drawn: dict[str, list[float]] = {name: [] for name in scores}

@@ -1,4 +1,4 @@
-"""What a run has come to, as plain data: which models, how good, how large, how fast, and how the loss went."""
+"""The data of a report: models with quality, size and speed, and losses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .quality import Quality
 
 
 class Role(StrEnum):
-    """What a model is in a report; one that is exported is a student in another format, such as ONNX in int8."""
+    """Role of a model in a report. An exported model is a student in another format, such as ONNX in int8."""
 
     TEACHER = "teacher"
     UNTRAINED = "untrained"
@@ -27,13 +27,13 @@ class ModelRow:
     """One model.
 
     Attributes:
-        name: what tables and pictures call it.
+        name: name in tables and figures.
         role: teacher, student, student before training, or exported student.
-        quality: name of a metric, as it is to be printed -> value; of the one that a report is about, more is better.
-        footprint: its size.
-        speed: its speed, compared with the teacher's in one run; None if it was not measured.
-        layers: its transformer layers; None if that says nothing about it.
-        intervals: name of a metric -> low and high end of its 95 % interval; of some of them.
+        quality: printed name of a metric -> value. For the report's metric, higher is better.
+        footprint: size of the model.
+        speed: speed relative to the teacher in the same run; None if it was not measured.
+        layers: number of transformer layers; None if the model has no such layers.
+        intervals: name of a metric -> low and high end of its 95 % interval; may lack some metrics.
     """
 
     name: str
@@ -53,10 +53,10 @@ class ModelRow:
         """Describe a model whose speed is not measured yet.
 
         Args:
-            name, role: as of the row.
-            quality: its scores, and their intervals.
-            model: a `PreTrainedModel`; or anything with a `config`, if `footprint` is given.
-            footprint: measured on `model` if None.
+            name, role: see `ModelRow`.
+            quality: scores and intervals.
+            model: a `PreTrainedModel`, or any object with a `config` if `footprint` is given.
+            footprint: size; measured on `model` if None.
         """
         # The layers of a BiLSTM, which has no attention heads, say nothing beside a transformer's.
         has_attention = getattr(model.config, "num_attention_heads", True)
@@ -67,16 +67,16 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class Report:
-    """Models side by side.
+    """A comparison of models.
 
     Attributes:
         rows: the models, in the order of the tables.
-        metric: the metric that title and picture are about; every row has it.
-        losses: what `loss_history` returns; empty if nothing was trained.
-        measured: on what data and which machine, in one or two sentences.
-        test_set: what `metric` was measured on, in a few words, such as "STS-B, 1,379 pairs".
-        dev: what `dev_history` returns; empty if nothing was evaluated in training.
-        fingerprint: of all that was measured, by which a later run knows its report again.
+        metric: the metric in title and figure; every row has it.
+        losses: result of `loss_history`; empty if nothing was trained.
+        measured: test data and machine, in one or two sentences.
+        test_set: short description of the test data of `metric`, such as "STS-B, 1,379 pairs".
+        dev: result of `dev_history`; empty if there was no evaluation in training.
+        fingerprint: hash of models and test data, by which a later run finds out whether the report is up to date.
     """
 
     rows: tuple[ModelRow, ...]
@@ -104,7 +104,7 @@ class Report:
         return next((row for row in reversed(self.rows) if row.role == Role.STUDENT), self.rows[-1])
 
     def share_of_teacher(self, row: ModelRow) -> float | None:
-        """A model's value of `metric` as a share of the teacher's; None where a share means nothing."""
+        """A model's value of `metric` divided by the teacher's; None if this is not meaningful."""
         teacher = self.teacher
         if teacher is None or teacher.quality[self.metric] <= 0:
             return None
@@ -133,8 +133,8 @@ def loss_history(log_history: Iterable[Mapping[str, float]]) -> tuple[dict[str, 
         log_history: `trainer.state.log_history`.
 
     Returns:
-        One entry per logged step: `step`, `epoch`, `loss`, and each `loss_<objective>`. None where a loss was not
-        finite. Evaluation results and the summary at the end of training are left out.
+        One entry per logged step: `step`, `epoch`, `loss`, and each `loss_<objective>`. None replaces NaN and infinity.
+        Evaluation results and the summary at the end of training are left out.
     """
     return tuple(
         {
@@ -154,7 +154,7 @@ def dev_history(
 
     Args:
         log_history: `trainer.state.log_history`.
-        names: what a score is called where that isn't its name in the log: `{"score": "F1"}`.
+        names: name of a score in the log -> name in the report, if they differ: `{"score": "F1"}`.
 
     Returns:
         One entry per evaluation: `step`, and each finite `eval_<name>` as `<name>`; parts of losses and speeds are left
@@ -171,7 +171,7 @@ def dev_history(
 
 
 def percent(share: float) -> str:
-    """A share in whole per cent; with decimals where whole ones would round 99.6 % up to 100 %."""
+    """A share in per cent, with decimals only if 99.6 % would otherwise be rounded to 100 %."""
     rounded = f"{100 * share:.0f}"
     return f"{100 * share:.1f} %" if rounded == "100" and share < 0.9995 else f"{rounded} %"
 

@@ -1,11 +1,11 @@
-"""Colours and resolution of a report's picture, and the axes that its panels share."""
+"""Colors and resolution of a report's figure, and common settings of axes."""
 
 from matplotlib.axis import Axis
 from matplotlib.ticker import Locator, NullLocator
 
 INK, FAINT, HAIRLINE = "#2b2b2b", "#6e6e6e", "#dcdcdc"
-# Okabe and Ito's blue and vermillion, then four of Paul Tol's muted colours: told apart with any kind of colour vision,
-# and dark enough for words on white.
+# Okabe and Ito's blue and vermillion, then four of Paul Tol's muted colors: distinguishable with color blindness, and
+# dark enough for text on white.
 PALETTE = ("#0072B2", "#D55E00", "#117733", "#AA4499", "#332288", "#882255")
 DPI = 150
 
@@ -34,7 +34,7 @@ STYLE = {
 
 
 def number_log_axis(axis: Axis, ticks: Locator) -> None:
-    """Print plain numbers at the ticks of a logarithmic axis, and draw no others."""
+    """Use plain numbers at the ticks of a logarithmic axis, without minor ticks."""
     axis.set_major_locator(ticks)
     axis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_minor_locator(NullLocator())

@@ -1,4 +1,4 @@
-"""A report as a table: a few models side by side, one column each; more of them one below the other, a line each."""
+"""The table of a report: one column per model if there are few, one line per model if there are many."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from .report import ModelRow, Report, millions, number
 
 MISSING, SHARE, INTERVAL = "-", "% of teacher", "95 %"
 
-# With more models than this, columns of their names would be wider than a terminal.
+# With more models than this, the columns would be wider than a terminal.
 MOST_SIDE_BY_SIDE = 4
 # Letters of a heading in one line, unless a column is wider than that anyway.
 NARROW = 7
@@ -26,7 +26,7 @@ HEADINGS = {
 
 
 def text_table(report: Report) -> str:
-    """The title, an aligned table of at most some 110 columns and how it was measured, as plain text."""
+    """Title, table (at most about 110 characters wide) and description of the evaluation, as plain text."""
     cells = _cells(report)
     if _is_side_by_side(report):
         head, *body = aligned(cells, gap=3)
@@ -52,7 +52,7 @@ def markdown_table(report: Report) -> str:
 
 
 def aligned(table: Sequence[Sequence[str]], gap: int) -> list[str]:
-    """The lines of a table: its first column aligned at the left, the others at the right, `gap` spaces apart."""
+    """The lines of a table. The first column is left-aligned, the others right-aligned, with `gap` spaces between."""
     first, *others = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [(" " * gap).join([cells[0].ljust(first), *map(str.rjust, cells[1:], others)]) for cells in table]
 
@@ -67,9 +67,9 @@ def _wrapped(heading: str, values: Sequence[str]) -> list[str]:
 
 
 def _cells(report: Report) -> list[Sequence[str]]:
-    """Head and body of the table, with a line for each measure or, of many models, for each model.
+    """Header and body of the table, with one line per measure or, for many models, per model.
 
-    A measure that no model has a value for is left out.
+    Measures without values are left out.
     """
     teacher = report.teacher
 

@@ -1,4 +1,4 @@
-"""A recipe for masked language models: a teacher, trained first if need be, and a student with its own vocabulary."""
+"""Recipes for masked language models: an optional training of the teacher, and a student with its own vocabulary."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def new_bert(
     intermediate_size: int | None = None,
     num_attention_heads: int | None = None,
 ) -> PreTrainedModel:
-    """A BERT with random weights; by default the feed-forward layers are four times as wide, and heads have size 64."""
+    """A BERT with random weights. By default, feed-forward layers are four times as wide, and heads have size 64."""
     config = BertConfig(
         vocab_size=len(tokenizer),
         num_hidden_layers=layers,
@@ -48,13 +48,11 @@ def new_bert(
 
 @dataclass(frozen=True)
 class MaskedText:
-    """What masked language models learn from and are judged by.
-
-    None of the three is in another.
+    """Training, development and test texts of masked language models. They don't overlap.
 
     Attributes:
-        files: to learn from.
-        measures: to be judged by.
+        files: training files.
+        measures: development and test files.
     """
 
     files: MaskedFiles
@@ -85,14 +83,14 @@ class MaskedText:
 
     @property
     def names(self) -> str:
-        """What is learnt from, in a few words."""
+        """Short description of the training texts."""
         named = ", ".join(Path(file).name for file in self.files.train_files)
         return "passages from the docstrings of Python's standard library" if self.files.corpus else named
 
 
 @dataclass(frozen=True)
 class MaskedRecipe(StudentRecipe):
-    """A recipe whose `data` has the task masked_lm."""
+    """A recipe for masked language models."""
 
     def prepare_process(self) -> None:
         if self.recipe.data.corpus or self.recipe.evaluation.test_files:
@@ -100,14 +98,14 @@ class MaskedRecipe(StudentRecipe):
 
     @cached_property
     def text(self) -> MaskedText:
-        """The texts to train on and to judge by."""
+        """The texts for training and evaluation."""
         return MaskedText(self.recipe.data, self.recipe.evaluation)
 
     # --- The teacher --------------------------------------------------------------------------------------------------
 
     @cached_property
     def teacher_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The teacher's."""
+        """The teacher's tokenizer."""
         made = self.recipe.teacher.new
         return AutoTokenizer.from_pretrained(made.tokenizer_source if made else self.recipe.teacher.source)
 
@@ -126,7 +124,7 @@ class MaskedRecipe(StudentRecipe):
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The student's: its own, if the recipe says how to make it."""
+        """The student's tokenizer: the teacher's, a given one, or a new one."""
         wanted = self.recipe.student.tokenizer
         return student_tokenizer(wanted, self.teacher_tokenizer, lambda: self.text.train, self.recipe.output_dir)
 
@@ -188,14 +186,14 @@ class MaskedRecipe(StudentRecipe):
             {name: model.embed for name, (_, model) in models.items()},
             self.text.test["text"][:],
             best.log_history,
-            measured=f"Hidden words of {len(self.text.test):,} texts: what their characters are guessed with, as bits "
-            "and as the geometric mean of probabilities; the same words for all models.",
+            measured=f"Masked words of {len(self.text.test):,} texts, the same for all models: bits per character, and "
+            "the geometric mean of the probabilities of characters.",
             timed="the encoder without its head, float32",
             test_set=f"{len(self.text.test):,} texts",
         )
 
     def _quality(self, model: MaskedModel) -> Quality:
-        """One model's scores on the test's hidden words."""
+        """A model's scores on the masked words of the test texts."""
         bits, characters = model.costs(self.text.test)
 
         def scores(rows: Rows) -> dict[str, float]:
@@ -226,7 +224,7 @@ class MaskedRecipe(StudentRecipe):
 
 
 def masked_lm(source: Parent) -> PreTrainedModel:
-    """Load a masked language model, unless it is one."""
+    """Load a masked language model, unless it is a model already."""
     if isinstance(source, PreTrainedModel):
         return source
     return AutoModelForMaskedLM.from_pretrained(source, dtype=torch.float32).eval()

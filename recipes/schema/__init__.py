@@ -1,4 +1,4 @@
-"""What a recipe's file may say, as types; and reading one, so that nothing in it is found wrong later."""
+"""The types of a recipe, and reading and checking recipe files."""
 
 from .arguments import converted_arguments
 from .data import (

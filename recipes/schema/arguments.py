@@ -1,4 +1,4 @@
-"""The arguments of a stage's trainer: converted as flags are, and built once, so that they are refused now."""
+"""Converts and checks the training arguments of all stages when a recipe is read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -15,10 +15,10 @@ from .yaml_files import parse_yaml
 
 
 def with_converted_arguments(recipe: Recipe) -> Recipe:
-    """A recipe whose arguments have the types of their flags; `bf16: auto` is decided for this machine.
+    """The recipe with all arguments converted to the types of their flags, and `bf16: auto` set for this machine.
 
     Raises:
-        ValueError: an argument that a stage's trainer doesn't have, or a value that it refuses; with its key.
+        ValueError: a stage's trainer doesn't have an argument, or refuses its value. The message has the key.
     """
     sections = recipe.stages_by_section()
     shared: dict[str, Any] = {}
@@ -38,10 +38,10 @@ def with_converted_arguments(recipe: Recipe) -> Recipe:
 
 
 def converted_arguments(given: Sequence[str], cls: type[DistillTrainingArguments]) -> dict[str, Any]:
-    """`["embedding_weight=1"]` as arguments of a trainer.
+    """Convert arguments such as `["embedding_weight=1"]`.
 
     Raises:
-        ValueError: see `converted`; or something other than key=value.
+        ValueError: see `converted`; or an argument is not key=value.
     """
     pairs = [each.partition("=") for each in given]
     if wrong := [each for each, (_, equals, _) in zip(given, pairs, strict=True) if not equals]:
@@ -50,15 +50,15 @@ def converted_arguments(given: Sequence[str], cls: type[DistillTrainingArguments
 
 
 def converted(arguments: Mapping[str, Any], cls: type[DistillTrainingArguments], where: str) -> dict[str, Any]:
-    """Arguments with the types of their flags.
+    """Convert arguments to the types of their flags.
 
     Args:
-        arguments: as a YAML file says them.
+        arguments: values from a YAML file.
         cls: the trainer's arguments class.
         where: the section of the recipe, for messages.
 
     Raises:
-        ValueError: an unknown name, or a value that can't be converted.
+        ValueError: a name is unknown, or a value can't be converted.
     """
     known = {each.name for each in fields(cls) if each.init} - {"output_dir"}
     for name in arguments:
@@ -66,8 +66,8 @@ def converted(arguments: Mapping[str, Any], cls: type[DistillTrainingArguments],
             raise ValueError(f"{where}.output_dir: stages are written below the recipe's output_dir. Leave it out.")
         if name in ("push_to_hub", "hub_model_id"):
             raise ValueError(
-                f"{where}.{name}: every stage, a teacher's among them, would be pushed to one repository. Give the "
-                "recipe push_to_hub: ID, to which the finished student is pushed."
+                f"{where}.{name}: all stages, even a teacher's, would be pushed to the same repository. Set "
+                "push_to_hub: ID of the recipe to push the finished student."
             )
         if name not in known:
             raise ValueError(f"{where}.{name}: {cls.__name__} has no such argument.{did_you_mean(name, known)}")
@@ -91,12 +91,12 @@ def _converted_value(name: str, value: Any, cls: type, where: str) -> Any:
     parser = _parser(cls)
     action = next(action for action in parser._actions if action.dest == name)
     several = action.nargs == "+"
-    # What no flag can say is for the arguments class itself to check.
+    # The arguments class checks values that a flag can't have.
     if value is None or isinstance(value, dict) or (isinstance(value, list) and not several):
         return value
     if action.choices and value not in action.choices:
-        told = ", ".join(map(str, action.choices))
-        raise ValueError(f"{where}.{name}: {value!r} is none of {told}.{did_you_mean(value, action.choices)}")
+        listed = ", ".join(map(str, action.choices))
+        raise ValueError(f"{where}.{name}: {value!r} is none of {listed}.{did_you_mean(value, action.choices)}")
     flags = (
         [f"--{name}", *map(str, value if isinstance(value, list) else [value])] if several else [f"--{name}={value}"]
     )
@@ -107,7 +107,7 @@ def _converted_value(name: str, value: Any, cls: type, where: str) -> Any:
 
 
 class _Parser(HfArgumentParser):
-    """Raises what argparse would print before it exits."""
+    """A parser that raises a ValueError instead of exiting."""
 
     def error(self, message: str) -> None:
         raise ValueError(message)
@@ -117,5 +117,5 @@ class _Parser(HfArgumentParser):
 def _parser(cls: type) -> _Parser:
     parser = _Parser(cls, allow_abbrev=False)
     for action in parser._actions:
-        action.option_strings = action.option_strings[:1]  # messages name a flag once, without its spelling in dashes
+        action.option_strings = action.option_strings[:1]  # messages have each flag once, without the form with dashes
     return parser

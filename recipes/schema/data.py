@@ -1,4 +1,4 @@
-"""What a student learns from, and what it is judged by: a pair of types for each kind of student."""
+"""Training and evaluation data of a recipe: a pair of types for each kind of student."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _OF_TASKS = frozenset({"tokenizer", "freeze_embeddings", "projector"})
 
 @dataclass(frozen=True)
 class SentenceFiles:
-    """Text for sentence embeddings: the docstrings that every Python has, or files.
+    """Text for sentence embeddings: files, or the docstrings of Python's standard library.
 
     Attributes:
-        corpus: `docstrings`, those of Python's standard library; groups are a summary and its details, and models are
-            judged by how well they find a docstring's details by its summary.
-        train_files: texts: `.txt` (one per line), `.tsv`, `.csv`, `.jsonl`, `.parquet` (also `.gz`), folders or
-            datasets of the Hub; with the columns that hold text behind a colon: `pairs.tsv:question,answer`.
-        exclude_files: texts to leave out; those that models are judged by are left out in any case.
-        group_files: an anchor, its positive and perhaps hard negatives in each row, or a query with lists of its
-            documents and their scores (`retort cache` writes them), for stages with `data: groups`.
-        parallel_files: a sentence and its translation in each row, for stages with `data: translations`; the texts of
-            both sides are learnt from, too. Two files that translate each other: `en.tsv:text+de.tsv:text`.
-        max_rows: of each parallel file at most.
-        alpha: how often parallel files are seen: in proportion to their size to this power; 0: all alike.
-        max_length: tokens to which texts are cut.
+        corpus: `docstrings` of Python's standard library, instead of files. A group is a docstring's summary and its
+            details. Models are evaluated by retrieval of a docstring's details with its summary.
+        train_files: texts: `.txt` (one per line), `.tsv`, `.csv`, `.jsonl`, `.parquet` (also `.gz`), folders or Hub
+            datasets. Text columns are named after a colon: `pairs.tsv:question,answer`.
+        exclude_files: texts to leave out of training. Evaluation texts are always left out.
+        group_files: for stages with `data: groups`. Each row is an anchor, its positive and optional hard negatives, or
+            a query with lists of its documents and their scores (as written by `retort cache`).
+        parallel_files: for stages with `data: translations`. Each row is a sentence and its translation. The texts of
+            both languages are also training texts. Two files with aligned rows: `en.tsv:text+de.tsv:text`.
+        max_rows: maximum number of rows of each parallel file.
+        alpha: exponent for sampling parallel files in proportion to size ** alpha; 0 samples all files equally.
+        max_length: texts are truncated to this many tokens.
     """
 
     corpus: Literal["docstrings"] | None = None
@@ -48,7 +48,7 @@ class SentenceFiles:
         if self.corpus:
             _refuse_beside_corpus(self, ("train_files", "group_files", "parallel_files", "exclude_files"))
         if not self.rows:
-            raise ValueError("there is nothing to learn from: name train_files, group_files or parallel_files.")
+            raise ValueError("there is no training data: set train_files, group_files or parallel_files.")
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -63,13 +63,14 @@ class SentenceFiles:
 
 @dataclass(frozen=True)
 class SentenceEvaluation:
-    """What sentence embeddings from files are judged by. Without `sts_test` there is no report.
+    """Evaluation of sentence embeddings that are trained on files. Without `sts_test` there is no report.
 
     Attributes:
-        sts_test: name -> table of sentence1, sentence2, score, or two that translate each other
-            (`en.tsv+de.tsv`), scored once, at the end. Reports compare by the first, or of several by their mean.
-        sts_dev: the same, by whose mean stages are compared; a text alone is one table, called `sts`.
-        bitext: name -> table of sentences and translations, which are to find each other.
+        sts_test: name -> table with the columns sentence1, sentence2 and score, or two aligned tables
+            (`en.tsv+de.tsv`). Used once, at the end. Reports compare models by this score, or the mean of several.
+        sts_dev: the same for development. Stages are compared by the mean score. A single table may be given without a
+            name.
+        bitext: name -> table of sentences and translations for bitext retrieval.
     """
 
     sts_test: Mapping[str, str] = field(default_factory=dict)
@@ -79,25 +80,25 @@ class SentenceEvaluation:
 
 @dataclass(frozen=True)
 class TaskFiles:
-    """Rows with labels: files, or a small set that every Python has.
+    """Rows with labels: files, or a small dataset made from Python's standard library.
 
     Attributes:
         task: `tagging` (a label for each word) or `classification` (a label for a text or a pair of texts).
-        corpus: `docstrings`, those of Python's standard library, in place of files. Tagging: which words name a
-            parameter, an exception or a constant; classification: which part of the library a sentence is from.
-        folders: folders with `train`, `dev` and `test` files, and perhaps `labels.tsv` and `transfer.txt`, or datasets
-            of the Hub; each may begin with its language (`da=folder`), for scores by language.
-        train: files in place of the folders' own.
-        dev: likewise.
-        test: likewise.
-        transfer: text without labels to distil on; the training texts by default.
-        labels: a file, or a list, in the order of their ids.
-        pairs: rows hold two texts and a label.
-        columns: where texts and labels are, by name or by number from 0.
-        max_length: tokens that a model reads at once. Longer texts to classify are cut; longer rows to tag make several
-            windows, which overlap.
-        stride: of tagging: tokens that neighbouring windows share, as transformers' pipelines count them; by default a
-            quarter of the text of a window.
+        corpus: `docstrings` of Python's standard library, instead of files. Tagging: words that name a parameter, an
+            exception or a constant. Classification: the part of the library that a sentence is from.
+        folders: folders with `train`, `dev` and `test` files, and optionally `labels.tsv` and `transfer.txt`; or Hub
+            datasets. A language prefix (`da=folder`) gives scores by language.
+        train: training files, instead of those of the folders.
+        dev: development files, instead of those of the folders.
+        test: test files, instead of those of the folders.
+        transfer: unlabelled text for distillation (transfer set); the training texts by default.
+        labels: the labels in the order of their ids, as a file or a list.
+        pairs: whether rows have two texts and a label.
+        columns: columns of texts and labels, by name or by number from 0.
+        max_length: maximum number of tokens of a model input. Longer texts are truncated for classification, and split
+            into overlapping windows for tagging.
+        stride: for tagging, number of tokens that neighbouring windows share, as in transformers' pipelines; by default
+            a quarter of the text of a window.
     """
 
     task: Literal["tagging", "classification"]
@@ -125,23 +126,23 @@ class TaskFiles:
         if self.corpus:
             _refuse_beside_corpus(self, own)
         elif not (self.folders or self.train):
-            raise ValueError("there is nothing to learn from: name folders or train.")
+            raise ValueError("there is no training data: set folders or train.")
         if self.pairs and self.task == "tagging":
             raise ValueError("pairs are for classification; tagging has one text per row.")
         if self.stride is not None and self.task == "classification":
-            raise ValueError("stride is for tagging; a text is classified by what fits into max_length.")
+            raise ValueError("stride is for tagging; texts are truncated to max_length for classification.")
 
     rows: ClassVar = ("train", "transfer", "train+transfer")
-    rows_needed: ClassVar = "transfer is the training texts without labels where data.transfer names no others"
+    rows_needed: ClassVar = "transfer is data.transfer, by default the training texts without labels"
 
 
 @dataclass(frozen=True)
 class TaskEvaluation:
-    """How taggers and classifiers are judged.
+    """Evaluation of taggers and classifiers.
 
     Attributes:
-        metric: of classification: a GLUE task, whose metric is taken, or the folder of an `evaluate` module.
-        onnx: also export to ONNX, in float32 and int8, and measure that.
+        metric: for classification: the name of a GLUE task, for its metric, or the folder of an `evaluate` module.
+        onnx: also export to ONNX, in float32 and int8, and evaluate these models.
     """
 
     metric: str | None = None
@@ -154,9 +155,9 @@ class MaskedFiles:
 
     Attributes:
         task: `masked_lm`.
-        corpus: `docstrings`, those of Python's standard library, of which a part is for the test.
-        train_files: texts, named as those for sentence embeddings are.
-        max_length: tokens of a row; longer texts make several.
+        corpus: `docstrings` of Python's standard library, instead of files; a part of them is the test set.
+        train_files: texts, in the same formats as for sentence embeddings.
+        max_length: maximum number of tokens of a row; longer texts are split into several rows.
     """
 
     task: Literal["masked_lm"]
@@ -173,16 +174,16 @@ class MaskedFiles:
         if self.corpus:
             _refuse_beside_corpus(self, ("train_files",))
         elif not self.train_files:
-            raise ValueError("there is nothing to learn from: name train_files.")
+            raise ValueError("there is no training data: set train_files.")
 
 
 @dataclass(frozen=True)
 class MaskedEvaluation:
-    """What masked language models are judged by. Their texts are never learnt from.
+    """Evaluation of masked language models. These texts are never trained on.
 
     Attributes:
-        dev_files: texts whose losses tell which checkpoint is best, where a stage asks.
-        test_files: texts whose hidden words are to be guessed at the end; without them there is no report.
+        dev_files: texts for the evaluation loss, by which a stage may select its best checkpoint.
+        test_files: texts for the final evaluation on masked words; without them there is no report.
     """
 
     dev_files: Sequence[str] = ()
@@ -191,4 +192,4 @@ class MaskedEvaluation:
 
 def _refuse_beside_corpus(data: SentenceFiles | TaskFiles | MaskedFiles, names: Sequence[str]) -> None:
     if given := [name for name in names if getattr(data, name)]:
-        raise ValueError(f"corpus: {data.corpus} stands for all data; leave out {', '.join(given)}, or corpus.")
+        raise ValueError(f"corpus: {data.corpus} replaces all files: leave out {', '.join(given)}, or corpus.")

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a recipe, as a sentence: the key, what was expected, the nearest name."""
+"""Error messages for recipes: the key, the expected value, and the nearest valid name."""
 
 from dataclasses import fields
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -9,14 +9,14 @@ from .values import choices, dataclass_in, did_you_mean, element_of, in_words
 
 
 def first_sentence(error: ValidationError, recipe_type: Any) -> str:
-    """The first thing that is wrong.
+    """The most informative error as a sentence.
 
     Args:
-        error: of validating a recipe.
-        recipe_type: the type that it was validated as.
+        error: pydantic's error.
+        recipe_type: the type of the recipe.
     """
-    # A misspelt key often leaves a required one missing, and of a union every member complains: the misspelt key says
-    # most, then what a section itself finds wrong, then what lies deepest.
+    # A misspelt key often causes further errors: a required key is missing, and every member of a union fails. So
+    # misspelt keys come first, then errors that a section raises itself, then the most deeply nested error.
     ranks = {"unexpected_keyword_argument": 2, "value_error": 1}
     first = max(error.errors(include_url=False), key=lambda e: (ranks.get(e["type"], 0), len(e["loc"])))
     unknown = first["type"] == "unexpected_keyword_argument"
@@ -35,7 +35,7 @@ def first_sentence(error: ValidationError, recipe_type: Any) -> str:
 
 
 def unknown_key(path: str, known: list[str]) -> str:
-    """What is said of a key that its section doesn't have."""
+    """The message for a key that its section doesn't have."""
     near = did_you_mean(path.rpartition(".")[2], known)
     return f"{path}: there is no such key.{near} Here are {', '.join(known)}."
 
@@ -46,7 +46,7 @@ def settable(section: Any) -> list[str]:
 
 
 def types_of(section: Any) -> dict[str, Any]:
-    """The types of a section's keys, those that the kind of recipe decides among them."""
+    """Key -> type of a section, with the type variables of a recipe resolved."""
     origin = get_origin(section) or section
     decided = dict(zip(getattr(origin, "__parameters__", ()), get_args(section), strict=False))
     hints = get_type_hints(origin, include_extras=True)
@@ -54,10 +54,7 @@ def types_of(section: Any) -> dict[str, Any]:
 
 
 def _walk(location: tuple[str | int, ...], recipe_type: Any) -> tuple[list[str], Any]:
-    """The keys of a location, and the type at its end.
-
-    pydantic puts the member of a union that it tried into a location; this is left out.
-    """
+    """The keys of a location, and the type at its end, without the members of unions that pydantic adds."""
     keys, annotation, section = [], recipe_type, recipe_type
     for part in location:
         if section is not None and part in settable(section):

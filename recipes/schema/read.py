@@ -1,4 +1,4 @@
-"""Reading a recipe: YAML, below it the recipe that it extends, on top the changes of a command line; then types."""
+"""Reads a recipe from YAML, merges it with the recipe that it extends and with command-line changes, and checks it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from .yaml_files import parse_yaml, read_yaml
 SENTENCES = Recipe[SentenceFiles, SentenceEvaluation]
 TASKS = Recipe[TaskFiles, TaskEvaluation]
 MASKED = Recipe[MaskedFiles, MaskedEvaluation]
-# What `data.task` says, and the type of such a recipe.
+# `data.task` -> type of the recipe.
 RECIPE_TYPES = {None: SENTENCES, "tagging": TASKS, "classification": TASKS, "masked_lm": MASKED}
 
 
@@ -29,13 +29,13 @@ def read_recipe(source: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe, and check everything that needs neither models nor data.
 
     Args:
-        source: a YAML file, or the name of a recipe that comes with retort.
-        changes: each as `stages.logits.learning_rate=1e-4`: keys with dots between them, and a value as YAML has it.
-            A stage is addressed by its name; a key that stages don't have is an argument of the stage's trainer. `null`
-            removes a key.
+        source: a YAML file, or the name of a packaged recipe.
+        changes: changes such as `stages.logits.learning_rate=1e-4`: keys separated by dots, and a YAML value. Stages
+            are addressed by name. Keys that stages don't have are arguments of the stage's trainer. `null` removes a
+            key.
 
     Raises:
-        SystemExit: the first thing that is wrong, with the file and the key.
+        SystemExit: the recipe is invalid. The message has the file and the key.
     """
     path = recipe_path(source)
     try:
@@ -46,10 +46,10 @@ def read_recipe(source: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(settings: Mapping[str, Any]) -> Recipe:
-    """A recipe of what a YAML file holds.
+    """Make a recipe from the content of a YAML file.
 
     Raises:
-        ValueError: the first thing that is wrong, with its key.
+        ValueError: the recipe is invalid. The message has the key.
     """
     settings = _written_out(settings)
     data = settings.get("data")
@@ -66,34 +66,34 @@ def parse_recipe(settings: Mapping[str, Any]) -> Recipe:
     except ValidationError as error:
         raise ValueError(_with_stage_names(first_sentence(error, RECIPE_TYPES[task]), settings)) from None
     if not recipe.stages:
-        raise ValueError("stages: a recipe needs one stage at least.")
+        raise ValueError("stages: a recipe needs at least one stage.")
     return with_converted_arguments(recipe)
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """The recipes that come with retort, by their names."""
+    """Name -> file of the packaged recipes."""
     return {file.stem: file for file in sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))}
 
 
 def recipe_path(source: str | Path) -> Path:
-    """The file of a recipe: of one of retort's by its name, of any other by its path.
+    """The file of a recipe, from the name of a packaged recipe or from a path.
 
     Raises:
-        SystemExit: a name that retort's recipes don't have; with the nearest of theirs.
+        SystemExit: there is no recipe of this name. The message has the nearest name.
     """
     packaged = packaged_recipes()
     if str(source) in packaged:
         return packaged[str(source)]
     if not Path(source).suffix and not Path(source).exists():
         raise SystemExit(
-            f"There is no recipe {source}.{did_you_mean(source, packaged)} retort's own are {', '.join(packaged)}; or "
-            "name a YAML file."
+            f"There is no recipe {source}.{did_you_mean(source, packaged)} The packaged recipes are "
+            f"{', '.join(packaged)}; or pass a YAML file."
         )
     return Path(source)
 
 
 def _extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
-    """A file's settings on top of those of the recipe that it extends."""
+    """A file's settings, merged into those of the recipe that it extends."""
     settings = read_yaml(path)
     base = settings.pop("extends", None)
     if base is None:
@@ -111,12 +111,12 @@ def _extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with changes on top. Sections are changed key by key, lists are replaced; None removes a key.
+    """Merge changes into settings. Sections are merged key by key, lists are replaced, and None removes a key.
 
-    A list of stages is also changed by a mapping of their names, as in `stages: {logits: {learning_rate: 1e-4}}`.
+    Stages can also be changed by a mapping with their names, as in `stages: {logits: {learning_rate: 1e-4}}`.
 
     Raises:
-        ValueError: a change of a stage that isn't there.
+        ValueError: a changed stage doesn't exist.
     """
     result = dict(settings)
     for name, change in changes.items():
@@ -155,14 +155,14 @@ def _changed_stage(stage: Any, change: Mapping[str, Any]) -> Any:
 
 
 def _nested(change: str) -> dict[str, Any]:
-    """`a.b=1` as `{"a": {"b": 1}}`.
+    """Convert `a.b=1` to `{"a": {"b": 1}}`.
 
     Raises:
-        ValueError: no key, or no value.
+        ValueError: there is no key, or no value.
     """
     path, equals, value = change.partition("=")
     if not equals or not all(path.split(".")):
-        raise ValueError(f"{change!r} changes nothing: give key=value, such as stages.logits.learning_rate=1e-4.")
+        raise ValueError(f"{change!r} is not key=value, such as stages.logits.learning_rate=1e-4.")
     nested = parse_yaml(value, f"{path}=")
     for key in reversed(path.split(".")):
         nested = {key: nested}
@@ -173,7 +173,7 @@ def _nested(change: str) -> dict[str, Any]:
 
 
 def _written_out(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without shorthands: a teacher given as a text is its `model`; trainers are classes, not names."""
+    """Settings without shorthands: `teacher: ID` becomes its `model`, and names of trainers become classes."""
     full = {"evaluation": {}} | dict(settings)
     if isinstance(full.get("teacher"), str):
         full["teacher"] = {"model": full["teacher"]}
@@ -200,10 +200,10 @@ def _with_stages(section: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _stage(settings: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The arguments of `Stage`; its trainer by its name.
+    """The arguments of `Stage`, with the class of its trainer instead of the name.
 
     Raises:
-        ValueError: a key that stages don't have, a number that is true or false, or no trainer of that name.
+        ValueError: stages don't have a key, a boolean is given for a number, or there is no trainer of this name.
     """
     known = settable(Stage)
     for name, value in settings.items():
@@ -225,7 +225,7 @@ def _stage(settings: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _with_stage_names(sentence: str, settings: Mapping[str, Any]) -> str:
-    """A sentence that names the n-th stage by its name."""
+    """Replace numbers of stages in a message with their names."""
     sections = {"": settings, "assistant.": settings.get("assistant"), "teacher.": settings.get("teacher")}
     for prefix, section in sections.items():
         stages = section.get("stages") if isinstance(section, Mapping) else None

@@ -1,4 +1,4 @@
-"""A recipe: a distillation from start to finish, as a YAML file describes it."""
+"""A recipe: the content of a YAML file that describes a distillation from start to finish."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ Evaluation = TypeVar("Evaluation")
 
 @dataclass(frozen=True)
 class Recipe(Generic[Data, Evaluation]):
-    """A distillation from start to finish. `data` says for which kind of student: `task: tagging`,
+    """A distillation from start to finish. The kind of student is defined by `data`: `task: tagging`,
     `task: classification`, `task: masked_lm`, or no task for sentence embeddings.
 
     Attributes:
-        teacher: who is distilled.
-        assistant: the model between teacher and student (sentence embeddings only); none by default.
-        student: how the student is made of the teacher, or of the assistant if there is one.
-        data: what the student learns from.
-        arguments: for the trainers of all stages, a teacher's or an assistant's included; a stage's own arguments win.
+        teacher: the teacher.
+        assistant: a model between teacher and student (sentence embeddings only); none by default.
+        student: how the student is made from the teacher, or from the assistant if there is one.
+        data: training data.
+        arguments: training arguments of all stages, including those of a teacher or an assistant. A stage's own
+            arguments take precedence.
         stages: the student's stages, in order.
-        evaluation: what the student is judged by; a file may leave the section out.
-        output_dir: where everything is written.
-        push_to_hub: hub id that the finished student is pushed to; by default it is not pushed.
-        downloads: of the datasets of the Hub that data and evaluation name: id -> how large it is, and its licence,
-            which is told before anything is loaded.
+        evaluation: evaluation data and metrics; may be left out.
+        output_dir: folder for all output.
+        push_to_hub: hub id to which the finished student is pushed; by default it is not pushed.
+        downloads: id of a Hub dataset in data or evaluation -> its size and license, which are printed before anything
+            is loaded.
     """
 
     teacher: Teacher
@@ -53,16 +54,16 @@ class Recipe(Generic[Data, Evaluation]):
     # --- Changes ------------------------------------------------------------------------------------------------------
 
     def with_teacher(self, model: str) -> Recipe:
-        """Another teacher, a hub id or folder, whose student is written beside this one's."""
+        """The recipe with another teacher (hub id or folder) and another `output_dir`."""
         folder = f"{self.output_dir}-{Path(model).resolve().name}"
         return replace(self, teacher=Teacher(model, fine_tuning=self.teacher.fine_tuning), output_dir=folder)
 
     def with_seed(self, seed: int) -> Recipe:
-        """Another seed for every stage of the student; the teacher's fine-tuning and the assistant keep theirs."""
+        """The recipe with another seed for the student's stages. Those of teacher and assistant keep theirs."""
         return replace(self, stages=tuple(replace(s, arguments={**s.arguments, "seed": seed}) for s in self.stages))
 
     def scaled(self, scale: float) -> Recipe:
-        """`scale` times the epochs for every stage of the student."""
+        """The recipe with `scale` times the epochs for every stage of the student."""
 
         def longer(stage: Stage) -> Stage:
             epochs = stage.arguments["num_train_epochs"] * scale
@@ -73,7 +74,7 @@ class Recipe(Generic[Data, Evaluation]):
     # --- Contradictions -----------------------------------------------------------------------------------------------
 
     def stages_by_section(self) -> dict[str, Sequence[Stage]]:
-        """All stages, by where the recipe says them."""
+        """Section of the recipe -> its stages."""
         fine_tuning = self.teacher.fine_tuning
         return {
             "teacher.fine_tuning": [fine_tuning] if fine_tuning else [],
@@ -84,16 +85,16 @@ class Recipe(Generic[Data, Evaluation]):
 
     def _check_models(self) -> None:
         if self.assistant and not isinstance(self.data, SentenceFiles):
-            raise ValueError("assistant: only recipes for sentences have an assistant.")
+            raise ValueError("assistant: only recipes for sentence embeddings support an assistant.")
         if self.teacher.new and not isinstance(self.data, MaskedFiles):
-            raise ValueError("teacher: only masked language models (data: task: masked_lm) have a new teacher.")
+            raise ValueError("teacher: only masked language models (data: task: masked_lm) support a new teacher.")
         if self.teacher.vectors and not isinstance(self.data, SentenceFiles):
-            raise ValueError("teacher.vectors: only sentence embeddings (data without a task) are learnt from vectors.")
+            raise ValueError("teacher.vectors: only sentence embeddings (data without a task) support vectors.")
         if self.teacher.fine_tuning and not isinstance(self.data, TaskFiles):
-            raise ValueError("teacher.fine_tuning: only teachers of taggers and classifiers (data: task) have one.")
+            raise ValueError("teacher.fine_tuning: only taggers and classifiers (data: task) support fine_tuning.")
         by_files = isinstance(self.evaluation, SentenceEvaluation | MaskedEvaluation)
         if self.data.corpus and by_files and self.evaluation != type(self.evaluation)():
-            raise ValueError("evaluation: with data.corpus, models are judged by the corpus. Leave it out.")
+            raise ValueError("evaluation: with data.corpus, models are evaluated on the corpus. Leave it out.")
 
     def _check_student(self) -> None:
         ways = self.data.student_ways
@@ -101,8 +102,8 @@ class Recipe(Generic[Data, Evaluation]):
         if self.teacher.vectors and first and not first.model:
             whose = "student" if self.assistant is None else "assistant.student"
             raise ValueError(
-                f"{whose}: a teacher that is nothing but vectors has no layers to make a student of. Name a model to "
-                "start from: model (hub id or folder), whole or with layers."
+                f"{whose}: vectors have no layers to make a student from. Set model (hub id or folder of a model to "
+                "start from), optionally with layers."
             )
         if self.assistant is None:
             self.student.check(*ways)

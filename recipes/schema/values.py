@@ -1,4 +1,4 @@
-"""The kinds of values that the keys of a recipe take, and how messages and docs/recipes.md name them."""
+"""Types of the values in a recipe, and their descriptions in messages and docs/recipes.md."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Le
 from pydantic import Strict
 
-# Strict: pydantic would take true for 1.
+# Strict, since pydantic would convert true to 1.
 Count = Annotated[int, Strict(), Ge(1)]
 NonNegative = Annotated[int, Strict(), Ge(0)]
 Share = Annotated[float, Strict(), Ge(0), Le(1)]
@@ -20,7 +20,7 @@ Entries = str | Sequence[str]
 
 
 def in_words(annotation: Any) -> str:
-    """A type as a message names it: `int | Sequence[str]` is "a whole number or a list (each: a text)"."""
+    """Description of a type in messages: `int | Sequence[str]` is "a whole number or a list (each: a text)"."""
     kind, parts = get_origin(annotation), get_args(annotation)
     if kind is Annotated:
         bounds = {type(each): each for each in parts[1:]}
@@ -42,14 +42,14 @@ def in_words(annotation: Any) -> str:
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
-    """The words that a key may hold, if it takes one of a list."""
+    """The choices of a type; empty if it allows other values."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return tuple(word for part in get_args(annotation) for word in choices(part))
 
 
 def element_of(annotation: Any) -> Any:
-    """What a list holds, by its type or that of a union that it is in; the type itself if there is no list."""
+    """The element type of a list, or of the list in a union; the type itself if there is no list."""
     if get_origin(annotation) is Sequence:
         return get_args(annotation)[0]
     lists = (part for part in get_args(annotation) if get_origin(part) is Sequence)
@@ -63,7 +63,7 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
 
 
 def dataclass_in(annotation: Any) -> Any:
-    """The dataclass that a type holds, be it in a list or a union; None if it holds none."""
+    """The dataclass in a type, such as a list or a union; None if there is none."""
     cls = get_origin(annotation) or annotation
     if isinstance(cls, type) and is_dataclass(cls):
         return annotation
@@ -71,7 +71,7 @@ def dataclass_in(annotation: Any) -> Any:
 
 
 def supports_bf16() -> bool:
-    """Whether bfloat16 is computed by the hardware, and so worth having."""
+    """Whether the hardware computes in bfloat16, so that it is fast."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()

@@ -1,4 +1,4 @@
-"""YAML as recipes are written in it: `5e-4` is a number, and a key stands once."""
+"""Reads YAML where `5e-4` is a number and duplicate keys are errors."""
 
 import re
 from collections.abc import Hashable
@@ -9,15 +9,15 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, in which `5e-4` is a text and the last of two equal keys wins in silence."""
+    """PyYAML reads YAML 1.1, where `5e-4` is a string. It also accepts duplicate keys without a warning."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping, if each of its keys stands once."""
+        """Construct a mapping, and raise an error for duplicate keys."""
         seen = []
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
             if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {name!r}", key.start_mark)
             seen.append(name)
         return super().construct_mapping(node, deep)
 
@@ -28,14 +28,14 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """A value as YAML has it.
+    """Parse YAML.
 
     Args:
         text: YAML.
-        where: begins the message if it isn't.
+        where: prefix of the error message.
 
     Raises:
-        ValueError: it is no YAML; in one line.
+        ValueError: the text is not valid YAML. The message is one line.
     """
     try:
         return yaml.load(text, _Loader)
@@ -44,13 +44,13 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file of names and values.
+    """Read a YAML file with names and values.
 
     Raises:
-        SystemExit: the file is missing, is not YAML, or holds something other than names and values.
+        SystemExit: the file is missing, is not valid YAML, or doesn't have names and values.
     """
     try:
-        settings = parse_yaml(Path(path).read_text(encoding="utf-8"), "is no YAML:")
+        settings = parse_yaml(Path(path).read_text(encoding="utf-8"), "is not valid YAML:")
     except (OSError, ValueError) as error:
         raise SystemExit(f"{path}: {error}") from error
     if not isinstance(settings, dict):

@@ -1,4 +1,4 @@
-"""What sentence encoders learn from and are judged by: the docstrings that every Python has, or the user's files."""
+"""Training and evaluation data of sentence encoders: Python's docstrings, or the user's files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Docstrings:
 
     @property
     def translations(self) -> Dataset:
-        raise SystemExit("Docstrings hold no translations: a stage with data: translations needs data.parallel_files.")
+        raise SystemExit("Docstrings have no translations: a stage with data: translations needs data.parallel_files.")
 
     @property
     def data(self) -> Mapping[str, int]:
@@ -94,11 +94,11 @@ class Docstrings:
 
 @dataclass(frozen=True)
 class Files:
-    """Files of the user's, judged by the likeness of pairs that people have scored.
+    """The user's files, with evaluation on STS and bitext retrieval.
 
     Attributes:
-        files: to learn from. What models are judged by is never learnt from.
-        measures: to be judged by.
+        files: training files. Evaluation texts are left out of them.
+        measures: evaluation files.
     """
 
     files: SentenceFiles
@@ -106,7 +106,7 @@ class Files:
 
     @cached_property
     def dev(self) -> Mapping[str, Dataset]:
-        """Pairs with scores by which stages are compared, by name; perhaps none."""
+        """Name -> development set (scored pairs), by which stages are compared."""
         named = self.measures.sts_dev or {}
         named = {"sts": named} if isinstance(named, str) else named
         return {name: read_sts(file) for name, file in named.items()}
@@ -121,13 +121,13 @@ class Files:
 
     @property
     def introduction(self) -> str:
-        """What it is, for the terminal."""
+        """Description of the data, for the terminal."""
         files = (*self.files.train_files, *self.files.parallel_files, *self.files.group_files)
         return f"Text: {_names(files)}; judged by {', '.join((*self.measures.sts_test, *self._bitext)) or 'nothing'}."
 
     @property
     def has_tests(self) -> bool:
-        """Whether there is anything to judge by at the end."""
+        """Whether there are test sets."""
         return bool(self.measures.sts_test)
 
     @cached_property
@@ -139,7 +139,7 @@ class Files:
 
     @cached_property
     def texts(self) -> Dataset:
-        """A column `text` to learn from."""
+        """Training texts, a column `text`."""
         if not self.files.parallel_files:
             return read_texts(self.files.train_files, exclude=self._left_out)
         translated = both_sides(self.translations)
@@ -162,7 +162,7 @@ class Files:
 
     @property
     def data(self) -> Mapping[str, int]:
-        """What was learnt from, and how many rows: for the model card."""
+        """Names of the training data -> number of rows, for the model card."""
         read = {}
         if self.files.train_files:
             read[_names(self.files.train_files)] = len(self.texts)
@@ -179,25 +179,25 @@ class Files:
 
     @property
     def measured(self) -> str:
-        """On what `quality` is measured."""
-        told = "Spearman correlation of cosines with people's scores."
+        """Description of the evaluation in `quality`."""
+        measured = "Spearman correlation of cosines with human scores."
         if self.measures.bitext:
-            told += " Bitext: how often a sentence's nearest neighbour is its translation; back, a translation's."
-        return told
+            measured += " Bitext: share of sentences whose nearest neighbour is their translation; back: the reverse."
+        return measured
 
     @property
     def test_set(self) -> str:
-        """What the first score of `quality` is measured on, in a few words."""
+        """Short description of the data of the first score."""
         pairs = f"{sum(map(len, self._tests.values())):,} pairs"
         return pairs if len(self._tests) == 1 else f"{len(self._tests)} test sets, {pairs}"
 
     @property
     def tests(self) -> Mapping[str, Dataset]:
-        """All that `quality` reads."""
+        """Name -> data of `quality`."""
         return {**self._tests, **{f"bitext {name}": pairs for name, pairs in self._bitext.items()}}
 
     def quality(self, model: SentenceEncoder) -> Quality:
-        """Scores on what was not learnt from, the most important first."""
+        """Scores on the test sets, the most important first."""
         of_pairs = sts_pairs(model, self._tests)
         hits = {
             name: bitext_hits(model.encode(pairs["source"]), model.encode(pairs["target"]))

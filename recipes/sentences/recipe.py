@@ -1,4 +1,4 @@
-"""A recipe for sentence embeddings: stages on texts, groups of them or translations, and a report."""
+"""Recipes for sentence embeddings: stages on texts, groups or translations, and a report."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ from .corpora import Docstrings, Files
 
 @dataclass(frozen=True)
 class SentenceRecipe(StudentRecipe):
-    """A recipe for sentence embeddings: its `data` names text and no task."""
+    """A recipe for sentence embeddings."""
 
     parent_title = "Stages of the assistant"
 
     @cached_property
     def corpus(self) -> Docstrings | Files:
-        """The text to train on and to judge by."""
+        """The data for training and evaluation."""
         return Docstrings() if self.recipe.data.corpus else Files(self.recipe.data, self.recipe.evaluation)
 
     def prepare_process(self) -> None:
         if self.corpus.has_tests:
             require_drawing()
-        if self.recipe.teacher.vectors:  # which are matched with the texts before any model is loaded
+        if self.recipe.teacher.vectors:  # join them with the texts before any model is loaded
             rows_of_stages(self.recipe.stages, self._texts_of_rows)
             self._dev_texts()
 
@@ -46,7 +46,7 @@ class SentenceRecipe(StudentRecipe):
 
     @cached_property
     def teacher_model(self) -> SentenceEncoder | None:
-        """The teacher, with what makes embeddings of its outputs; None for one that is nothing but vectors."""
+        """The teacher with its pooling and modules; None if it is given by vectors."""
         if self.recipe.teacher.vectors:
             return None
         arguments, max_length = self.recipe.arguments, self.recipe.data.max_length
@@ -55,15 +55,15 @@ class SentenceRecipe(StudentRecipe):
 
     @cached_property
     def origin(self) -> SentenceEncoder:
-        """Whose pooling, length and normalisation students take over: the teacher; where that is nothing but vectors,
-        the model that the first of them is made of."""
+        """The encoder with the students' pooling, maximum length and normalisation: the teacher or, if it is given by
+        vectors, the model that the first student is made from."""
         students = self.recipe.arguments.get("pooler", "mean")
         made_of = self._made_of_teacher.model
         return self.teacher_model or load_sentence_teacher(made_of, self.recipe.data.max_length, otherwise=students)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The student's; an assistant has the same."""
+        """The tokenizer of student and assistant."""
         if model := self._made_of_teacher.model:
             return AutoTokenizer.from_pretrained(model)
         wanted, theirs = self._made_of_teacher.tokenizer, self.teacher_model.tokenizer
@@ -71,14 +71,14 @@ class SentenceRecipe(StudentRecipe):
 
     @property
     def _made_of_teacher(self) -> Student:
-        """How the first model beside the teacher is made: the assistant, or the student if there is none."""
+        """Settings of the first model after the teacher: the assistant, or the student if there is none."""
         assistant = self.recipe.assistant
         if assistant is None:
             return self.recipe.student
         return assistant.student or Student(model=assistant.model)
 
     def start(self) -> PreTrainedModel:
-        """The first model beside the teacher before its first stage: of the teacher, or a checkpoint (`model`)."""
+        """The first model after the teacher (assistant or student), before its first stage."""
         student = self._made_of_teacher
         if student.model:
             model = AutoModel.from_pretrained(student.model, dtype=torch.float32).eval()
@@ -87,8 +87,7 @@ class SentenceRecipe(StudentRecipe):
         return shrink(self.teacher_model.model, **student.shrink_settings, **own if student.tokenizer else {}).eval()
 
     def as_sentence_model(self, model: PreTrainedModel | str | Path) -> SentenceEncoder:
-        """A student or an assistant, with what makes embeddings of its outputs; of one that is saved, a projector that
-        was kept with it, too."""
+        """A student or an assistant with its pooling and modules, including a kept projector of a saved model."""
         if not isinstance(model, PreTrainedModel):
             saved = read_sentence_modules(model)
             if saved and any(isinstance(module, Dense) for module in saved.head):
@@ -144,14 +143,14 @@ class SentenceRecipe(StudentRecipe):
     @property
     def _arguments(self) -> Mapping[str, Any]:
         modes = self.origin.modules.pooling.modes
-        # No student has its vectors concatenated.
+        # Students don't support concatenated poolings.
         same = {"pooler": modes[0] if len(modes) == 1 else "mean"}
         if len(modes) == 1 and self.teacher_model:
             same["teacher_pooler"] = modes[0]
         return same | dict(self.recipe.arguments)
 
     def _score(self, student: PreTrainedModel) -> dict[str, float]:
-        """The mean of all development sets, and each where there are several."""
+        """The mean score of all development sets, and each score if there are several."""
         scores = sts_of_each(self.as_sentence_model(student), self.corpus.dev)
         several = {f"sts_{name}": score for name, score in scores.items()} if len(scores) > 1 else {}
         return {"sts": fmean(scores.values())} | several
@@ -171,7 +170,7 @@ class SentenceRecipe(StudentRecipe):
 
     @property
     def _texts_of_rows(self) -> Mapping[str, Callable[[], Dataset]]:
-        """What reads the texts of each kind of rows, with the vectors of a teacher that is nothing else."""
+        """Kind of rows -> function that reads their texts, with a teacher's vectors if it is given by vectors."""
         return {
             "train": lambda: self._beside_vectors(self.corpus.texts, "text"),
             "groups": lambda: self.corpus.groups,
@@ -190,7 +189,7 @@ class SentenceRecipe(StudentRecipe):
 
     @property
     def _of_teacher(self) -> Mapping[str, Any]:
-        """How rows are tokenised for the teacher."""
+        """Arguments of `tokenize` for the teacher."""
         if self.teacher_model is None:
             return {"vectors": VECTORS}
         return {
@@ -226,7 +225,7 @@ class SentenceRecipe(StudentRecipe):
             return None
         print("\nMeasuring quality, size and speed ...", flush=True)
         best, models = best_stage(results), {}
-        if parent is not None:  # with which the student is compared
+        if parent is not None:  # the student is compared with the assistant
             models["assistant"] = Role.TEACHER, self.as_sentence_model(parent)
         if self.teacher_model:
             models[self.recipe.teacher.title.rsplit("/", 1)[-1]] = Role.TEACHER, self.teacher_model

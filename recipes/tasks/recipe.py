@@ -1,4 +1,4 @@
-"""A recipe for tagging or classification: the teacher is fine-tuned, the student goes through its stages."""
+"""Recipes for tagging and classification: fine-tuning of the teacher, stages of the student, and a report."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .students import TaskData, build_student, head_labels, with_head
 
 @dataclass(frozen=True)
 class TaskRecipe(StudentRecipe):
-    """A recipe whose `data` names a task."""
+    """A recipe for tagging or classification."""
 
     @cached_property
     def task(self) -> Task:
-        """The rows. Unless the recipe lists the labels, a teacher that knows them all says in which order."""
+        """The task. Unless the recipe lists the labels, their order is that of a teacher that has all of them."""
         data = self.recipe.data
         if data.corpus:
             return code_words() if data.task == "tagging" else library_parts()
@@ -48,13 +48,13 @@ class TaskRecipe(StudentRecipe):
 
     @cached_property
     def teacher_data(self) -> TaskData:
-        """The same for the teacher."""
+        """The task for the teacher."""
         data, tokenizer = self.recipe.data, AutoTokenizer.from_pretrained(self.recipe.teacher.source)
         return TaskData(self.task, tokenizer, data.max_length, self.recipe.evaluation.metric, stride=data.stride)
 
     @cached_property
     def data(self) -> TaskData:
-        """The same for the student, which may have a tokenizer of its own."""
+        """The task for the student, which may have another tokenizer."""
         wanted, theirs = self.recipe.student.tokenizer, self.teacher_data.tokenizer
         if wanted is None:
             return self.teacher_data
@@ -66,7 +66,7 @@ class TaskRecipe(StudentRecipe):
         """Whether the teacher has no head for these labels yet.
 
         Raises:
-            SystemExit: so it is, and the recipe doesn't say how to give it one.
+            SystemExit: the teacher has no such head, and the recipe has no `fine_tuning`.
         """
         if self._head is not None and _mean_the_same(self._head, self.task.labels):
             return False
@@ -74,8 +74,8 @@ class TaskRecipe(StudentRecipe):
             has = f"a head for {', '.join(self._head)}" if self._head else f"no head for {self._kind}"
             raise SystemExit(
                 f"{self.recipe.teacher.title} has {has}, but the labels are {', '.join(self.task.labels)}, in this "
-                "order. Give the recipe's teacher a section fine_tuning, name a teacher that was trained for these "
-                "labels, or list them in its order (data: labels)."
+                "order. Add teacher.fine_tuning to the recipe, use a teacher that was trained for these labels, or "
+                "list them in its order (data: labels)."
             )
         return True
 
@@ -118,7 +118,7 @@ class TaskRecipe(StudentRecipe):
         )
 
     def finished_parent(self, results: Sequence[StageResult]) -> Path:
-        """The last stage's, whatever the others scored."""
+        """The folder of the last stage, regardless of scores."""
         return results[-1].folder
 
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
@@ -166,7 +166,7 @@ class TaskRecipe(StudentRecipe):
 
 
 def _texts(task: Task) -> Dataset:
-    """All that a student learns from, each text once."""
+    """The distinct training texts."""
     train, columns = task.splits["train"], ("text", "text_pair") if task.pairs else ("text",)
     if task.kind == "tagging":
         labelled = map(" ".join, train["words"])
@@ -177,28 +177,28 @@ def _texts(task: Task) -> Dataset:
 
 
 def _mean_the_same(head: tuple[str, ...], labels: tuple[str, ...]) -> bool:
-    """Whether a head's classes are these labels; those that nobody named (LABEL_0) go by their number."""
+    """Whether a head's classes are these labels, or have default names (LABEL_0) and the same number."""
     unnamed = tuple(f"LABEL_{index}" for index in range(len(labels) or 1))
     return head in (labels, unnamed)
 
 
-# Of the test split, for speed.
+# Number of test texts for the speed measurement.
 TEXTS = 256
 
 
 def task_report(
     work: TaskRecipe, teacher: str, untrained: PreTrainedModel, best: StageResult
 ) -> tuple[Report, EntityScores | None]:
-    """Judge all of them in one run.
+    """Evaluate teacher, untrained student and student.
 
     Args:
         work: the recipe.
-        teacher: the fine-tuned teacher's folder.
+        teacher: folder of the fine-tuned teacher.
         untrained: the student before its first stage.
         best: the student's best stage.
 
     Returns:
-        The report, and all that there is to say of a tagger's entities.
+        The report, and the entity scores of a tagger.
     """
     split = judged_split(work.task)
     models = {work.recipe.teacher.title.rsplit("/", 1)[-1]: (Role.TEACHER, with_head(teacher, work.task))}
@@ -227,18 +227,18 @@ def task_report(
         measured=f"Scores: {len(work.task.splits[split]):,} rows of the {split} split.",
         test_set=f"the {split} split, {len(work.task.splits[split]):,} rows",
         dev_names={"score": metric},
-        timed="from words to predictions, float32 but where named otherwise",
+        timed="from words to predictions, float32 unless stated otherwise",
     )
     return report, judged["student"].entities
 
 
 def judged_split(task: Task) -> str:
-    """The split that models are judged by at the end: dev, where there is no test."""
+    """The split for the final evaluation: test, or dev if there is no test split."""
     return "test" if "test" in task.splits else "dev"
 
 
 def exported(student: PreTrainedModel, data: TaskData, folder: Path) -> dict[str, tuple[Role, OnnxModel]]:
-    """The student as ONNX files, in float32 and in int8, in a folder of their own."""
+    """Export the student to ONNX, in float32 and int8."""
     save_onnx(student, data.tokenizer, folder, beside_model=False)
     quantize_int8(folder)
     files = {"student, ONNX": FLOAT32_FILE, "student, ONNX int8": INT8_FILE}
@@ -246,7 +246,7 @@ def exported(student: PreTrainedModel, data: TaskData, folder: Path) -> dict[str
 
 
 def on_texts(data: TaskData, model: Any) -> Callable[[list[str]], object]:
-    """A model as a function of texts; of taggers, words with spaces between them."""
+    """A function that predicts for texts; for taggers, texts are words joined by spaces."""
     predict = data.predictor(model)
     if data.task.kind == "tagging":
         return lambda texts: predict([text.split(" ") for text in texts])
@@ -256,7 +256,7 @@ def on_texts(data: TaskData, model: Any) -> Callable[[list[str]], object]:
 
 
 def sample(task: Task, split: str) -> list[str]:
-    """Texts of a split, in the form that `on_texts` takes."""
+    """Texts of a split, in the format of `on_texts`."""
 
     def texts() -> Iterator[str]:
         for row in task.splits[split]:

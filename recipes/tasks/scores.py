@@ -20,18 +20,19 @@ def score_task(
     """Score the predictions of a tagger or classifier on a split of a task.
 
     Args:
-        model: with the task's classes in their order.
-        tokenizer: the one that it was trained with.
+        model: a model with the task's classes in their order.
+        tokenizer: the model's tokenizer.
         task: see `read_task`.
-        split: default: `test`, or `dev` where there is none.
-        max_length: tokens that the model reads at once: longer rows to tag are read in windows, longer texts are cut.
-        metric: of classification: a GLUE task (`mrpc`), whose metric is taken, or a module of `evaluate` by its name or
-            folder. Default: accuracy, macro F1 and Matthews correlation.
+        split: default: `test`, or `dev` if there is none.
+        max_length: maximum number of tokens of an input. Longer rows are split into windows for tagging; longer texts
+            are truncated for classification.
+        metric: for classification: a GLUE task (`mrpc`), for its metric, or the name or folder of a module of
+            `evaluate`. Default: accuracy, macro F1 and Matthews correlation.
 
     Returns:
-        Name -> score, the most important first: of entities F1, and the F1 of each of several languages; of other tags
-        and of classes what `metric` measures, of a regression Pearson's and Spearman's correlation; and, but for a
-        regression, ECE, the expected calibration error in [0, 1].
+        Name -> score, the most important first. For entities: F1, also by language if there are several. For other tags
+        and for classes: the scores of `metric`. For a regression: Pearson's and Spearman's correlation. Except for a
+        regression, also ECE, the expected calibration error in [0, 1].
     """
     data = TaskData(task, tokenizer, max_length, metric)
     return data.judge(model, split or ("test" if "test" in task.splits else "dev")).quality.scores

@@ -1,4 +1,4 @@
-"""What recipes for tagging and classification are made of: teachers with heads, students of all kinds, and scores."""
+"""Teachers, students and evaluation of the recipes for tagging and classification."""
 
 import math
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from ...modeling.losses import IGNORED_LABEL
 from ...modeling.shrinking import bilstm_student, project_embeddings, shrink
 from ..schema import Student, given
 
-# Draws of test rows for intervals; a metric of `evaluate` takes some 10 ms.
+# Number of bootstrap resamples for intervals; a metric of `evaluate` takes some 10 ms.
 _RESAMPLES = 200
 
 HEADS = {"tagging": "ForTokenClassification", "classification": "ForSequenceClassification"}
@@ -39,11 +39,11 @@ HEADS = {"tagging": "ForTokenClassification", "classification": "ForSequenceClas
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a model is worth.
+    """The evaluation of a model.
 
     Attributes:
-        quality: scores as a report prints them, the most important first, and perhaps their intervals.
-        entities: of a tagger, scores by type and language, and what it takes for what.
+        quality: scores for a report, the most important first, optionally with intervals.
+        entities: for a tagger of entities, scores by type and language, and the confusions.
     """
 
     quality: Quality
@@ -57,15 +57,16 @@ class Judgement:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task, tokenised for a model, and how that is judged.
+    """A task with tokenisation and evaluation.
 
     Attributes:
-        task: its rows and labels.
-        tokenizer: the model's.
-        max_length: tokens that a model reads at once: longer rows to tag become windows, longer texts are cut.
-        metric_name: of classification: a GLUE task, whose metric is taken, or the folder of an `evaluate` module.
-        teacher_tokenizer: its teacher's, where it differs.
-        stride: of tagging: tokens that neighbouring windows share; None for a quarter of their text.
+        task: rows and labels.
+        tokenizer: the model's tokenizer.
+        max_length: maximum number of tokens of an input. Longer rows are split into windows for tagging; longer texts
+            are truncated for classification.
+        metric_name: for classification: a GLUE task, for its metric, or the folder of an `evaluate` module.
+        teacher_tokenizer: the teacher's tokenizer, if it differs.
+        stride: for tagging, number of tokens that neighbouring windows share; None for a quarter of their text.
     """
 
     task: Task
@@ -76,15 +77,15 @@ class TaskData:
     stride: int | None = None
 
     def rows(self, name: str) -> Dataset:
-        """The tokenised rows of a split; of `transfer`, which have no labels; or of both, as `train+transfer`.
+        """The tokenised rows of a split, of `transfer` (without labels), or of both (`train+transfer`).
 
         Raises:
-            SystemExit: both, of a regression. Its labels are numbers, and no number says that there is none.
+            SystemExit: `train+transfer` for a regression, where no number can mean "no label".
         """
         if "+" not in name:
             return self._rows(name)
         if not self.task.labels:
-            raise SystemExit(f"The data {name} is for tasks with classes. Of a regression, train on each by itself.")
+            raise SystemExit(f"The data {name} is for tasks with classes. For a regression, use train or transfer.")
         parts = [self._rows(part) for part in name.split("+")]
         features = parts[0].features
         return concatenate_datasets([_with_labels(part, features) for part in parts])
@@ -96,7 +97,7 @@ class TaskData:
         columns = {"text": "text", "text_pair": "text_pair" if self.task.pairs else None}
         stride = None
         if self.task.kind == "tagging":
-            # A transfer text is cut unless it is told what its windows share.
+            # Without a stride, `tokenize` would truncate transfer texts.
             stride = stride_within(
                 self.stride, self.max_length, *filter(None, (self.tokenizer, self.teacher_tokenizer))
             )
@@ -113,18 +114,18 @@ class TaskData:
         )
 
     def predictor(self, model: Any) -> Tagger | Classifier:
-        """What predicts with a model, or with an ONNX file in its place."""
+        """A predictor for a model or an ONNX model."""
         if self.task.kind == "tagging":
             return Tagger(model, self.tokenizer, max_length=self.max_length, stride=self.stride)
         return Classifier(model, self.tokenizer, max_length=self.max_length)
 
     def dev_score(self, model: PreTrainedModel) -> dict[str, float]:
-        """The number by which a student is selected."""
+        """The score by which a student is selected."""
         judged = self.judge(model, "dev")
         return {"score": judged.quality.scores[judged.selected_by]}
 
     def judge(self, model: Any, split: str = "test", *, intervals: bool = False) -> Judgement:
-        """All that is to be said of a model's predictions; with intervals of the scores where they are asked for."""
+        """Evaluate a model on a split, optionally with intervals of the scores."""
         resamples = _RESAMPLES if intervals else 0
         if self.task.kind == "classification":
             return Judgement(bootstrapped(self._classified(model, split), resamples))
@@ -133,7 +134,7 @@ class TaskData:
         found = self.predictor(model)(rows["words"])
         tags = [[word.tag for word in words] for words in found]
         words = ScoredWords.of(gold, found)
-        if not are_spans(names):  # of parts of speech and the like, every word is scored by itself
+        if not are_spans(names):  # tags such as parts of speech are scored word by word
             return Judgement(bootstrapped(lambda drawn: self._words(gold, tags, words, drawn), resamples))
         entities = entity_scores(gold, tags, rows["language"])
         counts = entity_counts(gold, tags)
@@ -158,7 +159,7 @@ class TaskData:
         return scores | {"ECE": words.calibration_error(drawn)}
 
     def _classified(self, model: Any, split: str) -> Callable[[Rows], dict[str, float]]:
-        """The scores of some rows' classes, or of their numbers, as a function of the rows."""
+        """A function that scores the predicted classes or numbers of some rows."""
         rows = self.task.splits[split]
         found = self.predictor(model)(rows["text"], rows["text_pair"] if self.task.pairs else None)
         confidences, classes = (each.numpy() for each in found.max(-1))
@@ -183,7 +184,7 @@ class TaskData:
 
     @cached_property
     def metric(self) -> Any:
-        """Of classification: that of a GLUE task, of an `evaluate` module, or accuracy, macro F1 and MCC."""
+        """The metric for classification: of a GLUE task, of an `evaluate` module, or accuracy, macro F1 and MCC."""
         import evaluate
 
         from ...evaluation.metrics import MEASURES, Classification, Glue
@@ -194,13 +195,13 @@ class TaskData:
 
 
 def _f1(counts: np.ndarray) -> float:
-    """F1 of some rows' entities (see `entity_counts`); NaN where there is no gold one."""
+    """F1 of the entities of some rows (see `entity_counts`); NaN if there are no gold entities."""
     correct, predicted, gold = counts.sum(0).tolist()
     return EntityScore.of_counts(correct, predicted, gold).f1 if gold else math.nan
 
 
 def _with_labels(rows: Dataset, features: Features) -> Dataset:
-    """The rows; if they have no labels, with a column that says so for each row, or each of its tokens."""
+    """The rows, with a column of -100 for each row or token if they have no labels."""
     if "labels" in rows.column_names:
         return rows
     of_tokens = not isinstance(features["labels"], Value)
@@ -212,7 +213,7 @@ def _with_labels(rows: Dataset, features: Features) -> Dataset:
 
 
 def head_labels(source: str | Path, kind: str) -> tuple[str, ...] | None:
-    """The labels of a teacher that has a head for this kind of task; None if it has none."""
+    """The labels of a teacher's head for this kind of task; None if it has no such head."""
     config = AutoConfig.from_pretrained(source)
     if not any(name.endswith(HEADS[kind]) for name in config.architectures or ()):
         return None
@@ -220,7 +221,7 @@ def head_labels(source: str | Path, kind: str) -> tuple[str, ...] | None:
 
 
 def with_head(source: str | Path, task: Task, seed: int = 42) -> PreTrainedModel:
-    """A model with a head for a task, as it was saved or, where it wasn't or for other classes, new."""
+    """Load a model with a head for a task. The head is new if the model has none, or one for other classes."""
     set_seed(seed)
     names = dict(enumerate(task.labels)) or {0: "LABEL_0"}
     return AUTO_CLASSES[HEADS[task.kind]].from_pretrained(
@@ -242,12 +243,12 @@ def build_student(
     """A student for a teacher with a head.
 
     Args:
-        wanted: what the recipe says. A `model` with an `embedding_init` is given the teacher's vocabulary and word
-            embeddings, narrowed.
-        teacher: fine-tuned.
-        task: what it does.
-        seed: of what starts at random.
-        tokenizers: `tokenizer` and `teacher_tokenizer`, where they differ.
+        wanted: the student section of the recipe. A `model` with an `embedding_init` gets the teacher's vocabulary and
+            its word embeddings, projected to the student's width.
+        teacher: the fine-tuned teacher.
+        task: the task.
+        seed: random seed for new weights.
+        tokenizers: `tokenizer` and `teacher_tokenizer`, if they differ.
     """
     if wanted.bilstm:
         student = bilstm_student(teacher, **given(wanted.bilstm), seed=seed)
@@ -267,7 +268,7 @@ def build_student(
 
 @torch.no_grad()
 def adopt_words(student: PreTrainedModel, teacher: PreTrainedModel, embedding_init: str) -> None:
-    """Give a student the teacher's vocabulary, with the teacher's word embeddings brought to the student's width."""
+    """Replace a student's word embeddings with the teacher's, projected to the student's width."""
     words = teacher.get_input_embeddings().weight
     width = student.get_input_embeddings().embedding_dim
     student.resize_token_embeddings(len(words), mean_resizing=False)

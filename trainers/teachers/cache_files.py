@@ -1,4 +1,4 @@
-"""The files of a teacher cache: the manifest, and the shards that belong to it and are still what was written."""
+"""The files of a teacher cache: the manifest and the shards, with their checks."""
 
 import hashlib
 import json
@@ -12,19 +12,19 @@ MANIFEST_FILE = "cache.json"
 
 
 class StaleCacheError(ValueError):
-    """A teacher cache that was made from something else than what it is asked for."""
+    """A teacher cache was made from another teacher, other outputs or other text."""
 
 
 class CorruptCacheError(ValueError):
-    """A teacher cache whose files are not what was written."""
+    """Files of a teacher cache are missing or were changed."""
 
 
 def read_manifest(folder: Path) -> dict:
-    """What a cache was made from.
+    """Read the manifest of a cache, which describes what it was made from.
 
     Raises:
-        FileNotFoundError: no cache there.
-        CorruptCacheError: the manifest isn't one, or isn't that of the shards beside it.
+        FileNotFoundError: there is no cache.
+        CorruptCacheError: the manifest is invalid, or doesn't belong to the shards in the folder.
     """
     if not (folder / MANIFEST_FILE).exists():
         raise FileNotFoundError(f"{folder} holds no teacher cache (no cache.json).")
@@ -34,17 +34,17 @@ def read_manifest(folder: Path) -> dict:
     for note in sorted(folder.glob("shard-*.json")):
         if _read_object(note, {"cache"}, way_out)["cache"] != seal_of(manifest):
             raise CorruptCacheError(
-                f"{folder / MANIFEST_FILE} and {note.name} don't belong together: one of them is not what was written, "
-                f"or of an earlier version of retort. {way_out}."
+                f"{folder / MANIFEST_FILE} and {note.name} don't belong together: one of them was changed, or was "
+                f"written by an earlier version of retort. {way_out}."
             )
     return manifest
 
 
 def _read_object(file: Path, needed: set[str], way_out: str) -> dict:
-    """A JSON object as it was written.
+    """Read a JSON object.
 
     Raises:
-        CorruptCacheError: it is not JSON, or lacks one of the keys needed.
+        CorruptCacheError: the file is not valid JSON, or lacks one of the keys in `needed`.
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def _read_object(file: Path, needed: set[str], way_out: str) -> dict:
 
 
 def check_manifest(folder: Path, wanted: dict) -> None:
-    """Refuse a cache of something else than what is wanted.
+    """Refuse a cache whose manifest differs from `wanted`.
 
     Raises:
         StaleCacheError: see `cache_teacher`.
@@ -67,8 +67,8 @@ def check_manifest(folder: Path, wanted: dict) -> None:
         names = {
             "teacher": "the teacher's weights or settings",
             "weights": "the weights of the teachers in their average",
-            "precision": "the number format in which the teacher computes",
-            "dtype": "the number format of what is stored",
+            "precision": "the dtype in which the teacher computes",
+            "dtype": "the dtype of the stored outputs",
             "outputs": "the outputs (layers, pooler)",
             "text": "the text or its tokens",
         }
@@ -80,10 +80,10 @@ def check_manifest(folder: Path, wanted: dict) -> None:
 
 
 def check_shards_without_manifest(folder: Path, seal: str) -> None:
-    """Refuse shards whose manifest is gone, unless it would be the same again.
+    """If the manifest is missing, refuse shards that don't belong to the new one.
 
     Raises:
-        StaleCacheError: they were made from something else, and would be taken for what is asked for.
+        StaleCacheError: the shards were made from another teacher, other outputs or other text.
     """
     for note in sorted(folder.glob("shard-*.json")):
         if _read_object(note, {"cache"}, f"Delete {folder} and run again")["cache"] != seal:
@@ -94,12 +94,12 @@ def check_shards_without_manifest(folder: Path, seal: str) -> None:
 
 
 def shard_files(folder: Path, rows: int, rows_per_shard: int) -> list[Path]:
-    """The Arrow files that the outputs for so many rows lie in; each has a note of the same name beside it."""
+    """The Arrow files with the outputs for `rows` rows. Each has a JSON file of the same name."""
     return [folder / f"shard-{index:05d}.arrow" for index in range(-(-rows // rows_per_shard))]
 
 
 def seal_of(manifest: dict) -> str:
-    """SHA-256 of what a cache was made from, by which a shard tells that it is one of this cache's."""
+    """SHA-256 of the manifest, which is stored with each shard of the cache."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
@@ -107,14 +107,14 @@ def open_shard(file: Path) -> Dataset:
     """The columns of one shard, memory-mapped.
 
     Raises:
-        CorruptCacheError: a file is missing, or not what was written.
+        CorruptCacheError: a file is missing or was changed.
     """
     note = file.with_suffix(".json")
-    way_out = f"Delete {note} and run again with the teacher: only this part is computed anew"
+    way_out = f"Delete {note} and run again with the teacher: only this part is computed again"
     found = _read_object(note, {"sha256", "rows"}, way_out)
     if not file.exists() or sha256_of(file) != found["sha256"]:
         raise CorruptCacheError(f"{file} is missing or not what was written (its checksum differs). {way_out}.")
     shard = Dataset.from_file(str(file)).with_format("numpy")
     if len(shard) != found["rows"]:
-        raise CorruptCacheError(f"{note} tells of {found['rows']} rows, but {file} holds {len(shard)}. {way_out}.")
+        raise CorruptCacheError(f"{note} lists {found['rows']} rows, but {file} holds {len(shard)}. {way_out}.")
     return shard

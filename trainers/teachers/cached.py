@@ -1,9 +1,9 @@
-"""Teacher outputs on disk: computed once, in shards of Arrow columns, and read as part of the dataset.
+"""Caches teacher outputs on disk, in shards of Arrow columns that are added to the dataset.
 
-A cache folder holds `cache.json` (what it was made from), and for each shard an Arrow file and a small JSON file with
-its checksum and that of the manifest, written when the shard is complete: it belongs to what the manifest says, and to
-nothing else. A run that is interrupted goes on at the next shard; ranks share the shards among them. What does not fit
-the teacher, the outputs or the text at hand is refused, never used.
+A cache folder contains the manifest `cache.json`, which describes what the cache was made from. For each shard it has
+an Arrow file, and a small JSON file with the checksums of the shard and of the manifest, which is written when the
+shard is complete. An interrupted run continues with the next shard. The shards are divided among the ranks. A cache of
+another teacher, other outputs or other text is refused.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ logger = logging.get_logger(__name__)
 
 PREFIX = "teacher_"
 ROWS_PER_SHARD = 16_384
-BATCHES_AT_ONCE = 8  # sorted by length together. With 32, the process held half as much again, and was no faster
+BATCHES_AT_ONCE = 8  # number of batches that are sorted by length together; 32 needed 1.5x the memory, and no less time
 _SINGLE = ("embedding", "logits", "features")
 _LAYERED = {
     "hidden_state": "hidden_states",
@@ -51,16 +51,16 @@ _LAYERED = {
 
 
 class CachedTeacher:
-    """Reads what `cache_teacher` wrote, from the columns that came with the batch.
+    """Reads the outputs that `cache_teacher` wrote from the columns of the batch.
 
     Args:
         folder: one cache of the run.
-        live: runs for rows that have no such columns (a test set, say); it waits in the CPU's memory.
+        live: teacher for rows without cached outputs, such as a test set. It is kept in CPU memory until it is used.
     """
 
     WITHOUT_OUTPUTS = (
-        "There are no cached outputs of the teacher beside these rows. With teacher_cache=..., hand every dataset to "
-        "the trainer when it is made (eval_dataset takes a dict of several), or pass the teacher, too."
+        "These rows have no cached outputs of the teacher. With teacher_cache=..., pass every dataset to the trainer "
+        "when it is created (eval_dataset may be a dict of several), or pass the teacher, too."
     )
 
     def __init__(self, folder: str | Path, live: LiveTeacher | None = None):
@@ -71,7 +71,7 @@ class CachedTeacher:
         self.dimensions = Dimensions(**dimensions | {"labels": tuple(dimensions["labels"])})
 
     def serves(self, columns: Iterable[str]) -> bool:
-        """Whether rows with these columns have the teacher's outputs, or a teacher that makes them."""
+        """Whether rows with these columns have cached outputs, or there is a live teacher."""
         cached = tuple(f"{PREFIX}{kind}" for kind in (*_SINGLE, *_LAYERED))
         return self.live is not None or any(name.startswith(cached) for name in columns)
 
@@ -93,7 +93,7 @@ class CachedTeacher:
 
 
 def _columns_of(output: EncoderOutput) -> dict[str, Tensor]:
-    """Name every tensor of an output as the cache's columns do (without the prefix)."""
+    """Name of a column of the cache (without the prefix) -> tensor of an output."""
     columns = {name: tensor for name in _SINGLE if (tensor := getattr(output, name)) is not None}
     for column, name in _LAYERED.items():
         columns |= {f"{column}_{layer}": tensor for layer, tensor in getattr(output, name).items()}
@@ -111,26 +111,26 @@ def cache_teacher(
     batch_size: int = 64,
     rows_per_shard: int = ROWS_PER_SHARD,
 ) -> Dataset:
-    """Write a teacher's outputs for every row of a tokenised dataset, or go on where an earlier run stopped.
+    """Write a teacher's outputs for every row of a tokenised dataset, or continue an interrupted cache.
 
     Args:
-        teacher: with the request of what to write.
-        dataset: tokenised; its teacher's (or only) token ids are what the outputs belong to.
-        folder: where to write. Must be new, or hold a cache of the same teacher, outputs and text.
+        teacher: the teacher, with the request of the outputs.
+        dataset: tokenised rows. The outputs are those for `teacher_input_ids`, or for `input_ids` if there are none.
+        folder: folder of the cache. Must be new, or have a cache of the same teacher, outputs and text.
         collator: makes the teacher's batches.
-        device: where the teacher lies.
-        dtype: number format on disk, `"float16"` or `"float32"`.
-        batch_size: rows of a forward pass; rows of similar length are taken together.
-        rows_per_shard: rows of one file, and what an interruption can cost.
+        device: device of the teacher.
+        dtype: dtype on disk, `"float16"` or `"float32"`.
+        batch_size: rows of a forward pass. Rows of similar length are batched together.
+        rows_per_shard: rows per file, which is also the largest loss by an interruption.
 
     Returns:
-        The memory-mapped columns, row for row those of `dataset`.
+        The memory-mapped columns, in the order of the rows of `dataset`.
 
     Raises:
-        StaleCacheError: the folder holds something else.
+        StaleCacheError: the folder has another cache.
     """
     folder = Path(folder)
-    # On a machine without a GPU, ranks that aren't told so don't find each other, and would all write every shard.
+    # Without `cpu=True`, ranks on a machine without a GPU don't find each other, and would all write every shard.
     state = PartialState(cpu=torch.device(device).type == "cpu")
     manifest = _manifest(teacher, dataset, dtype, rows_per_shard)
     files = shard_files(folder, len(dataset), rows_per_shard)
@@ -157,7 +157,7 @@ def cache_teacher(
             part = f"Teacher outputs, part {index + 1} of {len(files)}"
             logger.info(f"{part}: {len(rows)} rows")
             _write_shard(rows, outputs, files[index], dtype, seal, batch_size=BATCHES_AT_ONCE * batch_size, desc=part)
-            release_memory()  # else, batches of many sizes tear the heap to pieces, and the process grows with the rows
+            release_memory()  # otherwise batches of many sizes fragment the heap, and the process keeps growing
     state.wait_for_everyone()
     return open_cache(folder, teacher.request, dataset)
 
@@ -166,9 +166,9 @@ def open_cache(folder: str | Path, request: OutputRequest, dataset: Dataset) -> 
     """Open a complete cache for a dataset.
 
     Raises:
-        FileNotFoundError: no cache there, or one that is not finished.
-        StaleCacheError: other rows, other outputs.
-        CorruptCacheError: a file is not what was written.
+        FileNotFoundError: there is no cache, or it is not complete.
+        StaleCacheError: the cache is for other rows or other outputs.
+        CorruptCacheError: a file is missing or was changed.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -178,8 +178,8 @@ def open_cache(folder: str | Path, request: OutputRequest, dataset: Dataset) -> 
     missing = [file for file in files if not file.with_suffix(".json").exists()]
     if missing:
         raise FileNotFoundError(
-            f"The teacher cache {folder} is not finished: {len(missing)} of {len(files)} shards are missing. Run the "
-            f"same command again with the teacher to complete it, from {missing[0].stem}.json on."
+            f"The teacher cache {folder} is not complete: {len(missing)} of {len(files)} shards are missing, from "
+            f"{missing[0].stem}.json on. Run the same command again with the teacher to complete it."
         )
     return concatenate_datasets([open_shard(file) for file in files])
 
@@ -203,7 +203,7 @@ def _describe(request: OutputRequest) -> dict:
 
 
 def _write_shard(rows: Dataset, outputs: Callable, file: Path, dtype: str, seal: str, **map_arguments) -> None:
-    """Write what `outputs` makes of the rows, and beside it the checksums, which say that the file is complete."""
+    """Write the outputs for some rows, and a JSON file with the checksums, which marks the shard as complete."""
     first = outputs(rows[:1])
     with replace_files(file.parent) as staging:
         made = staging / file.name
@@ -214,7 +214,7 @@ def _write_shard(rows: Dataset, outputs: Callable, file: Path, dtype: str, seal:
             features=Features({name: _feature(values[0], dtype) for name, values in first.items()}),
             cache_file_name=str(made),
             load_from_cache_file=False,
-            # Hashing `outputs` would mean hashing the teacher inside it.
+            # Avoids hashing `outputs`, and with it the teacher.
             new_fingerprint=hashlib.sha256(file.name.encode()).hexdigest()[:16],
             **map_arguments,
         )
@@ -222,7 +222,7 @@ def _write_shard(rows: Dataset, outputs: Callable, file: Path, dtype: str, seal:
 
 
 def _outputs_of_rows(teacher, features, collator, device, dtype, batch_size) -> dict[str, list[np.ndarray]]:
-    """The teacher's outputs for some rows, in their order; run in batches of similar length."""
+    """The teacher's outputs for some rows, in their order. They are computed in batches of similar length."""
     read = "teacher_input_ids" if "teacher_input_ids" in features[0] else "input_ids"
     order = sorted(range(len(features)), key=lambda i: len(features[i][read]))
     results: dict[str, list] = {}
@@ -248,7 +248,7 @@ def _split_rows(tensor: Tensor, layout: TokenLayout, name: str, row_wise: set[st
 
 
 def _feature(row: np.ndarray, dtype: str) -> List:
-    """Vectors have a fixed width on disk; the number of a row's tokens varies."""
+    """Type of a column. Vectors have a fixed width, but the number of tokens of a row varies."""
     value: List | Value = List(Value(dtype), length=row.shape[-1] if row.ndim < 3 else -1)
     for _ in range(row.ndim - 1):
         value = List(value)

@@ -1,4 +1,4 @@
-"""The teacher: frozen, in eval, outside the student's modules, run without gradients, and no further than asked."""
+"""Live teachers: frozen models in eval mode, outside the student's modules, run without gradients."""
 
 import copy
 from collections.abc import Sequence
@@ -26,16 +26,17 @@ class LiveTeacher:
     """Runs one model, or several whose outputs are averaged.
 
     Args:
-        teachers: they are frozen and put in eval; nothing else about them changes. A `SentenceEncoder` makes its own
-            embeddings, whatever pooler the request names.
-        request: what to return. No layer above the deepest one asked for is run, nor a head that no one asked for.
-        weights: of each teacher in the average; scaled to sum to 1. Default: equal.
-        autocast: number format to which float32 teachers are cast for a forward pass, as the student is under bf16.
-        stop_early: False for engines that count on a forward pass running to its end (ZeRO-3 shards).
+        teachers: the models. They are frozen and put in eval mode, and not changed otherwise. The embeddings of a
+            `SentenceEncoder` use its own modules, regardless of the pooler in the request.
+        request: the outputs to return. Layers above the topmost requested one, and heads that are not requested, are
+            not run.
+        weights: weight of each teacher in the average; scaled to sum to 1. Default: equal.
+        autocast: autocast dtype for float32 teachers, such as bfloat16.
+        stop_early: False for engines that need complete forward passes (ZeRO-3).
 
     Raises:
-        ValueError: weights that are not one for each teacher; embeddings of a causal model that nothing says how to
-            pool.
+        ValueError: there is not one weight for each teacher; or embeddings of a causal model without known pooling are
+            requested.
     """
 
     def __init__(
@@ -50,8 +51,8 @@ class LiveTeacher:
         weights = [1.0] * len(teachers) if weights is None else list(weights)
         if len(weights) != len(teachers) or min(weights) < 0 or sum(weights) == 0:
             raise ValueError(
-                f"{len(teachers)} teachers need as many weights, none below 0, not all 0, but teacher_weights="
-                f"{weights}."
+                f"{len(teachers)} teachers need {len(teachers)} weights, none below 0 and not all 0, but "
+                f"teacher_weights={weights}."
             )
         self.encoders = list(teachers)
         self.models = [model_of(teacher).requires_grad_(False).eval() for teacher in teachers]
@@ -71,7 +72,8 @@ class LiveTeacher:
         """The teacher's outputs for one batch, on the batch's device, without gradients.
 
         Raises:
-            ValueError: embeddings of a row of more tokens than a sentence-transformers teacher cuts texts at.
+            ValueError: embeddings are requested, and a row has more tokens than a sentence-transformers teacher's
+                maximum length.
         """
         inputs, layout = batch.of_teacher
         self._check_lengths(layout)
@@ -79,7 +81,7 @@ class LiveTeacher:
         for teacher, model in zip(self.encoders, self.models, strict=True):
             makes_embedding = isinstance(teacher, SentenceEncoder) and self.request.pooler is not None
             request = replace(self.request, pooler=teacher.pooling()) if makes_embedding else self.request
-            model.eval()  # whoever shares the model may have called train() since
+            model.eval()  # other code that shares the model may have called train()
             precision = self.precision_of(model)
             with torch.autocast(layout.lengths.device.type, dtype=precision, enabled=precision != model.dtype):
                 results.append(encode(model, inputs, layout, request, stop_early=self.stop_early))
@@ -88,21 +90,21 @@ class LiveTeacher:
         return results[0] if len(results) == 1 else weighted_mean(results, self.weights)
 
     def _check_lengths(self, layout: TokenLayout) -> None:
-        """Refuse rows that no dataset was looked at for: those of a stream, or of a collator of the user's."""
+        """Refuse too long rows that were not checked before: those of a stream, or of the user's own collator."""
         limits = [teacher.max_length for teacher in self.encoders if isinstance(teacher, SentenceEncoder)]
-        # The width is known on the host, and no row is longer. The device is waited for where it is too large alone.
+        # The width is known on the host, and no row is longer. Only if it is too large, wait for the device.
         if self.request.pooler and limits and layout.width > min(limits):
             longest = int(layout.lengths.max())
             if longest > min(limits):
                 raise ValueError(f"A row of the batch has {too_long(longest, min(limits))}")
 
     def precision_of(self, model: PreTrainedModel) -> torch.dtype:
-        """The number format in which one of the models computes."""
+        """The dtype in which one of the models computes."""
         return self.autocast if self.autocast is not None and model.dtype == torch.float32 else model.dtype
 
 
 def model_of(teacher: PreTrainedModel | SentenceEncoder) -> PreTrainedModel:
-    """The model itself."""
+    """The model of a teacher, without its modules."""
     return teacher.model if isinstance(teacher, SentenceEncoder) else teacher
 
 
@@ -123,14 +125,14 @@ def common_dimensions(teachers: Sequence[PreTrainedModel | SentenceEncoder]) -> 
 
 
 def fingerprint_teacher(teacher: PreTrainedModel | SentenceEncoder, *, pools: bool) -> str:
-    """A name of a teacher; where embeddings are made, also of the modules that make them."""
+    """Hash of a teacher's weights and configuration, and of its modules if embeddings are computed."""
     if pools and isinstance(teacher, SentenceEncoder):
         return fingerprint_sentence_encoder(teacher)
     return fingerprint_model(model_of(teacher))
 
 
 def weighted_mean(results: list[EncoderOutput], weights: list[float]) -> EncoderOutput:
-    """Average every output of several passes."""
+    """Average the outputs of several teachers."""
 
     def mean(parts):
         if parts[0] is None:
@@ -148,7 +150,7 @@ def place_teacher(
     args: DistillTrainingArguments,
     accelerator: Accelerator,
 ) -> LiveTeacher:
-    """A teacher of all of them, each whole on this rank's device, or sharded over all ranks."""
+    """A `LiveTeacher` of these models, each on this rank's device, or sharded over all ranks."""
 
     def place(teacher: PreTrainedModel | SentenceEncoder) -> PreTrainedModel | SentenceEncoder:
         model = model_of(teacher)
@@ -165,11 +167,11 @@ def place_teacher(
 
 
 def _shard_over_ranks(model: PreTrainedModel, accelerator: Accelerator) -> torch.nn.Module:
-    """Shard a frozen teacher under ZeRO-3, one slice on each rank.
+    """Shard a frozen teacher over the ranks with ZeRO-3.
 
-    After TRL's `prepare_deepspeed`: the student's configuration without what only training needs (an offloaded
-    optimizer crashes here, https://github.com/huggingface/trl/pull/5916), and with bucket sizes as plain integers,
-    since "auto" has not been resolved at this point.
+    Like TRL's `prepare_deepspeed`, this uses the student's configuration without the settings for training (an
+    offloaded optimizer crashes here, https://github.com/huggingface/trl/pull/5916), and with bucket sizes as integers,
+    since "auto" is not resolved yet.
     """
     import deepspeed
 
@@ -189,9 +191,9 @@ def _shard_over_ranks(model: PreTrainedModel, accelerator: Accelerator) -> torch
 
 
 def too_long(length: int, longest: int) -> str:
-    """The end of an error about a row of `length` tokens, where the teacher makes embeddings of at most `longest`."""
+    """The end of an error about a row of `length` tokens, for a teacher with the maximum length `longest`."""
     return (
-        f"{length} tokens, but the teacher cuts texts at {longest} (max_seq_length), as SentenceTransformer does: pass "
-        f"max_length={longest} to tokenize() or tokenize_groups(), or raise max_seq_length of a SentenceTransformer "
-        "that is handed over."
+        f"{length} tokens, but the teacher truncates texts to {longest} tokens (max_seq_length), as "
+        f"SentenceTransformer does: pass max_length={longest} to tokenize() or tokenize_groups(), or load the "
+        "SentenceTransformer yourself and raise its max_seq_length."
     )

@@ -1,4 +1,4 @@
-"""From what the user named as a teacher to a model with the student's kind of head."""
+"""Loads teachers with the student's kind of head."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from .live import model_of
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-# Or a `PeftModel` or a `SentenceTransformer`: their libraries are imported where such a model is met.
+# Or a `PeftModel` or a `SentenceTransformer`, whose libraries are only imported when needed.
 TeacherSource = PreTrainedModel | SentenceEncoder | str | Path
 
 
 def load_teacher(
     source: TeacherSource, student: PreTrainedModel, args: DistillTrainingArguments
 ) -> PreTrainedModel | SentenceEncoder:
-    """Turn what the user named as a teacher into a model with the student's kind of head.
+    """Load a teacher with the student's kind of head.
 
     Args:
-        source: a model; a PEFT model or the folder of an adapter, merged into a copy for the run; a folder or hub id.
-            For a student without a head, the folder or id of a sentence-transformers model gives a `SentenceEncoder`.
-        student: decides which head the teacher needs.
-        args: number format.
+        source: a model; a PEFT model or the folder of an adapter, which are merged into a copy for the run; or a folder
+            or hub id. For a student without a head, a sentence-transformers model is loaded as a `SentenceEncoder`.
+        student: defines the head that the teacher needs.
+        args: arguments with the dtype.
 
     Raises:
-        ValueError: the student itself, damaged files, weights that lack the head (which would be random numbers), a
-            sentence-transformers model with modules that retort doesn't run, or that pools otherwise than
-            `args.teacher_pooler` says.
-        FileNotFoundError: a folder without weights.
-        OSError: no such folder, and no such model on the Hub.
+        ValueError: the teacher is the student itself; files are damaged; the weights of the head are missing (it would
+            be random); or a sentence-transformers model has unsupported modules, or another pooling than
+            `args.teacher_pooler`.
+        FileNotFoundError: the folder has no weights.
+        OSError: there is no such folder, and no such model on the Hub.
     """
     from peft import PeftModel
 
@@ -55,7 +55,7 @@ def load_teacher(
     else:
         folder = encoder_subfolder(source)
         model, missing = _load_pretrained(str(source), student, args, subfolder=folder)
-    # Weights of the pooler are missing where encoders average tokens: no harm unless the pooler is asked for.
+    # Encoders that average tokens often have no weights for the pooler. This only matters if the pooler is used.
     pooler = [key for key in missing if ".pooler." in f".{key}"]
     _require_weights(source, student, sorted(set(missing) - set(pooler)))
     teacher = _with_modules(source, model, folder, student, args)
@@ -68,7 +68,7 @@ def load_teacher(
 def outline_teacher(
     source: TeacherSource, student: PreTrainedModel, args: DistillTrainingArguments
 ) -> PreTrainedModel | SentenceEncoder:
-    """What `load_teacher` loads, without weights: so a run can be checked before anything large is read.
+    """The result of `load_teacher` without weights, to check a run before anything large is loaded.
 
     Args: see `load_teacher`.
 
@@ -76,8 +76,8 @@ def outline_teacher(
         A model on torch's meta device, if `source` is a folder or hub id.
 
     Raises:
-        ValueError: as `load_teacher`, but for weights.
-        OSError: no such folder, and no such model on the Hub.
+        ValueError: as in `load_teacher`, without the checks of weights.
+        OSError: there is no such folder, and no such model on the Hub.
     """
     from peft import PeftConfig, PeftModel
 
@@ -99,7 +99,7 @@ def outline_teacher(
 
 
 def _as_model(source: TeacherSource, student: PreTrainedModel, args: DistillTrainingArguments) -> TeacherSource:
-    """The source itself, or the model of a `SentenceEncoder` whose embeddings nobody asks for."""
+    """The source itself, or the model of a `SentenceEncoder` whose embeddings are not used."""
     if isinstance(source, SentenceEncoder):
         if _reads_layers_alone(args):
             source = source.model
@@ -113,14 +113,14 @@ def _as_model(source: TeacherSource, student: PreTrainedModel, args: DistillTrai
 
 
 def _reads_layers_alone(args: DistillTrainingArguments) -> bool:
-    """Whether the embedding layer is asked for (Ding et al. 2022, section 3.2), not an embedding of the teacher's."""
+    """Whether the mean of the embedding layer is used (Ding et al. 2022, section 3.2), rather than an embedding."""
     return args.teacher_pooler == "mean_first"
 
 
 def _with_modules(
     source: str | Path, model: PreTrainedModel, folder: str, student: PreTrainedModel, args: DistillTrainingArguments
 ) -> PreTrainedModel | SentenceEncoder:
-    """A loaded encoder, with what its files say of its embeddings."""
+    """A loaded encoder, as a `SentenceEncoder` if its files define its embeddings."""
     embeds = auto_class_for(student) is AutoModel and not _reads_layers_alone(args)
     modules = read_sentence_modules(source, model.config) if embeds else None
     if modules is None:
@@ -132,17 +132,16 @@ def _with_modules(
 def _check_pooler(source: TeacherSource, modules: SentenceModules, args: DistillTrainingArguments) -> None:
     if args.teacher_pooler not in (None, str(modules.pooling)):
         raise ValueError(
-            f"teacher_pooler={args.teacher_pooler!r}, but the teacher {source} pools by '{modules.pooling}', as its "
-            "sentence-transformers modules say. Leave teacher_pooler out."
+            f"teacher_pooler={args.teacher_pooler!r}, but the sentence-transformers modules of the teacher {source} "
+            f"pool by '{modules.pooling}'. Leave teacher_pooler out."
         )
 
 
 def _require_weights(source: str | Path, student: PreTrainedModel, missing: list[str]) -> None:
     if missing:
         raise ValueError(
-            f"The teacher {source} holds no weights for {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: "
-            f"they would be random. A teacher for {type(student).__name__} must have been trained with that head; "
-            "fine-tune it first."
+            f"The teacher {source} has no weights for {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}: "
+            f"they would be random. A teacher for {type(student).__name__} needs a trained head: fine-tune it first."
         )
 
 
@@ -151,19 +150,19 @@ def _is_adapter(source: str | Path) -> bool:
 
 
 def _base_of(adapter: PeftConfig, student: PreTrainedModel) -> tuple[str, dict[str, Any]]:
-    """The model that an adapter is for, and what to change in its configuration."""
+    """The base model of an adapter, and changes of its configuration."""
     base, brought = adapter.base_model_name_or_path, getattr(adapter, "modules_to_save", None)
     heads = map(head_of, AutoConfig.from_pretrained(base).architectures or ()) if brought else ()
     if not brought or head_of(type(student).__name__) in heads:
         return base, {}
-    # The folder does not say how many classes its head has, and its base is an encoder without one.
+    # The adapter's folder doesn't have the number of classes, and its base is an encoder without a head.
     return base, {"id2label": student.config.id2label, "label2id": student.config.label2id}
 
 
 def _load_adapter(
     folder: str, student: PreTrainedModel, args: DistillTrainingArguments
 ) -> tuple[PreTrainedModel, list[str]]:
-    """As `_load_pretrained`, from the folder of an adapter; the modules that it brings are not missing."""
+    """As `_load_pretrained`, for the folder of an adapter. Modules that the adapter contains are not missing."""
     from peft import PeftConfig, PeftModel
 
     adapter = PeftConfig.from_pretrained(folder)
@@ -175,7 +174,7 @@ def _load_adapter(
 
 
 def _load_pretrained(source, student, args, **config) -> tuple[PreTrainedModel, list[str]]:
-    """Load a teacher, with `config` changed in its settings; tells the names of weights that its files lack."""
+    """Load a teacher with changes of its configuration. Returns it and the names of missing weights."""
     dtype = args.compute_dtype if args.teacher_dtype == "auto" else getattr(torch, args.teacher_dtype)
     with _named(source):
         model, report = auto_class_for(student).from_pretrained(
@@ -185,22 +184,22 @@ def _load_pretrained(source, student, args, **config) -> tuple[PreTrainedModel, 
 
 
 def _attention(args: DistillTrainingArguments) -> dict[str, str]:
-    """The one implementation that makes attention maps, where they are read."""
+    """Eager attention if attention maps are needed, since no other implementation returns them."""
     return {"attn_implementation": "eager"} if args.attention_weight else {}
 
 
 @contextmanager
 def _named(source: str) -> Iterator[None]:
-    """Let an error of loading say that it is the teacher's, and what was looked for."""
+    """Add the teacher's name and the expected files to errors of loading."""
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
         if not Path(source).is_dir():
             raise OSError(
-                f"The teacher {source} is no folder (in {Path.cwd()}), and can't be loaded by that name: {error}"
+                f"The teacher {source} is not a folder (in {Path.cwd()}), and can't be loaded as a hub id: {error}"
             ) from error
         reason, kind = str(error).rstrip("."), FileNotFoundError if isinstance(error, OSError) else ValueError
         raise kind(
-            f"The teacher's folder {source} can't be loaded: {reason}. It must hold config.json and model.safetensors "
-            "as save_pretrained() writes them, both whole (not a pointer of git-lfs)."
+            f"The teacher's folder {source} can't be loaded: {reason}. It must have config.json and model.safetensors, "
+            "as written by save_pretrained() (complete files, not git-lfs pointers)."
         ) from error

@@ -1,4 +1,4 @@
-"""A reranker's scores of the documents of queries, computed once."""
+"""Scores documents with a reranker."""
 
 from pathlib import Path
 
@@ -24,16 +24,16 @@ def load_reranker(source: str | Path) -> tuple[PreTrainedModel, Tokenizer]:
         source: folder or hub id of a sequence classifier with one label.
 
     Raises:
-        ValueError: it has another number of labels, or no weights for its head.
+        ValueError: the model has another number of labels, or no weights for its head.
     """
     labels = AutoConfig.from_pretrained(source).num_labels
     if labels != 1:
-        raise ValueError(f"A reranker gives a pair one score, but {source} has {labels} labels (config.num_labels).")
+        raise ValueError(f"A reranker needs one label, but {source} has {labels} (config.num_labels).")
     model, report = AutoModelForSequenceClassification.from_pretrained(
         source, dtype=torch.float32, output_loading_info=True
     )
     if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{source} holds no weights for {', '.join(missing[:4])}: its scores would be random.")
+        raise ValueError(f"{source} has no weights for {', '.join(missing[:4])}: its scores would be random.")
     return model.eval(), AutoTokenizer.from_pretrained(source)
 
 
@@ -47,36 +47,36 @@ def score_groups(
     batch_size: int = 64,
     dtype: torch.dtype = torch.float32,
 ) -> Dataset:
-    """Let a cross-encoder score every document of every query, or go on where an earlier run stopped.
+    """Score every document of every query with a cross-encoder, or continue an interrupted run.
 
     Args:
-        groups: as `read_groups` and `mine_negatives` return them.
+        groups: groups from `read_groups` or `mine_negatives`.
         teacher: a sequence classifier with one label, or its folder or hub id.
-        folder: where its scores are kept, in parts (see `cache_teacher`).
-        tokenizer: of a teacher that is a model.
-        max_length: tokens of a pair at most, special ones included; longer ones are cut, and counted.
+        folder: folder for the scores, which are written in parts (see `cache_teacher`).
+        tokenizer: the teacher's tokenizer, if `teacher` is a model.
+        max_length: maximum number of tokens of a pair, special tokens included. Longer pairs are truncated and counted.
         batch_size: pairs of a forward pass.
-        dtype: number format in which a float32 model computes.
+        dtype: dtype in which a float32 model computes.
 
     Returns:
-        Columns `query`, `documents` and `scores`, the teacher's logits, float32.
+        A dataset with the columns `query`, `documents` and `scores` (the teacher's logits, float32).
 
     Raises:
-        ValueError: a classifier with other than one label; a text that the tokenizer keeps nothing of; a `folder` that
-            holds the scores of other groups, or of another teacher.
+        ValueError: the classifier does not have one label; a text has no tokens; or `folder` has scores of other groups
+            or of another teacher.
     """
     if not isinstance(teacher, PreTrainedModel):
         teacher, tokenizer = load_reranker(teacher)
     elif tokenizer is None:
-        raise ValueError("A teacher that is a model needs its tokenizer: score_groups(..., tokenizer=...).")
+        raise ValueError("If the teacher is a model, pass its tokenizer: score_groups(..., tokenizer=...).")
     elif teacher.config.num_labels != 1:
-        raise ValueError(f"A reranker gives a pair one score, but the teacher has {teacher.config.num_labels} labels.")
+        raise ValueError(f"A reranker needs one label, but the teacher has {teacher.config.num_labels}.")
     groups = as_rankings(groups).select_columns(["query", "documents"]).flatten_indices()
     pairs = pairs_of(groups)
     longest = int(min(max_length, most_tokens(teacher)))
     rows = tokenize(pairs, tokenizer, text="query", text_pair="document", max_length=longest)
     if len(rows) != len(pairs):
-        raise ValueError(f"{len(pairs) - len(rows)} of {len(pairs)} pairs hold a text without any token. Leave it out.")
+        raise ValueError(f"{len(pairs) - len(rows)} of {len(pairs)} pairs have a text without tokens. Remove them.")
     device = PartialState().device
     attention = AttentionSettings(device, dtype)
     made = cache_teacher(

@@ -1,4 +1,4 @@
-"""Texts and their vectors as Parquet, written once and in parts: what takes a teacher's place in later runs."""
+"""Writes texts and their vectors as Parquet files, which replace a teacher in later runs."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from .cache_files import StaleCacheError
 logger = logging.get_logger(__name__)
 
 ROWS_PER_PART = 16_384
-# In the metadata of each part: a hash of what all parts are made of.
+# Key in the metadata of each part, for a hash of all that the parts depend on.
 _SEAL = b"retort"
 
 
@@ -32,23 +32,23 @@ def write_vectors(
     batch_size: int = 64,
     rows_per_part: int = ROWS_PER_PART,
 ) -> list[Path]:
-    """Write the vectors of texts, or go on where an earlier run stopped. Ranks share the parts.
+    """Write the vectors of texts, or continue an interrupted run. The parts are divided among the ranks.
 
     Args:
-        encoder: makes the vectors, in its own number format and on its own device.
-        texts: a column `text`.
-        folder: new, or with parts of the same encoder, prompt and texts.
-        prompt_name, prompt: put before every text, see `SentenceEncoder.encode`; texts are written without it.
+        encoder: computes the vectors, in its own dtype and on its own device.
+        texts: dataset with a column `text`.
+        folder: a new folder, or one with parts of the same encoder, prompt and texts.
+        prompt_name, prompt: prefix of every text (see `SentenceEncoder.encode`). The texts are written without it.
         batch_size: texts of a forward pass.
-        rows_per_part: of one file, and what an interruption can cost.
+        rows_per_part: rows per file, which is also the largest loss by an interruption.
 
     Returns:
-        The files, in the order of the texts: `part-00000.parquet` with the columns `text` and `teacher_embedding`
-        (float32). `read_vectors(folder)` reads them, and so does whatever reads Parquet.
+        The files in the order of the texts: `part-00000.parquet` with the columns `text` and `teacher_embedding`
+        (float32), for `read_vectors(folder)` or any reader of Parquet.
 
     Raises:
-        StaleCacheError: the folder holds parts of something else.
-        ValueError: there is no prompt of that name.
+        StaleCacheError: the folder has other parts.
+        ValueError: there is no prompt of this name.
     """
     state = PartialState(cpu=encoder.model.device.type == "cpu")
     folder = Path(folder)
@@ -60,8 +60,8 @@ def write_vectors(
     for file in finished:
         if file not in files or (pq.read_schema(file).metadata or {}).get(_SEAL) != seal:
             raise StaleCacheError(
-                f"{file} holds vectors of another encoder, under another prompt or of other texts. Name another "
-                "folder, or delete this one."
+                f"{file} has vectors of another encoder, with another prompt or of other texts. Name another folder, "
+                "or delete this one."
             )
     if state.is_main_process:
         sweep(folder)

@@ -1,4 +1,4 @@
-"""A teacher of which there are only its embeddings, in a column of the dataset."""
+"""Teachers that are given only by their embeddings, in a column of the dataset."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from .live import common_dimensions
 
 
 class GivenVectors:
-    """Reads a teacher's embeddings from the column that came with the batch. There is no model to run."""
+    """Reads a teacher's embeddings from the batch, instead of running a model."""
 
     def outputs(self, batch: Batch) -> EncoderOutput:
         """The teacher's embeddings for one batch."""
@@ -26,9 +26,9 @@ class GivenVectors:
 
 
 def vector_width(sets: Mapping[str, Any]) -> int | None:
-    """How many numbers the vectors of the first dataset that has some hold, by its first row; None if none has."""
+    """Width of the vectors, from the first row of the first dataset that has some; None if no dataset has vectors."""
     rows = next(filter(has_vectors, sets.values()), None)
-    return None if rows is None else max(1, np.size(next(iter(rows), {}).get(VECTORS)))  # an empty one is refused later
+    return None if rows is None else max(1, np.size(next(iter(rows), {}).get(VECTORS)))  # empty ones are refused later
 
 
 def teacher_dimensions(
@@ -37,16 +37,16 @@ def teacher_dimensions(
     vectors: int | None,
     student: PreTrainedModel,
 ) -> Dimensions | None:
-    """The dimensions of the live teachers, of the one whose outputs are cached, or of the one that is given by vectors.
+    """The dimensions of the live teachers, of the cached teacher, or of the given vectors.
 
     Args:
-        teachers: outlines of the live ones.
-        args: with the cache's folder.
-        vectors: how many numbers a given vector has; None where there are none.
-        student: stands for what vectors don't tell, which no objective reads (see `check_objectives`).
+        teachers: outlines of the live teachers.
+        args: arguments with the folder of the cache.
+        vectors: width of the given vectors; None if there are none.
+        student: its dimensions are used where vectors have none; no objective reads them (see `check_objectives`).
 
     Returns:
-        None without any teacher.
+        None if there is no teacher.
     """
     if teachers:
         return common_dimensions(teachers)
