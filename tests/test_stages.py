@@ -91,8 +91,8 @@ def test_frozen_words_are_not_counted_as_trainable(tmp_path):
     ("stages", "message"),
     [
         ([], "at least one stage"),
-        ([Stage("a", {}), Stage("a", {})], r"name of its own, but the names are \['a', 'a'\]"),
-        ([Stage("a", {}, data="dev")], "trains on 'dev', but there are only train, transfer"),
+        ([Stage("a", {}), Stage("a", {})], r"must differ, but they are \['a', 'a'\]"),
+        ([Stage("a", {}, data="dev")], "trains on 'dev', but the datasets are train, transfer"),
         ([Stage("a", {}, trainable=("pooler",))], "no group of parameters called 'pooler'"),
     ],
 )
@@ -105,7 +105,7 @@ def test_a_plan_that_can_not_be_run_is_refused(stages, message, tmp_path):
 def test_a_stage_that_contradicts_itself_is_refused():
     with pytest.raises(ValueError, match="leave out trainable and lora"):
         Stage("a", {}, trainable=("head",), gradual_unfreezing="encoder")
-    with pytest.raises(ValueError, match="chunk_rows=0: at least 1"):
+    with pytest.raises(ValueError, match="chunk_rows=0: it must be at least 1"):
         Stage("a", {}, chunk_rows=0)
 
 
