@@ -34,8 +34,8 @@ PIECES = (
     '"|""|"a"|"a ""b"" c"|\'|,|;|\\|#|# |# a = b|| |  |\r|\u2028|\x85|é|日本|😀|e\u0301|\ufeff|text|label|score|'
     "anchor|positive|0|1|2|1.5|nan|inf|1_0|7|-1|1e999|O|B-PER|-DOCSTART-|a word|two words|NUM:x|null|[]|{}"
 ).split("|")
-NOTHING = " is empty| holds no | has a header row .* no rows| has no pairs| has \\d+ pairs"
-IMPLAUSIBLE = "in quotes themselves|to be an index"
+NOTHING = " is empty| holds no | has a header row .* no other rows| has no pairs| has \\d+ pairs"
+IMPLAUSIBLE = "cells that contain quotes are quoted|to be an index"
 SCORED = ("sentence1", "sentence2", "score")
 TREC = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

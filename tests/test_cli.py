@@ -176,12 +176,11 @@ def test_what_is_wrong_is_one_line_and_ends_with_2(arguments, message, capsys, t
 
 
 def test_a_script_without_a_folder_to_write_to_is_refused(monkeypatch, capsys):
-    from retort import DistillTrainingArguments
-    from retort.commands import parse
+    from retort import DistillTrainingArguments, ScriptParser
 
     monkeypatch.setattr(sys, "argv", ["script.py", "--max_steps", "1"])
     with pytest.raises(SystemExit):
-        parse(DistillTrainingArguments, description="")
+        ScriptParser((DistillTrainingArguments,), description="").parse_args_into_dataclasses()
     assert "the following arguments are required: --output_dir" in capsys.readouterr().err
 
 

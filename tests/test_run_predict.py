@@ -232,7 +232,7 @@ def test_an_older_output_stays_until_the_new_one_is_whole(models, predict, tmp_p
 
 @pytest.mark.promise(9)
 def test_a_model_without_a_head_is_refused(models, predict):
-    with pytest.raises(SystemExit, match=r"is a BertModel, but `retort predict` takes models whose class name ends in"):
+    with pytest.raises(SystemExit, match=r"holds a BertModel, which neither tags words nor classifies texts"):
         predict(models["encoder"], "the cat")
 
 

@@ -140,7 +140,7 @@ def test_a_configuration_of_a_dataset_is_named_behind_a_colon(monkeypatch):
     secret = Dataset.from_dict(rows | {"label": [-1, -1]}).cast_column("label", ClassLabel(names=["no", "yes"]))
     asked = []
 
-    def load_dataset(*name):
+    def load_dataset(*name, split=None):
         asked.append(name)
         return DatasetDict(train=labelled, validation_matched=labelled, test_matched=secret)
 

@@ -60,7 +60,7 @@ def test_a_recipe_learns_from_vectors_to_its_end_and_judges_what_it_saves(vector
     pairs = read_sts(str(folder / "sts.tsv"))
     sides = [stock.encode(list(pairs[side]), convert_to_tensor=True) for side in ("sentence1", "sentence2")]
     assert sides[0].shape[1] == 16  # the projector was kept
-    assert report["rows"][1]["quality"]["toy"] == pytest.approx(sts_spearman(*sides, pairs["score"]), abs=1e-6)
+    assert report["rows"][1]["quality"]["toy Spearman"] == pytest.approx(sts_spearman(*sides, pairs["score"]), abs=1e-6)
     assert stock[0].auto_model.config.num_hidden_layers == 2
     card = (folder / "by-vectors/README.md").read_text()
     assert "some/api" in card

@@ -84,7 +84,7 @@ def read_pairs(source: str) -> Dataset:
     file, _, columns = source.rpartition(":")
     if plus and not path.exists():
         sides = [concatenate_datasets(text_columns(side)) for side in (first, second)]
-    elif "," in columns or (file and Path(file).expanduser().exists()):
+    elif "," in columns or (file and Path(file).expanduser().is_file()):
         sides = text_columns(source)
     else:
         return _read_columns(source)
