@@ -8,7 +8,6 @@ encoder; the teacher scores them once. Students:
 
 - `margin`, `listwise`: three layers of the encoder, by MarginMSE or KL of these scores;
 - `embeddings`: the same three layers, by the encoder's own embeddings of the same texts;
-- `none`: these layers as they are;
 - `scores`: two layers of the teacher, pointwise, by its scores of the same pairs and of STS-B's train side.
 
 Judged by Spearman's correlation on STS-B's test side, and by how often a triplet's positive scores above its negative.
@@ -211,9 +210,7 @@ def table(references: dict[str, dict[str, float]], runs: list[dict[str, Any]]) -
             values = [run["scores"][metric] for run in runs if run["name"] == name]
             mean, spread = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
             cells.append(f"{mean:.4f} ± {spread:.4f} ({mean / reference:.1%})")
-        lines.append(
-            ["cross-encoder, 2 layers" if name == "cross-encoder" else f"bi-encoder, 3 layers: {name}", *cells]
-        )
+        lines.append(["cross-encoder, 2 layers" if name == CROSS_ENCODER else f"bi-encoder, 3 layers: {name}", *cells])
     return "\n".join(aligned(lines, gap=2))
 
 

@@ -69,7 +69,7 @@ def mine_negatives(groups: Dataset, encoder: SentenceEncoder, count: int, *, bat
     """Give each query the nearest documents of other queries: candidates to be scored by a reranker.
 
     The search is exact, by the cosines of all queries and documents. A document that any row gives the same query is
-    left out. Others may answer the query as well: their scores will say so.
+    left out, and so is the query itself. Others may answer the query as well: their scores will say so.
 
     Args:
         groups: see `as_rankings`.
@@ -89,7 +89,9 @@ def mine_negatives(groups: Dataset, encoder: SentenceEncoder, count: int, *, bat
         own.setdefault(query, set()).update(documents)
     queries = list(own)
     documents = sorted(set().union(*own.values()))
-    most = len(documents) - max(map(len, own.values()))
+    places = {document: place for place, document in enumerate(documents)}
+    left_out = {query: [places[text] for text in {query, *given} if text in places] for query, given in own.items()}
+    most = len(documents) - max(map(len, left_out.values()))
     if not 1 <= count <= most:
         raise ValueError(f"count={count}, but every query can get 1 to {most} of the {len(documents)} documents.")
     sides = (queries, "query"), (documents, "document")
@@ -98,14 +100,13 @@ def mine_negatives(groups: Dataset, encoder: SentenceEncoder, count: int, *, bat
         for texts, name in sides
     ]
     asked, given = (torch.nn.functional.normalize(vectors, dim=-1) for vectors in embedded)
-    places = {document: place for place, document in enumerate(documents)}
     nearest: dict[str, list[str]] = {}
     at_a_time = max(1, _COSINES // len(documents))
     for start in range(0, len(queries), at_a_time):
         chunk = queries[start : start + at_a_time]
         cosines = asked[start : start + at_a_time] @ given.T
         for row, query in enumerate(chunk):
-            cosines[row, [places[document] for document in own[query]]] = -torch.inf
+            cosines[row, left_out[query]] = -torch.inf
         for query, found in zip(chunk, cosines.topk(count).indices.tolist(), strict=True):
             nearest[query] = [documents[place] for place in found]
     return Dataset.from_dict(

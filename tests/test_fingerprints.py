@@ -25,6 +25,7 @@ from retort.data import (
     tokenize_spans,
 )
 from retort.modeling.encoding import SentenceEncoder
+from retort.trainers.stages.plan import _COLUMNS
 
 
 def recurrent(steps: int):
@@ -189,8 +190,14 @@ def test_the_modules_of_a_teacher_that_is_an_object_count_for_its_stages(wrap, t
 
 def test_a_folder_without_weights_has_no_name(tmp_path):
     tiny.model().config.save_pretrained(tmp_path)
-    with pytest.raises(FileNotFoundError, match="has no weights"):
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
         fingerprint_source(tmp_path)
+
+
+def test_other_scores_of_the_same_groups_make_another_stage():
+    groups = {"members": [[[1], [2], [3]]] * 2, "length": [3, 3]}
+    first, other = (Dataset.from_dict(groups | {"scores": [[score, 0.0]] * 2}) for score in (1.0, 2.0))
+    assert fingerprint_rows(first, *_COLUMNS) != fingerprint_rows(other, *_COLUMNS)
 
 
 def test_groups_of_texts_are_told_apart():

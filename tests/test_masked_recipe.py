@@ -102,7 +102,7 @@ def test_what_guesses_cost_is_what_the_trainer_says(tmp_path):
     ("changes", "message"),
     [
         ({"evaluation": {"sts_test": "x"}}, r"evaluation\.sts_test: there is no such key.*dev_files, test_files"),
-        ({"data": {"task": "masked_lm"}}, "data: there is nothing to learn from: name train_files"),
+        ({"data": {"task": "masked_lm"}}, "data: there is no training data: set train_files"),
         ({"data": {"task": "tagging", "folders": "x"}, "evaluation": {}}, "teacher: only masked language models"),
         ({"assistant": {"model": "x"}}, "assistant: only recipes for sentence embeddings support an assistant"),
         ({"teacher": {"new": {"tokenizer": "x"}}}, "teacher: a new teacher needs a name, and stages"),

@@ -49,6 +49,18 @@ def test_a_run_begins_with_how_it_runs(tokenizer, tmp_path, capsys):
     assert "steps 6, from step 4" in capsys.readouterr().out
 
 
+def test_a_budget_of_tokens_is_told_as_such(tokenizer, tmp_path, capsys):
+    trained(tokenizer, tmp_path, tokens_per_batch=100)
+    assert "batch 200 tokens (100 x 2 x 1)" in capsys.readouterr().out
+
+
+def test_means_at_the_end_are_those_of_all_steps(tokenizer, tmp_path):
+    """Whatever the log has taken in between."""
+    often = trained(tokenizer, tmp_path / "often", logging_steps=1).state.log_history[-1]
+    rarely = trained(tokenizer, tmp_path / "rarely", logging_steps=100).state.log_history[-1]
+    assert often["train_loss_embedding"] == pytest.approx(rarely["train_loss_embedding"], rel=1e-5)
+
+
 def test_a_users_collator_says_nothing_of_attention(tokenizer, tmp_path, capsys):
     from retort.collators import DistillationCollator, InputFormat
 

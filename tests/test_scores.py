@@ -374,6 +374,16 @@ def test_the_nearest_documents_of_others_are_mined(tokenizer, monkeypatch):
         mine_negatives(groups, encoder, 8)
 
 
+def test_a_query_is_not_mined_for_itself(tokenizer):
+    encoder = SentenceEncoder(tiny.model(), tokenizer, tiny.surrounding())
+    texts = tiny.sentences(6, seed=1)
+    groups = Dataset.from_dict({"query": texts, "positive": [*texts[1:], texts[0]]})  # each is a document, too
+    mined = mine_negatives(groups, encoder, 4)
+    assert all(sorted(row["documents"]) == sorted(set(texts) - {row["query"]}) for row in mined)
+    with pytest.raises(ValueError, match="1 to 4 of the 6 documents"):
+        mine_negatives(groups, encoder, 5)
+
+
 def cross_encoder(seed=0, **sizes):
     return tiny.model(task="sequence", seed=seed, labels=1, **sizes)
 

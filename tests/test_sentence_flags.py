@@ -74,7 +74,10 @@ def test_an_encoder_that_does_not_say_how_it_pools_is_refused_without_a_pooler(p
 @pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("flag", "message"),
-    [("pooler", "the student pools by 'mean'. Leave pooler out"), ("teacher_pooler", "pools by 'mean', as its")],
+    [
+        ("pooler", "the student pools by 'mean'. Leave pooler out"),
+        ("teacher_pooler", "pool by 'mean'. Leave teacher_pooler out"),
+    ],
 )
 def test_another_pooler_than_its_own_is_refused(flag, message, says_mean, learnt):
     with pytest.raises(ValueError, match=message):

@@ -16,6 +16,8 @@ from retort.data.tasks import code_words, library_parts
 from retort.data.tasks import docstrings as tasks
 from retort.recipes import packaged_recipes, read_recipe
 from retort.recipes.presence import downloads, hub_names, needs
+from retort.recipes.schema import SentenceEvaluation, SentenceFiles
+from retort.recipes.sentences.corpora import Files
 from retort.recipes.student_recipe import show_scores
 from retort.trainers.stages import StageResult
 
@@ -298,3 +300,12 @@ def test_the_recipes_behind_the_figures_can_be_read(path):
     recipe = read_recipe(path)
     assert not recipe.data.corpus
     assert not recipe.downloads
+
+
+def test_groups_that_hold_a_text_to_evaluate_on_are_left_out(tmp_path):
+    (tmp_path / "sts.tsv").write_text("sentence1\tsentence2\tscore\na cat\tA dog.\t1\na bird\ta fox\t2\n")
+    rows = ["anchor\tpositive", "a cat\ta kitten", "a house\ta hut", "a hound\ta  DOG."]
+    (tmp_path / "groups.tsv").write_text("\n".join(rows) + "\n")
+    files = SentenceFiles(group_files=[str(tmp_path / "groups.tsv")])
+    groups = Files(files, SentenceEvaluation(sts_test={"toy": str(tmp_path / "sts.tsv")})).groups
+    assert groups.to_list() == [{"anchor": "a house", "positive": "a hut"}]

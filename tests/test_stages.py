@@ -11,7 +11,14 @@ from ranks import KILLED, run_on_ranks
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, TrainerCallback
 
-from retort import CKDTrainingArguments, MCLTrainingArguments, Stage, StagedRun, VocabReducedMLMTrainingArguments
+from retort import (
+    CKDTrainingArguments,
+    ContrastiveTrainingArguments,
+    MCLTrainingArguments,
+    Stage,
+    StagedRun,
+    VocabReducedMLMTrainingArguments,
+)
 from retort.evaluation.report.report import loss_history
 from retort.trainers import plan_table
 from retort.trainers.arguments.keys import CHANGE_NO_WEIGHTS, CHANGE_WEIGHTS
@@ -331,7 +338,12 @@ def test_a_score_that_is_not_finite_is_not_the_best(finished):
 
 # --- Keys -------------------------------------------------------------------------------------------------------------
 
-ARGUMENTS_CLASSES = (CKDTrainingArguments, MCLTrainingArguments, VocabReducedMLMTrainingArguments)
+ARGUMENTS_CLASSES = (
+    CKDTrainingArguments,
+    ContrastiveTrainingArguments,
+    MCLTrainingArguments,
+    VocabReducedMLMTrainingArguments,
+)
 
 
 def test_every_argument_is_said_to_change_weights_or_not_to():

@@ -57,7 +57,7 @@ def read_vectors(source: str) -> Dataset:
     return rows
 
 
-def with_vectors(texts: Dataset, vectors: Dataset, *, column: str = "text", source: str) -> Dataset:
+def with_vectors(texts: Dataset, vectors: Dataset, *, column: str = "text", source: str = "the vectors") -> Dataset:
     """Put its vector beside each text, found by the text's exact wording.
 
     Args:

@@ -28,7 +28,7 @@ class Recipe(Generic[Data, Evaluation]):
         arguments: training arguments of all stages, including those of a teacher or an assistant. A stage's own
             arguments take precedence.
         stages: the student's stages, in order.
-        evaluation: evaluation data and metrics; may be left out.
+        evaluation: evaluation data and metrics.
         output_dir: folder for all output.
         push_to_hub: hub id to which the finished student is pushed; by default it is not pushed.
         downloads: id of a Hub dataset in data or evaluation -> its size and license, which are printed before anything

@@ -1,11 +1,13 @@
 """Training and evaluation data of sentence encoders: Python's docstrings, or the user's files."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
+from typing import Any
 
 from datasets import Dataset
 
@@ -13,6 +15,7 @@ from ...data.readers import (
     both_sides,
     distinct,
     docstring_corpus,
+    folded,
     passages,
     read_groups,
     read_pairs,
@@ -24,6 +27,8 @@ from ...evaluation.report import Quality, Rows, bootstrapped
 from ...evaluation.sentences import bitext_hits, own_document_ranks, rank_correlation, scores_of_ranks, sts_pairs
 from ...modeling.encoding import SentenceEncoder
 from ..schema import SentenceEvaluation, SentenceFiles
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,21 @@ class Files:
 
     @cached_property
     def groups(self) -> Dataset:
-        """Groups for a `ContrastiveTrainer`."""
-        return read_groups(self.files.group_files)
+        """Groups for a `ContrastiveTrainer`, without those that hold a text to evaluate on.
+
+        Raises:
+            ValueError: no group is left.
+        """
+        groups = read_groups(self.files.group_files)
+        excluded = {folded(text) for text in self._left_out}
+        if not excluded:
+            return groups
+        kept = groups.filter(lambda row: excluded.isdisjoint(map(folded, _texts_of(row))), desc="Evaluation texts")
+        if len(kept) < len(groups):
+            logger.warning("Of %d groups, %d hold texts to evaluate on.", len(groups), len(groups) - len(kept))
+        if not len(kept):
+            raise ValueError(f"All groups of {_names(self.files.group_files)} hold texts to evaluate on.")
+        return kept
 
     @cached_property
     def translations(self) -> Dataset:
@@ -222,3 +240,9 @@ class Files:
 
 def _names(files: Sequence[str]) -> str:
     return ", ".join(Path(file).name for file in files)
+
+
+def _texts_of(group: Mapping[str, Any]) -> Iterator[str]:
+    """The texts of a group, those in lists included."""
+    for value in group.values():
+        yield from (text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str))

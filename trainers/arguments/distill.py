@@ -176,9 +176,11 @@ class DistillTrainingArguments(TrainingArguments):
             raise ImportError(
                 f"deepspeed={self.deepspeed!r} needs DeepSpeed, which isn't installed: pip install 'retort[deepspeed]'."
             )
-        workers, self.dataloader_num_workers = self.dataloader_num_workers, self.dataloader_num_workers or 0
+        # TrainingArguments knows numbers of workers alone, and refuses to prefetch without any.
+        workers = self.dataloader_num_workers
+        self.dataloader_num_workers = (1 if self.dataloader_prefetch_factor else 0) if workers is None else workers
         super().__post_init__()
-        self.dataloader_num_workers = workers  # None is chosen for each dataset; TrainingArguments knows numbers alone
+        self.dataloader_num_workers = workers  # None is chosen for each dataset
         if self.dataloader_pin_memory:
             # Otherwise the copy of each tensor would wait for the device.
             self.accelerator_config.non_blocking = True

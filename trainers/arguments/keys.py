@@ -25,6 +25,8 @@ _LEARNING = frozenset(
     contrastive_weight contrastive_temperature learn_temperature both_directions student_negatives queue_size
     queue_dtype fill_queue mcl_weight source_weight target_weight
 
+    margin_weight listwise_weight score_activation score_similarity score_temperature
+
     mlm_weight vocabulary_weight vocabulary_loss piece_logits map_logits vocabulary_tokens mask_share mask_smoothing
     whole_words teacher_reads contrast_weight contrast_space contrast_temperature negatives negative_count
     negatives_within unaligned_negatives curvature learn_curvature

@@ -195,7 +195,7 @@ def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:
     """Refuse labels whose number, type or range does not fit the student's head."""
     name, of_tokens = type(student).__name__, pa.types.is_nested(labels.type)
     if problem_of(student) == MULTI_LABEL or (of_tokens and pa.types.is_floating(labels.type.value_type)):
-        _check_vectors(student, labels)
+        _check_label_lists(student, labels)
         return
     if of_tokens == is_row_wise(student):
         raise ValueError(
@@ -217,7 +217,7 @@ def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:
         raise ValueError(f"{name} has the classes 0 to {classes - 1}, but the labels are {found}.")
 
 
-def _check_vectors(student: PreTrainedModel, labels: pa.ChunkedArray) -> None:
+def _check_label_lists(student: PreTrainedModel, labels: pa.ChunkedArray) -> None:
     """Refuse labels that are not a list of one float per output, and heads that don't learn such labels."""
     name, problem, outputs = type(student).__name__, problem_of(student), student.config.num_labels
     if not pa.types.is_nested(labels.type) or not pa.types.is_floating(labels.type.value_type):

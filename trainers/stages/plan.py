@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "stage.json"
 # Columns in the fingerprint of a dataset, in addition to the teacher's tokens.
-_COLUMNS = ("input_ids", "members", "token_type_ids", "labels", "student_positions", "spans", "teacher_spans", VECTORS)
+_COLUMNS = (
+    *("input_ids", "members", "token_type_ids", "labels", "scores", "student_positions", "spans", "teacher_spans"),
+    VECTORS,
+)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from ...collators import DistillationCollator, GroupCollator, SpanCollator
 from ...data import ArrowRows
 from .gradient_cache import RandomState
-from .means import RunningMeans
 from .measured_trainer import MeasuredTrainer
 from .sampler import LengthGroupedSampler, TokenBudgetSampler, row_lengths
 
@@ -85,6 +84,7 @@ class LoadingTrainer(MeasuredTrainer):
             self._at_start = RandomState(self.args.device), [_on_cpu(each.state_dict()) for each in self.learnt]
         else:
             batch_size = self._train_batch_size // 2 if self.args.tokens_per_batch else batch_size
+            self._check_smaller_batch(batch_size)
             logger.warning(
                 "Out of memory. Starting over with %d %s a batch.",
                 batch_size,
@@ -93,9 +93,19 @@ class LoadingTrainer(MeasuredTrainer):
             random, states = self._at_start
             for each, state in zip(self.learnt, states, strict=True):
                 each.load_state_dict(state)
-            self.optimizer, self._means[True], self._to_log = None, RunningMeans(), {}
+            self.optimizer = None
+            self.reset_means()
             random.restore()
         return super()._inner_training_loop(batch_size, *arguments, **named)
+
+    def _check_smaller_batch(self, size: int) -> None:
+        """Refuse a batch of tokens that is too small for the longest row."""
+        longest = int(row_lengths(self.train_dataset).max()) if self.args.tokens_per_batch else 0
+        if size < longest:
+            raise ValueError(
+                f"Out of memory with {self._train_batch_size} tokens a batch, and half of that is less than the "
+                f"{longest} tokens of the longest row. Cut rows with max_length=... in tokenize()."
+            )
 
     @property
     def learnt(self) -> list[Any]:

@@ -10,16 +10,19 @@ from .means import RunningMeans
 
 
 class MeasuredTrainer(Trainer):
-    """Keeps means of measures: since the last log in training, and over a whole dataset in evaluation."""
+    """Keeps means of measures: in training since the last log and since the start, in evaluation over a dataset."""
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)
         self._means = {True: RunningMeans(), False: RunningMeans()}  # of training (True) and evaluation (False)
+        self._since_start = RunningMeans()
         self._to_log: dict[str, float] = {}
 
     def measure(self, name: str, total: Tensor, count: int | Tensor) -> None:
         """Add `count` values with the sum `total` to the mean that is logged as `name`."""
         self._means[self.model.training].add(name, total, count)
+        if self.model.training:
+            self._since_start.add(name, total, count)
 
     def _take_means(self, *, training: bool) -> dict[str, float]:
         """Return the means over all ranks, and reset them. All ranks must call it.
@@ -40,8 +43,12 @@ class MeasuredTrainer(Trainer):
 
     def train(self, *arguments, **named):
         """Train (see `Trainer.train`). Measures of an earlier run after its last log are dropped."""
-        self._means[True] = RunningMeans()
+        self.reset_means()
         return super().train(*arguments, **named)
+
+    def reset_means(self) -> None:
+        """Forget the measures of training."""
+        self._means[True], self._since_start, self._to_log = RunningMeans(), RunningMeans(), {}
 
     def _maybe_log_save_evaluate(self, *arguments, **named) -> None:
         # All ranks reduce the means here rather than in `log`, which a callback may call on a single rank.
@@ -50,8 +57,7 @@ class MeasuredTrainer(Trainer):
         super()._maybe_log_save_evaluate(*arguments, **named)
 
     def _finalize_training(self, *arguments, **named):
-        if self._means[True]:
-            self._to_log = {f"train_{name}": mean for name, mean in self._take_means(training=True).items()}
+        self._to_log = {f"train_{name}": mean for name, mean in self._since_start.take(self.accelerator).items()}
         return super()._finalize_training(*arguments, **named)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

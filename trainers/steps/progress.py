@@ -71,19 +71,21 @@ def shown(logs: Mapping[str, Any]) -> str:
 
 
 def describe_training(args: DistillTrainingArguments, state: TrainerState, attention: str | None) -> str:
-    """The settings of a run on one line. The batch is rows per micro-batch x micro-batches per step x ranks."""
+    """The settings of a run on one line. The batch is rows, or tokens, per micro-batch x micro-batches x ranks."""
     device = args.device
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
     # The state of a checkpoint has the batch size of the run that wrote it. auto_find_batch_size updates the state.
-    rows = state.train_batch_size if args.auto_find_batch_size else args.train_batch_size
+    size = args.tokens_per_batch or args.train_batch_size
+    size = state.train_batch_size if args.auto_find_batch_size else size
+    unit = "tokens" if args.tokens_per_batch else "rows"
     accumulated, ranks = args.gradient_accumulation_steps, args.world_size
     resumed = f", from step {state.global_step:,}" if state.global_step else ""
     text = {
         "device": f"{place}{threads}",
         "precision": str(args.compute_dtype).removeprefix("torch."),
         "attention": attention,
-        "batch": f"{rows * accumulated * ranks:,} rows ({rows} x {accumulated} x {ranks})",
+        "batch": f"{size * accumulated * ranks:,} {unit} ({size} x {accumulated} x {ranks})",
         "steps": f"{state.max_steps:,}{resumed}",
     }
     return "Training: " + "; ".join(f"{name} {value}" for name, value in text.items() if value)

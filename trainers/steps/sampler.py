@@ -118,7 +118,7 @@ class TokenBudgetSampler(BatchRebalanceSampler):
 
     Args:
         lengths: number of tokens of each row.
-        tokens: maximum number of tokens of one micro-batch on one rank.
+        tokens: budget of one micro-batch on one rank. A step holds at most this times `accumulation * ranks`.
         seed: random seed; epoch `e` uses `seed + e`.
         accumulation: micro-batches of a step on one rank.
         ranks: number of ranks.

@@ -64,7 +64,9 @@ def write_vectors(
                 "or delete this one."
             )
     if state.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
+    state.wait_for_everyone()
     for number in range(len(files))[state.process_index :: state.num_processes]:
         if files[number] in finished:
             continue
