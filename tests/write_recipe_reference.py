@@ -59,6 +59,10 @@ ARGUMENTS = (
 )
 
 
+# Keys without a default in their type that reading a recipe fills in.
+_FILLED_IN = {"evaluation": "none"}
+
+
 def reference() -> str:
     """Tables of all keys."""
     parts = [section(title, cls) for title, cls in SECTIONS.items()]
@@ -111,7 +115,7 @@ def table(rows: list[tuple[str, str, str, str]]) -> str:
     """Markdown; a key without a default is required."""
     lines = ["| key | value | default | |", "|---|---|---|---|"]
     for name, kind, default, meaning in rows:
-        cells = (f"`{name}`", kind, default or "**required**", meaning[:1].upper() + meaning[1:])
+        cells = (f"`{name}`", kind, default or _FILLED_IN.get(name, "**required**"), meaning[:1].upper() + meaning[1:])
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines)
 
