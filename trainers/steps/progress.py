@@ -1,5 +1,6 @@
 """Output during training: a line with the settings of the run, and a progress bar with the losses."""
 
+import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -65,7 +66,7 @@ def shown(logs: Mapping[str, Any]) -> str:
         if isinstance(value, Real) and name not in _BESIDE and not name.endswith(_COSTS)
     ]
     parts = [name for name in names if name.startswith("loss_")]
-    if parts and logs.get("loss") == logs[parts[0]]:  # one objective with the weight 1
+    if parts and math.isclose(logs.get("loss", 0), logs[parts[0]], rel_tol=1e-3):  # one objective with the weight 1
         names.remove(parts[0])
     return ", ".join(f"{name} {logs[name]:.4g}" for name in names)
 
