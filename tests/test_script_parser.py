@@ -55,3 +55,11 @@ def test_it_is_a_parser_of_transformers_and_takes_what_help_leaves_out(tmp_path)
     parser.set_defaults(embedding_weight=1.0)
     (args,) = parser.parse_args_into_dataclasses(["--output_dir", str(tmp_path), "--adam_beta1", "0.8", "--use_cpu"])
     assert (args.adam_beta1, args.embedding_weight, args.use_cpu) == (0.8, 1.0, True)
+
+
+@pytest.mark.promise(9)
+def test_an_unknown_flag_is_refused_with_the_nearest_one(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["script.py", "--output_dir", "x", "--learning_rte", "1"])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        script["main"]()
+    assert "unknown flag --learning_rte. Did you mean --learning_rate?" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The command lines of scripts, and what commands say of files."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Iterable
 from dataclasses import fields
@@ -68,6 +69,15 @@ class ScriptParser(HfArgumentParser):
             if action.choices is None and action.nargs != 0:
                 action.metavar = {int: "N", float: "X"}.get(action.type, "VALUE")
             action.required |= action.dest == "output_dir"
+
+    def parse_args_into_dataclasses(self, *arguments, **named) -> tuple:
+        """As `HfArgumentParser`. An unknown flag ends the script with one line, which names the nearest flag."""
+        *parsed, unknown = super().parse_args_into_dataclasses(*arguments, **named | {"return_remaining_strings": True})
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            nearest = difflib.get_close_matches(unknown[0], flags, 1)
+            self.error(f"unknown flag {unknown[0]}." + (f" Did you mean {nearest[0]}?" if nearest else ""))
+        return tuple(parsed)
 
 
 def named_file(given: str) -> tuple[str, str]:
