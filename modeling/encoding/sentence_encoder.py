@@ -86,18 +86,14 @@ class SentenceEncoder:
                 f"{source} has no modules.json, which would say how its tokens become an embedding. Choose a pooler: "
                 "SentenceEncoder.from_pretrained(source, pooler='mean')."
             )
-        folder = encoder_subfolder(source, route=route)
-        model = AutoModel.from_pretrained(source, subfolder=folder, **{"dtype": torch.float32} | loading).eval()
-        tokenizer = AutoTokenizer.from_pretrained(source, subfolder=folder)
         if modules is None:
-            require_bidirectional(model, f"a pooler ({pooler!r}) that was chosen for it")
-            modules = SentenceModules.plain(pooler, max_length or 128, normalize=True)
-        encoder = cls(model, tokenizer, modules)
+            return cls.with_pooler(source, pooler, normalize=True, max_length=max_length or 128, **loading)
+        encoder = cls(*_load_encoder(source, encoder_subfolder(source, route=route), loading), modules)
         return encoder if max_length is None else encoder.cut_at(max_length)
 
     @classmethod
     def with_pooler(
-        cls, source: str | os.PathLike, pooler: str, *, normalize: bool = False, max_length: int = 128
+        cls, source: str | os.PathLike, pooler: str, *, normalize: bool = False, max_length: int = 128, **loading: Any
     ) -> SentenceEncoder:
         """Load any encoder in float32 with the given pooler, ignoring the sentence-transformers modules in its files.
 
@@ -106,13 +102,12 @@ class SentenceEncoder:
             pooler: one of `POOLERS`.
             normalize: whether embeddings are scaled to unit length.
             max_length: texts are truncated to this many tokens, or to the tokenizer's `model_max_length` if it is less.
+            loading: for `AutoModel.from_pretrained`. Default: float32.
 
         Raises:
             ValueError: the model is causal. Its pooling has to come from its files.
         """
-        folder = encoder_subfolder(source)
-        model = AutoModel.from_pretrained(source, subfolder=folder, dtype=torch.float32).eval()
-        tokenizer = AutoTokenizer.from_pretrained(source, subfolder=folder)
+        model, tokenizer = _load_encoder(source, encoder_subfolder(source), loading)
         require_bidirectional(model, f"an encoder with pooler={pooler!r}")
         return cls(model, tokenizer, SentenceModules.plain(pooler, max_length, normalize=normalize))
 
@@ -279,6 +274,14 @@ class SentenceEncoder:
         """Write the sentence-transformers files to a folder that already holds the encoder and its tokenizer."""
         modules = replace(self.modules, max_length=self.max_length)
         write_sentence_modules(folder, modules, folder, padding_side=self.tokenizer.padding_side)
+
+
+def _load_encoder(
+    source: str | os.PathLike, folder: str, loading: dict[str, Any]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The encoder, in float32 unless `loading` sets another dtype, and its tokenizer."""
+    model = AutoModel.from_pretrained(source, subfolder=folder, **{"dtype": torch.float32} | loading).eval()
+    return model, AutoTokenizer.from_pretrained(source, subfolder=folder)
 
 
 def _stages(model: SentenceTransformer, route: str | None) -> list[nn.Module]:
