@@ -12,10 +12,10 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from ..evaluation.report import Report, aligned, read_report, text_table, write_report
+from ..evaluation.report import Report, aligned, markdown_table, read_report, text_table, write_report
+from ..trainers import leave_process_group
 from ..trainers.saving import is_hub_id
 from ..trainers.stages import Stage, StagedRun, StageResult, best_stage, plan_table, publish, push_student
-from .card import report_facts
 from .presence import downloads, hub_names
 from .schema import Recipe
 
@@ -84,15 +84,14 @@ class StudentRecipe(ABC):
                 print(f"\n{self.how_to_use()}\n")
         elif args.process_index == 0:
             print("Dry run: no errors were found, and nothing was trained.")
-        PartialState().wait_for_everyone()
-        PartialState().destroy_process_group()
+        leave_process_group()
 
     def _publish(self, results: Sequence[StageResult], report: Report | None) -> None:
         """Write student and model card, print the report, and push the student if the recipe has `push_to_hub`."""
         folder, name, facts = self.recipe.output_dir, self.recipe.teacher.title, dict(self.card_facts)
         facts["datasets"] = tuple(hub_names(self.recipe))
         if report:
-            facts |= report_facts(report)
+            facts |= _report_facts(report)
         publish(results, folder, teachers=(name,), base_models=(name,) if is_hub_id(name) else (), **facts)
         if report:
             print(f"\n{text_table(report)}")
@@ -215,3 +214,14 @@ def show_scores(before: Sequence[StageResult], results: Sequence[StageResult]) -
 def rows_of_stages(stages: Sequence[Stage], readers: Mapping[str, Callable[[], Dataset]]) -> dict[str, Dataset]:
     """Read the datasets that stages use."""
     return {name: readers[name]() for name in {stage.data for stage in stages}}
+
+
+def _report_facts(report: Report) -> Mapping[str, Any]:
+    """Fields of `CardFacts` from a report."""
+    return {
+        "summary": f"{report.title}.",
+        "results": markdown_table(report),
+        "measured": report.measured,
+        "scores": dict(report.student.quality),
+        "test_set": report.test_set,
+    }

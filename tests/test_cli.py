@@ -271,7 +271,7 @@ def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys):
     for wrong, message in (
         (["--negatives", "3"], "needs --miner"),
         (["embedding_weight=1"], "embedding_weight: of a reranker, its scores are written"),
-        (["--prompt", "query: "], "A reranker takes no --exclude_files"),
+        (["--prompt", "query: "], "A reranker takes no --pooler, --prompt"),
         (["--teacher", folder / "teacher", "--negatives", "3"], "are for rerankers"),
     ):
         assert message in refused([*command, folder / "no", *wrong], capsys)

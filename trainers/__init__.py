@@ -22,5 +22,6 @@ from .stages import (
     publish,
     push_student,
 )
+from .student_trainer import leave_process_group
 from .teachers import cache_teacher, load_reranker, score_groups, write_vectors
 from .vocab_reduced_mlm_trainer import VocabReducedMLMTrainer

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
@@ -39,7 +40,7 @@ from .saving import (
 
 logger = logging.getLogger(__name__)
 
-# Seconds that gloo's threads need to release the last collective (see `StudentTrainer.end`).
+# Seconds that gloo's threads need to release the last collective (see `_meet_before_leaving`).
 _LETTING_GO = 0.2
 
 HEADS_FILE = "heads.safetensors"
@@ -134,15 +135,8 @@ class StudentTrainer(Trainer):
             raise error
 
     def end(self) -> None:
-        """Leave the process group; call it last (see `Trainer.end`).
-
-        Waits for all ranks, and then for a moment in which gloo's threads can take the GIL. If the group is destroyed
-        while such a thread still holds a finished collective, both wait for each other forever
-        (https://github.com/pytorch/pytorch/issues/56297). No call tells when the thread has released it.
-        """
-        self.accelerator.wait_for_everyone()
-        if self.args.world_size > 1:
-            time.sleep(_LETTING_GO)
+        """Leave the process group; call it last (see `Trainer.end`)."""
+        _meet_before_leaving()
         super().end()
 
     # --- Saving -------------------------------------------------------------------------------------------------------
@@ -317,3 +311,21 @@ class StudentTrainer(Trainer):
             self.control.should_training_stop = True
             return
         super()._run_epoch(**arguments)
+
+
+def leave_process_group() -> None:
+    """Leave the process group, if there is one, at the end of a program. All ranks must call it."""
+    _meet_before_leaving()
+    PartialState().destroy_process_group()
+
+
+def _meet_before_leaving() -> None:
+    """Wait for all ranks, and then for a moment in which gloo's threads can take the GIL.
+
+    If the group is destroyed while such a thread still holds a finished collective, both wait for each other forever
+    (https://github.com/pytorch/pytorch/issues/56297). No call tells when the thread has released it.
+    """
+    state = PartialState()
+    state.wait_for_everyone()
+    if state.num_processes > 1:
+        time.sleep(_LETTING_GO)

@@ -38,9 +38,6 @@ class SentenceRecipe(StudentRecipe):
     def prepare_process(self) -> None:
         if self.corpus.has_tests:
             require_drawing()
-        if self.recipe.teacher.vectors:  # join them with the texts before any model is loaded
-            rows_of_stages(self.recipe.stages, self._texts_of_rows)
-            self._dev_texts()
 
     # --- Models -------------------------------------------------------------------------------------------------------
 
@@ -109,6 +106,9 @@ class SentenceRecipe(StudentRecipe):
         return self.recipe.assistant and self.recipe.assistant.model
 
     def parent_run(self) -> StagedRun | None:
+        if self.recipe.teacher.vectors:  # join them with the texts before any model is loaded
+            rows_of_stages(self.recipe.stages, self._texts_of_rows)
+            self._dev_texts()
         assistant = self.recipe.assistant
         if assistant is None or assistant.model:
             return None

@@ -49,7 +49,13 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="tokens to which texts are cut, or a reranker's pairs (default: 128, or 512)",
     )
-    vectors = parser.add_argument_group("vectors (without key=value)").add_mutually_exclusive_group()
+    vectors = parser.add_argument_group("vectors (without key=value)")
+    vectors.add_argument(
+        "--pooler",
+        metavar="NAME",
+        help="for an encoder that is no sentence-transformers model: mean, cls, ...",
+    )
+    vectors = vectors.add_mutually_exclusive_group()
     vectors.add_argument("--prompt", metavar="TEXT", help="put before every text (default: the teacher's own)")
     vectors.add_argument("--prompt_name", metavar="NAME", help="of the teacher's prompts, the one to use")
     mined = parser.add_argument_group("hard negatives (for a reranker)")
@@ -79,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
     of_student = [f"--{name}" for name in ("layers", "hidden_size") if getattr(options, name) is not None]
     if of_student and not options.changes:
         options.parser.error(f"{of_student[0]} is for outputs: name objectives as key=value, e.g. hidden_weight=1")
-    of_vectors = [f"--{name}" for name in ("prompt", "prompt_name") if getattr(options, name) is not None]
+    of_vectors = [f"--{name}" for name in ("pooler", "prompt", "prompt_name") if getattr(options, name) is not None]
     if of_vectors and options.changes:
         options.parser.error(f"{of_vectors[0]} is for vectors: leave out {options.changes[0]}")
     from ..commands import cache

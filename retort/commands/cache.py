@@ -3,19 +3,19 @@
 import argparse
 from pathlib import Path
 
-from accelerate import PartialState
 from datasets import Dataset
 from transformers import AutoConfig, PreTrainedModel
 
 from ..data import mine_negatives, read_groups, read_texts, replace_files, tokenize
+from ..evaluation.sentences import load_sentence_teacher
 from ..modeling import head_of
 from ..modeling.encoding import SentenceEncoder
 from ..modeling.shrinking import shrink
 from ..recipes import converted_arguments
-from ..trainers import DistillTrainer, load_reranker, score_groups, write_vectors
+from ..trainers import DistillTrainer, leave_process_group, load_reranker, score_groups, write_vectors
 from ..trainers.arguments import DistillTrainingArguments
 
-GROUPS_FILE = "groups.parquet"
+MINED_FILE, GROUPS_FILE = "mined.parquet", "groups.parquet"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -52,13 +52,18 @@ def _write_vectors(options: argparse.Namespace) -> None:
     args = DistillTrainingArguments(output_dir=options.output_dir)  # finds the device, and starts the process group
     with args.main_process_first(desc="reading text"):
         texts = _texts(options)
-    encoder = SentenceEncoder.from_pretrained(options.teacher).cut_at(options.max_length or 128)
+    length = options.max_length or 128
+    encoder = (
+        load_sentence_teacher(options.teacher, length, options.pooler)
+        if options.pooler
+        else SentenceEncoder.from_pretrained(options.teacher, max_length=length)
+    )
     encoder.model.to(args.device)
     named = {"prompt": options.prompt, "prompt_name": options.prompt_name}
     write_vectors(encoder, texts, options.output_dir, **named)
     if args.process_index == 0:
         print(f"{len(texts):,} texts and their vectors of {encoder.embedding_size} numbers: {options.output_dir}/")
-    PartialState().destroy_process_group()
+    leave_process_group()
 
 
 def _write_outputs(options: argparse.Namespace) -> None:
@@ -91,20 +96,18 @@ def _write_scores(options: argparse.Namespace) -> None:
     """Write a reranker's scores of queries' documents, which are mined first if that is asked for."""
     if bool(options.negatives) != bool(options.miner):
         raise ValueError("--negatives N needs --miner, the sentence encoder that finds them, and the other way round.")
-    if options.exclude_files or options.layers or options.hidden_size or options.prompt or options.prompt_name:
-        raise ValueError("A reranker takes no --exclude_files, --layers, --hidden_size or prompt. Leave them out.")
+    if options.exclude_files or options.layers or options.hidden_size:
+        raise ValueError("A reranker takes no --exclude_files, --layers and --hidden_size. Leave them out.")
+    if options.pooler or options.prompt or options.prompt_name:
+        raise ValueError("A reranker takes no --pooler, --prompt and --prompt_name. Leave them out.")
     given = converted_arguments(options.changes, DistillTrainingArguments)
     args = DistillTrainingArguments(output_dir=options.output_dir, **given)
     if objectives := [name for name in args.weights if getattr(args, name)]:
         raise ValueError(f"{objectives[0]}: of a reranker, its scores are written, which no objective chooses.")
     teacher, tokenizer = load_reranker(options.teacher)
-    with args.main_process_first(desc="reading groups"):
-        groups = read_groups(options.train_files)
-        if options.miner:
-            miner = SentenceEncoder.from_pretrained(options.miner)
-            miner.model.to(args.device)
-            groups = mine_negatives(groups, miner, options.negatives, batch_size=args.per_device_eval_batch_size)
     folder = Path(options.output_dir)
+    with args.main_process_first(local=False, desc="reading groups"):
+        groups = _mined_groups(options, args, folder) if options.miner else read_groups(options.train_files)
     scored = score_groups(
         groups,
         teacher,
@@ -118,6 +121,20 @@ def _write_scores(options: argparse.Namespace) -> None:
         with replace_files(folder) as staging:
             scored.to_parquet(staging / GROUPS_FILE)
         print(f"{len(scored):,} queries with scored documents: {folder / GROUPS_FILE}")
+    leave_process_group()
+
+
+def _mined_groups(options: argparse.Namespace, args: DistillTrainingArguments, folder: Path) -> Dataset:
+    """Groups with mined negatives. The main process mines, and all ranks read its file: two GPUs may order documents of
+    nearly equal similarity differently."""
+    if args.process_index == 0:
+        miner = SentenceEncoder.from_pretrained(options.miner)
+        miner.model.to(args.device)
+        groups = read_groups(options.train_files)
+        mined = mine_negatives(groups, miner, options.negatives, batch_size=args.per_device_eval_batch_size)
+        with replace_files(folder) as staging:
+            mined.to_parquet(staging / MINED_FILE)
+    return Dataset.from_parquet(str(folder / MINED_FILE))
 
 
 def _texts(options: argparse.Namespace) -> Dataset:
