@@ -99,6 +99,32 @@ def test_what_asks_for_whole_pickles_gets_weights_alone(tmp_path):
     assert (tmp_path / "it ran").exists()
 
 
+class Attribute:
+    """Pickled as Python before 3.11.4 pickles a member of an enum."""
+
+    def __init__(self, owner: type, name: str):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+@pytest.mark.promise(7)
+def test_of_attributes_only_the_stages_of_deepspeed_are_loaded(tmp_path):
+    """Debian's Python is 3.11.2, whose checkpoints could not be resumed."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+
+    file = tmp_path / "states.pt"
+    with weights_alone():
+        torch.save({"zero_stage": Attribute(ZeroStageEnum, "gradients")}, file)
+        assert torch.load(file, weights_only=False) == {"zero_stage": ZeroStageEnum.gradients}
+        for owner, name in ((LossScaler, "__init__"), (ZeroStageEnum, "__subclasses__")):
+            torch.save({"payload": Attribute(owner, name)}, file)
+            with pytest.raises(pickle.UnpicklingError, match="getattr"):
+                torch.load(file, weights_only=False)
+
+
 @pytest.mark.promise(7)
 def test_a_payload_in_a_checkpoint_of_deepspeed_does_not_run(tmp_path):
     common = {"folder": str(tmp_path), "name": "run", "zero": 2}

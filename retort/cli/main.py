@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         quiet()
         options.run(options)
+        sys.stdout.flush()  # a short output would meet a closed pipe only at exit
     except SystemExit as refusal:
         if not isinstance(refusal.code, str):
             raise
