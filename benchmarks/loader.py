@@ -1,15 +1,15 @@
-"""What a batch costs before it is computed on: read as `datasets` gives rows, and cut out of Arrow's columns.
+"""Time to read and collate a batch, with rows from `datasets` and with rows that are slices of Arrow columns.
 
 python benchmarks/loader.py [--rows 128] [--tokens 160] [--rounds 50]
 
-Reads random rows of a dataset in a file and collates them, on one thread, both ways in turn, for rows
+Reads random rows of a dataset on disk and collates them on one thread, both ways in turn. The rows have
 
-- `tokens`: of input_ids alone;
-- `two tokenizers`: with a teacher's tokens and labels beside them;
-- `cached embedding`, `cached states`: with a teacher's embedding, or one layer's hidden states, from a cache;
-- `pairs`: of two texts each.
+- `tokens`: only input_ids;
+- `two tokenizers`: a teacher's tokens and labels, too;
+- `cached embedding`, `cached states`: a teacher's embedding, or one layer's hidden states, from a cache;
+- `pairs`: two texts each.
 
-It prints medians in ms of the processor's time. It passes if reading and collating `tokens` takes at most 2 ms.
+Prints medians of CPU time in ms. It passes if reading and collating `tokens` takes at most 2 ms.
 """
 
 import argparse
@@ -34,19 +34,19 @@ IDS = List(Value("int32"))
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """What something costs the processor, whatever else the machine does."""
+    """CPU time of a function in milliseconds, which doesn't depend on the load of the machine."""
     start = time.process_time()
     work()
     return 1000 * (time.process_time() - start)
 
 
 def ids_of(draw: np.random.Generator, lengths: np.ndarray) -> list[np.ndarray]:
-    """Tokens of rows of these lengths."""
+    """Random token ids of rows with these lengths."""
     return [draw.integers(5, 30_000, length, dtype=np.int32) for length in lengths]
 
 
 def datasets_of(folder: Path, tokens: int) -> dict[str, Dataset]:
-    """Rows of half to one and a half times `tokens`, as files hold them."""
+    """Datasets on disk, with rows of half to one and a half times `tokens` tokens."""
     draw = np.random.default_rng(0)
     lengths = draw.integers(tokens // 2, tokens * 3 // 2, POOL)
     ids = ids_of(draw, lengths)
@@ -73,7 +73,7 @@ def datasets_of(folder: Path, tokens: int) -> dict[str, Dataset]:
     }
     made = {}
     for name, (values, features) in columns.items():
-        # A cache lies in files of its own, and its columns stand beside those of the rows.
+        # A cache has files of its own, and its columns are joined to those of the rows.
         sides = [[each for each in values if each.startswith("teacher_") == is_cached] for is_cached in (False, True)]
         sides = sides if "cached" in name else [list(values)]
         for number, side in enumerate(filter(None, sides)):
@@ -88,9 +88,9 @@ def datasets_of(folder: Path, tokens: int) -> dict[str, Dataset]:
 def main() -> None:
     """Time both ways, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=128, help="Rows of a batch.")
-    parser.add_argument("--tokens", type=int, default=160, help="Tokens of a row, on average.")
-    parser.add_argument("--rounds", type=int, default=50, help="Batches that are timed, each way.")
+    parser.add_argument("--rows", type=int, default=128, help="Rows per batch.")
+    parser.add_argument("--tokens", type=int, default=160, help="Mean number of tokens per row.")
+    parser.add_argument("--rounds", type=int, default=50, help="Number of timed batches, each way.")
     options = parser.parse_args()
     torch.set_num_threads(1)
     disable_progress_bars()
@@ -100,7 +100,7 @@ def main() -> None:
         print(f"{'':20}{'datasets: read':>16}{'collate':>10}{'Arrow: read':>14}{'collate':>10}{'ratio':>8}")
         passed = True
         for name, rows in datasets_of(Path(folder), options.tokens).items():
-            # As rows with a cache were read: arrays, since lists of so many numbers take ten times as long.
+            # Rows with a cache are read as arrays, since lists of so many numbers take ten times as long.
             given = rows.with_format("numpy") if "cached" in name else rows
             arrays, collate = ArrowRows(rows), GroupCollator(plain) if name == "pairs" else plain
             ways = {road: ([], []) for road in ("datasets", "arrow")}

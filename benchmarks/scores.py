@@ -1,17 +1,17 @@
-"""Distil a cross-encoder: by its scores into bi-encoders, beside students of embeddings; and into a smaller one.
+"""Distil a cross-encoder into bi-encoders by its scores, and into a smaller cross-encoder.
 
 python benchmarks/scores.py --sts FOLDER --triplets FOLDER [--queries 1200] [--seeds 0 1 2] [--output_dir FOLDER]
 
-The teacher is the quickstart's encoder with one output, fine-tuned on STS-B's train side: a score of two sentences,
-0 to 5. Queries are STS-B's pairs that score 4 or more, and triplets of SNLI, each with four hard negatives mined by the
-encoder; the teacher scores them once. Students:
+The teacher is the quickstart's encoder with one output, fine-tuned on STS-B's training set to score two sentences from
+0 to 5. Queries are from pairs of STS-B with a score of at least 4, and from triplets of SNLI. Each gets four hard
+negatives, mined by the encoder. The teacher scores them once. Students:
 
-- `margin`, `listwise`: three layers of the encoder, by MarginMSE or KL of these scores;
-- `embeddings`: the same three layers, by the encoder's own embeddings of the same texts;
-- `scores`: two layers of the teacher, pointwise, by its scores of the same pairs and of STS-B's train side.
+- `margin`, `listwise`: three layers of the encoder, trained by MarginMSE or KL on these scores;
+- `embeddings`: the same three layers, trained on the encoder's embeddings of the same texts, for comparison;
+- `scores`: two layers of the teacher, trained pointwise on its scores of the same pairs and of STS-B's training set.
 
-Judged by Spearman's correlation on STS-B's test side, and by how often a triplet's positive scores above its negative.
-Texts that are judged by are never learnt from. Started again, it goes on after the last run that was finished.
+Measures Spearman's correlation on STS-B's test set, and how often a triplet's positive scores above its negative.
+Evaluation texts are never trained on. If it is started again, it continues after the last finished run.
 """
 
 import argparse
@@ -47,7 +47,7 @@ from retort.modeling.encoding import SentenceEncoder
 from retort.recipes import read_recipe, supports_bf16
 
 TEXT_TOKENS, PAIR_TOKENS = 64, 96
-# The teacher's scores lie in 0..5; so do cosines, divided by this.
+# The teacher's scores are in 0..5. Cosines divided by this have the same range.
 TAU = 0.2
 BI_ENCODERS = {
     "margin": {"margin_weight": 1.0},
@@ -55,13 +55,13 @@ BI_ENCODERS = {
     "embeddings": None,
 }
 CROSS_ENCODER = "scores"
-# How alike two sides of pairs are, `[pairs]`.
+# Computes the similarity of the two texts of each pair, `[pairs]`.
 Judge = Callable[[list[str], list[str]], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What all runs share: the folder, the encoder, and the data."""
+    """The folder, encoder and data of all runs."""
 
     options: argparse.Namespace
     encoder: SentenceEncoder
@@ -72,13 +72,13 @@ class Comparison:
 
     @cached_property
     def tests(self) -> tuple[Dataset, Dataset]:
-        """STS-B's test side, and a thousand triplets."""
+        """STS-B's test set, and a thousand triplets."""
         triplets = read_groups([f"{self.options.triplets}/test.tsv"])
         return read_sts(f"{self.options.sts}/test.tsv"), triplets.select(range(min(1000, len(triplets))))
 
     @cached_property
     def sts(self) -> Dataset:
-        """STS-B's train side: `query`, `document` and `score`."""
+        """STS-B's training set: `query`, `document` and `score`."""
         pairs = read_sts(f"{self.options.sts}/train.tsv").rename_columns(
             {"sentence1": "query", "sentence2": "document"}
         )
@@ -91,7 +91,7 @@ class Comparison:
 
     @cached_property
     def groups(self) -> Dataset:
-        """Queries, documents, and the teacher's scores of them."""
+        """Queries, documents, and the teacher's scores."""
         alike = self.sts.filter(lambda row: row["score"] >= 4).select_columns(["query", "document"])
         triplets = read_groups([f"{self.options.triplets}/train.tsv"])
         together = concatenate_datasets([as_rankings(alike), as_rankings(triplets)])
@@ -103,7 +103,7 @@ class Comparison:
     # --- Training -----------------------------------------------------------------------------------------------------
 
     def train_teacher(self) -> None:
-        """Fine-tune the cross-encoder, unless it is there."""
+        """Fine-tune the cross-encoder, unless an earlier run did."""
         folder = self.folder / "teacher"
         if (folder / "model.safetensors").exists():
             return
@@ -163,7 +163,7 @@ class Comparison:
     # --- Judging ------------------------------------------------------------------------------------------------------
 
     def scores(self, judge: Judge) -> dict[str, float]:
-        """Both measures, of a function from two sides of pairs to how alike they are."""
+        """Both measures for a similarity function."""
         pairs, triplets = self.tests
         anchors, *others = (triplets[name][:] for name in ("anchor", "positive", "negative"))
         positive, negative = (judge(anchors, side) for side in others)
@@ -174,20 +174,20 @@ class Comparison:
         }
 
     def cross_judge(self, folder: Path) -> Judge:
-        """Of a cross-encoder."""
+        """Similarities by a cross-encoder."""
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
         classifier = Classifier(model, AutoTokenizer.from_pretrained(folder), max_length=PAIR_TOKENS)
         return lambda first, second: classifier(first, second)[:, 0]
 
     def bi_judge(self, model: PreTrainedModel | Path) -> Judge:
-        """Of a bi-encoder: cosines."""
+        """Similarities by a bi-encoder: cosines."""
         encoder = (
             SentenceEncoder.from_pretrained(model) if isinstance(model, Path) else self.encoder.with_model(model)
         ).cut_at(TEXT_TOKENS)
         return lambda first, second: torch.cosine_similarity(encoder.encode(first), encoder.encode(second))
 
     def judged(self, name: str, seed: int) -> dict[str, Any]:
-        """A student's scores; trained first, unless an earlier run did."""
+        """Train a student and return its scores, or read those of an earlier run."""
         folder = self.folder / f"{name}-{seed}".replace(" ", "-")
         note = folder / "scores.json"
         if note.exists():
@@ -201,7 +201,7 @@ class Comparison:
 
 
 def table(references: dict[str, dict[str, float]], runs: list[dict[str, Any]]) -> str:
-    """Mean and standard deviation over the seeds, and the share of the cross-encoder's that is kept."""
+    """Mean and standard deviation over the seeds, and the mean divided by the teacher's score."""
     teacher = references["cross-encoder, 6 layers (teacher)"]
     lines = [["", *teacher], *([name, *(f"{value:.4f}" for value in own.values())] for name, own in references.items())]
     for name in dict.fromkeys(run["name"] for run in runs):
@@ -215,7 +215,7 @@ def table(references: dict[str, dict[str, float]], runs: list[dict[str, Any]]) -
 
 
 def main() -> None:
-    """Train all, print the table and write all numbers down."""
+    """Train all students, print the table and write all numbers to disk."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     disable_progress_bars()

@@ -1,4 +1,4 @@
-"""Rows as arrays, cut out of Arrow's columns; lists of Python's numbers take longer to make than to collate."""
+"""Reads rows as slices of Arrow columns. Making Python lists of numbers would take longer than collating."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,14 +10,14 @@ from datasets import Dataset
 
 
 class ArrowRows:
-    """The rows of a dataset, for a `DataLoader`; where a row of `datasets` holds a list of numbers, they hold an array.
+    """The rows of a dataset, for a `DataLoader`. Lists of numbers are arrays.
 
-    Lists of vectors of one width are `[number, width]`, other nested lists are lists of arrays. Lists that hold a null,
-    and anything that is no number, are as `datasets` gives them. So is half precision, which comes as float32. Arrays
-    may be read-only.
+    Lists of vectors of the same width are arrays `[number, width]`; other nested lists are lists of arrays. float16
+    becomes float32, as in `datasets`. Lists with a null, and values that aren't numbers, are the same as in `datasets`.
+    Arrays may be read-only.
 
     Args:
-        dataset: whose format says how its rows come; here they come as arrays all the same.
+        dataset: the dataset. Only the columns of its format are read; the format's type is ignored.
     """
 
     def __init__(self, dataset: Dataset):
@@ -31,14 +31,14 @@ class ArrowRows:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        """Several rows at once, which a `DataLoader` asks for."""
+        """Several rows at once. A `DataLoader` calls this method."""
         table = self._arrow[indices]
         names, columns = table.column_names, [_rows_of(column.combine_chunks()) for column in table.columns]
         return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _rows_of(column: pa.Array) -> Sequence[Any]:
-    """What each row holds."""
+    """The value of each row."""
     kind = column.type
     if column.null_count:
         return column.to_pylist()

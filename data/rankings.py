@@ -1,4 +1,4 @@
-"""Queries with lists of documents: made of groups, given hard negatives, and taken apart into pairs."""
+"""Converts groups to queries with lists of documents or to pairs, and mines hard negatives."""
 
 from typing import Any
 
@@ -8,27 +8,28 @@ from datasets import Dataset, Features, List, Value
 from ..modeling.encoding import SentenceEncoder
 
 _DOCUMENTS = Features({"query": Value("string"), "documents": List(Value("string"))})
-# Cosines that are held at a time: 256 MB of them.
+# Maximal number of cosines in memory, 256 MB.
 _COSINES = 2**26
 
 
 def as_rankings(groups: Dataset) -> Dataset:
-    """Groups, as `read_groups` returns them, as queries with lists of documents.
+    """Convert groups to queries with lists of documents.
 
     Args:
-        groups: columns `anchor`, `positive` and perhaps `negative`; or `query` and `documents`, which stay as they are.
+        groups: dataset from `read_groups`: columns `anchor`, `positive` and optionally `negative`; or `query` and
+            `documents`, which are not changed.
 
     Returns:
-        Columns `query` and `documents`, the positive first; and `scores` if there were any.
+        Columns `query` and `documents` (the positive first); and `scores` if there are any.
 
     Raises:
-        ValueError: single texts.
+        ValueError: groups are single texts.
     """
     if "documents" in groups.column_names:
         return groups
     query, *documents = groups.column_names
     if not documents:
-        raise ValueError(f"A query needs documents, but the rows hold {query} alone.")
+        raise ValueError(f"A query needs documents, but the rows have only the column {query}.")
 
     def ranked(columns: dict[str, list[str]]) -> dict[str, list]:
         lists = zip(*(columns[name] for name in documents), strict=True)
@@ -38,13 +39,13 @@ def as_rankings(groups: Dataset) -> Dataset:
 
 
 def pairs_of(groups: Dataset) -> Dataset:
-    """All pairs of a query and one of its documents, in their order: what a cross-encoder reads.
+    """Convert groups to pairs of a query and one of its documents, in order, for a cross-encoder.
 
     Args:
         groups: see `as_rankings`.
 
     Returns:
-        Columns `query` and `document`; and `score` if there were scores.
+        Columns `query` and `document`; and `score` if there are scores.
     """
     groups = as_rankings(groups)
     scored = "scores" in groups.column_names
@@ -66,22 +67,22 @@ def pairs_of(groups: Dataset) -> Dataset:
 
 
 def mine_negatives(groups: Dataset, encoder: SentenceEncoder, count: int, *, batch_size: int = 32) -> Dataset:
-    """Give each query the nearest documents of other queries: candidates to be scored by a reranker.
+    """Add the nearest documents of other queries to each query, as candidates for a reranker.
 
-    The search is exact, by the cosines of all queries and documents. A document that any row gives the same query is
-    left out, and so is the query itself. Others may answer the query as well: their scores will say so.
+    The search is exact, by the cosines of all queries and documents. A query's own documents in any row are left out,
+    and so is the query itself. The mined documents may include relevant ones; a reranker gives these high scores.
 
     Args:
         groups: see `as_rankings`.
-        encoder: embeds queries and documents, under its prompts of the names "query" and "document" where it has them.
-        count: how many documents a query gets.
-        batch_size: texts of a forward pass.
+        encoder: embeds queries and documents, with its prompts named "query" and "document" if it has them.
+        count: number of documents to add to each query.
+        batch_size: texts per forward pass.
 
     Returns:
-        Columns `query` and `documents`: those that were there, then the new ones, nearest first.
+        Columns `query` and `documents`: the query's own documents, then the added ones, nearest first.
 
     Raises:
-        ValueError: `count` below 1, or fewer documents than a query is to get.
+        ValueError: `count` is below 1, or there are not enough documents.
     """
     groups = as_rankings(groups).select_columns(["query", "documents"])
     own: dict[str, set[str]] = {}

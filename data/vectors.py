@@ -1,4 +1,4 @@
-"""A teacher's vectors in a column of a dataset: set beside texts or tokens, and checked."""
+"""A teacher's vectors in a column of a dataset: checks, and adding them to texts or tokens."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -11,19 +11,19 @@ from datasets import Dataset, LargeList, List, concatenate_datasets
 
 from .fingerprints import fingerprint
 
-# The column in which trainers look for them, as the embeddings of a teacher cache are called.
+# The column of the vectors that trainers read. Embeddings in a teacher cache have the same name.
 VECTORS = "teacher_embedding"
 
-_ROWS = 10_000  # looked at together
+_ROWS = 10_000  # rows per batch
 
 
 def has_vectors(rows: object) -> bool:
-    """Whether a dataset, a stream among them, is known to hold a teacher's vectors."""
+    """Whether a dataset or a stream is known to have a teacher's vectors."""
     return isinstance(rows, datasets.Dataset | datasets.IterableDataset) and VECTORS in (rows.column_names or ())
 
 
 def vector_columns(rows: Dataset) -> list[str]:
-    """The columns that hold lists of floats."""
+    """Names of the columns of lists of floats."""
     return [name for name, feature in rows.features.items() if _holds_vectors(feature)]
 
 
@@ -31,20 +31,20 @@ def check_vectors(rows: Dataset, column: str = VECTORS) -> int:
     """Check the vectors of all rows, in batches of a memory-mapped column.
 
     Args:
-        rows: with a list of floats in each row of `column`; float16, float32 or float64.
-        column: its name.
+        rows: dataset with a list of floats (float16, float32 or float64) in each row of `column`.
+        column: name of the column.
 
     Returns:
-        How many numbers each vector has.
+        Width of the vectors.
 
     Raises:
-        ValueError: values of another kind; a row, with its number from 0, that has no vector, one of another width,
-            one that is not finite, or zeros alone; vectors that are all equal.
+        ValueError: the column has other values; a vector is missing, of another width, not finite or zero (with the
+            number of the row, from 0); or all vectors are equal.
     """
     if not _holds_vectors(rows.features[column]):
         raise ValueError(
             f"the column {column!r} must hold a vector for each row, a list of floats, but holds "
-            f"{rows.features[column]}. Integers of quantised vectors must be turned into floats again."
+            f"{rows.features[column]}. Convert quantised vectors to floats."
         )
     width, first, differ, start = 0, None, False, 0
     for values in _column_of(rows, column):
@@ -64,13 +64,13 @@ def check_vectors(rows: Dataset, column: str = VECTORS) -> int:
     if start > 1 and not differ:
         raise ValueError(
             f"the vectors of all {start:,} rows are equal (column {column!r}), so nothing can be learnt from them. "
-            "Look at what made them."
+            "Check how they were computed."
         )
     return width
 
 
 def vectors_of(rows: Dataset, column: str, indices: np.ndarray) -> Dataset:
-    """The vectors of some rows, in a column of the name that trainers look for."""
+    """The vectors of some rows, in the column `teacher_embedding`."""
     vectors = rows.select_columns(column).rename_columns({column: VECTORS})
     if np.array_equal(indices, np.arange(len(rows))):
         return vectors
@@ -78,26 +78,27 @@ def vectors_of(rows: Dataset, column: str, indices: np.ndarray) -> Dataset:
 
 
 def combine_vectors(sides: Sequence[Dataset], how: str) -> Dataset:
-    """Make one vector of those that several teachers made of each text.
+    """Combine several teachers' vectors of each text into one vector.
 
-    Each is scaled to unit length first, or the teacher with the longest would decide; and so is the result.
+    All vectors are scaled to unit length first, so that teachers with long vectors don't dominate. The result has unit
+    length, too.
 
     Args:
-        sides: row for row the same texts, with the vectors of a teacher each.
-        how: `"concatenate"`, of any widths: the cosine of two texts is the mean of the teachers' cosines (Zhang et al.
-            2024, Jasper and Stella, arXiv:2412.19048); or `"average"`, of teachers that share a space, such as
-            checkpoints of one training.
+        sides: for each teacher, a dataset with its vectors. All have the same texts in the same order.
+        how: `"concatenate"`: the cosine of two texts is the mean of the teachers' cosines; widths may differ (Zhang et
+            al. 2024, Jasper and Stella, arXiv:2412.19048). Or `"average"`, for teachers with a common embedding space,
+            such as checkpoints of one run.
 
     Returns:
         The column `teacher_embedding`, float32.
 
     Raises:
-        ValueError: other numbers of rows, or, to be averaged, of other widths.
+        ValueError: the numbers of rows differ, or the widths of vectors to be averaged.
     """
     if how not in ("concatenate", "average"):
-        raise ValueError(f"Vectors are combined by 'concatenate' or 'average', but not by {how!r}.")
+        raise ValueError(f"Vectors can be combined by 'concatenate' or 'average', but not by {how!r}.")
     if len(counts := {len(side) for side in sides}) != 1:
-        raise ValueError(f"Vectors of the same texts are combined, but there are {sorted(counts)} rows.")
+        raise ValueError(f"All teachers must have vectors of the same texts, but they have {sorted(counts)} rows.")
     widths = [len(side.with_format(None)[0][VECTORS]) for side in sides]
     if how == "average" and len(set(widths)) > 1:
         raise ValueError(f"Vectors of {widths} numbers have no average. Choose combine: concatenate.")
@@ -128,27 +129,27 @@ def _of_unit_length(vectors: np.ndarray) -> np.ndarray:
 
 
 def beside(rows: Dataset, columns: Dataset) -> Dataset:
-    """Put columns of numbers beside a dataset's own, in place of those of the same names. They are not copied.
+    """Add columns of numbers to a dataset, without copying them. They replace columns with the same names.
 
     Args:
         rows: `n` rows.
         columns: `n` rows.
 
     Returns:
-        All columns, in numpy's format: as Python lists, one layer's states of 64 rows of 20 tokens would take 0.2 s to
-        read; as arrays, a tenth of that.
+        All columns, in numpy format. One layer's hidden states of 64 rows of 20 tokens take 0.2 s to read as Python
+        lists, and a tenth of that as arrays.
     """
     stale = [name for name in columns.column_names if name in rows.column_names]
     rows = rows.remove_columns(stale).with_format(None)
-    if rows._indices is not None:  # chosen or shuffled: else datasets would copy the other columns as well, or fail
+    if rows._indices is not None:  # selected or shuffled rows: datasets would copy `columns`, too, or fail
         rows = rows.flatten_indices()
     return concatenate_datasets([rows, written_out(columns)], axis=1).with_format("numpy")
 
 
 def written_out(rows: Dataset) -> Dataset:
-    """Rows that were chosen or shuffled, in a file of their own; others as they are.
+    """Write selected or shuffled rows to a file of their own. Other rows are returned unchanged.
 
-    datasets' `flatten_indices` would make Python numbers of all vectors.
+    `flatten_indices` of datasets would convert all vectors to Python numbers.
     """
     if rows._indices is None:
         return rows.with_format(None)
@@ -173,10 +174,10 @@ def _column_of(rows: Dataset, column: str) -> Iterator[pa.Array]:
 
 
 def _refuse(wrong: np.ndarray, start: int, what: str, column: str) -> None:
-    """Raise for the first row that is wrong, and say how many are in the same batch."""
+    """Raise a ValueError that names the first wrong row and the number of wrong rows in its batch."""
     if wrong.any():
         row = start + int(wrong.argmax())
         raise ValueError(
             f"row {row} {what} (column {column!r}; {wrong.sum():,} of the {len(wrong):,} rows from {start:,} on). "
-            "Embed these texts anew, or leave their rows out."
+            "Embed these texts again, or remove their rows."
         )

@@ -260,7 +260,7 @@ def test_columns_of_groups_may_be_numbered(write):
             '{"a": "x", "b": "y"}\n',
             r"expected the columns anchor, positive, but there are a, b\..*by columns=",
         ),
-        ("a.jsonl", '{"anchor": "x", "positive": 1}\n', r"the column 'positive' holds .*int64.*, no text"),
+        ("a.jsonl", '{"anchor": "x", "positive": 1}\n', r"the column 'positive' holds .*int64.*, not text"),
         ("a.tsv", "\tanchor\tpositive\n0\ta\tb\n", r"a\.tsv:1: the first column has no name.*to_csv\(index=False\)"),
         ("a.tsv", "0\ta\tb\n1\tc\td\n2\te\tf\n", r"the column read as anchor holds row numbers.*index=False"),
     ],

@@ -374,9 +374,9 @@ def test_tables_and_arrays_hold_the_same_vectors(texts, corpus, matrix, tmp_path
             r"must hold floats, .*, but holds float32",
         ),
         (lambda f, m: np.save(f / "v.npy", m.astype(np.int8)), "v.npy+corpus.txt", "but holds int8"),
-        (lambda f, m: np.save(f / "v.npy", m.astype(object)), "v.npy+corpus.txt", "is no array of numbers"),
+        (lambda f, m: np.save(f / "v.npy", m.astype(object)), "v.npy+corpus.txt", "is not an array of numbers"),
         (lambda f, m: np.save(f / "v.npy", m), "v.npy", "need the file of their texts"),
-        (lambda f, m: (f / "v.npy").write_text("no"), "v.npy+corpus.txt", "is no array of numbers"),
+        (lambda f, m: (f / "v.npy").write_text("no"), "v.npy+corpus.txt", "is not an array of numbers"),
         (lambda f, m: None, "v.npy+corpus.txt", "There is no file"),
         (
             lambda f, m: pq.write_table(pa.table({"text": ["a"]}), f / "v.parquet"),
@@ -462,7 +462,7 @@ def test_vectors_that_can_not_be_combined_are_refused(texts):
     one, other = vectors_of_width(texts, 12), vectors_of_width(texts, 8)
     with pytest.raises(ValueError, match=r"Vectors of \[12, 8\] numbers have no average. Choose combine: concatenate"):
         combine_vectors([one, other], "average")
-    with pytest.raises(ValueError, match=r"there are \[10, 24\] rows"):
+    with pytest.raises(ValueError, match=r"they have \[10, 24\] rows"):
         combine_vectors([one, other.select(range(10))], "concatenate")
     with pytest.raises(ValueError, match="but not by 'sum'"):
         combine_vectors([one, one], "sum")

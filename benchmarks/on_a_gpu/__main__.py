@@ -1,23 +1,24 @@
-"""What retort does on a GPU, and how fast: a table, and PASS or FAIL for each thing that is asked.
+"""Speed and correctness of retort on a GPU: a table of measurements, and PASS or FAIL for each requirement.
 
 python benchmarks/on_a_gpu [--parts PART ...] [--tiny] [--json FILE]
 
-- `target`: a student of six of twelve layers of 768, cached teacher, bf16, 128 rows of 30 to 256 tokens (162 in the
-  mean), attention by one kernel for all rows.
-- `peers`: the same student by sentence-transformers' trainer (bf16, its default attention, the teacher's vectors in a
-  column), in turns with retort, teacher cached and live, on mixed rows and on short ones.
-- `shapes`: each back end of attention, compiled and not, on short, mixed and long rows, six layers of 384 and of 768.
-- `ckd`: a step of CKDTrainer with a queue of 65,536, next to one of DistillTrainer; a live teacher.
-- `vocabulary`: cross-entropy over 250,002 tokens by chunks, beside all logits at once.
-- `resume`: a run that is killed and resumed ends with the weights of one that goes through.
-- `launchers`: torchrun, accelerate and deepspeed (ZeRO-2, ZeRO-3) on one process train the student of a plain run.
-- `quickstart`: the recipe reaches on a GPU what it reaches on a CPU.
-- `tests`: those tests whose models can lie on any device.
+- `target`: a student with six of twelve layers, 768 wide; cached teacher, bf16, 128 rows of 30 to 256 tokens (162 on
+  average), one attention kernel for all rows.
+- `peers`: the same student, trained by sentence-transformers (bf16, default attention, the teacher's vectors in a
+  column) and by retort (cached and live teacher) in turns, on mixed and on short rows.
+- `shapes`: each attention back end, and compiled models, on short, mixed and long rows, for six layers of width 384
+  and 768.
+- `ckd`: steps of CKDTrainer with a queue of 65,536, and of DistillTrainer, with a live teacher.
+- `vocabulary`: cross-entropy over 250,002 tokens in chunks, and with all logits at once.
+- `resume`: a killed and resumed run ends with the weights of an uninterrupted run.
+- `launchers`: torchrun, accelerate and deepspeed (ZeRO-2, ZeRO-3) on one process train the same student as a plain run.
+- `quickstart`: the recipe has the same quality on a GPU as on a CPU.
+- `tests`: the tests whose models can be on any device.
 
-Models have random weights and rows random words, of lengths drawn from a fixed seed: neither changes how long a step
-takes. Steps are timed from the end of one to the end of another, fetching of batches included, after some that warm
-up. Then some are profiled (kernels started, time on the device) and some run while torch tells of every operation that
-waits for the device. `--tiny` runs it on a CPU, with small models, to see that it runs; speeds aren't judged there.
+Models have random weights, and rows have random words, with lengths drawn from a fixed seed. Neither changes the time
+of a step. Steps are timed after a warm-up, with the loading of batches. Further steps are profiled (number of kernels,
+time on the device), and then others run while torch reports all operations that wait for the device. `--tiny` runs all
+this with small models, on a CPU if there is no GPU. Speeds are only judged on a GPU.
 """
 
 import argparse
@@ -36,17 +37,17 @@ from transformers.utils import logging
 from workload import CUDA, TINY, Sizes
 
 PARTS = {part.__name__: part for part in (target, peers, ckd, vocabulary, resume, launchers, quickstart, tests, shapes)}
-# With --tiny, the others take minutes on a CPU: they are run when they are named.
+# The parts of --tiny by default. The others take minutes on a CPU.
 QUICK = ("target", "peers", "ckd", "vocabulary", "resume", "launchers")
 
 
 def main() -> None:
-    """Read the command line and measure; the status is 1 if anything failed."""
+    """Read the command line and run the benchmark. The exit status is 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all; with --tiny, those that are quick")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all; with --tiny, the quick ones")
     parser.add_argument("--tiny", action="store_true", help="small models and few steps")
-    parser.add_argument("--timed", type=int, default=60, help="steps that are timed (default: 60)")
-    parser.add_argument("--json", help="file to which results are added, one a line")
+    parser.add_argument("--timed", type=int, default=60, help="number of timed steps (default: 60)")
+    parser.add_argument("--json", help="file to which results are appended, as JSON lines")
     options = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -58,7 +59,7 @@ def main() -> None:
         report = Report(sizes, Path(folder), options.json)
         for name in options.parts or (QUICK if options.tiny else PARTS):
             report.run(PARTS[name])
-    print(f"{len(report.failed)} failed" if report.failed else "all that is asked holds")
+    print(f"{len(report.failed)} failed" if report.failed else "All requirements are met.")
     raise SystemExit(bool(report.failed))
 
 

@@ -1,4 +1,4 @@
-"""The parts that are about numbers: the same on a GPU as elsewhere."""
+"""The parts that check results: they must be the same on a GPU as on a CPU."""
 
 import json
 import os
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 # Files of tests whose models are placed by a Trainer, or by the test itself.
 TESTS = """activation_checkpointing attention_backends ckd contrastive distill_trainer evaluation_loop heads mcl resume
     steps trainer_conventions vocabulary_losses waits""".split()
-# Of the quickstart's student, on a CPU (docs/performance.md).
+# MRR@10 of the quickstart's student on a CPU (docs/performance.md), and the allowed difference.
 MRR, MAY_DIFFER = 0.439, 0.005
 LAUNCHERS = {
     "torchrun": ["torchrun", "--standalone", "--nproc_per_node=1"],
@@ -37,7 +37,7 @@ LAUNCHERS = {
 
 
 def tests(report: Report) -> None:
-    """Tests, with every model on this device."""
+    """Run tests with all models on this device."""
     files = [f"tests/test_{name}.py" for name in TESTS]
     command = [
         sys.executable,
@@ -61,7 +61,7 @@ def tests(report: Report) -> None:
 
 
 def vocabulary(report: Report) -> None:
-    """Cross-entropy over 250,002 tokens by chunks, beside all logits at once."""
+    """Compare cross-entropy over 250,002 tokens in chunks with all logits at once."""
     size, tokens, width = (2_002, 64, 32) if report.sizes is TINY else (250_002, 4_096, 768)
     device = torch.device("cuda" if CUDA else "cpu")
     torch.manual_seed(0)
@@ -74,7 +74,7 @@ def vocabulary(report: Report) -> None:
         "by chunks": lambda: vocabulary_cross_entropy(features, labels, layer).mean(),
     }
     whole, chunks = (_step(report, name, loss, leaves) for name, loss in ways.items())
-    # Of the largest number of each: gradients of many tokens are tiny.
+    # Relative to the largest value of each tensor, since the gradients of many tokens are tiny.
     apart = max(
         float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in zip(chunks, whole, strict=True)
     )
@@ -82,7 +82,7 @@ def vocabulary(report: Report) -> None:
 
 
 def _step(report: Report, name: str, loss: Callable[[], Tensor], leaves: list[Tensor]) -> tuple[Tensor, ...]:
-    """The loss and its gradients; the time and memory that they take are told."""
+    """Compute the loss and its gradients, and print their time and memory."""
     times = []
     for _ in range(4):  # the first one warms up
         if CUDA:
@@ -100,7 +100,7 @@ def _step(report: Report, name: str, loss: Callable[[], Tensor], leaves: list[Te
 
 
 def resume(report: Report) -> None:
-    """A run that is killed in the midst and taken up again, beside one that goes through."""
+    """Compare a killed and resumed run with an uninterrupted one."""
     settings = {"max_steps": 8, "save_strategy": "steps", "save_steps": 4, "full_determinism": True}
     weights = []
     for name, kill in (("whole", None), ("resumed", 6)):
@@ -120,7 +120,7 @@ def resume(report: Report) -> None:
 
 
 def launchers(report: Report) -> None:
-    """The same student by each launcher, on one process, in float32."""
+    """Train the same student with each launcher, on one process, in float32."""
     folder = report.folder / "launchers"
     teacher, _ = models_of("small", TINY, live=True)
     teacher.save_pretrained(folder / "teacher")
@@ -146,7 +146,7 @@ def launchers(report: Report) -> None:
 
 
 def quickstart(report: Report) -> None:
-    """The recipe `quickstart`, from start to report."""
+    """Run the recipe `quickstart`, and compare its report with a CPU's."""
     folder = report.folder / "quickstart"
     fewer = ["stages.embeddings.arguments.max_steps=2"] if report.sizes is TINY else []
     start = time.perf_counter()
@@ -161,7 +161,7 @@ def quickstart(report: Report) -> None:
 
 
 def run(command: list, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Run a command in the project's folder: its status, and what it wrote."""
+    """Run a command in the project's folder. Returns its exit status and its output."""
     device = {} if CUDA else {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         list(map(str, command)),

@@ -1,4 +1,4 @@
-"""What a run's steps cost, and what they wait for."""
+"""Measures the time of steps, and what they wait for."""
 
 import time
 import traceback
@@ -13,14 +13,14 @@ from workload import CUDA, Sizes
 
 
 class Clock(TrainerCallback):
-    """Times, profiles and watches some of a run's steps."""
+    """Times some steps of a run, profiles others, and counts synchronisations in others."""
 
     def __init__(self, sizes: Sizes, *, brief: bool = False):
         self.sizes, self.brief, self.waits = sizes, brief, Counter()
         self.seconds, self.memory, self.profile = 0.0, 0, None
 
     def on_step_end(self, args, state, control, **named):
-        """Begin and end what is measured."""
+        """Start and stop the measurements."""
         sizes, done = self.sizes, state.global_step
         timed = sizes.warm + sizes.timed
         if done == sizes.warm:
@@ -58,7 +58,7 @@ class Clock(TrainerCallback):
             self.waits[" < ".join(reversed(places[-5:]))] += 1
 
     def run(self, trainer) -> dict:
-        """Train, and tell what was found, a step."""
+        """Train, and return measurements per step."""
         trainer.add_callback(self)
         trainer.train()
         sizes, found = self.sizes, {"ms": 1000 * self.seconds / self.sizes.timed}
@@ -79,16 +79,16 @@ class Clock(TrainerCallback):
 
 
 class Killed(Exception):
-    """A run was ended in the midst."""
+    """A `Kill` ended a run."""
 
 
 class Kill(TrainerCallback):
-    """Ends a run before one of its steps."""
+    """Ends a run before a given step."""
 
     def __init__(self, step: int):
         self.step = step
 
     def on_step_begin(self, args, state, control, **named):
-        """End it."""
+        """Raise `Killed` at the given step."""
         if state.global_step == self.step:
             raise Killed

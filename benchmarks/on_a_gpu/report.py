@@ -1,4 +1,4 @@
-"""The table that is printed, and the verdicts."""
+"""Prints the table of measurements, and whether requirements are met."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from workload import Sizes
 
 
 class Report:
-    """Prints each measurement as it is made, and keeps all of them in a file of JSON lines.
+    """Prints measurements at once, and appends them to a file of JSON lines.
 
     Attributes:
-        failed: what was asked and did not hold.
+        failed: requirements that are not met, and measurements that failed.
     """
 
     COLUMNS = ("ms", "GPU ms", "sentences/s", "TFLOP/s", "GiB", "kernels", "waits", "loader ms", "tokens/row")
@@ -26,16 +26,16 @@ class Report:
         print(" | ".join(["what", *self.COLUMNS, "batches"]), flush=True)
 
     def run(self, part: Callable[[Report], None]) -> None:
-        """Run a part of the benchmark; one that breaks off has failed, and the others go on."""
+        """Run a part of the benchmark. An exception is a failure, and doesn't stop the other parts."""
         gc.collect()
         try:
             part(self)
         except Exception:
             traceback.print_exc()
-            self.judge(f"{part.__name__} broke off", False)
+            self.judge(f"{part.__name__} raised an exception", False)
 
     def measure(self, name: str, run: Callable[..., dict], sizes: Sizes | None = None, **settings) -> dict:
-        """Make one measurement; one that breaks off has failed, and the others go on."""
+        """Make a measurement. An exception is a failure, and doesn't stop the other measurements."""
         gc.collect()
         try:
             found = run(sizes or self.sizes, self.folder, **settings)
@@ -47,7 +47,7 @@ class Report:
         return found
 
     def tell(self, name: str, found: dict) -> None:
-        """Print a measurement as a line of the table, and what a step of `target` is made of below it."""
+        """Print a measurement as a line of the table. For `target`, print the profile of a step below it."""
         cells = [f"{found[c]:,.4g}" if c in found else "-" for c in self.COLUMNS]
         print(" | ".join([name, *cells, found.get("batches", found.get("error", ""))]), flush=True)
         for detail in ("where", "longest", "longest on the host"):
@@ -56,7 +56,7 @@ class Report:
         self._keep({"what": name} | found)
 
     def judge(self, what: str, passes: bool) -> None:
-        """Print whether something holds that is asked."""
+        """Print whether a requirement is met."""
         print(f"{'PASS' if passes else 'FAIL'}  {what}", flush=True)
         self._keep({"what": what, "passes": passes})
         if not passes:

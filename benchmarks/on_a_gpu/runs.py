@@ -1,4 +1,4 @@
-"""Runs of retort's trainers and of sentence-transformers', timed."""
+"""Timed runs of retort's trainers and of sentence-transformers' trainer."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ from retort import CKDTrainer, DistillTrainer
 
 
 def settings_of(sizes: Sizes, folder: Path) -> dict:
-    """Of every trainer alike."""
+    """Arguments of all trainers."""
     return {
         "output_dir": str(folder),
         "per_device_train_batch_size": sizes.rows,
@@ -33,15 +33,16 @@ def settings_of(sizes: Sizes, folder: Path) -> dict:
 def trainer_of(
     sizes: Sizes, folder: Path, size="base", kind="mixed", kind_of=DistillTrainer, live=False, **more
 ) -> tuple[Trainer, float]:
-    """A trainer of a kind, and how many tokens its batches have in the mean.
+    """A trainer, and the mean number of tokens in its batches.
 
     Args:
-        sizes, folder: how much is done, and where.
-        size: of the models, a key of `HIDDEN`.
-        kind: of the rows, a key of `LENGTHS`.
+        sizes: numbers of rows and steps.
+        folder: folder for caches and outputs.
+        size: size of the models, a key of `HIDDEN`.
+        kind: lengths of the rows, a key of `LENGTHS`.
         kind_of: the trainer's class.
-        live: whether the teacher runs; else its outputs are read.
-        more: further arguments.
+        live: whether the teacher is live or cached.
+        more: further arguments of the trainer.
     """
     teacher, student = models_of(size, sizes, live=live)
     rows = rows_of(kind, sizes.rows * (sizes.steps + 1), sizes.vocabulary)
@@ -63,7 +64,7 @@ def trainer_of(
 
 
 def with_retort(sizes: Sizes, folder: Path, *, brief: bool = False, **settings) -> dict:
-    """A run of retort (see `trainer_of`), timed; unless it is to be brief, profiled and watched, too."""
+    """Time a run of retort (see `trainer_of`). Unless it is brief, profile it and count synchronisations, too."""
     trainer, tokens = trainer_of(sizes, folder, **settings)
     found = Clock(sizes, brief=brief).run(trainer)
     found["TFLOP/s"] = flops_of(trainer.student, tokens) / (found["ms"] / 1000) / 1e12
@@ -72,7 +73,7 @@ def with_retort(sizes: Sizes, folder: Path, *, brief: bool = False, **settings) 
 
 
 def loader(trainer, batches: int = 10) -> float:
-    """Milliseconds that a batch costs the process which makes it."""
+    """Time to make a batch, in milliseconds."""
     rows, size = trainer._remove_unused_columns(trainer.train_dataset, "training"), trainer.args.train_batch_size
     start = time.perf_counter()
     for first in range(0, batches * size, size):
@@ -81,7 +82,7 @@ def loader(trainer, batches: int = 10) -> float:
 
 
 def with_sentence_transformers(sizes: Sizes, folder: Path, size: str = "base", kind: str = "mixed") -> dict:
-    """A run of sentence-transformers' trainer, with its defaults but for bf16."""
+    """Time a run of sentence-transformers' trainer in bf16, with its defaults otherwise."""
     import sentence_transformers as peer
     from sentence_transformers.sentence_transformer.losses import MSELoss
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer

@@ -1,4 +1,4 @@
-"""Models, tokenizers and rows of random words, of the sizes that matter: neither changes how long a step takes."""
+"""Models with random weights, and rows of random words. Neither changes the time of a step."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from retort import shrink
 
 CUDA = torch.cuda.is_available()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-# Shortest and longest row, and the power to which a uniform draw is raised: the lower, the more long rows.
+# Shortest row, longest row, and the exponent of a uniform random number. A lower exponent gives more long rows.
 LENGTHS = {"short": (6, 40, 1.0), "mixed": (30, 256, 0.71), "long": (256, 512, 1.0)}
 HIDDEN = {"base": (768, 12, 3072), "small": (384, 12, 1536)}
 QUEUE = 65_536
@@ -20,7 +20,7 @@ QUEUE = 65_536
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large and how long the measurements are."""
+    """Sizes of models and batches, and numbers of steps."""
 
     rows: int = 128
     layers: int = 12
@@ -33,7 +33,7 @@ class Sizes:
 
     @property
     def steps(self) -> int:
-        """Of a run; the last one is not watched, since the run's end reads the loss."""
+        """Number of steps of a run. The last one is not measured, since the end of a run reads the loss."""
         return self.warm + self.timed + self.profiled + self.watched + 1
 
 
@@ -41,7 +41,7 @@ TINY = Sizes(rows=8, layers=2, vocabulary=300, warm=2, timed=4, profiled=2, watc
 
 
 def tokenizer_of(vocabulary: int) -> PreTrainedTokenizerFast:
-    """Words w0, w1, … are a token each."""
+    """A tokenizer with one token per word: w0, w1, …"""
     words = {word: index for index, word in enumerate([*SPECIAL, *(f"w{i}" for i in range(vocabulary - 5))])}
     backend = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -53,7 +53,7 @@ def tokenizer_of(vocabulary: int) -> PreTrainedTokenizerFast:
 
 
 def rows_of(kind: str, count: int, vocabulary: int) -> Dataset:
-    """Tokenised rows of random words."""
+    """Tokenized rows of random words."""
     shortest, longest, power = LENGTHS[kind]
     generator = np.random.default_rng(0)
     lengths = (shortest + (longest + 1 - shortest) * generator.random(count) ** power).astype(int)
@@ -70,7 +70,8 @@ def texts_of(rows: Dataset) -> list[str]:
 
 
 def models_of(size: str, sizes: Sizes, *, live: bool) -> tuple[BertModel, BertModel]:
-    """A teacher and a student of half its layers. Of one that is not live only the vectors matter: it has one layer."""
+    """A teacher, and a student with half of its layers. A cached teacher has one layer, since only its outputs' width
+    matters."""
     width, heads, feed_forward = (64, 4, 128) if sizes is TINY else HIDDEN[size]
     set_seed(0)
     shape = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": feed_forward}

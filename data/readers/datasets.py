@@ -23,7 +23,7 @@ from .text_files import text_rows
 
 logger = logging.getLogger(__name__)
 
-# A dataset's name, and perhaps a split or a slice of one.
+# A dataset's name, optionally with a split or a slice of a split.
 _DATASET = re.compile(r"(.+?)(?:\[(.+)\])?")
 
 _FORMATS = (".txt", *TABLES, *JSON, ".parquet", ".arrow")
@@ -45,11 +45,11 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
               Types are determined from the whole file; a column with integers and floats becomes float;
             - `.parquet`; `.arrow`;
             - a folder that `save_to_disk` wrote, or one of data files that `datasets.load_dataset` understands;
-            - the name of a dataset for `datasets.load_dataset`, if nothing of that name lies on disk; of one that has
-              several configurations, with the one wanted (`nyu-mll/glue:mrpc`); and in brackets perhaps a split, or a
-              slice of it (`nyu-mll/glue:mrpc[validation]`, `id[train[:1000]]`). With `HF_HUB_OFFLINE=1` only what was
-              downloaded before.
-        split: of a dataset that has several. Default: its only one, or `train`.
+            - the name of a dataset for `datasets.load_dataset`, if there is no file or folder of that name. A
+              configuration may follow a colon (`nyu-mll/glue:mrpc`), and a split or a slice of a split may follow in
+              brackets (`nyu-mll/glue:mrpc[validation]`, `id[train[:1000]]`). With `HF_HUB_OFFLINE=1`, only datasets
+              that were downloaded before are found.
+        split: the split of a dataset with several splits. Default: the only split, or `train`.
         columns: names of the columns of a TSV or CSV file without a header row.
 
     Raises:
@@ -163,7 +163,7 @@ def text_columns(source: str) -> list[Dataset]:
     name, colon, named = source.rpartition(":")
     wanted = named.split(",")
     if not colon or "]" in named or Path(source).expanduser().exists():
-        # A colon in the name of a file that exists is its own.
+        # If a file has this whole name, the colon is part of the name.
         name, wanted = source, ["text"]
     names = None
     if all(column.isdecimal() for column in wanted):
@@ -188,8 +188,8 @@ def load_splits(source: str | Path) -> Dataset | DatasetDict:
     """Load a folder, or a dataset by its name, with all its splits.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: a split that a dataset doesn't have.
+        FileNotFoundError: the source doesn't exist.
+        ValueError: the dataset has no such split.
     """
     path = Path(source).expanduser()
     if path.exists():

@@ -1,4 +1,4 @@
-"""Groups of texts that belong together: an anchor, its positive and hard negatives; a query and its documents."""
+"""Reads groups of texts: an anchor with its positive and hard negative, or a query with its documents."""
 
 import logging
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .tables import TABLES, cells_of, find_layout, role_rows
 logger = logging.getLogger(__name__)
 
 ROLES = ("anchor", "positive", "negative")
-# Names of SimCSE's and sentence-transformers' data, and what else such columns are called.
+# Names of columns in the data of SimCSE and sentence-transformers, and other usual names.
 _PAIRS = (
     ROLES[:2],
     ("sent0", "sent1"),
@@ -30,30 +30,30 @@ _SINGLES = (("anchor",), *TEXTS)
 
 
 def read_groups(sources: Sequence[str | Path], *, columns: Sequence[str] | Sequence[int] | None = None) -> Dataset:
-    """Read groups, or texts that are each a group of their own.
+    """Read groups of texts. A single text is a group, too.
 
-    Columns go by their names: `anchor`, `positive`, `negative`, in any order, or names that such columns usually have
-    (`query` and `answer`, `sentence1` and `sentence2`, `premise` and `hypothesis`, `sent0`, `sent1` and `hard_neg`).
-    TSV and CSV files may have no header row: their columns then are anchor, positive and hard negative, in this order.
-    A first row is a header if it holds a pair of these names, which the log tells.
+    Columns are found by name: `anchor`, `positive`, `negative`, in any order, or other usual names (`query` and
+    `answer`, `sentence1` and `sentence2`, `premise` and `hypothesis`, `sent0`, `sent1` and `hard_neg`). TSV and CSV
+    files may have no header row; their columns are then anchor, positive and hard negative, in this order. A first row
+    with a pair of these names is a header, which is logged.
 
-    Or a row is a `query`, the list of its `documents`, the first of which is its positive, and perhaps the list of
-    their `scores`; such rows lie in JSON lines, Parquet or a dataset.
+    In JSON lines, Parquet and datasets, a row may instead have a `query`, a list of its `documents` (the positive
+    first) and optionally a list of their `scores`.
 
     Args:
-        sources: TSV (no quoting), CSV, JSON lines, Parquet or whatever `read_dataset` takes; or `.txt` files, one text
-            per line. All of one kind.
-        columns: those that hold the anchor, the positive and the hard negative, as many as there are, or the query, the
-            documents and the scores: by name; or by number, from 0, in TSV and CSV files without a header row. Default:
-            as above.
+        sources: TSV (no quoting), CSV, JSON lines, Parquet or any other source of `read_dataset`; or `.txt` files, one
+            text per line. All sources must have the same columns.
+        columns: the columns of the anchor, the positive and the hard negative (if there are any), or of the query, the
+            documents and the scores: names, or in TSV and CSV files without a header row numbers, from 0. Default: as
+            above.
 
     Returns:
-        Columns `anchor`, and as there are `positive` and `negative`; or `query`, `documents` and, if there are any,
-        `scores`. Rows with an empty text are left out and counted.
+        Columns `anchor` and, if there are any, `positive` and `negative`; or `query`, `documents` and, if there are
+        any, `scores`. Rows with an empty text are left out, and their number is logged.
 
     Raises:
-        ValueError: other columns, such as a label, which doesn't tell what belongs together; files of different kinds;
-            and what `read_dataset` raises.
+        ValueError: there are other columns, such as a label, so it is unclear which texts belong together; sources have
+            different columns; and all errors of `read_dataset`.
     """
     parts = [_read(source, columns) for source in sources]
     kinds = {tuple(part.column_names) for part in parts}
@@ -70,7 +70,7 @@ def read_groups(sources: Sequence[str | Path], *, columns: Sequence[str] | Seque
 
 
 def _texts(row: dict[str, Any]) -> list[str | None]:
-    """The texts of a row; [None] where it lacks its documents."""
+    """The texts of a row, with a None for missing documents."""
     if "documents" in row:
         return [row["query"], *(row["documents"] or [None])]
     return list(row.values())
@@ -92,14 +92,14 @@ def _read(source: str | Path, columns: Sequence[str] | Sequence[int] | None) -> 
         return _ranked(dataset.select_columns(list(found)), source)
     for name in found:
         if getattr(dataset.features[name], "dtype", None) not in ("string", "large_string"):
-            raise ValueError(f"{source}: the column {name!r} holds {dataset.features[name]}, no text.")
+            raise ValueError(f"{source}: the column {name!r} holds {dataset.features[name]}, not text.")
     roles = ROLES[: len(found)]
     texts = dataset.select_columns(list(found)).rename_columns(dict(zip(found, roles, strict=True)))
     return texts if all(f == Value("string") for f in texts.features.values()) else texts.cast(_text_features(roles))
 
 
 def _ranked(dataset: Dataset, source: str | Path) -> Dataset:
-    """Queries with lists of documents, and perhaps of scores."""
+    """Queries with lists of documents, and optionally lists of scores."""
     query, *lists = dataset.features.values()
     documents, *scores = (getattr(getattr(kind, "feature", None), "dtype", "") for kind in lists)
     is_text = {query.dtype, documents} <= {"string", "large_string"}
@@ -126,13 +126,13 @@ def _read_table(path: Path, columns: Sequence[str] | Sequence[int] | None) -> Da
         count, layout = len(found), (tuple(map(first.index, found)), True)
     if count not in (2, 3):
         raise ValueError(
-            f"{path} has {count} columns, but a group is an anchor and its positive, or these and a hard negative."
+            f"{path} has {count} columns, but a group is an anchor, its positive and optionally a hard negative."
         )
     return convert(path, role_rows, roles=list(ROLES[:count]), layout=layout).select_columns(list(ROLES[:count]))
 
 
 def _roles(names: Sequence[str], source: str) -> tuple[str, ...] | None:
-    """The columns of an anchor, its positive and its hard negative, as many as there are, and no other."""
+    """Names of the columns of a group; None if they are not found. Refuses further columns."""
     choices = (
         [_QUERIES, _DOCUMENTS, _SCORES],
         [_QUERIES, _DOCUMENTS],
@@ -143,8 +143,8 @@ def _roles(names: Sequence[str], source: str) -> tuple[str, ...] | None:
     found = next(filter(None, (find_columns(names, choice) for choice in choices)), None)
     if found and (others := [name for name in names if name not in found]):
         raise ValueError(
-            f"{source}: besides {', '.join(found)} there are the columns {', '.join(others)}. Texts of a group belong "
-            f"together, whatever other columns say of them: keep the rows of which that is true, and pass "
+            f"{source}: besides {', '.join(found)} there are the columns {', '.join(others)}. All texts of a group "
+            f"must belong together, whatever other columns contain: keep only such rows, and pass "
             f"columns={list(found)}."
         )
     return found

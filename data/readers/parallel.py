@@ -29,13 +29,16 @@ def read_parallel(
     """Read sentences and their translations, without repeated pairs in a source.
 
     Args:
-        sources: TSV or CSV files (plain or `.gz`), a sentence and its translations in each row, with a header row if it
-            holds `source` and `target` or two names that pairs of texts usually have (which the log tells); datasets
-            with such columns, or with two columns of text and no others; the two columns of a file or dataset that
-            translate each other (`opus.parquet:en,de`); or two
-            files whose rows translate each other, with a plus between them, each with columns as `read_texts` takes
-            them: `en.tsv:sentence1,sentence2+de.tsv:sentence1,sentence2`.
-        exclude: texts to leave out on either side, such as a test set's. Compared without regard to case and spacing.
+        sources: each is one of
+
+            - a TSV or CSV file (plain or `.gz`) with a sentence and its translations in each row. The first row is a
+              header if it contains `source` and `target`, or two usual names for pairs of texts; this is logged;
+            - a dataset with such columns, or with only two columns of text;
+            - a file or dataset with the names of its two columns: `opus.parquet:en,de`;
+            - two files with aligned rows, joined by a plus, each with columns as in `read_texts`:
+              `en.tsv:sentence1,sentence2+de.tsv:sentence1,sentence2`.
+        exclude: texts to leave out on either side, such as those of a test set. They are compared ignoring case and
+            spacing.
         max_characters: pairs with a longer side are left out.
         max_rows: maximal number of rows of each source; the first ones are kept.
         alpha: exponent of source sizes: a source is sampled in proportion to its size to this power. 1 keeps the sizes,
@@ -72,9 +75,10 @@ def both_sides(pairs: Dataset) -> Dataset:
 
 
 def read_pairs(source: str) -> Dataset:
-    """Sentences and their translations of one source, all of them: columns `source` and `target`.
+    """All rows of one source of `read_parallel`: columns `source` and `target`.
 
-    Raises: as `read_parallel`.
+    Raises:
+        ValueError: see `read_parallel`.
     """
     path = Path(source).expanduser()
     if path.is_file() and format_of(path) in (*TABLES, ".txt"):

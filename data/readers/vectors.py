@@ -1,4 +1,4 @@
-"""Vectors of texts that some service or model made, from files -> rows, and matched with the texts to learn from."""
+"""Reads texts with their vectors, computed by any model or service, and joins vectors to training texts."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,7 @@ from .lines import format_of
 logger = logging.getLogger(__name__)
 
 ARRAYS = (".npy", ".safetensors")
-# Two vectors of one text whose cosine is lower are not of one model, or not in the order of the texts.
+# If vectors of the same text have a lower cosine, they are from different models or not in the order of the texts.
 _SAME = 0.99
 _MOST_COMPARED = 1_000
 
@@ -27,20 +27,20 @@ def read_vectors(source: str) -> Dataset:
     Args:
         source: one of
 
-            - a table that `read_dataset` reads (Parquet, Arrow, a folder, a dataset of the Hub) with a column of texts
-              and a column of vectors: lists of floats, all of one width. They are `text` and the only column of
-              vectors, or named behind a colon: `vectors.parquet:question,embedding`;
-            - an array and a file of its texts, with a plus between them: `vectors.npy+corpus.txt`. Vectors are in the
-              order of the texts (`[rows, width]`). `.safetensors` may hold, beside the vectors, a tensor `ids` of whole
-              numbers, `[rows]`: the row, from 0, of each vector's text.
+            - a table that `read_dataset` reads (Parquet, Arrow, a folder, a Hub dataset) with a column of texts and a
+              column of vectors: lists of floats, all of the same width. By default these are `text` and the only column
+              of vectors. Other columns are named after a colon: `vectors.parquet:question,embedding`;
+            - an array and a file of its texts, joined by a plus: `vectors.npy+corpus.txt`. The vectors are in the order
+              of the texts (`[rows, width]`). A `.safetensors` file may also have a tensor `ids` of integers, `[rows]`:
+              the row of each vector's text, from 0.
 
     Returns:
-        Columns `text` and `teacher_embedding`. Nothing is loaded: files are memory-mapped.
+        Columns `text` and `teacher_embedding`. Files are memory-mapped, not loaded.
 
     Raises:
-        ValueError: no column of vectors, or several of which none is named; as many vectors as there aren't texts;
-            `ids` that aren't all rows; and what `check_vectors` raises. The file is named.
-        FileNotFoundError: nothing there.
+        ValueError: no column of vectors, or several and none is named; the numbers of vectors and texts differ; `ids`
+            are not a permutation of the rows; and all errors of `check_vectors`. The message names the file.
+        FileNotFoundError: the source doesn't exist.
     """
     file, plus, texts = source.partition("+")
     is_array = format_of(Path(file)) in ARRAYS
@@ -58,17 +58,17 @@ def read_vectors(source: str) -> Dataset:
 
 
 def with_vectors(texts: Dataset, vectors: Dataset, *, column: str = "text", source: str = "the vectors") -> Dataset:
-    """Put its vector beside each text, found by the text's exact wording.
+    """Add its vector to each text. Texts must be exactly equal to those of the vectors.
 
     Args:
-        texts: a column of texts, and perhaps others.
-        vectors: what `read_vectors` returned. Of a text that stands there twice, the first counts.
-        column: of the texts.
-        source: what an error calls `vectors`.
+        texts: a dataset with a column of texts.
+        vectors: result of `read_vectors`. If a text occurs twice, its first vector is used.
+        column: name of the column of texts.
+        source: name of `vectors` in error messages.
 
     Raises:
-        ValueError: texts without a vector; texts that have two vectors of different directions, as if vectors and texts
-            were not in the same order.
+        ValueError: a text has no vector; or two vectors of the same text have different directions, which suggests that
+            vectors and texts are not in the same order.
     """
     known = _digests(vectors, "text")
     order = np.argsort(known, kind="stable")
@@ -93,7 +93,7 @@ def _digests(rows: Dataset, column: str) -> np.ndarray:
 
 
 def _check_repeated(vectors: Dataset, known: np.ndarray, order: np.ndarray, source: str) -> None:
-    """Compare vectors of equal texts: where they differ, vectors and texts are not in the same order."""
+    """Compare vectors of equal texts. If they differ, vectors and texts are not in the same order."""
     twice = np.flatnonzero(known[1:] == known[:-1])[:_MOST_COMPARED]
     if not len(twice):
         return
@@ -104,7 +104,7 @@ def _check_repeated(vectors: Dataset, known: np.ndarray, order: np.ndarray, sour
         worst = twice[cosines.argmin()]
         raise ValueError(
             f"{source}: rows {order[worst]} and {order[worst + 1]} hold the same text, but vectors whose cosine is "
-            f"{cosines.min():.2f}. The vectors are not in the order of the texts, or of several models."
+            f"{cosines.min():.2f}. The vectors are not in the order of the texts, or are from several models."
         )
 
 
@@ -122,14 +122,14 @@ def _of_table(source: str) -> Dataset:
             f"vectors (lists of floats). Name the columns of texts and of vectors: {name}:text,embedding."
         )
     if getattr(rows.features[text], "dtype", None) not in ("string", "large_string"):
-        raise ValueError(f"{name}: the column {text!r} holds {rows.features[text]}, no text.")
+        raise ValueError(f"{name}: the column {text!r} holds {rows.features[text]}, not text.")
     texts = rows.select_columns(text).rename_columns({text: "text"}).cast_column("text", Value("string"))
     return _named(texts, rows.select_columns(vector).rename_columns({vector: VECTORS}), name)
 
 
 def _table(path: Path) -> Dataset:
-    """As `read_dataset`, but a folder of Parquet files is always read from its files: datasets would take one that is
-    gone, by its name, from its cache."""
+    """Read a table by `read_dataset`, but a folder of Parquet files by its files. For a deleted folder, datasets would
+    return the rows in its cache."""
     parts = sorted(path.glob("*.parquet")) if path.is_dir() else []
     if parts:
         return Dataset.from_parquet(list(map(str, parts)))
@@ -141,14 +141,16 @@ def _table(path: Path) -> Dataset:
 def _of_array(file: Path, texts: str) -> Dataset:
     columns = text_columns(texts)
     if len(columns) > 1:
-        raise ValueError(f"{texts}: one column of texts belongs to the vectors in {file}, but these are several.")
+        raise ValueError(f"{texts}: expected one column of texts for the vectors in {file}, but got {len(columns)}.")
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file} (in {Path.cwd()}).")
     matrix, ids = _read_npy(file) if format_of(file) == ".npy" else _read_safetensors(file)
     if matrix.ndim != 2 or matrix.dtype.kind != "f":
         raise ValueError(f"{file} must hold floats, [rows, width], but holds {matrix.dtype}, {list(matrix.shape)}.")
     if len(matrix) != len(columns[0]):
-        raise ValueError(f"{file} holds {len(matrix):,} vectors, but {texts} {len(columns[0]):,} texts: one for each.")
+        raise ValueError(
+            f"{file} holds {len(matrix):,} vectors, but {texts} {len(columns[0]):,} texts. Each text needs one vector."
+        )
     if ids is not None:
         if not np.array_equal(np.sort(ids), np.arange(len(matrix))):
             raise ValueError(f"{file}: ids must be the numbers 0 to {len(matrix) - 1}, each once: the texts' rows.")
@@ -162,7 +164,7 @@ def _read_npy(file: Path) -> tuple[np.ndarray, None]:
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False), None
     except ValueError as error:
-        raise ValueError(f"{file} is no array of numbers as numpy.save writes it ({error}).") from None
+        raise ValueError(f"{file} is not an array of numbers from numpy.save ({error}).") from None
 
 
 def _read_safetensors(file: Path) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,4 +1,4 @@
-"""Two small labelled tasks that every machine with Python has, made of the docstrings of its standard library."""
+"""Two small labelled tasks from the docstrings of Python's standard library, which need no download."""
 
 import builtins
 import os
@@ -21,25 +21,24 @@ _EXCEPTIONS = frozenset(
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
 )
 _CONSTANTS = frozenset(("None", "True", "False"))
-# A class is a part of the library with so many sentences at least.
+# Minimal number of sentences of a class.
 _FEWEST_SENTENCES = 150
-# Of a hundred docstrings.
+# Percentages of docstrings.
 _TEST, _DEV = 20, 10
 
 
 def code_words(root: str | os.PathLike | None = None) -> Task:
-    """Tagging: which words of a docstring name a parameter of the function that it describes, a built-in exception, or
-    a constant.
+    """Tag the words of a docstring that name a parameter of its function, a built-in exception, or a constant.
 
-    Parameters are those of the function's signature, which a tagger doesn't see: whether "file" is one depends on the
-    sentence around it. No top-level module is on two sides (see `docstring_corpus`). Sentences that describe functions
-    have tags; the transfer set is all sentences of the modules for training.
+    Parameters are taken from the function's signature, which the tagger doesn't see. So whether "file" is a parameter
+    depends on the sentence around it. No top-level module is in two splits (see `docstring_corpus`). Only sentences
+    about functions with parameters are tagged. The transfer set has all sentences of the training modules.
 
     Args:
-        root: folder of a library; Python's own by default.
+        root: folder of a library. Default: Python's standard library.
 
     Raises:
-        FileNotFoundError, ValueError: as `docstring_corpus`.
+        FileNotFoundError, ValueError: see `docstring_corpus`.
     """
     docstrings = library_docstrings(root)
     sides, splits, transfer = sides_of(docstrings), {"train": [], "dev": [], "test": []}, []
@@ -56,16 +55,16 @@ def code_words(root: str | os.PathLike | None = None) -> Task:
 
 
 def library_parts(root: str | os.PathLike | None = None) -> Task:
-    """Classification: which part of the library (`asyncio`, `email`, `tkinter`, ...) a sentence of a docstring is from.
+    """Classify sentences of docstrings by their part of the library (`asyncio`, `email`, `tkinter`, ...).
 
-    A docstring's sentences are all on one side. Sentences that parts share (such as "Return the next item.") are left
-    out but for the first.
+    All sentences of a docstring are in the same split. Repeated sentences (such as "Return the next item.") are used
+    once.
 
     Args:
-        root: folder of a library; Python's own by default.
+        root: folder of a library. Default: Python's standard library.
 
     Raises:
-        FileNotFoundError: as `docstring_corpus`.
+        FileNotFoundError: see `docstring_corpus`.
         ValueError: fewer than two parts of the library have enough sentences.
     """
     sentences = _sentences(library_docstrings(root))
@@ -86,7 +85,7 @@ def library_parts(root: str | os.PathLike | None = None) -> Task:
 
 
 def _sentences(docstrings: list[Docstring]) -> Iterator[tuple[Docstring, str]]:
-    """Each distinct sentence with the docstring that says it first."""
+    """Each distinct sentence, with the first docstring that contains it."""
     seen: set[str] = set()
     for docstring in docstrings:
         for sentence in split_sentences(docstring.text):

@@ -57,7 +57,7 @@ def label_names(
 
 
 def _classes_of(config: PreTrainedConfig) -> tuple[str, ...] | None:
-    """The names of a model's classes in their order; None for those that nobody named, and for a regression."""
+    """The names of a model's classes in the order of their ids; None for default names, and for a regression."""
     names = tuple(config.id2label[index] for index in range(config.num_labels))
     unnamed = tuple(f"LABEL_{index}" for index in range(config.num_labels))
     return None if names == unnamed or len(names) == 1 else names

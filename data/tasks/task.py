@@ -85,23 +85,24 @@ def read_task(
             rows is held out.
         dev: see `train`.
         test: see `train`.
-        transfer: text without labels, one per line of a `.txt`, or in the first column (for pairs, the first two) of a
-            `.tsv`; anything that `train` takes will do. Without it the training texts serve.
-        labels: names of the labels in the order of their ids, or a file like `labels.tsv`; or the configuration of a
-            model that knows the task, whose classes they are. Classes without names (`LABEL_0`) must be as many as the
-            task has; they then go by the default. Default: `labels.tsv` of
-            the folders, what the datasets say, or else the labels of the training rows: numbers by size, names by the
-            alphabet, but the tag `O` first. Labels that are numbers, and not all whole, make a regression.
-        pairs: whether each row holds two texts.
+        transfer: files of unlabelled text: one text per line of a `.txt`, or the first column (for pairs, the first
+            two) of a `.tsv`. All sources of `train` are accepted, too. Default: the training texts.
+        labels: names of the labels in the order of their ids, a file like `labels.tsv`, or the configuration of a model
+            that was fine-tuned for the task, whose classes are used. If its classes have no names (`LABEL_0`), their
+            number must be that of the task's labels, which are ordered as by default. Default: `labels.tsv` of the
+            folders; otherwise the names in the datasets; otherwise the labels of the training rows, numbers in
+            numerical order and names in alphabetical order, except for the tag `O`, which comes first. If all labels
+            are numbers and some are not integers, the task is a regression.
+        pairs: whether each row has two texts.
         columns: the columns of the text (or both texts, or the words) and of the label, in this order: names in
             datasets and header rows, or numbers, from 0, in `.tsv` and `.csv` files without a header row. Default: as
             above.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: rows that are not of their format, with file and line; no training rows; labels that are unknown,
-            twice in the list, fewer than two, or other than a model's; tags of another scheme; a dev split
-            without any tag but `O`.
+        FileNotFoundError: a source doesn't exist.
+        ValueError: a row is malformed (with file and line); there are no training rows; labels are unknown, listed
+            twice, fewer than two, or differ from the model's; tags are of an unknown scheme; or all tags of the dev
+            split are `O`.
     """
     if kind not in ("tagging", "classification"):
         raise ValueError(f"A task is tagging or classification, but got kind={kind!r}.")

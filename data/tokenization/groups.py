@@ -1,4 +1,4 @@
-"""Groups of texts -> their tokens: the columns that `GroupCollator` makes batches of."""
+"""Tokenizes groups of texts, for `GroupCollator`."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -26,31 +26,34 @@ def tokenize_groups(
     vectors: str | None = None,
     max_length: int = 128,
 ) -> Dataset:
-    """Tokenise groups. The same call again takes the result from datasets' cache.
+    """Tokenize groups. Repeated calls load the result from datasets' cache.
 
     Args:
-        groups: columns of texts, or a query, a list of `documents` and perhaps a list of their `scores`, as
-            `read_groups` and `read_parallel` return them; and perhaps one of `vectors`.
-        tokenizer: the student's.
-        teacher_tokenizer: of a teacher that reads the first text of each group, and no other. None if there is none.
-        teacher_prompt: put before the text that the teacher reads ("query: "); needs a `teacher_tokenizer`.
-        vectors: column of a teacher's vectors of the first text of each group, in place of a teacher that reads it (see
-            `tokenize`).
-        max_length: tokens of a text at most, special ones included; longer ones are cut, and counted.
+        groups: dataset from `read_groups` or `read_parallel`: columns of texts, or a query, a list of `documents` and
+            optionally a list of their `scores`. It may also have a column of vectors.
+        tokenizer: the student's tokenizer.
+        teacher_tokenizer: the tokenizer of a teacher that reads only the first text of each group. None if there is no
+            such teacher.
+        teacher_prompt: prefix of the text that the teacher reads ("query: "). It needs a `teacher_tokenizer`.
+        vectors: column of a teacher's vectors of the first text of each group, instead of a teacher (see `tokenize`).
+        max_length: maximal number of tokens of a text, special tokens included. The number of truncated texts is
+            logged.
 
     Returns:
-        Columns `members` (for each text of a group its ids) and `length` (of them together); with a
-        `teacher_tokenizer` also `teacher_input_ids`, with `vectors` `teacher_embedding`; and `scores` as they are.
+        Columns `members` (token ids of each text of a group) and `length` (number of tokens of the group);
+        `teacher_input_ids` if there is a `teacher_tokenizer`; `teacher_embedding` if there are `vectors`; `scores` if
+        there are any, unchanged.
 
     Raises:
-        ValueError: a prompt without a `teacher_tokenizer`; `documents` without a query, or of several columns.
+        ValueError: a prompt is given without a `teacher_tokenizer`, or `documents` have no query or several other
+            columns beside them.
     """
     names = [name for name in groups.column_names if name not in ("documents", "scores", vectors)]
     if "documents" in groups.column_names and len(names) != 1:
-        raise ValueError(f"Beside documents and scores there must be a query alone, but there are {names}.")
+        raise ValueError(f"Besides documents and scores, there must be only a query, but there are {names}.")
     teacher = teacher_tokenizer and Encoder(teacher_tokenizer, max_length)
     if teacher_prompt and teacher is None:
-        raise ValueError("teacher_prompt= needs teacher_tokenizer=, be it the student's.")
+        raise ValueError("teacher_prompt= needs teacher_tokenizer=, even if it is the student's tokenizer.")
     check_columns(groups, [vectors])
     texts = [name for name in groups.column_names if name != vectors]
     job = _GroupTokenization(Encoder(tokenizer, max_length), teacher, teacher_prompt, "scores" in texts)
@@ -67,7 +70,7 @@ def tokenize_groups(
 
 @dataclass(frozen=True)
 class _GroupTokenization(Tokenization):
-    """From columns of texts to one column of their tokens, and the teacher's tokens of the first."""
+    """Converts columns of texts to a column of their tokens, and one of the teacher's tokens of the first text."""
 
     teacher_prompt: str
     scored: bool

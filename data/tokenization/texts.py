@@ -16,7 +16,7 @@ from .windows import cut_into_windows, stride_within
 
 logger = logging.get_logger(__name__)
 
-# The number of the row that tokens are of, until vectors stand beside them.
+# Temporary column: index of the row of `dataset` that the tokens are from, by which vectors are added.
 _ROW = "row"
 
 
@@ -49,34 +49,37 @@ def tokenize(
         tokenizer: the student's tokenizer.
         teacher_tokenizer: the teacher's tokenizer. It is ignored if it is the same as the student's (see
             `same_tokenizer`).
-        prompt: put before every text for the student ("query: ").
-        teacher_prompt: put before every text for the teacher. If it differs from `prompt`, the teacher's tokens are
+        prompt: prefix of every text for the student ("query: ").
+        teacher_prompt: prefix of every text for the teacher. If it differs from `prompt`, the teacher's tokens are
             separate columns.
-        text: column of texts.
-        text_pair: column of second texts, for tasks on pairs.
-        words: column of lists of words, in place of `text`. They are tokenised as the text that they make with a
-            space between them; a word that the tokenizer drops (a zero-width space) becomes its unknown token.
-        labels: column of one number per row, or of a list of floats, one for each class, such as [1.0, 0.0, 1.0]; with
-            `words`, of one whole number per word, which goes to the word's first piece, and -100 to all else.
-        vectors: column of a teacher's vectors of the texts, lists of floats, which take the place of a teacher in all
-            that compares embeddings. They become the column `teacher_embedding`; trainers check them.
-        max_length: tokens of a row at most, special ones included; never more than a tokenizer's `model_max_length`.
-        stride: tokens that neighbouring windows of a row share, as transformers' pipelines count them; below the tokens
-            of text that a row holds. With it, long rows of `text` become windows, too. Default: for `words`, a quarter
-            of the tokens of text that a row holds.
-        align: where the tokenizers differ, also find the first piece of each word on both sides. Words are what
-            whitespace separates, or what `words` says; they are matched by character offsets.
-        num_proc: processes that share the work.
+        text: name of the column of texts.
+        text_pair: name of the column of second texts, for tasks on pairs.
+        words: name of a column of lists of words, instead of `text`. The words are joined by spaces and tokenized as
+            one text. A word that the tokenizer drops (a zero-width space) becomes its unknown token.
+        labels: name of the column of labels: a number per row, or a list of floats, one per class, such as
+            [1.0, 0.0, 1.0]. With `words`, an integer per word; the word's first token gets it, and all other tokens get
+            -100.
+        vectors: name of a column of a teacher's vectors of the texts (lists of floats), which replace the teacher in
+            objectives on embeddings. The column becomes `teacher_embedding`. Trainers check the vectors.
+        max_length: maximal number of tokens of a row, special tokens included; lowered to the tokenizers'
+            `model_max_length`.
+        stride: number of tokens that consecutive windows of a row share, as in transformers' pipelines. It must be
+            smaller than the number of a row's text tokens. With `stride`, long rows of `text` are split into windows,
+            too. Default: for `words`, a quarter of a row's text tokens.
+        align: if the tokenizers differ, also find the first token of each word on both sides. Words are separated by
+            whitespace, or given by `words`. They are matched by character offsets.
+        num_proc: number of processes.
 
     Returns:
-        Columns `input_ids`, `length`, and as asked: `token_type_ids` (pairs, if a tokenizer makes them), `labels`,
-        `teacher_input_ids`, `teacher_token_type_ids`, `student_positions`, `teacher_positions`, `teacher_embedding`.
+        Columns `input_ids` and `length`, and as requested: `token_type_ids` (for pairs, if a tokenizer makes them),
+        `labels`, `teacher_input_ids`, `teacher_token_type_ids`, `student_positions`, `teacher_positions`,
+        `teacher_embedding`.
 
     Raises:
         ValueError: a tokenizer is slow; a prompt is given for words or pairs; a column is missing; a value has the
-            wrong type (with the number of the row, from 0); a row has not one label for each word; `max_length` leaves
-            no room for text; `stride` is out of range, or given for rows without windows (pairs, labels of texts,
-            prompts); or no row has text.
+            wrong type (with the number of the row, from 0); the numbers of words and labels of a row differ;
+            `max_length` leaves no room for text; `stride` is out of range, or given for rows without windows (pairs,
+            labels of texts, prompts); or no row has text.
     """
     if words is not None and text_pair is not None:
         raise ValueError("words= and text_pair= exclude each other: a row is a list of words, or one or two texts.")
@@ -90,7 +93,7 @@ def tokenize(
             "second text. Without it, long rows are truncated."
         )
     if vectors and (words is not None or stride is not None):
-        raise ValueError("vectors= are of whole texts, and rows of words, or with stride=, may become windows of them.")
+        raise ValueError("vectors= is for whole texts, but rows with words= or stride= may be split into windows.")
     check_columns(dataset, (*inputs, vectors))
     pairs = text_pair is not None
     readers_of_types = [tokenizer]
@@ -126,7 +129,7 @@ def tokenize(
 
 
 def _beside_vectors(made: Dataset, dataset: Dataset, column: str) -> Dataset:
-    """Tokenised rows with the vectors of the rows that they were made of."""
+    """Add the vectors of the original rows to tokenized rows."""
     rows = np.asarray(made.with_format("numpy")[_ROW])
     return beside(made.remove_columns(_ROW), vectors_of(dataset, column, rows))
 
@@ -153,9 +156,12 @@ def _label_type(dataset: Dataset, labels: str | None, are_of_words: bool) -> Val
 class _TextTokenization(Tokenization):
     """Converts texts, pairs or lists of words, and their labels.
 
-    Attributes are as the arguments of `tokenize`, but that `text` names the column of words if `is_words`, that
-    `stride` is None for rows that are cut, that `label_type` is the type of the labels of the result, and that rows are
-    `numbered` by the dataset's where vectors are to stand beside them.
+    The attributes are the arguments of `tokenize`, with these differences:
+
+    - `text` is the column of words if `is_words` is set.
+    - `stride` is None for rows that are truncated.
+    - `label_type` is the type of the result's labels.
+    - `numbered`: whether the result has the index of each row in the dataset, by which vectors are added.
     """
 
     prompt: str

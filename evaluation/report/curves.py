@@ -33,8 +33,8 @@ class Curve:
 
     @classmethod
     def of(cls, label: str, name: str, entries: Sequence[Mapping[str, float | None]], color: str, **kind: bool):
-        """The values of a name in a history. Entries without it are gaps in training, and left out for development
-        data."""
+        """The values of a name in a history. Entries without it become gaps in training curves, and are left out of
+        development curves."""
         entries = [entry for entry in entries if name in entry] if kind else entries
         values = np.array([entry.get(name) for entry in entries], dtype=np.float64)  # None becomes NaN
         return cls(label, [entry["step"] for entry in entries], values, color, **kind)
@@ -102,7 +102,7 @@ def _draw(axes: Axes, curves: Sequence[Curve], report: Report) -> None:
 
 
 def _log_ticks(span: float) -> Locator:
-    """About four round numbers. Powers of ten only would give at most one tick within a decade."""
+    """About four round numbers. Powers of ten alone would give at most one tick within a decade."""
     if span < 3:
         return MaxNLocator(4)
     return LogLocator(subs=(1, 1.5, 2, 3, 5) if span < 10 else (1, 2, 5) if span < 100 else (1,))

@@ -1,4 +1,4 @@
-"""The points of a report's figure: one per model, with quality on the vertical axis, size or speed on the other.
+"""The points of a report's figure: one per model, with quality on the vertical axis, and size or speed on the other.
 
 A few models have their names next to their points. More models are numbered, with their names below the panel.
 """
@@ -28,7 +28,7 @@ WIDEST_LINEAR = 10
 
 
 def draw_models(axes: Axes, report: Report, values: Sequence[float | None]) -> None:
-    """One point per model that has a value: the value to the right, the report's metric upwards."""
+    """One point per model that has a value: the value on the horizontal axis, the report's metric on the vertical."""
     points = {
         index: (value, row.quality[report.metric])
         for index, (row, value) in enumerate(zip(report.rows, values, strict=True))
@@ -48,7 +48,7 @@ def draw_models(axes: Axes, report: Report, values: Sequence[float | None]) -> N
             axes.vlines(point[0], *interval, color=color, linewidth=1.2, alpha=0.6, zorder=2)
             kept_free += [(point[0], height) for height in np.linspace(*interval, 9)]
         fill = "white" if row.role == Role.UNTRAINED else color
-        # What the report is about lies on top.
+        # The report's student is drawn on top.
         order = 4 if row is report.student else 3
         shape = {"markersize": MARKER, "markeredgewidth": 2, "markeredgecolor": color, "markerfacecolor": fill}
         axes.plot(*point, "o", **shape, zorder=order)
@@ -67,7 +67,7 @@ def key_height(report: Report, width: float) -> float:
 
 
 def write_key(figure: Figure, report: Report, left: float, top: float) -> None:
-    """Number and name of every model, from a place in inches."""
+    """Write the number and name of every model. `left` and `top` are in inches."""
     width, height = figure.get_size_inches()
     columns = _key_columns(report, width)
     lines = math.ceil(len(report.rows) / columns)
@@ -95,7 +95,7 @@ def _labels(axes: Axes, report: Report, points: Mapping[int, Point]) -> list[Lab
         return [Label(*p, _describe(rows[i], report, "\n"), _color(rows[i], report)) for i, p in points.items()]
     labels = []
     for group in _overlapping(axes, points):
-        # Several numbers take the colour of the model that lies on top.
+        # A label with several numbers has the color of the topmost model.
         top = next((index for index in group if rows[index] is report.student), group[-1])
         text = ", ".join(str(index + 1) for index in group)
         labels.append(Label(*points[top], text, _color(rows[top], report)))
@@ -103,7 +103,7 @@ def _labels(axes: Axes, report: Report, points: Mapping[int, Point]) -> list[Lab
 
 
 def _overlapping(axes: Axes, points: Mapping[int, Point]) -> list[list[int]]:
-    """Indices of points, those together whose markers hide each other."""
+    """Indices of points, in groups whose markers overlap."""
     groups: list[list[int]] = []
     places = {index: axes.transData.transform(point) for index, point in points.items()}
     for index, place in places.items():
@@ -141,12 +141,12 @@ def _describe(row: ModelRow, report: Report, separator: str) -> str:
 
 
 def _color(row: ModelRow, report: Report) -> str:
-    """The report's student stands out; the teacher is dark, all others grey."""
+    """The report's student is colored, the teacher is dark, and all others are grey."""
     return PALETTE[0] if row is report.student else INK if row.role == Role.TEACHER else FAINT
 
 
 def _limits(values: list[float]) -> Point:
-    """Limits with room for labels above and below; at least a tenth of the values apart."""
+    """Limits of an axis with room for labels above and below. They are at least a tenth of the largest value apart."""
     low, high = min(values), max(values)
     reach = max(high - low, 0.1 * max(abs(low), abs(high)), 1e-3)
     middle = (low + high) / 2

@@ -99,7 +99,7 @@ def load_raw(file: str, base: str) -> PreTrainedModel:
 
 
 def sts_of_each(model: SentenceEncoder, tables: Mapping[str, Dataset]) -> dict[str, float]:
-    """Spearman correlation of cosines with each table's gold scores; a text that stands in several is embedded once."""
+    """Spearman correlation of cosines with each table's gold scores. A text in several tables is embedded once."""
     return {name: rank_correlation(*pair) for name, pair in sts_pairs(model, tables).items()}
 
 
@@ -125,14 +125,14 @@ def side_by_side(
     log_history: Sequence[Mapping[str, Any]],
     **words: Any,
 ) -> Report:
-    """Evaluate teacher, untrained and trained student in one report.
+    """Evaluate teacher, untrained student and trained student in one report.
 
     Args:
-        models: name -> role and model; the teacher first, if it is there.
-        quality: scores a model; the first score is the report's.
-        texts: unseen texts, for speed and for how far similarities agree with the teacher's.
-        log_history: of the trainer.
-        words: what the scores were measured on, as `build_report` takes it.
+        models: name -> role and model. The teacher, if there is one, comes first.
+        quality: computes the scores of a model. The first score is the report's metric.
+        texts: unseen texts, for speed and for the agreement of similarities with the teacher's.
+        log_history: log of the trainer.
+        words: further arguments of `build_report`, such as `measured`.
     """
     found = {}
     for name, (_, model) in models.items():

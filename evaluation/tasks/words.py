@@ -1,4 +1,4 @@
-"""The words that a tagger has judged, row by row, so that their calibration can be told of any rows."""
+"""A tagger's words with their probabilities, row by row, to measure calibration on any rows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .prediction import TagPrediction
 
 @dataclass(frozen=True)
 class ScoredWords:
-    """A tagger's words.
+    """The words that a tagger predicted.
 
     Attributes:
-        probabilities: for each row, `[words]`, of the tags that were predicted.
-        correct: for each row, `[words]`, whether they are the gold ones.
+        probabilities: for each row, the probabilities of the predicted tags, `[words]`.
+        correct: for each row, whether the predicted tags are the gold tags, `[words]`.
     """
 
     probabilities: Sequence[np.ndarray]
@@ -25,14 +25,14 @@ class ScoredWords:
 
     @classmethod
     def of(cls, gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[TagPrediction]]) -> ScoredWords:
-        """Compare each row's gold tags with what was predicted."""
+        """Compare the predicted tags of each row with its gold tags."""
         probabilities = [np.array([word.probability for word in words]) for words in predicted]
         pairs = zip(predicted, gold, strict=True)
         correct = [np.array([w.tag == tag for w, tag in zip(words, tags, strict=True)], bool) for words, tags in pairs]
         return cls(probabilities, correct)
 
     def calibration_error(self, rows: Iterable[int]) -> float:
-        """The expected calibration error of the words of some rows, each as often as it is named."""
+        """The expected calibration error of the words of some rows. A row counts each time it is listed."""
         rows = list(rows)
         both = (np.concatenate([each[row] for row in rows]) for each in (self.probabilities, self.correct))
         return expected_calibration_error(*both).error

@@ -67,23 +67,22 @@ class SentenceEncoder:
 
         Args:
             source: folder or hub id.
-            route: of a model with a `Router`: the task ("query", "document") or route that texts take. Default: the
-                model's own, as of `SentenceTransformer.encode`.
-            pooler: one of `POOLERS`, for a model without `modules.json`, whose embeddings are then of unit length. The
-                files of a sentence-transformers model say how it pools.
-            max_length: tokens to which texts are cut, if the model's own limit is not lower. Default: its own limit, or
-                128 for a model without `modules.json`.
-            loading: for `AutoModel.from_pretrained`. Default: float32.
+            route: for a model with a `Router`, the task ("query", "document") or route of the texts. Default: the
+                model's default, as in `SentenceTransformer.encode`.
+            pooler: one of `POOLERS`, for a model without `modules.json`. Its embeddings then have unit length. The
+                files of a sentence-transformers model define its pooling, and `pooler` is ignored.
+            max_length: texts are truncated to this many tokens, or to the model's limit if it is less. Default: the
+                model's limit, or 128 for a model without `modules.json`.
+            loading: arguments of `AutoModel.from_pretrained`. Default: float32.
 
         Raises:
-            ValueError: it has no `modules.json`, so nothing says how its tokens become an embedding, and no `pooler` is
-                named, or it is a causal model; or its modules do something that retort doesn't; or it has no such
-                route.
+            ValueError: a model without `modules.json` is causal, or no `pooler` is given for it; a module is not
+                supported; or there is no such route.
         """
         modules = read_sentence_modules(source, route=route)
         if modules is None and pooler is None:
             raise ValueError(
-                f"{source} has no modules.json, which would say how its tokens become an embedding. Choose a pooler: "
+                f"{source} has no modules.json, which would define its pooling. Choose a pooler: "
                 "SentenceEncoder.from_pretrained(source, pooler='mean')."
             )
         if modules is None:

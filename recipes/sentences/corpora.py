@@ -155,7 +155,7 @@ class Files:
 
     @cached_property
     def groups(self) -> Dataset:
-        """Groups for a `ContrastiveTrainer`, without those that hold a text to evaluate on.
+        """Groups for a `ContrastiveTrainer`, without groups that contain an evaluation text.
 
         Raises:
             ValueError: no group is left.
@@ -166,9 +166,10 @@ class Files:
             return groups
         kept = groups.filter(lambda row: excluded.isdisjoint(map(folded, _texts_of(row))), desc="Evaluation texts")
         if len(kept) < len(groups):
-            logger.warning("Of %d groups, %d hold texts to evaluate on.", len(groups), len(groups) - len(kept))
+            left_out = len(groups) - len(kept)
+            logger.warning("%d of %d groups contain evaluation texts and were left out.", left_out, len(groups))
         if not len(kept):
-            raise ValueError(f"All groups of {_names(self.files.group_files)} hold texts to evaluate on.")
+            raise ValueError(f"All groups of {_names(self.files.group_files)} contain evaluation texts.")
         return kept
 
     @cached_property

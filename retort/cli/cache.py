@@ -10,17 +10,17 @@ DESCRIPTION = """  retort cache --teacher intfloat/multilingual-e5-small --promp
   retort cache embedding_weight=1 --teacher sentence-transformers/all-MiniLM-L6-v2 --train_files corpus.txt \\
       --output_dir caches/minilm
 
-Writes the texts and their vectors as Parquet, which any student learns from without the teacher, whatever its width and
-tokenizer (in a recipe: teacher: {vectors: vectors/e5, name: ...}). With objectives as key=value, it writes what these
-need of the teacher for one kind of student: hidden_weight=1 layer_map=last the last layer, and so on. A run with
---teacher_cache caches/minilm (in a recipe: arguments.teacher_cache) then reads that at every step. Interrupted and
-started again, it goes on at the next part; under torchrun the ranks share the parts.
+Writes texts and their vectors as Parquet. Students of any width and tokenizer can learn from them without the teacher
+(in a recipe: teacher: {vectors: vectors/e5, name: ...}). With objectives as key=value, it writes the teacher's outputs
+that these objectives need for one kind of student, e.g. the last layer for hidden_weight=1 layer_map=last. Runs with
+--teacher_cache caches/minilm (in a recipe: arguments.teacher_cache) then read these outputs. An interrupted command can
+be started again and continues with the next part. Under torchrun, the parts are divided among the ranks.
 
   retort cache --teacher cross-encoder/ms-marco-MiniLM-L6-v2 --train_files pairs.tsv \\
       --negatives 7 --miner sentence-transformers/all-MiniLM-L6-v2 --output_dir caches/reranker
 
-A reranker (a sequence classifier with one label) scores the documents of each query, with --negatives after they have
-been mined, and groups.parquet holds queries, documents and scores for ContrastiveTrainer (margin_weight,
+A reranker (a sequence classifier with one label) scores the documents of each query. With --negatives, hard negatives
+are mined first. groups.parquet then has queries, documents and scores for ContrastiveTrainer (margin_weight,
 listwise_weight)."""
 
 
@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
         commands,
         "cache",
         run,
-        summary="Write a teacher's vectors, or other outputs, to disk, once, for later runs.",
+        summary="Write a teacher's vectors, other outputs or scores to disk, for later runs.",
         description=DESCRIPTION,
     )
     given = parser.add_argument_group("teacher and text")
@@ -42,12 +42,12 @@ def add_to(commands: Any) -> None:
         metavar="FILE",
         help="the text files of the later runs, in the same order: .txt, pairs.tsv:question,answer, ...",
     )
-    given.add_argument("--exclude_files", nargs="+", default=[], metavar="FILE", help="texts that those runs leave out")
+    given.add_argument("--exclude_files", nargs="+", default=[], metavar="FILE", help="texts that these runs leave out")
     given.add_argument(
         "--max_length",
         type=int,
         metavar="N",
-        help="tokens to which texts are cut, or a reranker's pairs (default: 128, or 512)",
+        help="texts are truncated to this many tokens (default: 128; for a reranker's pairs: 512)",
     )
     vectors = parser.add_argument_group("vectors (without key=value)")
     vectors.add_argument(
@@ -59,15 +59,15 @@ def add_to(commands: Any) -> None:
     vectors.add_argument("--prompt", metavar="TEXT", help="put before every text (default: the teacher's own)")
     vectors.add_argument("--prompt_name", metavar="NAME", help="of the teacher's prompts, the one to use")
     mined = parser.add_argument_group("hard negatives (for a reranker)")
-    mined.add_argument("--negatives", type=int, default=0, metavar="N", help="how many documents each query is given")
-    mined.add_argument("--miner", help="the sentence encoder that finds them, the nearest: hub id or folder")
+    mined.add_argument("--negatives", type=int, default=0, metavar="N", help="documents to add to each query")
+    mined.add_argument("--miner", help="hub id or folder of a sentence encoder, which finds the nearest documents")
     what = parser.add_argument_group("outputs (with key=value; the student's shape decides which layers are compared)")
     what.add_argument(
         "--layers",
         type=int,
         nargs="+",
         metavar="N",
-        help="the teacher's layers that the student keeps: their number, or their indices (default: half)",
+        help="the teacher's layers that the student keeps: a number, or indices (default: half of the layers)",
     )
     what.add_argument("--hidden_size", type=int, metavar="N", help="the student's width (default: the teacher's)")
     what.add_argument(
@@ -81,7 +81,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check what goes together, and write."""
+    """Check the combination of flags, and run the command."""
     of_student = [f"--{name}" for name in ("layers", "hidden_size") if getattr(options, name) is not None]
     if of_student and not options.changes:
         options.parser.error(f"{of_student[0]} is for outputs: name objectives as key=value, e.g. hidden_weight=1")

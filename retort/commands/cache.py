@@ -1,4 +1,4 @@
-"""Writing a teacher's vectors, its other outputs, or a reranker's scores to disk, once, for later runs."""
+"""Writes a teacher's vectors, its other outputs, or a reranker's scores to disk, for later runs."""
 
 import argparse
 from pathlib import Path
@@ -19,17 +19,17 @@ MINED_FILE, GROUPS_FILE = "mined.parquet", "groups.parquet"
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write a reranker's scores; else what the objectives need that are given as key=value; without any, vectors.
+    """Write a reranker's scores. For other teachers, write the outputs for the given objectives, or else vectors.
 
     Raises:
-        ValueError: flags that are for another kind of teacher, or for other outputs.
+        ValueError: a flag is for another kind of teacher, or for other outputs.
     """
     if _is_reranker(options.teacher):
         _write_scores(options)
         return
     if options.negatives or options.miner:
         raise ValueError(
-            f"--negatives and --miner are for rerankers, but {options.teacher} is no sequence classifier with one "
+            f"--negatives and --miner are for rerankers, but {options.teacher} is not a sequence classifier with one "
             "label."
         )
     (_write_outputs if options.changes else _write_vectors)(options)
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
 def _is_reranker(source: str) -> bool:
     try:
         config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError):  # a SentenceTransformer's model may lie in a sub-folder
+    except (OSError, ValueError):  # the encoder of a SentenceTransformer may be in a sub-folder
         return False
     return config.num_labels == 1 and head_of((config.architectures or ["none"])[0]) == "ForSequenceClassification"
 
@@ -47,7 +47,7 @@ def _write_vectors(options: argparse.Namespace) -> None:
     """Write texts and their vectors.
 
     Raises:
-        ValueError: a teacher whose files don't say how its tokens become an embedding, or no prompt of that name.
+        ValueError: the teacher's files don't define its pooling, or there is no prompt of that name.
     """
     args = DistillTrainingArguments(output_dir=options.output_dir)  # finds the device, and starts the process group
     with args.main_process_first(desc="reading text"):
@@ -67,7 +67,7 @@ def _write_vectors(options: argparse.Namespace) -> None:
 
 
 def _write_outputs(options: argparse.Namespace) -> None:
-    """Write what the objectives need that are given as key=value: building their trainer does.
+    """Write the teacher's outputs for the given objectives. Building their trainer writes them.
 
     Raises:
         ValueError: DistillTrainer has no such argument.
@@ -93,7 +93,7 @@ def _write_outputs(options: argparse.Namespace) -> None:
 
 
 def _write_scores(options: argparse.Namespace) -> None:
-    """Write a reranker's scores of queries' documents, which are mined first if that is asked for."""
+    """Write a reranker's scores of queries' documents, with mined hard negatives if requested."""
     if bool(options.negatives) != bool(options.miner):
         raise ValueError("--negatives N needs --miner, the sentence encoder that finds them, and the other way round.")
     if options.exclude_files or options.layers or options.hidden_size:
@@ -103,7 +103,7 @@ def _write_scores(options: argparse.Namespace) -> None:
     given = converted_arguments(options.changes, DistillTrainingArguments)
     args = DistillTrainingArguments(output_dir=options.output_dir, **given)
     if objectives := [name for name in args.weights if getattr(args, name)]:
-        raise ValueError(f"{objectives[0]}: of a reranker, its scores are written, which no objective chooses.")
+        raise ValueError(f"{objectives[0]}: a reranker's scores don't depend on objectives. Leave it out.")
     teacher, tokenizer = load_reranker(options.teacher)
     folder = Path(options.output_dir)
     with args.main_process_first(local=False, desc="reading groups"):
@@ -143,7 +143,7 @@ def _texts(options: argparse.Namespace) -> Dataset:
 
 
 def layers_to_keep(given: list[int] | None, teacher: PreTrainedModel) -> int | list[int]:
-    """What `--layers` says, as `shrink` takes it: one number is how many, several are which; None keeps half."""
+    """Convert `--layers` for `shrink`: one number is a number of layers, several are indices; None keeps half."""
     if given is None:
         return -(-teacher.config.num_hidden_layers // 2)
     return given[0] if len(given) == 1 else given

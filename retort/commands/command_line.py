@@ -1,4 +1,4 @@
-"""The command lines of scripts, and what commands say of files."""
+"""Helpers for the command lines of scripts and commands."""
 
 import argparse
 import difflib
@@ -10,7 +10,7 @@ from pathlib import Path
 import transformers
 from transformers import HfArgumentParser, TrainingArguments
 
-# Of the more than a hundred fields of TrainingArguments, those that most runs set. --help_all shows the rest.
+# The most common of more than a hundred fields of TrainingArguments. --help_all shows the others.
 COMMON = {
     "output_dir",
     "per_device_train_batch_size",
@@ -39,14 +39,14 @@ COMMON = {
 
 
 class ScriptParser(HfArgumentParser):
-    """`HfArgumentParser` with a --help that one can read: it shows the script's flags, the trainer's, and those of
-    `TrainingArguments` that most runs set. All others are taken, too; --help_all shows them.
+    """An `HfArgumentParser` with a short --help: the flags of the script and its trainer, and the most common flags of
+    `TrainingArguments`. All others are accepted, too; --help_all shows them.
 
-    `--output_dir` is required, and no flag may be shortened.
+    `--output_dir` is required. Flags can't be abbreviated.
 
     Args:
-        dataclass_types: the script's own dataclass, and that of its trainer's arguments.
-        description: shown by --help, line for line; a script's docstring.
+        dataclass_types: the script's own dataclass, and the class of its trainer's arguments.
+        description: text for --help, with its line breaks, such as the script's docstring.
     """
 
     def __init__(self, dataclass_types: Iterable[type], description: str):
@@ -58,7 +58,7 @@ class ScriptParser(HfArgumentParser):
             allow_abbrev=False,
         )
         self.add_argument("--help_all", action="help", help="show every flag of transformers.TrainingArguments, too")
-        # A field that our arguments give another default is shown, too.
+        # Fields for which our arguments have another default are shown, too.
         ours = {name for cls in self.dataclass_types for name in vars(cls).get("__annotations__", {})}
         hidden = {field.name for field in fields(TrainingArguments)} - COMMON - ours
         for action in self._actions:
@@ -71,7 +71,7 @@ class ScriptParser(HfArgumentParser):
             action.required |= action.dest == "output_dir"
 
     def parse_args_into_dataclasses(self, *arguments, **named) -> tuple:
-        """As `HfArgumentParser`. An unknown flag ends the script with one line, which names the nearest flag."""
+        """Parse as `HfArgumentParser` does. An unknown flag ends the script with a line that names the nearest flag."""
         *parsed, unknown = super().parse_args_into_dataclasses(*arguments, **named | {"return_remaining_strings": True})
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]

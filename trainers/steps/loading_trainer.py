@@ -1,4 +1,4 @@
-"""A Trainer whose rows come in an order of its own, and in time."""
+"""A Trainer that chooses the order of rows, and loads batches ahead."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -17,37 +17,37 @@ from .sampler import LengthGroupedSampler, TokenBudgetSampler, row_lengths
 
 logger = logging.getLogger(__name__)
 
-# Processes that make batches for a GPU, where the user says nothing. One keeps up with most students; the second one is
-# for rows with a cache of a teacher's hidden states.
+# Default number of processes that make batches for a GPU. One is fast enough for most students; the second one helps
+# with cached hidden states of a teacher.
 _WORKERS = 2
 
 
 class LoadingTrainer(MeasuredTrainer):
-    """Draws training rows of similar length for each step, a number of them or of their tokens.
+    """Samples rows of similar length for each step, by a number of rows or of tokens.
 
-    For collators of retort's, rows of a `datasets.Dataset` are cut out of Arrow's columns; other collators get them as
-    the dataset's format says. On a GPU, other processes make the batches, and the next batch is on its way to the
-    device before the present one is computed on.
+    Rows of a `datasets.Dataset` are read as slices of Arrow columns for retort's collators, and in the dataset's format
+    for other collators. On a GPU, separate processes make the batches, and the next batch is copied to the device
+    during the computation on the current one.
 
-    With `auto_find_batch_size`, a run that is out of memory starts over with fewer rows a batch, or half the tokens. It
-    ends with the weights of a run that had begun so.
+    With `auto_find_batch_size`, a run that is out of memory starts over with fewer rows per batch, or half the tokens.
+    It ends with the same weights as a run that started with this size.
     """
 
     _token_batches: TokenBudgetSampler | None = None
-    _ahead: tuple[Iterator, Iterator] | None = None  # those of an epoch, as they come, and with one held
+    _ahead: tuple[Iterator, Iterator] | None = None  # iterator of an epoch, and the same with one batch held back
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)
         if self.args.auto_find_batch_size and self.args.tokens_per_batch:
-            self._train_batch_size = self.args.tokens_per_batch  # which a checkpoint keeps, and a resumed run reads
+            self._train_batch_size = self.args.tokens_per_batch  # saved in checkpoints, and read by resumed runs
 
     # --- Loading ------------------------------------------------------------------------------------------------------
 
     def _get_dataloader(self, dataset, *arguments, **named) -> DataLoader:
         if self.args.dataloader_num_workers is not None:
             return super()._get_dataloader(dataset, *arguments, **named)
-        # Streams that don't share themselves among workers would give every row once for each of them, and a dataset of
-        # the user's may hold what other processes can't use.
+        # A stream that isn't sharded would yield every row once per worker. A user's own dataset may have objects that
+        # can't be passed to other processes.
         in_workers = self.args.device.type == "cuda" and isinstance(dataset, datasets.Dataset)
         self.args.dataloader_num_workers = _WORKERS if in_workers else 0
         try:
@@ -61,7 +61,7 @@ class LoadingTrainer(MeasuredTrainer):
         return ArrowRows(rows) if takes_arrays and rows.format["type"] != "custom" else rows
 
     def next_batches(self, epoch_iterator: Iterator, count: int) -> list[Any]:
-        """The next `count` batches of an epoch, or what is left of it; the one after them was asked for, too."""
+        """The next `count` batches of an epoch, or the remaining ones. The batch after them is already requested."""
         if self._ahead is None or self._ahead[0] is not epoch_iterator:
             self._ahead = epoch_iterator, _one_ahead(epoch_iterator)
         return list(islice(self._ahead[1], count))
@@ -77,7 +77,7 @@ class LoadingTrainer(MeasuredTrainer):
             self._at_start = None
 
     def _inner_training_loop(self, batch_size=None, *arguments, **named):
-        """The whole training; `Trainer` calls it again, with a smaller batch, where there was too little memory."""
+        """The whole training. `Trainer` calls it again with a smaller batch if memory runs out."""
         if not self.args.auto_find_batch_size:
             return super()._inner_training_loop(batch_size, *arguments, **named)
         if self._at_start is None:
@@ -86,7 +86,7 @@ class LoadingTrainer(MeasuredTrainer):
             batch_size = self._train_batch_size // 2 if self.args.tokens_per_batch else batch_size
             self._check_smaller_batch(batch_size)
             logger.warning(
-                "Out of memory. Starting over with %d %s a batch.",
+                "Out of memory. Starting over with %d %s per batch.",
                 batch_size,
                 "tokens" if self.args.tokens_per_batch else "rows",
             )
@@ -103,14 +103,14 @@ class LoadingTrainer(MeasuredTrainer):
         longest = int(row_lengths(self.train_dataset).max()) if self.args.tokens_per_batch else 0
         if size < longest:
             raise ValueError(
-                f"Out of memory with {self._train_batch_size} tokens a batch, and half of that is less than the "
-                f"{longest} tokens of the longest row. Cut rows with max_length=... in tokenize()."
+                f"Out of memory with {self._train_batch_size} tokens per batch, and half of that is less than the "
+                f"{longest} tokens of the longest row. Truncate rows with max_length=... in tokenize()."
             )
 
     @property
     def learnt(self) -> list[Any]:
-        """What training changes; each has a `state_dict` and a `load_state_dict`."""
-        return [self.model, *filter(None, [self.accelerator.scaler])]  # which --fp16 has
+        """Objects that training changes. Each has `state_dict` and `load_state_dict`."""
+        return [self.model, *filter(None, [self.accelerator.scaler])]  # there is a scaler with --fp16
 
     # --- The order of the rows ----------------------------------------------------------------------------------------
 
@@ -139,8 +139,8 @@ class LoadingTrainer(MeasuredTrainer):
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     def get_total_train_batch_size(self, args) -> int:
-        """Number of rows of a step, over all micro-batches and ranks (see `Trainer`); the mean with
-        `tokens_per_batch`."""
+        """Number of rows of a step, over all micro-batches and ranks (see `Trainer`). With `tokens_per_batch`, the mean
+        number."""
         return self._token_batches.rows_per_step if self._token_batches else super().get_total_train_batch_size(args)
 
     def _run_epoch(self, *, epoch: int, train_dataloader, **arguments) -> None:
@@ -155,7 +155,7 @@ class LoadingTrainer(MeasuredTrainer):
         try:
             super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **arguments)
         finally:
-            self._ahead = None  # and the processes of an epoch that was left
+            self._ahead = None  # also ends the processes of an unfinished epoch
 
 
 def _on_cpu(state: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _on_cpu(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one_ahead(batches: Iterable[Any]) -> Iterator[Any]:
-    """The same batches; each is given when the one after it is there."""
+    """Yield each batch once the next one is loaded."""
     held = []
     for batch in batches:
         yield from held

@@ -48,7 +48,7 @@ class TrainingBar(ProgressCallback):
             self.training_bar = tqdm(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Put losses into the bar; write above it what an evaluation has found, and the means of the whole training."""
+        """Show losses in the bar. Write results of evaluations and the means of the whole training above it."""
         if self.training_bar is None:
             return
         text = shown(logs)

@@ -102,10 +102,10 @@ class TokenBudgetSampler(BatchRebalanceSampler):
     """Samples every row once per epoch, in optimizer steps of nearly equal numbers of tokens. Yields the batches of one
     rank.
 
-    The rows are sorted by length, longest first, equal ones in random order, and cut into steps of at most
-    `tokens * accumulation * ranks` tokens; the last one, of the shortest rows, holds what is left. The sorted lengths
-    are the same in every epoch, and so is the number of steps, by which `Trainer` counts epochs. The step with the
-    longest rows comes first, the others in random order.
+    The rows are sorted by length, longest first; rows of equal length are in random order. They are cut into steps of
+    at most `tokens * accumulation * ranks` tokens. The last step has the remaining, shortest rows. The number of steps
+    is the same in every epoch, since `Trainer` counts epochs by it. The step with the longest rows comes first, the
+    others in random order.
 
     Each step is split into `accumulation * ranks` micro-batches of consecutive rows, with numbers of tokens as equal as
     possible. The rows of a step only depend on the limit of the whole step.
@@ -182,8 +182,8 @@ class TokenBudgetSampler(BatchRebalanceSampler):
 
 
 def _step_ends(lengths: np.ndarray, tokens: int) -> np.ndarray:
-    """Where to cut rows of descending `lengths` into steps of at most `tokens`: `[steps]`, the place behind each step's
-    last row. No row is longer than a micro-batch, so that each step but the last has a row for every micro-batch.
+    """Cut rows of descending `lengths` into steps of at most `tokens` tokens. Returns the index after each step's last
+    row, `[steps]`. No row is longer than a micro-batch, so every step except the last has a row for each micro-batch.
     """
     sums, ends = lengths.cumsum(), [0]
     while ends[-1] < len(lengths):

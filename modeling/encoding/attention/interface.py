@@ -109,8 +109,8 @@ def packed_pass(model: PreTrainedModel) -> Iterator[None]:
     is_ready = model.config._attn_implementation == PACKED
     if not is_ready and model.training and torch.is_grad_enabled() and model.is_activation_checkpointing:
         raise RuntimeError(
-            "Activation checkpointing runs the layers of a packed batch again in the backward pass. Run both passes "
-            "inside `with attending(model):`, or call enable_packing(model)."
+            "Activation checkpointing runs the layers of a packed batch again in the backward pass. Run forward and "
+            "backward passes inside `with attending(model):`, or call enable_packing(model)."
         )
     with attending(model):
         yield
