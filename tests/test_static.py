@@ -334,9 +334,6 @@ def test_a_recipe_runs_to_its_report_and_begins_with_the_vectors_it_saved(folder
     [
         ({"student": {"static": {}, "layers": 2}}, "This one has layers, static"),
         ({"student": {"static": {"hidden_size": 0}}}, "student.static.hidden_size"),
-        ({"arguments": {"hidden_weight": 1.0}}, r"stages.embeddings.arguments: hidden_weight compares layers"),
-        ({"arguments": {"pooler": "cls"}}, "a static student pools by mean"),
-        ({"stages": [{"name": "a", "lora": {}, "arguments": {"embedding_weight": 1}}]}, "no layers for adapters"),
         (
             {"assistant": {"student": {"static": {}}, "stages": recipe(folder=test_examples.Path())["stages"]}},
             "no student can be made from token vectors",

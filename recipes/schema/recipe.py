@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from ...trainers.checks import NOT_FOR_STATIC, without_layers
 from ...trainers.stages import Stage
 from .data import MaskedEvaluation, MaskedFiles, SentenceEvaluation, SentenceFiles, TaskFiles
 from .models import SHRINK_SETTINGS, Assistant, Student, Teacher
@@ -121,8 +120,6 @@ class Recipe(Generic[Data, Evaluation]):
             if twice := {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"{section}: several stages are called {', '.join(sorted(twice))}.")
             for stage in stages:
-                if self.student.static:
-                    self._check_static(stage)
                 if stage.data not in self.data.rows:
                     raise ValueError(
                         f"{section}.{stage.name}.data: a stage for {self.data.kind} has data: "
@@ -134,13 +131,3 @@ class Recipe(Generic[Data, Evaluation]):
                     )
                 if stage.teacher == "assistant" and not self.assistant:
                     raise ValueError(f"{section}.{stage.name}.teacher: the recipe has no section assistant.")
-
-    def _check_static(self, stage: Stage) -> None:
-        """Refuse what the trainer would refuse at the start of a later stage."""
-        arguments = {**self.arguments, **stage.arguments}
-        if asked := [name for name in NOT_FOR_STATIC if arguments.get(name)]:
-            raise ValueError(f"stages.{stage.name}.arguments: {without_layers(asked[0])}")
-        if arguments.get("pooler", "mean") != "mean":
-            raise ValueError(f"stages.{stage.name}.arguments.pooler: a static student pools by mean. Leave it out.")
-        if stage.lora is not None:
-            raise ValueError(f"stages.{stage.name}.lora: a static student has no layers for adapters. Leave it out.")

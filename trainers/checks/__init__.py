@@ -3,5 +3,4 @@
 from .objectives import check_output_layers, check_sharding
 from .rows import RowChecks, named_sets
 from .run import check_run, take_student
-from .static import NOT_FOR_STATIC, without_layers
 from .validate import validate

@@ -6,9 +6,6 @@ from ...modeling import StaticModel
 from ...modeling.encoding import SentenceEncoder, SentenceModules, check_static
 from ..arguments import DistillTrainingArguments
 
-# Arguments that need layers, or a linear map after the mean.
-NOT_FOR_STATIC = ("hidden_weight", "attention_weight", "relation_weight", "keep_projector")
-
 
 def check_static_student(
     student: PreTrainedModel,
@@ -28,21 +25,16 @@ def check_static_student(
     """
     if not isinstance(student, StaticModel):
         return
-    if asked := [name for name in NOT_FOR_STATIC if getattr(args, name)]:
-        raise ValueError(without_layers(asked[0]))
-    modules = SentenceModules.plain(args.pooler, 1, normalize=False) if encoder is None else encoder.modules
-    if tokenizer is not None:
-        check_static(student, tokenizer, modules)
-
-
-def without_layers(argument: str) -> str:
-    """The message for an argument of `NOT_FOR_STATIC`."""
-    if argument == "keep_projector":
-        return (
+    if asked := [name for name in ("hidden_weight", "attention_weight", "relation_weight") if getattr(args, name)]:
+        raise ValueError(
+            f"{asked[0]} compares layers, but a static student has none. Compare embeddings: embedding_weight, "
+            "similarity_weight, or CKDTrainer."
+        )
+    if args.keep_projector:
+        raise ValueError(
             "keep_projector would add a linear map after a static student's mean, but model2vec's format has none. "
             "Leave it out; token vectors of the teacher's width (no hidden_size) need no projector."
         )
-    return (
-        f"{argument} compares layers, but a static student has none. Compare embeddings: embedding_weight, "
-        "similarity_weight, or CKDTrainer."
-    )
+    modules = SentenceModules.plain(args.pooler, 1, normalize=False) if encoder is None else encoder.modules
+    if tokenizer is not None:
+        check_static(student, tokenizer, modules)
