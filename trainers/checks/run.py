@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -177,6 +178,17 @@ def check_optimizer(objectives: Sequence[Objective], trainer_arguments: Mapping[
         raise ValueError(
             f"The optimizer in optimizers=... doesn't hold the weights of the objectives {', '.join(trained)}, which "
             "are trained with the student. Pass optimizer_cls_and_kwargs=(class, settings) instead."
+        )
+
+
+def check_trained(objectives: Sequence[Objective], student: PreTrainedModel, encoder: SentenceEncoder | None) -> None:
+    """Refuse to train if all parameters of the student are frozen, and nothing else has any."""
+    head = [] if encoder is None else encoder.modules.head.parameters()
+    trained = (p for module in (student, *objectives) for p in module.parameters() if p.requires_grad)
+    if not any(True for _ in chain(trained, head)):
+        raise ValueError(
+            "Nothing would be trained: all parameters of the student are frozen, and no objective has parameters. In a "
+            "stage, leave out trainable, or name groups of parameters."
         )
 
 
