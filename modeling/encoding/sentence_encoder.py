@@ -189,6 +189,14 @@ class SentenceEncoder:
         made = map_batches(of_batch, rows, self.model, self.tokenizer, batch_size=batch_size, progress=label)
         return torch.stack(made)
 
+    def encode_query(self, texts: Sequence[str], **settings: Any) -> Tensor:
+        """Embed queries: `encode` under the prompt that `SentenceTransformer.encode_query` uses."""
+        return self.encode(texts, prompt=self.modules.query_prompt, **settings)
+
+    def encode_document(self, texts: Sequence[str], **settings: Any) -> Tensor:
+        """Embed documents: `encode` under the prompt that `SentenceTransformer.encode_document` uses."""
+        return self.encode(texts, prompt=self.modules.document_prompt, **settings)
+
     def embed(self, inputs: dict[str, Tensor], layout: TokenLayout, pooling: Pooling | None = None) -> Tensor:
         """Embeddings of one batch, in the model's current mode, with gradients unless they are disabled.
 
@@ -257,6 +265,10 @@ class SentenceEncoder:
         """The same encoder, with texts truncated to `max_length` tokens unless its own limit is lower."""
         shorter = replace(self.modules, max_length=min(max_length, self.modules.max_length))
         return SentenceEncoder(self.model, self.tokenizer, shorter)
+
+    def with_prompt(self, name: str | None) -> SentenceEncoder:
+        """The same encoder with another default prompt (see `SentenceModules.with_prompt`)."""
+        return SentenceEncoder(self.model, self.tokenizer, self.modules.with_prompt(name))
 
     def not_normalized(self) -> SentenceEncoder:
         """The same encoder without a Normalize at the end."""

@@ -177,6 +177,8 @@ class Student:
             combined with `layers`.
         bilstm: a BiLSTM instead of layers (tagging and classification only).
         projector: add a projector to the teacher's width before the classifier (tagging and classification only).
+        queries_only: the student encodes queries, and the teacher documents (sentence embeddings only). Retrieval is
+            evaluated so, too, and both are saved as one SentenceTransformer (`router` in `output_dir`).
     """
 
     layers: Count | Sequence[Layer] | None = None
@@ -193,6 +195,7 @@ class Student:
     model: str | None = None
     bilstm: BiLstm | None = None
     projector: bool = False
+    queries_only: bool = False
 
     def __post_init__(self):
         if self.tokenizer and (self.bilstm or (self.model and self.embedding_init)):
