@@ -23,7 +23,10 @@ from retort.trainers.stages import StageResult
 
 folder = test_examples.folder
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks/recipes"
-AT_ONCE = ("small_ckd", "small_classification", "small_ner", "small_ner_bilstm", "small_trimmed", "small_vocab")
+AT_ONCE = (
+    *("small_ckd", "small_leaf", "small_classification", "small_ner", "small_ner_bilstm", "small_trimmed"),
+    "small_vocab",
+)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +143,7 @@ def written(name, folder, output):
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
-def test_six_of_them_need_no_file_and_no_network(name, here, folder, capsys):
+def test_most_of_them_need_no_file_and_no_network(name, here, folder, capsys):
     assert needs(read_recipe(name)).endswith("nothing is downloaded")
     assert main(["distill", written(name, folder, here / "student"), "--dry_run"]) == 0
     printed = capsys.readouterr().out
