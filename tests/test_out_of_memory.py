@@ -67,7 +67,7 @@ def test_rows_of_a_batch_become_fewer_until_they_fit_and_nothing_is_left_of_the_
 def test_a_row_that_does_not_fit_ends_the_run(tokenizer, tmp_path):
     auto = {"auto_find_batch_size": True, "tokens_per_batch": 100}
     with pytest.raises(
-        ValueError, match=r"Out of memory with 50 tokens a batch, and half of that is less than the \d+"
+        ValueError, match=r"Out of memory with 50 tokens per batch, and half of that is less than the \d+"
     ):
         trained(tmp_path, tokenizer, DistillTrainer, range(6), most=0, **auto)
 

@@ -341,7 +341,7 @@ def test_the_columns_may_stand_in_any_order(tokenizer):
     texts = zip(data["query"], data["documents"], strict=True)
     for row, (query, documents) in zip(tokenize_groups(data, tokenizer), texts, strict=True):
         assert row["members"] == [tokenizer(text)["input_ids"] for text in (query, *documents)]
-    with pytest.raises(ValueError, match="a query alone"):
+    with pytest.raises(ValueError, match="there must be only a query"):
         tokenize_groups(data.add_column("id", ["1", "2"]), tokenizer)
 
 
@@ -350,7 +350,7 @@ def test_groups_become_rankings_and_pairs():
     assert as_rankings(triplets).to_dict() == {"query": ["a", "b"], "documents": [["c", "e"], ["d", "f"]]}
     pairs = pairs_of(Dataset.from_dict({"query": ["a"], "documents": [["b", "c"]], "scores": [[1.0, 2.0]]}))
     assert pairs.to_dict() == {"query": ["a", "a"], "document": ["b", "c"], "score": [1.0, 2.0]}
-    with pytest.raises(ValueError, match="the rows hold text alone"):
+    with pytest.raises(ValueError, match="the rows have only the column text"):
         as_rankings(Dataset.from_dict({"text": ["a"]}))
 
 

@@ -116,6 +116,28 @@ def test_a_stage_that_contradicts_itself_is_refused():
         Stage("a", {}, chunk_rows=0)
 
 
+@pytest.mark.promise(9)
+def test_a_later_stage_is_refused_before_the_first_is_trained(tmp_path):
+    wrong = Stage("hidden", {"hidden_weight": 1.0, "layer_map": "1:9"}, data="transfer", cache_teacher=True)
+    run = staged.staged_run(tmp_path, [staged.STAGES[0], wrong])
+    for attempt in (run.check, run.run):
+        with pytest.raises(ValueError, match=r"The stage 'hidden': The layer map '1:9'"):
+            attempt()
+        assert not any(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.promise(9)
+def test_a_stage_that_would_train_nothing_is_refused(tmp_path):
+    wrong = Stage("labels", {"label_weight": 1.0}, trainable=())
+    with pytest.raises(ValueError, match="The stage 'labels': Nothing would be trained"):
+        staged.staged_run(tmp_path, [wrong]).check()
+
+
+def test_a_check_writes_nothing(tmp_path):
+    staged.staged_run(tmp_path).check()
+    assert not any(tmp_path.iterdir())
+
+
 # --- What a run leaves behind -----------------------------------------------------------------------------------------
 
 

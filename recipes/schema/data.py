@@ -48,6 +48,8 @@ class SentenceFiles:
     student_ways: ClassVar = (
         SHRINK_SETTINGS | {"tokenizer", "queries_only"},
         SHRINK_SETTINGS | {"model", "queries_only"},
+        frozenset({"static", "tokenizer"}),
+        frozenset({"static", "model"}),
     )
     rows_needed: ClassVar = "queries needs data.query_files, groups data.group_files, translations data.parallel_files"
 

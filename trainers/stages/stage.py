@@ -18,8 +18,8 @@ class Stage:
         name: name in logs and folders.
         arguments: training arguments: objectives, epochs, learning rate...
         data: name of the dataset to train on.
-        trainable: groups of parameters to train (see `parameter_groups`); None for all. Frozen modules stay in eval
-            mode, so they compute the same as at inference.
+        trainable: groups of parameters to train (see `parameter_groups`); None for all, an empty list for projectors
+            alone. Frozen modules stay in eval mode, so they compute the same as at inference.
         gradual_unfreezing: unfold into one stage per group of parameters. Each trains one group more, from the head
             down, with the encoder's layers and embeddings as one group (`"encoder"`, as XtremeDistilTransformers) or
             one by one (`"layers"`).
