@@ -272,10 +272,6 @@ class SentenceEncoder:
         shorter = replace(self.modules, max_length=min(max_length, self.modules.max_length))
         return SentenceEncoder(self.model, self.tokenizer, shorter)
 
-    def with_prompt(self, name: str | None) -> SentenceEncoder:
-        """The same encoder with another default prompt (see `SentenceModules.with_prompt`)."""
-        return SentenceEncoder(self.model, self.tokenizer, self.modules.with_prompt(name))
-
     def not_normalized(self) -> SentenceEncoder:
         """The same encoder without a Normalize at the end."""
         head = self.modules.head[:-1] if self.modules.normalizes else self.modules.head

@@ -24,6 +24,7 @@ from ..schema import Student
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 from .corpora import Docstrings, Files
+from .queries import check_space, prompts_of_rows
 from .static import static_start
 
 
@@ -52,7 +53,8 @@ class SentenceRecipe(StudentRecipe):
         arguments, max_length = self.recipe.arguments, self.recipe.data.max_length
         pooler, students = arguments.get("teacher_pooler"), arguments.get("pooler", "mean")
         teacher = load_sentence_teacher(self.recipe.teacher.source, max_length, pooler, otherwise=students)
-        return teacher.with_prompt(arguments.get("teacher_prompt_name"))
+        modules = teacher.modules.with_prompt(arguments.get("teacher_prompt_name"))
+        return SentenceEncoder(teacher.model, teacher.tokenizer, modules)
 
     @cached_property
     def document_encoder(self) -> SentenceEncoder | None:
@@ -151,7 +153,8 @@ class SentenceRecipe(StudentRecipe):
     def staged_run(self, parent: Parent | None = None) -> StagedRun:
         if parent is None:
             student = self.start()
-            self._check_queries(student)
+            if self.recipe.student.queries_only:
+                check_space(self.recipe, student.config.hidden_size, self.teacher_model.embedding_size)
             return self._run("stages", self.recipe.stages, student)
         model = parent
         if not isinstance(model, PreTrainedModel):
@@ -185,22 +188,6 @@ class SentenceRecipe(StudentRecipe):
             same["teacher_pooler"] = modes[0]
         return same | dict(self.recipe.arguments)
 
-    def _check_queries(self, student: PreTrainedModel) -> None:
-        """Refuse a student of queries whose embeddings would not be in the space of the teacher's.
-
-        Raises:
-            SystemExit: a stage has a projector, and drops it.
-        """
-        width = self.teacher_model.embedding_size if self.recipe.student.queries_only else student.config.hidden_size
-        for stage in self.recipe.stages if self.recipe.student.queries_only else ():
-            settings = {**self.recipe.arguments, **stage.arguments}
-            projected = settings.get("projector") == "linear" or width != student.config.hidden_size
-            if projected and not settings.get("keep_projector"):
-                raise SystemExit(
-                    f"student.queries_only: queries are compared with the teacher's documents, but stages.{stage.name} "
-                    "drops its projector, which maps them to the teacher's embeddings. Set keep_projector: true."
-                )
-
     def _score(self, student: PreTrainedModel | SentenceEncoder) -> dict[str, float]:
         """The mean score of all development sets, and each score if there are several."""
         scores = sts_of_each(self.as_sentence_model(student), self.corpus.dev)
@@ -211,7 +198,7 @@ class SentenceRecipe(StudentRecipe):
 
     def _rows(self, stages: Sequence[Stage]) -> Mapping[str, Dataset]:
         settings, texts = {"max_length": self.origin.max_length}, self._texts_of_rows
-        prompts = self._teacher_prompts(stages)
+        prompts = prompts_of_rows(self.recipe.arguments, stages, self.teacher_model and self.teacher_model.modules)
         readers = {
             "train": lambda: self._tokenized(texts["train"](), prompts["train"]),
             "queries": lambda: self._tokenized(texts["queries"](), prompts["queries"]),
@@ -241,29 +228,6 @@ class SentenceRecipe(StudentRecipe):
     @cached_property
     def _vectors(self) -> Mapping[str, Dataset]:
         return {source: read_vectors(source) for source in self.recipe.teacher.vector_sources}
-
-    def _teacher_prompts(self, stages: Sequence[Stage]) -> Mapping[str, str | None]:
-        """Name of the rows of stages -> name of the teacher's prompt that they begin with; None for its default.
-
-        Raises:
-            SystemExit: stages want different prompts for the same rows; or a stage reads queries without the teacher's
-                prompt for them.
-        """
-        names: dict[str, str | None] = {}
-        for stage in stages:
-            name = {**self.recipe.arguments, **stage.arguments}.get("teacher_prompt_name")
-            if names.setdefault(stage.data, name) != name:
-                raise SystemExit(
-                    f"stages.{stage.name}: teacher_prompt_name is {name!r}, but {names[stage.data]!r} in an earlier "
-                    f"stage with data: {stage.data}. The rows of all its stages begin with one prompt."
-                )
-            modules = self.teacher_model and self.teacher_model.modules
-            if modules and stage.data == "queries" and modules.query_prompt not in ("", modules.prompt(name)):
-                raise SystemExit(
-                    f"stages.{stage.name}: the teacher's prompt for queries is {modules.query_prompt!r}, but here it "
-                    f"would read them with {modules.prompt(name)!r}. Set teacher_prompt_name: query in this stage."
-                )
-        return names
 
     def _of_teacher(self, prompt_name: str | None = None) -> Mapping[str, Any]:
         """Arguments of `tokenize` for the teacher."""
