@@ -191,7 +191,7 @@ def test_the_objective_on_tokens_is_the_mean_over_tokens_of_the_loss_that_it_nam
 
     class TopStateTrainer(DistillTrainer):
         def build_objectives(self, args, student, teacher):
-            project = projector(student.config.hidden_size, teacher.hidden_size, "linear")
+            project = projector(student.config.hidden_size, teacher.hidden_size, "auto")
             return [page["TopStateObjective"](1.0, student.config.num_hidden_layers, teacher.depth, project)]
 
     student, teacher, tokenizer = tiny.model(layers=1, hidden=16), tiny.model(layers=2, seed=1), tiny.tokenizer()

@@ -24,12 +24,15 @@ from retort.trainers.stages import StageResult
 folder = test_examples.folder
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks/recipes"
 AT_ONCE = (
-    "small_ckd",
-    "small_classification",
-    "small_ner",
-    "small_ner_bilstm",
-    "small_static",
-    "small_trimmed",
+    *(
+        "small_ckd",
+        "small_leaf",
+        "small_static",
+        "small_classification",
+        "small_ner",
+        "small_ner_bilstm",
+        "small_trimmed",
+    ),
     "small_vocab",
 )
 
@@ -150,7 +153,7 @@ def written(name, folder, output):
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
-def test_seven_of_them_need_no_file_and_no_network(name, here, folder, capsys):
+def test_most_of_them_need_no_file_and_no_network(name, here, folder, capsys):
     assert needs(read_recipe(name)).endswith("nothing is downloaded")
     assert main(["distill", written(name, folder, here / "student"), "--dry_run"]) == 0
     printed = capsys.readouterr().out

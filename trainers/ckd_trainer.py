@@ -8,9 +8,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from ..collators import as_batch
 from ..modeling.losses import KeyQueue
 from .arguments import CKDTrainingArguments
 from .objectives import TeacherContrastObjective
@@ -139,12 +137,7 @@ class CKDTrainer(WholeStepTrainer):
 
     @torch.no_grad()
     def _fill_queue(self) -> None:
-        rows = self._remove_unused_columns(self.train_dataset, description="queue")
-        generator = torch.Generator().manual_seed(self.args.seed)
-        chosen = torch.randperm(len(rows), generator=generator)[: self.queue.size]
-        batches = chosen.split(self.args.per_device_eval_batch_size)
-        for indices in tqdm(batches, "Filling the queue", unit="batch", disable=self.args.disable_tqdm):
-            batch = as_batch(self.data_collator(rows.__getitems__(indices.tolist()))).to(self.args.device)
+        for batch in self.sampled_batches(self.queue.size, "Filling the queue"):
             self.queue.push(*self.contrast.references(self.teacher.outputs(batch), batch))
 
     def save_state(self, folder: Path) -> None:

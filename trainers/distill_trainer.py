@@ -39,7 +39,7 @@ from .objectives import (
     teacher_request,
 )
 from .saving import CardFacts, describe_run, save_sentence_transformer
-from .steps import EvaluatingTrainer, KeepWithinBounds, RunHeader, TrainingBar
+from .steps import EvaluatingTrainer, FittingTrainer, KeepWithinBounds, RunHeader, TrainingBar
 from .student_trainer import StudentTrainer
 from .teachers import (
     PREFIX,
@@ -59,7 +59,7 @@ from .teachers import (
 logger = logging.getLogger(__name__)
 
 
-class DistillTrainer(EvaluatingTrainer, StudentTrainer):
+class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
     """Distils one or several teachers into a student with any kind of head.
 
     Args:
@@ -204,16 +204,16 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
         settings = args.embedding_weight, *args.poolers, args.embedding_loss
         return [EmbeddingObjective(*settings, self.embedding_projector(args, student, teacher)), *made]
 
-    _embedding_projector: nn.Module | None = None
-
     def embedding_projector(
         self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
     ) -> nn.Module:
         """The module that maps the student's embeddings to the teacher's width. All objectives share it."""
         if self._embedding_projector is None:
-            encoder = self.student_encoder
+            encoder, kind = self.student_encoder, args.projector
             size = student.config.hidden_size if encoder is None else encoder.embedding_size
-            self._embedding_projector = projector(size, teacher.embedding_size, args.projector)
+            if encoder is not None and encoder.modules.has_dense and kind == "linear":
+                kind = "auto"  # the student has such a map already, as after a stage that kept its projector
+            self._embedding_projector = projector(size, teacher.embedding_size, kind)
         return self._embedding_projector
 
     def trains_with_dropout(self, args: DistillTrainingArguments, rows: datasets.Dataset | None) -> bool:

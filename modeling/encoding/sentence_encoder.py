@@ -195,6 +195,14 @@ class SentenceEncoder:
         made = map_batches(of_batch, rows, self.model, self.tokenizer, batch_size=batch_size, progress=label)
         return torch.stack(made)
 
+    def encode_query(self, texts: Sequence[str], **settings: Any) -> Tensor:
+        """Embed queries: `encode` under the prompt that `SentenceTransformer.encode_query` uses."""
+        return self.encode(texts, prompt=self.modules.query_prompt, **settings)
+
+    def encode_document(self, texts: Sequence[str], **settings: Any) -> Tensor:
+        """Embed documents: `encode` under the prompt that `SentenceTransformer.encode_document` uses."""
+        return self.encode(texts, prompt=self.modules.document_prompt, **settings)
+
     def embed(self, inputs: dict[str, Tensor], layout: TokenLayout, pooling: Pooling | None = None) -> Tensor:
         """Embeddings of one batch, in the model's current mode, with gradients unless they are disabled.
 

@@ -77,6 +77,18 @@ def encoder_subfolder(name_or_path: str | os.PathLike, *, route: str | None = No
     return listed[0][1] if listed else ""
 
 
+def read_routes(name_or_path: str | os.PathLike) -> tuple[str, ...]:
+    """The routes of a model with a `Router`; empty for any other model.
+
+    Args:
+        name_or_path: a folder, or a model id on the Hub.
+    """
+    source = os.fspath(name_or_path)
+    routers = [entry["path"] for entry in _json(source, "modules.json") or () if _kind(entry["type"]) in _ROUTERS]
+    found = _router(source, routers[0]) if routers else None
+    return tuple(found["structure"]) if found else ()
+
+
 def _listed_modules(source: str, route: str | None) -> list[tuple[str, str]] | None:
     """Kind and folder of each module, with a Router replaced by its route's modules; None without `modules.json`."""
     entries = _json(source, "modules.json")

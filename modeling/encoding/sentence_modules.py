@@ -147,6 +147,29 @@ class SentenceModules:
         """Whether the last module scales embeddings to unit length."""
         return len(self.head) > 0 and isinstance(self.head[-1], Normalize)
 
+    @property
+    def query_prompt(self) -> str:
+        """The prompt of `SentenceTransformer.encode_query`; "" if there is none, even if there is a default prompt."""
+        return self.prompts.get("query", "")
+
+    @property
+    def document_prompt(self) -> str:
+        """The prompt of `SentenceTransformer.encode_document`; "" if there is none."""
+        return self.prompts.get("document", "")
+
+    @property
+    def has_dense(self) -> bool:
+        """Whether a linear map follows the pooler."""
+        return any(isinstance(module, Dense) for module in self.head)
+
+    def with_prompt(self, name: str | None) -> SentenceModules:
+        """The same modules with another default prompt; with their own if `name` is None.
+
+        Raises:
+            ValueError: there is no prompt of that name.
+        """
+        return self if name is None else replace(self, default_prompt_name=name)
+
     def embedding_size(self, hidden_size: int) -> int:
         """Dimension of the embeddings of an encoder whose token vectors have `hidden_size`.
 

@@ -18,10 +18,13 @@ class SentenceFiles:
 
     Attributes:
         corpus: `docstrings` of Python's standard library, instead of files. A group is a docstring's summary and its
-            details. Models are evaluated by retrieval of a docstring's details with its summary.
+            details; summaries are also the queries. Models are evaluated by retrieval of a docstring's details with its
+            summary.
         train_files: texts: `.txt` (one per line), `.tsv`, `.csv`, `.jsonl`, `.parquet` (also `.gz`), folders or Hub
             datasets. Text columns are named after a colon: `pairs.tsv:question,answer`.
         exclude_files: texts to leave out of training. Evaluation texts are always left out.
+        query_files: for stages with `data: queries`, in the same formats. A teacher with a prompt for queries needs
+            `teacher_prompt_name: query` in these stages.
         group_files: for stages with `data: groups`. Each row is an anchor, its positive and optional hard negatives, or
             a query with lists of its documents and their scores (as written by `retort cache`).
         parallel_files: for stages with `data: translations`. Each row is a sentence and its translation. The texts of
@@ -34,6 +37,7 @@ class SentenceFiles:
     corpus: Literal["docstrings"] | None = None
     train_files: Sequence[str] = ()
     exclude_files: Sequence[str] = ()
+    query_files: Sequence[str] = ()
     group_files: Sequence[str] = ()
     parallel_files: Sequence[str] = ()
     max_rows: Count | None = None
@@ -42,24 +46,26 @@ class SentenceFiles:
 
     kind: ClassVar = "sentences"
     student_ways: ClassVar = (
-        SHRINK_SETTINGS | {"tokenizer"},
-        SHRINK_SETTINGS | {"model"},
+        SHRINK_SETTINGS | {"tokenizer", "queries_only"},
+        SHRINK_SETTINGS | {"model", "queries_only"},
         frozenset({"static", "tokenizer"}),
         frozenset({"static", "model"}),
     )
-    rows_needed: ClassVar = "groups needs data.group_files, translations data.parallel_files"
+    rows_needed: ClassVar = "queries needs data.query_files, groups data.group_files, translations data.parallel_files"
 
     def __post_init__(self):
         if self.corpus:
-            _refuse_beside_corpus(self, ("train_files", "group_files", "parallel_files", "exclude_files"))
+            own = ("train_files", "query_files", "group_files", "parallel_files", "exclude_files")
+            _refuse_beside_corpus(self, own)
         if not self.rows:
-            raise ValueError("there is no training data: set train_files, group_files or parallel_files.")
+            raise ValueError("there is no training data: set train_files, query_files, group_files or parallel_files.")
 
     @property
     def rows(self) -> tuple[str, ...]:
         """The rows that stages may name."""
         sources = {
             "train": self.corpus or self.train_files or self.parallel_files,
+            "queries": self.corpus or self.query_files,
             "groups": self.corpus or self.group_files,
             "translations": self.parallel_files,
         }
@@ -68,18 +74,21 @@ class SentenceFiles:
 
 @dataclass(frozen=True)
 class SentenceEvaluation:
-    """Evaluation of sentence embeddings that are trained on files. Without `sts_test` there is no report.
+    """Evaluation of sentence embeddings that are trained on files. Without test sets there is no report.
 
     Attributes:
         sts_test: name -> table with the columns sentence1, sentence2 and score, or two aligned tables
             (`en.tsv+de.tsv`). Used once, at the end. Reports compare models by this score, or the mean of several.
         sts_dev: the same for development. Stages are compared by the mean score. A single table may be given without a
             name.
+        retrieval: name -> table of queries and documents, for retrieval of each query's document among all documents.
+            Columns are named after a colon: `pairs.tsv:query,document`.
         bitext: name -> table of sentences and translations for bitext retrieval.
     """
 
     sts_test: Mapping[str, str] = field(default_factory=dict)
     sts_dev: str | Mapping[str, str] | None = None
+    retrieval: Mapping[str, str] = field(default_factory=dict)
     bitext: Mapping[str, str] = field(default_factory=dict)
 
 

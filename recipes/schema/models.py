@@ -192,6 +192,8 @@ class Student:
         static: token vectors instead of layers (sentence embeddings only), initialised from the teacher, or from
             `model`: each token is embedded alone. `static: {}` has all defaults.
         projector: add a projector to the teacher's width before the classifier (tagging and classification only).
+        queries_only: the student encodes queries, and the teacher documents (sentence embeddings only). Retrieval is
+            evaluated so, too, and both are saved as one SentenceTransformer (`router` in `output_dir`).
     """
 
     layers: Count | Sequence[Layer] | None = None
@@ -209,6 +211,7 @@ class Student:
     bilstm: BiLstm | None = None
     static: Static | None = None
     projector: bool = False
+    queries_only: bool = False
 
     def __post_init__(self):
         if self.tokenizer and (self.bilstm or (self.model and self.embedding_init)):

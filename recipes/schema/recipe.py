@@ -98,6 +98,11 @@ class Recipe(Generic[Data, Evaluation]):
 
     def _check_student(self) -> None:
         ways = self.data.student_ways
+        if self.student.queries_only and self.teacher.vectors:
+            raise ValueError(
+                "student.queries_only: documents are encoded by the teacher, but it is given by vectors. Set "
+                "teacher.model, and cache_teacher in the stages, or leave out queries_only."
+            )
         first = self.student if self.assistant is None else self.assistant.student
         if self.teacher.vectors and first and not first.model:
             whose = "student" if self.assistant is None else "assistant.student"

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from datasets import Dataset
+from torch import Tensor
 
 from ...data.readers import (
     both_sides,
@@ -24,9 +25,10 @@ from ...data.readers import (
     read_texts,
 )
 from ...evaluation.report import Quality, Rows, bootstrapped
-from ...evaluation.sentences import bitext_hits, own_document_ranks, rank_correlation, scores_of_ranks, sts_pairs
+from ...evaluation.sentences import bitext_hits, rank_correlation, scores_of_ranks, sts_pairs
 from ...modeling.encoding import SentenceEncoder
 from ..schema import SentenceEvaluation, SentenceFiles
+from .retrieval import ranks_of_documents
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,10 @@ class Docstrings:
         pairs = self._corpus.pairs["train"].select_columns(["summary", "details"])
         return pairs.rename_columns({"summary": "anchor", "details": "positive"})
 
+    @cached_property
+    def queries(self) -> Dataset:
+        return self.groups.select_columns("anchor").rename_column("anchor", "text")
+
     @property
     def translations(self) -> Dataset:
         raise SystemExit("Docstrings have no translations: a stage with data: translations needs data.parallel_files.")
@@ -86,15 +92,10 @@ class Docstrings:
     def tests(self) -> Mapping[str, Dataset]:
         return {"docstrings": self._corpus.pairs["test"]}
 
-    def quality(self, model: SentenceEncoder) -> Quality:
+    def quality(self, model: SentenceEncoder, document_encoder: SentenceEncoder | None = None) -> Quality:
         pairs = self._corpus.pairs["test"]
-        ranks = own_document_ranks(model.encode(pairs["summary"]), model.encode(pairs["details"]))
-
-        def scores(rows: Rows) -> dict[str, float]:
-            found = scores_of_ranks(ranks[rows(len(ranks))])
-            return {"MRR@10": found["mrr@10"], "recall@1": found["recall@1"], "recall@10": found["recall@10"]}
-
-        return bootstrapped(scores)
+        ranks = ranks_of_documents(model, pairs["summary"], pairs["details"], document_encoder)
+        return bootstrapped(lambda rows: _retrieval_scores(ranks, rows))
 
 
 @dataclass(frozen=True)
@@ -121,24 +122,29 @@ class Files:
         return {name: read_sts(file) for name, file in self.measures.sts_test.items()}
 
     @cached_property
+    def _retrieval(self) -> Mapping[str, Dataset]:
+        return {name: read_pairs(file) for name, file in self.measures.retrieval.items()}
+
+    @cached_property
     def _bitext(self) -> Mapping[str, Dataset]:
         return {name: read_pairs(file) for name, file in self.measures.bitext.items()}
 
     @property
     def introduction(self) -> str:
         """Description of the data, for the terminal."""
-        files = (*self.files.train_files, *self.files.parallel_files, *self.files.group_files)
-        return f"Text: {_names(files)}; judged by {', '.join((*self.measures.sts_test, *self._bitext)) or 'nothing'}."
+        own = self.files
+        files = (*own.train_files, *own.query_files, *own.parallel_files, *own.group_files)
+        return f"Text: {_names(files)}; judged by {', '.join(self.tests) or 'nothing'}."
 
     @property
     def has_tests(self) -> bool:
         """Whether there are test sets."""
-        return bool(self.measures.sts_test)
+        return bool(self.measures.sts_test or self.measures.retrieval)
 
     @cached_property
     def _left_out(self) -> list[str]:
         read = [(pairs, ("sentence1", "sentence2")) for pairs in (*self._tests.values(), *self.dev.values())]
-        read += [(pairs, ("source", "target")) for pairs in self._bitext.values()]
+        read += [(pairs, ("source", "target")) for pairs in (*self._bitext.values(), *self._retrieval.values())]
         judged_by = [text for pairs, sides in read for side in sides for text in pairs[side]]
         return judged_by + (read_texts(self.files.exclude_files)["text"][:] if self.files.exclude_files else [])
 
@@ -152,6 +158,11 @@ class Files:
             return translated
         own = read_texts(self.files.train_files, exclude=self._left_out)
         return distinct([own, translated], named=_names((*self.files.train_files, *self.files.parallel_files)))
+
+    @cached_property
+    def queries(self) -> Dataset:
+        """Training queries, a column `text`."""
+        return read_texts(self.files.query_files, exclude=self._left_out)
 
     @cached_property
     def groups(self) -> Dataset:
@@ -185,6 +196,8 @@ class Files:
         read = {}
         if self.files.train_files:
             read[_names(self.files.train_files)] = len(self.texts)
+        if self.files.query_files:
+            read[_names(self.files.query_files)] = len(self.queries)
         if self.files.parallel_files:
             read[_names(self.files.parallel_files)] = len(self.translations)
         if self.files.group_files:
@@ -194,12 +207,15 @@ class Files:
     @property
     def sample(self) -> Sequence[str]:
         """Unseen texts, for speed and for agreement with the teacher."""
-        return next(iter(self._tests.values()))["sentence1"]
+        scored = next(iter(self._tests.values()), None)
+        return scored["sentence1"] if scored else next(iter(self._retrieval.values()))["source"]
 
     @property
     def measured(self) -> str:
         """Description of the evaluation in `quality`."""
-        measured = "Spearman correlation of cosines with human scores."
+        measured = "Spearman correlation of cosines with human scores." if self._tests else ""
+        if self.measures.retrieval:
+            measured += f"{' ' * bool(measured)}Retrieval: of each query's document among all documents."
         if self.measures.bitext:
             measured += " Bitext: share of sentences whose nearest neighbour is their translation; back: the reverse."
         return measured
@@ -207,17 +223,29 @@ class Files:
     @property
     def test_set(self) -> str:
         """Short description of the data of the first score."""
-        pairs = f"{sum(map(len, self._tests.values())):,} pairs"
-        return pairs if len(self._tests) == 1 else f"{len(self._tests)} test sets, {pairs}"
+        of_first = self._tests or dict([next(iter(self._retrieval.items()))])
+        pairs = f"{sum(map(len, of_first.values())):,} pairs"
+        return pairs if len(of_first) == 1 else f"{len(of_first)} test sets, {pairs}"
 
     @property
     def tests(self) -> Mapping[str, Dataset]:
         """Name -> data of `quality`."""
-        return {**self._tests, **{f"bitext {name}": pairs for name, pairs in self._bitext.items()}}
+        others = {"retrieval": self._retrieval, "bitext": self._bitext}
+        named = {f"{kind} {name}": pairs for kind, sets in others.items() for name, pairs in sets.items()}
+        return {**self._tests, **named}
 
-    def quality(self, model: SentenceEncoder) -> Quality:
-        """Scores on the test sets, the most important first."""
-        of_pairs = sts_pairs(model, self._tests)
+    def quality(self, model: SentenceEncoder, document_encoder: SentenceEncoder | None = None) -> Quality:
+        """Scores on the test sets, the most important first.
+
+        Args:
+            model: the model.
+            document_encoder: encodes the documents of retrieval in its place; None for `model` itself.
+        """
+        of_pairs = sts_pairs(model, self._tests) if self._tests else {}
+        ranks = {
+            name: ranks_of_documents(model, pairs["source"], pairs["target"], document_encoder)
+            for name, pairs in self._retrieval.items()
+        }
         hits = {
             name: bitext_hits(model.encode(pairs["source"]), model.encode(pairs["target"]))
             for name, pairs in self._bitext.items()
@@ -230,6 +258,8 @@ class Files:
                 found[f"{name} Spearman"] = rank_correlation(cosines[drawn], gold[drawn])
             if len(found) > 1:
                 found = {"mean STS Spearman": fmean(found.values())} | found
+            for name, of_set in ranks.items():
+                found |= {f"{name} {score}": value for score, value in _retrieval_scores(of_set, rows).items()}
             for name, (forth, back) in hits.items():
                 drawn = rows(len(forth))
                 found[f"bitext {name}"] = float(forth[drawn].double().mean())
@@ -237,6 +267,15 @@ class Files:
             return found
 
         return bootstrapped(scores)
+
+
+def _retrieval_scores(ranks: Mapping[str, Tensor], rows: Rows) -> dict[str, float]:
+    """Scores of `ranks_of_documents`, on a sample of the queries."""
+    found, drawn = {}, rows(len(next(iter(ranks.values()))))
+    for suffix, each in ranks.items():
+        scores = scores_of_ranks(each[drawn])
+        found |= {f"{printed}{suffix}": scores[printed.lower()] for printed in ("MRR@10", "recall@1", "recall@10")}
+    return found
 
 
 def _names(files: Sequence[str]) -> str:

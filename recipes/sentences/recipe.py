@@ -1,8 +1,8 @@
 """Recipes for sentence embeddings: stages on texts, groups or translations, and a report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,13 +16,15 @@ from ...data.tokenization import tokenize, tokenize_groups
 from ...evaluation.report import Report, Role, require_drawing
 from ...evaluation.sentences import load_sentence_teacher, side_by_side, sts_of_each
 from ...modeling import static_tokenizer
-from ...modeling.encoding import Dense, SentenceEncoder, SentenceModules, read_sentence_modules
+from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
 from ...modeling.shrinking import shrink
+from ...trainers.saving import save_router
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
 from ..schema import Student
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 from .corpora import Docstrings, Files
+from .queries import check_space, prompts_of_rows
 from .static import static_start
 
 
@@ -50,7 +52,21 @@ class SentenceRecipe(StudentRecipe):
             return None
         arguments, max_length = self.recipe.arguments, self.recipe.data.max_length
         pooler, students = arguments.get("teacher_pooler"), arguments.get("pooler", "mean")
-        return load_sentence_teacher(self.recipe.teacher.source, max_length, pooler, otherwise=students)
+        teacher = load_sentence_teacher(self.recipe.teacher.source, max_length, pooler, otherwise=students)
+        modules = teacher.modules.with_prompt(arguments.get("teacher_prompt_name"))
+        return SentenceEncoder(teacher.model, teacher.tokenizer, modules)
+
+    @cached_property
+    def document_encoder(self) -> SentenceEncoder | None:
+        """The teacher with its own maximum length, as it encodes documents for a student with `queries_only`; None for
+        other students."""
+        if not self.recipe.student.queries_only:
+            return None
+        teacher, own = self.teacher_model, read_sentence_modules(self.recipe.teacher.source)
+        if own is None:
+            return teacher
+        uncut = replace(teacher.modules, max_length=own.max_length)
+        return SentenceEncoder(teacher.model, teacher.tokenizer, uncut)
 
     @cached_property
     def origin(self) -> SentenceEncoder:
@@ -101,11 +117,13 @@ class SentenceRecipe(StudentRecipe):
         own = self._tokenizer if student.tokenizer else None
         return static_start(teacher, student.static, own, self.recipe.output_dir)
 
-    def as_sentence_model(self, model: PreTrainedModel | str | Path) -> SentenceEncoder:
+    def as_sentence_model(self, model: PreTrainedModel | SentenceEncoder | str | Path) -> SentenceEncoder:
         """A student or an assistant with its pooling and modules, including a kept projector of a saved model."""
+        if isinstance(model, SentenceEncoder):
+            return model.cut_at(self.origin.max_length)
         if not isinstance(model, PreTrainedModel):
             saved = read_sentence_modules(model)
-            if saved and any(isinstance(module, Dense) for module in saved.head):
+            if saved and saved.has_dense:
                 return SentenceEncoder.from_pretrained(model).cut_at(self.origin.max_length)
             model = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
         theirs = self.origin.modules
@@ -134,7 +152,10 @@ class SentenceRecipe(StudentRecipe):
 
     def staged_run(self, parent: Parent | None = None) -> StagedRun:
         if parent is None:
-            return self._run("stages", self.recipe.stages, self.start())
+            student = self.start()
+            if self.recipe.student.queries_only:
+                check_space(self.recipe, student.config.hidden_size, self.teacher_model.embedding_size)
+            return self._run("stages", self.recipe.stages, student)
         model = parent
         if not isinstance(model, PreTrainedModel):
             model = load_sentence_teacher(parent, self.recipe.data.max_length, self._arguments["pooler"]).model
@@ -167,7 +188,7 @@ class SentenceRecipe(StudentRecipe):
             same["teacher_pooler"] = modes[0]
         return same | dict(self.recipe.arguments)
 
-    def _score(self, student: PreTrainedModel) -> dict[str, float]:
+    def _score(self, student: PreTrainedModel | SentenceEncoder) -> dict[str, float]:
         """The mean score of all development sets, and each score if there are several."""
         scores = sts_of_each(self.as_sentence_model(student), self.corpus.dev)
         several = {f"sts_{name}": score for name, score in scores.items()} if len(scores) > 1 else {}
@@ -177,11 +198,13 @@ class SentenceRecipe(StudentRecipe):
 
     def _rows(self, stages: Sequence[Stage]) -> Mapping[str, Dataset]:
         settings, texts = {"max_length": self.origin.max_length}, self._texts_of_rows
+        prompts = prompts_of_rows(self.recipe.arguments, stages, self.teacher_model and self.teacher_model.modules)
         readers = {
-            "train": lambda: self._tokenized(texts["train"]()),
+            "train": lambda: self._tokenized(texts["train"](), prompts["train"]),
+            "queries": lambda: self._tokenized(texts["queries"](), prompts["queries"]),
             "groups": lambda: tokenize_groups(texts["groups"](), self.tokenizer, **settings),
             "translations": lambda: tokenize_groups(
-                texts["translations"](), self.tokenizer, **settings, **self._of_teacher
+                texts["translations"](), self.tokenizer, **settings, **self._of_teacher(prompts["translations"])
             ),
         }
         return rows_of_stages(stages, readers)
@@ -191,6 +214,7 @@ class SentenceRecipe(StudentRecipe):
         """Kind of rows -> function that reads their texts, with a teacher's vectors if it is given by vectors."""
         return {
             "train": lambda: self._beside_vectors(self.corpus.texts, "text"),
+            "queries": lambda: self._beside_vectors(self.corpus.queries, "text"),
             "groups": lambda: self.corpus.groups,
             "translations": lambda: self._beside_vectors(self.corpus.translations, "source"),
         }
@@ -205,14 +229,13 @@ class SentenceRecipe(StudentRecipe):
     def _vectors(self) -> Mapping[str, Dataset]:
         return {source: read_vectors(source) for source in self.recipe.teacher.vector_sources}
 
-    @property
-    def _of_teacher(self) -> Mapping[str, Any]:
+    def _of_teacher(self, prompt_name: str | None = None) -> Mapping[str, Any]:
         """Arguments of `tokenize` for the teacher."""
         if self.teacher_model is None:
             return {"vectors": VECTORS}
         return {
             "teacher_tokenizer": self.teacher_model.tokenizer,
-            "teacher_prompt": self.teacher_model.modules.prompt(),
+            "teacher_prompt": self.teacher_model.modules.prompt(prompt_name),
         }
 
     def _dev_rows(self) -> Dataset | None:
@@ -231,8 +254,9 @@ class SentenceRecipe(StudentRecipe):
         settings = ({**self.recipe.arguments, **stage.arguments} for stage in self.recipe.stages)
         return any(each.get("eval_strategy", "no") != "no" for each in settings)
 
-    def _tokenized(self, texts: Dataset) -> Dataset:
-        return tokenize(texts, self.tokenizer, max_length=self.origin.max_length, **self._of_teacher)
+    def _tokenized(self, texts: Dataset, prompt_name: str | None = None) -> Dataset:
+        settings = self._of_teacher(prompt_name)
+        return tokenize(texts, self.tokenizer, max_length=self.origin.max_length, **settings)
 
     # --- The finished student -----------------------------------------------------------------------------------------
 
@@ -242,13 +266,14 @@ class SentenceRecipe(StudentRecipe):
         if not self.corpus.has_tests:
             return None
         print("\nMeasuring quality, size and speed ...", flush=True)
-        best, models = best_stage(results), {}
+        best, models, documents = best_stage(results), {}, self.document_encoder
         if parent is not None:  # the student is compared with the assistant
             models["assistant"] = Role.TEACHER, self.as_sentence_model(parent)
         if self.teacher_model:
-            models[self.recipe.teacher.title.rsplit("/", 1)[-1]] = Role.TEACHER, self.teacher_model
+            models[self.recipe.teacher.title.rsplit("/", 1)[-1]] = Role.TEACHER, documents or self.teacher_model
         if parent is None:
-            models["student, untrained"] = Role.UNTRAINED, self.as_sentence_model(untrained)
+            if documents is None:  # otherwise its embeddings can't be compared with the teacher's documents
+                models["student, untrained"] = Role.UNTRAINED, self.as_sentence_model(untrained)
         else:
             if not self.parent:
                 models["assistant, untrained"] = Role.UNTRAINED, self.as_sentence_model(self.start())
@@ -256,13 +281,15 @@ class SentenceRecipe(StudentRecipe):
                 if stage is not best:
                     models[f"after {stage.name}"] = Role.STUDENT, self.as_sentence_model(stage.folder)
         models["student"] = Role.STUDENT, self.as_sentence_model(best.folder)
-        corpus = self.corpus
+        corpus, of_pair = self.corpus, ""
+        if documents:
+            of_pair = " Documents are encoded by the teacher; own documents: by the model itself."
         return side_by_side(
             models,
-            corpus.quality,
+            partial(corpus.quality, document_encoder=documents),
             corpus.sample,
             best.log_history,
-            measured=corpus.measured,
+            measured=corpus.measured + of_pair,
             test_set=corpus.test_set,
             dev_names={"sts": "mean STS Spearman" if len(corpus.dev) > 1 else "STS Spearman"},
         )
@@ -275,8 +302,24 @@ class SentenceRecipe(StudentRecipe):
     def card_facts(self) -> Mapping[str, Any]:
         return {"data": self.corpus.data}
 
+    def _publish(self, results: Sequence[StageResult], report: Report | None) -> None:
+        super()._publish(results, report)
+        if self.document_encoder:
+            save_router(self.as_sentence_model(best_stage(results).folder), self.document_encoder, self._router)
+            print(f"Queries by the student, documents by the teacher: {self._router}/")
+
+    @property
+    def _router(self) -> Path:
+        return Path(self.recipe.output_dir) / "router"
+
     def how_to_use(self) -> str:
         folder = self.recipe.output_dir
+        if self.recipe.student.queries_only:
+            return (
+                "from sentence_transformers import SentenceTransformer\n"
+                f'model = SentenceTransformer("{self._router}")\n'
+                'similarities = model.similarity(model.encode_query(["..."]), model.encode_document(["..."]))'
+            )
         code = ", trust_remote_code=True" if hasattr(AutoConfig.from_pretrained(folder), "auto_map") else ""
         return (
             "from sentence_transformers import SentenceTransformer\n"

@@ -17,7 +17,7 @@ from ..data.readers import docstring_corpus
 from ..evaluation.cost import Footprint, compare_speed, describe_machine
 from ..evaluation.report import aligned
 from ..modeling import load_finished
-from ..modeling.encoding import SentenceEncoder, read_sentence_modules
+from ..modeling.encoding import SentenceEncoder, read_routes, read_sentence_modules
 from ..modeling.onnx import (
     FLOAT32_FILE,
     INT8_FILE,
@@ -40,11 +40,19 @@ def run(options: argparse.Namespace) -> None:
     if not (is_local or options.output_dir):
         raise SystemExit(f"There is no folder {source}. For a model on the Hub, set --output_dir.")
     output_dir = Path(options.output_dir or source)
+    for route in read_routes(source) or [None]:
+        if route is not None:
+            print(f"\nRoute {route}:")
+        export(source, route, output_dir / route if route else output_dir, int8=options.int8)
+
+
+def export(source: str, route: str | None, output_dir: Path, *, int8: bool) -> None:
+    """Export a model, or a route of a model with a Router, and print the comparison."""
     beside_model = output_dir.resolve() == Path(source).resolve()
     model: PreTrainedModel | EmbeddingGraph
     encode: Callable[[list[str]], Mapping[str, Tensor]]
-    if read_sentence_modules(source) is not None:
-        encoder = SentenceEncoder.from_pretrained(source)
+    if read_sentence_modules(source, route=route) is not None:
+        encoder = SentenceEncoder.from_pretrained(source, route=route)
         save_embeddings_onnx(encoder, output_dir, beside_model)
         model, encode = EmbeddingGraph(encoder), partial(embedding_inputs, encoder)
     else:
@@ -53,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         longest = min(MAX_LENGTH, tokenizer.model_max_length)
         encode = partial(tokenizer, padding=True, truncation=True, max_length=longest, return_tensors="pt")
     files = [FLOAT32_FILE]
-    if options.int8:
+    if int8:
         quantize_int8(output_dir)
         files.append(INT8_FILE)
     print(f"{comparison(model, encode, output_dir, files)}\n\n{output_dir}/: {', '.join(files)}")

@@ -28,6 +28,11 @@ class DistillTrainingArguments(TrainingArguments):
         help="dtype of a teacher given as a folder or hub id. 'auto': bfloat16 with --bf16, float16 with --fp16, "
         "otherwise float32.",
     )
+    teacher_prompt_name: str | None = HfArg(
+        default=None,
+        help="Name of the teacher's prompt that its rows begin with, such as 'query'. Default: the default prompt in "
+        "the teacher's files.",
+    )
     teacher_cache: str | None = HfArg(
         default=None,
         help="Folder of cached teacher outputs. If it doesn't exist, it is written before training (in parts, so "
@@ -112,10 +117,17 @@ class DistillTrainingArguments(TrainingArguments):
         "'cls_before_pooler', 'mean_last_two', 'mean_first_last', 'mean_first' (of the embedding layer).",
     )
     teacher_pooler: Literal[POOLERS] | None = HfArg(default=None, help="The teacher's pooler. Default: the student's.")
-    projector: Literal["linear", "none"] = HfArg(
-        default="linear",
-        help="If student and teacher have different widths: 'linear' trains a linear map to the teacher's width, "
-        "'none' raises an error.",
+    projector: Literal["auto", "linear", "none"] = HfArg(
+        default="auto",
+        help="Linear map from the student's vectors to the teacher's, trained with the student. 'auto': if their "
+        "widths differ. 'linear': also if they are equal, unless the student has a Dense module; needed if the student "
+        "was not made from the teacher. 'none': no map; different widths are refused.",
+    )
+    fit_projector: bool = HfArg(
+        default=False,
+        help="Before the first step, set the projector of the embeddings to the least-squares map from the student's "
+        "embeddings to the teacher's, on up to 8,192 training rows. Default: it starts at random, and the first steps "
+        "change the encoder more than the projector.",
     )
     keep_projector: bool = HfArg(
         default=False,

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import datasets
 from transformers import PreTrainedModel
 
 from ...data import VECTORS, has_vectors
 from ...modeling.encoding import SentenceEncoder
 from ..arguments import DistillTrainingArguments
-from ..objectives import Objective
+from ..objectives import Objective, PooledObjective, Projector
 from ..teachers import model_of
 from .objectives import check_objectives
 from .rows import RowChecks
@@ -48,6 +49,8 @@ def validate(
     for rows in sets.values():
         check_streams(rows, args)
     _check_teacher_pooler(objectives, args, student_encoder, teachers)
+    _check_prompt_name(args, teachers)
+    _check_fit(objectives, args, sets)
     models = [model_of(teacher) for teacher in teachers]
     check_objectives(objectives, args, student, models, has_teacher=has_teacher, by_vectors=bool(vectors))
     _check_vectors(objectives, args, teachers, sets, by_vectors=bool(vectors))
@@ -72,6 +75,39 @@ def _check_teacher_pooler(
         raise ValueError(
             f"The student pools by {student.modules.pooling}, but the pooling of the teacher, a "
             f"{type(bare[0]).__name__}, is unknown. Set teacher_pooler."
+        )
+
+
+def _check_prompt_name(args: DistillTrainingArguments, teachers: Sequence[PreTrainedModel | SentenceEncoder]) -> None:
+    """Refuse the name of a prompt for a teacher that has no prompts."""
+    only_cached = args.teacher_cache and not teachers
+    without = not teachers or any(not isinstance(teacher, SentenceEncoder) for teacher in teachers)
+    if args.teacher_prompt_name is not None and without and not only_cached:
+        raise ValueError(
+            f"teacher_prompt_name={args.teacher_prompt_name!r}, but only sentence-transformers models have prompts, "
+            f"and {'the teacher is none' if teachers else 'there is no teacher'}. Leave it out. The prompt of given "
+            "vectors is chosen when they are made (`retort cache --prompt_name`)."
+        )
+
+
+def _check_fit(objectives: Sequence[Objective], args: DistillTrainingArguments, sets: Mapping[str, Any]) -> None:
+    """Refuse to fit a projector that isn't there, or on a stream."""
+    projected = any(
+        isinstance(getattr(objective, "projector", None), Projector)
+        for objective in objectives
+        if isinstance(objective, PooledObjective)
+    )
+    if args.fit_projector and not projected:
+        raise ValueError(
+            f"fit_projector, but no projector of embeddings is trained (projector={args.projector!r}): the widths are "
+            "equal, the student has a Dense module, or no objective compares embeddings. Set projector='linear', or "
+            "leave fit_projector out."
+        )
+    rows = sets.get("training")
+    if args.fit_projector and rows is not None and not isinstance(rows, datasets.Dataset):
+        raise ValueError(
+            f"fit_projector samples from all training rows, but train_dataset is a {type(rows).__name__}. Leave it "
+            "out, or load the data without streaming."
         )
 
 

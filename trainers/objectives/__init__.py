@@ -1,6 +1,6 @@
 """Objectives: the terms of the loss."""
 
-from .base import MULTI_LABEL, SINGLE_LABEL, Objective, Projector, projector, student_request, teacher_request
+from .base import MULTI_LABEL, SINGLE_LABEL, Objective, student_request, teacher_request
 from .build import Dimensions, build_objectives, check_pairs, problem_of
 from .classes import FeatureObjective, LabelObjective
 from .contrastive import (
@@ -11,6 +11,7 @@ from .contrastive import (
 )
 from .embeddings import EmbeddingObjective, PooledObjective, SourceObjective, TargetObjective
 from .layers import AttentionObjective, HiddenPairsObjective, RelationObjective, layer_pairs
+from .projector import LeastSquares, Projector, projector
 from .scores import ListwiseObjective, MarginObjective, ScoreObjective
 from .token_contrast import TokenContrastObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective

@@ -83,36 +83,6 @@ def teacher_request(objectives: Iterable[Objective]) -> OutputRequest:
     return reduce(or_, (objective.teacher_request() for objective in objectives), OutputRequest())
 
 
-class Projector(nn.Linear):
-    """Maps a student's vectors to the teacher's width."""
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """`[..., student_size]` -> `[..., teacher_size]`. Under DeepSpeed's bf16, pooled vectors are in float32."""
-        return super().forward(vectors.to(self.weight.dtype))
-
-
-def projector(student_size: int, teacher_size: int, kind: str) -> nn.Module:
-    """A `Projector`, or an identity if the widths are equal.
-
-    Args:
-        student_size: width of the student's vectors.
-        teacher_size: width of the teacher's vectors.
-        kind: `"linear"` or `"none"` (see `DistillTrainingArguments.projector`).
-
-    Raises:
-        ValueError: the widths differ, and `kind` is `"none"`.
-    """
-    if student_size == teacher_size:
-        return nn.Identity()
-    if kind == "none":
-        raise ValueError(
-            f"The student's vectors have {student_size} features, the teacher's {teacher_size}, and projector='none' "
-            "allows no projector. Set projector='linear', or use similarity_weight or relation_weight, which don't "
-            "need equal widths."
-        )
-    return Projector(student_size, teacher_size)
-
-
 def distance(loss: str) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss function for the value of a `..._loss` argument."""
     return losses.cosine_distance if loss == "cosine" else losses.mean_squared_error

@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ...modeling import is_row_wise, projected_classifier
 from ...modeling.encoding import has_plain_output_layer
 from ..arguments import DistillTrainingArguments
-from .base import REGRESSION, SINGLE_LABEL, Objective, projector
+from .base import REGRESSION, SINGLE_LABEL, Objective
 from .classes import FeatureObjective, LabelObjective, LogitsObjective
 from .layers import (
     AttentionObjective,
@@ -20,6 +20,7 @@ from .layers import (
     StateDistance,
     layer_pairs,
 )
+from .projector import projector
 from .vocabulary import VocabularyLogitsObjective
 from .whole_step import SimilarityObjective
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ...collators import Batch
 from ...modeling import losses
 from ...modeling.encoding import EncoderOutput, OutputRequest, TokenLayout
-from .base import Objective, aligned_tokens, distance, pair_count, projector
+from .base import Objective, aligned_tokens, distance, pair_count
+from .projector import projector
 
 LAYER_MAPS = ("top", "uniform", "last", "average", "mix")
 

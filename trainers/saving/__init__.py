@@ -24,4 +24,5 @@ from .model_card import (
     write_card,
 )
 from .onnx import save_embeddings_onnx, save_onnx
+from .router import save_router
 from .sentence_transformer import save_sentence_transformer

@@ -17,10 +17,11 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedToken
 
 from ...data import remove_folder, sweep
 from ...modeling import add_projector, projected_classifier, release_memory
+from ...modeling.encoding import SentenceEncoder, read_sentence_modules
 from ..distill_trainer import DistillTrainer
 from ..saving import last_complete_checkpoint, remove_checkpoints
 from ..student_trainer import HEADS_FILE
-from ..teachers import TeacherSource
+from ..teachers import TeacherSource, model_of
 from .groups import add_lora, train_only
 from .plan import PlannedStage, plan_stages
 from .results import StageResult
@@ -29,7 +30,7 @@ from .stage import Stage
 if TYPE_CHECKING:
     from peft import PeftModel
 
-Score = Callable[[PreTrainedModel], Mapping[str, float]]
+Score = Callable[[PreTrainedModel | SentenceEncoder], Mapping[str, float]]
 
 
 class ScoreOnDev(TrainerCallback):
@@ -154,7 +155,7 @@ class StagedRun:
         planned = self.plan[index]
         student = self._student_after(before)
         adapted = self._freeze(student, planned.stage)
-        trainer = self._trainer(planned, student)
+        trainer = self._trainer(planned, self._with_kept_projector(student, before))
         checkpoint = last_complete_checkpoint(planned.folder)
         if trainer.is_world_process_zero():
             print(f"\nStage {index + 1} of {len(self.plan)}: {planned.stage.name}.", flush=True)
@@ -163,7 +164,7 @@ class StagedRun:
             adapted.merge_and_unload()
         trainer.save_model()
         trainer.save_heads(planned.folder)
-        scores = dict(self.score(student)) if self.score else {}
+        scores = dict(self.score(self._with_kept_projector(student, planned.folder))) if self.score else {}
         trainer.accelerator.wait_for_everyone()  # a rank may still be reading the best checkpoint
         if trainer.is_world_process_zero():
             name, folder, state, facts = planned.stage.name, planned.folder, trainer.state, asdict(trainer.card_facts())
@@ -184,11 +185,11 @@ class StagedRun:
         with suppress(OSError):  # it isn't there, or not empty
             self._caches.rmdir()
 
-    def _trainer(self, planned: PlannedStage, student: PreTrainedModel) -> DistillTrainer:
+    def _trainer(self, planned: PlannedStage, student: PreTrainedModel | SentenceEncoder) -> DistillTrainer:
         stage = planned.stage
         settings = {"report_to": [], **self.arguments_of(stage)}
         if settings.get("attention_weight"):
-            student.set_attn_implementation("eager")
+            model_of(student).set_attn_implementation("eager")
         if stage.cache_teacher:
             settings["teacher_cache"] = str(self._caches / stage.cache_name)
         args = stage.trainer.arguments_class(output_dir=str(planned.folder), **settings)
@@ -238,6 +239,13 @@ class StagedRun:
             parts = {key.removeprefix(prefix): value for key, value in saved.items() if key.startswith(prefix)}
             student.get_submodule(name).load_state_dict(parts)
         return student
+
+    def _with_kept_projector(self, student: PreTrainedModel, folder: Path | None) -> PreTrainedModel | SentenceEncoder:
+        """The student, with the projector that the previous stage kept (`keep_projector`): it is trained on."""
+        modules = read_sentence_modules(folder, student.config) if folder else None
+        if modules is None or not modules.has_dense:
+            return student
+        return SentenceEncoder(student, self.processing_class, modules)
 
     @property
     def _caches(self) -> Path:

@@ -2,6 +2,7 @@
 
 from .bounds import KeepWithinBounds
 from .evaluating_trainer import EVALUATION_BLOCK, EvaluatingTrainer
+from .fitting_trainer import FittingTrainer
 from .means import RunningMeans, on_device
 from .progress import RunHeader, TrainingBar
 from .sampler import LengthGroupedSampler, TokenBudgetSampler, check_longest, row_lengths

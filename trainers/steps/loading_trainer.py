@@ -6,10 +6,12 @@ from itertools import islice
 from typing import Any
 
 import datasets
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from tqdm import tqdm
 
-from ...collators import DistillationCollator, GroupCollator, SpanCollator
+from ...collators import Batch, DistillationCollator, GroupCollator, SpanCollator, as_batch
 from ...data import ArrowRows
 from .gradient_cache import RandomState
 from .measured_trainer import MeasuredTrainer
@@ -65,6 +67,15 @@ class LoadingTrainer(MeasuredTrainer):
         if self._ahead is None or self._ahead[0] is not epoch_iterator:
             self._ahead = epoch_iterator, _one_ahead(epoch_iterator)
         return list(islice(self._ahead[1], count))
+
+    def sampled_batches(self, count: int, description: str) -> Iterator[Batch]:
+        """Batches of `count` training rows, or of all, in an order that depends on the seed alone; on the device."""
+        rows = self._remove_unused_columns(self.train_dataset, description=description)
+        generator = torch.Generator().manual_seed(self.args.seed)
+        chosen = torch.randperm(len(rows), generator=generator)[:count]
+        batches = chosen.split(self.args.per_device_eval_batch_size)
+        for indices in tqdm(batches, description, unit="batch", disable=self.args.disable_tqdm):
+            yield as_batch(self.data_collator(rows.__getitems__(indices.tolist()))).to(self.args.device)
 
     # --- Out of memory ------------------------------------------------------------------------------------------------
 

@@ -105,6 +105,8 @@ def _as_model(source: TeacherSource, student: PreTrainedModel, args: DistillTrai
             source = source.model
         else:
             _check_pooler(source, source.modules, args)
+            modules = source.modules.with_prompt(args.teacher_prompt_name)
+            source = SentenceEncoder(source.model, source.tokenizer, modules)
     if model_of(source) is student:
         raise ValueError(
             "The teacher is the student itself. Pass a copy, or build the student with shrink(teacher, ...)."
@@ -126,6 +128,7 @@ def _with_modules(
     if modules is None:
         return model
     _check_pooler(source, modules, args)
+    modules = modules.with_prompt(args.teacher_prompt_name)
     return SentenceEncoder(model, AutoTokenizer.from_pretrained(source, subfolder=folder), modules)
 
 

@@ -1,0 +1,62 @@
+"""Checks of recipes with queries: the teacher's prompts, and the space of a query encoder's embeddings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...modeling.encoding import SentenceModules
+from ...trainers.stages import Stage
+from ..schema import Recipe
+
+
+def prompts_of_rows(
+    arguments: Mapping[str, Any], stages: Sequence[Stage], teacher: SentenceModules | None
+) -> Mapping[str, str | None]:
+    """The prompts that the rows of stages begin with for the teacher.
+
+    Args:
+        arguments: the arguments of all stages.
+        stages: the stages.
+        teacher: the teacher's modules; None if it is given by vectors.
+
+    Returns:
+        Name of rows -> name of a prompt; None for the default prompt.
+
+    Raises:
+        SystemExit: stages want different prompts for the same rows; or a stage reads queries without the teacher's
+            prompt for them.
+    """
+    names: dict[str, str | None] = {}
+    for stage in stages:
+        name = {**arguments, **stage.arguments}.get("teacher_prompt_name")
+        if names.setdefault(stage.data, name) != name:
+            raise SystemExit(
+                f"stages.{stage.name}: teacher_prompt_name is {name!r}, but {names[stage.data]!r} in an earlier stage "
+                f"with data: {stage.data}. The rows of all its stages begin with one prompt."
+            )
+        if teacher and stage.data == "queries" and teacher.query_prompt not in ("", teacher.prompt(name)):
+            raise SystemExit(
+                f"stages.{stage.name}: the teacher's prompt for queries is {teacher.query_prompt!r}, but here it would "
+                f"read them with {teacher.prompt(name)!r}. Set teacher_prompt_name: query in this stage."
+            )
+    return names
+
+
+def check_space(recipe: Recipe, student: int, teacher: int) -> None:
+    """Refuse a student of queries whose embeddings would not be in the space of its teacher's.
+
+    Args:
+        recipe: a recipe with `queries_only`.
+        student: width of the student's hidden states.
+        teacher: width of the teacher's embeddings.
+
+    Raises:
+        SystemExit: a stage trains a projector, and drops it.
+    """
+    for stage in recipe.stages:
+        settings = {**recipe.arguments, **stage.arguments}
+        projected = settings.get("projector") == "linear" or student != teacher
+        if projected and not settings.get("keep_projector"):
+            raise SystemExit(
+                f"student.queries_only: queries are compared with the teacher's documents, but stages.{stage.name} "
+                "drops its projector, which maps them to the teacher's embeddings. Set keep_projector: true."
+            )

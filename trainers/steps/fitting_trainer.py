@@ -1,0 +1,40 @@
+"""A Trainer that fits the projector of the embeddings before the first step."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...collators import GroupBatch
+from ...modeling import evaluating
+from ..objectives import LeastSquares
+from .loading_trainer import LoadingTrainer
+
+FITTED_ROWS = 8192
+
+
+class FittingTrainer(LoadingTrainer):
+    """Fits the projector of the embeddings (`fit_projector`) where a training starts, but not where it is resumed.
+
+    A head that starts at random sends gradients into the encoder that distort what it has learnt before (Kumar et al.
+    2022, arXiv:2202.10054).
+    """
+
+    _embedding_projector: nn.Module | None = None
+
+    def train(self, resume_from_checkpoint=None, **arguments):
+        """Train. Fits the projector first if `fit_projector` is set."""
+        if self.args.fit_projector and not resume_from_checkpoint:
+            self._fit_projector()
+        return super().train(resume_from_checkpoint, **arguments)
+
+    @torch.no_grad()
+    def _fit_projector(self) -> None:
+        projector, unit = self._embedding_projector, self.args.embedding_loss == "cosine"
+        found = LeastSquares(projector.in_features, projector.out_features)
+        with evaluating(self.model.to(self.args.device)), self.accelerator.autocast():
+            for batch in self.sampled_batches(FITTED_ROWS, "Fitting the projector"):
+                ours = self.model(batch.student, batch.layout).encoder.embedding
+                theirs = self.run_teacher(batch).embedding.float()
+                ours = ours[batch.groups[:, 0]] if isinstance(batch, GroupBatch) else ours  # the teacher's text
+                found.add(ours, F.normalize(theirs, dim=-1) if unit else theirs)
+        found.write_to(projector)
