@@ -1,7 +1,7 @@
 """Recipes for sentence embeddings: stages on texts, groups or translations, and a report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -13,9 +13,9 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 
 from ...data import VECTORS, beside, combine_vectors, read_vectors, with_vectors
 from ...data.tokenization import tokenize, tokenize_groups
-from ...evaluation.report import Report, Role, require_drawing
-from ...evaluation.sentences import load_sentence_teacher, side_by_side, sts_of_each
-from ...modeling.encoding import Dense, SentenceEncoder, SentenceModules, read_sentence_modules
+from ...evaluation.report import Report, Role, VectorRow, require_drawing
+from ...evaluation.sentences import load_sentence_teacher, short_vectors, side_by_side, sts_of_each
+from ...modeling.encoding import Dense, SentenceEncoder, SentenceModules, read_int8_ranges, read_sentence_modules
 from ...modeling.shrinking import shrink
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
 from ..schema import Student
@@ -239,7 +239,7 @@ class SentenceRecipe(StudentRecipe):
                     models[f"after {stage.name}"] = Role.STUDENT, self.as_sentence_model(stage.folder)
         models["student"] = Role.STUDENT, self.as_sentence_model(best.folder)
         corpus = self.corpus
-        return side_by_side(
+        report = side_by_side(
             models,
             corpus.quality,
             corpus.sample,
@@ -248,6 +248,18 @@ class SentenceRecipe(StudentRecipe):
             test_set=corpus.test_set,
             dev_names={"sts": "mean STS Spearman" if len(corpus.dev) > 1 else "STS Spearman"},
         )
+        return replace(report, vectors=self._short_vectors(best.folder))
+
+    def _short_vectors(self, student: Path) -> tuple[VectorRow, ...]:
+        """The student's embeddings at each dimension that a stage trained, in each precision; empty if no stage did."""
+        settings = [{**self.recipe.arguments, **stage.arguments} for stage in self.recipe.stages]
+        trained = [each for each in settings if each.get("truncate_dims") or each.get("quantization_aware")]
+        if not trained:
+            return ()
+        model = SentenceEncoder.from_pretrained(student).cut_at(self.origin.max_length)
+        dims = {model.embedding_size, *(d for each in trained for d in each.get("truncate_dims") or ())}
+        sizes, sample = sorted(dims, reverse=True), self.corpus.sample
+        return short_vectors(model, self.corpus.quality, sizes, read_int8_ranges(student), sample)
 
     @property
     def tests(self) -> Mapping[str, Dataset]:

@@ -12,6 +12,7 @@ from .contrastive import (
 from .embeddings import EmbeddingObjective, PooledObjective, SourceObjective, TargetObjective
 from .layers import AttentionObjective, HiddenPairsObjective, RelationObjective, layer_pairs
 from .scores import ListwiseObjective, MarginObjective, ScoreObjective
+from .short_vectors import with_short_vectors
 from .token_contrast import TokenContrastObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective
 from .whole_step import SimilarityAcrossObjective, SimilarityObjective, WholeStepObjective
