@@ -102,8 +102,8 @@ class Report:
         measured: test data and machine, in one or two sentences.
         test_set: short description of the test data of `metric`, such as "STS-B, 1,379 pairs".
         dev: result of `dev_history`; empty if there was no evaluation in training.
-        vectors: the student's embeddings in several sizes and precisions; empty if they were not measured.
         fingerprint: hash of models and test data, by which a later run finds out whether the report is up to date.
+        vectors: the student's embeddings in several sizes and precisions; empty if they were not measured.
     """
 
     rows: tuple[ModelRow, ...]
@@ -112,8 +112,8 @@ class Report:
     measured: str = ""
     test_set: str = ""
     dev: tuple[Mapping[str, float], ...] = ()
-    vectors: tuple[VectorRow, ...] = ()
     fingerprint: str = ""
+    vectors: tuple[VectorRow, ...] = ()
 
     def __post_init__(self):
         if not self.rows:
