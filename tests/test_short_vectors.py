@@ -4,9 +4,11 @@ import re
 
 import numpy as np
 import pytest
+import test_examples
 import tiny
 import torch
 import torch.nn.functional as F
+import yaml
 from datasets import Dataset
 from ranks import run_on_ranks
 from sentence_transformers import SentenceTransformer
@@ -14,12 +16,16 @@ from sentence_transformers.util import quantize_embeddings
 from steps import step_of
 
 from retort import DistillTrainer, DistillTrainingArguments, shrink, tokenize
+from retort.cli import main
+from retort.data.readers import read_sts
 from retort.evaluation import ModelRow, Quality, Report, Role, markdown_table, read_report, text_table, write_report
 from retort.evaluation.sentences import rank_correlation, short_vectors, sts_spearman
 from retort.modeling.encoding import SentenceEncoder, read_int8_ranges
 from retort.modeling.losses import EmbeddingQuantizer, binary_codes, int8_codes, similarity_matrix_error
 from retort.modeling.onnx import OnnxModel, embedding_inputs
 from retort.trainers.saving import save_embeddings_onnx
+
+folder = test_examples.folder
 
 TEXTS = tiny.sentences(32)
 SHORT = {"embedding_weight": 1.0, "truncate_dims": [32, 16, 8]}
@@ -191,6 +197,35 @@ def test_a_report_has_the_quality_of_each_size_and_precision(tmp_path):
     assert read_report(tmp_path).vectors == rows
     assert f"| 12 | binary | 2 | {expected['binary']:.3f} |" in markdown_table(report)
     assert "MB for a million" in text_table(report)
+
+
+def test_a_recipe_reports_what_its_export_is_worth_in_each_size_and_precision(folder, capsys):
+    settings = {
+        "teacher": {"model": str(folder / "teacher")},
+        "student": {"layers": [0, 3]},
+        "data": {"train_files": [str(folder / "corpus.txt")], "max_length": 32},
+        "arguments": {"use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 8, "max_steps": 2},
+        "stages": [
+            {"name": "short", "arguments": {"embedding_weight": 1, "truncate_dims": [16], "quantization_aware": "int8"}}
+        ],
+        "evaluation": {"sts_test": {"toy": str(folder / "sts.tsv")}},
+        "output_dir": str(folder / "short"),
+    }
+    (folder / "short.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["distill", str(folder / "short.yaml")]) == 0
+    assert "MB for a million" in capsys.readouterr().out
+    rows = read_report(folder / "short").vectors
+    assert [(row.dims, row.precision) for row in rows] == [
+        (dims, precision) for dims in (32, 16) for precision in ("float32", "int8", "binary")
+    ]
+    assert "| dimensions | precision | MB for a million | toy Spearman |" in (folder / "short/README.md").read_text()
+    pairs, stock = read_sts(str(folder / "sts.tsv")), SentenceTransformer(str(folder / "short"), truncate_dim=16)
+    ranges = np.load(folder / "short/int8_ranges.npy")[:, :16]
+    sides = [stock.encode(list(pairs[side])) for side in ("sentence1", "sentence2")]
+    codes = [quantize_embeddings(side, "int8", ranges=ranges).astype(float) for side in sides]
+    found = {row.precision: row.quality["toy Spearman"] for row in rows[3:]}
+    assert found["float32"] == pytest.approx(sts_spearman(*sides, pairs["score"]), abs=1e-6)
+    assert found["int8"] == pytest.approx(sts_spearman(*codes, pairs["score"]), abs=1e-6)
 
 
 # --- Refusals -------------------------------------------------------------------------------------------------------
