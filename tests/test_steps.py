@@ -138,6 +138,8 @@ MAKERS = {
     "positives": of_groups(ContrastiveTrainer, ContrastiveTrainingArguments),
     "margin and listwise": scored,
     "positives, short": of_groups(ContrastiveTrainer, ContrastiveTrainingArguments, truncate_dims=[16, 8]),
+    "contrastive, short": contrasted(truncate_dims=[16, 8], queue_size=0),
+    "mcl, short": of_groups(MCLTrainer, MCLTrainingArguments, truncate_dims=[8], quantization_aware="binary"),
     "mcl": of_groups(MCLTrainer, MCLTrainingArguments, source_weight=0.0, target_weight=0.0),
     "source and target": of_groups(MCLTrainer, MCLTrainingArguments, mcl_weight=0.0),
     "mlm": masked(mlm_weight=1.0),

@@ -47,7 +47,8 @@ class PooledObjective(Objective):
 
     def short(self, dims: int, precision: str | None) -> PooledObjective:
         """A copy that compares the first `dims` dimensions in a precision. Its name says so: `similarity_64_binary`."""
-        made = copy.deepcopy(self)
+        made = copy.copy(self)
+        made._modules = copy.deepcopy(self._modules)  # own weights, but not a copy of the run's arguments
         made.dims, made.precision = dims, precision
         made.name = "_".join(filter(None, (self.name, str(dims), precision)))
         made.description = f"{self.description}, first {dims} dimensions" + (f", {precision}" if precision else "")
