@@ -61,6 +61,7 @@ class StudentRecipe(ABC):
         if parent_run:
             show_plan(parent_run, self.parent_title)
             if dry_run:
+                parent_run.check()
                 parent = parent_run.student
             else:
                 before = parent_run.run()
@@ -70,21 +71,29 @@ class StudentRecipe(ABC):
         if only:
             run = up_to(only, run)
         show_plan(run, "Stages of the student")
-        if not dry_run:
-            results = run.run()
+        if dry_run:
+            run.check()
             if args.process_index == 0:
-                show_scores(before, results)
-            if args.process_index == 0 and len(run.stages) == len(self.recipe.stages):
-                fingerprint = self._fingerprint(run)
-                report = self._earlier_report(fingerprint)
-                if report is None and (report := self.report(parent, run.student, results)):
-                    report = replace(report, fingerprint=fingerprint)
-                    write_report(report, self.recipe.output_dir)
-                self._publish(results, report)
-                print(f"\n{self.how_to_use()}\n")
-        elif args.process_index == 0:
-            print("Dry run: no errors were found, and nothing was trained.")
+                print("Dry run: no errors were found, and nothing was trained.")
+        else:
+            self._distil(run, parent, before)
         leave_process_group()
+
+    def _distil(self, run: StagedRun, parent: Parent, before: Sequence[StageResult]) -> None:
+        """Run the student's stages. The first rank evaluates and publishes the student after the last stage."""
+        results = run.run()
+        if not PartialState().is_main_process:
+            return
+        show_scores(before, results)
+        if len(run.stages) < len(self.recipe.stages):
+            return
+        fingerprint = self._fingerprint(run)
+        report = self._earlier_report(fingerprint)
+        if report is None and (report := self.report(parent, run.student, results)):
+            report = replace(report, fingerprint=fingerprint)
+            write_report(report, self.recipe.output_dir)
+        self._publish(results, report)
+        print(f"\n{self.how_to_use()}\n")
 
     def _publish(self, results: Sequence[StageResult], report: Report | None) -> None:
         """Write student and model card, print the report, and push the student if the recipe has `push_to_hub`."""

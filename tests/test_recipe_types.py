@@ -263,6 +263,8 @@ def test_the_stage_that_gives_a_teacher_its_head_is_changed_too(write):
     path = write(PLAIN | {"data": TAGGING, "teacher": teacher})
     fine_tuning = read_recipe(path, ["teacher.fine_tuning.learning_rate=1e-3"]).teacher.fine_tuning
     assert fine_tuning.arguments == {"num_train_epochs": 3.0, "learning_rate": 1e-3}
+    other = read_recipe(path, ["teacher=y"]).teacher
+    assert (other.model, other.fine_tuning.arguments) == ("y", {"num_train_epochs": 3.0})
 
 
 @pytest.mark.promise(9)

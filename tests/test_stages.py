@@ -114,6 +114,23 @@ def test_a_stage_that_contradicts_itself_is_refused():
         Stage("a", {}, trainable=("head",), gradual_unfreezing="encoder")
     with pytest.raises(ValueError, match="chunk_rows=0: it must be at least 1"):
         Stage("a", {}, chunk_rows=0)
+    with pytest.raises(ValueError, match=r"trainable=\[\], so nothing is trained"):
+        Stage("a", {}, trainable=())
+
+
+@pytest.mark.promise(9)
+def test_a_later_stage_is_refused_before_the_first_is_trained(tmp_path):
+    wrong = Stage("hidden", {"hidden_weight": 1.0, "layer_map": "1:9"}, data="transfer", cache_teacher=True)
+    run = staged.staged_run(tmp_path, [staged.STAGES[0], wrong])
+    for attempt in (run.check, run.run):
+        with pytest.raises(ValueError, match=r"The stage 'hidden': The layer map '1:9'"):
+            attempt()
+        assert not any(tmp_path.rglob("*.*"))
+
+
+def test_a_check_writes_nothing(tmp_path):
+    staged.staged_run(tmp_path).check()
+    assert not any(tmp_path.iterdir())
 
 
 # --- What a run leaves behind -----------------------------------------------------------------------------------------

@@ -113,6 +113,8 @@ def _extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Merge changes into settings. Sections are merged key by key, lists are replaced, and None removes a key.
 
+    `teacher: ID` replaces the teacher, but keeps its stage `fine_tuning`.
+
     Stages can also be changed by a mapping with their names, as in `stages: {logits: {learning_rate: 1e-4}}`.
 
     Raises:
@@ -125,6 +127,8 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
             result.pop(name, None)
         elif name == "stages" and isinstance(before, list) and isinstance(change, Mapping):
             result[name] = _changed_stages(before, change)
+        elif name == "teacher" and isinstance(before, Mapping) and isinstance(change, str):
+            result[name] = {"model": change} | {key: before[key] for key in ("fine_tuning",) if key in before}
         elif name == "fine_tuning" and isinstance(before, Mapping) and isinstance(change, Mapping):
             result[name] = _changed_stage(before, change)
         elif isinstance(before, Mapping | None) and isinstance(change, Mapping):

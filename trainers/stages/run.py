@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -109,9 +110,12 @@ class StagedRun:
 
         Raises:
             DamagedFilesError: files of a finished stage or of a checkpoint are missing or were changed.
+            ValueError: a stage's trainer refuses its arguments, models or rows. Later stages are checked before the
+                first one is trained.
         """
         before: Path | None = None
         sweep(self.folder)
+        self._check([planned for planned in self.plan if not planned.is_finished][1:])
         for index, planned in enumerate(self.plan):
             sweep(planned.folder)
             if planned.is_finished:
@@ -122,6 +126,29 @@ class StagedRun:
                 release_memory()
             before = planned.folder
         return [StageResult.read(planned.folder, check=False) for planned in self.plan]
+
+    def check(self) -> None:
+        """Make the trainer of every stage, and discard it. Nothing is trained or written.
+
+        Raises:
+            ValueError: a stage's trainer refuses its arguments, models or rows.
+        """
+        self._check(self.plan)
+
+    def _check(self, plan: Sequence[PlannedStage]) -> None:
+        declared = {planned.stage.unfolded_from or planned.stage.name: planned for planned in plan}
+        for name, planned in declared.items():
+            # No teacher output is cached, and no repository is made on the Hub.
+            quiet = {"push_to_hub": False} | ({} if self.teacher is None else {"teacher_cache": None})
+            stage = replace(planned.stage, arguments={**planned.stage.arguments, **quiet}, cache_teacher=False)
+            student = copy.deepcopy(self.student)
+            self._freeze(student, stage)
+            try:
+                with TemporaryDirectory() as folder:
+                    self._trainer(replace(planned, stage=stage, folder=Path(folder)), student)
+            except ValueError as error:
+                raise ValueError(f"The stage {name!r}: {error}") from error
+            release_memory()
 
     def _run_stage(self, index: int, before: Path | None) -> None:
         planned = self.plan[index]

@@ -52,6 +52,8 @@ class Stage:
     def __post_init__(self):
         check_choices(self, f"The stage {self.name!r}: ")
         check_folder_name(self.name, "A stage")
+        if self.trainable is not None and not self.trainable:
+            raise ValueError(f"The stage {self.name!r} has trainable=[], so nothing is trained. Leave it out for all.")
         if self.gradual_unfreezing and (self.trainable or self.lora):
             raise ValueError(
                 f"The stage {self.name!r} has gradual_unfreezing, which selects the trained parameters: leave out "
