@@ -14,10 +14,11 @@ from .anatomy import (
     split_layer_name,
 )
 from .architectures.recurrent_bert import expand
+from .architectures.static import StaticModel, static_tokenizer
 from .batching import map_batches
 from .distillation_model import DistillationModel, StudentOutput
 from .loading import AUTO_CLASSES, auto_class_for, head_of, load_finished
 from .memory import bound_kernel_cache, release_memory
 from .modes import evaluating, gathered
 from .projected_classifier import PROJECTOR, add_projector, projected_classifier, stock_classifier
-from .shrinking import bilstm_student, shrink
+from .shrinking import bilstm_student, shrink, static_student

@@ -28,7 +28,8 @@ def is_causal(model: PreTrainedModel) -> bool:
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The transformer layers of an encoder, first to last. A RecurrentBert's layers are listed once each.
+    """The transformer layers of an encoder, first to last. A RecurrentBert's layers are listed once each. A static
+    model has an empty list.
 
     Raises:
         ValueError: the encoder has no list with one module for each layer, or several such lists, as XLM, which
@@ -64,7 +65,7 @@ def layers_in_order(model: PreTrainedModel) -> list[nn.Module]:
     groups = getattr(config, "num_hidden_groups", None)
     if groups is None:
         layers = list(encoder_layers(model))
-        return layers * (config.num_hidden_layers // len(layers))
+        return layers * (config.num_hidden_layers // max(len(layers), 1))
     if config.inner_group_num > 1:
         raise ValueError(
             f"{type(model).__name__} has inner_group_num={config.inner_group_num} layers in a group. retort takes "
@@ -97,9 +98,9 @@ def number_of_layers(config: PreTrainedConfig) -> int:
 
 
 def _outermost_lists(module: nn.Module, depth: int, prefix: str = "") -> Iterator[tuple[str, nn.ModuleList]]:
-    """Dotted names and modules of the outermost lists that hold `depth` modules of one class."""
+    """Dotted names and modules of the outermost lists that hold `depth` modules, all of one class."""
     for name, child in module.named_children():
-        if isinstance(child, nn.ModuleList) and len(child) == depth and len({type(member) for member in child}) == 1:
+        if isinstance(child, nn.ModuleList) and len(child) == depth and len({type(member) for member in child}) <= 1:
             yield f"{prefix}{name}", child
         else:
             yield from _outermost_lists(child, depth, f"{prefix}{name}.")

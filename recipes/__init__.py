@@ -13,6 +13,7 @@ from .schema import (
     Recipe,
     SentenceEvaluation,
     SentenceFiles,
+    Static,
     Student,
     TaskEvaluation,
     TaskFiles,

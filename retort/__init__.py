@@ -11,6 +11,7 @@ _HOMES = {
     "bilstm_student": "retort.modeling",
     "expand": "retort.modeling",
     "shrink": "retort.modeling",
+    "static_student": "retort.modeling",
     "mine_negatives": "retort.data",
     "read_dataset": "retort.data",
     "read_groups": "retort.data",

@@ -23,7 +23,15 @@ from retort.trainers.stages import StageResult
 
 folder = test_examples.folder
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks/recipes"
-AT_ONCE = ("small_ckd", "small_classification", "small_ner", "small_ner_bilstm", "small_trimmed", "small_vocab")
+AT_ONCE = (
+    "small_ckd",
+    "small_classification",
+    "small_ner",
+    "small_ner_bilstm",
+    "small_static",
+    "small_trimmed",
+    "small_vocab",
+)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +131,8 @@ def written(name, folder, output):
         recipe["student"]["tokenizer"]["trim_to"] = 80
     if name == "small_ner_bilstm":
         recipe["student"]["bilstm"] = {"embedding_size": 4, "lstm_hidden_size": 6}
+    if name == "small_static":
+        recipe["student"]["static"] = {"hidden_size": 8}
     recipe["data"]["max_length"] = 32
     recipe["arguments"] |= {"use_cpu": True, "bf16": False, "disable_tqdm": True}
     sections = [recipe, recipe.get("assistant", {}), recipe["teacher"]]
@@ -140,7 +150,7 @@ def written(name, folder, output):
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
-def test_six_of_them_need_no_file_and_no_network(name, here, folder, capsys):
+def test_seven_of_them_need_no_file_and_no_network(name, here, folder, capsys):
     assert needs(read_recipe(name)).endswith("nothing is downloaded")
     assert main(["distill", written(name, folder, here / "student"), "--dry_run"]) == 0
     printed = capsys.readouterr().out
@@ -174,7 +184,7 @@ def test_they_run_to_their_report_and_a_second_start_measures_nothing_anew(name,
         assert "easuring" in capsys.readouterr().out
 
 
-def test_the_seventh_says_what_it_downloads_before_anything_is_loaded(here, folder, capsys):
+def test_the_eighth_says_what_it_downloads_before_anything_is_loaded(here, folder, capsys):
     assert main(["distill", written("small_multistage", folder, here / "student")]) == 2  # there is no network
     printed, refused = capsys.readouterr()
     assert printed.splitlines()[0].startswith("Downloads from the Hub")
@@ -183,7 +193,7 @@ def test_the_seventh_says_what_it_downloads_before_anything_is_loaded(here, fold
     assert "no dataset of that name can be loaded" in refused
 
 
-def test_the_seventh_runs_on_its_datasets(here, folder, capsys):
+def test_the_eighth_runs_on_its_datasets(here, folder, capsys):
     # Folders of the datasets' names take the place of the Hub.
     parallel = here / "sentence-transformers/parallel-sentences-tatoeba"
     for pair, seed in (("en-de", 21), ("en-es", 23)):
@@ -243,7 +253,7 @@ def test_listing_recipes_marks_each(capsys):
     assert main(["recipes"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("-> ") == len(packaged_recipes())
-    assert printed.count("nothing is downloaded") == 7
+    assert printed.count("nothing is downloaded") == 8
 
 
 def test_the_best_stage_is_named_where_there_are_several(capsys):

@@ -114,8 +114,6 @@ def test_a_stage_that_contradicts_itself_is_refused():
         Stage("a", {}, trainable=("head",), gradual_unfreezing="encoder")
     with pytest.raises(ValueError, match="chunk_rows=0: it must be at least 1"):
         Stage("a", {}, chunk_rows=0)
-    with pytest.raises(ValueError, match=r"trainable=\[\], so nothing is trained"):
-        Stage("a", {}, trainable=())
 
 
 @pytest.mark.promise(9)
@@ -126,6 +124,13 @@ def test_a_later_stage_is_refused_before_the_first_is_trained(tmp_path):
         with pytest.raises(ValueError, match=r"The stage 'hidden': The layer map '1:9'"):
             attempt()
         assert not any(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.promise(9)
+def test_a_stage_that_would_train_nothing_is_refused(tmp_path):
+    wrong = Stage("labels", {"label_weight": 1.0}, trainable=())
+    with pytest.raises(ValueError, match="The stage 'labels': Nothing would be trained"):
+        staged.staged_run(tmp_path, [wrong]).check()
 
 
 def test_a_check_writes_nothing(tmp_path):

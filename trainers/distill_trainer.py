@@ -105,7 +105,7 @@ class DistillTrainer(EvaluatingTrainer, StudentTrainer):
     ):
         args = self.arguments_class() if args is None else args
         model, self.student_encoder, args = take_student(as_sentence_encoder(model), args)
-        check_run(model, args, trainer_arguments)
+        check_run(model, args, trainer_arguments, self.student_encoder, processing_class)
         given = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         sources = list(map(as_sentence_encoder, given))
         self.teacher_sources = list(map(model_of, sources))

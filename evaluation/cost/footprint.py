@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ...modeling import parameter_count
+from ...modeling import StaticModel, parameter_count
 
 BYTES_PER_FLOAT32 = 4
 
@@ -35,6 +35,7 @@ class Footprint:
         # `PreTrainedModel.num_parameters(exclude_embeddings=True)` goes by names, so it counts word embeddings that are
         # tied to a head (XLM-R with a masked-LM head) as other parameters.
         tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+        tables += [module.embeddings for module in model.modules() if isinstance(module, StaticModel)]
         embeddings = sum(table.numel() for table in {id(table): table for table in tables}.values())
         parameters = parameter_count(model)
         size = BYTES_PER_FLOAT32 * parameters + _buffer_bytes(model)

@@ -1,7 +1,8 @@
-"""Custom transformers models: BiLSTMs and recurrent BERTs.
+"""Custom transformers models: BiLSTMs, recurrent BERTs and static token vectors.
 
-Importing this package registers them with the Auto classes. A saved model includes its `configuration_*.py` and
-`modeling_*.py`, which need only torch and transformers, so `trust_remote_code=True` loads it without retort.
+Importing this package registers them with the Auto classes. A saved BiLSTM or recurrent BERT includes its
+`configuration_*.py` and `modeling_*.py`, which need only torch and transformers, so `trust_remote_code=True` loads it
+without retort. sentence-transformers and model2vec load static token vectors with their own classes.
 """
 
 from transformers import (
@@ -12,7 +13,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from . import bilstm, recurrent_bert
+from . import bilstm, recurrent_bert, static
 
 _MODELS = {
     bilstm.BiLstmConfig: {
@@ -34,3 +35,6 @@ for _config, _models in _MODELS.items():
     for _auto_class, _model in _models.items():
         _auto_class.register(_config, _model)
         _model.register_for_auto_class(_auto_class.__name__)
+
+AutoConfig.register(static.StaticConfig.model_type, static.StaticConfig)
+AutoModel.register(static.StaticConfig, static.StaticModel)

@@ -23,6 +23,7 @@ from .sentence_files import (
     write_int8_ranges,
     write_sentence_modules,
 )
+from .sentence_format import check_static
 from .sentence_modules import Dense, EmbeddingHead, Normalize, SentenceModules, with_projector
 from .tensor_group import TensorGroup
 from .token_alignment import TokenAlignment

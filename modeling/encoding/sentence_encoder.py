@@ -20,7 +20,7 @@ from .layout import TokenLayout
 from .outputs import OutputRequest
 from .pooling import Pooling
 from .sentence_files import encoder_subfolder, read_sentence_modules, require_lowercase, write_sentence_modules
-from .sentence_format import StoredModule, parse_modules, require_known
+from .sentence_format import StoredModule, check_static, parse_modules, require_known
 from .sentence_modules import SentenceModules
 from .sentence_routes import refuse_route, resolve_route
 
@@ -41,8 +41,9 @@ class SentenceEncoder:
         modules: prompts, maximal length, pooling and the modules after it.
 
     Raises:
-        ValueError: the modules have another width than the encoder; a prompt leaves no room for a text; or the
-            tokenizer pads on the left, but the model has absolute positions, so embeddings would depend on the batch.
+        ValueError: the modules have another width than the encoder; a prompt leaves no room for a text; the tokenizer
+            pads on the left, but the model has absolute positions, so embeddings would depend on the batch; or the
+            model is static, but its files can't store tokenizer or modules (see `check_static`).
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, modules: SentenceModules):
@@ -51,6 +52,7 @@ class SentenceEncoder:
         self.modules = modules
         self.embedding_size = modules.embedding_size(model.config.hidden_size)
         _check_padding(model, tokenizer)
+        check_static(model, tokenizer, modules)
         self.prompt_length(modules.prompt())
 
     @classmethod
@@ -126,6 +128,8 @@ class SentenceEncoder:
         source = "This SentenceTransformer"
         require_known(source, kinds)
         first = stages[0]
+        if kinds[0] == "StaticEmbedding":
+            raise ValueError(f"{source} has static token vectors. Save it, and load its folder by from_pretrained.")
         if getattr(first, "do_lower_case", False):
             require_lowercase(source, first.tokenizer)
         for stage in stages[1:]:
@@ -171,13 +175,15 @@ class SentenceEncoder:
             `[rows, embedding_size]`, float32, on the CPU.
 
         Raises:
-            ValueError: `texts` is empty or a single string, or there is no prompt of that name.
+            ValueError: `texts` is empty or a single string, a text has no tokens, or there is no prompt of that name.
         """
         if isinstance(texts, str) or not len(texts):
             raise ValueError(f"encode takes a list of at least one text, but got {texts!r}.")
         prompt = self.modules.prompt(prompt_name) if prompt is None else prompt
         encoded = self._tokenize([prompt + text for text in texts])
         rows = [{name: column[row] for name, column in encoded.items()} for row in range(len(texts))]
+        if (empty := next((row for row in range(len(rows)) if not rows[row]["input_ids"]), None)) is not None:
+            raise ValueError(f"Text {empty}, {texts[empty]!r}, has no tokens, and so no embedding. Leave it out.")
         pooling = self.pooling(prompt)
 
         def of_batch(chosen: list[int], inputs: dict[str, Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ import transformers
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -49,6 +50,11 @@ def read_sentence_modules(
     kinds = [kind for kind, _ in listed]
     require_known(source, kinds)
     folder = listed[0][1]
+    if kinds[0] == "StaticEmbedding" and "vocab_size" not in (_json(source, _inside(folder, "config.json")) or {}):
+        raise ValueError(
+            f"{source} has static token vectors without the sizes (vocab_size, hidden_size) in config.json that retort "
+            "writes. retort loads only the static models that it trained."
+        )
     config = config or AutoConfig.from_pretrained(source, subfolder=folder)
     names = ("sentence_bert_config.json", f"sentence_{config.model_type}_config.json")
     encoder = next((found for name in names if (found := _json(source, _inside(folder, name)))), {})
@@ -175,7 +181,10 @@ def write_sentence_modules(
     versions = {"transformers": transformers.__version__, "pytorch": str(torch.__version__)}
     paths = ["", *(f"{index}_{module.kind}" for index, module in enumerate(stored) if index)]
     _write(folder / "tokenizer_config.json", tokenizer)
-    _write(folder / "sentence_bert_config.json", stored[0].config)
+    if stored[0].kind == "StaticEmbedding":
+        _write_static_files(folder, saved, modules)
+    else:
+        _write(folder / "sentence_bert_config.json", stored[0].config)
     _write(folder / "config_sentence_transformers.json", store_settings(modules, versions))
     for path, module in zip(paths[1:], stored[1:], strict=True):
         _write(folder / path / "config.json", module.config)
@@ -186,6 +195,18 @@ def write_sentence_modules(
         for index, (path, module) in enumerate(zip(paths, stored, strict=True))
     ]
     _write(folder / "modules.json", listed)
+
+
+def _write_static_files(folder: Path, saved: Path, modules: SentenceModules) -> None:
+    """Write tokenizer and configuration as sentence-transformers' StaticEmbedding and model2vec read them: the one
+    truncates texts only if tokenizer.json says so, the other normalises only if config.json says so."""
+    tokenizer = Tokenizer.from_file(str(saved / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(modules.max_length)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
+    _write(folder / "config.json", config | {"normalize": modules.normalizes})
 
 
 def _write(file: Path, content: Any) -> None:

@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..architectures.static import StaticConfig, StaticModel
 from .pooling import POOLERS, Pooling, pooled_hidden_states
 from .sentence_modules import Dense, Normalize, SentenceModules
 
 FORMAT_VERSION = "6.2.0"
 CLASSES = {
+    "StaticEmbedding": "sentence_transformers.sentence_transformer.modules.static_embedding.StaticEmbedding",
     "Transformer": "sentence_transformers.base.modules.transformer.Transformer",
     "WeightedLayerPooling": (
         "sentence_transformers.sentence_transformer.modules.weighted_layer_pooling.WeightedLayerPooling"
@@ -29,7 +31,9 @@ CLASSES = {
     "Normalize": "sentence_transformers.base.modules.normalize.Normalize",
 }
 # Dropout has no effect in eval mode.
-_ORDER = re.compile(r"Transformer( WeightedLayerPooling)?( Pooling)?( Dense| LayerNorm| Normalize| Dropout)*")
+_ORDER = re.compile(
+    r"(StaticEmbedding|Transformer( WeightedLayerPooling)?( Pooling)?)( Dense| LayerNorm| Normalize| Dropout)*"
+)
 _POOLER_OF_MODE = {"mean": "mean", "cls": "cls_before_pooler", "max": "max", "lasttoken": "last_token"}
 _MODE_OF_POOLER = {pooler: mode for mode, pooler in _POOLER_OF_MODE.items()}
 # Before version 6 each mode was a separate flag. The vectors are concatenated in this order.
@@ -69,7 +73,7 @@ def require_known(source: str, kinds: Sequence[str]) -> None:
     if not _ORDER.fullmatch(" ".join(kinds)):
         raise ValueError(
             f"{source} has the modules {', '.join(kinds)}. retort supports a Transformer, then optionally "
-            "WeightedLayerPooling and Pooling, then Dense, LayerNorm and Normalize in any order."
+            "WeightedLayerPooling and Pooling, or a StaticEmbedding; then Dense, LayerNorm and Normalize in any order."
         )
 
 
@@ -80,7 +84,7 @@ def parse_modules(
 
     Args:
         source: the model's name in error messages.
-        stored: the modules in order, the `Transformer` first.
+        stored: the modules in order, the `Transformer` or `StaticEmbedding` first.
         settings: contents of `config_sentence_transformers.json`: prompts, `truncate_dim` and the similarity.
         max_length: number of tokens to which texts are truncated.
 
@@ -91,8 +95,12 @@ def parse_modules(
     by_kind = {module.kind: module for module in stored}
     pooling = by_kind.get("Pooling")
     head = [_parse_head(source, module) for module in stored if module.kind in ("Dense", "LayerNorm", "Normalize")]
+    if stored[0].kind == "StaticEmbedding":
+        pooled_by = Pooling(("mean",))
+    else:
+        pooled_by = _parse_pooling(source, stored[0].config, by_kind.get("WeightedLayerPooling"), pooling)
     return SentenceModules(
-        pooling=_parse_pooling(source, stored[0].config, by_kind.get("WeightedLayerPooling"), pooling),
+        pooling=pooled_by,
         max_length=max_length,
         head=nn.Sequential(*head).requires_grad_(False).eval(),
         prompts={name: text or "" for name, text in (settings.get("prompts") or {}).items()},
@@ -191,13 +199,15 @@ def _parse_head(source: str, module: StoredModule) -> nn.Module:
 
 
 def store_modules(modules: SentenceModules, config: PreTrainedConfig) -> list[StoredModule]:
-    """Convert modules to the format of sentence-transformers, the `Transformer` first.
+    """Convert modules to the format of sentence-transformers, the `Transformer` or `StaticEmbedding` first.
 
     Raises:
         ValueError: a module doesn't fit the encoder's width.
     """
     depth, width = config.num_hidden_layers, config.hidden_size
     modules.embedding_size(width)
+    if isinstance(config, StaticConfig):
+        return [StoredModule("StaticEmbedding"), *map(_store_head, modules.head)]
     poolers = modules.pooling.modes
     states = pooled_hidden_states(modules.pooling, depth)
     stored = [StoredModule("Transformer", _encoder_settings(poolers == ("cls",), averages=states != (depth,)))]
@@ -211,6 +221,30 @@ def store_modules(modules: SentenceModules, config: PreTrainedConfig) -> list[St
         pooling = {"embedding_dimension": width, "pooling_mode": modes[0] if len(modes) == 1 else modes}
         stored.append(StoredModule("Pooling", pooling | {"include_prompt": modules.include_prompt}))
     return [*stored, *map(_store_head, modules.head)]
+
+
+def check_static(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, modules: SentenceModules) -> None:
+    """Refuse what the files of a static model can't store. Does nothing for other models.
+
+    Raises:
+        ValueError: the tokenizer adds special tokens; or the modules are more than a mean, a Normalize and
+            `truncate_dim`.
+    """
+    if not isinstance(model, StaticModel):
+        return
+    if added := tokenizer.num_special_tokens_to_add():
+        raise ValueError(
+            f"The tokenizer adds {added} special tokens to a text, but the embedding of a static model is the mean of "
+            "the text's tokens alone. Use the tokenizer of static_student(...), or static_tokenizer(tokenizer)."
+        )
+    if modules.pooling.modes != ("mean",) or not modules.include_prompt:
+        how = str(modules.pooling) if modules.include_prompt else "mean, without its prompt"
+        raise ValueError(f"A static model pools by mean over all tokens, not by {how}. Set pooler to 'mean'.")
+    if other := [type(module).__name__ for module in modules.head if not isinstance(module, Normalize)]:
+        raise ValueError(
+            f"A static model has a {other[0]} after its mean, which model2vec's format can't store. Apply it to the "
+            "token vectors instead."
+        )
 
 
 def _encoder_settings(by_own_pooler: bool, averages: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from .data import (
     TaskFiles,
 )
 from .errors import settable, types_of
-from .models import Assistant, BiLstm, NewModel, NewTokenizer, Student, Teacher, given
+from .models import Assistant, BiLstm, NewModel, NewTokenizer, Static, Student, Teacher, given
 from .read import packaged_recipes, parse_recipe, read_recipe, recipe_path
 from .recipe import Recipe
 from .values import in_words, supports_bf16

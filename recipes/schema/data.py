@@ -41,7 +41,12 @@ class SentenceFiles:
     max_length: Count = 128
 
     kind: ClassVar = "sentences"
-    student_ways: ClassVar = (SHRINK_SETTINGS | {"tokenizer"}, SHRINK_SETTINGS | {"model"})
+    student_ways: ClassVar = (
+        SHRINK_SETTINGS | {"tokenizer"},
+        SHRINK_SETTINGS | {"model"},
+        frozenset({"static", "tokenizer"}),
+        frozenset({"static", "model"}),
+    )
     rows_needed: ClassVar = "groups needs data.group_files, translations data.parallel_files"
 
     def __post_init__(self):

@@ -157,8 +157,21 @@ class BiLstm:
 
 
 @dataclass(frozen=True)
+class Static:
+    """Static token vectors: the embedding of a text is the mean of its tokens' vectors, as in model2vec.
+
+    Attributes:
+        hidden_size: width of the vectors, at most that of the teacher's embeddings, which is the default. Narrower
+            vectors are initialised with principal components.
+    """
+
+    hidden_size: Count | None = None
+
+
+@dataclass(frozen=True)
 class Student:
-    """The student: layers of the teacher (or of the assistant, if there is one), another `model`, or a `bilstm`.
+    """The student: layers of the teacher (or of the assistant, if there is one), another `model`, a `bilstm`, or
+    `static` token vectors.
 
     Attributes:
         layers: number of layers to keep, evenly spaced; or a list of layers, from 0. All by default.
@@ -176,6 +189,8 @@ class Student:
         model: hub id or folder of a model to start from instead of the teacher. For sentence embeddings, it may be
             combined with `layers`.
         bilstm: a BiLSTM instead of layers (tagging and classification only).
+        static: token vectors instead of layers (sentence embeddings only), initialised from the teacher, or from
+            `model`: each token is embedded alone. `static: {}` has all defaults.
         projector: add a projector to the teacher's width before the classifier (tagging and classification only).
     """
 
@@ -192,6 +207,7 @@ class Student:
     weigh_pieces: bool = False
     model: str | None = None
     bilstm: BiLstm | None = None
+    static: Static | None = None
     projector: bool = False
 
     def __post_init__(self):

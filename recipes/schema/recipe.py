@@ -111,6 +111,8 @@ class Recipe(Generic[Data, Evaluation]):
         self.student.check(SHRINK_SETTINGS)
         if self.assistant.student:
             self.assistant.student.check(*ways, whose="assistant.student")
+            if self.assistant.student.static:
+                raise ValueError("assistant.student.static: no student can be made from token vectors. Give it layers.")
 
     def _check_stages(self) -> None:
         for section, stages in self.stages_by_section().items():

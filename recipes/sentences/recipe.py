@@ -15,6 +15,7 @@ from ...data import VECTORS, beside, combine_vectors, read_vectors, with_vectors
 from ...data.tokenization import tokenize, tokenize_groups
 from ...evaluation.report import Report, Role, VectorRow, require_drawing
 from ...evaluation.sentences import load_sentence_teacher, short_vectors, side_by_side, sts_of_each
+from ...modeling import static_tokenizer
 from ...modeling.encoding import Dense, SentenceEncoder, SentenceModules, read_int8_ranges, read_sentence_modules
 from ...modeling.shrinking import shrink
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
@@ -22,6 +23,7 @@ from ..schema import Student
 from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 from .corpora import Docstrings, Files
+from .static import static_start
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class SentenceRecipe(StudentRecipe):
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of student and assistant."""
+        return static_tokenizer(self._tokenizer) if self._made_of_teacher.static else self._tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of student and assistant, with special tokens."""
         if model := self._made_of_teacher.model:
             return AutoTokenizer.from_pretrained(model)
         wanted, theirs = self._made_of_teacher.tokenizer, self.teacher_model.tokenizer
@@ -77,11 +84,22 @@ class SentenceRecipe(StudentRecipe):
     def start(self) -> PreTrainedModel:
         """The first model after the teacher (assistant or student), before its first stage."""
         student = self._made_of_teacher
+        if student.static:
+            return self._static_start()
         if student.model:
             model = AutoModel.from_pretrained(student.model, dtype=torch.float32).eval()
             return shrink(model, **student.shrink_settings).eval() if student.shrink_settings else model
         own = {"tokenizer": self.tokenizer, "teacher_tokenizer": self.teacher_model.tokenizer}
         return shrink(self.teacher_model.model, **student.shrink_settings, **own if student.tokenizer else {}).eval()
+
+    def _static_start(self) -> PreTrainedModel:
+        student, arguments = self.recipe.student, self.recipe.arguments
+        teacher = self.teacher_model
+        if student.model:
+            pooler, max_length = arguments.get("teacher_pooler", "mean"), self.recipe.data.max_length
+            teacher = load_sentence_teacher(student.model, max_length, otherwise=pooler)
+        own = self._tokenizer if student.tokenizer else None
+        return static_start(teacher, student.static, own, self.recipe.output_dir)
 
     def as_sentence_model(self, model: PreTrainedModel | str | Path) -> SentenceEncoder:
         """A student or an assistant with its pooling and modules, including a kept projector of a saved model."""
@@ -144,7 +162,7 @@ class SentenceRecipe(StudentRecipe):
     def _arguments(self) -> Mapping[str, Any]:
         modes = self.origin.modules.pooling.modes
         # Students don't support concatenated poolings.
-        same = {"pooler": modes[0] if len(modes) == 1 else "mean"}
+        same = {"pooler": modes[0] if len(modes) == 1 and not self._made_of_teacher.static else "mean"}
         if len(modes) == 1 and self.teacher_model:
             same["teacher_pooler"] = modes[0]
         return same | dict(self.recipe.arguments)

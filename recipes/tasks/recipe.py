@@ -100,7 +100,8 @@ class TaskRecipe(StudentRecipe):
 
     @property
     def parent_title(self) -> str:
-        return f"Fine-tuning of {self.recipe.teacher.title}"
+        other = f", whose head is for other labels ({', '.join(self._head)})" if self._head else ""
+        return f"Fine-tuning of {self.recipe.teacher.title}{other}"
 
     def parent_run(self) -> StagedRun | None:
         """The run that gives the teacher its head; None if it has one."""

@@ -2,19 +2,21 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
 import datasets
 import torch
 from torch.utils.data import IterableDataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...modeling import parts_between_layers
 from ...modeling.encoding import SentenceEncoder, require_bidirectional
 from ..arguments import DistillTrainingArguments
 from ..objectives import Objective
 from ..steps import check_longest, row_lengths
+from .static import check_static_student
 
 _NOT_TAKEN = {
     "model_init": "objectives, heads and the teacher's cache are made for one student. Call it yourself after "
@@ -65,22 +67,27 @@ def check_run(
     student: PreTrainedModel,
     args: DistillTrainingArguments,
     trainer_arguments: Mapping[str, Any] = MappingProxyType({}),
+    encoder: SentenceEncoder | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> None:
     """Refuse students, arguments and environments with which a run would fail or be wrong.
 
     Args:
         trainer_arguments: further arguments of `transformers.Trainer`.
+        encoder: the student's own pooling and modules, if it has any.
+        tokenizer: the student's tokenizer.
 
     Raises:
         TypeError: the student is not a transformers model.
         ValueError: the student has PEFT adapters or is in half precision; `model_init` or `compute_loss_func` is given;
-            the run would use DataParallel; activation checkpointing would lose gradients; or ZeRO-3 would not gather
-            the student's weights.
+            the run would use DataParallel; activation checkpointing would lose gradients; ZeRO-3 would not gather the
+            student's weights; or a static student can't be trained or saved in this way.
     """
     for name, reason in _NOT_TAKEN.items():
         if trainer_arguments.get(name) is not None:
             raise ValueError(f"{name} is not supported: {reason}")
     _check_student(student)
+    check_static_student(student, encoder, args, tokenizer)
     halves = {p.dtype for p in student.parameters() if p.requires_grad} & {torch.float16, torch.bfloat16}
     if halves:
         raise ValueError(
@@ -171,6 +178,17 @@ def check_optimizer(objectives: Sequence[Objective], trainer_arguments: Mapping[
         raise ValueError(
             f"The optimizer in optimizers=... doesn't hold the weights of the objectives {', '.join(trained)}, which "
             "are trained with the student. Pass optimizer_cls_and_kwargs=(class, settings) instead."
+        )
+
+
+def check_trained(objectives: Sequence[Objective], student: PreTrainedModel, encoder: SentenceEncoder | None) -> None:
+    """Refuse to train if all parameters of the student are frozen, and nothing else has any."""
+    head = [] if encoder is None else encoder.modules.head.parameters()
+    trained = (p for module in (student, *objectives) for p in module.parameters() if p.requires_grad)
+    if not any(True for _ in chain(trained, head)):
+        raise ValueError(
+            "Nothing would be trained: all parameters of the student are frozen, and no objective has parameters. In a "
+            "stage, leave out trainable, or name groups of parameters."
         )
 
 

@@ -12,7 +12,7 @@ from ..objectives import Objective
 from ..teachers import model_of
 from .objectives import check_objectives
 from .rows import RowChecks
-from .run import check_optimizer, check_streams, check_token_budget
+from .run import check_optimizer, check_streams, check_token_budget, check_trained
 
 
 def validate(
@@ -52,6 +52,8 @@ def validate(
     check_objectives(objectives, args, student, models, has_teacher=has_teacher, by_vectors=bool(vectors))
     _check_vectors(objectives, args, teachers, sets, by_vectors=bool(vectors))
     check_optimizer(objectives, trainer_arguments)
+    if "training" in sets:
+        check_trained(objectives, student, student_encoder)
     for name, rows in (sets or {"training": None}).items():
         check_rows(rows, name)
     check_token_budget(sets.get("training"), args)

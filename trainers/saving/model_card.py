@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from transformers import PreTrainedModel, TrainingArguments
+from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 from ...data import write_text
 from ...modeling import parameter_count
@@ -151,7 +151,7 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     return CardFacts(
         name=Path(load_as or args.output_dir).name,
         load_as=load_as,
-        architecture=f"{config.model_type} encoder, {config.num_hidden_layers} layers of width {config.hidden_size}",
+        architecture=_architecture(config),
         pipeline_tag="sentence-similarity" if is_sentence_encoder else tag,
         sentence_transformer=is_sentence_encoder,
         embeddings=embeddings,
@@ -167,6 +167,12 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
         citations=bibtex_entries(objectives),
         **(teacher_license(sources[0]) if one_in_files else {}),
     )
+
+
+def _architecture(config: PreTrainedConfig) -> str:
+    if not config.num_hidden_layers:
+        return f"Static token vectors of width {config.hidden_size}"
+    return f"{config.model_type} encoder, {config.num_hidden_layers} layers of width {config.hidden_size}"
 
 
 def describe_stages(stages: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> CardFacts:

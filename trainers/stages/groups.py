@@ -138,6 +138,8 @@ def add_lora(model: PreTrainedModel, settings: Mapping[str, Any]) -> PeftModel:
     """
     from peft import LoraConfig, get_peft_model
 
+    if not len(encoder_layers(model)):
+        raise ValueError(f"lora adds adapters to layers, but a {type(model).__name__} has none. Leave out lora.")
     maps = attention_projections(encoder_layers(model)[0])
     targets = [maps[role] for role in ("query", "value", "fused") if role in maps]
     names = {name.rsplit(".", 1)[-1] for name, module in encoder_layers(model)[0].named_modules() if module in targets}

@@ -18,8 +18,8 @@ class Stage:
         name: name in logs and folders.
         arguments: training arguments: objectives, epochs, learning rate...
         data: name of the dataset to train on.
-        trainable: groups of parameters to train (see `parameter_groups`); None for all. Frozen modules stay in eval
-            mode, so they compute the same as at inference.
+        trainable: groups of parameters to train (see `parameter_groups`); None for all, an empty list for projectors
+            alone. Frozen modules stay in eval mode, so they compute the same as at inference.
         gradual_unfreezing: unfold into one stage per group of parameters. Each trains one group more, from the head
             down, with the encoder's layers and embeddings as one group (`"encoder"`, as XtremeDistilTransformers) or
             one by one (`"layers"`).
@@ -52,8 +52,6 @@ class Stage:
     def __post_init__(self):
         check_choices(self, f"The stage {self.name!r}: ")
         check_folder_name(self.name, "A stage")
-        if self.trainable is not None and not self.trainable:
-            raise ValueError(f"The stage {self.name!r} has trainable=[], so nothing is trained. Leave it out for all.")
         if self.gradual_unfreezing and (self.trainable or self.lora):
             raise ValueError(
                 f"The stage {self.name!r} has gradual_unfreezing, which selects the trained parameters: leave out "
