@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .encoding import EncoderOutput, OutputRequest, Pooling, TokenLayout, encode
+from .losses import EmbeddingQuantizer
 from .projected_classifier import fold_projector, projected_classifier
 
 
@@ -43,6 +44,7 @@ class DistillationModel(nn.Module):
         head: the student's modules after its pooler (`[rows, pooled] -> [rows, features]`), trained with it. None if
             there are none.
         projector: module that is exported after the student's pooler. Objectives may share it. None if there is none.
+        quantizer: quantises the embeddings for objectives on quantised vectors. None if there are none.
         dropout: whether the student's dropout is active in train mode. If not, the student stays in eval mode, since
             nothing else in an encoder depends on the mode. Frozen parts of the student stay in eval mode in any case,
             so they compute the same outputs in training as in inference.
@@ -64,6 +66,7 @@ class DistillationModel(nn.Module):
         pooling: Pooling | None = None,
         head: nn.Module | None = None,
         projector: nn.Module | None = None,
+        quantizer: EmbeddingQuantizer | None = None,
         dropout: bool = True,
         stop_early: bool = False,
     ):
@@ -73,6 +76,7 @@ class DistillationModel(nn.Module):
         self.head = head
         # Registered before the objectives: shared weights are saved under their first name.
         self.projector = projector
+        self.quantizer = quantizer
         names = [objective.name for objective in objectives]
         if len(set(names)) < len(names):
             raise ValueError(f"Objectives need different names, but these are named {', '.join(names)}.")
@@ -84,7 +88,7 @@ class DistillationModel(nn.Module):
     def train(self, mode: bool = True) -> DistillationModel:
         """Switch modes. Without dropout the whole student stays in eval mode; its frozen parts always do."""
         self.training = mode
-        for part in (self.objectives, self.head, self.projector):
+        for part in (self.objectives, self.head, self.projector, self.quantizer):
             if part is not None:
                 part.train(mode)
         self.student.train(mode and self.dropout)
@@ -109,6 +113,8 @@ class DistillationModel(nn.Module):
         output = encode(self.student, inputs, layout, request, stop_early=self.stop_early)
         if self.head is not None and output.embedding is not None:
             output.embedding = self.head(output.embedding)
+        if self.quantizer is not None:
+            output.quantized = self.quantizer(output.embedding)
         compared = {objective: objective(output) for objective in self.objectives.values()}
         embedding = None if self.training else output.embedding
         if embedding is not None and self.projector is not None:

@@ -87,18 +87,17 @@ class ContrastiveTrainer(WholeStepTrainer):
     def _learns_scores(self) -> bool:
         return any(isinstance(objective, ScoreObjective) for objective in self.objectives)
 
-    @property
-    def _compares_by_dot(self) -> bool:
+    def _compares_by_dot(self, args: ContrastiveTrainingArguments) -> bool:
         """Whether scores are dot products, so that embeddings must not be normalised."""
-        return self._learns_scores and self.args.score_similarity == "dot"
+        return self._learns_scores and args.score_similarity == "dot"
 
-    @property
-    def _normalizes_export(self) -> bool:
-        return super()._normalizes_export and not self._compares_by_dot
+    def normalizes_export(self, args) -> bool:
+        """As in `DistillTrainer`, but vectors that are compared by dot products are exported as they are."""
+        return super().normalizes_export(args) and not self._compares_by_dot(args)
 
     def _exported_modules(self, side_weights: dict[str, Tensor]) -> SentenceModules:
         made = super()._exported_modules(side_weights)
-        return replace(made, similarity="dot") if self._compares_by_dot else made
+        return replace(made, similarity="dot") if self._compares_by_dot(self.args) else made
 
 
 def _are_single(rows: datasets.Dataset | None) -> bool:

@@ -25,7 +25,9 @@ from ..modeling.encoding import (
     SentenceModules,
     as_sentence_encoder,
     with_projector,
+    write_int8_ranges,
 )
+from ..modeling.losses import EmbeddingQuantizer
 from .arguments import DistillTrainingArguments
 from .checks import RowChecks, check_output_layers, check_run, named_sets, take_student, validate
 from .objectives import (
@@ -37,6 +39,7 @@ from .objectives import (
     projector,
     student_request,
     teacher_request,
+    with_short_vectors,
 )
 from .saving import CardFacts, describe_run, save_sentence_transformer
 from .steps import EvaluatingTrainer, FittingTrainer, KeepWithinBounds, RunHeader, TrainingBar
@@ -111,7 +114,8 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         vectors = None if outlines or args.teacher_cache else vector_width(sets)
         dimensions = teacher_dimensions(outlines, args, vectors, model)
         set_seed(args.seed)  # the objectives' initial weights must not depend on earlier random draws
-        self.objectives = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
+        made = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
+        self.objectives = with_short_vectors(made, args, self._embedding_width(model))
         teacher_processing_class = None if vectors else teacher_processing_class  # vectors are of no tokens
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
         self._row_checks = RowChecks.of(
@@ -176,9 +180,20 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
             pooling=None if encoder is None else encoder.pooling(),
             head=None if encoder is None else encoder.modules.trainable_head(),
             projector=self._embedding_projector if args.keep_projector else None,
+            quantizer=self._quantizer(student, args),
             dropout=self.trains_with_dropout(args, rows),
             stop_early=not args.shards_weights,
         )
+
+    def _quantizer(self, student: PreTrainedModel, args: DistillTrainingArguments) -> EmbeddingQuantizer | None:
+        if args.quantization_aware is None:
+            return None
+        width, normalize = self._embedding_width(student), self.normalizes_export(args)
+        return EmbeddingQuantizer(args.quantization_aware, width, normalize=normalize)
+
+    def _embedding_width(self, student: PreTrainedModel) -> int:
+        """The width of the student's embeddings, before a projector."""
+        return student.config.hidden_size if self.student_encoder is None else self.student_encoder.embedding_size
 
     # --- Methods for subclasses to override ---------------------------------------------------------------------------
 
@@ -210,10 +225,9 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         """The module that maps the student's embeddings to the teacher's width. All objectives share it."""
         if self._embedding_projector is None:
             encoder, kind = self.student_encoder, args.projector
-            size = student.config.hidden_size if encoder is None else encoder.embedding_size
             if encoder is not None and encoder.modules.has_dense and kind == "linear":
                 kind = "auto"  # the student has such a map already, as after a stage that kept its projector
-            self._embedding_projector = projector(size, teacher.embedding_size, kind)
+            self._embedding_projector = projector(self._embedding_width(student), teacher.embedding_size, kind)
         return self._embedding_projector
 
     def trains_with_dropout(self, args: DistillTrainingArguments, rows: datasets.Dataset | None) -> bool:
@@ -283,18 +297,9 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
             }
             forward = inspect.signature(self.student.forward).parameters
             # A teacher may use token types even if its student (DistilBERT) doesn't.
-            others = (
-                "attention_mask",
-                "teacher_attention_mask",
-                "token_type_ids",
-                "labels",
-                "label",
-                "length",
-                "student_positions",
-                "members",
-                "scores",
-            )
-            self._signature_columns = [*forward, *others, *SPAN_COLUMNS, *sorted(cached)]
+            tokens = "attention_mask", "teacher_attention_mask", "token_type_ids", "length", "student_positions"
+            others = "labels", "label", "members", "scores"
+            self._signature_columns = [*forward, *tokens, *others, *SPAN_COLUMNS, *sorted(cached)]
 
     def card_facts(self) -> CardFacts:
         """Facts for the model card: those of this run, and those that were passed to `create_model_card`."""
@@ -302,25 +307,28 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
 
     def exported_embeddings(self, outputs: StudentOutput) -> Tensor:
         """`[rows, features]`, the embeddings that the exported student computes (see `export_extras`)."""
-        return F.normalize(outputs.embedding, dim=-1) if self._normalizes_export else outputs.embedding
+        return F.normalize(outputs.embedding, dim=-1) if self.normalizes_export(self.args) else outputs.embedding
 
     @property
     def embedding_size(self) -> int:
         """The width of the exported student's embeddings."""
         if isinstance(self.model.projector, Projector):
             return self.model.projector.out_features
-        return self.student.config.hidden_size if self.student_encoder is None else self.student_encoder.embedding_size
+        return self._embedding_width(self.student)
 
-    @property
-    def _normalizes_export(self) -> bool:
+    def normalizes_export(self, args: DistillTrainingArguments) -> bool:
         """Whether a Normalize module is added to the exported student. Its own modules decide if it has any."""
-        as_given = self.student_encoder is not None and not isinstance(self.model.projector, Projector)
-        return self.args.embedding_loss == "cosine" and not as_given
+        kept = self._embedding_projector if args.keep_projector else None
+        as_given = self.student_encoder is not None and not isinstance(kept, Projector)
+        return args.embedding_loss == "cosine" and not as_given
 
     def export_extras(self, folder: Path, side_weights: dict[str, Tensor]) -> None:
         """Save a sentence encoder as a SentenceTransformer, too."""
         if self.model.request.pooler is not None and self.processing_class is not None:
             save_sentence_transformer(folder, self._exported_modules(side_weights))
+        ranges = side_weights.get("quantizer.ranges")
+        if ranges is not None and ranges.isfinite().all():  # measured, from the first step on
+            write_int8_ranges(folder, ranges)
 
     def _exported_modules(self, side_weights: dict[str, Tensor]) -> SentenceModules:
         """The sentence-transformers modules of the exported student: its own modules with their trained weights, a kept
@@ -335,6 +343,6 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         head = own.head
         if isinstance(self.model.projector, Projector):
             head = with_projector(head, side_weights["projector.weight"], side_weights["projector.bias"])
-        if self._normalizes_export:
+        if self.normalizes_export(self.args):
             head = nn.Sequential(*head, Normalize())
         return replace(own, head=head)

@@ -2,5 +2,5 @@
 
 from .build import build_report, read_report, require_drawing, write_report
 from .quality import Quality, Rows, bootstrapped
-from .report import ModelRow, Report, Role, dev_history, loss_history
+from .report import PRECISIONS, ModelRow, Report, Role, VectorRow, dev_history, loss_history
 from .table import aligned, markdown_table, text_table

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...data import replace_files, write_json
 from ..cost import Footprint, Speed, compare_speed, describe_machine
-from .report import ModelRow, Report, Role, dev_history, loss_history
+from .report import ModelRow, Report, Role, VectorRow, dev_history, loss_history
 
 _ABOUT_INTERVALS = " Intervals: 95 %, by a bootstrap over the test data."
 
@@ -99,8 +99,11 @@ def read_report(folder: str | os.PathLike) -> Report:
     found = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
     try:
         rows = tuple(_read_row(row) for row in found["rows"])
+        vectors = tuple(VectorRow(**row) for row in found["vectors"])
         histories = {name: tuple(found[name]) for name in ("losses", "dev")}
-        return Report(**{each.name: found[each.name] for each in fields(Report)} | {"rows": rows, **histories})
+        return Report(
+            **{each.name: found[each.name] for each in fields(Report)} | {"rows": rows, "vectors": vectors, **histories}
+        )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder}/report.json is of another version of retort: {error!r}.") from error
 

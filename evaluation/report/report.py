@@ -65,6 +65,32 @@ class ModelRow:
         return cls(name, role, quality.scores, size, layers=layers, intervals=quality.intervals)
 
 
+# Precision of stored embeddings -> bits of a dimension.
+PRECISIONS = {"float32": 32, "int8": 8, "binary": 1}
+
+
+@dataclass(frozen=True)
+class VectorRow:
+    """The student's embeddings in one size and precision.
+
+    Attributes:
+        dims: number of leading dimensions that are stored.
+        precision: one of `PRECISIONS`.
+        quality: printed name of a metric -> value.
+        megabytes: size of a million embeddings, in 10^6 bytes.
+    """
+
+    dims: int
+    precision: str
+    quality: Mapping[str, float]
+    megabytes: int
+
+    @classmethod
+    def of(cls, dims: int, precision: str, quality: Mapping[str, float]) -> VectorRow:
+        """The row with its size. A vector takes whole bytes."""
+        return cls(dims, precision, quality, math.ceil(dims * PRECISIONS[precision] / 8))
+
+
 @dataclass(frozen=True)
 class Report:
     """A comparison of models.
@@ -77,6 +103,7 @@ class Report:
         test_set: short description of the test data of `metric`, such as "STS-B, 1,379 pairs".
         dev: result of `dev_history`; empty if there was no evaluation in training.
         fingerprint: hash of models and test data, by which a later run finds out whether the report is up to date.
+        vectors: the student's embeddings in several sizes and precisions; empty if they were not measured.
     """
 
     rows: tuple[ModelRow, ...]
@@ -86,6 +113,7 @@ class Report:
     test_set: str = ""
     dev: tuple[Mapping[str, float], ...] = ()
     fingerprint: str = ""
+    vectors: tuple[VectorRow, ...] = ()
 
     def __post_init__(self):
         if not self.rows:

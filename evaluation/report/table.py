@@ -39,14 +39,21 @@ def text_table(report: Report) -> str:
         lines = aligned([*heading, *cells[1:]], gap=2)
         heads, body = lines[:height], lines[height:]
     rule = "-" * len(heads[0])
+    vectors = ["", *aligned(_vector_cells(report), gap=3)] if report.vectors else []
     measured = textwrap.fill(report.measured, max(len(rule), 72))
-    return "\n".join([report.title, "", *heads, rule, *body, "", measured]).rstrip()
+    return "\n".join([report.title, "", *heads, rule, *body, *vectors, "", measured]).rstrip()
 
 
 def markdown_table(report: Report) -> str:
-    """The table in GitHub's Markdown, without title."""
+    """The table in GitHub's Markdown, without title, and a second one of the student's embeddings if they were measured
+    in several sizes and precisions."""
+    tables = [_cells(report), *([_vector_cells(report)] if report.vectors else [])]
+    return "\n\n".join(map(_markdown, tables))
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> str:
     # A pipe would end a cell.
-    head, *body = [[cell.replace("|", r"\|") for cell in cells] for cells in _cells(report)]
+    head, *body = [[cell.replace("|", r"\|") for cell in cells] for cells in table]
     alignment = [":---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, alignment, *body))
 
@@ -99,6 +106,16 @@ def _cells(report: Report) -> list[Sequence[str]]:
     lines = [[label, *(show(row) or MISSING for row in report.rows)] for label, show in measures]
     table = [["", *(row.name for row in report.rows)], *(line for line in lines if set(line[1:]) != {MISSING})]
     return table if _is_side_by_side(report) else list(zip(*table, strict=True))
+
+
+def _vector_cells(report: Report) -> list[Sequence[str]]:
+    """Header and body of the table of embeddings, with one line for each size and precision."""
+    metrics = list(report.vectors[0].quality)
+    head = ["dimensions", "precision", "MB for a million", *metrics]
+    return [head] + [
+        [str(row.dims), row.precision, f"{row.megabytes:,}", *(number(row.quality[metric]) for metric in metrics)]
+        for row in report.vectors
+    ]
 
 
 def _interval(row: ModelRow, metric: str) -> str | None:

@@ -45,8 +45,12 @@ def unit_vectors(embeddings: Tensor | np.ndarray, name: str = "embeddings") -> T
 
 
 def pair_cosines(first: Tensor | np.ndarray, second: Tensor | np.ndarray) -> np.ndarray:
-    """Cosine similarity of row i of both sides, `[rows]` in float64. See `unit_vectors` for what is refused."""
-    return (unit_vectors(first, "first") * unit_vectors(second, "second")).sum(1).cpu().numpy()
+    """Cosine similarity of row i of both sides, `[rows]` in float64. See `unit_vectors` for what is refused.
+
+    It is rounded to 12 decimals, so that equal cosines of binary vectors are equal, and get the same rank.
+    """
+    cosines = (unit_vectors(first, "first") * unit_vectors(second, "second")).sum(1)
+    return cosines.round(decimals=12).cpu().numpy()
 
 
 def similarity_agreement(teacher: Tensor | np.ndarray, student: Tensor | np.ndarray) -> float:

@@ -16,7 +16,14 @@ from .layout import TokenLayout
 from .outputs import EncoderOutput, OutputLayer, OutputRequest, exact_dtype
 from .pooling import POOLERS, Pooling, pooled_hidden_states
 from .sentence_encoder import SentenceEncoder, as_sentence_encoder, require_bidirectional
-from .sentence_files import encoder_subfolder, read_routes, read_sentence_modules, write_sentence_modules
+from .sentence_files import (
+    encoder_subfolder,
+    read_int8_ranges,
+    read_routes,
+    read_sentence_modules,
+    write_int8_ranges,
+    write_sentence_modules,
+)
 from .sentence_format import check_static
 from .sentence_modules import Dense, EmbeddingHead, Normalize, SentenceModules, with_projector
 from .tensor_group import TensorGroup

@@ -78,6 +78,7 @@ class EncoderOutput:
         attentions: layer -> `[rows, heads, width, width]`, softmax over the last dimension.
         queries, keys, values: layer -> `[tokens, heads * head_size]`.
         embedding: `[rows, hidden]`. If a teacher has modules after its pooler, the output of the last one.
+        quantized: `[rows, hidden]`, the embedding of a student after fake quantisation; None if it isn't quantised.
     """
 
     logits: Tensor | None = None
@@ -89,6 +90,7 @@ class EncoderOutput:
     keys: dict[int, Tensor] = field(default_factory=dict)
     values: dict[int, Tensor] = field(default_factory=dict)
     embedding: Tensor | None = None
+    quantized: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from huggingface_hub import hf_hub_download
@@ -20,6 +21,7 @@ from .sentence_modules import SentenceModules
 from .sentence_routes import refuse_route, resolve_route
 
 _WITH_WEIGHTS = ("WeightedLayerPooling", "Dense", "LayerNorm")
+INT8_RANGES_FILE = "int8_ranges.npy"
 _ROUTERS = ("Router", "Asym")  # before version 5 a Router was called Asym
 
 
@@ -222,3 +224,19 @@ def _write_static_files(folder: Path, saved: Path, modules: SentenceModules) -> 
 def _write(file: Path, content: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_int8_ranges(folder: str | os.PathLike, ranges: Tensor) -> None:
+    """Write the ranges that `quantize_embeddings(..., ranges=...)` of sentence-transformers takes.
+
+    Args:
+        folder: folder of a sentence-transformers model.
+        ranges: `[2, dims]`, the minimum and maximum of each dimension of its embeddings.
+    """
+    np.save(Path(folder) / INT8_RANGES_FILE, ranges.detach().float().cpu().numpy())
+
+
+def read_int8_ranges(folder: str | os.PathLike) -> Tensor | None:
+    """The ranges that `write_int8_ranges` wrote, `[2, dims]`, float32; None if there are none."""
+    file = Path(folder) / INT8_RANGES_FILE
+    return torch.from_numpy(np.load(file)) if file.exists() else None

@@ -13,10 +13,10 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 
 from ...data import VECTORS, beside, combine_vectors, read_vectors, with_vectors
 from ...data.tokenization import tokenize, tokenize_groups
-from ...evaluation.report import Report, Role, require_drawing
-from ...evaluation.sentences import load_sentence_teacher, side_by_side, sts_of_each
+from ...evaluation.report import Report, Role, VectorRow, require_drawing
+from ...evaluation.sentences import load_sentence_teacher, short_vectors, side_by_side, sts_of_each
 from ...modeling import static_tokenizer
-from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
+from ...modeling.encoding import SentenceEncoder, SentenceModules, read_int8_ranges, read_sentence_modules
 from ...modeling.shrinking import shrink
 from ...trainers.saving import save_router
 from ...trainers.stages import Stage, StagedRun, StageResult, best_stage
@@ -284,7 +284,7 @@ class SentenceRecipe(StudentRecipe):
         corpus, of_pair = self.corpus, ""
         if documents:
             of_pair = " Documents are encoded by the teacher; own documents: by the model itself."
-        return side_by_side(
+        report = side_by_side(
             models,
             partial(corpus.quality, document_encoder=documents),
             corpus.sample,
@@ -293,6 +293,18 @@ class SentenceRecipe(StudentRecipe):
             test_set=corpus.test_set,
             dev_names={"sts": "mean STS Spearman" if len(corpus.dev) > 1 else "STS Spearman"},
         )
+        return replace(report, vectors=self._short_vectors(best.folder))
+
+    def _short_vectors(self, student: Path) -> tuple[VectorRow, ...]:
+        """The student's embeddings at each dimension that a stage trained, in each precision; empty if no stage did."""
+        settings = [{**self.recipe.arguments, **stage.arguments} for stage in self.recipe.stages]
+        trained = [each for each in settings if each.get("truncate_dims") or each.get("quantization_aware")]
+        if not trained:
+            return ()
+        model = SentenceEncoder.from_pretrained(student).cut_at(self.origin.max_length)
+        dims = {model.embedding_size, *(d for each in trained for d in each.get("truncate_dims") or ())}
+        sizes, sample = sorted(dims, reverse=True), self.corpus.sample
+        return short_vectors(model, self.corpus.quality, sizes, read_int8_ranges(student), sample)
 
     @property
     def tests(self) -> Mapping[str, Dataset]:

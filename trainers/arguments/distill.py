@@ -1,6 +1,7 @@
 """Arguments of a distillation run. Each field is documented in its help."""
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -134,6 +135,17 @@ class DistillTrainingArguments(TrainingArguments):
         help="Export the projector of the embeddings with the student (as a Dense module of the SentenceTransformer). "
         "Its embeddings then have the teacher's width. Default: the projector is dropped.",
     )
+    truncate_dims: list[int] | None = HfArg(
+        default=None,
+        help="Numbers of leading dimensions, descending, such as 384 256 128 64 (Matryoshka). Train the student's "
+        "embeddings so that they can be truncated to each of them. Default: only the whole embeddings are trained.",
+    )
+    quantization_aware: Literal["int8", "binary"] | None = HfArg(
+        default=None,
+        help="Also train on the student's quantised embeddings, at each of --truncate_dims, so that they can be "
+        "stored in this precision. With 'int8', the ranges of the dimensions are saved with the student "
+        "(int8_ranges.npy).",
+    )
     disable_dropout: bool | None = HfArg(
         default=None,
         help="Train the student without dropout. Default: no dropout if the student is compared with a teacher, "
@@ -214,6 +226,7 @@ class DistillTrainingArguments(TrainingArguments):
                 "disable_dropout keeps the student in eval mode, in which transformers checkpoints no activations. "
                 "Choose one, or set the dropout probabilities of the student's configuration to 0."
             )
+        self._check_short_vectors()
         if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
             raise ValueError(f"tokens_per_batch={self.tokens_per_batch}: 1 or more, or leave it out.")
         if self.tokens_per_batch and self.train_sampling_strategy != "group_by_length":
@@ -227,6 +240,20 @@ class DistillTrainingArguments(TrainingArguments):
         for name in self.weights:
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name}={value}: an objective's weight must be 0 (off) or above.")
+
+    def _check_short_vectors(self) -> None:
+        dims = self.truncate_dims
+        if dims is not None and not _are_descending(dims):
+            raise ValueError(
+                f"truncate_dims={dims}: numbers of dimensions must be 1 or above, descending and different, such as "
+                "256 128 64. Sort them, or leave truncate_dims out."
+            )
+        if self.keep_projector and (dims or self.quantization_aware):
+            raise ValueError(
+                f"keep_projector exports vectors of the teacher's width, but "
+                f"{'truncate_dims' if dims else 'quantization_aware'} trains the student's own. Leave one of the two "
+                "out."
+            )
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -260,3 +287,10 @@ class DistillTrainingArguments(TrainingArguments):
     def weights(self) -> list[str]:
         """Names of the objectives' weights."""
         return [each.name for each in fields(self) if each.name.endswith("_weight")]
+
+
+def _are_descending(dims: object) -> bool:
+    """Whether this is a list of different whole numbers from 1, the largest first."""
+    if not isinstance(dims, list | tuple) or not dims or not all(isinstance(each, int) for each in dims):
+        return False
+    return dims[-1] >= 1 and all(larger > smaller for larger, smaller in pairwise(dims))

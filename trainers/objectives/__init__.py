@@ -13,6 +13,7 @@ from .embeddings import EmbeddingObjective, PooledObjective, SourceObjective, Ta
 from .layers import AttentionObjective, HiddenPairsObjective, RelationObjective, layer_pairs
 from .projector import LeastSquares, Projector, projector
 from .scores import ListwiseObjective, MarginObjective, ScoreObjective
+from .short_vectors import with_short_vectors
 from .token_contrast import TokenContrastObjective
 from .vocabulary import MaskedLMObjective, VocabularyObjective
 from .whole_step import SimilarityAcrossObjective, SimilarityObjective, WholeStepObjective

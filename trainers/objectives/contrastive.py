@@ -33,7 +33,7 @@ class InfoNCEObjective(WholeStepObjective):
 
     def forward(self, student):
         """`[rows, features]`, float32: the student's embeddings, scaled to length 1/tau."""
-        embeddings = self.projector(student.embedding)
+        embeddings = self.projector(self.embedding_of(student))
         if self.scale is not None:
             return self.scale(embeddings)
         return F.normalize(embeddings.float(), dim=-1) / self.args.contrastive_temperature

@@ -1,5 +1,9 @@
 """Objectives on embeddings: one vector per row."""
 
+from __future__ import annotations
+
+import copy
+
 from torch import Tensor, nn
 
 from ...collators import GroupBatch
@@ -13,9 +17,15 @@ class PooledObjective(Objective):
     Args:
         weight: weight in the loss.
         pooler, teacher_pooler: poolers of student and teacher.
+
+    Attributes:
+        dims: number of leading dimensions of the student's embeddings that are compared; None for all.
+        precision: precision of the student's embeddings that are compared (see `quantization_aware`); None for float32.
     """
 
     row_wise = True
+    dims: int | None = None
+    precision: str | None = None
 
     def __init__(self, weight: float, pooler: str | Pooling, teacher_pooler: str | Pooling):
         super().__init__(weight)
@@ -27,9 +37,22 @@ class PooledObjective(Objective):
     def teacher_request(self):
         return OutputRequest(pooler=self.teacher_pooler)
 
+    def embedding_of(self, student: EncoderOutput) -> Tensor:
+        """`[rows, dims]`, the student's embeddings in the size and precision that are compared."""
+        return (student.embedding if self.precision is None else student.quantized)[:, : self.dims]
+
     def forward(self, student: EncoderOutput) -> Tensor:
         """`[rows, features]`, the embeddings."""
-        return student.embedding
+        return self.embedding_of(student)
+
+    def short(self, dims: int, precision: str | None) -> PooledObjective:
+        """A copy that compares the first `dims` dimensions in a precision. Its name says so: `similarity_64_binary`."""
+        made = copy.copy(self)
+        made._modules = copy.deepcopy(self._modules)  # own weights, but not a copy of the run's arguments
+        made.dims, made.precision = dims, precision
+        made.name = "_".join(filter(None, (self.name, str(dims), precision)))
+        made.description = f"{self.description}, first {dims} dimensions" + (f", {precision}" if precision else "")
+        return made
 
     def count(self, batch):
         return batch.layout.rows
@@ -55,7 +78,7 @@ class EmbeddingObjective(PooledObjective):
 
     def forward(self, student):
         """`[rows, teacher's features]`."""
-        return self.projector(student.embedding)
+        return self.projector(self.embedding_of(student))
 
     def values(self, ours, teacher, batch):
         return distance(self.loss)(ours, teacher.embedding)

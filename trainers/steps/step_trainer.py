@@ -82,7 +82,10 @@ class StepTrainer(LoadingTrainer):
             if callable(getattr(self.optimizer, "train", None)):  # evaluation puts schedule-free optimizers in eval
                 self.optimizer.train()
             self._compute_shares(model, step)
-        return super().training_step(model, inputs, step)
+        loss = super().training_step(model, inputs, step)
+        if self.model.quantizer is not None and inputs is step.batches[-1]:
+            self.model.quantizer.update(self.accelerator.gather)
+        return loss
 
     def _compute_shares(self, model: nn.Module, step: Step) -> None:
         """Compute each micro-batch's share of the losses that compare student embeddings with one another."""

@@ -1,0 +1,68 @@
+"""Objectives on the shorter and quantised forms of a student's embeddings."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from ..arguments import DistillTrainingArguments
+from .base import Objective
+from .contrastive import TeacherContrastObjective
+from .embeddings import EmbeddingObjective, MemberObjective, PooledObjective
+from .whole_step import SimilarityAcrossObjective, SimilarityObjective
+
+
+def with_short_vectors(objectives: Sequence[Objective], args: DistillTrainingArguments, size: int) -> list[Objective]:
+    """The objectives, and those on the leading dimensions and quantised values of the student's embeddings.
+
+    Matryoshka representation learning (Kusupati et al. 2022, arXiv:2205.13147): the loss at each of `truncate_dims` is
+    added with the weight of the objective. With `quantization_aware`, it is also added for the quantised values of the
+    whole embedding and of each of its parts. A teacher's leading dimensions mean nothing to a student, and neither do
+    signs of its values. So in place of a distance or a contrast to the teacher's embeddings, the cosines of the
+    student's short vectors are compared with the cosines of the teacher's whole embeddings (`SimilarityObjective`).
+
+    Args:
+        objectives: those on whole embeddings; others are left as they are.
+        args: arguments with `truncate_dims` and `quantization_aware`.
+        size: the width of the student's embeddings.
+
+    Raises:
+        ValueError: `truncate_dims` has a number above `size`, or no objective is on embeddings.
+    """
+    dims, precision = args.truncate_dims or [], args.quantization_aware
+    if not dims and precision is None:
+        return list(objectives)
+    if dims and dims[0] > size:
+        raise ValueError(
+            f"truncate_dims={dims}, but the student's embeddings have {size} dimensions. Leave out those above {size}."
+        )
+    short = [_on_short_vectors(objective) for objective in objectives if isinstance(objective, PooledObjective)]
+    if not short:
+        raise ValueError(
+            f"{'truncate_dims' if dims else 'quantization_aware'} is for embeddings, but no objective compares any. "
+            "Set embedding_weight or similarity_weight, or leave it out."
+        )
+    forms = [(each, None) for each in dims if each < size]
+    forms += [(each, precision) for each in dict.fromkeys([size, *dims])] if precision else []
+    return [*objectives, *(objective.short(*form) for objective in _merged(short) for form in forms)]
+
+
+def _on_short_vectors(objective: PooledObjective) -> PooledObjective:
+    """The objective on short vectors that corresponds to one on whole embeddings."""
+    settings = objective.weight, objective.pooler, objective.teacher_pooler
+    if isinstance(objective, MemberObjective):
+        return SimilarityAcrossObjective(*settings)
+    if isinstance(objective, EmbeddingObjective | TeacherContrastObjective):
+        return SimilarityObjective(*settings)
+    return objective
+
+
+def _merged(objectives: Sequence[PooledObjective]) -> list[PooledObjective]:
+    """The objectives, with those of the same name as one with the sum of their weights."""
+    weights: dict[str, float] = {}
+    for objective in objectives:
+        weights[objective.name] = weights.get(objective.name, 0.0) + objective.weight
+    merged = {objective.name: copy.copy(objective) for objective in objectives}
+    for name, objective in merged.items():
+        objective.weight = weights[name]
+    return list(merged.values())
