@@ -32,7 +32,7 @@ def in_words(annotation: Any) -> str:
         return ", ".join(map(str, parts[:-1])) + f" or {parts[-1]}" if len(parts) > 1 else str(parts[0])
     if kind in (Union, UnionType):
         return " or ".join(in_words(part) for part in parts if part is not NoneType)
-    if kind is Sequence or (kind is tuple and parts):
+    if kind in (Sequence, list) or (kind is tuple and parts):
         return f"a list (each: {in_words(parts[0])})"
     if kind is Mapping or is_dataclass(kind or annotation):
         return "keys and values"
