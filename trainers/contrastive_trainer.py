@@ -95,8 +95,8 @@ class ContrastiveTrainer(WholeStepTrainer):
         """As in `DistillTrainer`, but vectors that are compared by dot products are exported as they are."""
         return super().normalizes_export(args) and not self._compares_by_dot(args)
 
-    def _exported_modules(self, side_weights: dict[str, Tensor]) -> SentenceModules:
-        made = super()._exported_modules(side_weights)
+    def exported_modules(self, side_weights: dict[str, Tensor]) -> SentenceModules:
+        made = super().exported_modules(side_weights)
         return replace(made, similarity="dot") if self._compares_by_dot(self.args) else made
 
 

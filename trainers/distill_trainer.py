@@ -325,12 +325,12 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
     def export_extras(self, folder: Path, side_weights: dict[str, Tensor]) -> None:
         """Save a sentence encoder as a SentenceTransformer, too."""
         if self.model.request.pooler is not None and self.processing_class is not None:
-            save_sentence_transformer(folder, self._exported_modules(side_weights))
+            save_sentence_transformer(folder, self.exported_modules(side_weights))
         ranges = side_weights.get("quantizer.ranges")
         if ranges is not None and ranges.isfinite().all():  # measured, from the first step on
             write_int8_ranges(folder, ranges)
 
-    def _exported_modules(self, side_weights: dict[str, Tensor]) -> SentenceModules:
+    def exported_modules(self, side_weights: dict[str, Tensor]) -> SentenceModules:
         """The sentence-transformers modules of the exported student: its own modules with their trained weights, a kept
         projector, normalisation."""
         longest = min(self.processing_class.model_max_length, most_tokens(self.student))

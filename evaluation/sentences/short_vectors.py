@@ -17,20 +17,31 @@ class ShortEncoder:
     """Stands for a `SentenceEncoder` whose embeddings are quantised and truncated.
 
     Attributes:
-        embed: computes whole embeddings, `[rows, embedding_size]`.
+        embed: computes whole embeddings, `[rows, embedding_size]`, from the name of an encoding method and texts.
         dims: number of leading dimensions.
         precision: one of `PRECISIONS`.
         ranges: `[2, embedding_size]`, minimum and maximum of each dimension, for int8.
     """
 
-    embed: Callable[[tuple[str, ...]], Tensor]
+    embed: Callable[[str, tuple[str, ...]], Tensor]
     dims: int
     precision: str
     ranges: Tensor
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """`[rows, dims]`, float32: the embeddings, int8 codes from -128 to 127, or signs with a common scale."""
-        whole = self.embed(tuple(texts))
+        return self._stored("encode", texts)
+
+    def encode_query(self, texts: Sequence[str]) -> Tensor:
+        """As `encode`, for queries."""
+        return self._stored("encode_query", texts)
+
+    def encode_document(self, texts: Sequence[str]) -> Tensor:
+        """As `encode`, for documents."""
+        return self._stored("encode_document", texts)
+
+    def _stored(self, method: str, texts: Sequence[str]) -> Tensor:
+        whole = self.embed(method, tuple(texts))
         if self.precision == "int8":
             whole = int8_codes(whole, self.ranges)
         elif self.precision == "binary":
@@ -56,7 +67,7 @@ def short_vectors(
     """
     if ranges is None:
         ranges = torch.stack(model.encode(texts).aminmax(dim=0))
-    embed = cache(lambda texts: model.encode(texts))
+    embed = cache(lambda method, texts: getattr(model, method)(texts))
     rows = []
     for each in dims:
         for precision in PRECISIONS:

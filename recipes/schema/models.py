@@ -190,10 +190,11 @@ class Student:
             combined with `layers`.
         bilstm: a BiLSTM instead of layers (tagging and classification only).
         static: token vectors instead of layers (sentence embeddings only), initialised from the teacher, or from
-            `model`: each token is embedded alone. `static: {}` has all defaults.
+            `model`: each token is embedded alone. With `static: {}` they have the teacher's width.
         projector: add a projector to the teacher's width before the classifier (tagging and classification only).
-        queries_only: the student encodes queries, and the teacher documents (sentence embeddings only). Retrieval is
-            evaluated so, too, and both are saved as one SentenceTransformer (`router` in `output_dir`).
+        queries_only: the student encodes queries, and the teacher documents (sentence embeddings only). The
+            report also scores retrieval in this way, and both are saved as one SentenceTransformer (`router` in
+            `output_dir`).
     """
 
     layers: Count | Sequence[Layer] | None = None

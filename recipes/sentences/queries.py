@@ -22,16 +22,22 @@ def prompts_of_rows(
         Name of rows -> name of a prompt; None for the default prompt.
 
     Raises:
-        SystemExit: stages want different prompts for the same rows; or a stage reads queries without the teacher's
-            prompt for them.
+        SystemExit: stages want different prompts for the same rows; the teacher has no prompt of this name; or a stage
+            reads queries without the teacher's prompt for them.
     """
     names: dict[str, str | None] = {}
     for stage in stages:
         name = {**arguments, **stage.arguments}.get("teacher_prompt_name")
         if names.setdefault(stage.data, name) != name:
             raise SystemExit(
-                f"stages.{stage.name}: teacher_prompt_name is {name!r}, but {names[stage.data]!r} in an earlier stage "
-                f"with data: {stage.data}. The rows of all its stages begin with one prompt."
+                f"stages.{stage.name}: teacher_prompt_name is {name or 'not set'}, but in an earlier stage with data: "
+                f"{stage.data} it is {names[stage.data] or 'not set'}. Stages with the same data need the same prompt."
+            )
+        if teacher and name is not None and name not in teacher.prompts:
+            known = ", ".join(teacher.prompts) or "none"
+            raise SystemExit(
+                f"stages.{stage.name}: teacher_prompt_name is {name}, but the teacher has no such prompt. Its prompts: "
+                f"{known}. Name one of them, or leave it out."
             )
         if teacher and stage.data == "queries" and teacher.query_prompt not in ("", teacher.prompt(name)):
             raise SystemExit(
@@ -50,10 +56,15 @@ def check_space(recipe: Recipe, student: int, teacher: int) -> None:
         teacher: width of the teacher's embeddings.
 
     Raises:
-        SystemExit: a stage trains a projector, and drops it.
+        SystemExit: a stage trains a projector, and drops it; or it trains short vectors.
     """
     for stage in recipe.stages:
         settings = {**recipe.arguments, **stage.arguments}
+        if settings.get("truncate_dims") or settings.get("quantization_aware"):
+            raise SystemExit(
+                f"stages.{stage.name}: truncate_dims and quantization_aware shorten the vectors of queries, but not "
+                "those of the teacher's documents (student.queries_only). Leave them out."
+            )
         projected = settings.get("projector") == "linear" or student != teacher
         if projected and not settings.get("keep_projector"):
             raise SystemExit(

@@ -17,11 +17,11 @@ _LEARNING = frozenset(
     remove_unused_columns label_names train_sampling_strategy length_column_name ignore_data_skip fsdp fsdp_config
     deepspeed
 
-    teacher_dtype teacher_prompt_name
-    teacher_cache_dtype teacher_weights embedding_weight embedding_loss similarity_weight logits_weight
-    logits_loss temperature hidden_weight hidden_tokens hidden_loss features_weight layer_map attention_weight
-    attention_loss relation_weight relation_heads relation_map label_weight pooler teacher_pooler projector
-    fit_projector keep_projector disable_dropout attention_backend tokens_per_batch
+    teacher_dtype teacher_prompt_name teacher_cache_dtype teacher_weights embedding_weight embedding_loss
+    similarity_weight logits_weight logits_loss temperature hidden_weight hidden_tokens hidden_loss features_weight
+    layer_map attention_weight attention_loss relation_weight relation_heads relation_map label_weight pooler
+    teacher_pooler projector fit_projector keep_projector truncate_dims quantization_aware disable_dropout
+    attention_backend tokens_per_batch
 
     contrastive_weight contrastive_temperature learn_temperature both_directions student_negatives queue_size
     queue_dtype fill_queue mcl_weight source_weight target_weight

@@ -40,7 +40,7 @@ _IN_A_FOLDER = "# Replace the name with the path of this folder, or with the id 
 
 # Prefixes of arguments on storage and logging, which don't change the student.
 _HOUSEKEEPING = tuple(
-    """accelerator_config dataloader_ debug disable_tqdm do_ hub_ local_rank log_ logging_ output_dir project
+    """accelerator_config dataloader_ debug disable_tqdm do_ hub_ local_rank log_ logging_ output_dir
     push_to_hub report_to resume_from_checkpoint run_name save_ skip_memory_metrics teacher_cache trackio_
     use_cpu""".split()
 )
@@ -280,7 +280,7 @@ def changed_arguments(args: TrainingArguments) -> dict[str, str]:
         default = default.value if isinstance(default, Enum) else default
         value = values.get(each.name)
         unset = value == default or (default is None and value is False)
-        if each.init and not unset and not each.name.startswith(_HOUSEKEEPING):
+        if each.init and not unset and each.name != "project" and not each.name.startswith(_HOUSEKEEPING):
             changed[each.name] = json.dumps(value, default=str)
     return changed
 

@@ -17,8 +17,9 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedToken
 
 from ...data import remove_folder, sweep
 from ...modeling import add_projector, projected_classifier, release_memory
-from ...modeling.encoding import SentenceEncoder, read_sentence_modules
+from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
 from ..distill_trainer import DistillTrainer
+from ..objectives import Projector
 from ..saving import last_complete_checkpoint, remove_checkpoints
 from ..student_trainer import HEADS_FILE
 from ..teachers import TeacherSource, model_of
@@ -111,12 +112,12 @@ class StagedRun:
 
         Raises:
             DamagedFilesError: files of a finished stage or of a checkpoint are missing or were changed.
-            ValueError: a stage's trainer refuses its arguments, models or rows. Later stages are checked before the
-                first one is trained.
+            ValueError: a stage's trainer refuses its arguments, models or rows. All stages are checked before the first
+                one is trained.
         """
         before: Path | None = None
         sweep(self.folder)
-        self._check([planned for planned in self.plan if not planned.is_finished][1:])
+        self._check(next((i for i, planned in enumerate(self.plan) if not planned.is_finished), len(self.plan)))
         for index, planned in enumerate(self.plan):
             sweep(planned.folder)
             if planned.is_finished:
@@ -134,10 +135,12 @@ class StagedRun:
         Raises:
             ValueError: a stage's trainer refuses its arguments, models or rows.
         """
-        self._check(self.plan)
+        self._check(0)
 
-    def _check(self, plan: Sequence[PlannedStage]) -> None:
-        declared = {planned.stage.unfolded_from or planned.stage.name: planned for planned in plan}
+    def _check(self, first: int) -> None:
+        """Check the stages from the number `first` on."""
+        modules = self._kept_modules(self.plan[first - 1].folder) if first else None
+        declared = {planned.stage.unfolded_from or planned.stage.name: planned for planned in self.plan[first:]}
         for name, planned in declared.items():
             # No teacher output is cached, and no repository is made on the Hub.
             quiet = {"push_to_hub": False} | ({} if self.teacher is None else {"teacher_cache": None})
@@ -146,16 +149,20 @@ class StagedRun:
             self._freeze(student, stage)
             try:
                 with TemporaryDirectory() as folder:
-                    self._trainer(replace(planned, stage=stage, folder=Path(folder)), student)
+                    there = replace(planned, stage=stage, folder=Path(folder))
+                    trainer = self._trainer(there, self._with_modules(student, modules))
             except ValueError as error:
                 raise ValueError(f"The stage {name!r}: {error}") from error
+            if isinstance(trainer.model.projector, Projector):
+                modules = trainer.exported_modules(trainer.model.side_weights(trainer.model.state_dict()))
+            del trainer
             release_memory()
 
     def _run_stage(self, index: int, before: Path | None) -> None:
         planned = self.plan[index]
         student = self._student_after(before)
         adapted = self._freeze(student, planned.stage)
-        trainer = self._trainer(planned, self._with_kept_projector(student, before))
+        trainer = self._trainer(planned, self._with_modules(student, self._kept_modules(before)))
         checkpoint = last_complete_checkpoint(planned.folder)
         if trainer.is_world_process_zero():
             print(f"\nStage {index + 1} of {len(self.plan)}: {planned.stage.name}.", flush=True)
@@ -164,7 +171,8 @@ class StagedRun:
             adapted.merge_and_unload()
         trainer.save_model()
         trainer.save_heads(planned.folder)
-        scores = dict(self.score(self._with_kept_projector(student, planned.folder))) if self.score else {}
+        exported = self._with_modules(student, self._kept_modules(planned.folder))
+        scores = dict(self.score(exported)) if self.score else {}
         trainer.accelerator.wait_for_everyone()  # a rank may still be reading the best checkpoint
         if trainer.is_world_process_zero():
             name, folder, state, facts = planned.stage.name, planned.folder, trainer.state, asdict(trainer.card_facts())
@@ -240,12 +248,16 @@ class StagedRun:
             student.get_submodule(name).load_state_dict(parts)
         return student
 
-    def _with_kept_projector(self, student: PreTrainedModel, folder: Path | None) -> PreTrainedModel | SentenceEncoder:
-        """The student, with the projector that the previous stage kept (`keep_projector`): it is trained on."""
-        modules = read_sentence_modules(folder, student.config) if folder else None
-        if modules is None or not modules.has_dense:
-            return student
-        return SentenceEncoder(student, self.processing_class, modules)
+    def _kept_modules(self, folder: Path | None) -> SentenceModules | None:
+        """The modules of a finished stage that kept its projector (`keep_projector`); None for other stages."""
+        modules = read_sentence_modules(folder, self.student.config) if folder else None
+        return modules if modules and modules.has_dense else None
+
+    def _with_modules(
+        self, student: PreTrainedModel, modules: SentenceModules | None
+    ) -> PreTrainedModel | SentenceEncoder:
+        """The student, with the projector that the previous stage kept: it is trained on."""
+        return student if modules is None else SentenceEncoder(student, self.processing_class, modules)
 
     @property
     def _caches(self) -> Path:
