@@ -1,7 +1,9 @@
 """Students of queries beside a teacher of documents: their head, their recipe, and the pair that is exported."""
 
 import json
+from dataclasses import replace
 
+import jobs
 import numpy as np
 import pytest
 import test_examples
@@ -19,7 +21,14 @@ from test_cli import refused
 from torch import nn
 from without_retort import run_without_retort
 
-from retort import DistillTrainer, Stage, StagedRun, tokenize
+from retort import (
+    ContrastiveTrainer,
+    ContrastiveTrainingArguments,
+    DistillTrainer,
+    Stage,
+    StagedRun,
+    tokenize,
+)
 from retort.cli import main
 from retort.evaluation.sentences import retrieval_scores
 from retort.modeling.encoding import SentenceEncoder
@@ -134,15 +143,57 @@ def test_a_stage_trains_the_projector_that_the_stage_before_it_kept(tokenizer, t
         folder=tmp_path / "run",
         data={"train": rows_of(TEXTS)},
         processing_class=tokenizer,
-        arguments={"use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 8},
+        arguments={"use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 8}
+        | {"eval_strategy": "steps", "eval_steps": 1},
+        eval_dataset=rows_of(TEXTS),
         score=score,
     )
     made = [SentenceTransformer(str(result.folder), device="cpu") for result in run.run()]
     assert [type(module).__name__ for module in made[1]] == ["Transformer", "Pooling", "Dense", "Normalize"]
     vectors = [torch.tensor(model.encode(TEXTS)) for model in made]
     torch.testing.assert_close(vectors[1], vectors[0], **EXACT)
-    # Stages are scored as they are exported.
-    torch.testing.assert_close(scored[0], vectors[0], **EXACT)
+    # Stages are scored as they are exported, while they train, too.
+    torch.testing.assert_close(scored[3], vectors[0], **EXACT)
+    assert {each.shape for each in scored} == {vectors[0].shape}
+    assert len(scored) == 2 + 2 * 3
+
+
+@pytest.mark.promise(9)
+def test_a_check_knows_the_projectors_that_stages_keep(tokenizer, tmp_path):
+    kept = {"embedding_weight": 1.0, "projector": "linear", "keep_projector": True}
+    none = {"embedding_weight": 1.0, "projector": "none"}
+    run = StagedRun(
+        [Stage("documents", kept), Stage("queries", none)],
+        tiny.model(layers=1, seed=3),
+        SentenceEncoder.of(teacher_of(tmp_path, tokenizer, prompts=None)),
+        folder=tmp_path / "run",
+        data={"train": rows_of(TEXTS)},
+        processing_class=tokenizer,
+        arguments={"use_cpu": True},
+    )
+    run.check()
+    again = replace(run, stages=[Stage("documents", kept), Stage("queries", kept | {"fit_projector": True})])
+    for attempt in (again.check, again.run):
+        with pytest.raises(ValueError, match="The stage 'queries': fit_projector, but no projector"):
+            attempt()
+
+
+def test_a_projector_is_fitted_on_all_texts_of_groups(tokenizer, tmp_path):
+    teacher = tiny.model(layers=2, seed=9)
+    args = tiny.arguments(
+        tmp_path, ContrastiveTrainingArguments, embedding_weight=1.0, projector="linear", fit_projector=True
+    )
+    rows = jobs.triplets(tokenizer).select(range(12))
+    trainer = ContrastiveTrainer(
+        tiny.model(layers=1, seed=3), teacher, args, train_dataset=rows, processing_class=tokenizer
+    )
+    trainer._fit_projector()
+    texts = [row["members"][role] for row in rows for role in range(3)]
+    ids = [tokenizer.decode(each, skip_special_tokens=True) for each in texts]
+    around = tiny.surrounding(max_length=64, normalize=False)
+    ours, theirs = (SentenceEncoder(model, tokenizer, around).encode(ids) for model in (trainer.student, teacher))
+    expected = torch.nn.functional.normalize(theirs, dim=-1).mean(0)
+    torch.testing.assert_close(trainer._embedding_projector(ours).mean(0), expected, **EXACT)
 
 
 # --- The pair ---------------------------------------------------------------------------------------------------------
@@ -267,9 +318,26 @@ def test_students_that_do_not_fit_their_teachers_documents_are_refused(prompted,
     output = {"output_dir": str(prompted / "refused")}
     for change, message in (
         ({"stages": [first, second | {"arguments": {}}]}, "Set teacher_prompt_name: query in this stage."),
-        ({"stages": [first, first | {"name": "more", "arguments": {}}]}, "begin with one prompt"),
+        (
+            {"stages": [first, first | {"name": "more", "arguments": {}}]},
+            "Stages with the same data need the same prompt",
+        ),
     ):
         assert message in refused(["distill", written(prompted, **change, **output), "--dry_run"], capsys)
+    for change, message in (
+        (
+            {"arguments": {"teacher_prompt_name": "question"}},
+            "teacher_prompt_name is question, but the teacher has no such",
+        ),
+        ({"arguments": second["arguments"] | {"eval_strategy": "steps"}}, "Leave eval_strategy out in this stage."),
+        ({"arguments": second["arguments"] | {"embedding_weight": 0, "similarity_weight": 1}}, "Set embedding_weight."),
+        (
+            {"arguments": second["arguments"] | {"truncate_dims": [16], "keep_projector": False}},
+            "shorten the vectors of queries, but not",
+        ),
+    ):
+        changed = written(prompted, stages=[first, second | change], **output)
+        assert message in refused(["distill", changed, "--dry_run"], capsys)
     dropped = ["distill", written(prompted, **output), "arguments.keep_projector=false", "--dry_run"]
     assert "stages.documents drops its projector" in refused(dropped, capsys)
     with pytest.raises(ValueError, match="queries_only: documents are encoded by the teacher"):

@@ -208,9 +208,10 @@ def test_a_recipe_reports_what_its_export_is_worth_in_each_size_and_precision(fo
         "stages": [
             {"name": "short", "arguments": {"embedding_weight": 1, "truncate_dims": [16], "quantization_aware": "int8"}}
         ],
-        "evaluation": {"sts_test": {"toy": str(folder / "sts.tsv")}},
+        "evaluation": {"sts_test": {"toy": str(folder / "sts.tsv")}, "retrieval": {"pairs": str(folder / "own.tsv")}},
         "output_dir": str(folder / "short"),
     }
+    (folder / "own.tsv").write_text("query\tdocument\n" + "".join(f"{text}\t{text}\n" for text in TEXTS))
     (folder / "short.yaml").write_text(yaml.safe_dump(settings))
     assert main(["distill", str(folder / "short.yaml")]) == 0
     assert "MB for a million" in capsys.readouterr().out
@@ -234,9 +235,12 @@ def test_a_recipe_reports_what_its_export_is_worth_in_each_size_and_precision(fo
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"truncate_dims": [8, 16]}, "truncate_dims=[8, 16]: numbers of dimensions must be 1 or above, descending"),
+        (
+            {"truncate_dims": [8, 16]},
+            "truncate_dims=[8, 16]: expected a list of numbers of dimensions from 1, descending",
+        ),
         ({"truncate_dims": [16, 16]}, "descending and different"),
-        ({"truncate_dims": [16, 0]}, "1 or above"),
+        ({"truncate_dims": [16, 0]}, "from 1, descending"),
         ({"truncate_dims": 16}, "truncate_dims=16"),
         ({"truncate_dims": []}, "truncate_dims=[]"),
         ({"truncate_dims": [64, 16]}, "have 32 dimensions. Leave out those above 32"),

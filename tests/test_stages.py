@@ -13,6 +13,7 @@ from transformers import AutoModelForTokenClassification, TrainerCallback
 
 from retort import (
     CKDTrainingArguments,
+    ContrastiveTrainer,
     ContrastiveTrainingArguments,
     MCLTrainingArguments,
     Stage,
@@ -114,6 +115,12 @@ def test_a_stage_that_contradicts_itself_is_refused():
         Stage("a", {}, trainable=("head",), gradual_unfreezing="encoder")
     with pytest.raises(ValueError, match="chunk_rows=0: it must be at least 1"):
         Stage("a", {}, chunk_rows=0)
+
+
+@pytest.mark.promise(9)
+def test_groups_are_not_cached():
+    with pytest.raises(ValueError, match="its trainer reads groups of texts"):
+        Stage("pairs", {}, trainer=ContrastiveTrainer, cache_teacher=True)
 
 
 @pytest.mark.promise(9)

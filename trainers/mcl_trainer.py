@@ -54,6 +54,10 @@ class MCLTrainer(WholeStepTrainer):
         sources = DistillationCollator(made.teacher or made.student)
         return GroupCollator(DistillationCollator(made.student), sources)
 
+    def texts_of_teacher(self, embeddings, batch):
+        """The embeddings of the sentences."""
+        return embeddings[batch.groups[:, 0]]
+
     def measure_outputs(self, ours, theirs, batch) -> None:
         """Log the alignment of sentences and translations, and the spread of sentences."""
         sources, targets = ours.encoder.embedding.float()[batch.groups].unbind(1)

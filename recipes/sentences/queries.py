@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...modeling.encoding import SentenceModules
+from ...trainers import CKDTrainer, MCLTrainer
 from ...trainers.stages import Stage
 from ..schema import Recipe
 
@@ -39,6 +40,12 @@ def prompts_of_rows(
                 f"stages.{stage.name}: teacher_prompt_name is {name}, but the teacher has no such prompt. Its prompts: "
                 f"{known}. Name one of them, or leave it out."
             )
+        evaluates = {**arguments, **stage.arguments}.get("eval_strategy", "no") != "no"
+        if teacher and evaluates and teacher.prompt(name) != teacher.prompt():
+            raise SystemExit(
+                f"stages.{stage.name}: its rows begin with the prompt {name}, but the development set, on which it is "
+                "evaluated while it trains, does not. Leave eval_strategy out in this stage."
+            )
         if teacher and stage.data == "queries" and teacher.query_prompt not in ("", teacher.prompt(name)):
             raise SystemExit(
                 f"stages.{stage.name}: the teacher's prompt for queries is {teacher.query_prompt!r}, but here it would "
@@ -56,10 +63,16 @@ def check_space(recipe: Recipe, student: int, teacher: int) -> None:
         teacher: width of the teacher's embeddings.
 
     Raises:
-        SystemExit: a stage trains a projector, and drops it; or it trains short vectors.
+        SystemExit: a stage doesn't compare embeddings, trains short vectors, or drops its projector.
     """
     for stage in recipe.stages:
         settings = {**recipe.arguments, **stage.arguments}
+        teaches_vectors = settings.get("embedding_weight") or stage.trainer in (CKDTrainer, MCLTrainer)
+        if not teaches_vectors:
+            raise SystemExit(
+                f"student.queries_only: queries are compared with the teacher's documents, but stages.{stage.name} "
+                "doesn't compare the student's vectors with the teacher's. Set embedding_weight."
+            )
         if settings.get("truncate_dims") or settings.get("quantization_aware"):
             raise SystemExit(
                 f"stages.{stage.name}: truncate_dims and quantization_aware shorten the vectors of queries, but not "

@@ -312,7 +312,10 @@ class SentenceRecipe(StudentRecipe):
 
     @property
     def card_facts(self) -> Mapping[str, Any]:
-        return {"data": self.corpus.data}
+        if not self.document_encoder:
+            return {"data": self.corpus.data}
+        limit = f"It encodes queries. Encode documents with {self.recipe.teacher.title}, whose vectors it imitates."
+        return {"data": self.corpus.data, "limits": (limit,)}
 
     def _publish(self, results: Sequence[StageResult], report: Report | None) -> None:
         super()._publish(results, report)

@@ -245,8 +245,8 @@ class DistillTrainingArguments(TrainingArguments):
         dims = self.truncate_dims
         if dims is not None and not _are_descending(dims):
             raise ValueError(
-                f"truncate_dims={dims}: numbers of dimensions must be 1 or above, descending and different, such as "
-                "256 128 64. Sort them, or leave truncate_dims out."
+                f"truncate_dims={dims}: expected a list of numbers of dimensions from 1, descending and different, "
+                "such as [256, 128, 64]."
             )
         if self.keep_projector and (dims or self.quantization_aware):
             raise ValueError(

@@ -75,7 +75,7 @@ def _check_rows_of_a_step(objectives: Sequence[Objective], args: DistillTraining
             "similarity_weight compares the rows of a step with one another, but a step has only one row. Raise "
             "per_device_train_batch_size or gradient_accumulation_steps."
         )
-    compared = [objective.name for objective in objectives if isinstance(objective, WholeStepObjective)]
+    compared = [_with_origin(objective) for objective in objectives if isinstance(objective, WholeStepObjective)]
     if compared and args.tokens_per_batch:
         raise ValueError(
             f"tokens_per_batch makes steps with different numbers of rows, but {compared[0]} compares the rows of a "
@@ -86,6 +86,11 @@ def _check_rows_of_a_step(objectives: Sequence[Objective], args: DistillTraining
             f"accelerator_config has even_batches=False, but {compared[0]} gathers the rows of each step from all "
             "ranks, which must have the same number of rows. Leave it out."
         )
+
+
+def _with_origin(objective: WholeStepObjective) -> str:
+    """Name of an objective, with the arguments that it comes from if it compares short vectors."""
+    return objective.name + (" (of truncate_dims or quantization_aware)" if objective.dims else "")
 
 
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:

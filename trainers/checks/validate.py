@@ -85,8 +85,8 @@ def _check_prompt_name(args: DistillTrainingArguments, teachers: Sequence[PreTra
     if args.teacher_prompt_name is not None and without and not only_cached:
         raise ValueError(
             f"teacher_prompt_name={args.teacher_prompt_name!r}, but only sentence-transformers models have prompts, "
-            f"and {'the teacher is none' if teachers else 'there is no teacher'}. Leave it out. The prompt of given "
-            "vectors is chosen when they are made (`retort cache --prompt_name`)."
+            f"and {'this teacher is not one' if teachers else 'there is no teacher'}. Leave it out. The prompt of "
+            "given vectors is chosen when they are made (`retort cache --prompt_name`)."
         )
 
 
@@ -100,8 +100,8 @@ def _check_fit(objectives: Sequence[Objective], args: DistillTrainingArguments, 
     if args.fit_projector and not projected:
         raise ValueError(
             f"fit_projector, but no projector of embeddings is trained (projector={args.projector!r}): the widths are "
-            "equal, the student has a Dense module, or no objective compares embeddings. Set projector='linear', or "
-            "leave fit_projector out."
+            "equal, the student has a Dense module (as after a stage that kept its projector), or no objective maps "
+            "embeddings to the teacher's (as embedding_weight does). Set projector='linear', or leave it out."
         )
     rows = sets.get("training")
     if args.fit_projector and rows is not None and not isinstance(rows, datasets.Dataset):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from ...data import remove_folder, sweep
-from ...modeling import add_projector, projected_classifier, release_memory
+from ...modeling import DistillationModel, add_projector, gathered, projected_classifier, release_memory
 from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
 from ..distill_trainer import DistillTrainer
 from ..objectives import Projector
@@ -46,7 +46,35 @@ class ScoreOnDev(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics, model, **kwargs):
         """Add the scores of the current student."""
-        metrics |= {f"eval_{name}": value for name, value in self.score(model.student).items()}
+        metrics |= {f"eval_{name}": value for name, value in self.score(self.current(model)).items()}
+
+    def current(self, model: DistillationModel) -> PreTrainedModel | SentenceEncoder:
+        """The student that is scored."""
+        return model.student
+
+
+class ScoreExported(ScoreOnDev):
+    """Scores the student of a trainer with the projector that is exported with it.
+
+    Attributes:
+        trainer: the trainer, which is made after its callbacks.
+    """
+
+    trainer: DistillTrainer
+
+    def current(self, model):
+        """The student, or a `SentenceEncoder` if a projector is kept."""
+        return exported_student(self.trainer)
+
+
+def exported_student(trainer: DistillTrainer) -> PreTrainedModel | SentenceEncoder:
+    """The current student of a trainer, with the projector that is exported with it."""
+    own = trainer.student_encoder
+    if not isinstance(trainer.model.projector, Projector) and not (own and own.modules.has_dense):
+        return trainer.student
+    with gathered(trainer.model):
+        modules = trainer.exported_modules(trainer.model.side_weights(trainer.model.state_dict()))
+    return SentenceEncoder(trainer.student, trainer.processing_class, modules)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +170,9 @@ class StagedRun:
         modules = self._kept_modules(self.plan[first - 1].folder) if first else None
         declared = {planned.stage.unfolded_from or planned.stage.name: planned for planned in self.plan[first:]}
         for name, planned in declared.items():
-            # No teacher output is cached, and no repository is made on the Hub.
-            quiet = {"push_to_hub": False} | ({} if self.teacher is None else {"teacher_cache": None})
+            # No teacher output is cached, no repository is made on the Hub, and the process keeps its settings.
+            live = self.assistant if planned.stage.teacher == "assistant" else self.teacher
+            quiet = {"push_to_hub": False, "full_determinism": False} | ({"teacher_cache": None} if live else {})
             stage = replace(planned.stage, arguments={**planned.stage.arguments, **quiet}, cache_teacher=False)
             student = copy.deepcopy(self.student)
             self._freeze(student, stage)
@@ -153,9 +182,9 @@ class StagedRun:
                     trainer = self._trainer(there, self._with_modules(student, modules))
             except ValueError as error:
                 raise ValueError(f"The stage {name!r}: {error}") from error
-            if isinstance(trainer.model.projector, Projector):
-                modules = trainer.exported_modules(trainer.model.side_weights(trainer.model.state_dict()))
-            del trainer
+            made = exported_student(trainer)
+            modules = made.modules if isinstance(made, SentenceEncoder) else None
+            del trainer, made
             release_memory()
 
     def _run_stage(self, index: int, before: Path | None) -> None:
@@ -213,9 +242,9 @@ class StagedRun:
             else:
                 eval_dataset = eval_dataset and _students_alone(eval_dataset)
         # Early stopping reads the scores, so it comes after them.
-        score = [ScoreOnDev(self.score)] if self.score else []
+        score = [ScoreExported(self.score)] if self.score else []
         stop = [EarlyStoppingCallback(stage.patience)] if stage.patience else []
-        return stage.trainer(
+        trainer = stage.trainer(
             student,
             teacher,
             args,
@@ -225,6 +254,9 @@ class StagedRun:
             processing_class=self.processing_class,
             teacher_processing_class=teacher_tokenizer,
         )
+        for callback in score:
+            callback.trainer = trainer
+        return trainer
 
     def _freeze(self, student: PreTrainedModel, stage: Stage) -> PeftModel | None:
         """Freeze parameters for a stage. Returns the student with adapters, if there are any."""

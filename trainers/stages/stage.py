@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ...data import check_folder_name
 from ..arguments import check_choices
+from ..contrastive_trainer import ContrastiveTrainer
 from ..distill_trainer import DistillTrainer
 from .groups import unfreezing_order
 
@@ -56,6 +57,11 @@ class Stage:
             raise ValueError(
                 f"The stage {self.name!r} has gradual_unfreezing, which selects the trained parameters: leave out "
                 "trainable and lora."
+            )
+        if self.cache_teacher and issubclass(self.trainer, ContrastiveTrainer):
+            raise ValueError(
+                f"The stage {self.name!r} has cache_teacher, but its trainer reads groups of texts, and a cache has "
+                "the outputs of one text in each row. Leave cache_teacher out."
             )
         if self.chunk_rows is not None and self.chunk_rows < 1:
             raise ValueError(

@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from ...collators import GroupBatch
+from ...collators import Batch
 from ...modeling import evaluating
 from ..objectives import LeastSquares
 from .loading_trainer import LoadingTrainer
@@ -27,6 +27,10 @@ class FittingTrainer(LoadingTrainer):
             self._fit_projector()
         return super().train(resume_from_checkpoint, **arguments)
 
+    def texts_of_teacher(self, embeddings: Tensor, batch: Batch) -> Tensor:
+        """The student's embeddings of the texts that the teacher reads."""
+        return embeddings
+
     @torch.no_grad()
     def _fit_projector(self) -> None:
         projector, unit = self._embedding_projector, self.args.embedding_loss == "cosine"
@@ -35,6 +39,5 @@ class FittingTrainer(LoadingTrainer):
             for batch in self.sampled_batches(FITTED_ROWS, "Fitting the projector"):
                 ours = self.model(batch.student, batch.layout).encoder.embedding
                 theirs = self.run_teacher(batch).embedding.float()
-                ours = ours[batch.groups[:, 0]] if isinstance(batch, GroupBatch) else ours  # the teacher's text
-                found.add(ours, F.normalize(theirs, dim=-1) if unit else theirs)
+                found.add(self.texts_of_teacher(ours, batch), F.normalize(theirs, dim=-1) if unit else theirs)
         found.write_to(projector)
