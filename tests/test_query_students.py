@@ -98,6 +98,10 @@ def test_a_fitted_projector_is_the_least_squares_map_between_unit_vectors(tokeni
     [
         ({"projector": "auto"}, "fit_projector, but no projector of embeddings is trained"),
         ({"embedding_weight": 0.0, "hidden_weight": 1.0}, "fit_projector, but no projector of embeddings is trained"),
+        (
+            {"embedding_weight": 0.0, "similarity_weight": 1.0, "fit_projector": False},
+            "keep_projector, but no objective maps embeddings",
+        ),
         ({"teacher_prompt_name": "question"}, "There is no prompt 'question', only: "),
         ({"teacher_prompt_name": "query"}, "Row 0 does not begin with the teacher's prompt"),
     ],
@@ -105,7 +109,7 @@ def test_a_fitted_projector_is_the_least_squares_map_between_unit_vectors(tokeni
 def test_a_fit_of_nothing_and_unknown_prompts_are_refused(settings, message, tokenizer, tmp_path):
     teacher = SentenceEncoder.of(teacher_of(tmp_path, tokenizer, width=32))
     with pytest.raises(ValueError, match=message):
-        trainer_of(tmp_path, teacher, rows_of(TEXTS), fit_projector=True, **settings)
+        trainer_of(tmp_path, teacher, rows_of(TEXTS), **{"fit_projector": True} | settings)
 
 
 def test_a_named_prompt_is_the_default_prompt_of_the_run(tokenizer, tmp_path):

@@ -51,6 +51,7 @@ def validate(
     _check_teacher_pooler(objectives, args, student_encoder, teachers)
     _check_prompt_name(args, teachers)
     _check_fit(objectives, args, sets)
+    _check_kept(objectives, args, student_encoder)
     models = [model_of(teacher) for teacher in teachers]
     check_objectives(objectives, args, student, models, has_teacher=has_teacher, by_vectors=bool(vectors))
     _check_vectors(objectives, args, teachers, sets, by_vectors=bool(vectors))
@@ -108,6 +109,18 @@ def _check_fit(objectives: Sequence[Objective], args: DistillTrainingArguments, 
         raise ValueError(
             f"fit_projector samples from all training rows, but train_dataset is a {type(rows).__name__}. Leave it "
             "out, or load the data without streaming."
+        )
+
+
+def _check_kept(
+    objectives: Sequence[Objective], args: DistillTrainingArguments, student: SentenceEncoder | None
+) -> None:
+    """Refuse to keep a projector if no objective has one, and no earlier stage kept one."""
+    has_projector = any(hasattr(objective, "projector") for objective in objectives)
+    if args.keep_projector and not has_projector and not (student and student.modules.has_dense):
+        raise ValueError(
+            "keep_projector, but no objective maps embeddings to the teacher's. Set embedding_weight, or leave "
+            "keep_projector out."
         )
 
 
