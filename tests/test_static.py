@@ -163,6 +163,17 @@ def test_the_folder_is_in_model2vecs_format(trained):
         np.testing.assert_allclose(mean / (np.linalg.norm(mean) + 1e-32), wanted, atol=1e-6)
 
 
+def test_a_tokenizer_without_a_limit_is_saved_and_read(tokenizer, tmp_path):
+    teacher = teacher_of(tokenizer)
+    student = static_student(teacher)
+    student.tokenizer.model_max_length = int(1e30)  # of a tokenizer without model_max_length
+    plain = {"processing_class": student.tokenizer, "teacher_processing_class": tokenizer}
+    args = tiny.arguments(tmp_path / "run", embedding_weight=1.0)
+    DistillTrainer(student.model, teacher, args, train_dataset=rows_of(student, teacher), **plain).save_model()
+    theirs = SentenceTransformer(str(tmp_path / "run"), device="cpu").encode(TEXTS, convert_to_tensor=True)
+    torch.testing.assert_close(SentenceEncoder.from_pretrained(tmp_path / "run").encode(TEXTS), theirs, **EXACT)
+
+
 def test_packed_and_padded_batches_give_equal_embeddings(tokenizer):
     student = static_student(teacher_of(tokenizer))
     lengths = [3, 5, 2]
