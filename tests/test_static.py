@@ -89,6 +89,17 @@ def test_narrower_vectors_are_the_principal_components(tokenizer):
     np.testing.assert_allclose(found[known], expected[known], atol=1e-5)
 
 
+def test_tokens_without_a_spelling_are_zero_and_change_no_principal_component(tokenizer):
+    own = tiny.tokenizer("wordpiece, other words")
+    expected = static_student(teacher_of(tokenizer), tokenizer=own, hidden_size=WIDTH).model.embeddings.detach()
+    own.add_tokens(["你", "好"])
+    found = static_student(teacher_of(tokenizer), tokenizer=own, hidden_size=WIDTH).model.embeddings.detach()
+    assert not found[-2:].any()
+    shares = (torch.tensor(zipf_weights(len(each))).float()[:, None] for each in (found, expected))
+    found, expected = (each / share for each, share in zip((found, expected), shares, strict=True))
+    torch.testing.assert_close(found[:-2].abs(), expected.abs(), atol=1e-5, rtol=0)
+
+
 def test_tokens_of_another_tokenizer_are_spelled_by_the_teachers(tokenizer):
     own = tiny.tokenizer("wordpiece, other words")
     teacher = teacher_of(tokenizer)

@@ -58,9 +58,11 @@ def static_student(
         )
     own = tokenizer or teacher.tokenizer
     student_tokenizer = static_tokenizer(own)
-    vectors = _token_embeddings(teacher, own, progress)
+    spelled, embeddings = _token_embeddings(teacher, own, progress)
     if width < teacher.embedding_size:
-        vectors = project_embeddings(vectors, width, "pca")
+        embeddings = project_embeddings(embeddings, width, "pca")
+    vectors = torch.zeros(vocabulary_size(own), width)
+    vectors[spelled] = embeddings
     vectors *= _weights(len(vectors))[:, None]
     unknown = student_tokenizer.unk_token_id
     if unknown is not None:
@@ -73,8 +75,11 @@ def static_student(
     return SentenceEncoder(model.eval(), student_tokenizer, plain)
 
 
-def _token_embeddings(teacher: SentenceEncoder, tokenizer: PreTrainedTokenizerBase, progress: bool) -> Tensor:
-    """The teacher's embedding of each token of a tokenizer: `[tokens, embedding_size]`, float32 on the CPU."""
+def _token_embeddings(
+    teacher: SentenceEncoder, tokenizer: PreTrainedTokenizerBase, progress: bool
+) -> tuple[list[int], Tensor]:
+    """The tokens of a tokenizer that the teacher can spell, and its embedding of each: `[spelled, embedding_size]`,
+    float32 on the CPU."""
     if tokenizer is teacher.tokenizer:
         pieces = [[token] for token in range(vocabulary_size(tokenizer))]
     else:
@@ -90,9 +95,7 @@ def _token_embeddings(teacher: SentenceEncoder, tokenizer: PreTrainedTokenizerBa
 
     label = "Tokens" if progress else None
     made = map_batches(of_batch, rows, teacher.model, teacher.tokenizer, batch_size=BATCH_SIZE, progress=label)
-    vectors = torch.zeros(len(pieces), teacher.embedding_size)
-    vectors[spelled] = torch.stack(made)
-    return vectors
+    return spelled, torch.stack(made)
 
 
 def _around_a_text(encoder: SentenceEncoder) -> tuple[list[int], list[int]]:
