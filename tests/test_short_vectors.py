@@ -82,6 +82,14 @@ def test_ranges_widen_at_once_and_shrink_by_a_hundredth_of_the_way():
     assert quantizer.ranges.flatten().tolist() == pytest.approx([-1.99, 5.0])
 
 
+def test_a_step_with_nan_changes_no_range():
+    quantizer = EmbeddingQuantizer("int8", 2, normalize=False).train()
+    for step in ([[1.0, torch.nan], [2.0, 0.0]], [[1.0, 3.0], [2.0, 4.0]], [[torch.inf, 5.0], [-torch.inf, 3.5]]):
+        quantizer(torch.tensor(step))
+        quantizer.update(lambda seen: seen)
+    assert quantizer.ranges.flatten().tolist() == pytest.approx([1.0, 3.005, 2.0, 5.0])
+
+
 # --- Training -------------------------------------------------------------------------------------------------------
 
 
