@@ -17,6 +17,7 @@ from .outputs import EncoderOutput, OutputLayer, OutputRequest, exact_dtype
 from .pooling import POOLERS, Pooling, pooled_hidden_states
 from .sentence_encoder import SentenceEncoder, as_sentence_encoder, require_bidirectional
 from .sentence_files import (
+    INT8_RANGES_FILE,
     encoder_subfolder,
     read_int8_ranges,
     read_routes,
