@@ -26,6 +26,6 @@ from .sentence_files import (
     write_sentence_modules,
 )
 from .sentence_format import check_static
-from .sentence_modules import Dense, EmbeddingHead, Normalize, SentenceModules, with_projector
+from .sentence_modules import Dense, EmbeddingHead, Normalize, SentenceModules, takes_projector, with_projector
 from .tensor_group import TensorGroup
 from .token_alignment import TokenAlignment
