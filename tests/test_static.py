@@ -337,6 +337,12 @@ def recipe(folder, **changes):
 
 def test_a_recipe_runs_to_its_report_and_begins_with_the_vectors_it_saved(folder, capsys, monkeypatch):
     (folder / "static.yaml").write_text(yaml.safe_dump(recipe(folder)))
+    with monkeypatch.context() as patch:  # a dry run embeds no token
+        patch.setattr("retort.recipes.sentences.static.static_student", None)
+        assert main(["distill", str(folder / "static.yaml"), "--dry_run"]) == 0
+        assert main(["distill", str(folder / "static.yaml"), "student.static.hidden_size=99", "--dry_run"]) != 0
+    assert "hidden_size=99, but the teacher's embeddings have" in capsys.readouterr().err
+    assert not list((folder / "static").glob("_static-*"))
     assert main(["distill", str(folder / "static.yaml")]) == 0
     report = json.loads((folder / "static/report.json").read_text())
     assert [row["name"] for row in report["rows"]] == ["teacher", "student, untrained", "student"]

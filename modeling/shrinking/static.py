@@ -48,6 +48,22 @@ def static_student(
         ValueError: `hidden_size` is below 1 or above the teacher's width; the teacher is static itself; or a tokenizer
             is slow.
     """
+    student = static_outline(teacher, hidden_size=hidden_size, tokenizer=tokenizer)
+    spelled, embeddings = _token_embeddings(teacher, tokenizer or teacher.tokenizer, progress)
+    vectors, unknown = student.model.embeddings, student.tokenizer.unk_token_id
+    if vectors.shape[1] < teacher.embedding_size:
+        embeddings = project_embeddings(embeddings, vectors.shape[1], "pca")
+    vectors[spelled] = embeddings
+    vectors *= _weights(len(vectors))[:, None]
+    if unknown is not None:
+        vectors[unknown] = 0
+    return student
+
+
+def static_outline(
+    teacher: SentenceEncoder, *, hidden_size: int | None = None, tokenizer: PreTrainedTokenizerBase | None = None
+) -> SentenceEncoder:
+    """The student of `static_student` with zero vectors, without a run of the teacher."""
     if isinstance(teacher.model, StaticModel):
         raise ValueError("The teacher has static token vectors itself. Train a copy of it: student.model in a recipe.")
     width = teacher.embedding_size if hidden_size is None else hidden_size
@@ -58,19 +74,10 @@ def static_student(
         )
     own = tokenizer or teacher.tokenizer
     student_tokenizer = static_tokenizer(own)
-    spelled, embeddings = _token_embeddings(teacher, own, progress)
-    if width < teacher.embedding_size:
-        embeddings = project_embeddings(embeddings, width, "pca")
-    vectors = torch.zeros(vocabulary_size(own), width)
-    vectors[spelled] = embeddings
-    vectors *= _weights(len(vectors))[:, None]
-    unknown = student_tokenizer.unk_token_id
-    if unknown is not None:
-        vectors[unknown] = 0
-    sizes = {"vocab_size": len(vectors), "hidden_size": width}
-    special = {"unk_token_id": unknown, "pad_token_id": student_tokenizer.pad_token_id}
+    sizes = {"vocab_size": vocabulary_size(own), "hidden_size": width}
+    special = {"unk_token_id": student_tokenizer.unk_token_id, "pad_token_id": student_tokenizer.pad_token_id}
     model = StaticModel(StaticConfig(**sizes, **special))
-    model.embeddings.copy_(vectors)
+    torch.nn.init.zeros_(model.embeddings)
     plain = SentenceModules.plain("mean", teacher.max_length, normalize=teacher.modules.normalizes)
     return SentenceEncoder(model.eval(), student_tokenizer, plain)
 
