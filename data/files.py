@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ _FULL_MESSAGE = re.compile(
 
 
 @contextmanager
-def replace_files(folder: str | os.PathLike) -> Iterator[Path]:
+def replace_files(folder: str | os.PathLike, *, outdated: Sequence[str] = ()) -> Iterator[Path]:
     """Write files to a temporary directory and move all of them into `folder` if the block succeeds.
 
     Subdirectories are merged, files of the same name are replaced, and other files are kept. A new folder is created by
@@ -38,6 +38,7 @@ def replace_files(folder: str | os.PathLike) -> Iterator[Path]:
 
     Args:
         folder: the target folder; created if it doesn't exist.
+        outdated: names of files that are removed from `folder` if the block doesn't write them.
 
     Yields:
         The temporary directory to write into.
@@ -67,6 +68,9 @@ def replace_files(folder: str | os.PathLike) -> Iterator[Path]:
                 target.parent.mkdir(parents=True, exist_ok=True)
             for path, target in zip(files, targets, strict=True):
                 os.replace(path, target)
+            for name in outdated:
+                if folder / name not in targets:
+                    (folder / name).unlink(missing_ok=True)
             for directory in {target.parent for target in targets}:
                 sync_directory(directory)
         except Exception as error:

@@ -111,9 +111,17 @@ def test_shapes_that_do_not_match_are_errors(queries, documents, message):
 
 
 @pytest.mark.promise(9)
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_embeddings_without_direction_are_errors_that_name_the_row(value):
     documents = torch.ones(5, 3)
     documents[3] = value
     with pytest.raises(ValueError, match=r"1 of 5 rows of documents .* row 3"):
         retrieval_scores(torch.ones(5, 3), documents)
+
+
+def test_a_zero_vector_is_similar_to_nothing_and_no_error(caplog):
+    documents = torch.eye(4)
+    documents[3] = 0
+    assert own_document_ranks(torch.eye(4), documents).tolist() == [1, 1, 1, 4]
+    assert own_document_ranks(documents, torch.eye(4)).tolist() == [1, 1, 1, 4]
+    assert "1 of 4 rows of documents contain only zeros (first: row 3)" in caplog.text

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
+from sentence_transformers.util import pairwise_cos_sim
 from sklearn.metrics.pairwise import cosine_similarity
 
 from retort.evaluation import similarity_agreement, sts_spearman
@@ -60,6 +61,16 @@ def test_sts_agrees_with_sentence_transformers(vectors):
     )
     theirs = evaluator(Model())["spearman_cosine"]
     assert sts_spearman(vectors[0], vectors[0] ** 2, gold) == pytest.approx(theirs, abs=1e-6)
+
+
+def test_a_zero_vector_has_the_cosine_0_as_in_sentence_transformers(vectors, caplog):
+    first, second, gold = vectors[0], vectors[0].flip(1), torch.rand(30, generator=torch.Generator().manual_seed(7))
+    first[4], second[4:7] = 0, 0
+    expected = spearmanr(pairwise_cos_sim(first.double(), second.double()), gold).statistic
+    assert sts_spearman(first, second, gold) == pytest.approx(expected, abs=1e-12)
+    assert "1 of 30 rows of first contain only zeros" in caplog.text
+    assert "3 of 30 rows of second contain only zeros (first: row 4)" in caplog.text
+    assert similarity_agreement(first, first) == pytest.approx(1)
 
 
 @pytest.mark.promise(9)

@@ -16,7 +16,8 @@ from without_retort import run_without_retort
 
 from retort import CKDTrainer, CKDTrainingArguments, ContrastiveTrainer, DistillTrainer, MCLTrainer
 from retort.data import tokenize, tokenize_groups
-from retort.evaluation.sentences import load_embedder, load_sentence_teacher
+from retort.evaluation import Footprint, Quality, Role
+from retort.evaluation.sentences import load_embedder, load_sentence_teacher, side_by_side
 from retort.modeling.encoding import SentenceEncoder, read_sentence_modules
 from retort.modeling.onnx import OnnxModel, embedding_inputs, export_embeddings
 
@@ -372,6 +373,25 @@ def test_a_distilled_student_is_saved_with_all_that_it_learnt(kept, tokenizer, t
     run_without_retort(EMBED, str(tmp_path), json.dumps(list(expected)), json.dumps(TEXTS))
     for name, found in load_file(tmp_path / "found.safetensors").items():
         torch.testing.assert_close(found, expected[name], **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("mean", True), ("concatenated", False), ("concatenated", True), ("linear", True)]
+)
+def test_sizes_in_card_and_report_are_those_of_all_exported_modules(name, kept, tokenizer, tmp_path):
+    student, trainer = student_run("mean" if name == "linear" else name, tokenizer, tmp_path, keep_projector=kept)
+    if name == "linear":  # it takes the projector into itself
+        student = SentenceEncoder(student[0].model, tokenizer, tiny.surrounding(projector=nn.Linear(32, 16)))
+        teacher, rows = tiny.model(hidden=48), trainer.train_dataset
+        trainer = DistillTrainer(student, teacher, trainer.args, train_dataset=rows, processing_class=tokenizer)
+    trainer.save_model()
+    stock = SentenceTransformer(str(tmp_path / "run"), device="cpu")
+    expected = sum(each.numel() for each in stock.parameters())
+    assert trainer.card_facts().size.parameters == expected
+    model = {"student": (Role.STUDENT, SentenceEncoder.from_pretrained(tmp_path / "run"))}
+    report = side_by_side(model, lambda _: Quality({"sts": 0.5}), TEXTS, [], measured="")
+    assert report.student.footprint == Footprint.of(stock)
+    assert report.student.footprint.parameters == expected
 
 
 @pytest.mark.promise(2)

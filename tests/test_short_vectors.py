@@ -1,6 +1,7 @@
 """Embeddings that are truncated (Matryoshka) and quantised: in training, as sentence-transformers does it at use."""
 
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from retort.modeling.encoding import SentenceEncoder, read_int8_ranges
 from retort.modeling.losses import EmbeddingQuantizer, binary_codes, int8_codes, similarity_matrix_error
 from retort.modeling.onnx import OnnxModel, embedding_inputs
 from retort.trainers.saving import save_embeddings_onnx
+from retort.trainers.stages import StageResult
+from retort.trainers.stages.results import publish
 
 folder = test_examples.folder
 
@@ -80,6 +83,14 @@ def test_ranges_widen_at_once_and_shrink_by_a_hundredth_of_the_way():
     quantizer.eval()(torch.tensor([[100.0]]))  # evaluation measures nothing
     quantizer.update(lambda seen: seen)
     assert quantizer.ranges.flatten().tolist() == pytest.approx([-1.99, 5.0])
+
+
+def test_a_step_with_nan_changes_no_range():
+    quantizer = EmbeddingQuantizer("int8", 2, normalize=False).train()
+    for step in ([[1.0, torch.nan], [2.0, 0.0]], [[1.0, 3.0], [2.0, 4.0]], [[torch.inf, 5.0], [-torch.inf, 3.5]]):
+        quantizer(torch.tensor(step))
+        quantizer.update(lambda seen: seen)
+    assert quantizer.ranges.flatten().tolist() == pytest.approx([1.0, 3.005, 2.0, 5.0])
 
 
 # --- Training -------------------------------------------------------------------------------------------------------
@@ -163,6 +174,19 @@ def test_a_truncated_and_quantised_export_is_equal_everywhere(tmp_path):
     torch.testing.assert_close(read_int8_ranges(tmp_path), trainer.model.quantizer.ranges)
     codes = quantize_embeddings(theirs.encode(TEXTS), "int8", ranges=ranges[:, :8]).astype(int)
     assert (codes.max(0) - codes.min(0)).min() > 100  # they fill their ranges
+
+
+def test_a_student_without_ranges_leaves_none_of_an_earlier_one(tmp_path):
+    trainer = trainer_of(tmp_path, quantization_aware="int8", max_steps=1)
+    trainer.train()
+    trainer.save_model()
+    first = StageResult("first", tmp_path, {}, 1, [], asdict(trainer.card_facts()))
+    publish([first], tmp_path / "published")
+    assert read_int8_ranges(tmp_path / "published") is not None
+    trainer_of(tmp_path).save_model()
+    publish([first], tmp_path / "published")
+    assert read_int8_ranges(tmp_path) is None
+    assert read_int8_ranges(tmp_path / "published") is None
 
 
 # --- Reports --------------------------------------------------------------------------------------------------------

@@ -89,6 +89,17 @@ def test_narrower_vectors_are_the_principal_components(tokenizer):
     np.testing.assert_allclose(found[known], expected[known], atol=1e-5)
 
 
+def test_tokens_without_a_spelling_are_zero_and_change_no_principal_component(tokenizer):
+    own = tiny.tokenizer("wordpiece, other words")
+    expected = static_student(teacher_of(tokenizer), tokenizer=own, hidden_size=WIDTH).model.embeddings.detach()
+    own.add_tokens(["你", "好"])
+    found = static_student(teacher_of(tokenizer), tokenizer=own, hidden_size=WIDTH).model.embeddings.detach()
+    assert not found[-2:].any()
+    shares = (torch.tensor(zipf_weights(len(each))).float()[:, None] for each in (found, expected))
+    found, expected = (each / share for each, share in zip((found, expected), shares, strict=True))
+    torch.testing.assert_close(found[:-2].abs(), expected.abs(), atol=1e-5, rtol=0)
+
+
 def test_tokens_of_another_tokenizer_are_spelled_by_the_teachers(tokenizer):
     own = tiny.tokenizer("wordpiece, other words")
     teacher = teacher_of(tokenizer)
@@ -161,6 +172,17 @@ def test_the_folder_is_in_model2vecs_format(trained):
         ids = [token for token in ids if unknown is None or token != tokenizer.token_to_id(unknown)]
         mean = vectors[ids].mean(0) if ids else np.zeros(WIDTH)
         np.testing.assert_allclose(mean / (np.linalg.norm(mean) + 1e-32), wanted, atol=1e-6)
+
+
+def test_a_tokenizer_without_a_limit_is_saved_and_read(tokenizer, tmp_path):
+    teacher = teacher_of(tokenizer)
+    student = static_student(teacher)
+    student.tokenizer.model_max_length = int(1e30)  # of a tokenizer without model_max_length
+    plain = {"processing_class": student.tokenizer, "teacher_processing_class": tokenizer}
+    args = tiny.arguments(tmp_path / "run", embedding_weight=1.0)
+    DistillTrainer(student.model, teacher, args, train_dataset=rows_of(student, teacher), **plain).save_model()
+    theirs = SentenceTransformer(str(tmp_path / "run"), device="cpu").encode(TEXTS, convert_to_tensor=True)
+    torch.testing.assert_close(SentenceEncoder.from_pretrained(tmp_path / "run").encode(TEXTS), theirs, **EXACT)
 
 
 def test_packed_and_padded_batches_give_equal_embeddings(tokenizer):
@@ -315,6 +337,12 @@ def recipe(folder, **changes):
 
 def test_a_recipe_runs_to_its_report_and_begins_with_the_vectors_it_saved(folder, capsys, monkeypatch):
     (folder / "static.yaml").write_text(yaml.safe_dump(recipe(folder)))
+    with monkeypatch.context() as patch:  # a dry run embeds no token
+        patch.setattr("retort.recipes.sentences.static.static_student", None)
+        assert main(["distill", str(folder / "static.yaml"), "--dry_run"]) == 0
+        assert main(["distill", str(folder / "static.yaml"), "student.static.hidden_size=99", "--dry_run"]) != 0
+    assert "hidden_size=99, but the teacher's embeddings have" in capsys.readouterr().err
+    assert not list((folder / "static").glob("_static-*"))
     assert main(["distill", str(folder / "static.yaml")]) == 0
     report = json.loads((folder / "static/report.json").read_text())
     assert [row["name"] for row in report["rows"]] == ["teacher", "student, untrained", "student"]

@@ -22,7 +22,7 @@ from transformers.utils import PushInProgress
 
 from ..data import replace_files, write_text
 from ..modeling import DistillationModel, gathered, stock_classifier
-from ..modeling.encoding import attending, packing_obstacle
+from ..modeling.encoding import INT8_RANGES_FILE, attending, packing_obstacle
 from ..modeling.losses import BoundedNumber
 from .saving import (
     MANIFEST_FILE,
@@ -147,7 +147,7 @@ class StudentTrainer(Trainer):
         # Under DeepSpeed, `state_dict` is the whole state, gathered from all ranks. Otherwise it is None.
         state = self.model.state_dict() if state_dict is None else state_dict
         weights = self.model.student_weights(state)
-        with replace_files(output_dir or self.args.output_dir) as folder:
+        with replace_files(output_dir or self.args.output_dir, outdated=[INT8_RANGES_FILE]) as folder:
             with stock_classifier(self.student):
                 self.student.save_pretrained(folder, state_dict=weights)
             if self.processing_class is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from ...modeling import StaticModel, parameter_count
+from ...modeling.encoding import SentenceEncoder
 
 BYTES_PER_FLOAT32 = 4
 
@@ -30,8 +31,10 @@ class Footprint:
     megabytes: float
 
     @classmethod
-    def of(cls, model: nn.Module) -> Footprint:
-        """Measure a model without saving it."""
+    def of(cls, model: nn.Module | SentenceEncoder) -> Footprint:
+        """Measure a model without saving it; a `SentenceEncoder` with the modules after its pooler."""
+        if isinstance(model, SentenceEncoder):
+            model = nn.ModuleList([model.model, model.modules.head])
         # `PreTrainedModel.num_parameters(exclude_embeddings=True)` goes by names, so it counts word embeddings that are
         # tied to a head (XLM-R with a masked-LM head) as other parameters.
         tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]

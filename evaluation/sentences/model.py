@@ -13,6 +13,7 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
+from ..cost import Footprint
 from ..report import ModelRow, Quality, Report, Role, build_report
 from .similarity import bootstrapped_agreement, pair_cosines, rank_correlation
 
@@ -145,7 +146,10 @@ def side_by_side(
         for name, (_, model) in models.items():
             found[name] |= bootstrapped_agreement(theirs, model.encode(texts[:1000]))
     return build_report(
-        [ModelRow.of(name, role, model.model, found[name]) for name, (role, model) in models.items()],
+        [
+            ModelRow.of(name, role, model.model, found[name], Footprint.of(model))
+            for name, (role, model) in models.items()
+        ],
         {name: model.encode for name, (_, model) in models.items()},
         texts,
         log_history,

@@ -83,8 +83,7 @@ def own_document_ranks(
         `[queries]`, int64 ranks from 1.
 
     Raises:
-        ValueError: there are fewer documents than queries, the dimensions differ, or an embedding is zero or not
-            finite.
+        ValueError: there are fewer documents than queries, the dimensions differ, or an embedding is not finite.
     """
     queries, documents = unit_vectors(queries, "queries"), unit_vectors(documents, "documents")
     if len(documents) < len(queries) or queries.shape[1] != documents.shape[1]:

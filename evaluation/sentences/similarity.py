@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from scipy.stats import rankdata, spearmanr
 from torch import Tensor
-from torch.nn import functional as F
+from transformers.utils import logging
 
 from ..report import Quality, Rows, bootstrapped
+
+logger = logging.get_logger(__name__)
 
 # Values that differ by less, relative to the largest, are equal up to the rounding of float64.
 CONSTANT = 1e-12
@@ -21,6 +23,9 @@ _FEW_RESAMPLES = 200
 def unit_vectors(embeddings: Tensor | np.ndarray, name: str = "embeddings") -> Tensor:
     """Scale embeddings to unit length in float64, so that reduced-precision matrix products can't change ranks.
 
+    A zero vector, such as a static student's of a text of unknown tokens only, stays zero. So its cosine similarity
+    with any vector is 0, as in sentence-transformers. A warning gives the number of such vectors.
+
     Args:
         embeddings: `[rows, dim]`.
         name: their name in error messages.
@@ -29,19 +34,24 @@ def unit_vectors(embeddings: Tensor | np.ndarray, name: str = "embeddings") -> T
         `[rows, dim]`, float64, on the same device.
 
     Raises:
-        ValueError: `embeddings` is not a matrix, a value is not finite, or a row is all zeros.
+        ValueError: `embeddings` is not a matrix, or a value is not finite.
     """
     embeddings = torch.as_tensor(embeddings)
     if embeddings.dim() != 2 or not len(embeddings):
         raise ValueError(f"{name} must be a matrix [rows, dim] with at least one row, not {list(embeddings.shape)}.")
     embeddings = embeddings.double()
     norms = embeddings.norm(dim=1)
-    if bad := [row for row, norm in enumerate(norms.tolist()) if not math.isfinite(norm) or norm == 0]:
+    if bad := (~norms.isfinite()).nonzero().flatten().tolist():
         raise ValueError(
-            f"{len(bad)} of {len(norms)} rows of {name} contain NaN, infinity or only zeros (first: row {bad[0]}), so "
-            "their cosine similarity is undefined."
+            f"{len(bad)} of {len(norms)} rows of {name} contain NaN or infinity (first: row {bad[0]}), so their cosine "
+            "similarity is undefined."
         )
-    return F.normalize(embeddings, dim=1, eps=0)
+    if empty := (norms == 0).nonzero().flatten().tolist():
+        logger.warning_once(
+            "%d of %d rows of %s contain only zeros (first: row %d). Their cosine similarity counts as 0.",
+            *(len(empty), len(norms), name, empty[0]),
+        )
+    return embeddings / torch.where(norms == 0, 1, norms)[:, None]
 
 
 def pair_cosines(first: Tensor | np.ndarray, second: Tensor | np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from .outputs import EncoderOutput, OutputLayer, OutputRequest, exact_dtype
 from .pooling import POOLERS, Pooling, pooled_hidden_states
 from .sentence_encoder import SentenceEncoder, as_sentence_encoder, require_bidirectional
 from .sentence_files import (
+    INT8_RANGES_FILE,
     encoder_subfolder,
     read_int8_ranges,
     read_routes,
@@ -25,6 +26,6 @@ from .sentence_files import (
     write_sentence_modules,
 )
 from .sentence_format import check_static
-from .sentence_modules import Dense, EmbeddingHead, Normalize, SentenceModules, with_projector
+from .sentence_modules import Dense, EmbeddingHead, Normalize, SentenceModules, takes_projector, with_projector
 from .tensor_group import TensorGroup
 from .token_alignment import TokenAlignment

@@ -22,6 +22,7 @@ from .sentence_routes import refuse_route, resolve_route
 
 _WITH_WEIGHTS = ("WeightedLayerPooling", "Dense", "LayerNorm")
 INT8_RANGES_FILE = "int8_ranges.npy"
+_LONGEST = 2**31 - 1  # a tokenizer without a limit has a model_max_length of 10^30, which tokenizers can't take
 _ROUTERS = ("Router", "Asym")  # before version 5 a Router was called Asym
 
 
@@ -162,12 +163,12 @@ def require_lowercase(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _max_length(source: str, folder: str, settings: Mapping[str, Any], config: PreTrainedConfig) -> int:
     if length := settings.get("max_seq_length"):
-        return length
+        return min(length, _LONGEST)
     tokenizer = _json(source, _inside(folder, "tokenizer_config.json")) or {}
     limits = tokenizer.get("model_max_length"), getattr(config, "max_position_embeddings", None)
     if not any(limits):
         raise ValueError(f"The files of {source} give no maximal length of texts (max_seq_length).")
-    return min(filter(None, limits))
+    return min(*filter(None, limits), _LONGEST)
 
 
 def write_sentence_modules(
@@ -214,7 +215,7 @@ def _write_static_files(folder: Path, saved: Path, modules: SentenceModules) -> 
     truncates texts only if tokenizer.json says so, the other normalises only if config.json says so."""
     tokenizer = Tokenizer.from_file(str(saved / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(modules.max_length)
+    tokenizer.enable_truncation(min(modules.max_length, _LONGEST))
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     config = json.loads((saved / "config.json").read_text(encoding="utf-8"))

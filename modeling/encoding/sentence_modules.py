@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
@@ -61,6 +61,11 @@ def _sizes(module: nn.Module, size: int) -> tuple[int, int]:
     return size, size
 
 
+def takes_projector(modules: Sequence[nn.Module]) -> bool:
+    """Whether the last module is linear, so that it takes one more linear map into itself."""
+    return len(modules) > 0 and isinstance(modules[-1], Dense) and isinstance(modules[-1].activation, nn.Identity)
+
+
 def with_projector(head: nn.Sequential, weight: Tensor, bias: Tensor) -> nn.Sequential:
     """A head with one more linear map at its end. A `Dense` without activation there takes it into itself.
 
@@ -70,7 +75,7 @@ def with_projector(head: nn.Sequential, weight: Tensor, bias: Tensor) -> nn.Sequ
         bias: `[out_features]`
     """
     modules, weight, bias = list(head), _exact(weight), _exact(bias)
-    if modules and isinstance(modules[-1], Dense) and isinstance(modules[-1].activation, nn.Identity):
+    if takes_projector(modules):
         last = modules.pop().linear
         bias = bias if last.bias is None else bias + weight @ _exact(last.bias)
         weight = weight @ _exact(last.weight)

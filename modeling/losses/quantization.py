@@ -49,7 +49,7 @@ class EmbeddingQuantizer(nn.Module):
     For int8, it measures the range of each dimension. A step uses the ranges of the steps before it, so that they
     depend neither on micro-batches nor on ranks. Ranges widen at once to the values of a step and shrink slowly towards
     them, so that they forget the student of early steps. The first step measures the first ranges and quantises
-    nothing.
+    nothing. A step in which a dimension has NaN or infinity, as after an overflow of fp16, doesn't change its range.
 
     Args:
         precision: `"int8"` or `"binary"`.
@@ -99,7 +99,8 @@ class EmbeddingQuantizer(nn.Module):
         self._seen = None
         first = self.ranges[0] > self.ranges[1]
         shrunk = torch.lerp(torch.where(first, seen, self.ranges.float()), seen, SHRINKING)
-        self.ranges.copy_(_union(shrunk, seen))
+        finite = seen.isfinite().all(0)  # not after an overflow of fp16
+        self.ranges.copy_(torch.where(finite, _union(shrunk, seen), self.ranges))
 
 
 def _union(first: Tensor, second: Tensor) -> Tensor:

@@ -2,5 +2,5 @@
 
 from .bilstm import bilstm_student
 from .embeddings import project_embeddings
-from .static import static_student
+from .static import static_outline, static_student
 from .student import shrink

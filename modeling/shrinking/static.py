@@ -48,6 +48,22 @@ def static_student(
         ValueError: `hidden_size` is below 1 or above the teacher's width; the teacher is static itself; or a tokenizer
             is slow.
     """
+    student = static_outline(teacher, hidden_size=hidden_size, tokenizer=tokenizer)
+    spelled, embeddings = _token_embeddings(teacher, tokenizer or teacher.tokenizer, progress)
+    vectors, unknown = student.model.embeddings, student.tokenizer.unk_token_id
+    if vectors.shape[1] < teacher.embedding_size:
+        embeddings = project_embeddings(embeddings, vectors.shape[1], "pca")
+    vectors[spelled] = embeddings
+    vectors *= _weights(len(vectors))[:, None]
+    if unknown is not None:
+        vectors[unknown] = 0
+    return student
+
+
+def static_outline(
+    teacher: SentenceEncoder, *, hidden_size: int | None = None, tokenizer: PreTrainedTokenizerBase | None = None
+) -> SentenceEncoder:
+    """The student of `static_student` with zero vectors, without a run of the teacher."""
     if isinstance(teacher.model, StaticModel):
         raise ValueError("The teacher has static token vectors itself. Train a copy of it: student.model in a recipe.")
     width = teacher.embedding_size if hidden_size is None else hidden_size
@@ -58,23 +74,19 @@ def static_student(
         )
     own = tokenizer or teacher.tokenizer
     student_tokenizer = static_tokenizer(own)
-    vectors = _token_embeddings(teacher, own, progress)
-    if width < teacher.embedding_size:
-        vectors = project_embeddings(vectors, width, "pca")
-    vectors *= _weights(len(vectors))[:, None]
-    unknown = student_tokenizer.unk_token_id
-    if unknown is not None:
-        vectors[unknown] = 0
-    sizes = {"vocab_size": len(vectors), "hidden_size": width}
-    special = {"unk_token_id": unknown, "pad_token_id": student_tokenizer.pad_token_id}
+    sizes = {"vocab_size": vocabulary_size(own), "hidden_size": width}
+    special = {"unk_token_id": student_tokenizer.unk_token_id, "pad_token_id": student_tokenizer.pad_token_id}
     model = StaticModel(StaticConfig(**sizes, **special))
-    model.embeddings.copy_(vectors)
+    torch.nn.init.zeros_(model.embeddings)
     plain = SentenceModules.plain("mean", teacher.max_length, normalize=teacher.modules.normalizes)
     return SentenceEncoder(model.eval(), student_tokenizer, plain)
 
 
-def _token_embeddings(teacher: SentenceEncoder, tokenizer: PreTrainedTokenizerBase, progress: bool) -> Tensor:
-    """The teacher's embedding of each token of a tokenizer: `[tokens, embedding_size]`, float32 on the CPU."""
+def _token_embeddings(
+    teacher: SentenceEncoder, tokenizer: PreTrainedTokenizerBase, progress: bool
+) -> tuple[list[int], Tensor]:
+    """The tokens of a tokenizer that the teacher can spell, and its embedding of each: `[spelled, embedding_size]`,
+    float32 on the CPU."""
     if tokenizer is teacher.tokenizer:
         pieces = [[token] for token in range(vocabulary_size(tokenizer))]
     else:
@@ -90,9 +102,7 @@ def _token_embeddings(teacher: SentenceEncoder, tokenizer: PreTrainedTokenizerBa
 
     label = "Tokens" if progress else None
     made = map_batches(of_batch, rows, teacher.model, teacher.tokenizer, batch_size=BATCH_SIZE, progress=label)
-    vectors = torch.zeros(len(pieces), teacher.embedding_size)
-    vectors[spelled] = torch.stack(made)
-    return vectors
+    return spelled, torch.stack(made)
 
 
 def _around_a_text(encoder: SentenceEncoder) -> tuple[list[int], list[int]]:

@@ -30,14 +30,18 @@ from .static import static_start
 
 @dataclass(frozen=True)
 class SentenceRecipe(StudentRecipe):
-    """A recipe for sentence embeddings."""
+    """A recipe for sentence embeddings. In a dry run, a static student has zero vectors."""
 
+    dry_run: bool = False  # set by `run`
     parent_title = "Stages of the assistant"
 
     @cached_property
     def corpus(self) -> Docstrings | Files:
         """The data for training and evaluation."""
         return Docstrings() if self.recipe.data.corpus else Files(self.recipe.data, self.recipe.evaluation)
+
+    def run(self, *, dry_run: bool = False, only: str | None = None) -> None:
+        StudentRecipe.run(replace(self, dry_run=dry_run), dry_run=dry_run, only=only)
 
     def prepare_process(self) -> None:
         if self.corpus.has_tests:
@@ -115,7 +119,7 @@ class SentenceRecipe(StudentRecipe):
             pooler, max_length = arguments.get("teacher_pooler", "mean"), self.recipe.data.max_length
             teacher = load_sentence_teacher(student.model, max_length, otherwise=pooler)
         own = self._tokenizer if student.tokenizer else None
-        return static_start(teacher, student.static, own, self.recipe.output_dir)
+        return static_start(teacher, student.static, own, self.recipe.output_dir, dry_run=self.dry_run)
 
     def as_sentence_model(self, model: PreTrainedModel | SentenceEncoder | str | Path) -> SentenceEncoder:
         """A student or an assistant with its pooling and modules, including a kept projector of a saved model."""

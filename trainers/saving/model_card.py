@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 from ...data import write_text
 from ...modeling import parameter_count
-from ..objectives import Objective, PooledObjective
+from ...modeling.encoding import takes_projector
+from ..objectives import Objective, PooledObjective, Projector
 from ..teachers import GivenVectors, TeacherSource
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Size(NamedTuple):
     megabytes: float
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> Size:
+    def of(cls, model: nn.Module) -> Size:
         """The size of a model with float32 weights."""
         parameters = parameter_count(model)
         return cls(parameters, parameters * 4 / 1e6)
@@ -160,13 +162,23 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
         base_models=tuple(filter(is_hub_id, teachers)),
         objectives={objective.description or objective.name: objective.weight for objective in objectives},
         data={"training rows": len(train_dataset)} if isinstance(train_dataset, Sized) else {},
-        size=Size.of(student),
+        size=_exported_size(trainer) if is_sentence_encoder else Size.of(student),
         teacher_size=Size.of(loaded[0]) if loaded else None,
         arguments=changed_arguments(args),
         versions=package_versions(),
         citations=bibtex_entries(objectives),
         **(teacher_license(sources[0]) if one_in_files else {}),
     )
+
+
+def _exported_size(trainer: DistillTrainer) -> Size:
+    """The size of a student with its own modules and a kept projector."""
+    head, projector = trainer.model.head, trainer.model.projector
+    modules = [] if head is None else list(head.layers)
+    if isinstance(projector, Projector):
+        width = modules.pop().linear.in_features if takes_projector(modules) else projector.in_features
+        modules.append(nn.Linear(width, projector.out_features, device="meta"))
+    return Size.of(nn.ModuleList([trainer.student, *modules]))
 
 
 def _architecture(config: PreTrainedConfig) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from ...data import replace_files, write_text
+from ...modeling.encoding import INT8_RANGES_FILE
 from ..saving import (
     DamagedFilesError,
     check_files,
@@ -107,14 +108,14 @@ def publish(stages: Sequence[StageResult], folder: str | Path, **facts: Any) -> 
 
     Args:
         stages: the results of all stages, in order.
-        folder: the folder to write to. Other files in it are kept.
+        folder: the folder to write to. Other files in it are kept, but not the int8 ranges of an earlier student.
         facts: further fields of `CardFacts`, such as `results` and `measured`.
     """
     best = best_stage(stages)
     private = shutil.ignore_patterns(*PRIVATE_FILES, RESULT_FILE, "checkpoint-*", "_*")
     went_through = [(stage.name, stage.card) for stage in stages[: stages.index(best) + 1]]
     known = describe_stages(went_through, Path(folder).resolve().name)
-    with replace_files(folder) as staging:
+    with replace_files(folder, outdated=[INT8_RANGES_FILE]) as staging:
         shutil.copytree(best.folder, staging, ignore=private, dirs_exist_ok=True)
         write_card(staging, replace(known, **facts))
 
