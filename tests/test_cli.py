@@ -270,7 +270,7 @@ def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys):
     assert [len(row["documents"]) for row in scored] == [len(row["scores"]) for row in scored] == [4] * 9
     for wrong, message in (
         (["--negatives", "3"], "needs --miner"),
-        (["embedding_weight=1"], "embedding_weight: of a reranker, its scores are written"),
+        (["embedding_weight=1"], "embedding_weight: a reranker's scores don't depend on objectives"),
         (["--prompt", "query: "], "A reranker takes no --pooler, --prompt"),
         (["--teacher", folder / "teacher", "--negatives", "3"], "are for rerankers"),
     ):

@@ -187,12 +187,12 @@ def test_a_recipe_distils_contrastively_and_fine_tunes_on_triplets(folder):
     (folder / "ckd.yaml").write_text(yaml.safe_dump(recipe))
     output = folder / "ckd-recipe"
     printed = run_script(EXAMPLES / "run_recipe.py", folder / "ckd.yaml", f"output_dir={output}")
-    for part in ("loss_contrastive", "loss_positives", "Stage 2 of 2: triplets"):
+    for part in ("loss_contrastive", "loss_positives", "Stage 2 of 2: pairs"):
         assert part in printed
     finished = [json.loads(path.read_text())["result"] for path in output.glob("stages/*/stage.json")]
     assert {stage["name"]: list(stage["scores"]) for stage in finished} == {
         "distillation": ["sts"],
-        "triplets": ["sts"],
+        "pairs": ["sts"],
     }
     report = json.loads((output / "report.json").read_text())
     assert report["metric"] == "own Spearman"
