@@ -149,7 +149,9 @@ def test_every_save_is_a_commit_of_a_whole_student(published):
 def test_the_pushed_card_tells_what_the_student_is_made_of_and_how_good_it_is(published):
     hub, folder = published
     card = hub.files(AT_THE_END)["README.md"].decode()
-    size = sum(tensor.numel() for tensor in load_file(folder / "end" / "model.safetensors").values())
+    files = [folder / "end/model.safetensors", *(folder / "end").glob("[0-9]_*/model.safetensors")]
+    size = sum(tensor.numel() for file in files for tensor in load_file(file).values())
+    assert len(files) == 2  # the encoder and the projector
     header, text = card.removeprefix("---\n").split("\n---\n", 1)
     assert "license: mit" in header
     assert re.search(rf"base_model:\n- {TEACHER}", header)
