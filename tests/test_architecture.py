@@ -1,6 +1,7 @@
 """The house as docs/architecture.md draws it: imports run one way, folders know each other's faces, none is crammed."""
 
 import ast
+import configparser
 from pathlib import Path
 from statistics import median
 
@@ -88,3 +89,10 @@ def test_no_folder_is_crammed_and_no_file_is_long():
         assert len([path for path in entries if path.name != "__init__.py"]) <= MOST_ENTRIES, f"{folder} is crammed"
     long = [str(file) for file in (*FILES, *SCRIPTS) if len(file.read_text().splitlines()) > MOST_LINES]
     assert not long
+
+
+def test_every_folder_is_in_the_wheel():
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    listed = set(setup["options"]["packages"].split()) - {"retort.recipes.configs", "retort.recipes.deepspeed"}
+    assert listed == {".".join(package_of(file)) for file in FILES}
