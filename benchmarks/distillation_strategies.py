@@ -81,7 +81,7 @@ def steps_of(recipe: Recipe, teacher: str) -> int:
     """How many steps the recipe's own stages take."""
 
     def steps(planned: PlannedStage) -> int:
-        settings = {**recipe.arguments, **planned.stage.arguments}
+        settings = recipe.arguments_of(planned.stage)
         batches = math.ceil(planned.rows / settings["per_device_train_batch_size"])
         return math.ceil(batches * settings["num_train_epochs"])
 

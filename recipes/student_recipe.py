@@ -49,8 +49,7 @@ class StudentRecipe(ABC):
         self.prepare_process()
         # The arguments of the first stage start the process group, so they are created before anything is read.
         first = self.recipe.stages[0]
-        settings = {**self.recipe.arguments, **first.arguments}
-        args = first.trainer.arguments_class(output_dir=self.recipe.output_dir, **settings)
+        args = first.trainer.arguments_class(output_dir=self.recipe.output_dir, **self.recipe.arguments_of(first))
         if args.process_index == 0 and (named := downloads(self.recipe)):
             print("Downloads from the Hub, unless cached:", *named, sep="\n- ", flush=True)
         with args.main_process_first(desc="reading data"):

@@ -58,6 +58,10 @@ class Recipe(Generic[Data, Evaluation]):
         folder = f"{self.output_dir}-{Path(model).resolve().name}"
         return replace(self, teacher=Teacher(model, fine_tuning=self.teacher.fine_tuning), output_dir=folder)
 
+    def arguments_of(self, stage: Stage) -> dict[str, Any]:
+        """The training arguments of a stage: those of all stages, updated with its own."""
+        return {**self.arguments, **stage.arguments}
+
     def with_seed(self, seed: int) -> Recipe:
         """The recipe with another seed for the student's stages. Those of teacher and assistant keep theirs."""
         return replace(self, stages=tuple(replace(s, arguments={**s.arguments, "seed": seed}) for s in self.stages))

@@ -1,7 +1,6 @@
 """Checks of recipes with queries: the teacher's prompts, and the space of a query encoder's embeddings."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ...modeling.encoding import SentenceModules
 from ...trainers import CKDTrainer, MCLTrainer
@@ -10,13 +9,13 @@ from ..schema import Recipe
 
 
 def prompts_of_rows(
-    arguments: Mapping[str, Any], stages: Sequence[Stage], teacher: SentenceModules | None
+    recipe: Recipe, stages: Sequence[Stage], teacher: SentenceModules | None
 ) -> Mapping[str, str | None]:
     """The prompts that the rows of stages begin with for the teacher.
 
     Args:
-        arguments: the arguments of all stages.
-        stages: the stages.
+        recipe: the recipe, for the arguments of all stages.
+        stages: the stages of the student, or those of the assistant.
         teacher: the teacher's modules; None if it is given by vectors.
 
     Returns:
@@ -28,7 +27,8 @@ def prompts_of_rows(
     """
     names: dict[str, str | None] = {}
     for stage in stages:
-        name = {**arguments, **stage.arguments}.get("teacher_prompt_name")
+        settings = recipe.arguments_of(stage)
+        name, evaluates = settings.get("teacher_prompt_name"), settings.get("eval_strategy", "no") != "no"
         if names.setdefault(stage.data, name) != name:
             raise SystemExit(
                 f"stages.{stage.name}: teacher_prompt_name is {name or 'not set'}, but in an earlier stage with data: "
@@ -40,7 +40,6 @@ def prompts_of_rows(
                 f"stages.{stage.name}: teacher_prompt_name is {name}, but the teacher has no such prompt. Its prompts: "
                 f"{known}. Name one of them, or leave it out."
             )
-        evaluates = {**arguments, **stage.arguments}.get("eval_strategy", "no") != "no"
         if teacher and evaluates and teacher.prompt(name) != teacher.prompt():
             raise SystemExit(
                 f"stages.{stage.name}: its rows begin with the prompt {name}, but the development set, on which it is "
@@ -66,7 +65,7 @@ def check_space(recipe: Recipe, student: int, teacher: int) -> None:
         SystemExit: a stage doesn't compare embeddings, trains short vectors, or drops its projector.
     """
     for stage in recipe.stages:
-        settings = {**recipe.arguments, **stage.arguments}
+        settings = recipe.arguments_of(stage)
         teaches_vectors = settings.get("embedding_weight") or stage.trainer in (CKDTrainer, MCLTrainer)
         if not teaches_vectors:
             raise SystemExit(

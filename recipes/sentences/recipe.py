@@ -202,7 +202,7 @@ class SentenceRecipe(StudentRecipe):
 
     def _rows(self, stages: Sequence[Stage]) -> Mapping[str, Dataset]:
         settings, texts = {"max_length": self.origin.max_length}, self._texts_of_rows
-        prompts = prompts_of_rows(self.recipe.arguments, stages, self.teacher_model and self.teacher_model.modules)
+        prompts = prompts_of_rows(self.recipe, stages, self.teacher_model and self.teacher_model.modules)
         readers = {
             "train": lambda: self._tokenized(texts["train"](), prompts["train"]),
             "queries": lambda: self._tokenized(texts["queries"](), prompts["queries"]),
@@ -255,7 +255,7 @@ class SentenceRecipe(StudentRecipe):
     @property
     def _evaluates(self) -> bool:
         """Whether a stage evaluates while it trains, for which vectors of the development set are needed."""
-        settings = ({**self.recipe.arguments, **stage.arguments} for stage in self.recipe.stages)
+        settings = map(self.recipe.arguments_of, self.recipe.stages)
         return any(each.get("eval_strategy", "no") != "no" for each in settings)
 
     def _tokenized(self, texts: Dataset, prompt_name: str | None = None) -> Dataset:
@@ -301,7 +301,7 @@ class SentenceRecipe(StudentRecipe):
 
     def _short_vectors(self, student: Path) -> tuple[VectorRow, ...]:
         """The student's embeddings at each dimension that a stage trained, in each precision; empty if no stage did."""
-        settings = [{**self.recipe.arguments, **stage.arguments} for stage in self.recipe.stages]
+        settings = map(self.recipe.arguments_of, self.recipe.stages)
         trained = [each for each in settings if each.get("truncate_dims") or each.get("quantization_aware")]
         if not trained:
             return ()
