@@ -1,5 +1,6 @@
 """Checks that the files and models of a recipe exist, before anything is loaded."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -19,13 +20,14 @@ ENDINGS = (*TABLES, *JSON, *ARRAYS, ".txt", ".parquet", ".arrow", ".conll", ".bi
 
 
 def check_presence(recipe: Recipe) -> None:
-    """Refuse a recipe whose files or models don't exist.
+    """Refuse a recipe whose files or models don't exist, or whose output can't be written.
 
     Names that may be Hub datasets are checked by the readers.
 
     Raises:
         SystemExit: with the keys and names.
     """
+    _check_output(recipe.output_dir)
     missing = [f"{key}: {file}" for key, entry in _entries_of(recipe) for file in absent_files(entry)]
     if missing:
         more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
@@ -42,6 +44,16 @@ def check_presence(recipe: Recipe) -> None:
             _check_model(key, source)
     except ValueError as error:
         raise SystemExit(str(error)) from error
+
+
+def _check_output(output_dir: str) -> None:
+    """Refuse an output folder that can't be made, since a run would find out after it has read models and data."""
+    folder = Path(output_dir).expanduser().absolute()
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir():
+        raise SystemExit(f"output_dir: {output_dir} can't be a folder, since {there} is a file. Name another folder.")
+    if not os.access(there, os.W_OK):
+        raise SystemExit(f"output_dir: {output_dir} can't be written: {there} is read-only. Name another folder.")
 
 
 def hub_names(recipe: Recipe) -> list[str]:

@@ -258,6 +258,14 @@ def test_changes_go_on_top(write):
     assert recipe.output_dir == "there=here"
 
 
+@pytest.mark.promise(9)
+def test_a_change_that_no_stage_would_follow_is_refused(write):
+    own = [{"name": name, "arguments": {"max_steps": steps}} for name, steps in (("first", 3), ("second", 5))]
+    with pytest.raises(SystemExit, match=r"arguments\.max_steps has no effect: .*\(5 in second\)"):
+        read_recipe(write(PLAIN | {"stages": own}), ["arguments.max_steps=4"])
+    assert read_recipe(write(PLAIN), ["arguments.embedding_weight=2"]).arguments == {"embedding_weight": 2.0}
+
+
 def test_the_stage_that_gives_a_teacher_its_head_is_changed_too(write):
     teacher = {"model": "x", "fine_tuning": {"arguments": {"num_train_epochs": 3}}}
     path = write(PLAIN | {"data": TAGGING, "teacher": teacher})
@@ -323,6 +331,14 @@ def teacher(tmp_path):
     """A folder that a teacher may lie in."""
     tiny.model("bert").save_pretrained(tmp_path / "teacher")
     return str(tmp_path / "teacher")
+
+
+@pytest.mark.promise(9)
+def test_a_folder_that_can_not_be_made_is_told_first(teacher, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/below"):
+        with pytest.raises(SystemExit, match=r"can't be a folder, since .*file is a file"):
+            check_presence(parse_recipe(PLAIN | {"teacher": teacher, "output_dir": str(tmp_path / place)}))
 
 
 @pytest.mark.promise(9)

@@ -23,6 +23,7 @@ from retort import (
 from retort.evaluation.report.report import loss_history
 from retort.trainers import plan_table
 from retort.trainers.arguments.keys import CHANGE_NO_WEIGHTS, CHANGE_WEIGHTS
+from retort.trainers.saving import DamagedFilesError
 from retort.trainers.stages import best_stage
 from retort.trainers.stages.stage import unfold
 
@@ -138,6 +139,16 @@ def test_a_stage_that_would_train_nothing_is_refused(tmp_path):
     wrong = Stage("labels", {"label_weight": 1.0}, trainable=())
     with pytest.raises(ValueError, match="The stage 'labels': Nothing would be trained"):
         staged.staged_run(tmp_path, [wrong]).check()
+
+
+@pytest.mark.promise(9)
+def test_a_check_finds_a_damaged_result(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "copy")
+    run = staged.staged_run(tmp_path / "copy")
+    weights_file = run.plan[0].folder / "model.safetensors"
+    weights_file.write_bytes(weights_file.read_bytes()[:1000])
+    with pytest.raises(DamagedFilesError):
+        run.check()
 
 
 def test_a_check_writes_nothing(tmp_path):

@@ -117,9 +117,11 @@ def _of_table(source: str) -> Dataset:
     text, _, vector = columns.partition(",")
     text, vector = text or "text", vector or (found[0] if len(found) == 1 else "")
     if {text, vector} - set(rows.column_names):
+        texts = [each for each in rows.column_names if each not in found]
+        example = f"{name}:{(*texts, 'text')[0]},{(*found, 'embedding')[0]}"
         raise ValueError(
             f"{name} has the columns {', '.join(rows.column_names)}, of which {', '.join(found) or 'none'} may be "
-            f"vectors (lists of floats). Name the columns of texts and of vectors: {name}:text,embedding."
+            f"vectors (lists of floats). Name the columns of texts and of vectors: {example}."
         )
     if getattr(rows.features[text], "dtype", None) not in ("string", "large_string"):
         raise ValueError(f"{name}: the column {text!r} holds {rows.features[text]}, not text.")

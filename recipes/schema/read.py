@@ -39,8 +39,9 @@ def read_recipe(source: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """
     path = recipe_path(source)
     try:
-        settings = reduce(merged, map(_nested, changes), _extended(path, ()))
-        return parse_recipe(settings)
+        recipe = parse_recipe(reduce(merged, map(_nested, changes), _extended(path, ())))
+        _check_effect(recipe, changes)
+        return recipe
     except ValueError as error:
         raise SystemExit(f"{path}: {error}") from error
 
@@ -171,6 +172,19 @@ def _nested(change: str) -> dict[str, Any]:
     for key in reversed(path.split(".")):
         nested = {key: nested}
     return nested
+
+
+def _check_effect(recipe: Recipe, changes: Sequence[str]) -> None:
+    """Refuse a change of `arguments` that no stage would follow, since each has an argument of its own."""
+    stages = [stage for section in recipe.stages_by_section().values() for stage in section]
+    for change in changes:
+        section, _, name = change.partition("=")[0].partition(".")
+        if section == "arguments" and name in recipe.arguments and all(name in stage.arguments for stage in stages):
+            example = recipe.stages[-1]
+            raise ValueError(
+                f"arguments.{name} has no effect: every stage has its own {name} ({example.arguments[name]} in "
+                f"{example.name}). Change that of a stage: stages.{example.name}.{name}=VALUE."
+            )
 
 
 # --- Shorthands -------------------------------------------------------------------------------------------------------

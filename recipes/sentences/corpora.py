@@ -134,7 +134,9 @@ class Files:
         """Description of the data, for the terminal."""
         own = self.files
         files = (*own.train_files, *own.query_files, *own.parallel_files, *own.group_files)
-        return f"Text: {_names(files)}; judged by {', '.join(self.tests) or 'nothing'}."
+        if not self.tests:
+            return f"Text: {_names(files)}. Without test sets in `evaluation`, there is no report."
+        return f"Text: {_names(files)}; judged by {', '.join(self.tests)}."
 
     @property
     def has_tests(self) -> bool:

@@ -161,8 +161,12 @@ class StagedRun:
         """Make the trainer of every stage, and discard it. Nothing is trained or written.
 
         Raises:
+            DamagedFilesError: files of a finished stage are missing or were changed.
             ValueError: a stage's trainer refuses its arguments, models or rows.
         """
+        for planned in self.plan:
+            if planned.is_finished:
+                StageResult.read(planned.folder)
         self._check(0)
 
     def _check(self, first: int) -> None:
