@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from retort.recipes import packaged_recipes, parse_recipe, read_recipe, read_yaml
 from retort.recipes.presence import check_presence
+from retort.recipes.schema.read import settings_of
 from retort.trainers import MCLTrainer
 
 PLAIN = {
@@ -102,7 +103,7 @@ def test_a_section_that_is_missing_is_named(name):
 @pytest.mark.parametrize("name", list(packaged_recipes()))
 def test_a_misspelt_key_of_any_section_of_any_recipe_is_found(name):
     """No section is let through unread."""
-    settings = read_yaml(packaged_recipes()[name])
+    settings = settings_of(packaged_recipes()[name])
 
     def sections(value, path):
         if isinstance(value, dict):

@@ -17,6 +17,7 @@ from retort.data.tasks import docstrings as tasks
 from retort.recipes import packaged_recipes, read_recipe
 from retort.recipes.presence import downloads, hub_names, needs
 from retort.recipes.schema import SentenceEvaluation, SentenceFiles
+from retort.recipes.schema.read import settings_of
 from retort.recipes.sentences.corpora import Files
 from retort.recipes.student_recipe import show_scores
 from retort.trainers.stages import StageResult
@@ -127,7 +128,7 @@ def test_parts_of_the_library_share_no_docstring_between_splits(library, monkeyp
 
 def written(name, folder, output):
     """A packaged recipe with the tiny teacher and two steps for each stage."""
-    recipe = yaml.safe_load(packaged_recipes()[name].read_text())
+    recipe = settings_of(packaged_recipes()[name])
     if name == "small_vocab":
         tiny.tokenizer().save_pretrained(folder / "words")
         recipe["teacher"]["new"] = {"tokenizer": str(folder / "words"), "layers": 2, "hidden_size": 32}

@@ -39,7 +39,7 @@ def read_recipe(source: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """
     path = recipe_path(source)
     try:
-        recipe = parse_recipe(reduce(merged, map(_nested, changes), _extended(path, ())))
+        recipe = parse_recipe(reduce(merged, map(_nested, changes), settings_of(path)))
         _check_effect(recipe, changes)
         return recipe
     except ValueError as error:
@@ -93,8 +93,8 @@ def recipe_path(source: str | Path) -> Path:
     return Path(source)
 
 
-def _extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
-    """A file's settings, merged into those of the recipe that it extends."""
+def settings_of(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's settings, merged into those of the recipe that it extends. `extending` are the files that extend it."""
     settings = read_yaml(path)
     base = settings.pop("extends", None)
     if base is None:
@@ -105,7 +105,7 @@ def _extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
     found = beside if beside.is_file() else recipe_path(base)
     if found.resolve() in (*extending, path.resolve()):
         raise ValueError(f"extends: {base} extends this recipe in turn.")
-    return merged(_extended(found, (*extending, path.resolve())), settings)
+    return merged(settings_of(found, (*extending, path.resolve())), settings)
 
 
 # --- Changes ----------------------------------------------------------------------------------------------------------
@@ -160,11 +160,7 @@ def _changed_stage(stage: Any, change: Mapping[str, Any]) -> Any:
 
 
 def _nested(change: str) -> dict[str, Any]:
-    """Convert `a.b=1` to `{"a": {"b": 1}}`.
-
-    Raises:
-        ValueError: there is no key, or no value.
-    """
+    """Convert `a.b=1` to `{"a": {"b": 1}}`."""
     path, equals, value = change.partition("=")
     if not equals or not all(path.split(".")):
         raise ValueError(f"{change!r} is not key=value, such as stages.logits.learning_rate=1e-4.")
@@ -218,11 +214,7 @@ def _with_stages(section: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _stage(settings: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The arguments of `Stage`, with the class of its trainer instead of the name.
-
-    Raises:
-        ValueError: stages don't have a key, a boolean is given for a number, or there is no trainer of this name.
-    """
+    """The arguments of `Stage`, with the class of its trainer instead of the name."""
     known = settable(Stage)
     for name, value in settings.items():
         if name not in known:
