@@ -200,7 +200,7 @@ def estimate(folder, capsys):
     def run(*flags):
         files = ["--model", str(folder / "model"), "--text", str(folder / "corpus.txt")]
         options = parse(["curvature", *files, *map(str, flags)])
-        options.run(options)
+        curvature.run(options)
         return capsys.readouterr().out.splitlines()
 
     return run

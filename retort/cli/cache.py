@@ -1,10 +1,8 @@
 """Arguments of `retort cache`."""
 
 import argparse
-from typing import Any
 
-from .form import new_command
-
+SUMMARY = "Write a teacher's vectors, other outputs or scores to disk, for later runs."
 DESCRIPTION = """  retort cache --teacher intfloat/multilingual-e5-small --prompt "query: " --train_files corpus.txt \\
       --output_dir vectors/e5
   retort cache embedding_weight=1 --teacher sentence-transformers/all-MiniLM-L6-v2 --train_files corpus.txt \\
@@ -24,15 +22,8 @@ are mined first. groups.parquet then has queries, documents and scores for Contr
 listwise_weight)."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the command to `retort`."""
-    parser = new_command(
-        commands,
-        "cache",
-        run,
-        summary="Write a teacher's vectors, other outputs or scores to disk, for later runs.",
-        description=DESCRIPTION,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     given = parser.add_argument_group("teacher and text")
     given.add_argument("--teacher", required=True, help="hub id or folder")
     given.add_argument(
@@ -80,14 +71,11 @@ def add_to(commands: Any) -> None:
     output.add_argument("--output_dir", required=True, metavar="FOLDER", help="where to write the outputs")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Check the combination of flags, and run the command."""
+def check(options: argparse.Namespace) -> None:
+    """Refuse flags for other outputs than those that are asked for."""
     of_student = [f"--{name}" for name in ("layers", "hidden_size") if getattr(options, name) is not None]
     if of_student and not options.changes:
         options.parser.error(f"{of_student[0]} is for outputs: name objectives as key=value, e.g. hidden_weight=1")
     of_vectors = [f"--{name}" for name in ("pooler", "prompt", "prompt_name") if getattr(options, name) is not None]
     if of_vectors and options.changes:
         options.parser.error(f"{of_vectors[0]} is for vectors: leave out {options.changes[0]}")
-    from ..commands import cache
-
-    cache.run(options)

@@ -1,10 +1,8 @@
 """Arguments of `retort curvature`."""
 
 import argparse
-from typing import Any
 
-from .form import new_command
-
+SUMMARY = "Estimate how tree-like a model's token vectors are, and the matching hyperbolic curvature."
 DESCRIPTION = """  retort curvature --model bert-base-cased --text corpus.txt
 
 Prints Gromov's delta, the diameter, the relative delta (0 for a tree) and c, the curvature for a hyperbolic contrastive
@@ -12,15 +10,8 @@ loss (Khrulkov et al. 2020, arXiv:1904.02239), each as mean and standard deviati
 special tokens included. The curvature depends on the layer and on the text."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the command to `retort`."""
-    parser = new_command(
-        commands,
-        "curvature",
-        run,
-        summary="Estimate how tree-like a model's token vectors are, and the matching hyperbolic curvature.",
-        description=DESCRIPTION,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     model = parser.add_argument_group("model and text")
     model.add_argument("--model", required=True, help="folder or hub id of an encoder")
     model.add_argument(
@@ -36,11 +27,8 @@ def add_to(commands: Any) -> None:
     samples.add_argument("--seed", type=int, default=0, metavar="N", help="seed for the choice of texts and tokens")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Check the arguments and estimate the curvature."""
+def check(options: argparse.Namespace) -> None:
+    """Refuse samples that are too small."""
     for name, least in (("samples", 4), ("tries", 1)):
         if getattr(options, name) < least:
             options.parser.error(f"--{name} is {getattr(options, name)}, but must be at least {least}")
-    from ..commands import curvature
-
-    curvature.run(options)

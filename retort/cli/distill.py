@@ -1,10 +1,8 @@
 """Arguments of `retort distill`."""
 
 import argparse
-from typing import Any
 
-from .form import new_command
-
+SUMMARY = "Run a recipe, from the teacher to a student in a folder."
 DESCRIPTION = """  retort distill quickstart
   retort distill small_ner stages.logits.learning_rate=1e-4 output_dir=runs/mine
   retort distill mine.yaml --dry_run
@@ -15,15 +13,8 @@ report are written to the recipe's output_dir. If a run is interrupted, start it
 checkpoint. If a stage has changed, it and all later stages run again."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the command to `retort`."""
-    parser = new_command(
-        commands,
-        "distill",
-        run,
-        summary="Run a recipe, from the teacher to a student in a folder.",
-        description=DESCRIPTION,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("recipe", metavar="NAME|FILE", help="a packaged recipe (see `retort recipes`) or a YAML file")
     recipe.add_argument(
@@ -46,10 +37,3 @@ def add_to(commands: Any) -> None:
         "the last stage",
     )
     how.add_argument("--push_to_hub", metavar="ID", help="push the finished student to this hub id")
-
-
-def run(options: argparse.Namespace) -> None:
-    """Run the recipe."""
-    from ..commands import distill
-
-    distill.run(options)

@@ -1,24 +1,10 @@
-"""Arguments of `retort env`."""
+"""Arguments of `retort env`: none of its own."""
 
 import argparse
-from typing import Any
 
-from .form import new_command
-
-
-def add_to(commands: Any) -> None:
-    """Add the command to `retort`."""
-    new_command(
-        commands,
-        "env",
-        run,
-        summary="Show versions, devices, precision and attention back end, for a bug report.",
-        description="Copy the output into the bug report.",
-    )
+SUMMARY = "Show versions, devices, precision and attention back end, for a bug report."
+DESCRIPTION = "Copy the output into the bug report."
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print the environment."""
-    from ..commands import env
-
-    env.run(options)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""

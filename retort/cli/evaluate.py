@@ -1,10 +1,8 @@
 """Arguments of `retort eval`."""
 
 import argparse
-from typing import Any
 
-from .form import new_command
-
+SUMMARY = "Score sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations."
 DESCRIPTION = """  retort eval --model runs/mine --senteval SentEval/data/downstream --task_set full
   retort eval --model runs/mine --sts en=stsb/test.tsv en-de=STS2017-extended/STS.en-de.txt \\
       --probe banking=cls/banking77 --bitext de=tatoeba/eng-deu.tsv
@@ -16,15 +14,8 @@ over all pairs of a year); for transfer tasks, accuracy; for translations, the s
 neighbour is their translation, averaged over both directions."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the command to `retort`."""
-    parser = new_command(
-        commands,
-        "eval",
-        run,
-        summary="Score sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations.",
-        description=DESCRIPTION,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     model = parser.add_argument_group("model (--model, or --state_dict with --base_model, is required)")
     model.add_argument("--model", help="folder or hub id")
     model.add_argument("--state_dict", metavar="FILE", help="raw weights instead of --model; needs --base_model")
@@ -65,12 +56,9 @@ def add_to(commands: Any) -> None:
     output.add_argument("--output", metavar="FILE", help="write all scores to this JSON file")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Check the combination of arguments and score the model."""
+def check(options: argparse.Namespace) -> None:
+    """Refuse a missing model, and tasks without their data."""
     if (options.model is None) == (options.state_dict is None) or (options.state_dict and not options.base_model):
         options.parser.error("pass --model, or --state_dict with --base_model")
     if (options.tasks or options.task_set != "na") and not options.senteval:
         options.parser.error("--tasks and --task_set need --senteval FOLDER, which holds their data")
-    from ..commands import evaluate
-
-    evaluate.run(options)

@@ -1,25 +1,16 @@
 """Arguments of `retort export`."""
 
 import argparse
-from typing import Any
 
-from .form import new_command
-
+SUMMARY = "Export a trained model to ONNX, compare it with PyTorch, and measure the speed-up."
 DESCRIPTION = """  retort export --model runs/tagger --int8
 
 Writes model.onnx and, with --int8, model-int8.onnx to the model's folder, or to --output_dir together with the model's
 configuration and tokenizer. Differences and speed are measured on docstrings of Python's standard library."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the command to `retort`."""
-    parser = new_command(
-        commands,
-        "export",
-        run,
-        summary="Export a trained model to ONNX, compare it with PyTorch, and measure the speed-up.",
-        description=DESCRIPTION,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     model = parser.add_argument_group("model")
     model.add_argument("--model", required=True, metavar="FOLDER|ID", help="a trained model with its tokenizer")
     output = parser.add_argument_group("output")
@@ -27,10 +18,3 @@ def add_to(commands: Any) -> None:
         "--output_dir", metavar="FOLDER", help="where to write (default: the model's folder, if it is local)"
     )
     output.add_argument("--int8", action="store_true", help="also write a quantised file")
-
-
-def run(options: argparse.Namespace) -> None:
-    """Export the model."""
-    from ..commands import export
-
-    export.run(options)

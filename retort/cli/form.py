@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NoReturn
 
 
@@ -30,20 +30,20 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         return text if silent else f"{text} (default: %(default)s)"
 
 
-def new_command(commands: Any, name: str, run: Callable, *, summary: str, description: str) -> Parser:
-    """Add a command.
+def add_command(commands: Any, name: str, command: ModuleType) -> None:
+    """Add a command to the subparsers of `retort`.
 
     Args:
-        commands: the subparsers of `retort`.
+        commands: the subparsers.
         name: name of the command.
-        run: function that runs the command, called with the parsed options.
-        summary: one line for the list of commands.
-        description: examples and explanation for the command's own help.
+        command: the module with its arguments. It has a SUMMARY, one line for the list of commands; a DESCRIPTION,
+            examples and explanation for the command's own help; and `add_arguments`. If arguments can't be combined, it
+            has a `check`, which refuses them.
     """
-    parser = commands.add_parser(name, help=summary, description=f"{summary}\n\n{description}")
-    parser.set_defaults(run=run, parser=parser)
+    parser = commands.add_parser(name, help=command.SUMMARY, description=f"{command.SUMMARY}\n\n{command.DESCRIPTION}")
+    parser.set_defaults(command=command, parser=parser)
     add_traceback(parser)
-    return parser
+    command.add_arguments(parser)
 
 
 def add_traceback(parser: argparse.ArgumentParser) -> None:

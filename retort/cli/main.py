@@ -6,15 +6,29 @@ import sys
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 
 from . import cache, curvature, distill, env, evaluate, export, predict, recipes, vocabulary
-from .form import Parser, add_traceback
+from .form import Parser, add_command, add_traceback
 
 DESCRIPTION = """Distil an encoder into a student small enough to ship.
 
 Start with `retort distill quickstart`, or list the recipes with `retort recipes`. Every command has a --help. All
 commands also run as `python -m retort ...`, `torchrun -m retort ...`, `accelerate launch -m retort ...` and
 `deepspeed --module retort ...`."""
+
+# Each module has the arguments of the command that the module of the same name in `retort.commands` runs.
+COMMANDS = {
+    "distill": distill,
+    "recipes": recipes,
+    "eval": evaluate,
+    "predict": predict,
+    "export": export,
+    "vocabulary": vocabulary,
+    "cache": cache,
+    "curvature": curvature,
+    "env": env,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from ..commands import quiet  # imports transformers, which takes seconds
 
         quiet()
-        options.run(options)
+        name = options.command.__name__.rpartition(".")[2]
+        import_module(f"retort.commands.{name}").run(options)
         sys.stdout.flush()  # a short output would meet a closed pipe only at exit
     except SystemExit as refusal:
         if not isinstance(refusal.code, str):
@@ -49,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse a command line. The options include `run`, the function that takes them.
+    """Parse a command line. The options include `command`, the module in `COMMANDS`, and its `parser`.
 
     Raises:
         SystemExit: the arguments are invalid (2), or ask for help (0).
@@ -60,14 +75,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     # DeepSpeed's launcher passes this before the command. The environment has the same value.
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for command in (distill, recipes, evaluate, predict, export, vocabulary, cache, curvature, env):
-        command.add_to(commands)
+    for name, command in COMMANDS.items():
+        add_command(commands, name, command)
     options, rest = parser.parse_known_args(arguments)
     # argparse doesn't assign words after a flag to `changes`: `distill quickstart --dry_run output_dir=x`.
     if hasattr(options, "changes") and not any(word.startswith("-") for word in rest):
         options.changes = [*options.changes, *rest]
     elif rest:
         options.parser.error(_unknown(rest[0], options.parser))
+    if hasattr(options.command, "check"):
+        options.command.check(options)
     return options
 
 

@@ -1,10 +1,8 @@
 """Arguments of `retort predict`."""
 
 import argparse
-from typing import Any
 
-from .form import new_command
-
+SUMMARY = "Tag words or classify texts in files of any size with a trained model."
 DESCRIPTION = """  retort predict --model runs/tagger --input sentences.txt --output tags.tsv
   zcat pairs.tsv.gz | retort predict --model runs/nli --pairs --format jsonl
 
@@ -18,15 +16,8 @@ model's limit, a tagger reads it in overlapping windows and takes each word's ta
 most context. A classifier truncates it."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the command to `retort`."""
-    parser = new_command(
-        commands,
-        "predict",
-        run,
-        summary="Tag words or classify texts in files of any size with a trained model.",
-        description=DESCRIPTION,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     model = parser.add_argument_group("model")
     model.add_argument("--model", required=True, help="folder or hub id of a model for token or text classification")
     model.add_argument("--max_length", type=int, default=512, help="maximal number of tokens of a row or window")
@@ -46,10 +37,3 @@ def add_to(commands: Any) -> None:
         "--output", default="-", metavar="FILE", help="written when complete; default: -, standard output"
     )
     output.add_argument("--format", choices=("tsv", "jsonl"), default="tsv", help="format of the output")
-
-
-def run(options: argparse.Namespace) -> None:
-    """Predict and write the output."""
-    from ..commands import predict
-
-    predict.run(options)

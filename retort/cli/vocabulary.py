@@ -1,10 +1,8 @@
 """Arguments of `retort vocabulary`."""
 
 import argparse
-from typing import Any
 
-from .form import new_command
-
+SUMMARY = "Train or trim a smaller tokenizer for a student, and compare it with the teacher's."
 DESCRIPTION = """  retort vocabulary --teacher bert-base-multilingual-cased --train 16000 --text ru.txt --output_dir v1
   retort vocabulary --teacher bert-base-multilingual-cased --trim 16000 ...
   retort vocabulary --teacher bert-base-multilingual-cased --trim --coverage 0.999 ...
@@ -14,15 +12,8 @@ of unknown tokens in it. Also prints how many of the student's tokens the teache
 several tokens. Pass the folder as student.tokenizer in a recipe, or as --tokenizer to run_vocab_reduced_mlm.py."""
 
 
-def add_to(commands: Any) -> None:
-    """Add the command to `retort`."""
-    parser = new_command(
-        commands,
-        "vocabulary",
-        run,
-        summary="Train or trim a smaller tokenizer for a student, and compare it with the teacher's.",
-        description=DESCRIPTION,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     given = parser.add_argument_group("input")
     given.add_argument("--teacher", required=True, help="folder or hub id of a teacher, or of a tokenizer")
     given.add_argument("--text", required=True, nargs="+", metavar="FILE", help="text in all languages of the student")
@@ -48,10 +39,7 @@ def add_to(commands: Any) -> None:
     output.add_argument("--output_dir", required=True, metavar="FOLDER", help="where to write the tokenizer")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Check the combination of arguments and make the tokenizer."""
+def check(options: argparse.Namespace) -> None:
+    """Refuse a coverage for a trained tokenizer."""
     if options.train and options.coverage != 1:
         options.parser.error("--coverage needs --trim")
-    from ..commands import vocabulary
-
-    vocabulary.run(options)
