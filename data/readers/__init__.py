@@ -8,6 +8,7 @@ from .datasets import (
     load_splits,
     read_dataset,
     read_texts,
+    renamed_texts,
 )
 from .docstrings import (
     Docstring,

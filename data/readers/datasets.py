@@ -178,10 +178,27 @@ def text_columns(source: str) -> list[Dataset]:
                 f"{name} has no column {column!r}, only {', '.join(dataset.column_names)}. Name the text columns after "
                 f"a colon: {name}:{dataset.column_names[0]}"
             )
+    return [renamed_texts(dataset, {column: "text"}, name) for column in wanted]
+
+
+def renamed_texts(dataset: Dataset, names: dict[str, str], source: str | Path) -> Dataset:
+    """Some columns of text under other names.
+
+    Args:
+        dataset: the dataset from `source`.
+        names: name of each column -> its new name.
+        source: the source's name, for the message.
+
+    Raises:
+        ValueError: a column holds no text.
+    """
+    for column in names:
         if getattr(dataset.features[column], "dtype", None) not in ("string", "large_string"):
-            raise ValueError(f"{name}: the column {column!r} holds {dataset.features[column]}, not text.")
-    columns = [dataset.select_columns(column).rename_columns({column: "text"}) for column in wanted]
-    return [c if c.features["text"].dtype == "string" else c.cast_column("text", Value("string")) for c in columns]
+            raise ValueError(f"{source}: the column {column!r} holds {dataset.features[column]}, not text.")
+    texts = dataset.select_columns(list(names)).rename_columns(names)
+    features = Features(dict.fromkeys(names.values(), Value("string")))
+    # A cast copies all rows, even if it changes nothing.
+    return texts if texts.features == features else texts.cast(features)
 
 
 def load_splits(source: str | Path) -> Dataset | DatasetDict:

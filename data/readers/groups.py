@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 
 from .columns import PAIRS, TEXTS, find_columns
-from .datasets import convert, read_dataset
+from .datasets import convert, read_dataset, renamed_texts
 from .lines import format_of
 from .tables import TABLES, cells_of, find_layout, role_rows
 
@@ -90,12 +90,7 @@ def _read(source: str | Path, columns: Sequence[str] | Sequence[int] | None) -> 
         )
     if len(found) > 1 and isinstance(dataset.features[found[1]], List):
         return _ranked(dataset.select_columns(list(found)), source)
-    for name in found:
-        if getattr(dataset.features[name], "dtype", None) not in ("string", "large_string"):
-            raise ValueError(f"{source}: the column {name!r} holds {dataset.features[name]}, not text.")
-    roles = ROLES[: len(found)]
-    texts = dataset.select_columns(list(found)).rename_columns(dict(zip(found, roles, strict=True)))
-    return texts if all(f == Value("string") for f in texts.features.values()) else texts.cast(_text_features(roles))
+    return renamed_texts(dataset, dict(zip(found, ROLES, strict=False)), source)
 
 
 def _ranked(dataset: Dataset, source: str | Path) -> Dataset:
@@ -110,10 +105,6 @@ def _ranked(dataset: Dataset, source: str | Path) -> Dataset:
         )
     features = Features(dict(list(_RANKED.items())[: len(dataset.column_names)]))
     return dataset.rename_columns(dict(zip(dataset.column_names, features, strict=True))).cast(features)
-
-
-def _text_features(roles: Sequence[str]) -> Features:
-    return Features(dict.fromkeys(roles, Value("string")))
 
 
 def _read_table(path: Path, columns: Sequence[str] | Sequence[int] | None) -> Dataset:

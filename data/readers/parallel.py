@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from .columns import PAIRS, find_columns
-from .datasets import convert, distinct, folded, read_dataset, select, sift, text_columns
+from .datasets import convert, distinct, folded, read_dataset, renamed_texts, select, sift, text_columns
 from .lines import format_of
 from .tables import TABLES, cells_of, find_layout
 
@@ -112,7 +112,7 @@ def _read_columns(source: str) -> Dataset:
             f"{source} has the columns {', '.join(dataset.column_names)}: expected a sentence and its translation, as "
             f"source and target. Name two columns of text: {source}:COLUMN+{source}:COLUMN."
         )
-    return dataset.select_columns(list(found)).rename_columns(dict(zip(found, SIDES, strict=True)))
+    return renamed_texts(dataset, dict(zip(found, SIDES, strict=True)), source)
 
 
 def parallel_rows(file: Path, has_header: bool) -> Iterator[dict[str, str]]:

@@ -11,7 +11,6 @@ from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 
 from ..fingerprints import fingerprint
 from ..readers import (
-    JSON,
     LABELS,
     PAIRS,
     TABLES,
@@ -24,6 +23,7 @@ from ..readers import (
     find_layout,
     format_of,
     read_dataset,
+    renamed_texts,
     role_rows,
 )
 from .sources import CONLL, FORMATS, ROWS, Source
@@ -152,10 +152,7 @@ def read_unlabelled(source: Source, schema: RowSchema, columns: Columns | None =
     if schema.is_tagging and find_columns(data.column_names, [WORDS]):
         return joined_words(data, *_text_columns(source.name, data, schema, named))
     found = _text_columns(source.name, data, RowSchema("classification", schema.pairs), named)
-    data = data.select_columns(list(found)).rename_columns(dict(zip(found, roles, strict=True)))
-    features = Features(dict.fromkeys(roles, Value("string")))
-    # A cast copies all rows, even if it changes nothing.
-    return data if data.features == features else data.cast(features)
+    return renamed_texts(data, dict(zip(found, roles, strict=True)), source.name)
 
 
 def joined_words(dataset: Dataset, words: str = "words") -> Dataset:
@@ -204,15 +201,7 @@ def _checked_rows(source: Source, dataset: Dataset, schema: RowSchema, columns: 
     feature = feature.feature if isinstance(feature, _LISTS) else feature
     names = tuple(feature.names) if isinstance(feature, ClassLabel) else None
     is_text = schema.is_tagging and isinstance(dataset.features[columns[0]], Value)
-    has_lines = (
-        "line" in dataset.column_names
-        and isinstance(source.data, Path)
-        and format_of(source.data)
-        not in (
-            *JSON,
-            ".parquet",
-        )
-    )
+    has_lines = isinstance(source.data, Path) and format_of(source.data) in (*TABLES, *CONLL)
 
     def name_of(label: Any) -> str | None:
         if label is None or (names and label == -1):
