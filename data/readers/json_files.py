@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,26 +92,24 @@ def _lines(file: Path) -> Iterator[tuple[int, Any]]:
 def _members(file: Path) -> Iterator[tuple[int, Any]]:
     """The members of the list in a file, one by one."""
     text = "".join(lines_of(file))
-    at, number = text.index("[") + 1, 1 + text.count("\n", 0, text.index("["))
-    is_first = True
-    while True:
-        start = _SPACE.match(text, at).end()
-        number, at = number + text.count("\n", at, start), start
-        if is_first and text[at : at + 1] == "]":
-            break
-        value, end = _decoded(file, number, text, at)
-        yield number, value
-        is_first = False
-        number, at = number + text.count("\n", at, end), end
-        start = _SPACE.match(text, at).end()
-        number, at = number + text.count("\n", at, start), start
-        if text[at : at + 1] == "]":
-            break
-        if text[at : at + 1] != ",":
-            raise ValueError(f"{file}:{number}: not JSON: expected a comma or ] after an object of the list.")
-        at += 1
+    ends = [match.start() for match in re.finditer("\n", text)]
+
+    def line(at: int) -> int:
+        return 1 + bisect_left(ends, at)
+
+    at = _SPACE.match(text, text.index("[") + 1).end()
+    ended = text[at : at + 1] == "]"
+    while not ended:
+        value, end = _decoded(file, line(at), text, at)
+        yield line(at), value
+        at = _SPACE.match(text, end).end()
+        ended = text[at : at + 1] == "]"
+        if not ended:
+            if text[at : at + 1] != ",":
+                raise ValueError(f"{file}:{line(at)}: not JSON: expected a comma or ] after an object of the list.")
+            at = _SPACE.match(text, at + 1).end()
     if text[at + 1 :].strip():
-        raise ValueError(f"{file}:{number}: not JSON: the list ends here, but the file continues.")
+        raise ValueError(f"{file}:{line(at)}: not JSON: the list ends here, but the file continues.")
 
 
 def _decoded(file: Path, number: int, text: str, at: int) -> tuple[Any, int]:
