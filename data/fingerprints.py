@@ -142,10 +142,9 @@ def _modules(folder: Path) -> list[Path]:
 
 def _settings(config: Mapping[str, Any] | list[Any]) -> bytes:
     """A configuration as bytes, without the entries in `_PROVENANCE`."""
-    if isinstance(config, list):
-        return json.dumps(config, sort_keys=True).encode()
-    settings = {name: value for name, value in config.items() if name not in _PROVENANCE}
-    return json.dumps(settings, sort_keys=True, default=str).encode()
+    if isinstance(config, Mapping):
+        config = {name: value for name, value in config.items() if name not in _PROVENANCE}
+    return json.dumps(config, sort_keys=True, default=str).encode()
 
 
 def fingerprint(*parts: Any) -> str:

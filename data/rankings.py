@@ -110,13 +110,6 @@ def mine_negatives(groups: Dataset, encoder: SentenceEncoder, count: int, *, bat
             cosines[row, left_out[query]] = -torch.inf
         for query, found in zip(chunk, cosines.topk(count).indices.tolist(), strict=True):
             nearest[query] = [documents[place] for place in found]
-    return Dataset.from_dict(
-        {
-            "query": groups["query"],
-            "documents": [
-                [*documents, *nearest[query]]
-                for query, documents in zip(groups["query"], groups["documents"], strict=True)
-            ],
-        },
-        features=_DOCUMENTS,
-    )
+    pairs = zip(groups["query"], groups["documents"], strict=True)
+    more = [[*documents, *nearest[query]] for query, documents in pairs]
+    return Dataset.from_dict({"query": groups["query"], "documents": more}, features=_DOCUMENTS)

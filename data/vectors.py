@@ -153,14 +153,11 @@ def written_out(rows: Dataset) -> Dataset:
     """
     if rows._indices is None:
         return rows.with_format(None)
+    name = fingerprint(rows, "written out")
     copied = rows.with_format("arrow").map(
-        _as_it_is, batched=True, batch_size=_ROWS, new_fingerprint=fingerprint(rows, "written out"), desc="Vectors"
+        lambda batch: batch, batched=True, batch_size=_ROWS, new_fingerprint=name, desc="Vectors"
     )
     return copied.with_format(None)
-
-
-def _as_it_is(batch: pa.Table) -> pa.Table:
-    return batch
 
 
 def _holds_vectors(feature: object) -> bool:

@@ -80,11 +80,6 @@ class EncodedRow:
             unknown_words=unknown_words,
         )
 
-    @property
-    def has_text(self) -> bool:
-        """Whether any token belongs to the text."""
-        return bool(self.text)
-
     def between_special(self, values: list[int], tokens: range) -> list[int]:
         """Select those of `values` (one per token) that belong to `tokens` or to special tokens around the text."""
         return [*values[: self.text.start], *values[tokens.start : tokens.stop], *values[self.text.stop :]]

@@ -201,7 +201,7 @@ class _TextTokenization(Tokenization):
         return [
             self._row(row, window[0], window[-1]) | {"further_window": number > 0}
             for row, mine, yours in zip(rows, ours, theirs, strict=True)
-            if mine.has_text and yours.has_text
+            if mine.text and yours.text
             for number, window in enumerate(self._windows(mine, yours))
         ]
 
