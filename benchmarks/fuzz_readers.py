@@ -257,7 +257,7 @@ def _read_senteval(task: str, *names_and_file: Any) -> list[tuple]:
         rows = read_transfer_task(file.parent, task)["train"]
         return sorted(zip(rows.labels, rows.texts, strict=True))
     pairs = read_sts_task(file.parent, task)[task] if names else read_scored_pairs(file)
-    return list(zip(pairs.first, pairs.second, pairs.scores, strict=True))
+    return list(zip(pairs["sentence1"], pairs["sentence2"], pairs["score"], strict=True))
 
 
 def _read_task(file: Path) -> list[tuple[str, str]]:

@@ -27,7 +27,6 @@ from .readers import (
     TRANSFER_TASKS,
     DocstringCorpus,
     LabelledTexts,
-    ScoredPairs,
     both_sides,
     docstring_corpus,
     passages,

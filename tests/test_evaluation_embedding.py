@@ -6,9 +6,14 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional as F
 
-from retort.evaluation import embed
+from retort.modeling.encoding import SentenceEncoder, SentenceModules
 
 TEXTS = tiny.sentences(23, seed=5)
+
+
+def embed(model, tokenizer, texts, *, pooler="mean", normalize=False, batch_size=32, max_length=128):
+    modules = SentenceModules.plain(pooler, max_length, normalize=normalize)
+    return SentenceEncoder(model, tokenizer, modules).encode(texts, batch_size=batch_size)
 
 
 def reference(model, tokenizer, text, max_length=128):

@@ -9,7 +9,8 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from sentence_transformers import SentenceTransformer
 
 from retort import DistillTrainer, shrink
-from retort.evaluation import embed, sts_spearman
+from retort.evaluation import sts_spearman
+from retort.modeling.encoding import SentenceEncoder, SentenceModules
 
 PAIRS = {
     "sentence1": tiny.sentences(30, seed=1),
@@ -42,5 +43,6 @@ def test_a_student_runs_a_task_and_has_the_score_that_we_give_it(tokenizer, tmp_
     trainer.save_model()
     model = SentenceTransformer(str(tmp_path), device="cpu")
     found = evaluate(model, [OwnPairs()], cache=None, show_progress_bar=False).task_results[0].get_score()
-    sides = [embed(trainer.student, tokenizer, PAIRS[side]) for side in ("sentence1", "sentence2")]
+    student = SentenceEncoder(trainer.student, tokenizer, SentenceModules.plain("mean", 128, normalize=False))
+    sides = [student.encode(PAIRS[side]) for side in ("sentence1", "sentence2")]
     assert found == pytest.approx(sts_spearman(*sides, PAIRS["score"]), abs=1e-6)

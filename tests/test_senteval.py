@@ -1,6 +1,7 @@
 """SentEval's data and probes, against scikit-learn's parts put together by hand; `retort eval` from end to end."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from retort import DistillTrainer, shrink
 from retort.data import STS_TASKS, TRANSFER_TASKS, read_scored_pairs, read_sts_task, read_transfer_task
-from retort.evaluation import bitext_accuracy, pair_features, probe, probe_by_folds, sts_scores, sts_spearman
+from retort.evaluation import pair_features, probe, probe_by_folds, sts_scores, sts_spearman
+from retort.evaluation.sentences import bitext_hits
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,8 @@ def test_every_task_is_read(senteval):
     for name in STS_TASKS:
         subsets = read_sts_task(senteval, name)
         judged = 23 if name.startswith("STS1") else 24  # one pair of each subset has no score
-        assert all(len(pairs.first) == len(pairs.second) == len(pairs.scores) == judged for pairs in subsets.values())
+        assert all(pairs.column_names == ["sentence1", "sentence2", "score"] for pairs in subsets.values())
+        assert all(len(pairs) == judged for pairs in subsets.values())
     for name in TRANSFER_TASKS:
         splits = read_transfer_task(senteval, name)
         assert set(splits) == {
@@ -126,16 +129,17 @@ def test_the_positive_file_is_class_one_and_latin_1_is_read(senteval):
 def test_columns_are_the_right_ones(senteval):
     line = (senteval / "STS/STSBenchmark/sts-dev.csv").read_text().split("\n")[0].split("\t")
     pairs = read_sts_task(senteval, "STSBenchmark", "dev")["STSBenchmark"]
-    assert [pairs.first[0], pairs.second[0], pairs.scores[0]] == [line[5], line[6], float(line[4])]
+    assert list(pairs[0].values()) == [line[5], line[6], float(line[4])]
     line = (senteval / "SICK/SICK_trial.txt").read_text().split("\n")[1].split("\t")
     pairs = read_sts_task(senteval, "SICKRelatedness", "dev")["SICKRelatedness"]
-    assert [pairs.first[0], pairs.second[0], pairs.scores[0]] == [line[1], line[2], float(line[3])]
+    assert list(pairs[0].values()) == [line[1], line[2], float(line[3])]
 
 
 def test_a_table_of_pairs_is_read_with_and_without_a_header(tmp_path):
     (tmp_path / "STS.en-de.txt").write_text("a b\tc\t2.5\nd\te\t0\n")
     (tmp_path / "test.tsv").write_text("score\tsentence2\tsentence1\n2.5\tc\ta b\n0\te\td\n")
-    assert read_scored_pairs(tmp_path / "STS.en-de.txt") == read_scored_pairs(tmp_path / "test.tsv")
+    plain, headed = (read_scored_pairs(tmp_path / name) for name in ("STS.en-de.txt", "test.tsv"))
+    assert plain.to_dict() == headed.to_dict()
 
 
 @pytest.mark.promise(9)
@@ -162,7 +166,7 @@ def test_the_last_pairs_may_not_have_been_judged(tmp_path):
     (home / "STS.input.FNWN.txt").write_text("a\tb\nc\td\ne\tf\n\n")
     (home / "STS.gs.FNWN.txt").write_text("1\n\n\n")
     pairs = read_sts_task(tmp_path, "STS13")["FNWN"]
-    assert (pairs.first, pairs.second, pairs.scores) == (["a"], ["b"], [1.0])
+    assert pairs.to_list() == [{"sentence1": "a", "sentence2": "b", "score": 1.0}]
 
 
 @pytest.mark.promise(9)
@@ -242,17 +246,17 @@ def test_a_slip_in_the_data_is_named_with_its_line(file, contents, task, message
 def test_a_task_of_subsets_is_summed_up_three_ways(senteval):
     task = read_sts_task(senteval, "STS14")
     vectors = {text: torch.randn(5, generator=torch.Generator().manual_seed(len(text))) for pairs in task.values()
-               for text in (*pairs.first, *pairs.second)}  # fmt: skip
+               for text in (*pairs["sentence1"], *pairs["sentence2"])}  # fmt: skip
 
-    def embed(texts):
+    def embed(texts, progress=False):
         return torch.stack([vectors[text] + 0.01 * len(text) for text in texts])
 
-    own = {name: sts_spearman(embed(p.first), embed(p.second), p.scores) for name, p in task.items()}
-    found = sts_scores(embed, task)
+    own = {name: sts_spearman(embed(p["sentence1"]), embed(p["sentence2"]), p["score"]) for name, p in task.items()}
+    found = sts_scores(SimpleNamespace(encode=embed), task)
     assert found.subsets == own
     assert found.mean == pytest.approx(np.mean(list(own.values())))
     assert found.weighted == pytest.approx(found.mean)  # as many pairs in each
-    together = [[x for p in task.values() for x in getattr(p, side)] for side in ("first", "second", "scores")]
+    together = [[x for p in task.values() for x in p[side]] for side in ("sentence1", "sentence2", "score")]
     assert found.all == pytest.approx(sts_spearman(embed(together[0]), embed(together[1]), together[2]))
 
 
@@ -260,7 +264,7 @@ def test_bitext_accuracy_is_that_of_sentence_transformers(sentence_student):
     model = SentenceTransformer(str(sentence_student), device="cpu")
     source, target = tiny.sentences(60, seed=1), tiny.sentences(60, seed=1)[:40] + tiny.sentences(20, seed=5)
     theirs = TranslationEvaluator(source, target)(model)
-    there, back = bitext_accuracy(model.encode(source), model.encode(target))
+    there, back = (hits.double().mean() for hits in bitext_hits(model.encode(source), model.encode(target)))
     ties = len(source) - len(set(source))
     assert there == pytest.approx(theirs["src2trg_accuracy"], abs=ties / 60)
     assert back == pytest.approx(theirs["trg2src_accuracy"], abs=ties / 60)
@@ -284,12 +288,13 @@ def evaluate(*flags):
 
 def test_a_model_is_scored_on_everything(senteval, sentence_student, tmp_path):
     pairs = read_sts_task(senteval, "STSBenchmark")["STSBenchmark"]
-    lines = [f"{a}\t{b}\t{s}" for a, b, s in zip(pairs.first, pairs.second, pairs.scores, strict=True)]
+    first, second, gold = pairs.to_dict().values()
+    lines = [f"{a}\t{b}\t{s}" for a, b, s in zip(first, second, gold, strict=True)]
     (tmp_path / "STS.xx-yy.txt").write_text("\n".join(lines))
-    for name, columns in (("xx", (pairs.first, pairs.first)), ("yy", (pairs.second, pairs.second))):
-        rows = ["sentence1\tsentence2\tscore", *map("\t".join, zip(*columns, map(str, pairs.scores), strict=True))]
+    for name, columns in (("xx", (first, first)), ("yy", (second, second))):
+        rows = ["sentence1\tsentence2\tscore", *map("\t".join, zip(*columns, map(str, gold), strict=True))]
         (tmp_path / f"{name}.tsv").write_text("\n".join(rows))
-    (tmp_path / "bitext.tsv").write_text("".join(f"{text}\t{text}\n" for text in dict.fromkeys(pairs.first)))
+    (tmp_path / "bitext.tsv").write_text("".join(f"{text}\t{text}\n" for text in dict.fromkeys(first)))
     (tmp_path / "cls").mkdir()
     for split, seed in (("train", 1), ("test", 2)):
         rows = [f"{text}\t{'long' if len(text.split()) > 6 else 'short'}\n" for text in tiny.sentences(80, seed=seed)]
@@ -310,7 +315,7 @@ def test_a_model_is_scored_on_everything(senteval, sentence_student, tmp_path):
     assert scores["Translations"]["xx"] == {"all": 1.0, "there": 1.0, "back": 1.0}
     assert scores["Transfer"]["own"]["test"] > 0.7
     model = SentenceTransformer(str(sentence_student), device="cpu")
-    theirs = EmbeddingSimilarityEvaluator(pairs.first, pairs.second, [score / 5 for score in pairs.scores])(model)
+    theirs = EmbeddingSimilarityEvaluator(first, second, [score / 5 for score in gold])(model)
     assert scores["STS"]["xx-yy"]["all"] == pytest.approx(theirs["spearman_cosine"], abs=1e-6)
     assert f"{100 * scores['STS']['STS12']['all']:.2f}" in printed
 

@@ -27,7 +27,6 @@ from .senteval import (
     STS_TASKS,
     TRANSFER_TASKS,
     LabelledTexts,
-    ScoredPairs,
     read_scored_pairs,
     read_sts,
     read_sts_task,

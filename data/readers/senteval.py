@@ -45,15 +45,6 @@ TREC_CLASSES = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 
 
 @dataclass(frozen=True)
-class ScoredPairs:
-    """Pairs of sentences with annotated similarity scores."""
-
-    first: Sequence[str]
-    second: Sequence[str]
-    scores: Sequence[float]
-
-
-@dataclass(frozen=True)
 class LabelledTexts:
     """Labelled texts or pairs in SentEval's order: by length in words, then by class.
 
@@ -65,8 +56,8 @@ class LabelledTexts:
     second: Sequence[str] | None = None
 
 
-def read_sts_task(folder: str | Path, name: str, split: str = "test") -> dict[str, ScoredPairs]:
-    """The subsets of an STS task, by name.
+def read_sts_task(folder: str | Path, name: str, split: str = "test") -> dict[str, Dataset]:
+    """The subsets of an STS task, by name: columns `sentence1`, `sentence2`, `score`.
 
     Args:
         folder: `data/downstream` of SentEval.
@@ -91,11 +82,12 @@ def read_sts_task(folder: str | Path, name: str, split: str = "test") -> dict[st
     return {name: _scored(file, _below_header(file, _rows(file, columns=4), "pair_ID"), (1, 2, 3), _SCORES)}
 
 
-def read_scored_pairs(file: str | Path) -> ScoredPairs:
+def read_scored_pairs(file: str | Path) -> Dataset:
     """Read pairs from a table with the columns sentence, sentence, score, or with a header row.
 
-    A header row must contain `sentence1`, `sentence2` and `score`. STS2017's cross-lingual sets (`STS.en-de.txt`) have
-    no header row, those of stsb_multi_mt have one. Only `.csv` files may have quotes.
+    A header row must contain `sentence1`, `sentence2` and `score`, which are the columns of the result. STS2017's
+    cross-lingual sets (`STS.en-de.txt`) have no header row, those of stsb_multi_mt have one. Only `.csv` files may have
+    quotes.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -136,8 +128,7 @@ def read_sts(source: str) -> Dataset:
             if len(wrong):
                 raise ValueError(f"{source}, row {wrong[0] + 1} (from 1): the score is not a finite number.")
             return pairs
-        found = read_scored_pairs(source)
-        return Dataset.from_dict({"sentence1": found.first, "sentence2": found.second, "score": found.scores})
+        return read_scored_pairs(source)
     sides = [read_sts(first), read_sts(second)]
     if sides[0]["score"][:] != sides[1]["score"][:]:
         raise ValueError(
@@ -150,11 +141,7 @@ def read_sts(source: str) -> Dataset:
 
 
 def _cast_scores(pairs: Dataset, source: str) -> Dataset:
-    """The columns of scored pairs, with scores as float64.
-
-    Raises:
-        ValueError: a column that isn't there, or holds another type; with the columns that there are.
-    """
+    """The columns of scored pairs, with scores as float64."""
     kinds = {name: getattr(feature, "dtype", type(feature).__name__) for name, feature in pairs.features.items()}
     texts = [kinds.get(name, "").endswith("string") for name in _STS_COLUMNS[:2]]
     if not all(texts) or "score" not in kinds:
@@ -195,7 +182,7 @@ def read_transfer_task(folder: str | Path, name: str) -> dict[str, LabelledTexts
     return {split: _labelled(_mrpc(file)) for split, file in files.items()}
 
 
-def _read_subset(home: Path, subset: str) -> ScoredPairs:
+def _read_subset(home: Path, subset: str) -> Dataset:
     file, gold = home / f"STS.input.{subset}.txt", home / f"STS.gs.{subset}.txt"
     pairs, scores = list(_rows(file, columns=2)), list(_lines(gold))
     # Pairs without a score have blank lines, which may be at the end of the file.
@@ -208,13 +195,13 @@ def _read_subset(home: Path, subset: str) -> ScoredPairs:
 
 def _scored(
     file: Path, rows: Iterable[tuple[int, list[str]]], at: tuple[int, ...], between: tuple[float, float]
-) -> ScoredPairs:
+) -> Dataset:
     """Read sentence, sentence and score from the columns `at` of rows."""
     first, second, score = at
     found = [(_spaced(row[first]), _spaced(row[second]), _number(file, n, row[score], between)) for n, row in rows]
     if not found:
         raise ValueError(f"{file} has no pairs.")
-    return ScoredPairs(*map(list, zip(*found, strict=True)))
+    return Dataset.from_dict(dict(zip(_STS_COLUMNS, zip(*found, strict=True), strict=True)))
 
 
 def _sst(file: Path) -> Iterator[tuple[int, str]]:

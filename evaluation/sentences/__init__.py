@@ -1,10 +1,9 @@
 """Evaluation of sentence embeddings by similarity, retrieval and probes."""
 
-from .embedding import embed
 from .hyperbolicity import Hyperbolicity, sample_hyperbolicity
-from .model import POOLERS, load_embedder, load_sentence_teacher, side_by_side, sts_of_each, sts_pairs
+from .model import POOLERS, load_embedder, load_sentence_teacher, side_by_side
 from .probes import ProbeScores, pair_features, probe, probe_by_folds
-from .retrieval import bitext_accuracy, bitext_hits, own_document_ranks, retrieval_scores, scores_of_ranks
+from .retrieval import bitext_hits, own_document_ranks, retrieval_scores, scores_of_ranks
 from .short_vectors import ShortEncoder, short_vectors
 from .similarity import bootstrapped_agreement, rank_correlation, similarity_agreement
-from .sts import StsScores, score_sts, sts_scores, sts_spearman
+from .sts import StsScores, score_sts, sts_of_each, sts_pairs, sts_scores, sts_spearman

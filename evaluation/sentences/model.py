@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from datasets import Dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
 from ..cost import Footprint
 from ..report import ModelRow, Quality, Report, Role, build_report
-from .similarity import bootstrapped_agreement, pair_cosines, rank_correlation
+from .similarity import bootstrapped_agreement
 
 # The poolers by their names in SimCSE and DistilCSE.
 POOLERS = {
@@ -45,17 +42,15 @@ def load_embedder(
     """
     named = POOLERS[pooler or "avg"]
     if state_dict is not None:
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        return SentenceEncoder(
-            load_raw(state_dict, base), tokenizer, SentenceModules.plain(named, max_length, normalize=False)
-        )
+        modules = SentenceModules.plain(named, max_length, normalize=False)
+        return SentenceEncoder(_load_raw(state_dict, base), AutoTokenizer.from_pretrained(base), modules)
     if pooler is None and read_sentence_modules(source) is not None:
         return SentenceEncoder.from_pretrained(source).cut_at(max_length).not_normalized()
     return SentenceEncoder.with_pooler(source, named, max_length=max_length)
 
 
 def load_sentence_teacher(
-    source: str | Path, max_length: int, pooler: str | None = None, *, otherwise: str = "mean"
+    source: str | Path, max_length: int, pooler: str | None = None, *, otherwise: str | None = "mean"
 ) -> SentenceEncoder:
     """Load a SentenceTransformer, or any encoder with a pooler.
 
@@ -63,7 +58,7 @@ def load_sentence_teacher(
         source: folder or hub id.
         max_length: texts are truncated to this many tokens, or to the teacher's limit if it is less.
         pooler: the expected pooler. None accepts the pooling in the teacher's files.
-        otherwise: the pooler if neither the teacher's files nor `pooler` define one.
+        otherwise: the pooler if neither the teacher's files nor `pooler` define one; None refuses such a teacher.
 
     Raises:
         SystemExit: the teacher's files define another pooling than `pooler`.
@@ -75,13 +70,10 @@ def load_sentence_teacher(
     return SentenceEncoder.from_pretrained(source, pooler=pooler or otherwise, max_length=max_length)
 
 
-def load_raw(file: str, base: str) -> PreTrainedModel:
+def _load_raw(file: str, base: str) -> PreTrainedModel:
     """Load an encoder from a bare `state_dict` (`.pth`, `.bin`) without unpickling objects.
 
     Missing and unexpected weights are printed.
-
-    Raises:
-        SystemExit: none of the weights fit the architecture.
     """
     weights = torch.load(file, weights_only=True, map_location="cpu")
     model = AutoModel.from_config(AutoConfig.from_pretrained(base)).eval()
@@ -97,26 +89,6 @@ def load_raw(file: str, base: str) -> PreTrainedModel:
         if names:
             print(f"{file}: {len(names)} weights are {what}: {', '.join(names)}")
     return model
-
-
-def sts_of_each(model: SentenceEncoder, tables: Mapping[str, Dataset]) -> dict[str, float]:
-    """Spearman correlation of cosines with each table's gold scores. A text in several tables is embedded once."""
-    return {name: rank_correlation(*pair) for name, pair in sts_pairs(model, tables).items()}
-
-
-def sts_pairs(model: SentenceEncoder, tables: Mapping[str, Dataset]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The cosines of each table's pairs, and their gold scores: `[pairs]` each."""
-    sides = {(name, side): pairs[side] for name, pairs in tables.items() for side in ("sentence1", "sentence2")}
-    rows = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(sides.values())))}
-    embeddings = model.encode(list(rows))
-    of_side = {place: embeddings[[rows[text] for text in texts]] for place, texts in sides.items()}
-    return {
-        name: (
-            pair_cosines(of_side[name, "sentence1"], of_side[name, "sentence2"]),
-            np.asarray(pairs["score"], dtype=np.float64),
-        )
-        for name, pairs in tables.items()
-    }
 
 
 def side_by_side(
@@ -145,13 +117,8 @@ def side_by_side(
         theirs = teacher.encode(texts[:1000])
         for name, (_, model) in models.items():
             found[name] |= bootstrapped_agreement(theirs, model.encode(texts[:1000]))
-    return build_report(
-        [
-            ModelRow.of(name, role, model.model, found[name], Footprint.of(model))
-            for name, (role, model) in models.items()
-        ],
-        {name: model.encode for name, (_, model) in models.items()},
-        texts,
-        log_history,
-        **words,
-    )
+    rows = [
+        ModelRow.of(name, role, model.model, found[name], Footprint.of(model)) for name, (role, model) in models.items()
+    ]
+    encoders = {name: model.encode for name, (_, model) in models.items()}
+    return build_report(rows, encoders, texts, log_history, **words)

@@ -37,25 +37,19 @@ def scores_of_ranks(ranks: Tensor) -> dict[str, float]:
     }
 
 
-def bitext_accuracy(source: Tensor | np.ndarray, target: Tensor | np.ndarray) -> tuple[float, float]:
-    """Share of sentences whose nearest neighbour among all sentences of the other language is their translation.
+def bitext_hits(source: Tensor | np.ndarray, target: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+    """Whether each sentence's nearest neighbour among all sentences of the other language is its translation.
 
     Args:
         source: `[pairs, dim]`.
         target: `[pairs, dim]`; row i is the translation of row i of `source`.
 
     Returns:
-        Accuracy from source to target and from target to source, in 0..1.
+        `[pairs]` bool from source to target, and from target to source.
 
     Raises:
         ValueError: see `own_document_ranks`; or the sides differ in length.
     """
-    there, back = bitext_hits(source, target)
-    return float(there.double().mean()), float(back.double().mean())
-
-
-def bitext_hits(source: Tensor | np.ndarray, target: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
-    """Of each pair whether `bitext_accuracy` counts it: `[pairs]` bool from source to target, and back."""
     if len(source) != len(target):
         raise ValueError(f"Each sentence needs its translation, but there are {len(source)} and {len(target)}.")
     return own_document_ranks(source, target) == 1, own_document_ranks(target, source) == 1

@@ -1,14 +1,13 @@
 """Semantic textual similarity: rank correlation of cosine similarities with human scores."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
-import torch
 from datasets import Dataset
 from torch import Tensor
 
-from ...data.readers import ScoredPairs
 from ...modeling.encoding import SentenceEncoder
 from .similarity import pair_cosines, rank_correlation
 
@@ -52,15 +51,12 @@ class StsScores:
     subsets: Mapping[str, float]
 
 
-def sts_scores(embed: Callable[[Sequence[str]], Tensor | np.ndarray], task: Mapping[str, ScoredPairs]) -> StsScores:
-    """Score a model, given as a function from texts to `[texts, dim]`, on the named subsets of an STS task."""
-    embedded = {name: (embed(pairs.first), embed(pairs.second), pairs.scores) for name, pairs in task.items()}
-    found = {name: sts_spearman(*sides) for name, sides in embedded.items()}
-    first, second = (torch.cat([torch.as_tensor(sides[i]) for sides in embedded.values()]) for i in (0, 1))
-    gold = [score for *_, scores in embedded.values() for score in scores]
-    weights = [len(pairs.scores) for pairs in task.values()]
-    values = list(found.values())
-    together = sts_spearman(first, second, gold)
+def sts_scores(model: SentenceEncoder, task: Mapping[str, Dataset]) -> StsScores:
+    """Score a model on the subsets of an STS task (see `read_sts_task`), with a progress bar."""
+    pairs = sts_pairs(model, task, progress=True)
+    found = {name: rank_correlation(*pair) for name, pair in pairs.items()}
+    together = rank_correlation(*map(np.concatenate, zip(*pairs.values(), strict=True)))
+    values, weights = list(found.values()), list(map(len, task.values()))
     return StsScores(together, float(np.mean(values)), float(np.average(values, weights=weights)), found)
 
 
@@ -74,4 +70,26 @@ def score_sts(model: SentenceEncoder, pairs: Dataset) -> dict[str, float]:
     Returns:
         `sts`: Spearman's rank correlation of cosine similarity and score (see `sts_spearman`).
     """
-    return {"sts": sts_spearman(model.encode(pairs["sentence1"]), model.encode(pairs["sentence2"]), pairs["score"])}
+    return sts_of_each(model, {"sts": pairs})
+
+
+def sts_of_each(model: SentenceEncoder, tables: Mapping[str, Dataset]) -> dict[str, float]:
+    """Spearman correlation of cosines with each table's gold scores. A text in several tables is embedded once."""
+    return {name: rank_correlation(*pair) for name, pair in sts_pairs(model, tables).items()}
+
+
+def sts_pairs(
+    model: SentenceEncoder, tables: Mapping[str, Dataset], *, progress: bool = False
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The cosines of each table's pairs, and their gold scores: `[pairs]` each."""
+    sides = {(name, side): pairs[side] for name, pairs in tables.items() for side in ("sentence1", "sentence2")}
+    rows = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(sides.values())))}
+    embeddings = model.encode(list(rows), progress=progress)
+    of_side = {place: embeddings[[rows[text] for text in texts]] for place, texts in sides.items()}
+    return {
+        name: (
+            pair_cosines(of_side[name, "sentence1"], of_side[name, "sentence2"]),
+            np.asarray(pairs["score"], dtype=np.float64),
+        )
+        for name, pairs in tables.items()
+    }

@@ -13,9 +13,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...collators import EVALUATION, Filler, Masking, SpanCollator, collator_for, masking_chances
 from ...data.tokenization import tokenize_spans
-from ...modeling.encoding import AttentionSettings, OutputRequest, encode, has_plain_output_layer
+from ...modeling.encoding import (
+    AttentionSettings,
+    OutputRequest,
+    SentenceEncoder,
+    SentenceModules,
+    encode,
+    has_plain_output_layer,
+)
 from ...modeling.losses import vocabulary_cross_entropy
-from ..sentences import embed
 
 # Rows per forward pass.
 _ROWS = 64
@@ -39,7 +45,8 @@ class MaskedModel:
 
     def embed(self, texts: Sequence[str]) -> torch.Tensor:
         """Mean-pooled embeddings of texts, `[texts, hidden]`, to measure the encoder's speed."""
-        return embed(self.model, self.tokenizer, texts, pooler="mean", max_length=self.max_length)
+        modules = SentenceModules.plain("mean", self.max_length, normalize=False)
+        return SentenceEncoder(self.model, self.tokenizer, modules).encode(texts)
 
     def bits_per_character(self, texts: Dataset) -> float:
         """What hidden words cost, spread over their characters: see `costs`."""

@@ -15,7 +15,6 @@ from ..data.readers import (
     STS_TASKS,
     TRANSFER_TASKS,
     LabelledTexts,
-    ScoredPairs,
     read_dataset,
     read_sts,
     read_sts_task,
@@ -25,7 +24,7 @@ from ..data.tasks import read_task
 from ..evaluation.report import aligned
 from ..evaluation.sentences import (
     POOLERS,
-    bitext_accuracy,
+    bitext_hits,
     load_embedder,
     pair_features,
     probe,
@@ -43,11 +42,7 @@ FOLDS = {"test": 10, "dev": 5, "fasttest": 5}
 
 
 def run(options: argparse.Namespace) -> None:
-    """Read all data, score the model, and print and save the scores.
-
-    Raises:
-        SystemExit: a task or pooler is unknown, a file is missing, or there is nothing to score.
-    """
+    """Read all data, score the model, and print and save the scores."""
     for flag, given, known in (("tasks", options.tasks, TASK_SETS["full"]), ("pooler", [options.pooler], POOLERS)):
         if unknown := [name for name in given if name not in (None, *known)]:
             raise SystemExit(f"--{flag} {' '.join(unknown)}: unknown. Choose from {', '.join(known)}.")
@@ -82,15 +77,13 @@ def sts_jobs(options: argparse.Namespace) -> dict[str, Job]:
     split = "dev" if options.mode == "dev" else "test"
     names = [name for name in options.tasks if name in STS_TASKS and (split == "test" or name in WITH_DEV)]
     tasks = {name: read_sts_task(options.senteval, name, split) for name in names}
-    for name, file in map(named_file, options.sts):
-        pairs = read_sts(file)
-        tasks[name] = {name: ScoredPairs(pairs["sentence1"][:], pairs["sentence2"][:], pairs["score"][:])}
+    tasks |= {name: {name: read_sts(file)} for name, file in map(named_file, options.sts)}
     return {name: partial(sts_job, task) for name, task in tasks.items()}
 
 
-def sts_job(task: Mapping[str, ScoredPairs], embedder: SentenceEncoder) -> dict[str, Any]:
+def sts_job(task: Mapping[str, Dataset], embedder: SentenceEncoder) -> dict[str, Any]:
     """Spearman's correlations on a task."""
-    return asdict(sts_scores(partial(embedder.encode, progress=True), task))
+    return asdict(sts_scores(embedder, task))
 
 
 def transfer_jobs(options: argparse.Namespace) -> dict[str, Job]:
@@ -124,7 +117,8 @@ def bitext_jobs(options: argparse.Namespace) -> dict[str, Job]:
 
 def bitext_job(pairs: Dataset, embedder: SentenceEncoder) -> dict[str, Any]:
     """Share of sentences whose nearest neighbour is their translation."""
-    there, back = bitext_accuracy(*(embedder.encode(pairs[side], progress=True) for side in ("source", "target")))
+    hits = bitext_hits(*(embedder.encode(pairs[side], progress=True) for side in ("source", "target")))
+    there, back = (float(found.double().mean()) for found in hits)
     return {"all": (there + back) / 2, "there": there, "back": back}
 
 
