@@ -15,10 +15,6 @@ from .report import (
     write_report,
 )
 from .sentences import (
-    ProbeScores,
-    StsScores,
-    bitext_accuracy,
-    embed,
     own_document_ranks,
     pair_features,
     probe,
@@ -29,15 +25,9 @@ from .sentences import (
     sts_spearman,
 )
 from .tasks import (
-    Calibration,
-    CalibrationBin,
     ClassificationScores,
     Classifier,
-    EntityConfusion,
     EntityScore,
-    EntityScores,
-    EntitySpan,
-    RegressionScores,
     Tagger,
     TagPrediction,
     classification_scores,

@@ -1,8 +1,6 @@
 """Prediction and evaluation with taggers, classifiers and masked language models."""
 
 from .classification import (
-    Calibration,
-    CalibrationBin,
     ClassificationScores,
     RegressionScores,
     binary_f1,

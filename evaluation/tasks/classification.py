@@ -1,18 +1,12 @@
 """Scores of classifiers and regressors, and calibration of classifiers."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import pearsonr
 
 from ..sentences import rank_correlation
-
-Score = TypeVar("Score")
 
 
 @dataclass(frozen=True)
@@ -24,47 +18,39 @@ class ClassificationScores:
         macro_f1: mean F1, in [0, 1], over the classes that occur in gold labels or predictions.
         mcc: Matthews correlation coefficient, in [-1, 1]; 0 if either side has only one class.
         rows: number of scored rows.
-        by_language: language -> scores, in the order of the languages' first rows.
     """
 
     accuracy: float
     macro_f1: float
     mcc: float
     rows: int
-    by_language: dict[str, ClassificationScores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RegressionScores:
-    """Pearson's and Spearman's correlation, in [-1, 1], the number of rows, and the same for each language."""
+    """Pearson's and Spearman's correlation, in [-1, 1], and the number of rows."""
 
     pearson: float
     spearman: float
     rows: int
-    by_language: dict[str, RegressionScores] = field(default_factory=dict)
 
 
-def classification_scores(
-    gold: Sequence[int | str], predicted: Sequence[int | str], languages: Sequence[str] | None = None
-) -> ClassificationScores:
+def classification_scores(gold: Sequence[int | str], predicted: Sequence[int | str]) -> ClassificationScores:
     """Score predicted classes.
 
     Args:
         gold: one class id or name per row.
         predicted: one class id or name per row.
-        languages: one language per row.
 
     Raises:
         ValueError: there are no rows, lengths differ, or a class id is not an integer, such as a probability.
     """
-
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-    def score(truth: np.ndarray, found: np.ndarray, **languages: dict) -> ClassificationScores:
-        macro_f1, mcc = f1_score(truth, found, average="macro"), matthews_corrcoef(truth, found)
-        return ClassificationScores(accuracy_score(truth, found), float(macro_f1), float(mcc), len(truth), **languages)
-
-    return _scored(score, _classes(gold, "gold"), _classes(predicted, "predicted"), languages)
+    truth, found = _classes(gold, "gold"), _classes(predicted, "predicted")
+    _check_lengths(truth, found)
+    macro_f1, mcc = f1_score(truth, found, average="macro"), matthews_corrcoef(truth, found)
+    return ClassificationScores(accuracy_score(truth, found), float(macro_f1), float(mcc), len(truth))
 
 
 def binary_f1(gold: Sequence[int], predicted: Sequence[int]) -> float:
@@ -82,49 +68,20 @@ def binary_f1(gold: Sequence[int], predicted: Sequence[int]) -> float:
     return float(f1_score(truth, found, zero_division=0))
 
 
-def regression_scores(
-    gold: Sequence[float], predicted: Sequence[float], languages: Sequence[str] | None = None
-) -> RegressionScores:
+def regression_scores(gold: Sequence[float], predicted: Sequence[float]) -> RegressionScores:
     """Score predicted numbers.
 
     Args:
         gold: one number per row.
         predicted: one number per row, on any scale.
-        languages: one language per row.
 
     Raises:
         ValueError: there are no rows, lengths differ, or a side is constant or not finite.
     """
-
-    def score(truth: np.ndarray, found: np.ndarray, **languages: dict) -> RegressionScores:
-        spearman = rank_correlation(truth, found)  # first, since it checks the values
-        return RegressionScores(float(pearsonr(truth, found).statistic), spearman, len(truth), **languages)
-
     truth, found = (np.asarray(values, dtype=np.float64) for values in (gold, predicted))
-    return _scored(score, truth, found, languages)
-
-
-def _scored(
-    score: Callable[..., Score], gold: np.ndarray, predicted: np.ndarray, languages: Sequence[str] | None
-) -> Score:
-    """Score all rows, and the rows of each language."""
-    _check_lengths(gold, predicted)
-    check_languages(languages, len(gold))
-    languages = np.asarray([] if languages is None else list(languages))
-    by_language = {}
-    for language in dict.fromkeys(languages.tolist()):
-        own = languages == language
-        try:
-            by_language[language] = score(gold[own], predicted[own])
-        except ValueError as error:
-            raise ValueError(f"Language {language!r}: {error}") from None
-    return score(gold, predicted, by_language=by_language)
-
-
-def check_languages(languages: Sequence[str] | None, rows: int) -> None:
-    """Raise a ValueError if languages are given but their number is not the number of rows."""
-    if languages is not None and len(languages) != rows:
-        raise ValueError(f"Each row needs a language, but there are {rows} rows and {len(languages)} languages.")
+    _check_lengths(truth, found)
+    spearman = rank_correlation(truth, found)  # first, since it checks the values
+    return RegressionScores(float(pearsonr(truth, found).statistic), spearman, len(truth))
 
 
 def _check_lengths(gold: np.ndarray, predicted: np.ndarray) -> None:
@@ -148,34 +105,8 @@ def _classes(labels: Sequence[int | str], side: str) -> np.ndarray:
     return labels
 
 
-@dataclass(frozen=True)
-class CalibrationBin:
-    """Predictions with a confidence in (low, high], one bar of a reliability diagram.
-
-    Attributes:
-        low, high: the bounds of the bin.
-        count: number of predictions.
-        confidence: their mean confidence; None if there are none.
-        accuracy: their share of correct predictions; None if there are none.
-    """
-
-    low: float
-    high: float
-    count: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Expected calibration error, in [0, 1], and its bins."""
-
-    error: float
-    bins: tuple[CalibrationBin, ...]
-
-
-def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], *, bins: int = 15) -> Calibration:
-    """Mean absolute difference of confidence and accuracy over bins, weighted by the bins' counts.
+def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], *, bins: int = 15) -> float:
+    """Mean absolute difference of confidence and accuracy over bins, weighted by the bins' counts; in [0, 1].
 
     Guo et al. 2017, arXiv:1706.04599, equation 3, with bins of equal width. They use 15 bins.
 
@@ -199,16 +130,6 @@ def expected_calibration_error(confidences: Sequence[float], correct: Sequence[b
             f"Confidences are probabilities in [0, 1], but number {outside[0]} is {confidences[outside[0]]}. Leave out "
             "words without a probability, and apply softmax to logits."
         )
-    edges = np.linspace(0, 1, bins + 1)
-    places = np.searchsorted(edges[1:-1], sure)
-    filled = tuple(
-        _bin(low, high, sure[places == place], right[places == place])
-        for place, (low, high) in enumerate(pairwise(edges.tolist()))
-    )
-    distances = [b.count * abs(b.accuracy - b.confidence) for b in filled if b.count]
-    return Calibration(sum(distances) / len(sure), filled)
-
-
-def _bin(low: float, high: float, sure: np.ndarray, right: np.ndarray) -> CalibrationBin:
-    means = (float(sure.mean()), float(right.mean())) if len(sure) else (None, None)
-    return CalibrationBin(low, high, len(sure), *means)
+    places = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], sure)
+    # A bin's count times the difference of its means is the difference of its sums.
+    return float(np.abs(np.bincount(places, sure - right)).sum() / len(sure))

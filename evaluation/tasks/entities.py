@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..report import aligned
-from .classification import check_languages
 
 if TYPE_CHECKING:
     from seqeval.scheme import Entity
@@ -177,7 +176,8 @@ def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
 def _check(gold: Sequence, predicted: Sequence, languages: Sequence[str] | None) -> None:
     if len(gold) != len(predicted):
         raise ValueError(f"There are {len(gold)} gold rows, but {len(predicted)} predicted rows.")
-    check_languages(languages, len(gold))
+    if languages is not None and len(languages) != len(gold):
+        raise ValueError(f"Each row needs a language, but there are {len(gold)} rows and {len(languages)} languages.")
     for index, (truth, found) in enumerate(zip(gold, predicted, strict=True)):
         if len(truth) != len(found):
             raise ValueError(f"Row {index} has {len(truth)} gold tags, but {len(found)} predicted tags.")

@@ -35,4 +35,4 @@ class ScoredWords:
         """The expected calibration error of the words of some rows. A row counts each time it is listed."""
         rows = list(rows)
         both = (np.concatenate([each[row] for row in rows]) for each in (self.probabilities, self.correct))
-        return expected_calibration_error(*both).error
+        return expected_calibration_error(*both)

@@ -98,9 +98,8 @@ class TaskData:
         stride = None
         if self.task.kind == "tagging":
             # Without a stride, `tokenize` would truncate transfer texts.
-            stride = stride_within(
-                self.stride, self.max_length, *filter(None, (self.tokenizer, self.teacher_tokenizer))
-            )
+            tokenizers = filter(None, (self.tokenizer, self.teacher_tokenizer))
+            stride = stride_within(self.stride, self.max_length, *tokenizers)
             columns = {"words": "words"} if labels else columns
         return tokenize(
             rows,
@@ -138,15 +137,12 @@ class TaskData:
             return Judgement(bootstrapped(lambda drawn: self._words(gold, tags, words, drawn), resamples))
         entities = entity_scores(gold, tags, rows["language"])
         counts = entity_counts(gold, tags)
-        languages = np.asarray(rows["language"]) if len(entities.by_language) > 1 else None
+        languages = np.asarray(rows["language"])
+        several = list(entities.by_language) if len(entities.by_language) > 1 else ()
 
         def scores(draw: Rows) -> dict[str, float]:
             drawn = draw(len(gold))
-            of_language = (
-                {}
-                if languages is None
-                else {f"F1 {name}": _f1(counts[drawn[languages[drawn] == name]]) for name in entities.by_language}
-            )
+            of_language = {f"F1 {name}": _f1(counts[drawn[languages[drawn] == name]]) for name in several}
             mean = {"F1, mean of languages": fmean(of_language.values())} if of_language else {}
             return mean | {"F1": _f1(counts[drawn])} | of_language | {"ECE": words.calibration_error(drawn)}
 
@@ -177,7 +173,7 @@ class TaskData:
                 scores[f"{first} {language}"] = found_there[first]
             if self.task.labels:
                 right = predictions[drawn] == gold[drawn]
-                scores["ECE"] = expected_calibration_error(confidences[drawn], right).error
+                scores["ECE"] = expected_calibration_error(confidences[drawn], right)
             return scores
 
         return scores
@@ -240,14 +236,11 @@ def build_student(
     seed: int = 42,
     **tokenizers: PreTrainedTokenizerBase,
 ) -> PreTrainedModel:
-    """A student for a teacher with a head.
+    """A student for a teacher with a head. New weights depend on the seed.
 
     Args:
         wanted: the student section of the recipe. A `model` with an `embedding_init` gets the teacher's vocabulary and
             its word embeddings, projected to the student's width.
-        teacher: the fine-tuned teacher.
-        task: the task.
-        seed: random seed for new weights.
         tokenizers: `tokenizer` and `teacher_tokenizer`, if they differ.
     """
     if wanted.bilstm:
