@@ -45,19 +45,23 @@ def picture(edges: dict[Place, set[Place]]) -> str:
     lines = ["flowchart TD"]
     for folder in FOLDERS:
         rooms = sorted(path.parent.name for path in (REPOSITORY / folder).glob("*/__init__.py"))
-        inside = [
-            (room, other) for room in rooms for other in rooms if (folder, other) in edges.get((folder, room), ())
-        ]
         lines.append(f'  subgraph {folder}["{folder}/"]')
         lines += [f'    {folder}.{room}["{room}/"]' for room in rooms]
-        lines += [f"    {folder}.{room} --> {folder}.{other}" for room, other in inside]
+        for room in rooms:
+            others = [other for other in rooms if (folder, other) in edges.get((folder, room), ())]
+            lines += arrows(f"    {folder}.{room}", [f"{folder}.{other}" for other in others])
         lines.append("  end")
     below = {f: {to[0] for at, found in edges.items() if at[0] == f for to in found} - {f} for f in FOLDERS}
     for folder in FOLDERS:
         # What is reached through another folder needs no arrow of its own.
         further = {each for other in below[folder] for each in below[other]}
-        lines += [f"  {folder} --> {other}" for other in FOLDERS if other in below[folder] - further]
+        lines += arrows(f"  {folder}", [other for other in FOLDERS if other in below[folder] - further])
     return "```mermaid\n" + "\n".join(lines) + "\n```\n"
+
+
+def arrows(place: str, others: list[str]) -> list[str]:
+    """A line with the arrows from a place; none if there are none."""
+    return [f"{place} --> {' & '.join(others)}"] if others else []
 
 
 if __name__ == "__main__":
