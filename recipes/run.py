@@ -15,11 +15,12 @@ def run_recipe(recipe: Recipe, *, dry_run: bool = False, only: str | None = None
     Args:
         recipe: the recipe.
         dry_run: only show the stages and the parameters that each trains.
-        only: name of a stage of the student. Only this stage is run; the previous ones must be finished.
+        only: name of a stage of the student. Only this stage is run; the previous ones must be finished. Student, model
+            card and report are only written if it is the last one.
 
     Raises:
         SystemExit: files or models don't exist (the message lists them); there is no such stage; or a previous stage
             isn't finished.
     """
     check_presence(recipe)
-    KINDS[type(recipe.data)](recipe).run(dry_run=dry_run, only=only)
+    KINDS[type(recipe.data)](recipe, dry_run).run(only)

@@ -31,21 +31,14 @@ class StudentRecipe(ABC):
 
     Attributes:
         recipe: content of the recipe file.
+        dry_run: whether `run` only shows the stages.
     """
 
     recipe: Recipe
+    dry_run: bool = False
 
-    def run(self, *, dry_run: bool = False, only: str | None = None) -> None:
-        """Train the parent if needed, distil, evaluate, and write student, model card and report.
-
-        Args:
-            dry_run: only show the stages and the parameters that each trains.
-            only: name of a stage of the student. Only this stage is run. Student, model card and report are only
-                written if it is the last one.
-
-        Raises:
-            SystemExit: there is no stage of this name, or a previous one isn't finished.
-        """
+    def run(self, only: str | None = None) -> None:
+        """Train the parent if needed, distil, evaluate, and write student, model card and report: see `run_recipe`."""
         self.prepare_process()
         # The arguments of the first stage start the process group, so they are created before anything is read.
         first = self.recipe.stages[0]
@@ -59,7 +52,7 @@ class StudentRecipe(ABC):
         parent, before = self.parent, []
         if parent_run:
             show_plan(parent_run, self.parent_title)
-            if dry_run:
+            if self.dry_run:
                 parent_run.check()
                 parent = parent_run.student
             else:
@@ -70,7 +63,7 @@ class StudentRecipe(ABC):
         if only:
             run = up_to(only, run)
         show_plan(run, "Stages of the student")
-        if dry_run:
+        if self.dry_run:
             run.check()
             if args.process_index == 0:
                 print("Dry run: no errors were found, and nothing was trained.")
@@ -186,21 +179,15 @@ class StudentRecipe(ABC):
 
 
 def up_to(name: str, run: StagedRun) -> StagedRun:
-    """The run up to a stage; the previous stages must be finished.
-
-    Raises:
-        SystemExit: there is no such stage, or a previous one isn't finished.
-    """
+    """The run up to a stage; the previous stages must be finished."""
     names = [stage.name for stage in run.stages]
     if name not in names:
         raise SystemExit(f"--only {name}: the recipe has no such stage. Its stages are {', '.join(names)}.")
-    shorter = replace(run, stages=run.stages[: names.index(name) + 1])
-    before = run.stages[: names.index(name)]
-    if before:
-        earlier = replace(run, stages=before)
-        if unfinished := [planned.stage.name for planned in earlier.plan if not planned.is_finished]:
-            raise SystemExit(f"--only {name}: first run the stages before it: {', '.join(unfinished)}.")
-    return shorter
+    place = names.index(name)
+    planned = replace(run, stages=run.stages[:place]).plan if place else ()
+    if unfinished := [each.stage.name for each in planned if not each.is_finished]:
+        raise SystemExit(f"--only {name}: first run the stages before it: {', '.join(unfinished)}.")
+    return replace(run, stages=run.stages[: place + 1])
 
 
 def show_plan(run: StagedRun, title: str) -> None:

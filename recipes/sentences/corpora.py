@@ -64,10 +64,6 @@ class Docstrings:
         return self.groups.select_columns("anchor").rename_column("anchor", "text")
 
     @property
-    def translations(self) -> Dataset:
-        raise SystemExit("Docstrings have no translations: a stage with data: translations needs data.parallel_files.")
-
-    @property
     def data(self) -> Mapping[str, int]:
         return {"passages from the docstrings of Python's standard library": len(self.texts)}
 

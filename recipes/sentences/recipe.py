@@ -32,16 +32,12 @@ from .static import static_start
 class SentenceRecipe(StudentRecipe):
     """A recipe for sentence embeddings. In a dry run, a static student has zero vectors."""
 
-    dry_run: bool = False  # set by `run`
     parent_title = "Stages of the assistant"
 
     @cached_property
     def corpus(self) -> Docstrings | Files:
         """The data for training and evaluation."""
         return Docstrings() if self.recipe.data.corpus else Files(self.recipe.data, self.recipe.evaluation)
-
-    def run(self, *, dry_run: bool = False, only: str | None = None) -> None:
-        StudentRecipe.run(replace(self, dry_run=dry_run), dry_run=dry_run, only=only)
 
     def prepare_process(self) -> None:
         if self.corpus.has_tests:
