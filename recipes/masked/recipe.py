@@ -26,26 +26,6 @@ from ..tokenizers import student_tokenizer
 HEAD_SIZE = 64
 
 
-def new_bert(
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    layers: int = 6,
-    hidden_size: int = 256,
-    intermediate_size: int | None = None,
-    num_attention_heads: int | None = None,
-) -> PreTrainedModel:
-    """A BERT with random weights. By default, feed-forward layers are four times as wide, and heads have size 64."""
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        num_hidden_layers=layers,
-        hidden_size=hidden_size,
-        intermediate_size=intermediate_size or 4 * hidden_size,
-        num_attention_heads=num_attention_heads or max(1, hidden_size // HEAD_SIZE),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return AutoModelForMaskedLM.from_config(config)
-
-
 @dataclass(frozen=True)
 class MaskedText:
     """Training, development and test texts of masked language models. They don't overlap.
@@ -113,7 +93,16 @@ class MaskedRecipe(StudentRecipe):
         """The new teacher with random weights."""
         teacher = self.recipe.teacher
         torch.manual_seed(teacher.stages[0].arguments.get("seed", 42))
-        return new_bert(self.teacher_tokenizer, **teacher.new.sizes)
+        width, tokenizer = teacher.new.hidden_size, self.teacher_tokenizer
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            num_hidden_layers=teacher.new.layers,
+            hidden_size=width,
+            intermediate_size=teacher.new.intermediate_size or 4 * width,
+            num_attention_heads=teacher.new.num_attention_heads or max(1, width // HEAD_SIZE),
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return AutoModelForMaskedLM.from_config(config)
 
     def parent_run(self) -> StagedRun | None:
         if self.recipe.teacher.new is None:

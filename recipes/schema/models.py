@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ...modeling.shrinking import shrink
 from ...trainers.saving import without_path
 from ...trainers.stages import Stage
-from .bundled import MINILM
+from .bundled import MINILM, minilm_folder
 from .values import Count, Layer
 
 
@@ -32,15 +32,15 @@ class NewModel:
 
     Attributes:
         tokenizer: hub id or folder of its tokenizer, or `bundled: minilm`.
-        layers: number of layers; 6 by default.
-        hidden_size: width of the hidden states; 256 by default.
+        layers: number of layers.
+        hidden_size: width of the hidden states.
         intermediate_size: width of the feed-forward layers; four times the hidden size by default.
         num_attention_heads: number of heads; by default heads have size 64.
     """
 
     tokenizer: str | BundledTokenizer
-    layers: Count | None = None
-    hidden_size: Count | None = None
+    layers: Count = 6
+    hidden_size: Count = 256
     intermediate_size: Count | None = None
     num_attention_heads: Count | None = None
 
@@ -49,14 +49,9 @@ class NewModel:
         """Hub id or folder of the tokenizer.
 
         Raises:
-            ValueError: see `Bundle.locate`.
+            ValueError: see `minilm_folder`.
         """
-        return str(MINILM.locate()) if isinstance(self.tokenizer, BundledTokenizer) else self.tokenizer
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """All given settings except the tokenizer."""
-        return {name: value for name, value in given(self).items() if name != "tokenizer"}
+        return str(minilm_folder()) if isinstance(self.tokenizer, BundledTokenizer) else self.tokenizer
 
 
 @dataclass(frozen=True)
@@ -112,14 +107,14 @@ class Teacher:
         """Hub id or folder; empty for a new teacher or vectors.
 
         Raises:
-            ValueError: see `Bundle.locate`.
+            ValueError: see `minilm_folder`.
         """
-        return str(MINILM.locate()) if self.bundled else self.model or ""
+        return str(minilm_folder()) if self.bundled else self.model or ""
 
     @property
     def title(self) -> str:
         """Name in reports and model cards; of a folder, the last part of its path."""
-        return self.name or (MINILM.name if self.bundled else without_path(self.model))
+        return self.name or (MINILM if self.bundled else without_path(self.model))
 
 
 @dataclass(frozen=True)
