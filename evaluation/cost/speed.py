@@ -30,8 +30,8 @@ class Speed:
 
 
 def compare_speed(
-    encoders: Mapping[str, Callable[[list[str]], object]],
-    texts: Sequence[str],
+    encoders: Mapping[str, Callable[[list], object]],
+    texts: Sequence,
     *,
     batch_size: int = 32,
     batches: int = 4,
@@ -44,8 +44,8 @@ def compare_speed(
     models are compared within a round. Each round begins with another model. The first round is not counted.
 
     Args:
-        encoders: name -> function that embeds a list of strings. The first one is the reference.
-        texts: texts to embed; repeated if there are too few.
+        encoders: name -> function that embeds or classifies a list of texts. The first one is the reference.
+        texts: texts, or rows of them, whatever the functions take; repeated if there are too few.
         batch_size: texts per call for `sentences_per_second`.
         batches: number of such calls per round.
         singles: number of calls with one text per round, for `milliseconds`.
@@ -102,7 +102,7 @@ def now() -> float:
     return time.perf_counter()
 
 
-def _seconds(encoder: Callable[[list[str]], object], calls: list[list[str]]) -> float:
+def _seconds(encoder: Callable[[list], object], calls: list[list]) -> float:
     start = now()
     for texts in calls:
         encoder(texts)

@@ -15,8 +15,8 @@ _ABOUT_INTERVALS = " Intervals: 95 %, by a bootstrap over the test data."
 
 def build_report(
     rows: Iterable[ModelRow],
-    encoders: Mapping[str, Callable[[list[str]], object]],
-    texts: Sequence[str],
+    encoders: Mapping[str, Callable[[list], object]],
+    texts: Sequence,
     log_history: Sequence[Mapping[str, float]],
     *,
     measured: str,

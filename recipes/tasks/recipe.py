@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,8 @@ class TaskRecipe(StudentRecipe):
         data = self.recipe.data
         if data.corpus:
             return code_words() if data.task == "tagging" else library_parts()
-        settings = {each.name: getattr(data, each.name) for each in fields(data)}
-        for of_tokens in ("task", "corpus", "max_length", "stride"):
-            del settings[of_tokens]
+        others = ("task", "corpus", "max_length", "stride")
+        settings = {each.name: getattr(data, each.name) for each in fields(data) if each.name not in others}
         task = read_task(data.task, **settings)
         if self._head in (None, task.labels) or data.labels or not set(task.labels) <= set(self._head):
             return task
@@ -183,24 +182,14 @@ def _mean_the_same(head: tuple[str, ...], labels: tuple[str, ...]) -> bool:
     return head in (labels, unnamed)
 
 
-# Number of test texts for the speed measurement.
-TEXTS = 256
+# Number of test rows for the speed measurement.
+TIMED_ROWS = 256
 
 
 def task_report(
     work: TaskRecipe, teacher: str, untrained: PreTrainedModel, best: StageResult
 ) -> tuple[Report, EntityScores | None]:
-    """Evaluate teacher, untrained student and student.
-
-    Args:
-        work: the recipe.
-        teacher: folder of the fine-tuned teacher.
-        untrained: the student before its first stage.
-        best: the student's best stage.
-
-    Returns:
-        The report, and the entity scores of a tagger.
-    """
+    """Evaluate teacher, untrained student and the student of the best stage: a report, and a tagger's entity scores."""
     split = judged_split(work.task)
     models = {work.recipe.teacher.title.rsplit("/", 1)[-1]: (Role.TEACHER, with_head(teacher, work.task))}
     student = type(untrained).from_pretrained(best.folder)
@@ -210,20 +199,15 @@ def task_report(
     data = {name: work.teacher_data if role == Role.TEACHER else work.data for name, (role, _) in models.items()}
     judged = {name: data[name].judge(model, split, intervals=True) for name, (_, model) in models.items()}
     metric = judged["student"].selected_by
+    exports = {name: model for name, (role, model) in models.items() if role == Role.EXPORTED}
+    sizes = {name: Footprint.of_file(model.path, student) for name, model in exports.items()}
     rows = [
-        ModelRow.of(
-            name,
-            role,
-            model,
-            judged[name].quality,
-            Footprint.of_file(model.path, student) if role == Role.EXPORTED else None,
-        )
-        for name, (role, model) in models.items()
+        ModelRow.of(name, role, model, judged[name].quality, sizes.get(name)) for name, (role, model) in models.items()
     ]
     report = build_report(
         rows,
-        {name: on_texts(data[name], model) for name, (_, model) in models.items()},
-        sample(work.task, split),
+        {name: on_rows(data[name], model) for name, (_, model) in models.items()},
+        first_rows(work.task, split),
         best.log_history,
         measured=f"Scores: {len(work.task.splits[split]):,} rows of the {split} split.",
         test_set=f"the {split} split, {len(work.task.splits[split]):,} rows",
@@ -246,24 +230,15 @@ def exported(student: PreTrainedModel, data: TaskData, folder: Path) -> dict[str
     return {name: (Role.EXPORTED, OnnxModel(folder, file)) for name, file in files.items()}
 
 
-def on_texts(data: TaskData, model: Any) -> Callable[[list[str]], object]:
-    """A function that predicts for texts; for taggers, texts are words joined by spaces."""
+def on_rows(data: TaskData, model: Any) -> Callable[[list], object]:
+    """A function that predicts for rows as `first_rows` returns them."""
     predict = data.predictor(model)
-    if data.task.kind == "tagging":
-        return lambda texts: predict([text.split(" ") for text in texts])
-    if data.task.pairs:
-        return lambda texts: predict(*zip(*(text.split("\t") for text in texts), strict=True))
-    return predict
+    return predict if data.task.kind == "tagging" else lambda rows: predict(*zip(*rows, strict=True))
 
 
-def sample(task: Task, split: str) -> list[str]:
-    """Texts of a split, in the format of `on_texts`."""
-
-    def texts() -> Iterator[str]:
-        for row in task.splits[split]:
-            if task.kind == "tagging":
-                yield " ".join(row["words"])
-            else:
-                yield f"{row['text']}\t{row['text_pair']}" if task.pairs else row["text"]
-
-    return list(islice(texts(), TEXTS))
+def first_rows(task: Task, split: str) -> list[Sequence[str]]:
+    """Some rows of a split: the words of each, or its one or two texts."""
+    rows = task.splits[split][:TIMED_ROWS]
+    if task.kind == "tagging":
+        return rows["words"]
+    return list(zip(*(rows[name] for name in ("text", "text_pair") if name in rows), strict=True))
