@@ -26,4 +26,3 @@ from .schema import (
     recipe_path,
     supports_bf16,
 )
-from .tokenizers import student_tokenizer

@@ -1,14 +1,7 @@
 """The types of a recipe, and reading and checking recipe files."""
 
 from .arguments import converted_arguments
-from .data import (
-    MaskedEvaluation,
-    MaskedFiles,
-    SentenceEvaluation,
-    SentenceFiles,
-    TaskEvaluation,
-    TaskFiles,
-)
+from .data import MaskedEvaluation, MaskedFiles, SentenceEvaluation, SentenceFiles, TaskEvaluation, TaskFiles
 from .errors import settable, types_of
 from .models import Assistant, BiLstm, NewModel, NewTokenizer, Static, Student, Teacher, given
 from .read import packaged_recipes, parse_recipe, read_recipe, recipe_path

@@ -50,12 +50,7 @@ def converted_arguments(given: Sequence[str], cls: type[DistillTrainingArguments
 
 
 def converted(arguments: Mapping[str, Any], cls: type[DistillTrainingArguments], where: str) -> dict[str, Any]:
-    """Convert arguments to the types of their flags.
-
-    Args:
-        arguments: values from a YAML file.
-        cls: the trainer's arguments class.
-        where: the section of the recipe, for messages.
+    """Convert arguments to the types of their flags. `where` is the section of the recipe, for messages.
 
     Raises:
         ValueError: a name is unknown, or a value can't be converted.

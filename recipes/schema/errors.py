@@ -9,12 +9,7 @@ from .values import choices, dataclass_in, did_you_mean, element_of, in_words
 
 
 def first_sentence(error: ValidationError, recipe_type: Any) -> str:
-    """The most informative error as a sentence.
-
-    Args:
-        error: pydantic's error.
-        recipe_type: the type of the recipe.
-    """
+    """The most informative error as a sentence."""
     # A misspelt key often causes further errors: a required key is missing, and every member of a union fails. So
     # misspelt keys come first, then errors that a section raises itself, then the most deeply nested error.
     ranks = {"unexpected_keyword_argument": 2, "value_error": 1}

@@ -117,9 +117,6 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     `teacher: ID` replaces the teacher, but keeps its stage `fine_tuning`.
 
     Stages can also be changed by a mapping with their names, as in `stages: {logits: {learning_rate: 1e-4}}`.
-
-    Raises:
-        ValueError: a changed stage doesn't exist.
     """
     result = dict(settings)
     for name, change in changes.items():

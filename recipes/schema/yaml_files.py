@@ -28,15 +28,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Parse YAML.
-
-    Args:
-        text: YAML.
-        where: prefix of the error message.
-
-    Raises:
-        ValueError: the text is not valid YAML. The message is one line.
-    """
+    """Parse YAML. If it is not valid, a ValueError has a message of one line that begins with `where`."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:

@@ -42,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     vectors = parser.add_argument_group("vectors (without key=value)")
     vectors.add_argument(
-        "--pooler",
-        metavar="NAME",
-        help="for an encoder that is no sentence-transformers model: mean, cls, ...",
+        "--pooler", metavar="NAME", help="for an encoder that is no sentence-transformers model: mean, cls, ..."
     )
     vectors = vectors.add_mutually_exclusive_group()
     vectors.add_argument("--prompt", metavar="TEXT", help="put before every text (default: the teacher's own)")

@@ -19,11 +19,7 @@ MINED_FILE, GROUPS_FILE = "mined.parquet", "groups.parquet"
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write a reranker's scores. For other teachers, write the outputs for the given objectives, or else vectors.
-
-    Raises:
-        ValueError: a flag is for another kind of teacher, or for other outputs.
-    """
+    """Write a reranker's scores. For other teachers, write the outputs for the given objectives, or else vectors."""
     if _is_reranker(options.teacher):
         _write_scores(options)
         return
@@ -44,46 +40,28 @@ def _is_reranker(source: str) -> bool:
 
 
 def _write_vectors(options: argparse.Namespace) -> None:
-    """Write texts and their vectors.
-
-    Raises:
-        ValueError: the teacher's files don't define its pooling, or there is no prompt of that name.
-    """
     args = DistillTrainingArguments(output_dir=options.output_dir)  # finds the device, and starts the process group
     with args.main_process_first(desc="reading text"):
         texts = _texts(options)
     length = options.max_length or 128
-    encoder = (
-        load_sentence_teacher(options.teacher, length, options.pooler)
-        if options.pooler
-        else SentenceEncoder.from_pretrained(options.teacher, max_length=length)
-    )
+    encoder = load_sentence_teacher(options.teacher, length, options.pooler, otherwise=None)
     encoder.model.to(args.device)
-    named = {"prompt": options.prompt, "prompt_name": options.prompt_name}
-    write_vectors(encoder, texts, options.output_dir, **named)
+    write_vectors(encoder, texts, options.output_dir, prompt=options.prompt, prompt_name=options.prompt_name)
     if args.process_index == 0:
         print(f"{len(texts):,} texts and their vectors of {encoder.embedding_size} numbers: {options.output_dir}/")
     leave_process_group()
 
 
 def _write_outputs(options: argparse.Namespace) -> None:
-    """Write the teacher's outputs for the given objectives. Building their trainer writes them.
-
-    Raises:
-        ValueError: DistillTrainer has no such argument.
-    """
+    """Write the teacher's outputs for the given objectives. Building their trainer writes them."""
     given = converted_arguments(options.changes, DistillTrainingArguments)
     args = DistillTrainingArguments(output_dir=options.output_dir, teacher_cache=options.output_dir, **given)
     with args.main_process_first(desc="reading text"):
         pooler = args.teacher_pooler or args.pooler
         length = options.max_length or 128
         teacher = SentenceEncoder.from_pretrained(options.teacher, pooler=pooler, max_length=length)
-        rows = tokenize(
-            _texts(options),
-            teacher.tokenizer,
-            max_length=teacher.max_length,
-            teacher_prompt=teacher.modules.prompt(),
-        )
+        settings = {"max_length": teacher.max_length, "teacher_prompt": teacher.modules.prompt()}
+        rows = tokenize(_texts(options), teacher.tokenizer, **settings)
     layers = layers_to_keep(options.layers, teacher.model)
     student = shrink(teacher.model, layers=layers, hidden_size=options.hidden_size)
     trainer = DistillTrainer(student, options.teacher, args, train_dataset=rows, processing_class=teacher.tokenizer)

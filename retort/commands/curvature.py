@@ -38,11 +38,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def layer_index(model: PreTrainedModel, given: int) -> int:
-    """Convert --layer to an index of hidden states, from 0.
-
-    Raises:
-        SystemExit: the model has no such layer.
-    """
+    """Convert --layer to an index of hidden states, from 0."""
     depth = model.config.num_hidden_layers
     if not -depth - 1 <= given <= depth:
         raise SystemExit(f"--layer {given}: the model has layers 0 to {depth}, or {-depth - 1} to -1.")

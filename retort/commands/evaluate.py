@@ -22,15 +22,7 @@ from ..data.readers import (
 )
 from ..data.tasks import read_task
 from ..evaluation.report import aligned
-from ..evaluation.sentences import (
-    POOLERS,
-    bitext_hits,
-    load_embedder,
-    pair_features,
-    probe,
-    probe_by_folds,
-    sts_scores,
-)
+from ..evaluation.sentences import POOLERS, bitext_hits, load_embedder, pair_features, probe, probe_by_folds, sts_scores
 from ..modeling.encoding import SentenceEncoder
 from ..recipes import absent_files
 from .command_line import named_file

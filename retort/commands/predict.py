@@ -49,16 +49,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def load(source: str, stride: int | None = None, **settings: int) -> Tagger | Classifier:
-    """Load a tagger or classifier, on the GPU if there is one.
-
-    Args:
-        source: folder or hub id.
-        stride: argument of `Tagger`; None for its default.
-        settings: further arguments of `Tagger` or `Classifier`.
-
-    Raises:
-        SystemExit: the model is neither a tagger nor a classifier, or `stride` is given for a classifier.
-    """
+    """Load a tagger or classifier, on the GPU if there is one. `settings` are their other arguments."""
     model, tokenizer = load_finished(source)
     predictor = PREDICTORS.get(head_of(type(model).__name__))
     if predictor is None:
@@ -70,28 +61,19 @@ def load(source: str, stride: int | None = None, **settings: int) -> Tagger | Cl
         if predictor is not Tagger:
             raise SystemExit(f"--stride is for taggers, but {source} is a classifier, which truncates texts.")
         settings["stride"] = stride
-    return predictor(
-        model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu"), tokenizer, **settings
-    )
+    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    return predictor(model.to(device), tokenizer, **settings)
 
 
 def single_text(line: str, where: str) -> str:
-    """Check that a line has a single column.
-
-    Raises:
-        ValueError: the line contains a tab.
-    """
+    """Check that a line has a single column."""
     if "\t" in line:
         raise ValueError(f"{where}: contains a tab, but a line to tag is a single text. Remove the other columns.")
     return line
 
 
 def split_texts(line: str, where: str, *, pairs: bool) -> list[str]:
-    """Split a line into its text or pair of texts.
-
-    Raises:
-        ValueError: the line has another number of columns.
-    """
+    """Split a line into its text or pair of texts."""
     expected = 2 if pairs else 1
     texts = line.split("\t") if line else [""] * expected
     if len(texts) != expected:
@@ -119,13 +101,8 @@ def tag(tagger: Tagger, texts: list[str], *, is_split_into_words: bool) -> Itera
 def entity_in(text: str, entity: EntitySpan, words: list[Span]) -> Row:
     """An entity with its text and its character offsets."""
     start, end = words[entity.first][0], words[entity.end - 1][1]
-    return {
-        "type": entity.type,
-        "text": text[start:end],
-        "start": start,
-        "end": end,
-        "probability": rounded(entity.probability),
-    }
+    place = {"text": text[start:end], "start": start, "end": end}
+    return {"type": entity.type, **place, "probability": rounded(entity.probability)}
 
 
 def classify(classifier: Classifier, rows: list[list[str]]) -> Iterator[Row]:
