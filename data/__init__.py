@@ -25,9 +25,6 @@ from .rankings import as_rankings, mine_negatives, pairs_of
 from .readers import (
     STS_TASKS,
     TRANSFER_TASKS,
-    DocstringCorpus,
-    LabelledTexts,
-    both_sides,
     docstring_corpus,
     passages,
     read_dataset,

@@ -1,6 +1,6 @@
 """Converts groups to queries with lists of documents or to pairs, and mines hard negatives."""
 
-from typing import Any
+from itertools import chain
 
 import torch
 from datasets import Dataset, Features, List, Value
@@ -48,21 +48,18 @@ def pairs_of(groups: Dataset) -> Dataset:
         Columns `query` and `document`; and `score` if there are scores.
     """
     groups = as_rankings(groups)
-    scored = "scores" in groups.column_names
+    features = Features({"query": Value("string"), "document": Value("string")})
+    if "scores" in groups.column_names:
+        features["score"] = Value("float32")
 
     def taken_apart(columns: dict[str, list]) -> dict[str, list]:
-        lists, queries = columns["documents"], columns["query"]
-        made: dict[str, list[Any]] = {
-            "query": [query for query, documents in zip(queries, lists, strict=True) for _ in documents],
-            "document": [document for documents in lists for document in documents],
-        }
-        if scored:
-            made["score"] = [score for scores in columns["scores"] for score in scores]
+        lists = zip(columns["query"], columns["documents"], strict=True)
+        made = {"query": [query for query, documents in lists for _ in documents]}
+        made["document"] = list(chain.from_iterable(columns["documents"]))
+        if "scores" in columns:
+            made["score"] = list(chain.from_iterable(columns["scores"]))
         return made
 
-    features = Features({"query": Value("string"), "document": Value("string")})
-    if scored:
-        features["score"] = Value("float32")
     return groups.map(taken_apart, batched=True, remove_columns=groups.column_names, features=features)
 
 
@@ -95,12 +92,12 @@ def mine_negatives(groups: Dataset, encoder: SentenceEncoder, count: int, *, bat
     most = len(documents) - max(map(len, left_out.values()))
     if not 1 <= count <= most:
         raise ValueError(f"count={count}, but every query can get 1 to {most} of the {len(documents)} documents.")
-    sides = (queries, "query"), (documents, "document")
-    embedded = [
-        encoder.encode(texts, prompt_name=name if name in encoder.modules.prompts else None, batch_size=batch_size)
-        for texts, name in sides
-    ]
-    asked, given = (torch.nn.functional.normalize(vectors, dim=-1) for vectors in embedded)
+
+    def embedded(texts: list[str], prompt: str) -> torch.Tensor:
+        name = prompt if prompt in encoder.modules.prompts else None
+        return torch.nn.functional.normalize(encoder.encode(texts, prompt_name=name, batch_size=batch_size), dim=-1)
+
+    asked, given = embedded(queries, "query"), embedded(documents, "document")
     nearest: dict[str, list[str]] = {}
     at_a_time = max(1, _COSINES // len(documents))
     for start in range(0, len(queries), at_a_time):

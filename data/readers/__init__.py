@@ -1,15 +1,7 @@
 """Reads rows of text from files and datasets."""
 
 from .columns import LABELS, PAIRS, TAGS, TEXTS, WORDS, find_columns
-from .datasets import (
-    convert,
-    distinct,
-    folded,
-    load_splits,
-    read_dataset,
-    read_texts,
-    renamed_texts,
-)
+from .datasets import convert, distinct, folded, load_splits, read_dataset, read_texts, renamed_texts
 from .docstrings import (
     Docstring,
     DocstringCorpus,
@@ -20,7 +12,7 @@ from .docstrings import (
     split_sentences,
 )
 from .groups import read_groups
-from .json_files import JSON, json_kinds, json_objects, json_rows
+from .json_files import JSON, json_objects
 from .lines import format_of, is_packed
 from .parallel import both_sides, read_pairs, read_parallel
 from .senteval import (
@@ -32,6 +24,6 @@ from .senteval import (
     read_sts_task,
     read_transfer_task,
 )
-from .tables import TABLES, find_layout, role_rows, table_rows
+from .tables import TABLES, find_layout, role_rows
 from .text_files import conll_rows, text_rows
 from .vectors import ARRAYS, read_vectors, with_vectors

@@ -96,13 +96,8 @@ class LabelledRows:
         return set(pc.unique(column if one_per_row else pc.list_flatten(column)).to_pylist())
 
 
-def read_labelled(source: Source, schema: RowSchema, columns: Columns | None = None) -> LabelledRows:
+def read_labelled(source: Source, schema: RowSchema, columns: Columns | None) -> LabelledRows:
     """Read labelled rows. The numbers of rows without a label and of changed tags are logged.
-
-    Args:
-        source: the source of the rows.
-        schema: the columns to read.
-        columns: see `read_task`.
 
     Raises:
         ValueError: a row doesn't fit the schema (with file and line), or the format or the columns don't.
@@ -126,7 +121,7 @@ def read_labelled(source: Source, schema: RowSchema, columns: Columns | None = N
     return _in_iob2(found) if schema.is_tagging and len(found.rows) else found
 
 
-def read_unlabelled(source: Source, schema: RowSchema, columns: Columns | None = None) -> Dataset:
+def read_unlabelled(source: Source, schema: RowSchema, columns: Columns | None) -> Dataset:
     """Read texts: columns `text` and, for pairs, `text_pair`. Labels and other columns are ignored.
 
     Raises:
@@ -169,7 +164,6 @@ def joined_words(dataset: Dataset, words: str = "words") -> Dataset:
 
 
 def _read_table(source: Source, schema: RowSchema, columns: Columns | None) -> Dataset:
-    """Read a TSV or CSV file with the columns of `schema`."""
     roles = [*schema.texts, "labels"]
     layout = find_layout(source.data, [schema.text_choices, schema.label_choices], columns)
     hint = "" if schema.pairs or schema.is_tagging else " Pass pairs=True for pairs of texts."
@@ -181,7 +175,6 @@ def _read_table(source: Source, schema: RowSchema, columns: Columns | None) -> D
 
 
 def _labelled_columns(name: str, dataset: Dataset, schema: RowSchema, columns: Columns | None) -> tuple[str, ...]:
-    """Names of the text and label columns of a dataset."""
     texts = _text_columns(name, dataset, schema, columns and columns[:-1])
     candidates = schema.label_choices if columns is None else ((columns[-1],),)
     found = find_columns(dataset.column_names, [candidates])
@@ -292,7 +285,6 @@ def _in_iob2(part: LabelledRows) -> LabelledRows:
 
 
 def _text_columns(name: str, dataset: Dataset, schema: RowSchema, columns: Columns | None) -> tuple[str, ...]:
-    """Names of the columns of a dataset for the schema's `texts`."""
     if columns is not None:
         if missing := [column for column in columns if column not in dataset.column_names]:
             raise ValueError(f"{name} has no column {missing[0]!r}, only {_columns_of(dataset)}.")

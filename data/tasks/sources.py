@@ -44,8 +44,7 @@ class Source(NamedTuple):
     def place(self, number: int) -> str:
         """A row's position for messages: its line in a text file or its number in a dataset, from 1.
 
-        Args:
-            number: a line number of a table or CoNLL file, or a row number of JSON or a dataset.
+        `number` is a line number of a table or CoNLL file, or a row number of JSON or a dataset.
         """
         ending = format_of(self.data) if isinstance(self.data, Path) else ".parquet"
         if ending == ".parquet":

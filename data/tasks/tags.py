@@ -68,13 +68,8 @@ def are_spans(tags: Collection[str]) -> bool:
 def check_scheme(tags: Collection[str], name: str) -> None:
     """Refuse tags that are neither spans in IOB1, IOB2, IOBES or BILOU, nor classes of single words.
 
-    Args:
-        tags: all tags that occur.
-        name: name of the file or dataset, for the message.
-
-    Raises:
-        ValueError: only some tags have prefixes, or tags are malformed span tags: `B_PER`, `PER-B`, `b-PER`, or `B` and
-            `I` alone.
+    Only some of them have prefixes, or they are malformed tags of spans: `B_PER`, `PER-B`, `b-PER`, or `B` and `I`
+    alone.
     """
     inside = sorted(tag for tag in tags if tag.upper() != OUTSIDE)
     for near in _NEAR:

@@ -22,11 +22,7 @@ def same_tokenizer(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase)
 
 
 def behaviour(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Everything that a tokenizer's output depends on, as JSON, without the truncation and padding of its last call.
-
-    Raises:
-        ValueError: the tokenizer is slow.
-    """
+    """Everything that a tokenizer's output depends on, as JSON, without the truncation and padding of its last call."""
     if not tokenizer.is_fast:
         raise ValueError(
             f"{type(tokenizer).__name__} is a slow tokenizer, which gives no character offsets. Load a fast one: "
@@ -102,16 +98,7 @@ def _places_of_text(texts: list[int | None]) -> range:
 
 
 def room_for_text(tokenizer: PreTrainedTokenizerBase, max_length: int, *, pairs: bool = False) -> int:
-    """Number of text tokens in a row of at most `max_length` tokens, without special tokens.
-
-    Args:
-        tokenizer: the tokenizer; `max_length` is lowered to its `model_max_length`.
-        max_length: maximal number of tokens of a row, special tokens included.
-        pairs: whether rows are two texts.
-
-    Raises:
-        ValueError: the special tokens leave no room for text.
-    """
+    """Number of text tokens in a row of at most `max_length` tokens (or `model_max_length`), without special tokens."""
     max_length = min(max_length, tokenizer.model_max_length)
     special = tokenizer.num_special_tokens_to_add(pair=pairs)
     if max_length <= special:

@@ -51,10 +51,7 @@ class Tokenization(ABC):
         return {name: [row[name] for row in rows] for name in (*self.columns, *self.notes)}
 
     def run(self, dataset: Dataset, inputs: Iterable[str | None], num_proc: int | None = None) -> Dataset:
-        """Tokenize the columns `inputs` of a dataset. The result includes the notes.
-
-        Repeated calls load the result from datasets' cache.
-        """
+        """Tokenize the columns `inputs` of a dataset. The result includes the notes."""
         # By default datasets would hash the tokenizer objects, whose state changes with every call.
         arguments = [
             value.description if isinstance(value, Encoder) else str(value) for value in (*vars(self).values(), inputs)

@@ -10,13 +10,10 @@ from collections.abc import Iterable, Sequence
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
+# A word of a row: index of the text (0, or 1 in a pair) and index of the word in that text.
 Word = tuple[int, int]
-
-"""A word of a row: index of the text (0, or 1 in a pair) and index of the word in that text."""
-
+# First character of a word, and one past its last.
 Span = tuple[int, int]
-
-"""First character of a word, and one past its last."""
 
 
 def spans_of_text(text: str) -> list[Span]:

@@ -11,13 +11,11 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ...collators import most_tokens
+from ...data.tasks import OUTSIDE
 from ...data.tokenization import EncodedRow, Encoder, cut_into_windows, makes_token_types, stride_within
 from ...modeling import map_batches
 
 logger = logging.get_logger(__name__)
-
-OUTSIDE = "O"
-"""The tag of words outside entities."""
 
 
 @dataclass(frozen=True, slots=True)
