@@ -1,16 +1,11 @@
 """The back end `varlen`: one call of torch's flash attention for rows of any length, on NVIDIA GPUs only."""
 
-import inspect
-
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 from transformers import PretrainedConfig
 
 from .packing import Packing
-
-# The signature differs between releases: 2.10 has neither windows nor scales, 2.11 has no grouped queries.
-_TAKES = frozenset(inspect.signature(varlen_attn).parameters)
 
 _HALF = (torch.bfloat16, torch.float16)
 
@@ -34,8 +29,6 @@ def varlen_obstacle(config: PretrainedConfig, device: torch.device, dtype: torch
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if size % 8 or size > _LARGEST_HEAD:
         return f"varlen needs a head size that is a multiple of 8 up to {_LARGEST_HEAD}, and the head size is {size}"
-    if "window_size" not in _TAKES and getattr(config, "sliding_window", None):
-        return f"varlen of torch {torch.__version__} has no sliding windows"
     return None
 
 
@@ -61,24 +54,12 @@ def attend_by_varlen(
     """
     dtype = _dtype_of(states[0])
     query, key, value = (state.squeeze(0).transpose(0, 1).to(dtype) for state in states)
-    query, options = _scaled(query, kwargs.get("scaling"))
+    options = {"scale": kwargs.get("scaling"), "enable_gqa": key.shape[1] != query.shape[1]}
     if window is not None:
         options["window_size"] = (window - 1, window - 1)  # flash attention's bounds are inclusive
-    if key.shape[1] != query.shape[1]:
-        if "enable_gqa" in _TAKES:
-            options["enable_gqa"] = True
-        else:
-            key, value = (state.repeat_interleave(query.shape[1] // state.shape[1], dim=1) for state in (key, value))
     rows, longest = packing.cumulative, packing.longest
     output = varlen_attn(query, key, value, rows, rows, longest, longest, **options)
     return output[None].to(states[0].dtype)
-
-
-def _scaled(query: Tensor, scaling: float | None) -> tuple[Tensor, dict]:
-    if scaling is None or "scale" in _TAKES:
-        return query, {} if scaling is None else {"scale": scaling}
-    usual = query.shape[-1] ** -0.5
-    return query if scaling == usual else query * (scaling / usual), {}
 
 
 def _dtype_of(query: Tensor) -> torch.dtype:
