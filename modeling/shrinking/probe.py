@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..anatomy import backbone, encoder_layers
-from ..modes import evaluating, gathered
+from ..modes import evaluating, gathered, replaced
 
 # Longer than the sliding windows of tiny models, but fast for models of 24 layers on a CPU.
 PROBE_TOKENS = 16
@@ -215,11 +215,8 @@ class _Replay:
         args, kwargs = self.calls[group[0]][turn]
         args, kwargs = ((hidden, *args[1:]), kwargs) if args else ((), kwargs | {"hidden_states": hidden})
         own = {} if len(group) == 1 else self._averaged(layer, place)
-        self.replaying = True
-        try:
+        with replaced(self, replaying=True):
             return torch.func.functional_call(layer, own, args, kwargs)
-        finally:
-            self.replaying = False
 
     def _averaged(self, layer: nn.Module, place: int) -> dict[str, Tensor]:
         """The student's weights of one layer, in the teacher's dtype and on its device."""

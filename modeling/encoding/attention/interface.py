@@ -6,7 +6,7 @@ attention functions fail on a `Packing`.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
+from ...modes import replaced
 from .packing import Packing
 from .runs import attend_in_runs
 from .varlen import attend_by_varlen, can_use_varlen
@@ -79,18 +80,12 @@ AttentionMaskInterface.register(PADDED, _without_padding_check(sdpa_mask))
 AttentionMaskInterface.register(PADDED_EAGER, _without_padding_check(eager_mask))
 
 
-@contextmanager
-def attending(model: PreTrainedModel, implementation: str = PACKED) -> Iterator[None]:
+def attending(model: PreTrainedModel, implementation: str = PACKED) -> AbstractContextManager[None]:
     """Switch a model's attention implementation, by default to that of packed batches, and restore it afterwards.
 
     With `PACKED`, padded batches use `sdpa`.
     """
-    before = model.config._attn_implementation
-    model.config._attn_implementation = implementation
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before
+    return replaced(model.config, _attn_implementation=implementation)
 
 
 @contextmanager
