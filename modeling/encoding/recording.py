@@ -50,7 +50,7 @@ class Recording:
             for role, module in attention_projections(self._layers[index]).items():
                 hooks.append(module.register_forward_hook(self._keep(index, role)))
         for hook in hooks:
-            self._hooks.callback(hook.remove)
+            self._hooks.enter_context(hook)
         return self
 
     def __exit__(self, *error) -> None:

@@ -8,9 +8,8 @@ the model family or on the configuration.
 from __future__ import annotations
 
 import inspect
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -150,34 +149,22 @@ def _output_of_layers(
 ) -> Tensor:
     """The teacher's output when it runs only the layers of `groups`, in that order."""
     layers = encoder_layers(teacher)
-    calls: dict[int, list] = defaultdict(list)
-    with _hooks() as stack:
-        for index, layer in enumerate(layers):
-            stack.append(layer.register_forward_pre_hook(_recorder(calls[index]), with_kwargs=True))
+    calls: list[list] = [[] for _ in layers]
+    with ExitStack() as stack:
+        for layer, own in zip(layers, calls, strict=True):
+            stack.enter_context(layer.register_forward_pre_hook(partial(_record, own), with_kwargs=True))
         first_output(teacher, tokens)
-    if len({len(calls[index]) for index in range(len(layers))}) != 1 or not calls[0]:
+    if len(set(map(len, calls))) != 1 or not calls[0]:
         raise _NotLayerByLayer("doesn't run all layers equally often")
     replay = _Replay(layers, calls, groups, encoder_layers(student))
-    with _hooks() as stack:
+    with ExitStack() as stack:
         for index, layer in enumerate(layers):
-            stack.append(layer.register_forward_hook(replay.hook(index), with_kwargs=True))
+            stack.enter_context(layer.register_forward_hook(partial(replay.replace, index), with_kwargs=True))
         return first_output(teacher, tokens)
 
 
-@contextmanager
-def _hooks() -> Iterator[list]:
-    """Yield a list for hooks, which are removed at the end."""
-    hooks: list = []
-    with ExitStack() as stack:
-        stack.callback(lambda: [hook.remove() for hook in hooks])
-        yield hooks
-
-
-def _recorder(calls: list):
-    def record(module, args, kwargs):
-        calls.append((args, kwargs))
-
-    return record
+def _record(calls: list, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    calls.append((args, kwargs))
 
 
 class _Replay:
@@ -185,30 +172,26 @@ class _Replay:
 
     Args:
         layers: the teacher's layers.
-        calls: layer -> the arguments of each of its calls.
+        calls: the arguments of each call of each layer.
         groups: the teacher's layers for each of the student's layers.
         weights: the student's layers, which hold the averaged weights of groups of several layers.
     """
 
-    def __init__(self, layers: nn.ModuleList, calls: dict[int, list], groups: list, weights: nn.ModuleList) -> None:
+    def __init__(self, layers: nn.ModuleList, calls: list[list], groups: list, weights: nn.ModuleList) -> None:
         self.layers, self.calls, self.groups, self.weights = layers, calls, groups, weights
         self.seen = [0] * len(layers)
         self.replaying = False
 
-    def hook(self, place: int):
-        """A forward hook for the teacher's layer at `place`."""
-
-        def replace(module, args, kwargs, output):
-            if self.replaying:
-                return None
-            hidden = args[0] if args else kwargs.get("hidden_states")
-            turn, self.seen[place] = self.seen[place], self.seen[place] + 1
-            if place < len(self.groups):
-                hidden = _state(self._run(self.groups[place], place, turn, hidden))
-            _state(output)
-            return (hidden, *output[1:]) if type(output) is tuple else hidden
-
-        return replace
+    def replace(self, place: int, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+        """Replace the output of the teacher's layer at `place`; a forward hook."""
+        if self.replaying:
+            return None
+        hidden = args[0] if args else kwargs.get("hidden_states")
+        turn, self.seen[place] = self.seen[place], self.seen[place] + 1
+        if place < len(self.groups):
+            hidden = _state(self._run(self.groups[place], place, turn, hidden))
+        _state(output)
+        return (hidden, *output[1:]) if type(output) is tuple else hidden
 
     def _run(self, group: tuple[int, ...], place: int, turn: int, hidden: Tensor) -> Any:
         layer = self.layers[group[0]]
