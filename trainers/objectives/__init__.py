@@ -11,7 +11,7 @@ from .contrastive import (
 )
 from .embeddings import EmbeddingObjective, PooledObjective, SourceObjective, TargetObjective
 from .layers import AttentionObjective, HiddenPairsObjective, RelationObjective, layer_pairs
-from .projector import LeastSquares, Projector, projector
+from .projector import Projector, least_squares, projector
 from .scores import ListwiseObjective, MarginObjective, ScoreObjective
 from .short_vectors import with_short_vectors
 from .token_contrast import TokenContrastObjective
