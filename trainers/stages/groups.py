@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -78,7 +78,7 @@ def resolve_groups(names: Iterable[str], groups: Iterable[str]) -> tuple[str, ..
     return tuple(name for name in groups if name in chosen)
 
 
-def unfreezing_order(groups: Iterable[str], by: str) -> list[tuple[str, ...]]:
+def unfreezing_order(groups: Iterable[str], by: Literal["encoder", "layers"]) -> list[tuple[str, ...]]:
     """The groups that each stage of gradual unfreezing trains. Each stage adds one group, from the head down.
 
     XtremeDistil (Mukherjee & Awadallah 2020, arXiv:2004.05686, section 4.3) starts at the top, where the weights are
@@ -91,12 +91,7 @@ def unfreezing_order(groups: Iterable[str], by: str) -> list[tuple[str, ...]]:
 
     Returns:
         The trained groups of each stage.
-
-    Raises:
-        ValueError: `by` has another value.
     """
-    if by not in ("encoder", "layers"):
-        raise ValueError(f"gradual_unfreezing={by!r}: choose 'encoder' (as one group) or 'layers' (one by one).")
     groups = tuple(groups)
     encoder = resolve_groups([ENCODER], groups)
     above = [(name,) for name in groups if name not in encoder]
