@@ -29,7 +29,7 @@ from ..modeling.encoding import (
 )
 from ..modeling.losses import EmbeddingQuantizer
 from .arguments import DistillTrainingArguments
-from .checks import RowChecks, check_output_layers, check_run, named_sets, take_student, validate
+from .checks import Setup, check_output_layers, check_rows, check_run, named_sets, take_student, validate
 from .objectives import (
     Dimensions,
     EmbeddingObjective,
@@ -118,28 +118,19 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         self.objectives = with_short_vectors(made, args, self._embedding_width(model))
         teacher_processing_class = None if vectors else teacher_processing_class  # vectors are of no tokens
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
-        self._row_checks = RowChecks.of(
-            self.objectives,
-            model,
-            self.student_encoder,
-            outlines,
+        self._setup = Setup(
+            args=args,
+            objectives=self.objectives,
+            student=model,
+            student_encoder=self.student_encoder,
+            teachers=outlines,
+            has_teacher=dimensions is not None,
+            vectors=vectors,
             same_tokens=same_tokens,
             said_so=teacher_processing_class is not None and same_tokens,
             needed=self.needed_columns if data_collator is None else None,
-            vectors=vectors,
         )
-        validate(
-            self.objectives,
-            args,
-            model,
-            self.student_encoder,
-            outlines,
-            sets,
-            self.check_rows,
-            trainer_arguments,
-            has_teacher=dimensions is not None,
-            vectors=vectors,
-        )
+        validate(self._setup, sets, trainer_arguments, self.check_rows)
         encoders = [load_teacher(source, model, args) for source in sources]
         teachers = list(map(model_of, encoders))
         check_output_layers(self.objectives, teachers)
@@ -201,8 +192,8 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
     needed_columns: tuple[str, ...] = ("input_ids",)
 
     def check_rows(self, rows: Any, name: str) -> None:
-        """Refuse a dataset that would be trained on, or evaluated, with wrong numbers (see `RowChecks`)."""
-        self._row_checks(rows, name)
+        """Refuse a dataset that would be trained on, or evaluated, with wrong numbers."""
+        check_rows(self._setup, rows, name)
         # `validate` calls this before there is a teacher, when its outputs are not in the rows yet.
         teacher, columns = getattr(self, "teacher", None), getattr(rows, "column_names", None) or ()
         if isinstance(teacher, CachedTeacher) and columns and not teacher.serves(columns):

@@ -16,24 +16,13 @@ from ..objectives import (
     SimilarityObjective,
     WholeStepObjective,
     student_request,
+    teacher_request,
 )
+from .setup import Setup
 
 
-def check_objectives(
-    objectives: Sequence[Objective],
-    args: DistillTrainingArguments,
-    student: PreTrainedModel,
-    teachers: Sequence[PreTrainedModel],
-    *,
-    has_teacher: bool,
-    by_vectors: bool,
-) -> None:
+def check_objectives(setup: Setup) -> None:
     """Refuse objectives that don't fit the models or the size of a step.
-
-    Args:
-        teachers: the live teachers.
-        has_teacher: whether there is a live teacher, a cache, or vectors.
-        by_vectors: whether the teacher is a column of vectors, which has embeddings only.
 
     Raises:
         ValueError: there is no objective; an objective reads outputs of a missing teacher, or more than embeddings if
@@ -41,17 +30,18 @@ def check_objectives(
             output layer of a masked-LM head that has more than this layer; or similarities are compared in steps of
             one row.
     """
+    objectives, args, student = setup.objectives, setup.args, setup.student
     if not objectives:
         weights = ", ".join(args.weights)
         raise ValueError(f"No objective: every weight is 0. Set at least one of {weights}, e.g. to 1.0.")
-    if not has_teacher and (asked := [o.name for o in objectives if o.teacher_request()]):
+    if not setup.has_teacher and (asked := [o.name for o in objectives if o.teacher_request()]):
         raise ValueError(
             f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., teacher_cache=... with "
             f"outputs of an earlier run, or rows with its vectors (column {VECTORS!r}). Without a teacher, set "
             "label_weight only."
         )
     requests = {objective.name: objective.teacher_request() for objective in objectives}
-    if by_vectors and (more := [n for n, read in requests.items() if read != OutputRequest(pooler=read.pooler)]):
+    if setup.vectors and (more := [n for n, read in requests.items() if read != OutputRequest(pooler=read.pooler)]):
         raise ValueError(
             f"{', '.join(more)}: the rows hold only the teacher's embeddings (column {VECTORS!r}), not its hidden "
             "states, logits, attention or tokens. Pass the teacher itself, or compare embeddings (embedding_weight, "
@@ -59,13 +49,13 @@ def check_objectives(
         )
     _check_rows_of_a_step(objectives, args)
     check_sharding(objectives, args, student.config.num_hidden_layers)
-    _check_heads(objectives, student, teachers)
+    _check_heads(setup)
     _check_smoothing(objectives, args)
     for objective in objectives:
         if objective.student_request().output_layer:
             _check_output_layer(objective.name, student)
     if any(isinstance(o, AttentionObjective) for o in objectives):
-        _check_attention([student, *teachers])
+        _check_attention([student, *setup.teacher_models])
 
 
 def _check_rows_of_a_step(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
@@ -131,14 +121,12 @@ def _check_attention(models: Sequence[PreTrainedModel]) -> None:
             )
 
 
-def _check_heads(
-    objectives: Sequence[Objective], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]
-) -> None:
+def _check_heads(setup: Setup) -> None:
     """Refuse models without logits, and models of which one has logits per row and the other per token."""
-    if not any(objective.student_request().runs_head for objective in objectives):
+    if not student_request(setup.objectives).runs_head:
         return
-    compared = [student, *(teachers if any(o.teacher_request().runs_head for o in objectives) else ())]
-    for model in compared:
+    student, reads_teacher = setup.student, teacher_request(setup.objectives).runs_head
+    for model in [student, *(setup.teacher_models if reads_teacher else ())]:
         if backbone(model) is model or is_row_wise(model) != is_row_wise(student):
             raise ValueError(
                 "logits_weight, features_weight and label_weight need a task head on the student. The first two also "

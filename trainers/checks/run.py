@@ -16,6 +16,7 @@ from ...modeling.encoding import SentenceEncoder, require_bidirectional
 from ..arguments import DistillTrainingArguments
 from ..objectives import Objective
 from ..steps import check_longest, row_lengths
+from .setup import Setup
 from .static import check_static_student
 
 _NOT_TAKEN = {
@@ -181,10 +182,11 @@ def check_optimizer(objectives: Sequence[Objective], trainer_arguments: Mapping[
         )
 
 
-def check_trained(objectives: Sequence[Objective], student: PreTrainedModel, encoder: SentenceEncoder | None) -> None:
+def check_trained(setup: Setup) -> None:
     """Refuse to train if all parameters of the student are frozen, and nothing else has any."""
-    head = [] if encoder is None else encoder.modules.head.parameters()
-    trained = (p for module in (student, *objectives) for p in module.parameters() if p.requires_grad)
+    head = [] if setup.student_encoder is None else setup.student_encoder.modules.head.parameters()
+    modules = (setup.student, *setup.objectives)
+    trained = (p for module in modules for p in module.parameters() if p.requires_grad)
     if not any(True for _ in chain(trained, head)):
         raise ValueError(
             "Nothing would be trained: all parameters of the student are frozen, and no objective has parameters. In a "
