@@ -1,6 +1,6 @@
 """Checks that the models have embeddings and positions for all tokens; a lookup would fail in the middle of a run."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import datasets
@@ -22,13 +22,12 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
         ValueError: a row has more tokens than a model has positions, or a token for which a model has no embedding.
     """
     for role, model in readers if isinstance(rows, datasets.Dataset) else ():
-        column = _ids_column(rows.column_names, role)
+        column = ids_column(rows, role)
         if column is None:
             continue
         positions, vocabulary = position_count(model), model.config.vocab_size
-        # The collator removes the padding of rows that were padded before.
-        padded = column != "members" and column.replace("input_ids", "attention_mask") in rows.column_names
-        for numbers, lengths, ids in _texts(rows, column):
+        padded = is_padded(rows, column)
+        for numbers, lengths, ids in texts_in_parts(rows, column):
             if positions is not None and not padded and (longest := int(lengths.max())) > positions:
                 raise ValueError(
                     f"row {numbers[lengths.argmax()]} has {longest} tokens, but the {role}, a {type(model).__name__}, "
@@ -43,13 +42,19 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
                 )
 
 
-def _ids_column(columns: Sequence[str], role: str) -> str | None:
-    """Name of the column with the tokens that a model reads."""
+def ids_column(rows: Any, role: str) -> str | None:
+    """Name of the column with the tokens that the student or the teacher reads."""
     own = ("teacher_input_ids",) if role == "teacher" else ()
+    columns = getattr(rows, "column_names", None) or ()
     return next((name for name in (*own, "members", "input_ids") if name in columns), None)
 
 
-def _texts(rows: datasets.Dataset, column: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def is_padded(rows: datasets.Dataset, column: str) -> bool:
+    """Whether the rows were padded before. The collator removes their padding."""
+    return column != "members" and column.replace("input_ids", "attention_mask") in rows.column_names
+
+
+def texts_in_parts(rows: datasets.Dataset, column: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Iterate over the rows in parts: the row number and the length of each text, and the tokens of all texts."""
     start = 0
     for batch in rows.select_columns(column).with_format("arrow").iter(batch_size=10_000):
