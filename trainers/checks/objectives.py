@@ -22,14 +22,7 @@ from .setup import Setup
 
 
 def check_objectives(setup: Setup) -> None:
-    """Refuse objectives that don't fit the models or the size of a step.
-
-    Raises:
-        ValueError: there is no objective; an objective reads outputs of a missing teacher, or more than embeddings if
-            there are only vectors; a model lacks an output, or DeepSpeed can't differentiate it; a loss applies the
-            output layer of a masked-LM head that has more than this layer; or similarities are compared in steps of
-            one row.
-    """
+    """Refuse objectives that don't fit the models or the size of a step."""
     objectives, args, student = setup.objectives, setup.args, setup.student
     if not objectives:
         weights = ", ".join(args.weights)
@@ -84,12 +77,7 @@ def _with_origin(objective: WholeStepObjective) -> str:
 
 
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:
-    """Refuse objectives that DeepSpeed can't differentiate, since it requires that all outputs of modules are used.
-
-    Raises:
-        ValueError: under ZeRO-3, an objective reads features and none reads logits (the classifier runs without being
-            used), or no objective reads the top layer of the student's `depth` layers.
-    """
+    """Refuse objectives that DeepSpeed can't differentiate, since it requires that all outputs of modules are used."""
     if not args.shards_weights:
         return
     request = student_request(objectives)
@@ -141,9 +129,6 @@ def check_output_layers(objectives: Sequence[Objective], models: Sequence[PreTra
     Args:
         objectives: the terms of the loss.
         models: models with their weights, since a few tokens are run through them.
-
-    Raises:
-        ValueError: there is such a model.
     """
     asked = [objective.name for objective in objectives if objective.teacher_request().output_layer]
     for model in models if asked else ():

@@ -35,11 +35,6 @@ def check_rows(setup: Setup, rows: Any, name: str) -> None:
         setup: the models, the objectives and the arguments.
         rows: the dataset.
         name: its name in messages.
-
-    Raises:
-        ValueError: rows are not tokenised, or a model can't read them; labels are missing, or don't fit the head;
-            compared tokens are not the same, or lack an encoder's prompt; there is a single row whose loss depends
-            on other rows; vectors are missing, or `check_vectors` refuses them.
     """
     columns = set(getattr(rows, "column_names", None) or ())
     try:

@@ -77,12 +77,6 @@ def check_run(
         trainer_arguments: further arguments of `transformers.Trainer`.
         encoder: the student's own pooling and modules, if it has any.
         tokenizer: the student's tokenizer.
-
-    Raises:
-        TypeError: the student is not a transformers model.
-        ValueError: the student has PEFT adapters or is in half precision; `model_init` or `compute_loss_func` is given;
-            the run would use DataParallel; activation checkpointing would lose gradients; ZeRO-3 would not gather the
-            student's weights; or a static student can't be trained or saved in this way.
     """
     for name, reason in _NOT_TAKEN.items():
         if trainer_arguments.get(name) is not None:
@@ -195,11 +189,7 @@ def check_trained(setup: Setup) -> None:
 
 
 def check_token_budget(dataset: Any, args: DistillTrainingArguments) -> None:
-    """Refuse training rows that can't be batched by tokens.
-
-    Raises:
-        ValueError: the lengths of the rows are unknown, or a row is longer than a batch.
-    """
+    """Refuse training rows that can't be batched by tokens."""
     if args.tokens_per_batch is None or dataset is None:
         return
     if not isinstance(dataset, datasets.Dataset):
@@ -212,11 +202,7 @@ def check_token_budget(dataset: Any, args: DistillTrainingArguments) -> None:
 
 
 def check_streams(dataset: Any, args: DistillTrainingArguments) -> None:
-    """Set up a streaming dataset for several ranks, and refuse a teacher cache for it.
-
-    Raises:
-        ValueError: there is a teacher cache, but the dataset is no `datasets.Dataset`.
-    """
+    """Set up a streaming dataset for several ranks, and refuse a teacher cache for it."""
     if args.teacher_cache and dataset is not None and not isinstance(dataset, datasets.Dataset):
         raise ValueError(
             f"teacher_cache needs a datasets.Dataset, since it adds columns to it, but one of the datasets is a "

@@ -15,10 +15,6 @@ def check_sentence_rows(encoder: SentenceEncoder, dataset: datasets.Dataset, *, 
         encoder: the teacher or the student.
         dataset: a dataset of a trainer.
         role: `"teacher"` or `"student"`.
-
-    Raises:
-        ValueError: rows lack the encoder's default prompt, or can't be checked for it; or rows have more tokens than
-            the teacher's maximum length.
     """
     column = ids_column(dataset, role)
     _check_prompt(encoder, dataset, column, role)

@@ -18,10 +18,6 @@ def check_static_student(
     Args:
         encoder: the student's own pooling and modules, if it has any.
         tokenizer: the student's tokenizer.
-
-    Raises:
-        ValueError: an argument needs layers; or the student's files can't store its pooling, modules or tokenizer (see
-            `check_static`).
     """
     if not isinstance(student, StaticModel):
         return

@@ -17,9 +17,6 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
     Args:
         rows: a dataset of a trainer.
         readers: `(role, model)`, where role is `"student"` or `"teacher"`.
-
-    Raises:
-        ValueError: a row has more tokens than a model has positions, or a token for which a model has no embedding.
     """
     for role, model in readers if isinstance(rows, datasets.Dataset) else ():
         column = ids_column(rows, role)
