@@ -69,11 +69,7 @@ class Widths:
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Widths:
-        """Read the sizes from a configuration.
-
-        Raises:
-            ValueError: it has no width of feed-forward layers, or no number of heads.
-        """
+        """Read the sizes from a configuration."""
         if not hasattr(config, "num_attention_heads"):
             raise ValueError(f"Can't narrow a model of {type(config).__name__}, which has no num_attention_heads.")
         return cls(config.hidden_size, getattr(config, _intermediate_name(config)), config.num_attention_heads)
@@ -102,9 +98,6 @@ def label_units(architecture: type[PreTrainedModel], config: PreTrainedConfig) -
 
     This suffices for a student with the teacher's hidden size and heads. So it also works for grouped keys and values
     and for head sizes other than `hidden_size / num_attention_heads`.
-
-    Raises:
-        ValueError: an axis changes with the width of the feed-forward layers but is not a multiple of it.
     """
     widths = Widths.of(config)
     taller = replace(widths, intermediate_size=2 * widths.intermediate_size)
@@ -131,10 +124,6 @@ def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) ->
     Args:
         architecture: the model's class.
         config: its configuration.
-
-    Raises:
-        ValueError: an axis changes with a size but is not a multiple of it, e.g. with grouped keys and values; or
-            the heads together are not as wide as the hidden states.
     """
     widths = Widths.of(config)
     # Factorised embeddings have no projection if both widths are equal, so that size is avoided.

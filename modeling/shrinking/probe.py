@@ -30,12 +30,7 @@ class _NotLayerByLayer(Exception):
 
 
 def require_encoder(teacher: PreTrainedModel) -> None:
-    """Check that a teacher is an encoder that reads token ids.
-
-    Raises:
-        ValueError: it has a decoder, is causal, lacks the configuration entries of a text encoder, or can't run on
-            token ids alone.
-    """
+    """Check that a teacher is an encoder that reads token ids."""
     name = type(teacher).__name__
     missing = [key for key in ("num_hidden_layers", "hidden_size", "vocab_size") if not hasattr(teacher.config, key)]
     if missing:
@@ -79,9 +74,6 @@ def check_outputs(student: PreTrainedModel, teacher: PreTrainedModel, groups: li
         teacher: the model that the student was built from.
         groups: the teacher's layers for each of the student's layers (see `depth.layer_groups`); None for all layers.
             For a group of several layers, the teacher runs its first one with the student's weights.
-
-    Raises:
-        ValueError: the outputs differ, or the teacher doesn't run its layers one after the other.
     """
     tokens = probe_tokens(teacher)
     whole = groups is None or groups == [(i,) for i in range(len(encoder_layers(teacher)))]
@@ -123,9 +115,6 @@ def first_output(model: PreTrainedModel, tokens: Tensor) -> Tensor:
     """The model's first output for these ids (hidden states or logits), in float32 on the CPU.
 
     Under ZeRO-3 its parameters must be gathered.
-
-    Raises:
-        ValueError: the model can't run on token ids alone.
     """
     tokens = tokens.to(model.device)
     # Without a cache, since a layer that runs a second time would attend to its first run.

@@ -134,11 +134,7 @@ def _load(name: str | os.PathLike) -> PreTrainedModel:
 
 
 def _load_bare(name: str | os.PathLike) -> PreTrainedModel:
-    """Load an encoder whose configuration names no class.
-
-    Raises:
-        ValueError: its weights are not those of an encoder without a head.
-    """
+    """Load an encoder whose configuration names no class."""
     model, report = AutoModel.from_pretrained(name, output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[kind]:

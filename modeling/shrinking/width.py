@@ -34,10 +34,6 @@ def plan_widths(
 
     If `num_attention_heads` is None, heads keep the teacher's head size if it divides `hidden_size`, else the teacher's
     number of heads if it does.
-
-    Raises:
-        ValueError: a size is below 1 or above the teacher's, the number of heads doesn't divide `hidden_size`, or the
-            heads can't each be cut from one of the teacher's.
     """
     sizes = {"hidden_size": hidden_size, "intermediate_size": intermediate_size}
     for name, size in sizes.items():
