@@ -83,11 +83,7 @@ def layers_place(model: PreTrainedModel) -> tuple[nn.Module, str]:
 
 
 def number_of_layers(config: PreTrainedConfig) -> int:
-    """Number of layers with their own weights. A RecurrentBert runs each of them several times.
-
-    Raises:
-        ValueError: the configuration has no number of layers.
-    """
+    """Number of layers with their own weights. A RecurrentBert runs each of them several times."""
     depth = getattr(config, "num_unique_layers", getattr(config, "num_hidden_layers", None))
     if depth is None:
         raise ValueError(
@@ -164,9 +160,6 @@ def attention_output(layer: nn.Module) -> nn.Linear:
 
     Encoders register their modules in the order in which they are used, so it is the first linear map after those of
     queries, keys and values. Its name differs between families: `output.dense`, `out_lin`, `o`, `Wo`...
-
-    Raises:
-        ValueError: the layer's projections have no known names, or no linear map follows them.
     """
     projections = [*attention_projections(layer).values(), *position_projections(layer)]
     linears = [module for module in layer.modules() if isinstance(module, nn.Linear)]

@@ -92,11 +92,7 @@ class Recording:
         return state
 
     def projections(self, index: int) -> dict[str, Tensor]:
-        """Queries, keys and values of layer call `index`, padded or packed as in the model: `[..., heads * head_size]`.
-
-        Raises:
-            ValueError: their shape is not the batch's, or they have no gradient (see `require_gradient`).
-        """
+        """Queries, keys and values of layer call `index`, padded or packed as the model is: `[..., heads * size]`."""
         made = self._projections[index]
         if "fused" in made:
             made = dict(zip(("query", "key", "value"), made["fused"].chunk(3, dim=-1), strict=True))
@@ -129,11 +125,7 @@ class Recording:
 
 
 def require_gradient(output: Tensor, layer: nn.Module, name: str) -> None:
-    """Refuse an output that gives its layer no gradient.
-
-    Raises:
-        ValueError: the output requires no gradient, although weights of the layer are trainable.
-    """
+    """Refuse an output that gives its layer no gradient."""
     if torch.is_grad_enabled() and not output.requires_grad and any(p.requires_grad for p in layer.parameters()):
         raise ValueError(
             f"Reentrant activation checkpointing keeps no graph inside a layer, so {name} has no gradient. Set "

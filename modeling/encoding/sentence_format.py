@@ -65,11 +65,7 @@ class StoredModule:
 
 
 def require_known(source: str, kinds: Sequence[str]) -> None:
-    """Refuse modules that retort doesn't support, or in an order that it doesn't support.
-
-    Raises:
-        ValueError: lists all modules.
-    """
+    """Refuse modules that retort doesn't support, or in an order that it doesn't support."""
     if not _ORDER.fullmatch(" ".join(kinds)):
         raise ValueError(
             f"{source} has the modules {', '.join(kinds)}. retort supports a Transformer, then optionally "
@@ -87,9 +83,6 @@ def parse_modules(
         stored: the modules in order, the `Transformer` or `StaticEmbedding` first.
         settings: contents of `config_sentence_transformers.json`: prompts, `truncate_dim` and the similarity.
         max_length: number of tokens to which texts are truncated.
-
-    Raises:
-        ValueError: a module or one of its settings is not supported; the message names it.
     """
     require_known(source, [module.kind for module in stored])
     by_kind = {module.kind: module for module in stored}
@@ -199,11 +192,7 @@ def _parse_head(source: str, module: StoredModule) -> nn.Module:
 
 
 def store_modules(modules: SentenceModules, config: PreTrainedConfig) -> list[StoredModule]:
-    """Convert modules to the format of sentence-transformers, the `Transformer` or `StaticEmbedding` first.
-
-    Raises:
-        ValueError: a module doesn't fit the encoder's width.
-    """
+    """Convert modules to the format of sentence-transformers, the `Transformer` or `StaticEmbedding` first."""
     depth, width = config.num_hidden_layers, config.hidden_size
     modules.embedding_size(width)
     if isinstance(config, StaticConfig):

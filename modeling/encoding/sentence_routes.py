@@ -37,10 +37,6 @@ def resolve_route(source: str, routes: Collection[str], settings: Mapping[str, A
 
 
 def refuse_route(source: str, asked: str | None) -> None:
-    """Refuse a route for a model without a Router.
-
-    Raises:
-        ValueError: `asked` is not None.
-    """
+    """Refuse a route for a model without a Router."""
     if asked is not None:
         raise ValueError(f"{source} has no routes, but route={asked!r} was given. Leave route out.")

@@ -62,9 +62,6 @@ def resolve_groups(names: Iterable[str], groups: Iterable[str]) -> tuple[str, ..
     Args:
         names: names of groups; `encoder` means all layers and the embeddings.
         groups: the model's groups (see `parameter_groups`).
-
-    Raises:
-        ValueError: there is no group of this name.
     """
     groups, names = tuple(groups), tuple(names)
     known = {name: {name} for name in groups}

@@ -42,15 +42,7 @@ def attend_by_varlen(
 ) -> Tensor:
     """Compute attention in all rows by one kernel, without dropout of attention weights.
 
-    Args:
-        module: the attention module that calls this function.
-        states: query `[1, heads, tokens, head_size]`; key and value of the same shape, or with fewer heads.
-        packing: the rows.
-        window: tokens attend to tokens less than this many positions away; None for the whole row.
-        kwargs: only `scaling` of the scores is read; default: 1 / sqrt(head_size).
-
-    Returns:
-        `[1, tokens, heads, head_size]`.
+    Arguments and result are those of `attend_in_runs`. Of `kwargs` only `scaling` is read, by default 1 / sqrt(size).
     """
     dtype = _dtype_of(states[0])
     query, key, value = (state.squeeze(0).transpose(0, 1).to(dtype) for state in states)
