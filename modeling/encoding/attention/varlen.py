@@ -42,7 +42,8 @@ def attend_by_varlen(
 ) -> Tensor:
     """Compute attention in all rows by one kernel, without dropout of attention weights.
 
-    Arguments and result are those of `attend_in_runs`. Of `kwargs` only `scaling` is read, by default 1 / sqrt(size).
+    Arguments and result are those of `attend_in_runs`. Of `kwargs`, only `scaling` of the scores is read; default:
+    1 / sqrt(head_size).
     """
     dtype = _dtype_of(states[0])
     query, key, value = (state.squeeze(0).transpose(0, 1).to(dtype) for state in states)
