@@ -17,7 +17,6 @@ class InfoNCEObjective(WholeStepObjective):
     """InfoNCE: cross-entropy of the positive among positive and negatives.
 
     Args:
-        weight, pooler, teacher_pooler: see `PooledObjective`.
         args: arguments with `contrastive_temperature` and `learn_temperature`.
         projector: maps the student's embeddings to the width in which they are compared.
     """
@@ -59,9 +58,7 @@ class Candidates:
 class TeacherContrastObjective(InfoNCEObjective):
     """InfoNCE from the student's embedding to the teacher's (Gao et al. 2021, DistilCSE, arXiv:2112.05638).
 
-    Args:
-        weight, pooler, teacher_pooler, args, projector: see `InfoNCEObjective`.
-        teacher_size: width of the teacher's embeddings.
+    Args: see `InfoNCEObjective`; `teacher_size` is the width of the teacher's embeddings.
     """
 
     args: CKDTrainingArguments
@@ -99,11 +96,6 @@ class GroupContrastObjective(InfoNCEObjective):
     Gao, Yao & Chen 2021, SimCSE, arXiv:2104.08821, eq. 4 and 5. A group is an anchor, a positive and any number of
     hard negatives; its embeddings are `[groups, members, features]`. Copies of the anchor or of its positive, and
     positives of copies of the anchor, are not negatives.
-
-    Args:
-        weight: weight in the loss.
-        pooler: pooler of the embeddings.
-        args: see `InfoNCEObjective`.
     """
 
     name = "positives"

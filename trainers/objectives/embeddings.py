@@ -15,7 +15,6 @@ class PooledObjective(Objective):
     """Base class of objectives that read one embedding per row.
 
     Args:
-        weight: weight in the loss.
         pooler, teacher_pooler: poolers of student and teacher.
 
     Attributes:
@@ -62,7 +61,6 @@ class EmbeddingObjective(PooledObjective):
     """Distance of pooled embeddings (Reimers & Gurevych 2020, arXiv:2004.09813, for `"mse"`).
 
     Args:
-        weight, pooler, teacher_pooler: see `PooledObjective`.
         loss: see `embedding_loss` in `DistillTrainingArguments`.
         projector: maps the student's embeddings to the teacher's width. All objectives on embeddings share it, since it
             may be exported with the student.

@@ -20,7 +20,6 @@ class ScoreObjective(PooledObjective):
     and document, divided by tau.
 
     Args:
-        weight: weight in the loss.
         args: arguments with the pooler, the kind of the teacher's scores, the similarity and the temperatures.
     """
 
