@@ -119,12 +119,7 @@ def label_units(architecture: type[PreTrainedModel], config: PreTrainedConfig) -
 
 
 def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> Labels:
-    """Label every axis of every weight.
-
-    Args:
-        architecture: the model's class.
-        config: its configuration.
-    """
+    """Label every axis of every weight."""
     widths = Widths.of(config)
     # Factorised embeddings have no projection if both widths are equal, so that size is avoided.
     factor = 3 if getattr(config, "embedding_size", None) == 2 * widths.hidden_size else 2

@@ -30,11 +30,6 @@ def check_rows(setup: Setup, rows: Any, name: str) -> None:
     """Refuse rows that would be trained on, or evaluated, with wrong numbers.
 
     Datasets without `column_names` are not checked here; the collator checks their rows.
-
-    Args:
-        setup: the models, the objectives and the arguments.
-        rows: the dataset.
-        name: its name in messages.
     """
     columns = set(getattr(rows, "column_names", None) or ())
     try:

@@ -15,10 +15,6 @@ def check_groups(rows: Any, objectives: Sequence[Objective]) -> None:
     """Refuse groups with missing, uninformative or ambiguous scores, and groups of different sizes.
 
     The collator checks the rows of a stream.
-
-    Args:
-        rows: a dataset of a trainer.
-        objectives: the terms of the loss.
     """
     scored = next((objective for objective in objectives if isinstance(objective, ScoreObjective)), None)
     columns = set(getattr(rows, "column_names", None) or ())

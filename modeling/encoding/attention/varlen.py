@@ -13,13 +13,7 @@ _LARGEST_HEAD = 256
 
 
 def varlen_obstacle(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why a model can't use `varlen`; None if it can.
-
-    Args:
-        config: the model's configuration.
-        device: the model's device.
-        dtype: dtype in which attention is computed.
-    """
+    """Why a model with attention in `dtype` can't use `varlen`; None if it can."""
     if device.type != "cuda" or torch.version.cuda is None:
         return f"varlen needs an NVIDIA GPU, and the device is {device.type}"
     if dtype not in _HALF:
