@@ -59,10 +59,10 @@ def _on_short_vectors(objective: PooledObjective) -> PooledObjective:
 
 def _merged(objectives: Sequence[PooledObjective]) -> list[PooledObjective]:
     """The objectives, with those of the same name as one with the sum of their weights."""
-    weights: dict[str, float] = {}
+    merged: dict[str, PooledObjective] = {}
     for objective in objectives:
-        weights[objective.name] = weights.get(objective.name, 0.0) + objective.weight
-    merged = {objective.name: copy.copy(objective) for objective in objectives}
-    for name, objective in merged.items():
-        objective.weight = weights[name]
+        if objective.name in merged:
+            merged[objective.name].weight += objective.weight
+        else:
+            merged[objective.name] = copy.copy(objective)
     return list(merged.values())
