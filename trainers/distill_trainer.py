@@ -281,16 +281,14 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         # The Trainer drops columns that are no arguments of the model's forward, but ours takes whole batches.
         if self._signature_columns is None:
-            evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
-            sets = [self.train_dataset, *evaluated.values()]
-            cached = {
-                name for rows in sets for name in getattr(rows, "column_names", None) or () if name.startswith(PREFIX)
-            }
+            sets = named_sets(self.train_dataset, self.eval_dataset).values()
+            columns = {name for rows in sets for name in getattr(rows, "column_names", None) or ()}
+            cached = sorted(name for name in columns if name.startswith(PREFIX))
             forward = inspect.signature(self.student.forward).parameters
             # A teacher may use token types even if its student (DistilBERT) doesn't.
             tokens = "attention_mask", "teacher_attention_mask", "token_type_ids", "length", "student_positions"
             others = "labels", "label", "members", "scores"
-            self._signature_columns = [*forward, *tokens, *others, *SPAN_COLUMNS, *sorted(cached)]
+            self._signature_columns = [*forward, *tokens, *others, *SPAN_COLUMNS, *cached]
 
     def card_facts(self) -> CardFacts:
         """Facts for the model card: those of this run, and those that were passed to `create_model_card`."""
