@@ -100,12 +100,12 @@ class StudentTrainer(Trainer):
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"{self.args.output_dir} holds no complete checkpoint to resume from.")
+        self._was_stopped = False
         if resume_from_checkpoint:
             self._check_checkpoint(resume_from_checkpoint, self._needed_to_resume())
-        if resume_from_checkpoint and self.is_world_process_zero():
-            print(f"Resuming from {resume_from_checkpoint}.", flush=True)
-        self._was_stopped = was_stopped_early(resume_from_checkpoint) if resume_from_checkpoint else False
-        if resume_from_checkpoint:
+            if self.is_world_process_zero():
+                print(f"Resuming from {resume_from_checkpoint}.", flush=True)
+            self._was_stopped = was_stopped_early(resume_from_checkpoint)
             self.load_state(Path(resume_from_checkpoint))
         try:
             # Checkpointed layers of packed batches run again in the backward pass, outside `encode`.
