@@ -136,14 +136,11 @@ def _choose(
         Axis.HEADS: heads,
         Axis.ATTENTION: _rows_of_heads(heads, teacher, student),
     }
-    weights = {
-        layer: _weight_along(Axis.INTERMEDIATE, teacher.intermediate_size, members, labels)
-        for layer, members in layers.items()
-    }
-    return {
-        layer: everywhere | {Axis.INTERMEDIATE: _heaviest(weight, student.intermediate_size)}
-        for layer, weight in weights.items()
-    }
+    kept = {}
+    for layer, members in layers.items():
+        weight = _weight_along(Axis.INTERMEDIATE, teacher.intermediate_size, members, labels)
+        kept[layer] = everywhere | {Axis.INTERMEDIATE: _heaviest(weight, student.intermediate_size)}
+    return kept
 
 
 def _rows_of_heads(heads: Tensor, teacher: Widths, student: Widths) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ...anatomy import backbone
+from ...anatomy import backbone, is_causal
 from ...modes import evaluating, gathered
 from ..layout import TokenLayout
 from .interface import PACKED, attending
@@ -43,8 +43,7 @@ def supports_packing(model: PreTrainedModel) -> bool:
     """
     parameters = inspect.signature(backbone(model).forward).parameters.values()
     takes_any_argument = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-    attends_both_ways = not any(getattr(module, "is_causal", False) for module in model.modules())
-    is_encoder = attends_both_ways and not getattr(model.config, "is_encoder_decoder", False)
+    is_encoder = not is_causal(model) and not getattr(model.config, "is_encoder_decoder", False)
     can_swap_attention = model._supports_attention_backend and model._can_set_attn_implementation()
     if not (takes_any_argument and is_encoder and can_swap_attention):
         return False
