@@ -80,11 +80,10 @@ def parse_modules(
 
     Args:
         source: the model's name in error messages.
-        stored: the modules in order, the `Transformer` or `StaticEmbedding` first.
+        stored: the modules in an order that `require_known` takes.
         settings: contents of `config_sentence_transformers.json`: prompts, `truncate_dim` and the similarity.
         max_length: number of tokens to which texts are truncated.
     """
-    require_known(source, [module.kind for module in stored])
     by_kind = {module.kind: module for module in stored}
     pooling = by_kind.get("Pooling")
     head = [_parse_head(source, module) for module in stored if module.kind in ("Dense", "LayerNorm", "Normalize")]

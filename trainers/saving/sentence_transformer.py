@@ -35,7 +35,6 @@ def save_sentence_transformer(folder: str | os.PathLike, modules: SentenceModule
         raise ValueError(f"max_length={modules.max_length}, but the encoder has positions for 1 to {positions} tokens.")
     if modules.pooling.modes == ("cls",):
         _require_pooler_weights(folder, config)
-    modules.embedding_size(config.hidden_size)
     with replace_files(folder) as staging:
         write_sentence_modules(staging, modules, folder)
 
