@@ -119,14 +119,11 @@ def _mean(layout: TokenLayout, flat: Tensor, skipped: int) -> Tensor:
 
 
 def _first(layout: TokenLayout, flat: Tensor, skipped: int) -> Tensor:
-    if not skipped:
-        return layout.first(flat)
     return flat[layout.starts + skipped * (layout.lengths > skipped)]
 
 
 def _last(layout: TokenLayout, flat: Tensor, skipped: int) -> Tensor:
-    last = flat[layout.starts + layout.lengths - 1]
-    return last * (layout.lengths > skipped)[:, None] if skipped else last
+    return flat[layout.starts + layout.lengths - 1] * (layout.lengths > skipped)[:, None]
 
 
 def _maximum(layout: TokenLayout, flat: Tensor, skipped: int) -> Tensor:
