@@ -3,8 +3,6 @@
 sentence-transformers is not imported, so students can be trained and exported without it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

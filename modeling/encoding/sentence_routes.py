@@ -1,7 +1,5 @@
 """Routes of a sentence-transformers `Router`: separate modules for queries, documents, ..."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A sentence encoder as one traceable module: padded tensors in, embeddings out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -5,8 +5,6 @@ called with the arguments that the teacher passes to it, such as its mask and po
 the model family or on the configuration.
 """
 
-from __future__ import annotations
-
 import inspect
 from contextlib import ExitStack
 from functools import partial

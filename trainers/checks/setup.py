@@ -1,7 +1,5 @@
 """The setup of a run, which its checks read before weights are loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

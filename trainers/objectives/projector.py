@@ -1,7 +1,5 @@
 """The linear map from a student's vectors to its teacher's."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

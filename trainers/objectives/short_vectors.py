@@ -1,7 +1,5 @@
 """Objectives on the shorter and quantised forms of a student's embeddings."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Loads teachers with the student's kind of head."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
