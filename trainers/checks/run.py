@@ -11,13 +11,12 @@ import torch
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...modeling import parts_between_layers
-from ...modeling.encoding import SentenceEncoder, require_bidirectional
+from ...modeling import StaticModel, parts_between_layers
+from ...modeling.encoding import SentenceEncoder, SentenceModules, check_static, require_bidirectional
 from ..arguments import DistillTrainingArguments
 from ..objectives import Objective
 from ..steps import check_longest, row_lengths
 from .setup import Setup
-from .static import check_static_student
 
 _NOT_TAKEN = {
     "model_init": "objectives, heads and the teacher's cache are made for one student. Call it yourself after "
@@ -82,7 +81,8 @@ def check_run(
         if trainer_arguments.get(name) is not None:
             raise ValueError(f"{name} is not supported: {reason}")
     _check_student(student)
-    check_static_student(student, encoder, args, tokenizer)
+    if isinstance(student, StaticModel):
+        _check_static_student(student, encoder, args, tokenizer)
     halves = {p.dtype for p in student.parameters() if p.requires_grad} & {torch.float16, torch.bfloat16}
     if halves:
         raise ValueError(
@@ -136,6 +136,28 @@ def _check_student(student: Any) -> None:
             + ". Load it first, e.g. AutoModel.from_pretrained(name, dtype=torch.float32), or make it from the teacher "
             "with retort.shrink()."
         )
+
+
+def _check_static_student(
+    student: StaticModel,
+    encoder: SentenceEncoder | None,
+    args: DistillTrainingArguments,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> None:
+    """Refuse objectives and exports that a student without layers doesn't support."""
+    if asked := [name for name in ("hidden_weight", "attention_weight", "relation_weight") if getattr(args, name)]:
+        raise ValueError(
+            f"{asked[0]} compares layers, but a static student has none. Compare embeddings: embedding_weight, "
+            "similarity_weight, or CKDTrainer."
+        )
+    if args.keep_projector:
+        raise ValueError(
+            "keep_projector would add a linear map after a static student's mean, but model2vec's format has none. "
+            "Leave it out; token vectors of the teacher's width (no hidden_size) need no projector."
+        )
+    modules = SentenceModules.plain(args.pooler, 1, normalize=False) if encoder is None else encoder.modules
+    if tokenizer is not None:
+        check_static(student, tokenizer, modules)
 
 
 def _check_checkpointing(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
