@@ -21,9 +21,8 @@ from ..objectives import (
     problem_of,
 )
 from .scores import check_groups
-from .sentence_rows import check_sentence_rows
 from .setup import Setup
-from .tokens import check_tokens
+from .tokens import check_sentence_rows, check_tokens
 
 
 def check_rows(setup: Setup, rows: Any, name: str) -> None:
