@@ -75,12 +75,7 @@ class Recording:
         return self._ends[-1]
 
     def hidden_state(self, index: int) -> Tensor:
-        """Hidden state `index`, padded or packed as in the model: `[rows, width, hidden]` or `[1, tokens, hidden]`.
-
-        Raises:
-            ValueError: the layers don't pass one state from each to the next; the state's shape is not the batch's; or
-                it has no gradient (see `require_gradient`).
-        """
+        """Hidden state `index`, padded or packed as in the model: `[rows, width, hidden]` or `[1, tokens, hidden]`."""
         if index == len(self._layers):
             state = self.result if isinstance(self.result, Tensor) else self.result[0]
         else:

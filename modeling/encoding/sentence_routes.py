@@ -13,9 +13,6 @@ def resolve_route(source: str, routes: Collection[str], settings: Mapping[str, A
         settings: `default_route`, `allow_empty_key` and `route_mappings` as the Router saves them. The keys of
             `route_mappings` are the `str` of pairs `(task, modality)`.
         asked: a task ("query") or the name of a route; None for the default.
-
-    Raises:
-        ValueError: there is no such route, or `asked` is None and the Router has no default.
     """
     mapped = settings.get("route_mappings") or {}
     pairs = [(asked, "text"), (asked, None), (None, "text"), (None, None)]

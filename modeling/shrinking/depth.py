@@ -68,10 +68,6 @@ def layer_groups(layers: int | Sequence[int], layer_init: str, depth: int) -> li
 
     Returns:
         One tuple of the teacher's layer indices for each of the student's layers.
-
-    Raises:
-        ValueError: `layers` is empty or more than the teacher has, names a layer that doesn't exist or names a layer
-            twice; or it is a list and `layer_init` is `"average"`.
     """
     if isinstance(layers, Sequence) and not isinstance(layers, str):
         if layer_init == "average":

@@ -85,9 +85,6 @@ def unfreezing_order(groups: Iterable[str], by: Literal["encoder", "layers"]) ->
         groups: the model's groups, from the top down.
         by: `"encoder"` unfreezes all layers and the embeddings at once, as in XtremeDistilTransformers; `"layers"` one
             by one.
-
-    Returns:
-        The trained groups of each stage.
     """
     groups = tuple(groups)
     encoder = resolve_groups([ENCODER], groups)

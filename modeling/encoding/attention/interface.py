@@ -35,17 +35,8 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention inside each row of a packed batch. Padded batches are passed on to `sdpa`.
 
-    Args:
-        module: the attention module that calls this function.
-        query: `[1, heads, tokens, head_size]` if packed.
-        key: as `query`, with fewer heads in grouped-query attention.
-        value: as `key`.
-        attention_mask: the rows of a packed batch, or the mask of a padded one.
-        sliding_window: tokens attend to tokens less than this many positions away (ModernBERT's local layers).
-        **kwargs: further arguments for `sdpa`.
-
-    Returns:
-        `[1, tokens, heads, head_size]`, and None in place of the attention weights.
+    Arguments and result are those of all attention functions of transformers. The `attention_mask` is the rows of a
+    packed batch, or the mask of a padded one.
     """
     if not isinstance(attention_mask, Packing):
         return sdpa_attention_forward(
