@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from types import MappingProxyType
 from typing import Any
 
 import datasets
@@ -66,9 +65,9 @@ def take_student(
 def check_run(
     student: PreTrainedModel,
     args: DistillTrainingArguments,
-    trainer_arguments: Mapping[str, Any] = MappingProxyType({}),
-    encoder: SentenceEncoder | None = None,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    trainer_arguments: Mapping[str, Any],
+    encoder: SentenceEncoder | None,
+    tokenizer: PreTrainedTokenizerBase | None,
 ) -> None:
     """Refuse students, arguments and environments with which a run would fail or be wrong.
 
