@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..anatomy import attention_output, attention_projections, encoder_layers, position_projections
@@ -101,10 +100,7 @@ def label_units(architecture: type[PreTrainedModel], config: PreTrainedConfig) -
     """
     widths = Widths.of(config)
     taller = replace(widths, intermediate_size=2 * widths.intermediate_size)
-    before, after = (
-        _shapes(skeleton(architecture, config)),
-        _shapes(skeleton(architecture, config, **taller.settings(config))),
-    )
+    before, after = (_shapes(architecture, config, sizes) for sizes in (widths, taller))
 
     def label(name: str, axis: int) -> AxisLabel | None:
         times = _times(widths.intermediate_size, before[name][axis], after[name][axis], 2)
@@ -127,11 +123,9 @@ def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) ->
     taller = replace(widths, intermediate_size=2 * widths.intermediate_size)
     more_heads = replace(wider, num_attention_heads=2 * widths.num_attention_heads)
 
-    model = skeleton(architecture, config)
-    attention = _attention_axes(model)
-    shapes = _shapes(model)
-    when_wider, when_taller, with_more_heads = (
-        _shapes(skeleton(architecture, config, **sizes.settings(config))) for sizes in (wider, taller, more_heads)
+    attention = _attention_axes(skeleton(architecture, config))
+    shapes, when_wider, when_taller, with_more_heads = (
+        _shapes(architecture, config, sizes) for sizes in (widths, wider, taller, more_heads)
     )
 
     def label(name: str, axis: int) -> AxisLabel | None:
@@ -163,8 +157,10 @@ def _times(unit: int, before: int, after: int, factor: int) -> int | None:
     return before // unit if before % unit == 0 and after == factor * before else None
 
 
-def _shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+def _shapes(architecture: type[PreTrainedModel], config: PreTrainedConfig, sizes: Widths) -> dict[str, torch.Size]:
+    """The shapes of a model's weights at these sizes."""
+    weights = skeleton(architecture, config, **sizes.settings(config)).state_dict()
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def _attention_axes(model: PreTrainedModel) -> set[tuple[str, int]]:
