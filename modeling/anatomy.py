@@ -39,15 +39,11 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     lists = list(_outermost_lists(backbone(model), depth))
     if len(lists) == 1:
         return lists[0][1]
-    name = type(model).__name__
+    found = f"holds no list of {depth} equal layers (config.num_hidden_layers={depth})"
     if lists:
-        raise ValueError(
-            f"{name} spreads its {depth} layers over {len(lists)} lists ({', '.join(name for name, _ in lists)}). "
-            "retort distils encoders whose layers are in one nn.ModuleList."
-        )
+        found = f"spreads its {depth} layers over {len(lists)} lists ({', '.join(name for name, _ in lists)})"
     raise ValueError(
-        f"{name} holds no list of {depth} equal layers (config.num_hidden_layers={depth}). "
-        "retort distils encoders whose layers are in one nn.ModuleList."
+        f"{type(model).__name__} {found}. retort distils encoders whose layers are in one nn.ModuleList."
     )
 
 
