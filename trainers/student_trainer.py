@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
 
@@ -47,18 +47,8 @@ HEADS_FILE = "heads.safetensors"
 QUEUE_FILE = "queue.safetensors"
 
 # Files of a checkpoint that are not part of the student. They are never published; some are pickles.
-PRIVATE_FILES = [
-    "*.pt",
-    "*.pth",
-    "*.bin",
-    HEADS_FILE,
-    QUEUE_FILE,
-    "trainer_state.json",
-    MANIFEST_FILE,
-    "global_step*",
-    "latest",
-    "zero_to_fp32.py",
-]
+_OF_DEEPSPEED = ["global_step*", "latest", "zero_to_fp32.py"]
+PRIVATE_FILES = ["*.pt", "*.pth", "*.bin", HEADS_FILE, QUEUE_FILE, TRAINER_STATE_NAME, MANIFEST_FILE, *_OF_DEEPSPEED]
 
 
 class StudentTrainer(Trainer):
