@@ -76,15 +76,12 @@ class EmbeddingQuantizer(nn.Module):
         if self.ranges is None:
             return binary_codes(embeddings)
         if self.training:
-            self._observe(embeddings.detach())
+            seen = torch.stack(embeddings.detach().aminmax(dim=0))
+            self._seen = seen if self._seen is None else _union(self._seen, seen)
         ranges = self.ranges.float()
         measured = ranges[0] <= ranges[1]  # not yet in the first step
         codes = int8_codes(embeddings, torch.where(measured, ranges, 0.0))
         return torch.where(measured, codes, embeddings)
-
-    def _observe(self, embeddings: Tensor) -> None:
-        seen = torch.stack(embeddings.aminmax(dim=0))
-        self._seen = seen if self._seen is None else _union(self._seen, seen)
 
     def update(self, gather: Callable[[Tensor], Tensor]) -> None:
         """Update the ranges after an optimizer step. All ranks must call it.

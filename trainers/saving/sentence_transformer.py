@@ -40,12 +40,8 @@ def save_sentence_transformer(folder: str | os.PathLike, modules: SentenceModule
 
 
 def _require_saved_model(folder: Path) -> None:
-    missing = [
-        pattern
-        for pattern in ("config.json", "*.safetensors", "tokenizer_config.json")
-        if not any(folder.glob(pattern))
-    ]
-    if missing:
+    needed = ("config.json", "*.safetensors", "tokenizer_config.json")
+    if missing := [pattern for pattern in needed if not any(folder.glob(pattern))]:
         raise FileNotFoundError(
             f"{folder} has no {' and no '.join(missing)}. Save the encoder and its tokenizer there first "
             "(save_pretrained)."

@@ -94,11 +94,8 @@ class LoadingTrainer(MeasuredTrainer):
         else:
             batch_size = self._train_batch_size // 2 if self.args.tokens_per_batch else batch_size
             self._check_smaller_batch(batch_size)
-            logger.warning(
-                "Out of memory. Starting over with %d %s per batch.",
-                batch_size,
-                "tokens" if self.args.tokens_per_batch else "rows",
-            )
+            unit = "tokens" if self.args.tokens_per_batch else "rows"
+            logger.warning("Out of memory. Starting over with %d %s per batch.", batch_size, unit)
             random, states = self._at_start
             for each, state in zip(self.learnt, states, strict=True):
                 each.load_state_dict(state)
