@@ -34,11 +34,7 @@ def _changed(config: PreTrainedConfig, settings: Mapping[str, Any]) -> PreTraine
 class Draft:
     """A planned student. Each step of `shrink` turns one draft into the next.
 
-    Attributes:
-        architecture: the model's class.
-        config: its configuration.
-        tensors: its weights by name. Tied weights have one name only. Tensors may be the teacher's own, so they must
-            not be changed in place.
+    Tied weights have one name only. Tensors may be the teacher's own, so they must not be changed in place.
     """
 
     architecture: type[PreTrainedModel]

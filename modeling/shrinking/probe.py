@@ -67,9 +67,9 @@ def _direction(encoder: PreTrainedModel, tokens: Tensor) -> tuple[bool, bool]:
 def check_outputs(student: PreTrainedModel, teacher: PreTrainedModel, groups: list[tuple[int, ...]] | None) -> None:
     """Check that a student computes the same outputs as its teacher with the same layers.
 
+    The student must have the teacher's widths and vocabulary.
+
     Args:
-        student: a student with the teacher's widths and vocabulary.
-        teacher: the model that the student was built from.
         groups: the teacher's layers for each of the student's layers (see `depth.layer_groups`); None for all layers.
             For a group of several layers, the teacher runs its first one with the student's weights.
     """
