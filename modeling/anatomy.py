@@ -42,9 +42,7 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     found = f"holds no list of {depth} equal layers (config.num_hidden_layers={depth})"
     if lists:
         found = f"spreads its {depth} layers over {len(lists)} lists ({', '.join(name for name, _ in lists)})"
-    raise ValueError(
-        f"{type(model).__name__} {found}. retort distils encoders whose layers are in one nn.ModuleList."
-    )
+    raise ValueError(f"{type(model).__name__} {found}. retort distils encoders whose layers are in one nn.ModuleList.")
 
 
 def layers_in_order(model: PreTrainedModel) -> list[nn.Module]:
