@@ -5,7 +5,6 @@ from .anatomy import (
     attention_projections,
     backbone,
     encoder_layers,
-    is_causal,
     is_row_wise,
     layers_in_order,
     layers_name,

@@ -17,7 +17,7 @@ from retort import CKDTrainer, CKDTrainingArguments, shrink, tokenize
 from retort.collators import as_batch, text_ids
 from retort.modeling.losses import KeyQueue, LearnedScale, info_nce, queue_log_sum_exp
 from retort.modeling.losses.contrastive import CHUNK
-from retort.trainers.objectives import Candidates
+from retort.trainers.objectives.contrastive import Candidates
 
 
 def keys_of(count, width=4, seed=0):
