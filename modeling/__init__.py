@@ -3,7 +3,6 @@
 from . import losses
 from .anatomy import (
     attention_projections,
-    backbone,
     encoder_layers,
     is_row_wise,
     layers_in_order,

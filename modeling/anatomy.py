@@ -17,14 +17,9 @@ FUSED_PROJECTION_NAMES = ("Wqkv", "qkv", "qkv_proj")
 POSITION_PROJECTION_NAMES = ("pos_key_proj", "pos_query_proj")
 
 
-def backbone(model: PreTrainedModel) -> PreTrainedModel:
-    """The encoder below a task head; the model itself if it has none."""
-    return model.base_model
-
-
 def is_causal(model: PreTrainedModel) -> bool:
     """Whether tokens attend only to those before them, as in decoders."""
-    return any(getattr(module, "is_causal", False) for module in backbone(model).modules())
+    return any(getattr(module, "is_causal", False) for module in model.base_model.modules())
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -36,7 +31,7 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
             keeps attention and feed-forward parts in separate lists.
     """
     depth = number_of_layers(model.config)
-    lists = list(_outermost_lists(backbone(model), depth))
+    lists = list(_outermost_lists(model.base_model, depth))
     if len(lists) == 1:
         return lists[0][1]
     found = f"holds no list of {depth} equal layers (config.num_hidden_layers={depth})"
@@ -65,7 +60,7 @@ def layers_in_order(model: PreTrainedModel) -> list[nn.Module]:
             f"{type(model).__name__} has inner_group_num={config.inner_group_num} layers in a group. retort takes "
             "ALBERTs with one."
         )
-    members = next(module for _, module in _outermost_lists(backbone(model), groups))
+    members = next(module for _, module in _outermost_lists(model.base_model, groups))
     depth = config.num_hidden_layers
     return [members[int(i / (depth / groups))] for i in range(depth)]  # as in AlbertTransformer.forward
 
@@ -171,7 +166,7 @@ def classifier(model: PreTrainedModel) -> tuple[str, nn.Linear]:
     Raises:
         ValueError: the model has no such head.
     """
-    inside, classes = set(backbone(model).modules()), model.config.num_labels
+    inside, classes = set(model.base_model.modules()), model.config.num_labels
     found = [
         (name, module)
         for name, module in model.named_modules()

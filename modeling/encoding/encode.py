@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import backbone, classifier, layers_in_order
+from ..anatomy import classifier, layers_in_order
 from ..modes import evaluating
 from .attention import Packing, packed_pass, padded_pass, rounded_up
 from .layout import TokenLayout
@@ -69,7 +69,7 @@ def encode(
         shape = inputs["input_ids"].shape
         recording = stack.enter_context(Recording(model, running, request.projections, shape))
         stack.enter_context((packed_pass if layout.packed else padded_pass)(model))
-        result = (model if request.runs_head else backbone(model))(**inputs, **kwargs)
+        result = (model if request.runs_head else model.base_model)(**inputs, **kwargs)
     wanted = sorted(request.hidden_states)
     output = EncoderOutput(hidden_states={i: layout.flatten(recording.hidden_state(i)) for i in wanted})
     if request.logits:
@@ -90,7 +90,7 @@ def encode(
         output.attentions = _attention_maps(model, maps, layers, request.attentions)
     if request.pooler:
         pooled = {i: layout.flatten(recording.hidden_state(i)) for i in pooled_hidden_states(request.pooler, depth)}
-        output.embedding = pool(request.pooler, layout, pooled, getattr(backbone(model), "pooler", None))
+        output.embedding = pool(request.pooler, layout, pooled, getattr(model.base_model, "pooler", None))
     return output
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import backbone, layers_in_order, layers_place
+from ..anatomy import layers_in_order, layers_place
 from ..modes import replaced
 
 
@@ -30,7 +30,7 @@ def first_layers(model: PreTrainedModel, count: int) -> Iterator[list[nn.Module]
     """
     layers, groups = layers_in_order(model), getattr(model.config, "num_hidden_groups", None)
     # The tests go through transformers' own families one by one.
-    is_known = type(backbone(model)).__module__.partition(".")[0] in ("transformers", "retort")
+    is_known = type(model.base_model).__module__.partition(".")[0] in ("transformers", "retort")
     if count >= len(layers) or not is_known or groups not in (None, 1):
         yield layers
     elif groups == 1:
@@ -69,7 +69,8 @@ def without_output_layer(model: PreTrainedModel) -> Iterator[nn.Identity]:
         The identity module that replaces the output layer.
     """
     layer, stand_in = model.get_output_embeddings(), nn.Identity()
-    outside = [model, *(part for child in model.children() if child is not backbone(model) for part in child.modules())]
+    heads = [child for child in model.children() if child is not model.base_model]
+    outside = [model, *(part for head in heads for part in head.modules())]
     found = ((part, name) for part in outside for name, child in part.named_children() if child is layer)
     owner, name = next(found, (None, ""))
     if owner is None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import attention_projections, backbone
+from ..anatomy import attention_projections
 
 
 class Recording:
@@ -44,7 +44,7 @@ class Recording:
         hooks = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in distinct]
         # The top hidden state is the encoder's output, which in pre-norm encoders has passed the final norm.
         is_whole = len(self._layers) == self._model.config.num_hidden_layers
-        last = backbone(self._model) if is_whole else self._layers[-1]
+        last = self._model.base_model if is_whole else self._layers[-1]
         hooks.append(last.register_forward_hook(lambda module, args, result: self._ends.append(result)))
         for index in self._projections:
             for role, module in attention_projections(self._layers[index]).items():

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.utils import ModelOutput
 
-from ..anatomy import backbone
 from ..encoding import EmbeddingHead, SentenceEncoder, pooled_hidden_states, require_bidirectional
 
 
@@ -24,7 +23,7 @@ class EmbeddingGraph(nn.Module):
     def __init__(self, encoder: SentenceEncoder):
         super().__init__()
         require_bidirectional(encoder.model, "an ONNX file of embeddings")
-        self.model = backbone(encoder.model)
+        self.model = encoder.model.base_model
         self.head = EmbeddingHead(encoder.modules.head, encoder.modules.truncate_dim)
         self.modes = encoder.modules.pooling.modes
         if self.modes == ("cls",) and getattr(self.model, "pooler", None) is None:

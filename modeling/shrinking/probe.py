@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import backbone, encoder_layers
+from ..anatomy import encoder_layers
 from ..modes import evaluating, gathered, replaced
 
 # Longer than the sliding windows of tiny models, but fast for models of 24 layers on a CPU.
@@ -36,12 +36,12 @@ def require_encoder(teacher: PreTrainedModel) -> None:
             f"{name} has no {', '.join(missing)} in its configuration, but shrink takes text encoders. If the model "
             "has several parts, pass the text encoder alone."
         )
-    if getattr(teacher.config, "is_encoder_decoder", False) and hasattr(backbone(teacher), "decoder"):
+    if getattr(teacher.config, "is_encoder_decoder", False) and hasattr(teacher.base_model, "decoder"):
         raise ValueError(
             f"{name} has an encoder and a decoder, but shrink takes encoders. Pass the encoder alone, as loaded by "
             "T5EncoderModel."
         )
-    sees_later, sees_earlier = _direction(backbone(teacher), probe_tokens(teacher))
+    sees_later, sees_earlier = _direction(teacher.base_model, probe_tokens(teacher))
     # One sign is not enough: saturated attention may seem to be one-directional, and a model may ignore its flag.
     flagged = any(getattr(module, "is_causal", False) is True for module in teacher.modules())
     if not sees_later and (flagged or not sees_earlier):
@@ -117,7 +117,7 @@ def first_output(model: PreTrainedModel, tokens: Tensor) -> Tensor:
     tokens = tokens.to(model.device)
     # Without a cache, since a layer that runs a second time would attend to its first run.
     optional = {"attention_mask": torch.ones_like(tokens), "use_cache": False}
-    known = inspect.signature(backbone(model).forward).parameters
+    known = inspect.signature(model.base_model.forward).parameters
     inputs = {"input_ids": tokens} | {name: value for name, value in optional.items() if name in known}
     try:
         with torch.no_grad(), evaluating(model):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from ...data import VECTORS
-from ...modeling import backbone, is_row_wise
+from ...modeling import is_row_wise
 from ...modeling.encoding import OutputRequest, has_plain_output_layer
 from ..arguments import DistillTrainingArguments
 from ..objectives import (
@@ -115,7 +115,7 @@ def _check_heads(setup: Setup) -> None:
         return
     student, reads_teacher = setup.student, teacher_request(setup.objectives).runs_head
     for model in [student, *(setup.teacher_models if reads_teacher else ())]:
-        if backbone(model) is model or is_row_wise(model) != is_row_wise(student):
+        if model.base_model is model or is_row_wise(model) != is_row_wise(student):
             raise ValueError(
                 "logits_weight, features_weight and label_weight need a task head on the student. The first two also "
                 f"need the same kind of head on the teacher. But the student is a {type(student).__name__} and this "

@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 from ...modeling import (
     PROJECTOR,
     attention_projections,
-    backbone,
     encoder_layers,
     layers_name,
     parts_between_layers,
@@ -37,7 +36,7 @@ def parameter_groups(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     Groups without parameters are left out.
     """
     layers = layers_name(model)
-    inside = {id(parameter) for parameter in backbone(model).parameters()}
+    inside = {id(parameter) for parameter in model.base_model.parameters()}
     early = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     early |= {id(parameter) for part in parts_between_layers(model) for parameter in part.parameters()}
     depth = len(encoder_layers(model))

@@ -11,7 +11,7 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, denumpify_detensorize
 
 from ...collators import Batch, GroupBatch
-from ...modeling import DistillationModel, StudentOutput, backbone, is_row_wise, replaced
+from ...modeling import DistillationModel, StudentOutput, is_row_wise, replaced
 from ...modeling.encoding import OutputRequest
 from .means import RunningMeans
 from .step_trainer import StepTrainer
@@ -132,7 +132,7 @@ class EvaluatingTrainer(StepTrainer):
         """Outputs that predictions need in addition to those of the objectives: logits, or embeddings."""
         if self.model.request.logits or self.model.request.pooler:
             return OutputRequest()
-        bare = backbone(self.model.student) is self.model.student
+        bare = self.model.student.base_model is self.model.student
         return OutputRequest(pooler=self.args.pooler) if bare else OutputRequest(logits=True)
 
     @property
