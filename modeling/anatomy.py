@@ -65,12 +65,6 @@ def layers_in_order(model: PreTrainedModel) -> list[nn.Module]:
     return [members[int(i / (depth / groups))] for i in range(depth)]  # as in AlbertTransformer.forward
 
 
-def layers_place(model: PreTrainedModel) -> tuple[nn.Module, str]:
-    """The module that holds an encoder's list of layers, and the list's name there."""
-    owner, _, name = layers_name(model).rpartition(".")
-    return model.get_submodule(owner), name
-
-
 def number_of_layers(config: PreTrainedConfig) -> int:
     """Number of layers with their own weights. A RecurrentBert runs each of them several times."""
     depth = getattr(config, "num_unique_layers", getattr(config, "num_hidden_layers", None))

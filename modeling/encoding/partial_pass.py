@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import layers_in_order, layers_place
+from ..anatomy import layers_in_order, layers_name
 from ..modes import replaced
 
 
@@ -37,7 +37,8 @@ def first_layers(model: PreTrainedModel, count: int) -> Iterator[list[nn.Module]
         with replaced(model.config, num_hidden_layers=max(count, 1)):
             yield layers[: max(count, 1)]
     else:
-        owner, name = layers_place(model)
+        owner_name, _, name = layers_name(model).rpartition(".")
+        owner = model.get_submodule(owner_name)
         least = 1 if getattr(owner, "conv", None) is None else 2
         no_layer = count == 0 and inspect.signature(layers[0].forward).return_annotation is Tensor
         shorter = [_PassesOn(layers[0])] if no_layer else layers[: max(count, least)]
