@@ -13,9 +13,6 @@ from ..encoding import EmbeddingHead, SentenceEncoder, pooled_hidden_states, req
 class EmbeddingGraph(nn.Module):
     """A sentence encoder's model, pooling and modules, for tracing. It shares the encoder's weights.
 
-    Args:
-        encoder: the sentence encoder.
-
     Raises:
         ValueError: the model is causal; or the embedding is the output of the model's pooler, but it has none.
     """

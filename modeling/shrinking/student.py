@@ -83,10 +83,8 @@ def shrink(
         TypeError: the teacher is neither a `PreTrainedModel` nor a folder or hub id.
     """
     embedding_inits = EMBEDDING_INITS if embedding_size is None else (*EMBEDDING_INITS, RANDOM)
-    for name, given, known in (
-        ("layer_init", layer_init, LAYER_INITS),
-        ("embedding_init", embedding_init, embedding_inits),
-    ):
+    choices = [("layer_init", layer_init, LAYER_INITS), ("embedding_init", embedding_init, embedding_inits)]
+    for name, given, known in choices:
         if given not in known:
             raise ValueError(f"Unknown {name}={given!r}. Choose one of {', '.join(known)}.")
     if not isinstance(teacher, PreTrainedModel):
