@@ -163,7 +163,10 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         self, student: PreTrainedModel, args: DistillTrainingArguments, rows: datasets.Dataset | None
     ) -> DistillationModel:
         """The student with its objectives, and with its own pooling and modules."""
-        encoder = self.student_encoder
+        encoder, quantizer = self.student_encoder, None
+        if args.quantization_aware is not None:
+            width, normalize = self._embedding_width(student), self.normalizes_export(args)
+            quantizer = EmbeddingQuantizer(args.quantization_aware, width, normalize=normalize)
         return DistillationModel(
             student,
             self.objectives,
@@ -171,16 +174,10 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
             pooling=None if encoder is None else encoder.pooling(),
             head=None if encoder is None else encoder.modules.trainable_head(),
             projector=self._embedding_projector if args.keep_projector else None,
-            quantizer=self._quantizer(student, args),
+            quantizer=quantizer,
             dropout=self.trains_with_dropout(args, rows),
             stop_early=not args.shards_weights,
         )
-
-    def _quantizer(self, student: PreTrainedModel, args: DistillTrainingArguments) -> EmbeddingQuantizer | None:
-        if args.quantization_aware is None:
-            return None
-        width, normalize = self._embedding_width(student), self.normalizes_export(args)
-        return EmbeddingQuantizer(args.quantization_aware, width, normalize=normalize)
 
     def _embedding_width(self, student: PreTrainedModel) -> int:
         """The width of the student's embeddings, before a projector."""
