@@ -71,7 +71,7 @@ class CKDTrainer(WholeStepTrainer):
         """Forward and backward pass. After the last micro-batch of a step, its keys are added to the queue."""
         loss, step = super().training_step(model, inputs, num_items_in_batch), num_items_in_batch
         if self.queue is not None and inputs is step.batches[-1]:
-            self.queue.push(*step.gathered.everywhere[self.contrast])
+            self.queue.push(*step.everywhere[self.contrast])
         return loss
 
     @property
