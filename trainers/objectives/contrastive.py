@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from ...collators import GroupBatch, text_ids
 from ...modeling import losses
-from ...modeling.encoding import OutputRequest
 from ...modeling.losses import LearnedScale, queue_log_sum_exp
 from ..arguments import CKDTrainingArguments, InfoNCETrainingArguments
 from .whole_step import WholeStepObjective
@@ -101,15 +100,11 @@ class GroupContrastObjective(InfoNCEObjective):
     name = "positives"
     description = "contrast of texts with their positives (InfoNCE)"
     citation = "gao2021simcse"
+    reads_teacher = False
+    of_groups = True
 
     def __init__(self, weight, pooler, args: InfoNCETrainingArguments):
         super().__init__(weight, pooler, pooler, args, nn.Identity())
-
-    def teacher_request(self):
-        return OutputRequest()
-
-    def count(self, batch: GroupBatch):
-        return len(batch.groups)
 
     def embeddings(self, ours, batch: GroupBatch):
         """`[groups, members, features]`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -20,9 +21,11 @@ class PooledObjective(Objective):
     Attributes:
         dims: number of leading dimensions of the student's embeddings that are compared; None for all.
         precision: precision of the student's embeddings that are compared (see `quantization_aware`); None for float32.
+        of_groups: whether there is one value per group of texts rather than per row.
     """
 
     row_wise = True
+    of_groups: ClassVar[bool] = False
     dims: int | None = None
     precision: str | None = None
 
@@ -34,7 +37,7 @@ class PooledObjective(Objective):
         return OutputRequest(pooler=self.pooler)
 
     def teacher_request(self):
-        return OutputRequest(pooler=self.teacher_pooler)
+        return OutputRequest(pooler=self.teacher_pooler) if self.reads_teacher else OutputRequest()
 
     def embedding_of(self, student: EncoderOutput) -> Tensor:
         """`[rows, dims]`, the student's embeddings in the size and precision that are compared."""
@@ -54,7 +57,7 @@ class PooledObjective(Objective):
         return made
 
     def count(self, batch):
-        return batch.layout.rows
+        return len(batch.groups) if self.of_groups else batch.layout.rows
 
 
 class EmbeddingObjective(PooledObjective):
@@ -89,10 +92,8 @@ class MemberObjective(EmbeddingObjective):
         member: index of the text in its group.
     """
 
+    of_groups = True
     member: int
-
-    def count(self, batch: GroupBatch):
-        return len(batch.groups)
 
     def values(self, ours, teacher, batch: GroupBatch):
         return super().values(ours[batch.groups[:, self.member]], teacher, batch)

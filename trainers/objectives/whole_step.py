@@ -74,9 +74,7 @@ class SimilarityAcrossObjective(WholeStepObjective):
     name = "mcl"
     description = "difference of similarities across languages (MCL)"
     citation = "ding2022multistage"
-
-    def count(self, batch: GroupBatch):
-        return len(batch.groups)
+    of_groups = True
 
     def embeddings(self, ours, batch: GroupBatch):
         """`[pairs, 2, features]`."""
