@@ -64,7 +64,8 @@ class EvaluatingTrainer(StepTrainer):
         parts = [(o.weight, f"loss_{o.name}") for o in self.objectives]
         output.metrics.pop(f"{metric_key_prefix}_loss", None)  # a mean over batches, with too much weight on the last
         found = {"loss": sum(weight * means[name] for weight, name in parts if name in means)} if means else {}
-        if output.label_ids is None and output.predictions is not None and self.predicts_embeddings:
+        predicts_embeddings = not (self.model.request | self._predicted).logits
+        if output.label_ids is None and output.predictions is not None and predicts_embeddings:
             found |= self._metrics_without_labels(output)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in (found | means).items()})
         return output
@@ -79,7 +80,7 @@ class EvaluatingTrainer(StepTrainer):
         return metrics
 
     def _metrics_without_labels(self, output: EvalLoopOutput) -> dict[str, float]:
-        """Call `compute_metrics` without labels; Trainer only calls it if there are labels."""
+        """Call `compute_metrics` without labels, which metrics of embeddings may not need. Trainer doesn't call it then."""
         if self.compute_metrics is None:
             return {}
         if self.args.batch_eval_metrics:
@@ -134,11 +135,6 @@ class EvaluatingTrainer(StepTrainer):
             return OutputRequest()
         bare = self.model.student.base_model is self.model.student
         return OutputRequest(pooler=self.args.pooler) if bare else OutputRequest(logits=True)
-
-    @property
-    def predicts_embeddings(self) -> bool:
-        """Whether predictions are embeddings, for which metrics may not need labels."""
-        return not (self.model.request | self._predicted).logits
 
     def _predictions(self, outputs: StudentOutput, batch: Batch) -> Tensor:
         """Predictions in the batch's order: logits, `[rows, classes]` or `[rows, width, classes]`, or embeddings,
