@@ -106,10 +106,6 @@ class GroupContrastObjective(InfoNCEObjective):
     def __init__(self, weight, pooler, args: InfoNCETrainingArguments):
         super().__init__(weight, pooler, pooler, args, nn.Identity())
 
-    def embeddings(self, ours, batch: GroupBatch):
-        """`[groups, members, features]`."""
-        return ours[batch.groups]
-
     def references(self, teacher, batch: GroupBatch) -> Tensor:
         """The ids of the texts of each group, `[groups, members]`.
 

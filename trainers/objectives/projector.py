@@ -27,9 +27,7 @@ def projector(student_size: int, teacher_size: int, kind: str) -> nn.Module:
     Raises:
         ValueError: the widths differ, and `kind` is `"none"`.
     """
-    if kind == "linear":
-        return Projector(student_size, teacher_size)
-    if student_size == teacher_size:
+    if kind != "linear" and student_size == teacher_size:
         return nn.Identity()
     if kind == "none":
         raise ValueError(
