@@ -7,6 +7,7 @@ the recomputation in the backward pass doesn't save, and torch would raise an er
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,11 +28,7 @@ class Recording:
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        layers: list[nn.Module],
-        projections: frozenset[int],
-        shape: torch.Size,
+        self, model: PreTrainedModel, layers: list[nn.Module], projections: frozenset[int], shape: torch.Size
     ):
         self._model, self._layers, self._shape = model, layers, shape
         self._inputs: list[Tensor] = []
@@ -40,15 +37,14 @@ class Recording:
         self._hooks = ExitStack()
 
     def __enter__(self) -> Recording:
-        distinct = dict.fromkeys(self._layers)
-        hooks = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in distinct]
+        hooks = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in set(self._layers)]
         # The top hidden state is the encoder's output, which in pre-norm encoders has passed the final norm.
         is_whole = len(self._layers) == self._model.config.num_hidden_layers
         last = self._model.base_model if is_whole else self._layers[-1]
         hooks.append(last.register_forward_hook(lambda module, args, result: self._ends.append(result)))
         for index in self._projections:
             for role, module in attention_projections(self._layers[index]).items():
-                hooks.append(module.register_forward_hook(self._keep(index, role)))
+                hooks.append(module.register_forward_hook(partial(self._keep, index, role)))
         for hook in hooks:
             self._hooks.enter_context(hook)
         return self
@@ -59,15 +55,12 @@ class Recording:
     def _before(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         self._inputs.append(args[0] if args else kwargs["hidden_states"])
 
-    def _keep(self, index: int, role: str):
-        def hook(module, args, result):
-            made = self._projections[index]
-            # A recurrent encoder calls each layer several times. DeBERTa applies the same maps to its relative
-            # positions after the tokens.
-            if len(self._inputs) == index + 1 and role not in made:
-                made[role] = result
-
-        return hook
+    def _keep(self, index: int, role: str, module: nn.Module, args: tuple, result: Tensor) -> None:
+        made = self._projections[index]
+        # A recurrent encoder calls each layer several times. DeBERTa applies the same maps to its relative positions
+        # after the tokens.
+        if len(self._inputs) == index + 1 and role not in made:
+            made[role] = result
 
     @property
     def result(self) -> Any:
