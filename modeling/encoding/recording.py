@@ -27,9 +27,7 @@ class Recording:
         shape: `(rows, width)` of the batch, or `(1, tokens)`. Every recorded state must have this shape.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, layers: list[nn.Module], projections: frozenset[int], shape: torch.Size
-    ):
+    def __init__(self, model: PreTrainedModel, layers: list[nn.Module], projections: frozenset[int], shape: torch.Size):
         self._model, self._layers, self._shape = model, layers, shape
         self._inputs: list[Tensor] = []
         self._projections: dict[int, dict[str, Tensor]] = {index: {} for index in sorted(projections)}
