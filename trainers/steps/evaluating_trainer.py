@@ -80,7 +80,7 @@ class EvaluatingTrainer(StepTrainer):
         return metrics
 
     def _metrics_without_labels(self, output: EvalLoopOutput) -> dict[str, float]:
-        """Call `compute_metrics` without labels, which embeddings may not need. Trainer doesn't call it without."""
+        """Call `compute_metrics` without labels. Trainer only calls it with labels, which embeddings may not need."""
         if self.compute_metrics is None:
             return {}
         if self.args.batch_eval_metrics:
