@@ -28,7 +28,7 @@ class Step:
         counts: `[objectives]`, the number of values of each objective over all micro-batches and ranks.
         ranks: number of ranks.
         everywhere: objective -> references of all rows of the step, on all ranks, for objectives that compare them.
-        micro_batches: what is known of each micro-batch of this rank; empty if no objective compares the rows of the
+        micro_batches: what each micro-batch of this rank is compared with; empty if no objective compares rows of the
             whole step.
     """
 
