@@ -96,8 +96,16 @@ def vocabulary_loss(
 
     Returns:
         `[n]`
+
+    Raises:
+        ValueError: the vocabularies differ in size.
     """
     ours, theirs = layers
+    if len(ours) != len(theirs):
+        raise ValueError(
+            f"The student's output layer has {len(ours)} tokens, the teacher's {len(theirs)}. Logits can only be "
+            "compared over one vocabulary. Use VocabReducedMLMTrainer across vocabularies."
+        )
 
     def of_logits(student: Tensor, teacher: Tensor, *layer: Tensor | None) -> Tensor:
         return loss(OutputLayer(*layer).columns(student).T, theirs.columns(teacher).T)
