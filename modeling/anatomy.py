@@ -156,9 +156,6 @@ def classifier(model: PreTrainedModel) -> tuple[str, nn.Linear]:
     """Dotted name and module of the linear map that computes a classification head's logits.
 
     It is the last linear map outside the encoder that has one output for each class.
-
-    Raises:
-        ValueError: the model has no such head.
     """
     inside, classes = set(model.base_model.modules()), model.config.num_labels
     found = [

@@ -83,9 +83,6 @@ def pool(
 
     Returns:
         `[rows, modes * hidden]`
-
-    Raises:
-        ValueError: the pooler is `"cls"` and the model has none.
     """
     pooling = Pooling.of(pooler)
     last = hidden_states[max(hidden_states)]

@@ -44,13 +44,7 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
 
 
 def check_sentence_rows(encoder: SentenceEncoder, dataset: datasets.Dataset, *, role: str) -> None:
-    """Refuse tokenised rows whose embeddings would differ from those of `SentenceTransformer.encode`.
-
-    Args:
-        encoder: the teacher or the student.
-        dataset: a dataset of a trainer.
-        role: `"teacher"` or `"student"`.
-    """
+    """Refuse tokenised rows whose embeddings would differ from those of `SentenceTransformer.encode`."""
     column = _ids_column(dataset, role)
     _check_prompt(encoder, dataset, column, role)
     if role == "teacher":
