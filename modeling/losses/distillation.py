@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..encoding import TokenLayout
+from .quantization import cosines_of_signs
 
 IGNORED_LABEL = -100
 
@@ -78,14 +79,17 @@ def margin_error(student: Tensor, teacher: Tensor) -> Tensor:
     return torch.where(others, ours - theirs, 0).square().sum(-1) / others.sum(-1)
 
 
-def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
+def similarity_matrix_error(student: Tensor, teacher: Tensor, *, of_signs: bool = False) -> Tensor:
     """Mean squared difference of the batch's cosine-similarity matrices over the columns, `[n]`.
 
     The mean of the result is the mean over the n² pairs. Student and teacher, `[n, features]`, may differ in width.
+    With `of_signs`, the student's embeddings are signs. They are compared with the cosines that the signs of embeddings
+    like the teacher's have (`cosines_of_signs`).
     """
     student = F.normalize(student.float(), dim=-1)
     teacher = F.normalize(teacher.float(), dim=-1)
-    return (student @ student.T - teacher @ teacher.T).square().mean(-1)
+    expected = teacher @ teacher.T
+    return (student @ student.T - (cosines_of_signs(expected) if of_signs else expected)).square().mean(-1)
 
 
 def attention_error(student: Tensor, teacher: Tensor, layout: TokenLayout, kind: str) -> Tensor:

@@ -26,6 +26,16 @@ def binary_codes(embeddings: Tensor) -> Tensor:
     return _straight_through(embeddings, signs)
 
 
+def cosines_of_signs(cosines: Tensor) -> Tensor:
+    """What the cosine of two embeddings becomes, on average, when only the signs of their values are kept.
+
+    It is exact for Gaussian embeddings with independent dimensions: 2 arcsin(cosine) / pi (Van Vleck's arcsine law;
+    Charikar 2002 for random projections). Binary embeddings that keep the order of cosines have these cosines, which
+    are smaller than those of the embeddings.
+    """
+    return torch.asin(cosines.clamp(-1, 1)) * (2 / math.pi)
+
+
 def int8_codes(embeddings: Tensor, ranges: Tensor) -> Tensor:
     """The codes of embeddings `[..., dims]`, from -128 to 127 (`precision="int8"`).
 

@@ -17,7 +17,8 @@ def with_short_vectors(objectives: Sequence[Objective], args: DistillTrainingArg
     added with the weight of the objective. With `quantization_aware`, it is also added for the quantised values of the
     whole embedding and of each of its parts. A teacher's leading dimensions mean nothing to a student, and neither do
     signs of its values. So in place of a distance or a contrast to the teacher's embeddings, the cosines of the
-    student's short vectors are compared with the cosines of the teacher's whole embeddings (`SimilarityObjective`).
+    student's short vectors are compared with the cosines of the teacher's whole embeddings (`SimilarityObjective`), and
+    those of binary vectors with the smaller cosines that signs have (`cosines_of_signs`).
 
     Args:
         objectives: those on whole embeddings; others are left as they are.

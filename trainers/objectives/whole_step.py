@@ -57,7 +57,7 @@ class SimilarityObjective(WholeStepObjective):
     def compare(self, embeddings, references: Tensor):
         if len(embeddings) == 1:
             return embeddings.sum(-1)[:0]
-        return losses.similarity_matrix_error(embeddings, references)
+        return losses.similarity_matrix_error(embeddings, references, of_signs=self.precision == "binary")
 
 
 class SimilarityAcrossObjective(WholeStepObjective):
@@ -76,4 +76,7 @@ class SimilarityAcrossObjective(WholeStepObjective):
     def compare(self, embeddings, references: Tensor):
         sources, targets = F.normalize(embeddings, dim=-1).unbind(1)
         theirs = F.normalize(references.float(), dim=-1)
-        return (sources @ targets.T - theirs @ theirs.T).square().mean(-1)
+        expected = theirs @ theirs.T
+        if self.precision == "binary":
+            expected = losses.cosines_of_signs(expected)
+        return (sources @ targets.T - expected).square().mean(-1)
