@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import backbone, encoder_layers
+from ..anatomy import backbone, encoder_layers, number_of_layers
 from ..modes import evaluating, gathered
 
 # Longer than the sliding windows of tiny models, but fast for models of 24 layers on a CPU.
@@ -34,8 +34,8 @@ def require_encoder(teacher: PreTrainedModel) -> None:
     """Check that a teacher is an encoder that reads token ids.
 
     Raises:
-        ValueError: it has a decoder, is causal, lacks the configuration entries of a text encoder, or can't run on
-            token ids alone.
+        ValueError: it has a decoder, is causal, has no layers, lacks the configuration entries of a text encoder, or
+            can't run on token ids alone.
     """
     name = type(teacher).__name__
     missing = [key for key in ("num_hidden_layers", "hidden_size", "vocab_size") if not hasattr(teacher.config, key)]
@@ -43,6 +43,12 @@ def require_encoder(teacher: PreTrainedModel) -> None:
         raise ValueError(
             f"{name} has no {', '.join(missing)} in its configuration, but shrink takes text encoders. If the model "
             "has several parts, pass the text encoder alone."
+        )
+    if not number_of_layers(teacher.config):
+        raise ValueError(
+            f"{name} has token vectors and no layers, so no student can be made from it. Make the student from an "
+            "encoder with layers, which this model may teach, or train a copy of it (in a recipe, set student.model to "
+            "that encoder, or to this model)."
         )
     if getattr(teacher.config, "is_encoder_decoder", False) and hasattr(backbone(teacher), "decoder"):
         raise ValueError(

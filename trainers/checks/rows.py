@@ -31,7 +31,7 @@ from ..objectives import (
 from ..teachers import model_of
 from .scores import check_groups
 from .sentence_rows import check_sentence_rows
-from .tokens import check_tokens
+from .tokens import check_known, check_tokens
 
 
 def named_sets(train: Any, evaluated: Any) -> dict[str, Any]:
@@ -96,7 +96,8 @@ class RowChecks:
         Raises:
             ValueError: rows are not tokenised, or a model can't read them; labels are missing, or don't fit the head;
                 compared tokens are not the same, or lack an encoder's prompt; there is a single row whose loss depends
-                on other rows; vectors are missing, or `check_vectors` refuses them.
+                on other rows; all tokens are unknown to a static student; vectors are missing, or `check_vectors`
+                refuses them.
         """
         columns = set(getattr(rows, "column_names", None) or ())
         try:
@@ -112,6 +113,7 @@ class RowChecks:
                 check_sentence_rows(encoder, rows, role=role)
         except ValueError as error:
             raise ValueError(f"The {name} rows: {error}") from None
+        check_known(rows, self.student, name)
         if isinstance(rows, datasets.Dataset) and len(rows) == 1 and any(o.compares_rows for o in self.objectives):
             raise ValueError(f"The {name} rows: there is one, but rows are compared with one another. Pass more rows.")
 

@@ -1,4 +1,5 @@
-"""Checks that the models have embeddings and positions for all tokens; a lookup would fail in the middle of a run."""
+"""Checks that the models have embeddings and positions for all tokens; a lookup would fail in the middle of a run. And
+that a static student knows some of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -7,8 +8,12 @@ import datasets
 import numpy as np
 import pyarrow.compute as pc
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
+from ...modeling import StaticModel
 from ...modeling.encoding import position_count
+
+logger = logging.get_logger(__name__)
 
 
 def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> None:
@@ -41,6 +46,39 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
                     f"embeddings for the tokens 0 to {vocabulary - 1}. If tokens were added to its tokenizer, call its "
                     "resize_token_embeddings(len(tokenizer)) and train it first. Otherwise, use its own tokenizer."
                 )
+
+
+def check_known(rows: Any, student: PreTrainedModel, name: str) -> None:
+    """Warn of texts whose tokens are all unknown to a static student: it embeds them as zeros and learns nothing from
+    them. Refuse rows that have no other texts. Rows of a stream, and other students, are not checked.
+
+    Args:
+        rows: a dataset of a trainer.
+        name: the dataset's name in messages.
+
+    Raises:
+        ValueError: no text has a known token.
+    """
+    unknown = student.config.unk_token_id if isinstance(student, StaticModel) else None
+    column = _ids_column(rows.column_names, "student") if isinstance(rows, datasets.Dataset) else None
+    if unknown is None or column is None:
+        return
+    texts, empty = 0, []
+    for numbers, lengths, ids in _texts(rows, column):
+        ends, known = lengths.cumsum(), np.append(0, (ids != unknown).cumsum())
+        empty.extend(numbers[known[ends] == known[ends - lengths]].tolist())
+        texts += len(lengths)
+    if empty and len(empty) == texts:
+        raise ValueError(
+            f"The {name} rows: all tokens of all texts are unknown to the student's tokenizer. A static student embeds "
+            "such texts as zeros and learns nothing from them. Give it a tokenizer for these texts."
+        )
+    if empty:
+        logger.warning_once(
+            "%d of %d texts of the %s rows have only unknown tokens (first: row %d). A static student embeds them as "
+            "zeros and learns nothing from them.",
+            *(len(empty), texts, name, empty[0]),
+        )
 
 
 def _ids_column(columns: Sequence[str], role: str) -> str | None:
