@@ -163,7 +163,8 @@ class StagedRun:
 
         Raises:
             DamagedFilesError: files of a finished stage are missing or were changed.
-            ValueError: a stage's trainer refuses its arguments, models or rows.
+            ValueError: a stage's trainer refuses its arguments, models or rows; or a `teacher_cache` is for something
+                else (see `NamedCaches`).
         """
         for planned in self.plan:
             if planned.is_finished:
@@ -205,7 +206,10 @@ class StagedRun:
         if trainer.is_world_process_zero():
             print(f"\nStage {index + 1} of {len(self.plan)}: {planned.stage.name}.", flush=True)
             for other in planned.abandoned:
-                print(f"Not used: {other}, with checkpoints of this stage under other settings or data. Remove it.")
+                print(
+                    f"Not used: {other}. It has checkpoints of this stage with other settings or data. Remove it, "
+                    "unless you will return to them."
+                )
         trainer.train(resume_from_checkpoint=checkpoint)
         if adapted is not None:
             adapted.merge_and_unload()
