@@ -303,8 +303,7 @@ def _cached_outputs(rows: Sequence[Row], column: str, lengths: np.ndarray) -> Te
         `[rows, heads, width, width]`, with zeros in the padding. Lists are converted to float32; arrays keep their
         dtype.
     """
-    values = [row[column] for row in rows]
-    values = [_without_doubles(value) for value in values]
+    values = [_without_doubles(row[column]) for row in rows]
     if values[0].ndim == 1:
         return torch.from_numpy(np.stack(values))
     if values[0].ndim == 2:

@@ -74,23 +74,14 @@ class GroupCollator:
         texts = self.texts([{"input_ids": ids} for members in groups for ids in members])
         members = np.minimum(np.arange(sizes.max()), sizes[:, None] - 1) + (sizes.cumsum() - sizes)[:, None]
         places = torch.arange(len(texts))[texts.given_order][torch.from_numpy(members)]
-        if self.sources is None:
-            grouped = {"groups": places, "is_ragged": is_ragged, "scores": scores}
-            return replace(texts, order=None).extended(GroupBatch, **grouped)
-        theirs = self.sources([_source(row) for row in rows])
-        order = slice(None) if theirs.order is None else theirs.order
-        return replace(
-            texts,
-            teacher=theirs.student,
-            teacher_layout=theirs.layout,
-            teacher_outputs=theirs.teacher_outputs,
-            order=theirs.order,
-        ).extended(
-            GroupBatch,
-            groups=places[order],
-            is_ragged=is_ragged,
-            scores=None if scores is None else scores[order],
-        )
+        batch = replace(texts, order=None)
+        if self.sources is not None:
+            theirs = self.sources([_source(row) for row in rows])
+            read = {"teacher": theirs.student, "teacher_layout": theirs.layout, "order": theirs.order}
+            batch = replace(texts, **read, teacher_outputs=theirs.teacher_outputs)
+        order = slice(None) if batch.order is None else batch.order
+        scores = None if scores is None else scores[order]
+        return batch.extended(GroupBatch, groups=places[order], is_ragged=is_ragged, scores=scores)
 
 
 def _source(row: Row) -> Row:

@@ -46,11 +46,8 @@ class Filler:
                 f"{type(tokenizer).__name__} has no mask token, which masked language modelling needs. Add one: "
                 "tokenizer.add_special_tokens({'mask_token': '[MASK]'}), before the student is built."
             )
-        special = set(tokenizer.all_special_ids)
-        return cls(
-            tokenizer.mask_token_id,
-            torch.tensor([i for i in sorted(tokenizer.get_vocab().values()) if i not in special]),
-        )
+        ordinary = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+        return cls(tokenizer.mask_token_id, torch.tensor(ordinary))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

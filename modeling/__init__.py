@@ -3,9 +3,7 @@
 from . import losses
 from .anatomy import (
     attention_projections,
-    backbone,
     encoder_layers,
-    is_causal,
     is_row_wise,
     layers_in_order,
     layers_name,
@@ -19,6 +17,6 @@ from .batching import map_batches
 from .distillation_model import DistillationModel, StudentOutput
 from .loading import AUTO_CLASSES, auto_class_for, head_of, load_finished
 from .memory import bound_kernel_cache, release_memory
-from .modes import evaluating, gathered
+from .modes import evaluating, gathered, replaced
 from .projected_classifier import PROJECTOR, add_projector, projected_classifier, stock_classifier
 from .shrinking import bilstm_student, shrink, static_outline, static_student

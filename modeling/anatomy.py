@@ -17,14 +17,9 @@ FUSED_PROJECTION_NAMES = ("Wqkv", "qkv", "qkv_proj")
 POSITION_PROJECTION_NAMES = ("pos_key_proj", "pos_query_proj")
 
 
-def backbone(model: PreTrainedModel) -> PreTrainedModel:
-    """The encoder below a task head; the model itself if it has none."""
-    return model.base_model
-
-
 def is_causal(model: PreTrainedModel) -> bool:
     """Whether tokens attend only to those before them, as in decoders."""
-    return any(getattr(module, "is_causal", False) for module in backbone(model).modules())
+    return any(getattr(module, "is_causal", False) for module in model.base_model.modules())
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -36,19 +31,13 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
             keeps attention and feed-forward parts in separate lists.
     """
     depth = number_of_layers(model.config)
-    lists = list(_outermost_lists(backbone(model), depth))
+    lists = list(_outermost_lists(model.base_model, depth))
     if len(lists) == 1:
         return lists[0][1]
-    name = type(model).__name__
+    found = f"holds no list of {depth} equal layers (config.num_hidden_layers={depth})"
     if lists:
-        raise ValueError(
-            f"{name} spreads its {depth} layers over {len(lists)} lists ({', '.join(name for name, _ in lists)}). "
-            "retort distils encoders whose layers are in one nn.ModuleList."
-        )
-    raise ValueError(
-        f"{name} holds no list of {depth} equal layers (config.num_hidden_layers={depth}). "
-        "retort distils encoders whose layers are in one nn.ModuleList."
-    )
+        found = f"spreads its {depth} layers over {len(lists)} lists ({', '.join(name for name, _ in lists)})"
+    raise ValueError(f"{type(model).__name__} {found}. retort distils encoders whose layers are in one nn.ModuleList.")
 
 
 def layers_in_order(model: PreTrainedModel) -> list[nn.Module]:
@@ -71,23 +60,13 @@ def layers_in_order(model: PreTrainedModel) -> list[nn.Module]:
             f"{type(model).__name__} has inner_group_num={config.inner_group_num} layers in a group. retort takes "
             "ALBERTs with one."
         )
-    members = next(module for _, module in _outermost_lists(backbone(model), groups))
+    members = next(module for _, module in _outermost_lists(model.base_model, groups))
     depth = config.num_hidden_layers
     return [members[int(i / (depth / groups))] for i in range(depth)]  # as in AlbertTransformer.forward
 
 
-def layers_place(model: PreTrainedModel) -> tuple[nn.Module, str]:
-    """The module that holds an encoder's list of layers, and the list's name there."""
-    owner, _, name = layers_name(model).rpartition(".")
-    return model.get_submodule(owner), name
-
-
 def number_of_layers(config: PreTrainedConfig) -> int:
-    """Number of layers with their own weights. A RecurrentBert runs each of them several times.
-
-    Raises:
-        ValueError: the configuration has no number of layers.
-    """
+    """Number of layers with their own weights. A RecurrentBert runs each of them several times."""
     depth = getattr(config, "num_unique_layers", getattr(config, "num_hidden_layers", None))
     if depth is None:
         raise ValueError(
@@ -164,9 +143,6 @@ def attention_output(layer: nn.Module) -> nn.Linear:
 
     Encoders register their modules in the order in which they are used, so it is the first linear map after those of
     queries, keys and values. Its name differs between families: `output.dense`, `out_lin`, `o`, `Wo`...
-
-    Raises:
-        ValueError: the layer's projections have no known names, or no linear map follows them.
     """
     projections = [*attention_projections(layer).values(), *position_projections(layer)]
     linears = [module for module in layer.modules() if isinstance(module, nn.Linear)]
@@ -180,11 +156,8 @@ def classifier(model: PreTrainedModel) -> tuple[str, nn.Linear]:
     """Dotted name and module of the linear map that computes a classification head's logits.
 
     It is the last linear map outside the encoder that has one output for each class.
-
-    Raises:
-        ValueError: the model has no such head.
     """
-    inside, classes = set(backbone(model).modules()), model.config.num_labels
+    inside, classes = set(model.base_model.modules()), model.config.num_labels
     found = [
         (name, module)
         for name, module in model.named_modules()

@@ -124,22 +124,15 @@ class DistillationModel(nn.Module):
     # --- Weights to save ----------------------------------------------------------------------------------------------
 
     def student_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The student's weights as those of a stock model, with its projector folded into its classifier.
-
-        Args:
-            state: the complete `state_dict` of this module.
-        """
+        """The student's weights in the complete `state` of this module, as those of a stock model: with its projector
+        folded into its classifier."""
         prefix, found = "student.", projected_classifier(self.student)
         weights = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
         return fold_projector(weights, found[0]) if found else weights
 
     def side_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights that a stock student lacks: those of head, projector and objectives, and both linear maps of a
-        projected classifier. Shared weights are included once.
-
-        Args:
-            state: the complete `state_dict` of this module.
-        """
+        """The weights in the complete `state` of this module that a stock student lacks: those of head, projector and
+        objectives, and both linear maps of a projected classifier. Shared weights are included once."""
         found = projected_classifier(self.student)
         in_parts = f"student.{found[0]}." if found else None
         known = {name for name, _ in (*self.named_parameters(), *self.named_buffers())}  # each tensor by one name

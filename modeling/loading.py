@@ -31,11 +31,6 @@ def head_of(architecture: str) -> str | None:
     return next((suffix for suffix in AUTO_CLASSES if architecture.endswith(suffix)), None)
 
 
-def architecture_of(source: str | os.PathLike) -> str:
-    """The model class named in the configuration of a folder or hub id; "none" if it names no class."""
-    return (AutoConfig.from_pretrained(source).architectures or ["none"])[0]
-
-
 def load_finished(source: str | os.PathLike) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in float32 and in eval mode, and its tokenizer.
 
@@ -45,7 +40,7 @@ def load_finished(source: str | os.PathLike) -> tuple[PreTrainedModel, PreTraine
     Raises:
         SystemExit: the architecture is neither a token classifier, nor a sequence classifier, nor a bare encoder.
     """
-    architecture = architecture_of(source)
+    architecture = (AutoConfig.from_pretrained(source).architectures or ["none"])[0]
     endings = ("ForTokenClassification", "ForSequenceClassification", "Model")
     if not architecture.endswith(endings):
         raise SystemExit(

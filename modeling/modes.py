@@ -1,7 +1,8 @@
-"""Context managers for a model: eval mode, and gathered parameters under DeepSpeed ZeRO-3."""
+"""Context managers: a model in eval mode, its gathered parameters under DeepSpeed ZeRO-3, and changed attributes."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from torch import nn
 
@@ -26,3 +27,16 @@ def gathered(model: nn.Module) -> AbstractContextManager:
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(sharded)
+
+
+@contextmanager
+def replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Replace the values of an object's attributes, and restore them afterwards."""
+    before = {name: getattr(owner, name) for name in values}
+    for name, value in values.items():
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)

@@ -18,12 +18,9 @@ PROJECTOR = "projector"
 
 
 class ProjectedClassifier(nn.Sequential):
-    """`hidden -> features -> classes`, without anything between the two linear maps.
+    """`hidden_size -> features -> classes`, without anything between the two linear maps.
 
-    Args:
-        hidden_size: width of the input.
-        features: width of the classifier's input; that of the teacher.
-        classes: number of logits.
+    `features` is the width of the teacher's classifier.
     """
 
     def __init__(self, hidden_size: int, features: int, classes: int):

@@ -5,7 +5,6 @@ from transformers import FNetConfig, FNetModel
 
 from retort.modeling import (
     attention_projections,
-    backbone,
     encoder_layers,
     layers_name,
     parameter_count,
@@ -31,7 +30,7 @@ def test_layers_and_their_name_are_found_under_every_task_head(family):
         model = tiny.model(family, task, layers=3)
         assert len(encoder_layers(model)) == 3
         assert model.get_submodule(layers_name(model)) is encoder_layers(model)
-        assert encoder_layers(model) is encoder_layers(backbone(model))
+        assert encoder_layers(model) is encoder_layers(model.base_model)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -143,15 +143,13 @@ def test_the_tail_is_one_more_row_and_cumulative_lengths_are_int32(varlen_on_cpu
     assert layout.tokens == 45
 
 
-@pytest.mark.parametrize("knows", [{"scale", "window_size", "enable_gqa"}, {"window_size"}])
-def test_an_older_kernel_gets_scaled_queries_and_repeated_keys(knows, varlen_on_cpu, monkeypatch):
-    monkeypatch.setattr(varlen, "_TAKES", frozenset(knows))
+def test_the_kernel_gets_the_scale_of_the_model(varlen_on_cpu):
     model = grouped()
     for layer in model.layers:
         layer.self_attn.scaling = 0.5
     packed, padded = views(model)
     torch.testing.assert_close(top_states(model, packed), top_states(model, padded), rtol=1e-5, atol=5e-6)
-    assert all(call.keys() <= knows for call in varlen_on_cpu)
+    assert [call["scale"] for call in varlen_on_cpu] == [0.5] * len(model.layers)
 
 
 def test_tokens_of_no_row_get_no_gradient_and_give_none(varlen_on_cpu):

@@ -17,7 +17,7 @@ from retort import CKDTrainer, CKDTrainingArguments, shrink, tokenize
 from retort.collators import as_batch, text_ids
 from retort.modeling.losses import KeyQueue, LearnedScale, info_nce, queue_log_sum_exp
 from retort.modeling.losses.contrastive import CHUNK
-from retort.trainers.objectives import Candidates
+from retort.trainers.objectives.contrastive import Candidates
 
 
 def keys_of(count, width=4, seed=0):
@@ -219,7 +219,7 @@ def test_the_students_own_embeddings_can_be_keys(both_directions, student_negati
     with torch.no_grad():
         output = trainer.model(batch.student, batch.layout)
     ours = F.normalize(output.compared[trainer.contrast], dim=-1).double()
-    (part,) = counts.gathered.micro_batches
+    (part,) = counts.micro_batches
     theirs, others = part.references[trainer.contrast].positives.double(), ~torch.eye(8, dtype=torch.bool)
     expected = 0
     for i in range(8):
@@ -251,7 +251,7 @@ def test_micro_batches_have_the_gradient_of_one_large_batch(dropout, tokenizer, 
     torch.manual_seed(1)
     outputs = [trainer.model(batch.student, batch.layout) for batch in batches]
     anchors = [output.compared[trainer.contrast] for output in outputs]
-    keys = counts.gathered.everywhere[trainer.contrast]
+    keys = counts.everywhere[trainer.contrast]
     everyone = Candidates(*keys, keys, (trainer.queue.keys[:10], trainer.queue.ids[:10]))
     trainer.contrast.compare(torch.cat(anchors), everyone).mean().backward()
     assert "objectives.contrastive.scale.logarithm" in gradient
@@ -296,7 +296,7 @@ def test_the_metrics_are_those_of_their_definitions(tokenizer, tmp_path):
     batches, step = step_of(trainer, next(iter(trainer.get_train_dataloader().batch_sampler)))
     with torch.no_grad():
         ours = F.normalize(trainer.model(batches[0].student, batches[0].layout).encoder.embedding, dim=-1).double()
-    theirs = step.gathered.micro_batches[0].references[trainer.contrast].positives.double()
+    theirs = step.micro_batches[0].references[trainer.contrast].positives.double()
     pairs = torch.pdist(ours)
     assert entry["alignment"] == pytest.approx((ours - theirs).square().sum(1).mean().item(), rel=1e-4)
     assert entry["uniformity"] == pytest.approx(pairs.square().mul(-2).exp().mean().log().item(), rel=1e-4)

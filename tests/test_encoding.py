@@ -8,7 +8,6 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, WeightedLayerPooling
 
-from retort.modeling import backbone
 from retort.modeling.encoding import POOLERS, OutputRequest, TokenLayout, encode
 
 LENGTHS = [5, 9, 3]
@@ -150,7 +149,7 @@ def test_averages_of_states_are_simcses_on_pre_norm_encoders_too(pooler, states,
     inputs["input_ids"] = inputs["input_ids"] % every_family.VOCABULARY
     with torch.no_grad():
         found = encode(model, inputs, layout, OutputRequest(pooler=pooler)).embedding
-        hidden = backbone(model)(**inputs, output_hidden_states=True).hidden_states
+        hidden = model.base_model(**inputs, output_hidden_states=True).hidden_states
     # evaluation.py of https://github.com/princeton-nlp/SimCSE: avg_top2 and avg_first_last.
     mask = layout.mask[..., None]
     pair = (hidden[states[0]] + hidden[states[1]]) / 2

@@ -62,8 +62,6 @@ def test_the_encoder_is_all_layers_and_the_embeddings():
 def test_an_unknown_group_is_refused_with_those_that_there_are():
     with pytest.raises(ValueError, match=r"no group of parameters called 'pooler'.*head, projector, layer\.1"):
         resolve_groups(["pooler"], GROUPS)
-    with pytest.raises(ValueError, match="choose 'encoder'"):
-        unfreezing_order(GROUPS, "top-down")
 
 
 def test_unfreezing_starts_at_the_head_and_keeps_what_was_unfrozen():

@@ -8,7 +8,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from retort import shrink
-from retort.modeling import backbone, layers_in_order
+from retort.modeling import layers_in_order
 from retort.modeling.encoding import OutputRequest, TokenLayout, encode, has_plain_output_layer
 
 LENGTHS = [12, 8]
@@ -57,7 +57,7 @@ def test_hidden_states_are_those_of_transformers_however_early_a_pass_stops(name
     model = every_family.build(name)
     inputs, layout = batch()
     with torch.no_grad():
-        expected = [layout.flatten(s) for s in backbone(model)(**inputs, output_hidden_states=True).hidden_states]
+        expected = [layout.flatten(s) for s in model.base_model(**inputs, output_hidden_states=True).hidden_states]
     everything = states(model, *range(len(expected)))
     kept, depth, made = list(model.named_modules()), model.config.num_hidden_layers, calls(model)
     for index, state in enumerate(expected):

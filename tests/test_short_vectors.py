@@ -22,7 +22,13 @@ from retort.data.readers import read_sts
 from retort.evaluation import ModelRow, Quality, Report, Role, markdown_table, read_report, text_table, write_report
 from retort.evaluation.sentences import rank_correlation, short_vectors, sts_spearman
 from retort.modeling.encoding import SentenceEncoder, read_int8_ranges
-from retort.modeling.losses import EmbeddingQuantizer, binary_codes, int8_codes, similarity_matrix_error
+from retort.modeling.losses import (
+    EmbeddingQuantizer,
+    binary_codes,
+    cosines_of_signs,
+    int8_codes,
+    similarity_matrix_error,
+)
 from retort.modeling.onnx import OnnxModel, embedding_inputs
 from retort.trainers.saving import save_embeddings_onnx
 from retort.trainers.stages import StageResult
@@ -59,6 +65,13 @@ def test_codes_are_those_of_quantize_embeddings():
     hamming = (bits[:, None] != bits).sum(-1)
     torch.testing.assert_close(binary_codes(some) @ binary_codes(some).T, torch.tensor(1 - 2 * hamming / 16).float())
     assert (binary_codes(torch.zeros(1, 4)) < 0).all()  # as `embeddings > 0`
+
+
+def test_signs_of_gaussian_vectors_have_the_expected_cosines():
+    mixed = torch.eye(2).repeat(2, 1)
+    mixed[2:] = torch.tensor([[0.8, 0.6], [-0.3, (1 - 0.09) ** 0.5]])
+    found = binary_codes(mixed @ vectors(2, dims=1_000_000)).double()
+    torch.testing.assert_close(found @ found.T, cosines_of_signs((mixed @ mixed.T).double()), rtol=0, atol=0.005)
 
 
 def test_gradients_pass_straight_through_rounding():
@@ -110,7 +123,11 @@ def test_losses_are_those_of_cosines_of_short_vectors_with_the_teachers_whole_on
     codes = torch.as_tensor(codes).float()
     expected = {"embedding": 1 - F.cosine_similarity(ours, theirs)}
     expected |= {f"similarity_{d}": similarity_matrix_error(ours[:, :d], theirs) for d in (16, 8)}
-    expected |= {f"similarity_{d}_{precision}": similarity_matrix_error(codes[:, :d], theirs) for d in (32, 16, 8)}
+    target = F.normalize(theirs, dim=-1) @ F.normalize(theirs, dim=-1).T
+    target = torch.asin(target.double().clamp(-1, 1)).float() * 2 / torch.pi if precision == "binary" else target
+    for d in (32, 16, 8):
+        cosines = F.normalize(codes[:, :d], dim=-1) @ F.normalize(codes[:, :d], dim=-1).T
+        expected[f"similarity_{d}_{precision}"] = (cosines - target).square().mean(-1)
     found = {o.name: o.values(o(trainer.model(batch.student, batch.layout).encoder), trainer.run_teacher(batch), batch)
              for o in trainer.objectives}  # fmt: skip
     assert found.keys() == expected.keys()

@@ -22,7 +22,7 @@ from retort import (
 )
 from retort.evaluation.report.report import loss_history
 from retort.trainers import plan_table
-from retort.trainers.arguments.keys import CHANGE_NO_WEIGHTS, CHANGE_WEIGHTS
+from retort.trainers.arguments.keys import CHANGE_NO_WEIGHTS, CHOOSING
 from retort.trainers.saving import DamagedFilesError
 from retort.trainers.stages import best_stage
 from retort.trainers.stages.stage import unfold
@@ -407,11 +407,38 @@ ARGUMENTS_CLASSES = (
     VocabReducedMLMTrainingArguments,
 )
 
+LEARNING = frozenset(
+    """
+    per_device_train_batch_size num_train_epochs max_steps learning_rate lr_scheduler_type lr_scheduler_kwargs
+    warmup_steps optim optim_args weight_decay adam_beta1 adam_beta2 adam_epsilon optim_target_modules
+    gradient_accumulation_steps average_tokens_across_devices max_grad_norm label_smoothing_factor bf16 fp16 tf32
+    torch_compile torch_compile_backend torch_compile_mode use_liger_kernel liger_kernel_config neftune_noise_alpha
+    auto_find_batch_size full_determinism seed data_seed accelerator_config parallelism_config dataloader_drop_last
+    remove_unused_columns label_names train_sampling_strategy length_column_name ignore_data_skip fsdp fsdp_config
+    deepspeed
+
+    teacher_dtype teacher_prompt_name teacher_cache_dtype teacher_weights embedding_weight embedding_loss
+    similarity_weight logits_weight logits_loss temperature hidden_weight hidden_tokens hidden_loss features_weight
+    layer_map attention_weight attention_loss relation_weight relation_heads relation_map label_weight pooler
+    teacher_pooler projector fit_projector keep_projector truncate_dims quantization_aware disable_dropout
+    attention_backend tokens_per_batch
+
+    contrastive_weight contrastive_temperature learn_temperature both_directions student_negatives queue_size
+    queue_dtype fill_queue mcl_weight source_weight target_weight
+
+    margin_weight listwise_weight score_activation score_similarity score_temperature
+
+    mlm_weight vocabulary_weight vocabulary_loss piece_logits map_logits vocabulary_tokens mask_share mask_smoothing
+    whole_words teacher_reads contrast_weight contrast_space contrast_temperature negatives negative_count
+    negatives_within unaligned_negatives curvature learn_curvature
+    """.split()
+)
+
 
 def test_every_argument_is_said_to_change_weights_or_not_to():
     known = {each.name for arguments in ARGUMENTS_CLASSES for each in fields(arguments)}
-    assert known == CHANGE_WEIGHTS | CHANGE_NO_WEIGHTS
-    assert not CHANGE_WEIGHTS & CHANGE_NO_WEIGHTS
+    assert known == LEARNING | CHOOSING | CHANGE_NO_WEIGHTS
+    assert not (LEARNING | CHOOSING) & CHANGE_NO_WEIGHTS
 
 
 def folders(**arguments):

@@ -205,7 +205,7 @@ def test_a_teachers_outputs_are_let_go_of_once_they_are_read(tokenizer, tmp_path
     trainer = contrasted(hidden_weight=1.0, layer_map="last")(tmp_path, tokenizer)
     trainer.create_optimizer()
     batches, step = step_of(trainer, range(8), range(8, 16))
-    held = [weakref.ref(part.teacher.hidden_states[4]) for part in step.gathered.micro_batches]
+    held = [weakref.ref(part.teacher.hidden_states[4]) for part in step.micro_batches]
     for done, batch in enumerate(batches, start=1):
         trainer.training_step(trainer.model, batch, step)
         gc.collect()

@@ -370,9 +370,10 @@ def test_what_a_kill_left_behind_is_removed_and_only_that(tmp_path):
     killed_in(replace_files(tmp_path))
     assert len(os.listdir(tmp_path)) == 6
     assert last_complete_checkpoint(tmp_path) == str(kept)
-    removed = remove_incomplete_checkpoints(tmp_path)
-    assert removed == [str(tmp_path / "checkpoint-10"), str(tmp_path / "checkpoint-15")]
+    remove_incomplete_checkpoints(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-10", "checkpoint-5", "checkpoint-6"]
     # The checkpoint 10 that was about to be replaced is back.
     assert contents(tmp_path)["checkpoint-10/trainer_state.json"] == b'{"global_step": 10}'
-    assert remove_incomplete_checkpoints(tmp_path) == []
+    before = contents(tmp_path)
+    remove_incomplete_checkpoints(tmp_path)
+    assert contents(tmp_path) == before

@@ -71,7 +71,7 @@ class CKDTrainer(WholeStepTrainer):
         """Forward and backward pass. After the last micro-batch of a step, its keys are added to the queue."""
         loss, step = super().training_step(model, inputs, num_items_in_batch), num_items_in_batch
         if self.queue is not None and inputs is step.batches[-1]:
-            self.queue.push(*step.gathered.everywhere[self.contrast])
+            self.queue.push(*step.everywhere[self.contrast])
         return loss
 
     @property
@@ -108,9 +108,8 @@ class CKDTrainer(WholeStepTrainer):
     # --- The queue ----------------------------------------------------------------------------------------------------
 
     def _new_queue(self) -> KeyQueue | None:
-        size, rows = self.args.queue_size, None
-        if isinstance(self.train_dataset, Sized):
-            rows = len(self.train_dataset)
+        size = self.args.queue_size
+        rows = len(self.train_dataset) if isinstance(self.train_dataset, Sized) else None
         if self.args.fill_queue and self.train_dataset is not None and not isinstance(self.train_dataset, Dataset):
             raise ValueError(
                 f"fill_queue samples from all training rows, but train_dataset is a "
@@ -122,7 +121,8 @@ class CKDTrainer(WholeStepTrainer):
                 f"queue_size={size:,}, but there are {rows:,} training rows. A longer queue would only hold copies, "
                 "which are no negatives of their own sentence. Leave it out, or pass more text."
             )
-        size = min(DEFAULT_QUEUE, DEFAULT_QUEUE if rows is None else rows) if size is None else size
+        if size is None:
+            size = DEFAULT_QUEUE if rows is None else min(DEFAULT_QUEUE, rows)
         if self.contrast is None or self.train_dataset is None or not size:
             return None
         named = self.args.queue_dtype

@@ -29,7 +29,7 @@ from ..modeling.encoding import (
 )
 from ..modeling.losses import EmbeddingQuantizer
 from .arguments import DistillTrainingArguments
-from .checks import RowChecks, check_output_layers, check_run, named_sets, take_student, validate
+from .checks import Setup, check_output_layers, check_rows, check_run, named_sets, take_student, validate
 from .objectives import (
     Dimensions,
     EmbeddingObjective,
@@ -118,28 +118,19 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         self.objectives = with_short_vectors(made, args, self._embedding_width(model))
         teacher_processing_class = None if vectors else teacher_processing_class  # vectors are of no tokens
         same_tokens = teacher_processing_class is None or same_tokenizer(processing_class, teacher_processing_class)
-        self._row_checks = RowChecks.of(
-            self.objectives,
-            model,
-            self.student_encoder,
-            outlines,
+        self._setup = Setup(
+            args=args,
+            objectives=self.objectives,
+            student=model,
+            student_encoder=self.student_encoder,
+            teachers=outlines,
+            has_teacher=dimensions is not None,
+            vectors=vectors,
             same_tokens=same_tokens,
             said_so=teacher_processing_class is not None and same_tokens,
             needed=self.needed_columns if data_collator is None else None,
-            vectors=vectors,
         )
-        validate(
-            self.objectives,
-            args,
-            model,
-            self.student_encoder,
-            outlines,
-            sets,
-            self.check_rows,
-            trainer_arguments,
-            has_teacher=dimensions is not None,
-            vectors=vectors,
-        )
+        validate(self._setup, sets, trainer_arguments, self.check_rows)
         encoders = [load_teacher(source, model, args) for source in sources]
         teachers = list(map(model_of, encoders))
         check_output_layers(self.objectives, teachers)
@@ -172,7 +163,10 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         self, student: PreTrainedModel, args: DistillTrainingArguments, rows: datasets.Dataset | None
     ) -> DistillationModel:
         """The student with its objectives, and with its own pooling and modules."""
-        encoder = self.student_encoder
+        encoder, quantizer = self.student_encoder, None
+        if args.quantization_aware is not None:
+            width, normalize = self._embedding_width(student), self.normalizes_export(args)
+            quantizer = EmbeddingQuantizer(args.quantization_aware, width, normalize=normalize)
         return DistillationModel(
             student,
             self.objectives,
@@ -180,16 +174,10 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
             pooling=None if encoder is None else encoder.pooling(),
             head=None if encoder is None else encoder.modules.trainable_head(),
             projector=self._embedding_projector if args.keep_projector else None,
-            quantizer=self._quantizer(student, args),
+            quantizer=quantizer,
             dropout=self.trains_with_dropout(args, rows),
             stop_early=not args.shards_weights,
         )
-
-    def _quantizer(self, student: PreTrainedModel, args: DistillTrainingArguments) -> EmbeddingQuantizer | None:
-        if args.quantization_aware is None:
-            return None
-        width, normalize = self._embedding_width(student), self.normalizes_export(args)
-        return EmbeddingQuantizer(args.quantization_aware, width, normalize=normalize)
 
     def _embedding_width(self, student: PreTrainedModel) -> int:
         """The width of the student's embeddings, before a projector."""
@@ -201,8 +189,8 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
     needed_columns: tuple[str, ...] = ("input_ids",)
 
     def check_rows(self, rows: Any, name: str) -> None:
-        """Refuse a dataset that would be trained on, or evaluated, with wrong numbers (see `RowChecks`)."""
-        self._row_checks(rows, name)
+        """Refuse a dataset that would be trained on, or evaluated, with wrong numbers."""
+        check_rows(self._setup, rows, name)
         # `validate` calls this before there is a teacher, when its outputs are not in the rows yet.
         teacher, columns = getattr(self, "teacher", None), getattr(rows, "column_names", None) or ()
         if isinstance(teacher, CachedTeacher) and columns and not teacher.serves(columns):
@@ -290,16 +278,14 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         # The Trainer drops columns that are no arguments of the model's forward, but ours takes whole batches.
         if self._signature_columns is None:
-            evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
-            sets = [self.train_dataset, *evaluated.values()]
-            cached = {
-                name for rows in sets for name in getattr(rows, "column_names", None) or () if name.startswith(PREFIX)
-            }
+            sets = named_sets(self.train_dataset, self.eval_dataset).values()
+            columns = {name for rows in sets for name in getattr(rows, "column_names", None) or ()}
+            cached = sorted(name for name in columns if name.startswith(PREFIX))
             forward = inspect.signature(self.student.forward).parameters
             # A teacher may use token types even if its student (DistilBERT) doesn't.
             tokens = "attention_mask", "teacher_attention_mask", "token_type_ids", "length", "student_positions"
             others = "labels", "label", "members", "scores"
-            self._signature_columns = [*forward, *tokens, *others, *SPAN_COLUMNS, *sorted(cached)]
+            self._signature_columns = [*forward, *tokens, *others, *SPAN_COLUMNS, *cached]
 
     def card_facts(self) -> CardFacts:
         """Facts for the model card: those of this run, and those that were passed to `create_model_card`."""

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
 
 from ..data import replace_files, write_text
-from ..modeling import DistillationModel, gathered, stock_classifier
+from ..modeling import DistillationModel, gathered, replaced, stock_classifier
 from ..modeling.encoding import INT8_RANGES_FILE, attending, packing_obstacle
 from ..modeling.losses import BoundedNumber
 from .saving import (
@@ -47,18 +47,8 @@ HEADS_FILE = "heads.safetensors"
 QUEUE_FILE = "queue.safetensors"
 
 # Files of a checkpoint that are not part of the student. They are never published; some are pickles.
-PRIVATE_FILES = [
-    "*.pt",
-    "*.pth",
-    "*.bin",
-    HEADS_FILE,
-    QUEUE_FILE,
-    "trainer_state.json",
-    MANIFEST_FILE,
-    "global_step*",
-    "latest",
-    "zero_to_fp32.py",
-]
+_OF_DEEPSPEED = ["global_step*", "latest", "zero_to_fp32.py"]
+PRIVATE_FILES = ["*.pt", "*.pth", "*.bin", HEADS_FILE, QUEUE_FILE, TRAINER_STATE_NAME, MANIFEST_FILE, *_OF_DEEPSPEED]
 
 
 class StudentTrainer(Trainer):
@@ -100,12 +90,12 @@ class StudentTrainer(Trainer):
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"{self.args.output_dir} holds no complete checkpoint to resume from.")
+        self._was_stopped = False
         if resume_from_checkpoint:
             self._check_checkpoint(resume_from_checkpoint, self._needed_to_resume())
-        if resume_from_checkpoint and self.is_world_process_zero():
-            print(f"Resuming from {resume_from_checkpoint}.", flush=True)
-        self._was_stopped = was_stopped_early(resume_from_checkpoint) if resume_from_checkpoint else False
-        if resume_from_checkpoint:
+            if self.is_world_process_zero():
+                print(f"Resuming from {resume_from_checkpoint}.", flush=True)
+            self._was_stopped = was_stopped_early(resume_from_checkpoint)
             self.load_state(Path(resume_from_checkpoint))
         try:
             # Checkpointed layers of packed batches run again in the backward pass, outside `encode`.
@@ -167,35 +157,28 @@ class StudentTrainer(Trainer):
         run = self._get_output_dir(trial)
         folder = Path(run) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         # The parent method also uploads, and deletes older checkpoints. Both must wait until this one is complete.
-        limit, push = self.args.save_total_limit, self.args.push_to_hub
-        self.args.save_total_limit, self.args.push_to_hub = None, False
-        try:
-            with checkpoint_in_progress(
-                folder, is_writer=self.args.should_save, wait_for_everyone=self.accelerator.wait_for_everyone
-            ):
-                super()._save_checkpoint(model, trial)
-                self.save_state(folder)
-                # The checkpoint of a DeepSpeed engine contains the heads already.
-                if not self.is_deepspeed_enabled:
-                    self.save_heads(folder)
-        finally:
-            self.args.save_total_limit, self.args.push_to_hub = limit, push
+        later = replaced(self.args, save_total_limit=None, push_to_hub=False)
+        is_writer, meet = self.args.should_save, self.accelerator.wait_for_everyone
+        with later, checkpoint_in_progress(folder, is_writer=is_writer, wait_for_everyone=meet):
+            super()._save_checkpoint(model, trial)
+            self.save_state(folder)
+            # The checkpoint of a DeepSpeed engine contains the heads already.
+            if not self.is_deepspeed_enabled:
+                self.save_heads(folder)
         # A checkpoint must not be deleted while it is being uploaded. Older ones then stay until the next save.
         pushing = getattr(self, "push_in_progress", None)
         if self.args.should_save and (pushing is None or pushing.is_done()):
-            rotate_checkpoints(run, limit, self.state.best_model_checkpoint)
-        if push:
+            rotate_checkpoints(run, self.args.save_total_limit, self.state.best_model_checkpoint)
+        if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
 
     def _finalize_training(self, trial, *arguments):
         # If only the best checkpoint is kept, the parent method removes the last one file by file. A killed run would
         # leave an incomplete checkpoint, from which a later run would resume.
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
+        with replaced(self.args, save_total_limit=None):
             output = super()._finalize_training(trial, *arguments)
-        finally:
-            self.args.save_total_limit = limit
-        if self.args.should_save and limit == 1 and (best := self.state.best_model_checkpoint):
+        keeps_one = self.args.should_save and self.args.save_total_limit == 1
+        if keeps_one and (best := self.state.best_model_checkpoint):
             remove_checkpoints(self._get_output_dir(trial), keep=best)
         return output
 

@@ -1,7 +1,6 @@
 """Runs encoders: token layout, attention back ends, requested outputs and pooling."""
 
 from .attention import (
-    AttentionBackend,
     AttentionSettings,
     Packing,
     attending,

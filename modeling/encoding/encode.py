@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import backbone, classifier, layers_in_order
+from ..anatomy import classifier, layers_in_order
 from ..modes import evaluating
 from .attention import Packing, packed_pass, padded_pass, rounded_up
 from .layout import TokenLayout
@@ -65,11 +65,11 @@ def encode(
         running = stack.enter_context(first_layers(model, request.layers_needed(depth))) if stop_early else layers
         if request.reads_features:
             reader = _features_reader(model, stack, leave_out=stop_early and not request.logits)
-            stack.callback(reader.register_forward_pre_hook(lambda module, args: read.append(args[0])).remove)
+            stack.enter_context(reader.register_forward_pre_hook(lambda module, args: read.append(args[0])))
         shape = inputs["input_ids"].shape
         recording = stack.enter_context(Recording(model, running, request.projections, shape))
         stack.enter_context((packed_pass if layout.packed else padded_pass)(model))
-        result = (model if request.runs_head else backbone(model))(**inputs, **kwargs)
+        result = (model if request.runs_head else model.base_model)(**inputs, **kwargs)
     wanted = sorted(request.hidden_states)
     output = EncoderOutput(hidden_states={i: layout.flatten(recording.hidden_state(i)) for i in wanted})
     if request.logits:
@@ -90,7 +90,7 @@ def encode(
         output.attentions = _attention_maps(model, maps, layers, request.attentions)
     if request.pooler:
         pooled = {i: layout.flatten(recording.hidden_state(i)) for i in pooled_hidden_states(request.pooler, depth)}
-        output.embedding = pool(request.pooler, layout, pooled, getattr(backbone(model), "pooler", None))
+        output.embedding = pool(request.pooler, layout, pooled, getattr(model.base_model, "pooler", None))
     return output
 
 
@@ -124,12 +124,8 @@ def has_plain_output_layer(model: PreTrainedModel) -> bool:
     if layer is None or len(layer.weight) != model.config.vocab_size:
         return False
     ids = torch.arange(min(_PROBE_TOKENS, model.config.vocab_size), device=model.device)[None]
-    hook = layer.register_forward_pre_hook(lambda module, args: read.append(args[0]))
-    try:
-        with evaluating(model):
-            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
-    finally:
-        hook.remove()
+    with evaluating(model), layer.register_forward_pre_hook(lambda module, args: read.append(args[0])):
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
     if not read:
         return False
     found = OutputLayer(layer.weight, layer.bias).columns(read[0][0]).T

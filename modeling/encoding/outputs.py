@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -36,15 +36,9 @@ class OutputRequest:
     def __or__(self, other: OutputRequest) -> OutputRequest:
         if self.pooler and other.pooler and self.pooler != other.pooler:
             raise ValueError(f"A pass has one pooler, but both {self.pooler!r} and {other.pooler!r} are requested.")
-        return OutputRequest(
-            self.logits or other.logits,
-            self.features or other.features,
-            self.output_layer or other.output_layer,
-            self.hidden_states | other.hidden_states,
-            self.attentions | other.attentions,
-            self.projections | other.projections,
-            self.pooler or other.pooler,
-        )
+        outputs = [each.name for each in fields(self) if each.name != "pooler"]
+        both = {name: getattr(self, name) | getattr(other, name) for name in outputs}
+        return OutputRequest(**both, pooler=self.pooler or other.pooler)
 
     def __bool__(self) -> bool:
         return bool(self.runs_head or self.hidden_states or self.attentions or self.projections or self.pooler)

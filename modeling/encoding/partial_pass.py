@@ -6,13 +6,14 @@ through the model's code, and compiled and checkpointed layers are called as usu
 
 import inspect
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import backbone, layers_in_order, layers_place
+from ..anatomy import layers_in_order, layers_name
+from ..modes import replaced
 
 
 @contextmanager
@@ -29,22 +30,21 @@ def first_layers(model: PreTrainedModel, count: int) -> Iterator[list[nn.Module]
     """
     layers, groups = layers_in_order(model), getattr(model.config, "num_hidden_groups", None)
     # The tests go through transformers' own families one by one.
-    is_known = type(backbone(model)).__module__.partition(".")[0] in ("transformers", "retort")
+    is_known = type(model.base_model).__module__.partition(".")[0] in ("transformers", "retort")
     if count >= len(layers) or not is_known or groups not in (None, 1):
         yield layers
     elif groups == 1:
-        with _replaced(model.config, "num_hidden_layers", max(count, 1)):
+        with replaced(model.config, num_hidden_layers=max(count, 1)):
             yield layers[: max(count, 1)]
     else:
-        owner, name = layers_place(model)
+        owner_name, _, name = layers_name(model).rpartition(".")
+        owner = model.get_submodule(owner_name)
         least = 1 if getattr(owner, "conv", None) is None else 2
         no_layer = count == 0 and inspect.signature(layers[0].forward).return_annotation is Tensor
         shorter = [_PassesOn(layers[0])] if no_layer else layers[: max(count, least)]
-        with ExitStack() as stack:
-            stack.enter_context(_replaced(owner, name, nn.ModuleList(shorter)))
-            if hasattr(owner, "num_recurrent_steps"):
-                # The list already repeats each layer as often as it is called.
-                stack.enter_context(_replaced(owner, "num_recurrent_steps", 1))
+        # The list already repeats each layer as often as it is called.
+        once = {"num_recurrent_steps": 1} if hasattr(owner, "num_recurrent_steps") else {}
+        with replaced(owner, **{name: nn.ModuleList(shorter)}, **once):
             yield shorter
 
 
@@ -70,21 +70,11 @@ def without_output_layer(model: PreTrainedModel) -> Iterator[nn.Identity]:
         The identity module that replaces the output layer.
     """
     layer, stand_in = model.get_output_embeddings(), nn.Identity()
-    outside = [model, *(part for child in model.children() if child is not backbone(model) for part in child.modules())]
+    heads = [child for child in model.children() if child is not model.base_model]
+    outside = [model, *(part for head in heads for part in head.modules())]
     found = ((part, name) for part in outside for name, child in part.named_children() if child is layer)
     owner, name = next(found, (None, ""))
     if owner is None:
         raise ValueError(f"The output layer of {type(model).__name__} was not found outside its encoder.")
-    with _replaced(owner, name, stand_in):
+    with replaced(owner, **{name: stand_in}):
         yield stand_in
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Replace the value of an attribute, and restore it afterwards."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)

@@ -83,9 +83,6 @@ def pool(
 
     Returns:
         `[rows, modes * hidden]`
-
-    Raises:
-        ValueError: the pooler is `"cls"` and the model has none.
     """
     pooling = Pooling.of(pooler)
     last = hidden_states[max(hidden_states)]
@@ -119,14 +116,11 @@ def _mean(layout: TokenLayout, flat: Tensor, skipped: int) -> Tensor:
 
 
 def _first(layout: TokenLayout, flat: Tensor, skipped: int) -> Tensor:
-    if not skipped:
-        return layout.first(flat)
     return flat[layout.starts + skipped * (layout.lengths > skipped)]
 
 
 def _last(layout: TokenLayout, flat: Tensor, skipped: int) -> Tensor:
-    last = flat[layout.starts + layout.lengths - 1]
-    return last * (layout.lengths > skipped)[:, None] if skipped else last
+    return flat[layout.starts + layout.lengths - 1] * (layout.lengths > skipped)[:, None]
 
 
 def _maximum(layout: TokenLayout, flat: Tensor, skipped: int) -> Tensor:

@@ -7,13 +7,14 @@ the recomputation in the backward pass doesn't save, and torch would raise an er
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import attention_projections, backbone
+from ..anatomy import attention_projections
 
 
 class Recording:
@@ -26,13 +27,7 @@ class Recording:
         shape: `(rows, width)` of the batch, or `(1, tokens)`. Every recorded state must have this shape.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        layers: list[nn.Module],
-        projections: frozenset[int],
-        shape: torch.Size,
-    ):
+    def __init__(self, model: PreTrainedModel, layers: list[nn.Module], projections: frozenset[int], shape: torch.Size):
         self._model, self._layers, self._shape = model, layers, shape
         self._inputs: list[Tensor] = []
         self._projections: dict[int, dict[str, Tensor]] = {index: {} for index in sorted(projections)}
@@ -40,17 +35,16 @@ class Recording:
         self._hooks = ExitStack()
 
     def __enter__(self) -> Recording:
-        distinct = dict.fromkeys(self._layers)
-        hooks = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in distinct]
+        hooks = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in set(self._layers)]
         # The top hidden state is the encoder's output, which in pre-norm encoders has passed the final norm.
         is_whole = len(self._layers) == self._model.config.num_hidden_layers
-        last = backbone(self._model) if is_whole else self._layers[-1]
+        last = self._model.base_model if is_whole else self._layers[-1]
         hooks.append(last.register_forward_hook(lambda module, args, result: self._ends.append(result)))
         for index in self._projections:
             for role, module in attention_projections(self._layers[index]).items():
-                hooks.append(module.register_forward_hook(self._keep(index, role)))
+                hooks.append(module.register_forward_hook(partial(self._keep, index, role)))
         for hook in hooks:
-            self._hooks.callback(hook.remove)
+            self._hooks.enter_context(hook)
         return self
 
     def __exit__(self, *error) -> None:
@@ -59,15 +53,12 @@ class Recording:
     def _before(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         self._inputs.append(args[0] if args else kwargs["hidden_states"])
 
-    def _keep(self, index: int, role: str):
-        def hook(module, args, result):
-            made = self._projections[index]
-            # A recurrent encoder calls each layer several times. DeBERTa applies the same maps to its relative
-            # positions after the tokens.
-            if len(self._inputs) == index + 1 and role not in made:
-                made[role] = result
-
-        return hook
+    def _keep(self, index: int, role: str, module: nn.Module, args: tuple, result: Tensor) -> None:
+        made = self._projections[index]
+        # A recurrent encoder calls each layer several times. DeBERTa applies the same maps to its relative positions
+        # after the tokens.
+        if len(self._inputs) == index + 1 and role not in made:
+            made[role] = result
 
     @property
     def result(self) -> Any:
@@ -75,12 +66,7 @@ class Recording:
         return self._ends[-1]
 
     def hidden_state(self, index: int) -> Tensor:
-        """Hidden state `index`, padded or packed as in the model: `[rows, width, hidden]` or `[1, tokens, hidden]`.
-
-        Raises:
-            ValueError: the layers don't pass one state from each to the next; the state's shape is not the batch's; or
-                it has no gradient (see `require_gradient`).
-        """
+        """Hidden state `index`, padded or packed as in the model: `[rows, width, hidden]` or `[1, tokens, hidden]`."""
         if index == len(self._layers):
             state = self.result if isinstance(self.result, Tensor) else self.result[0]
         else:
@@ -92,11 +78,7 @@ class Recording:
         return state
 
     def projections(self, index: int) -> dict[str, Tensor]:
-        """Queries, keys and values of layer call `index`, padded or packed as in the model: `[..., heads * head_size]`.
-
-        Raises:
-            ValueError: their shape is not the batch's, or they have no gradient (see `require_gradient`).
-        """
+        """Queries, keys and values of layer call `index`, padded or packed as the model is: `[..., heads * size]`."""
         made = self._projections[index]
         if "fused" in made:
             made = dict(zip(("query", "key", "value"), made["fused"].chunk(3, dim=-1), strict=True))
@@ -129,11 +111,7 @@ class Recording:
 
 
 def require_gradient(output: Tensor, layer: nn.Module, name: str) -> None:
-    """Refuse an output that gives its layer no gradient.
-
-    Raises:
-        ValueError: the output requires no gradient, although weights of the layer are trainable.
-    """
+    """Refuse an output that gives its layer no gradient."""
     if torch.is_grad_enabled() and not output.requires_grad and any(p.requires_grad for p in layer.parameters()):
         raise ValueError(
             f"Reentrant activation checkpointing keeps no graph inside a layer, so {name} has no gradient. Set "

@@ -322,11 +322,7 @@ def as_sentence_encoder(model: Any) -> Any:
 
 
 def require_bidirectional(model: PreTrainedModel, role: str) -> None:
-    """Refuse a causal model where only a bidirectional encoder works.
-
-    Raises:
-        ValueError: the model is causal.
-    """
+    """Refuse a causal model where only a bidirectional encoder works."""
     if is_causal(model):
         raise ValueError(
             f"{type(model).__name__} is a causal model, whose tokens don't attend to later tokens. It can't be used as "

@@ -72,20 +72,14 @@ def read_sentence_modules(
 def encoder_subfolder(name_or_path: str | os.PathLike, *, route: str | None = None) -> str:
     """The subfolder of a model that holds its encoder and tokenizer, for `from_pretrained(subfolder=...)`; "" for none.
 
-    Args:
-        name_or_path: a folder, or a model id on the Hub.
-        route: as in `read_sentence_modules`.
+    Args: see `read_sentence_modules`.
     """
     listed = _listed_modules(os.fspath(name_or_path), route)
     return listed[0][1] if listed else ""
 
 
 def read_routes(name_or_path: str | os.PathLike) -> tuple[str, ...]:
-    """The routes of a model with a `Router`; empty for any other model.
-
-    Args:
-        name_or_path: a folder, or a model id on the Hub.
-    """
+    """The routes of a model with a `Router`, in a folder or on the Hub; empty for any other model."""
     source = os.fspath(name_or_path)
     routers = [entry["path"] for entry in _json(source, "modules.json") or () if _kind(entry["type"]) in _ROUTERS]
     found = _router(source, routers[0]) if routers else None

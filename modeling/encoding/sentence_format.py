@@ -3,8 +3,6 @@
 sentence-transformers is not imported, so students can be trained and exported without it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,11 +63,7 @@ class StoredModule:
 
 
 def require_known(source: str, kinds: Sequence[str]) -> None:
-    """Refuse modules that retort doesn't support, or in an order that it doesn't support.
-
-    Raises:
-        ValueError: lists all modules.
-    """
+    """Refuse modules that retort doesn't support, or in an order that it doesn't support."""
     if not _ORDER.fullmatch(" ".join(kinds)):
         raise ValueError(
             f"{source} has the modules {', '.join(kinds)}. retort supports a Transformer, then optionally "
@@ -84,14 +78,10 @@ def parse_modules(
 
     Args:
         source: the model's name in error messages.
-        stored: the modules in order, the `Transformer` or `StaticEmbedding` first.
+        stored: the modules in an order that `require_known` takes.
         settings: contents of `config_sentence_transformers.json`: prompts, `truncate_dim` and the similarity.
         max_length: number of tokens to which texts are truncated.
-
-    Raises:
-        ValueError: a module or one of its settings is not supported; the message names it.
     """
-    require_known(source, [module.kind for module in stored])
     by_kind = {module.kind: module for module in stored}
     pooling = by_kind.get("Pooling")
     head = [_parse_head(source, module) for module in stored if module.kind in ("Dense", "LayerNorm", "Normalize")]
@@ -199,11 +189,7 @@ def _parse_head(source: str, module: StoredModule) -> nn.Module:
 
 
 def store_modules(modules: SentenceModules, config: PreTrainedConfig) -> list[StoredModule]:
-    """Convert modules to the format of sentence-transformers, the `Transformer` or `StaticEmbedding` first.
-
-    Raises:
-        ValueError: a module doesn't fit the encoder's width.
-    """
+    """Convert modules to the format of sentence-transformers, the `Transformer` or `StaticEmbedding` first."""
     depth, width = config.num_hidden_layers, config.hidden_size
     modules.embedding_size(width)
     if isinstance(config, StaticConfig):

@@ -1,7 +1,5 @@
 """Routes of a sentence-transformers `Router`: separate modules for queries, documents, ..."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,9 +13,6 @@ def resolve_route(source: str, routes: Collection[str], settings: Mapping[str, A
         settings: `default_route`, `allow_empty_key` and `route_mappings` as the Router saves them. The keys of
             `route_mappings` are the `str` of pairs `(task, modality)`.
         asked: a task ("query") or the name of a route; None for the default.
-
-    Raises:
-        ValueError: there is no such route, or `asked` is None and the Router has no default.
     """
     mapped = settings.get("route_mappings") or {}
     pairs = [(asked, "text"), (asked, None), (None, "text"), (None, None)]
@@ -37,10 +32,6 @@ def resolve_route(source: str, routes: Collection[str], settings: Mapping[str, A
 
 
 def refuse_route(source: str, asked: str | None) -> None:
-    """Refuse a route for a model without a Router.
-
-    Raises:
-        ValueError: `asked` is not None.
-    """
+    """Refuse a route for a model without a Router."""
     if asked is not None:
         raise ValueError(f"{source} has no routes, but route={asked!r} was given. Leave route out.")

@@ -1,7 +1,5 @@
 """Alignment between the student's and the teacher's tokens."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

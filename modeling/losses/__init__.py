@@ -17,6 +17,6 @@ from .distillation import (
     task_loss,
 )
 from .hyperbolic import LearnedCurvature
-from .quantization import EmbeddingQuantizer, binary_codes, int8_codes
+from .quantization import EmbeddingQuantizer, binary_codes, cosines_of_signs, int8_codes
 from .token_contrast import draw_negatives, ignored_candidates, token_contrast
 from .vocabulary import vocabulary_cross_entropy, vocabulary_divergence, vocabulary_loss

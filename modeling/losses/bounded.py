@@ -38,9 +38,3 @@ class BoundedNumber(nn.Module):
     def value(self) -> Tensor:
         """`[1]`, float32."""
         return self.logarithm.float().exp()
-
-    @property
-    def log_bounds(self) -> tuple[float, float]:
-        """The lowest and the highest value of `logarithm`."""
-        lowest, highest = self.bounds
-        return math.log(lowest), math.log(highest)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..encoding import TokenLayout
+from .quantization import cosines_of_signs
 
 IGNORED_LABEL = -100
 
@@ -78,22 +79,17 @@ def margin_error(student: Tensor, teacher: Tensor) -> Tensor:
     return torch.where(others, ours - theirs, 0).square().sum(-1) / others.sum(-1)
 
 
-def similarity_matrix_error(student: Tensor, teacher: Tensor) -> Tensor:
+def similarity_matrix_error(student: Tensor, teacher: Tensor, *, of_signs: bool = False) -> Tensor:
     """Mean squared difference of the batch's cosine-similarity matrices over the columns, `[n]`.
 
     The mean of the result is the mean over the n² pairs. Student and teacher, `[n, features]`, may differ in width.
-
-    Raises:
-        ValueError: the batch has one row, whose similarity to itself is always 1.
+    With `of_signs`, the student's embeddings are signs. They are compared with the cosines that the signs of embeddings
+    like the teacher's have (`cosines_of_signs`).
     """
-    if len(student) < 2:
-        raise ValueError(
-            "A similarity matrix needs at least two rows per batch on each rank, but got one. Raise "
-            "per_device_train_batch_size, or set dataloader_drop_last=True if only the last batch is this small."
-        )
     student = F.normalize(student.float(), dim=-1)
     teacher = F.normalize(teacher.float(), dim=-1)
-    return (student @ student.T - teacher @ teacher.T).square().mean(-1)
+    expected = teacher @ teacher.T
+    return (student @ student.T - (cosines_of_signs(expected) if of_signs else expected)).square().mean(-1)
 
 
 def attention_error(student: Tensor, teacher: Tensor, layout: TokenLayout, kind: str) -> Tensor:

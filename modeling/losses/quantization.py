@@ -26,6 +26,16 @@ def binary_codes(embeddings: Tensor) -> Tensor:
     return _straight_through(embeddings, signs)
 
 
+def cosines_of_signs(cosines: Tensor) -> Tensor:
+    """What the cosine of two embeddings becomes, on average, when only the signs of their values are kept.
+
+    It is exact for Gaussian embeddings with independent dimensions: 2 arcsin(cosine) / pi (Van Vleck's arcsine law;
+    Charikar 2002 for random projections). Binary embeddings that keep the order of cosines have these cosines, which
+    are smaller than those of the embeddings.
+    """
+    return torch.asin(cosines.clamp(-1, 1)) * (2 / math.pi)
+
+
 def int8_codes(embeddings: Tensor, ranges: Tensor) -> Tensor:
     """The codes of embeddings `[..., dims]`, from -128 to 127 (`precision="int8"`).
 
@@ -76,15 +86,12 @@ class EmbeddingQuantizer(nn.Module):
         if self.ranges is None:
             return binary_codes(embeddings)
         if self.training:
-            self._observe(embeddings.detach())
+            seen = torch.stack(embeddings.detach().aminmax(dim=0))
+            self._seen = seen if self._seen is None else _union(self._seen, seen)
         ranges = self.ranges.float()
         measured = ranges[0] <= ranges[1]  # not yet in the first step
         codes = int8_codes(embeddings, torch.where(measured, ranges, 0.0))
         return torch.where(measured, codes, embeddings)
-
-    def _observe(self, embeddings: Tensor) -> None:
-        seen = torch.stack(embeddings.aminmax(dim=0))
-        self._seen = seen if self._seen is None else _union(self._seen, seen)
 
     def update(self, gather: Callable[[Tensor], Tensor]) -> None:
         """Update the ranges after an optimizer step. All ranks must call it.

@@ -1,7 +1,5 @@
 """A sentence encoder as one traceable module: padded tensors in, embeddings out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -9,15 +7,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.utils import ModelOutput
 
-from ..anatomy import backbone
 from ..encoding import EmbeddingHead, SentenceEncoder, pooled_hidden_states, require_bidirectional
 
 
 class EmbeddingGraph(nn.Module):
     """A sentence encoder's model, pooling and modules, for tracing. It shares the encoder's weights.
-
-    Args:
-        encoder: the sentence encoder.
 
     Raises:
         ValueError: the model is causal; or the embedding is the output of the model's pooler, but it has none.
@@ -26,7 +20,7 @@ class EmbeddingGraph(nn.Module):
     def __init__(self, encoder: SentenceEncoder):
         super().__init__()
         require_bidirectional(encoder.model, "an ONNX file of embeddings")
-        self.model = backbone(encoder.model)
+        self.model = encoder.model.base_model
         self.head = EmbeddingHead(encoder.modules.head, encoder.modules.truncate_dim)
         self.modes = encoder.modules.pooling.modes
         if self.modes == ("cls",) and getattr(self.model, "pooler", None) is None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..anatomy import attention_output, attention_projections, encoder_layers, position_projections
@@ -69,11 +68,7 @@ class Widths:
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Widths:
-        """Read the sizes from a configuration.
-
-        Raises:
-            ValueError: it has no width of feed-forward layers, or no number of heads.
-        """
+        """Read the sizes from a configuration."""
         if not hasattr(config, "num_attention_heads"):
             raise ValueError(f"Can't narrow a model of {type(config).__name__}, which has no num_attention_heads.")
         return cls(config.hidden_size, getattr(config, _intermediate_name(config)), config.num_attention_heads)
@@ -102,16 +97,10 @@ def label_units(architecture: type[PreTrainedModel], config: PreTrainedConfig) -
 
     This suffices for a student with the teacher's hidden size and heads. So it also works for grouped keys and values
     and for head sizes other than `hidden_size / num_attention_heads`.
-
-    Raises:
-        ValueError: an axis changes with the width of the feed-forward layers but is not a multiple of it.
     """
     widths = Widths.of(config)
     taller = replace(widths, intermediate_size=2 * widths.intermediate_size)
-    before, after = (
-        _shapes(skeleton(architecture, config)),
-        _shapes(skeleton(architecture, config, **taller.settings(config))),
-    )
+    before, after = (_shapes(architecture, config, sizes) for sizes in (widths, taller))
 
     def label(name: str, axis: int) -> AxisLabel | None:
         times = _times(widths.intermediate_size, before[name][axis], after[name][axis], 2)
@@ -126,16 +115,7 @@ def label_units(architecture: type[PreTrainedModel], config: PreTrainedConfig) -
 
 
 def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) -> Labels:
-    """Label every axis of every weight.
-
-    Args:
-        architecture: the model's class.
-        config: its configuration.
-
-    Raises:
-        ValueError: an axis changes with a size but is not a multiple of it, e.g. with grouped keys and values; or
-            the heads together are not as wide as the hidden states.
-    """
+    """Label every axis of every weight."""
     widths = Widths.of(config)
     # Factorised embeddings have no projection if both widths are equal, so that size is avoided.
     factor = 3 if getattr(config, "embedding_size", None) == 2 * widths.hidden_size else 2
@@ -143,11 +123,9 @@ def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) ->
     taller = replace(widths, intermediate_size=2 * widths.intermediate_size)
     more_heads = replace(wider, num_attention_heads=2 * widths.num_attention_heads)
 
-    model = skeleton(architecture, config)
-    attention = _attention_axes(model)
-    shapes = _shapes(model)
-    when_wider, when_taller, with_more_heads = (
-        _shapes(skeleton(architecture, config, **sizes.settings(config))) for sizes in (wider, taller, more_heads)
+    attention = _attention_axes(skeleton(architecture, config))
+    shapes, when_wider, when_taller, with_more_heads = (
+        _shapes(architecture, config, sizes) for sizes in (widths, wider, taller, more_heads)
     )
 
     def label(name: str, axis: int) -> AxisLabel | None:
@@ -179,8 +157,10 @@ def _times(unit: int, before: int, after: int, factor: int) -> int | None:
     return before // unit if before % unit == 0 and after == factor * before else None
 
 
-def _shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+def _shapes(architecture: type[PreTrainedModel], config: PreTrainedConfig, sizes: Widths) -> dict[str, torch.Size]:
+    """The shapes of a model's weights at these sizes."""
+    weights = skeleton(architecture, config, **sizes.settings(config)).state_dict()
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def _attention_axes(model: PreTrainedModel) -> set[tuple[str, int]]:

@@ -21,10 +21,6 @@ def with_layers(draft: Draft, groups: list[tuple[int, ...]] | None) -> Draft:
     Lists in the configuration that have a value for each layer are adapted. A weight that only the teacher's first
     layer has (T5's bias for relative positions) is kept in the student's first layer. An averaged layer has the same
     weights by name as the first layer of its group.
-
-    Raises:
-        ValueError: a layer has a weight too many or too few for its new position: ModernBERT's first layer has no norm
-            before its attention.
     """
     if groups is None:
         return draft
@@ -36,7 +32,7 @@ def with_layers(draft: Draft, groups: list[tuple[int, ...]] | None) -> Draft:
     made = {name for name in shallower.tensors if name.startswith(prefix)}
     tied = shallower.outline.all_tied_weights_keys
     lost, lacking = sorted(made - homes), sorted(homes - made - set(tied))
-    if lost or lacking:
+    if lost or lacking:  # ModernBERT's first layer has no norm before its attention
         what = f"has no place for the teacher's {lost[0]}" if lost else f"needs a {lacking[0]}, which the teacher lacks"
         raise ValueError(
             f"{draft.architecture.__name__} with layers {', '.join(str(group[0]) for group in groups)} of its teacher "
@@ -72,10 +68,6 @@ def layer_groups(layers: int | Sequence[int], layer_init: str, depth: int) -> li
 
     Returns:
         One tuple of the teacher's layer indices for each of the student's layers.
-
-    Raises:
-        ValueError: `layers` is empty or more than the teacher has, names a layer that doesn't exist or names a layer
-            twice; or it is a list and `layer_init` is `"average"`.
     """
     if isinstance(layers, Sequence) and not isinstance(layers, str):
         if layer_init == "average":

@@ -34,11 +34,7 @@ def _changed(config: PreTrainedConfig, settings: Mapping[str, Any]) -> PreTraine
 class Draft:
     """A planned student. Each step of `shrink` turns one draft into the next.
 
-    Attributes:
-        architecture: the model's class.
-        config: its configuration.
-        tensors: its weights by name. Tied weights have one name only. Tensors may be the teacher's own, so they must
-            not be changed in place.
+    Tied weights have one name only. Tensors may be the teacher's own, so they must not be changed in place.
     """
 
     architecture: type[PreTrainedModel]
@@ -47,11 +43,7 @@ class Draft:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Draft:
-        """The draft of a copy of `model`.
-
-        Raises:
-            ValueError: the model's configuration doesn't match its weights.
-        """
+        """The draft of a copy of `model`."""
         weights = model.state_dict(keep_vars=True)
         tied = model.all_tied_weights_keys
         tensors = {name: tensor for name, tensor in weights.items() if tensor is not weights.get(tied.get(name))}
@@ -65,11 +57,7 @@ class Draft:
 
     @cached_property
     def outline(self) -> PreTrainedModel:
-        """The student on the `meta` device.
-
-        Raises:
-            ValueError: the architecture rejects the configuration.
-        """
+        """The student on the `meta` device."""
         try:
             type(self.config).from_dict(self.config.to_dict())  # as when it is loaded from the student's folder
             return skeleton(self.architecture, self.config)
@@ -89,11 +77,7 @@ class Draft:
         return next(name for name in names if name in self.tensors)
 
     def check(self) -> None:
-        """Check that the student has a parameter of the same name and shape for every weight.
-
-        Raises:
-            ValueError: it lacks one.
-        """
+        """Check that the student has a parameter of the same name and shape for every weight."""
         shapes = {name: list(tensor.shape) for name, tensor in self.outline.state_dict().items()}
         for name, tensor in self.tensors.items():
             if list(tensor.shape) != shapes.get(name):
@@ -109,9 +93,6 @@ class Draft:
         """Build the model by `from_pretrained`: in evaluation mode, with tied weights, and sharded under ZeRO-3.
 
         Weights that the draft lacks are initialised and named in a warning.
-
-        Raises:
-            ValueError: the architecture can't run at these sizes.
         """
         # DeepSpeed broadcasts weights as bytes, so they must be contiguous.
         layout = {"copy": True, "memory_format": torch.contiguous_format}

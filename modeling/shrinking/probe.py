@@ -5,20 +5,17 @@ called with the arguments that the teacher passes to it, such as its mask and po
 the model family or on the configuration.
 """
 
-from __future__ import annotations
-
 import inspect
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import backbone, encoder_layers, number_of_layers
-from ..modes import evaluating, gathered
+from ..anatomy import encoder_layers, number_of_layers
+from ..modes import evaluating, gathered, replaced
 
 # Longer than the sliding windows of tiny models, but fast for models of 24 layers on a CPU.
 PROBE_TOKENS = 16
@@ -31,12 +28,7 @@ class _NotLayerByLayer(Exception):
 
 
 def require_encoder(teacher: PreTrainedModel) -> None:
-    """Check that a teacher is an encoder that reads token ids.
-
-    Raises:
-        ValueError: it has a decoder, is causal, has no layers, lacks the configuration entries of a text encoder, or
-            can't run on token ids alone.
-    """
+    """Check that a teacher is an encoder that reads token ids."""
     name = type(teacher).__name__
     missing = [key for key in ("num_hidden_layers", "hidden_size", "vocab_size") if not hasattr(teacher.config, key)]
     if missing:
@@ -50,12 +42,12 @@ def require_encoder(teacher: PreTrainedModel) -> None:
             "encoder with layers, which this model may teach, or train a copy of it (in a recipe, set student.model to "
             "that encoder, or to this model)."
         )
-    if getattr(teacher.config, "is_encoder_decoder", False) and hasattr(backbone(teacher), "decoder"):
+    if getattr(teacher.config, "is_encoder_decoder", False) and hasattr(teacher.base_model, "decoder"):
         raise ValueError(
             f"{name} has an encoder and a decoder, but shrink takes encoders. Pass the encoder alone, as loaded by "
             "T5EncoderModel."
         )
-    sees_later, sees_earlier = _direction(backbone(teacher), probe_tokens(teacher))
+    sees_later, sees_earlier = _direction(teacher.base_model, probe_tokens(teacher))
     # One sign is not enough: saturated attention may seem to be one-directional, and a model may ignore its flag.
     flagged = any(getattr(module, "is_causal", False) is True for module in teacher.modules())
     if not sees_later and (flagged or not sees_earlier):
@@ -81,14 +73,11 @@ def _direction(encoder: PreTrainedModel, tokens: Tensor) -> tuple[bool, bool]:
 def check_outputs(student: PreTrainedModel, teacher: PreTrainedModel, groups: list[tuple[int, ...]] | None) -> None:
     """Check that a student computes the same outputs as its teacher with the same layers.
 
+    The student must have the teacher's widths and vocabulary.
+
     Args:
-        student: a student with the teacher's widths and vocabulary.
-        teacher: the model that the student was built from.
         groups: the teacher's layers for each of the student's layers (see `depth.layer_groups`); None for all layers.
             For a group of several layers, the teacher runs its first one with the student's weights.
-
-    Raises:
-        ValueError: the outputs differ, or the teacher doesn't run its layers one after the other.
     """
     tokens = probe_tokens(teacher)
     whole = groups is None or groups == [(i,) for i in range(len(encoder_layers(teacher)))]
@@ -130,14 +119,11 @@ def first_output(model: PreTrainedModel, tokens: Tensor) -> Tensor:
     """The model's first output for these ids (hidden states or logits), in float32 on the CPU.
 
     Under ZeRO-3 its parameters must be gathered.
-
-    Raises:
-        ValueError: the model can't run on token ids alone.
     """
     tokens = tokens.to(model.device)
     # Without a cache, since a layer that runs a second time would attend to its first run.
     optional = {"attention_mask": torch.ones_like(tokens), "use_cache": False}
-    known = inspect.signature(backbone(model).forward).parameters
+    known = inspect.signature(model.base_model.forward).parameters
     inputs = {"input_ids": tokens} | {name: value for name, value in optional.items() if name in known}
     try:
         with torch.no_grad(), evaluating(model):
@@ -156,34 +142,22 @@ def _output_of_layers(
 ) -> Tensor:
     """The teacher's output when it runs only the layers of `groups`, in that order."""
     layers = encoder_layers(teacher)
-    calls: dict[int, list] = defaultdict(list)
-    with _hooks() as stack:
-        for index, layer in enumerate(layers):
-            stack.append(layer.register_forward_pre_hook(_recorder(calls[index]), with_kwargs=True))
+    calls: list[list] = [[] for _ in layers]
+    with ExitStack() as stack:
+        for layer, own in zip(layers, calls, strict=True):
+            stack.enter_context(layer.register_forward_pre_hook(partial(_record, own), with_kwargs=True))
         first_output(teacher, tokens)
-    if len({len(calls[index]) for index in range(len(layers))}) != 1 or not calls[0]:
+    if len(set(map(len, calls))) != 1 or not calls[0]:
         raise _NotLayerByLayer("doesn't run all layers equally often")
     replay = _Replay(layers, calls, groups, encoder_layers(student))
-    with _hooks() as stack:
+    with ExitStack() as stack:
         for index, layer in enumerate(layers):
-            stack.append(layer.register_forward_hook(replay.hook(index), with_kwargs=True))
+            stack.enter_context(layer.register_forward_hook(partial(replay.replace, index), with_kwargs=True))
         return first_output(teacher, tokens)
 
 
-@contextmanager
-def _hooks() -> Iterator[list]:
-    """Yield a list for hooks, which are removed at the end."""
-    hooks: list = []
-    with ExitStack() as stack:
-        stack.callback(lambda: [hook.remove() for hook in hooks])
-        yield hooks
-
-
-def _recorder(calls: list):
-    def record(module, args, kwargs):
-        calls.append((args, kwargs))
-
-    return record
+def _record(calls: list, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    calls.append((args, kwargs))
 
 
 class _Replay:
@@ -191,41 +165,34 @@ class _Replay:
 
     Args:
         layers: the teacher's layers.
-        calls: layer -> the arguments of each of its calls.
+        calls: the arguments of each call of each layer.
         groups: the teacher's layers for each of the student's layers.
         weights: the student's layers, which hold the averaged weights of groups of several layers.
     """
 
-    def __init__(self, layers: nn.ModuleList, calls: dict[int, list], groups: list, weights: nn.ModuleList) -> None:
+    def __init__(self, layers: nn.ModuleList, calls: list[list], groups: list, weights: nn.ModuleList) -> None:
         self.layers, self.calls, self.groups, self.weights = layers, calls, groups, weights
         self.seen = [0] * len(layers)
         self.replaying = False
 
-    def hook(self, place: int):
-        """A forward hook for the teacher's layer at `place`."""
-
-        def replace(module, args, kwargs, output):
-            if self.replaying:
-                return None
-            hidden = args[0] if args else kwargs.get("hidden_states")
-            turn, self.seen[place] = self.seen[place], self.seen[place] + 1
-            if place < len(self.groups):
-                hidden = _state(self._run(self.groups[place], place, turn, hidden))
-            _state(output)
-            return (hidden, *output[1:]) if type(output) is tuple else hidden
-
-        return replace
+    def replace(self, place: int, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+        """Replace the output of the teacher's layer at `place`; a forward hook."""
+        if self.replaying:
+            return None
+        hidden = args[0] if args else kwargs.get("hidden_states")
+        turn, self.seen[place] = self.seen[place], self.seen[place] + 1
+        if place < len(self.groups):
+            hidden = _state(self._run(self.groups[place], place, turn, hidden))
+        _state(output)
+        return (hidden, *output[1:]) if type(output) is tuple else hidden
 
     def _run(self, group: tuple[int, ...], place: int, turn: int, hidden: Tensor) -> Any:
         layer = self.layers[group[0]]
         args, kwargs = self.calls[group[0]][turn]
         args, kwargs = ((hidden, *args[1:]), kwargs) if args else ((), kwargs | {"hidden_states": hidden})
         own = {} if len(group) == 1 else self._averaged(layer, place)
-        self.replaying = True
-        try:
+        with replaced(self, replaying=True):
             return torch.func.functional_call(layer, own, args, kwargs)
-        finally:
-            self.replaying = False
 
     def _averaged(self, layer: nn.Module, place: int) -> dict[str, Tensor]:
         """The student's weights of one layer, in the teacher's dtype and on its device."""

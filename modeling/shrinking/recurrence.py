@@ -18,12 +18,7 @@ RANDOM = "random"
 def with_recurrence(
     draft: Draft, recurrent_steps: int | None, embedding_size: int | None, embedding_init: str
 ) -> Draft:
-    """The same student as a RecurrentBert (see `shrink`); unchanged if neither steps nor a size are given.
-
-    Raises:
-        ValueError: the number of steps or the size is out of range, or the model is not a BERT or RoBERTa, or is a
-            RecurrentBert already.
-    """
+    """The same student as a RecurrentBert (see `shrink`); unchanged if neither steps nor a size are given."""
     if recurrent_steps is None and embedding_size is None:
         return draft
     if hasattr(draft.config, "num_unique_layers"):

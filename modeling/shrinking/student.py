@@ -83,10 +83,8 @@ def shrink(
         TypeError: the teacher is neither a `PreTrainedModel` nor a folder or hub id.
     """
     embedding_inits = EMBEDDING_INITS if embedding_size is None else (*EMBEDDING_INITS, RANDOM)
-    for name, given, known in (
-        ("layer_init", layer_init, LAYER_INITS),
-        ("embedding_init", embedding_init, embedding_inits),
-    ):
+    choices = [("layer_init", layer_init, LAYER_INITS), ("embedding_init", embedding_init, embedding_inits)]
+    for name, given, known in choices:
         if given not in known:
             raise ValueError(f"Unknown {name}={given!r}. Choose one of {', '.join(known)}.")
     if not isinstance(teacher, PreTrainedModel):
@@ -134,11 +132,7 @@ def _load(name: str | os.PathLike) -> PreTrainedModel:
 
 
 def _load_bare(name: str | os.PathLike) -> PreTrainedModel:
-    """Load an encoder whose configuration names no class.
-
-    Raises:
-        ValueError: its weights are not those of an encoder without a head.
-    """
+    """Load an encoder whose configuration names no class."""
     model, report = AutoModel.from_pretrained(name, output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[kind]:

@@ -18,12 +18,7 @@ def with_vocabulary(
     teacher_tokenizer: PreTrainedTokenizerBase | None,
     piece_counts: Tensor | None,
 ) -> Draft:
-    """The same student with the vocabulary of `tokenizer` (see `shrink`); unchanged if it is None.
-
-    Raises:
-        ValueError: the teacher's tokenizer is missing or has more tokens than the teacher has word embeddings; or
-            `piece_counts` has another length than its vocabulary.
-    """
+    """The same student with the vocabulary of `tokenizer` (see `shrink`); unchanged if it is None."""
     if tokenizer is None:
         return draft
     words = draft.config.vocab_size

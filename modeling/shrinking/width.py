@@ -34,10 +34,6 @@ def plan_widths(
 
     If `num_attention_heads` is None, heads keep the teacher's head size if it divides `hidden_size`, else the teacher's
     number of heads if it does.
-
-    Raises:
-        ValueError: a size is below 1 or above the teacher's, the number of heads doesn't divide `hidden_size`, or the
-            heads can't each be cut from one of the teacher's.
     """
     sizes = {"hidden_size": hidden_size, "intermediate_size": intermediate_size}
     for name, size in sizes.items():
@@ -140,14 +136,11 @@ def _choose(
         Axis.HEADS: heads,
         Axis.ATTENTION: _rows_of_heads(heads, teacher, student),
     }
-    weights = {
-        layer: _weight_along(Axis.INTERMEDIATE, teacher.intermediate_size, members, labels)
-        for layer, members in layers.items()
-    }
-    return {
-        layer: everywhere | {Axis.INTERMEDIATE: _heaviest(weight, student.intermediate_size)}
-        for layer, weight in weights.items()
-    }
+    kept = {}
+    for layer, members in layers.items():
+        weight = _weight_along(Axis.INTERMEDIATE, teacher.intermediate_size, members, labels)
+        kept[layer] = everywhere | {Axis.INTERMEDIATE: _heaviest(weight, student.intermediate_size)}
+    return kept
 
 
 def _rows_of_heads(heads: Tensor, teacher: Widths, student: Widths) -> Tensor:

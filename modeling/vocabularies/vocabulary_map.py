@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..encoding import TensorGroup
 from .spelling import Spelling
 
 
 @dataclass(frozen=True)
-class IndexBags:
+class IndexBags(TensorGroup):
     """Sets of row indices in the format of `embedding_bag`.
 
     Attributes:
@@ -34,13 +35,9 @@ class IndexBags:
         """The sum of each set's rows, `[rows, n]` -> `[sets, n]`."""
         return F.embedding_bag(self.members, rows, self.starts, mode="sum")
 
-    def to(self, device: torch.device | str) -> IndexBags:
-        """Move the indices to a device."""
-        return IndexBags(self.members.to(device), self.starts.to(device))
-
 
 @dataclass(frozen=True)
-class VocabularyMap:
+class VocabularyMap(TensorGroup):
     """Maps logits of a student's pieces to logits of the teacher's tokens that they spell.
 
     Attributes:
@@ -115,10 +112,6 @@ class VocabularyMap:
         highest = logits.detach().amax(0)
         likelihoods = _Sums.apply((logits - highest).exp(), self)
         return likelihoods.clamp_min(torch.finfo(torch.float32).tiny).log() + highest
-
-    def to(self, device: torch.device | str) -> VocabularyMap:
-        """Move the tables to a device."""
-        return VocabularyMap(self.tokens.to(device), self.spelt_by.to(device), self.part_of.to(device), self.joint)
 
 
 class _Sums(torch.autograd.Function):

@@ -24,11 +24,7 @@ REFUSED = {
 
 
 def refuse_unsupported(args: TrainingArguments) -> None:
-    """Refuse arguments that a distillation doesn't support.
-
-    Raises:
-        ValueError: one of `REFUSED` is set.
-    """
+    """Refuse arguments that a distillation doesn't support."""
     for name, (unset, way_out) in REFUSED.items():
         if (value := getattr(args, name)) not in unset:
             raise ValueError(f"{name}={value!r} is not supported: {way_out}.")

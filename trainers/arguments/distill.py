@@ -263,10 +263,8 @@ class DistillTrainingArguments(TrainingArguments):
     @property
     def attention(self) -> AttentionSettings:
         """The settings that a model's attention depends on."""
-        dropout = not self.disable_dropout
-        return AttentionSettings(
-            self.device, self.compute_dtype, self.attention_backend, dropout, compiled=bool(self.torch_compile)
-        )
+        dropout, compiled = not self.disable_dropout, bool(self.torch_compile)
+        return AttentionSettings(self.device, self.compute_dtype, self.attention_backend, dropout, compiled)
 
     @property
     def shards_weights(self) -> bool:

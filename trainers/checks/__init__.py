@@ -1,6 +1,10 @@
-"""Checks before a run starts. They refuse runs that would train on wrong numbers without an error."""
+"""Checks before a run starts. They refuse runs that would train on wrong numbers without an error.
+
+Each raises a ValueError with the given value, the expected one, and a way to fix it.
+"""
 
 from .objectives import check_output_layers, check_sharding
-from .rows import RowChecks, named_sets
+from .rows import check_rows
 from .run import check_run, take_student
+from .setup import Setup, named_sets
 from .validate import validate

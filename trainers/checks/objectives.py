@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from ...data import VECTORS
-from ...modeling import backbone, is_row_wise
+from ...modeling import is_row_wise
 from ...modeling.encoding import OutputRequest, has_plain_output_layer
 from ..arguments import DistillTrainingArguments
 from ..objectives import (
@@ -16,42 +16,25 @@ from ..objectives import (
     SimilarityObjective,
     WholeStepObjective,
     student_request,
+    teacher_request,
 )
+from .setup import Setup
 
 
-def check_objectives(
-    objectives: Sequence[Objective],
-    args: DistillTrainingArguments,
-    student: PreTrainedModel,
-    teachers: Sequence[PreTrainedModel],
-    *,
-    has_teacher: bool,
-    by_vectors: bool,
-) -> None:
-    """Refuse objectives that don't fit the models or the size of a step.
-
-    Args:
-        teachers: the live teachers.
-        has_teacher: whether there is a live teacher, a cache, or vectors.
-        by_vectors: whether the teacher is a column of vectors, which has embeddings only.
-
-    Raises:
-        ValueError: there is no objective; an objective reads outputs of a missing teacher, or more than embeddings if
-            there are only vectors; a model lacks an output, or DeepSpeed can't differentiate it; a loss applies the
-            output layer of a masked-LM head that has more than this layer; or similarities are compared in steps of
-            one row.
-    """
+def check_objectives(setup: Setup) -> None:
+    """Refuse objectives that don't fit the models or the size of a step."""
+    objectives, args, student = setup.objectives, setup.args, setup.student
     if not objectives:
         weights = ", ".join(args.weights)
         raise ValueError(f"No objective: every weight is 0. Set at least one of {weights}, e.g. to 1.0.")
-    if not has_teacher and (asked := [o.name for o in objectives if o.teacher_request()]):
+    if not setup.has_teacher and (asked := [o.name for o in objectives if o.teacher_request()]):
         raise ValueError(
             f"No teacher for {', '.join(asked)}: pass a model, folder or hub id as teacher=..., teacher_cache=... with "
             f"outputs of an earlier run, or rows with its vectors (column {VECTORS!r}). Without a teacher, set "
             "label_weight only."
         )
     requests = {objective.name: objective.teacher_request() for objective in objectives}
-    if by_vectors and (more := [n for n, read in requests.items() if read != OutputRequest(pooler=read.pooler)]):
+    if setup.vectors and (more := [n for n, read in requests.items() if read != OutputRequest(pooler=read.pooler)]):
         raise ValueError(
             f"{', '.join(more)}: the rows hold only the teacher's embeddings (column {VECTORS!r}), not its hidden "
             "states, logits, attention or tokens. Pass the teacher itself, or compare embeddings (embedding_weight, "
@@ -59,13 +42,13 @@ def check_objectives(
         )
     _check_rows_of_a_step(objectives, args)
     check_sharding(objectives, args, student.config.num_hidden_layers)
-    _check_heads(objectives, student, teachers)
+    _check_heads(setup)
     _check_smoothing(objectives, args)
     for objective in objectives:
         if objective.student_request().output_layer:
             _check_output_layer(objective.name, student)
     if any(isinstance(o, AttentionObjective) for o in objectives):
-        _check_attention([student, *teachers])
+        _check_attention([student, *setup.teacher_models])
 
 
 def _check_rows_of_a_step(objectives: Sequence[Objective], args: DistillTrainingArguments) -> None:
@@ -94,12 +77,7 @@ def _with_origin(objective: WholeStepObjective) -> str:
 
 
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:
-    """Refuse objectives that DeepSpeed can't differentiate, since it requires that all outputs of modules are used.
-
-    Raises:
-        ValueError: under ZeRO-3, an objective reads features and none reads logits (the classifier runs without being
-            used), or no objective reads the top layer of the student's `depth` layers.
-    """
+    """Refuse objectives that DeepSpeed can't differentiate, since it requires that all outputs of modules are used."""
     if not args.shards_weights:
         return
     request = student_request(objectives)
@@ -131,15 +109,13 @@ def _check_attention(models: Sequence[PreTrainedModel]) -> None:
             )
 
 
-def _check_heads(
-    objectives: Sequence[Objective], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]
-) -> None:
+def _check_heads(setup: Setup) -> None:
     """Refuse models without logits, and models of which one has logits per row and the other per token."""
-    if not any(objective.student_request().runs_head for objective in objectives):
+    if not student_request(setup.objectives).runs_head:
         return
-    compared = [student, *(teachers if any(o.teacher_request().runs_head for o in objectives) else ())]
-    for model in compared:
-        if backbone(model) is model or is_row_wise(model) != is_row_wise(student):
+    student, reads_teacher = setup.student, teacher_request(setup.objectives).runs_head
+    for model in [student, *(setup.teacher_models if reads_teacher else ())]:
+        if model.base_model is model or is_row_wise(model) != is_row_wise(student):
             raise ValueError(
                 "logits_weight, features_weight and label_weight need a task head on the student. The first two also "
                 f"need the same kind of head on the teacher. But the student is a {type(student).__name__} and this "
@@ -153,9 +129,6 @@ def check_output_layers(objectives: Sequence[Objective], models: Sequence[PreTra
     Args:
         objectives: the terms of the loss.
         models: models with their weights, since a few tokens are run through them.
-
-    Raises:
-        ValueError: there is such a model.
     """
     asked = [objective.name for objective in objectives if objective.teacher_request().output_layer]
     for model in models if asked else ():

@@ -1,9 +1,5 @@
 """Checks of the rows of a dataset, the same for training and evaluation."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -13,184 +9,123 @@ from transformers import PreTrainedModel
 
 from ...data import VECTORS, check_vectors
 from ...modeling import is_row_wise
-from ...modeling.encoding import SentenceEncoder
 from ...modeling.losses import IGNORED_LABEL
 from ..objectives import (
     MULTI_LABEL,
     SINGLE_LABEL,
     AttentionObjective,
     LabelObjective,
-    Objective,
     RelationObjective,
     TokenContrastObjective,
     VocabularyObjective,
     problem_of,
-    student_request,
-    teacher_request,
 )
-from ..teachers import model_of
 from .scores import check_groups
-from .sentence_rows import check_sentence_rows
-from .tokens import check_known, check_tokens
+from .setup import Setup
+from .tokens import check_known, check_sentence_rows, check_tokens
 
 
-def named_sets(train: Any, evaluated: Any) -> dict[str, Any]:
-    """The datasets of a trainer by their names in messages."""
-    if isinstance(evaluated, dict):
-        sets = {f"evaluation ({key})": rows for key, rows in evaluated.items()}
-    else:
-        sets = {"evaluation": evaluated}
-    return {name: rows for name, rows in ({"training": train} | sets).items() if rows is not None}
-
-
-@dataclass(frozen=True)
-class RowChecks:
-    """Refuses rows that would be trained on, or evaluated, with wrong numbers. Call it with a dataset and its name.
+def check_rows(setup: Setup, rows: Any, name: str) -> None:
+    """Refuse rows that would be trained on, or evaluated, with wrong numbers.
 
     Datasets without `column_names` are not checked here; the collator checks their rows.
-
-    Attributes:
-        objectives: the terms of the loss.
-        student: the model whose head the labels are for.
-        teachers: the live teachers.
-        same_tokens: whether the teacher reads the student's tokens: there is no teacher tokenizer, or it tokenises as
-            the student's does.
-        said_so: whether such a teacher tokenizer was given.
-        needed: columns that the trainer's own collator needs. None if the user gave a collator, which may make them.
-        vectors: width of the teacher's vectors that every row must have. None if the rows need no vectors.
-        encoders: `(role, encoder)` of the encoders whose embeddings are compared, where role is `"teacher"` or
-            `"student"`. Rows need their prompts.
     """
+    columns = set(getattr(rows, "column_names", None) or ())
+    try:
+        if columns:
+            _check_columns(setup, columns)
+            _check_labels(setup, rows, columns)
+        if setup.needs_vectors:
+            _check_vectors(setup, rows, columns)
+        _check_alignment(setup, columns)
+        check_groups(rows, setup.objectives)
+        check_tokens(rows, [("student", setup.student), *(("teacher", each) for each in setup.teacher_models)])
+        for role, encoder in setup.encoders:
+            check_sentence_rows(encoder, rows, role=role)
+    except ValueError as error:
+        raise ValueError(f"The {name} rows: {error}") from None
+    check_known(rows, setup.student, name)
+    if isinstance(rows, datasets.Dataset) and len(rows) == 1 and any(o.compares_rows for o in setup.objectives):
+        raise ValueError(f"The {name} rows: there is one, but rows are compared with one another. Pass more rows.")
 
-    objectives: Sequence[Objective]
-    student: PreTrainedModel
-    teachers: Sequence[PreTrainedModel]
-    same_tokens: bool
-    said_so: bool
-    needed: Sequence[str] | None
-    vectors: int | None = None
-    encoders: Sequence[tuple[str, SentenceEncoder]] = ()
 
-    @classmethod
-    def of(
-        cls,
-        objectives: Sequence[Objective],
-        student: PreTrainedModel,
-        student_encoder: SentenceEncoder | None,
-        teachers: Sequence[PreTrainedModel | SentenceEncoder],
-        same_tokens: bool,
-        said_so: bool,
-        needed: Sequence[str] | None,
-        vectors: int | None,
-    ) -> RowChecks:
-        """The checks of a run. `teachers` are outlines of the live teachers (see `outline_teacher`)."""
-        encoders = [("teacher", teacher) for teacher in teachers if teacher_request(objectives).pooler]
-        encoders += [("student", student_encoder)] if student_request(objectives).pooler else []
-        compared = [each for each in encoders if isinstance(each[1], SentenceEncoder)]
-        vectors = vectors if teacher_request(objectives) else None
-        return cls(objectives, student, list(map(model_of, teachers)), same_tokens, said_so, needed, vectors, compared)
+def _check_columns(setup: Setup, columns: set[str]) -> None:
+    missing = [name for name in setup.needed or () if name not in columns]
+    if "input_ids" in columns and "members" in missing:  # a group of one text
+        missing.remove("members")
+    if setup.needs_vectors and "teacher_input_ids" in missing:
+        missing.remove("teacher_input_ids")
+    if missing:
+        way = {"members": "tokenize_groups", "spans": "tokenize_spans"}.get(missing[0], "retort.tokenize")
+        way = "tokenize_groups with teacher_tokenizer=..." if missing[0] == "teacher_input_ids" else way
+        raise ValueError(f"they hold {', '.join(sorted(columns))}, but no {', '.join(missing)}. Call {way} first.")
 
-    def __call__(self, rows: Any, name: str) -> None:
-        """Check the rows of a dataset.
+    compares_spans = any(isinstance(o, VocabularyObjective | TokenContrastObjective) for o in setup.objectives)
+    if compares_spans and "spans" in columns and "teacher_spans" not in columns:
+        raise ValueError(
+            "vocabulary_weight and contrast_weight compare tokens of two tokenizers, but the rows hold no "
+            "teacher_spans. Pass teacher_tokenizer=... to tokenize_spans()."
+        )
 
-        Raises:
-            ValueError: rows are not tokenised, or a model can't read them; labels are missing, or don't fit the head;
-                compared tokens are not the same, or lack an encoder's prompt; there is a single row whose loss depends
-                on other rows; all tokens are unknown to a static student; vectors are missing, or `check_vectors`
-                refuses them.
-        """
-        columns = set(getattr(rows, "column_names", None) or ())
-        try:
-            if columns:
-                self._check_columns(columns)
-                self._check_labels(rows, columns)
-            if self.vectors is not None:
-                self._check_vectors(rows, columns)
-            self._check_alignment(columns)
-            check_groups(rows, self.objectives)
-            check_tokens(rows, [("student", self.student), *(("teacher", teacher) for teacher in self.teachers)])
-            for role, encoder in self.encoders:
-                check_sentence_rows(encoder, rows, role=role)
-        except ValueError as error:
-            raise ValueError(f"The {name} rows: {error}") from None
-        check_known(rows, self.student, name)
-        if isinstance(rows, datasets.Dataset) and len(rows) == 1 and any(o.compares_rows for o in self.objectives):
-            raise ValueError(f"The {name} rows: there is one, but rows are compared with one another. Pass more rows.")
 
-    def _check_columns(self, columns: set[str]) -> None:
-        missing = [name for name in self.needed or () if name not in columns]
-        if "input_ids" in columns and "members" in missing:  # a group of one text
-            missing.remove("members")
-        if self.vectors is not None and "teacher_input_ids" in missing:
-            missing.remove("teacher_input_ids")
-        if missing:
-            way = {"members": "tokenize_groups", "spans": "tokenize_spans"}.get(missing[0], "retort.tokenize")
-            way = "tokenize_groups with teacher_tokenizer=..." if missing[0] == "teacher_input_ids" else way
-            raise ValueError(f"they hold {', '.join(sorted(columns))}, but no {', '.join(missing)}. Call {way} first.")
+def _check_vectors(setup: Setup, rows: Any, columns: set[str]) -> None:
+    if VECTORS not in columns:
+        raise ValueError(
+            f"they have no column {VECTORS!r} with the teacher's vectors, which all datasets need if there is no "
+            "teacher model. Pass vectors=... to tokenize(), or pass the teacher itself."
+        )
+    if "members" in columns and "teacher_input_ids" not in (setup.needed or ("teacher_input_ids",)):
+        raise ValueError(
+            "they are groups of texts, but a row has the teacher's vector of only one text. Use single texts "
+            "(DistillTrainer, CKDTrainer) or translations (MCLTrainer) to distil from vectors."
+        )
+    if isinstance(rows, datasets.Dataset) and (width := check_vectors(rows)) != setup.vectors:
+        raise ValueError(f"their vectors have {width} numbers, but those of other datasets have {setup.vectors}.")
 
-        compares_spans = any(isinstance(o, VocabularyObjective | TokenContrastObjective) for o in self.objectives)
-        if compares_spans and "spans" in columns and "teacher_spans" not in columns:
+
+def _check_labels(setup: Setup, rows: Any, columns: set[str]) -> None:
+    if not any(isinstance(o, LabelObjective) for o in setup.objectives):
+        return
+    column = next((name for name in ("labels", "label") if name in columns), None)
+    if column is None and setup.needed is not None:
+        raise ValueError(
+            "label_weight is above 0, but there is no 'labels' column. Pass labels=... to tokenize(), or set "
+            "label_weight=0."
+        )
+    if column is not None and isinstance(rows, datasets.Dataset):
+        check_labels(rows.select_columns(column).with_format("arrow")[:][column], setup.student)
+
+
+def _check_alignment(setup: Setup, columns: set[str]) -> None:
+    """Refuse to compare different tokens."""
+    own_tokens = "teacher_input_ids" in columns
+    sizes = {teacher.config.vocab_size for teacher in setup.teacher_models} - {setup.student.config.vocab_size}
+    if sizes and setup.same_tokens and not setup.said_so and not own_tokens:
+        raise ValueError(
+            f"the student's vocabulary has {setup.student.config.vocab_size} entries and the teacher's "
+            f"{min(sizes)}, so the same ids may be different tokens. Pass the teacher's tokenizer as "
+            "teacher_processing_class=... here. Pass it to tokenize() as teacher_tokenizer=..., too, unless it "
+            "tokenises as the student's does."
+        )
+    if columns and not setup.same_tokens and not own_tokens:
+        raise ValueError(
+            "student and teacher have different tokenizers, but the rows hold no teacher_input_ids. Pass "
+            "teacher_tokenizer=... to tokenize()."
+        )
+    if not own_tokens:
+        return
+    for objective in setup.objectives:
+        if isinstance(objective, AttentionObjective | RelationObjective):
             raise ValueError(
-                "vocabulary_weight and contrast_weight compare tokens of two tokenizers, but the rows hold no "
-                "teacher_spans. Pass teacher_tokenizer=... to tokenize_spans()."
+                f"the objective {objective.name!r} compares every pair of tokens, but student and teacher have "
+                "different tokens. Use hidden_weight with align=True in tokenize(), or embedding_weight."
             )
-
-    def _check_vectors(self, rows: Any, columns: set[str]) -> None:
-        if VECTORS not in columns:
+        if not objective.row_wise and objective.teacher_request() and not {"student_positions", "spans"} & columns:
             raise ValueError(
-                f"they have no column {VECTORS!r} with the teacher's vectors, which all datasets need if there is no "
-                "teacher model. Pass vectors=... to tokenize(), or pass the teacher itself."
+                f"the objective {objective.name!r} compares tokens, but student and teacher have different "
+                "tokenizers and the rows are not aligned. Pass align=True to tokenize(), or distil embeddings "
+                "(embedding_weight)."
             )
-        if "members" in columns and "teacher_input_ids" not in (self.needed or ("teacher_input_ids",)):
-            raise ValueError(
-                "they are groups of texts, but a row has the teacher's vector of only one text. Use single texts "
-                "(DistillTrainer, CKDTrainer) or translations (MCLTrainer) to distil from vectors."
-            )
-        if isinstance(rows, datasets.Dataset) and (width := check_vectors(rows)) != self.vectors:
-            raise ValueError(f"their vectors have {width} numbers, but those of other datasets have {self.vectors}.")
-
-    def _check_labels(self, rows: Any, columns: set[str]) -> None:
-        if not any(isinstance(o, LabelObjective) for o in self.objectives):
-            return
-        column = next((name for name in ("labels", "label") if name in columns), None)
-        if column is None and self.needed is not None:
-            raise ValueError(
-                "label_weight is above 0, but there is no 'labels' column. Pass labels=... to tokenize(), or set "
-                "label_weight=0."
-            )
-        if column is not None and isinstance(rows, datasets.Dataset):
-            check_labels(rows.select_columns(column).with_format("arrow")[:][column], self.student)
-
-    def _check_alignment(self, columns: set[str]) -> None:
-        """Refuse to compare different tokens."""
-        own_tokens = "teacher_input_ids" in columns
-        sizes = {teacher.config.vocab_size for teacher in self.teachers} - {self.student.config.vocab_size}
-        if sizes and self.same_tokens and not self.said_so and not own_tokens:
-            raise ValueError(
-                f"the student's vocabulary has {self.student.config.vocab_size} entries and the teacher's "
-                f"{min(sizes)}, so the same ids may be different tokens. Pass the teacher's tokenizer as "
-                "teacher_processing_class=... here. Pass it to tokenize() as teacher_tokenizer=..., too, unless it "
-                "tokenises as the student's does."
-            )
-        if columns and not self.same_tokens and not own_tokens:
-            raise ValueError(
-                "student and teacher have different tokenizers, but the rows hold no teacher_input_ids. Pass "
-                "teacher_tokenizer=... to tokenize()."
-            )
-        if not own_tokens:
-            return
-        for objective in self.objectives:
-            if isinstance(objective, AttentionObjective | RelationObjective):
-                raise ValueError(
-                    f"the objective {objective.name!r} compares every pair of tokens, but student and teacher have "
-                    "different tokens. Use hidden_weight with align=True in tokenize(), or embedding_weight."
-                )
-            if not objective.row_wise and objective.teacher_request() and not {"student_positions", "spans"} & columns:
-                raise ValueError(
-                    f"the objective {objective.name!r} compares tokens, but student and teacher have different "
-                    "tokenizers and the rows are not aligned. Pass align=True to tokenize(), or distil embeddings "
-                    "(embedding_weight)."
-                )
 
 
 def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:

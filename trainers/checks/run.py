@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from types import MappingProxyType
 from typing import Any
 
 import datasets
@@ -11,12 +10,12 @@ import torch
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...modeling import parts_between_layers
-from ...modeling.encoding import SentenceEncoder, require_bidirectional
+from ...modeling import StaticModel, parts_between_layers
+from ...modeling.encoding import SentenceEncoder, SentenceModules, check_static, require_bidirectional
 from ..arguments import DistillTrainingArguments
 from ..objectives import Objective
 from ..steps import check_longest, row_lengths
-from .static import check_static_student
+from .setup import Setup
 
 _NOT_TAKEN = {
     "model_init": "objectives, heads and the teacher's cache are made for one student. Call it yourself after "
@@ -66,9 +65,9 @@ def take_student(
 def check_run(
     student: PreTrainedModel,
     args: DistillTrainingArguments,
-    trainer_arguments: Mapping[str, Any] = MappingProxyType({}),
-    encoder: SentenceEncoder | None = None,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    trainer_arguments: Mapping[str, Any],
+    encoder: SentenceEncoder | None,
+    tokenizer: PreTrainedTokenizerBase | None,
 ) -> None:
     """Refuse students, arguments and environments with which a run would fail or be wrong.
 
@@ -76,18 +75,13 @@ def check_run(
         trainer_arguments: further arguments of `transformers.Trainer`.
         encoder: the student's own pooling and modules, if it has any.
         tokenizer: the student's tokenizer.
-
-    Raises:
-        TypeError: the student is not a transformers model.
-        ValueError: the student has PEFT adapters or is in half precision; `model_init` or `compute_loss_func` is given;
-            the run would use DataParallel; activation checkpointing would lose gradients; ZeRO-3 would not gather the
-            student's weights; or a static student can't be trained or saved in this way.
     """
     for name, reason in _NOT_TAKEN.items():
         if trainer_arguments.get(name) is not None:
             raise ValueError(f"{name} is not supported: {reason}")
     _check_student(student)
-    check_static_student(student, encoder, args, tokenizer)
+    if isinstance(student, StaticModel):
+        _check_static_student(student, encoder, args, tokenizer)
     halves = {p.dtype for p in student.parameters() if p.requires_grad} & {torch.float16, torch.bfloat16}
     if halves:
         raise ValueError(
@@ -143,6 +137,28 @@ def _check_student(student: Any) -> None:
         )
 
 
+def _check_static_student(
+    student: StaticModel,
+    encoder: SentenceEncoder | None,
+    args: DistillTrainingArguments,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> None:
+    """Refuse objectives and exports that a student without layers doesn't support."""
+    if asked := [name for name in ("hidden_weight", "attention_weight", "relation_weight") if getattr(args, name)]:
+        raise ValueError(
+            f"{asked[0]} compares layers, but a static student has none. Compare embeddings: embedding_weight, "
+            "similarity_weight, or CKDTrainer."
+        )
+    if args.keep_projector:
+        raise ValueError(
+            "keep_projector would add a linear map after a static student's mean, but model2vec's format has none. "
+            "Leave it out; token vectors of the teacher's width (no hidden_size) need no projector."
+        )
+    modules = SentenceModules.plain(args.pooler, 1, normalize=False) if encoder is None else encoder.modules
+    if tokenizer is not None:
+        check_static(student, tokenizer, modules)
+
+
 def _check_checkpointing(student: PreTrainedModel, args: DistillTrainingArguments) -> None:
     """Refuse activation checkpointing if the student doesn't support it, or if it would lose gradients.
 
@@ -181,10 +197,11 @@ def check_optimizer(objectives: Sequence[Objective], trainer_arguments: Mapping[
         )
 
 
-def check_trained(objectives: Sequence[Objective], student: PreTrainedModel, encoder: SentenceEncoder | None) -> None:
+def check_trained(setup: Setup) -> None:
     """Refuse to train if all parameters of the student are frozen, and nothing else has any."""
-    head = [] if encoder is None else encoder.modules.head.parameters()
-    trained = (p for module in (student, *objectives) for p in module.parameters() if p.requires_grad)
+    head = [] if setup.student_encoder is None else setup.student_encoder.modules.head.parameters()
+    modules = (setup.student, *setup.objectives)
+    trained = (p for module in modules for p in module.parameters() if p.requires_grad)
     if not any(True for _ in chain(trained, head)):
         raise ValueError(
             "Nothing would be trained: all parameters of the student are frozen, and no objective has parameters. In a "
@@ -193,11 +210,7 @@ def check_trained(objectives: Sequence[Objective], student: PreTrainedModel, enc
 
 
 def check_token_budget(dataset: Any, args: DistillTrainingArguments) -> None:
-    """Refuse training rows that can't be batched by tokens.
-
-    Raises:
-        ValueError: the lengths of the rows are unknown, or a row is longer than a batch.
-    """
+    """Refuse training rows that can't be batched by tokens."""
     if args.tokens_per_batch is None or dataset is None:
         return
     if not isinstance(dataset, datasets.Dataset):
@@ -210,11 +223,7 @@ def check_token_budget(dataset: Any, args: DistillTrainingArguments) -> None:
 
 
 def check_streams(dataset: Any, args: DistillTrainingArguments) -> None:
-    """Set up a streaming dataset for several ranks, and refuse a teacher cache for it.
-
-    Raises:
-        ValueError: there is a teacher cache, but the dataset is no `datasets.Dataset`.
-    """
+    """Set up a streaming dataset for several ranks, and refuse a teacher cache for it."""
     if args.teacher_cache and dataset is not None and not isinstance(dataset, datasets.Dataset):
         raise ValueError(
             f"teacher_cache needs a datasets.Dataset, since it adds columns to it, but one of the datasets is a "

@@ -15,15 +15,6 @@ def check_groups(rows: Any, objectives: Sequence[Objective]) -> None:
     """Refuse groups with missing, uninformative or ambiguous scores, and groups of different sizes.
 
     The collator checks the rows of a stream.
-
-    Args:
-        rows: a dataset of a trainer.
-        objectives: the terms of the loss.
-
-    Raises:
-        ValueError: scores are missing, or there is not one for each document; a query has a single document; the scores
-            are not finite, or all equal; all scores are in 0..1 and `score_activation` is not set, or they can't be
-            sigmoids; or groups have different sizes and all groups of a step are compared.
     """
     scored = next((objective for objective in objectives if isinstance(objective, ScoreObjective)), None)
     columns = set(getattr(rows, "column_names", None) or ())

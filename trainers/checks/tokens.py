@@ -1,7 +1,9 @@
-"""Checks that the models have embeddings and positions for all tokens; a lookup would fail in the middle of a run. And
-that a static student knows some of them."""
+"""Checks that the models can read the tokens of all rows, and that the rows begin with an encoder's prompt.
 
-from collections.abc import Iterable, Iterator, Sequence
+A lookup of a token or position that a model doesn't have would fail in the middle of a run.
+"""
+
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import datasets
@@ -11,7 +13,8 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ...modeling import StaticModel
-from ...modeling.encoding import position_count
+from ...modeling.encoding import SentenceEncoder, position_count
+from ..teachers import too_long
 
 logger = logging.get_logger(__name__)
 
@@ -22,18 +25,14 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
     Args:
         rows: a dataset of a trainer.
         readers: `(role, model)`, where role is `"student"` or `"teacher"`.
-
-    Raises:
-        ValueError: a row has more tokens than a model has positions, or a token for which a model has no embedding.
     """
     for role, model in readers if isinstance(rows, datasets.Dataset) else ():
-        column = _ids_column(rows.column_names, role)
+        column = _ids_column(rows, role)
         if column is None:
             continue
         positions, vocabulary = position_count(model), model.config.vocab_size
-        # The collator removes the padding of rows that were padded before.
-        padded = column != "members" and column.replace("input_ids", "attention_mask") in rows.column_names
-        for numbers, lengths, ids in _texts(rows, column):
+        padded = _is_padded(rows, column)
+        for numbers, lengths, ids in _texts_in_parts(rows, column):
             if positions is not None and not padded and (longest := int(lengths.max())) > positions:
                 raise ValueError(
                     f"row {numbers[lengths.argmax()]} has {longest} tokens, but the {role}, a {type(model).__name__}, "
@@ -60,11 +59,11 @@ def check_known(rows: Any, student: PreTrainedModel, name: str) -> None:
         ValueError: no text has a known token.
     """
     unknown = student.config.unk_token_id if isinstance(student, StaticModel) else None
-    column = _ids_column(rows.column_names, "student") if isinstance(rows, datasets.Dataset) else None
+    column = _ids_column(rows, "student") if isinstance(rows, datasets.Dataset) else None
     if unknown is None or column is None:
         return
     texts, empty = 0, []
-    for numbers, lengths, ids in _texts(rows, column):
+    for numbers, lengths, ids in _texts_in_parts(rows, column):
         ends, known = lengths.cumsum(), np.append(0, (ids != unknown).cumsum())
         empty.extend(numbers[known[ends] == known[ends - lengths]].tolist())
         texts += len(lengths)
@@ -81,13 +80,64 @@ def check_known(rows: Any, student: PreTrainedModel, name: str) -> None:
         )
 
 
-def _ids_column(columns: Sequence[str], role: str) -> str | None:
-    """Name of the column with the tokens that a model reads."""
+def check_sentence_rows(encoder: SentenceEncoder, dataset: datasets.Dataset, *, role: str) -> None:
+    """Refuse tokenised rows whose embeddings would differ from those of `SentenceTransformer.encode`."""
+    column = _ids_column(dataset, role)
+    _check_prompt(encoder, dataset, column, role)
+    if role == "teacher":
+        _check_lengths(encoder, dataset, column)
+
+
+def _check_prompt(encoder: SentenceEncoder, dataset: datasets.Dataset, column: str | None, role: str) -> None:
+    prompt = encoder.modules.prompt()
+    if not prompt:
+        return
+    # The prompt's last token may differ if text follows.
+    wanted = encoder.prompt_tokens(prompt)[:-1]
+    passed = f"prompt={prompt!r} to tokenize()"
+    if role == "teacher":
+        passed = f"teacher_prompt={prompt!r} to tokenize() or tokenize_groups()"
+    way_out = f"Its texts must begin with {prompt!r}: pass {passed}."
+    if not isinstance(dataset, datasets.Dataset):
+        raise ValueError(f"A {role} with a prompt needs a datasets.Dataset, not {type(dataset).__name__}. {way_out}")
+    if role == "student" and column == "members":
+        raise ValueError(
+            f"Groups of texts don't support the student's prompt {prompt!r}. Train on single texts (DistillTrainer, "
+            "CKDTrainer), or without the prompt."
+        )
+    if column in (None, "members"):
+        needed = "teacher_input_ids" if role == "teacher" else "input_ids"
+        raise ValueError(f"The rows hold no {needed} for the {role}. {way_out}")
+    for numbers, lengths, ids in _texts_in_parts(dataset, column):
+        starts, begins = lengths.cumsum() - lengths, lengths >= len(wanted)
+        begins[begins] = (ids[starts[begins][:, None] + np.arange(len(wanted))] == wanted).all(1)
+        if not begins.all():
+            raise ValueError(f"Row {numbers[begins.argmin()]} does not begin with the {role}'s prompt. {way_out}")
+
+
+def _check_lengths(encoder: SentenceEncoder, dataset: datasets.Dataset, column: str | None) -> None:
+    # The teacher checks each batch of a stream, and rows that were padded before, after their padding is removed.
+    if not isinstance(dataset, datasets.Dataset) or column in (None, "members") or _is_padded(dataset, column):
+        return
+    for numbers, lengths, _ in _texts_in_parts(dataset, column):
+        if (long := lengths > encoder.max_length).any():
+            row = long.argmax()
+            raise ValueError(f"Row {numbers[row]} has {too_long(lengths[row], encoder.max_length)}")
+
+
+def _ids_column(rows: Any, role: str) -> str | None:
+    """Name of the column with the tokens that the student or the teacher reads."""
     own = ("teacher_input_ids",) if role == "teacher" else ()
+    columns = getattr(rows, "column_names", None) or ()
     return next((name for name in (*own, "members", "input_ids") if name in columns), None)
 
 
-def _texts(rows: datasets.Dataset, column: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _is_padded(rows: datasets.Dataset, column: str) -> bool:
+    """Whether the rows were padded before. The collator removes their padding."""
+    return column != "members" and column.replace("input_ids", "attention_mask") in rows.column_names
+
+
+def _texts_in_parts(rows: datasets.Dataset, column: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Iterate over the rows in parts: the row number and the length of each text, and the tokens of all texts."""
     start = 0
     for batch in rows.select_columns(column).with_format("arrow").iter(batch_size=10_000):

@@ -1,86 +1,62 @@
 """All checks of a run, made once before weights are loaded or anything is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import datasets
-from transformers import PreTrainedModel
 
 from ...data import VECTORS, has_vectors
 from ...modeling.encoding import SentenceEncoder
-from ..arguments import DistillTrainingArguments
-from ..objectives import Objective, PooledObjective, Projector
-from ..teachers import model_of
+from ..objectives import PooledObjective, Projector, teacher_request
 from .objectives import check_objectives
-from .rows import RowChecks
 from .run import check_optimizer, check_streams, check_token_budget, check_trained
+from .setup import Setup
 
 
 def validate(
-    objectives: Sequence[Objective],
-    args: DistillTrainingArguments,
-    student: PreTrainedModel,
-    student_encoder: SentenceEncoder | None,
-    teachers: Sequence[PreTrainedModel | SentenceEncoder],
-    sets: Mapping[str, Any],
-    check_rows: RowChecks,
-    trainer_arguments: Mapping[str, Any],
-    *,
-    has_teacher: bool,
-    vectors: int | None,
+    setup: Setup, sets: Mapping[str, Any], trainer_arguments: Mapping[str, Any], check_rows: Callable[[Any, str], None]
 ) -> None:
     """Refuse a run that would train on wrong numbers without an error, or fail after an hour.
 
     Args:
-        objectives: the terms of the loss.
-        args: the run's arguments.
-        student: the model to be trained.
-        student_encoder: the student's own pooling and modules, if it has any.
-        teachers: outlines of the live teachers (see `outline_teacher`).
+        setup: the models, the objectives and the arguments.
         sets: all datasets by their names in messages.
-        check_rows: the checks of their rows.
         trainer_arguments: further arguments of `transformers.Trainer`.
-        has_teacher: whether there is a live teacher, a cache, or vectors.
-        vectors: width of the given vectors; None if the embeddings come from a teacher or a cache.
+        check_rows: the check of a dataset, called with it and its name.
 
     Raises:
         ValueError: with the given value, the expected one, and a way to fix it.
     """
     for rows in sets.values():
-        check_streams(rows, args)
-    _check_teacher_pooler(objectives, args, student_encoder, teachers)
-    _check_prompt_name(args, teachers)
-    _check_fit(objectives, args, sets)
-    _check_kept(objectives, args, student_encoder)
-    models = [model_of(teacher) for teacher in teachers]
-    check_objectives(objectives, args, student, models, has_teacher=has_teacher, by_vectors=bool(vectors))
-    _check_vectors(objectives, args, teachers, sets, by_vectors=bool(vectors))
-    check_optimizer(objectives, trainer_arguments)
+        check_streams(rows, setup.args)
+    _check_teacher_pooler(setup)
+    _check_prompt_name(setup)
+    _check_fit(setup, sets)
+    _check_kept(setup)
+    check_objectives(setup)
+    _check_vectors(setup, sets)
+    check_optimizer(setup.objectives, trainer_arguments)
     if "training" in sets:
-        check_trained(objectives, student, student_encoder)
+        check_trained(setup)
     for name, rows in (sets or {"training": None}).items():
         check_rows(rows, name)
-    check_token_budget(sets.get("training"), args)
+    check_token_budget(sets.get("training"), setup.args)
 
 
-def _check_teacher_pooler(
-    objectives: Sequence[Objective],
-    args: DistillTrainingArguments,
-    student: SentenceEncoder | None,
-    teachers: Sequence[PreTrainedModel | SentenceEncoder],
-) -> None:
+def _check_teacher_pooler(setup: Setup) -> None:
     """Refuse a teacher without a pooler, if the student's pooling has several modes and can't be its default."""
-    pooled = any(objective.teacher_request().pooler for objective in objectives)
-    bare = [teacher for teacher in teachers if not isinstance(teacher, SentenceEncoder)]
-    if student and len(student.modules.pooling.modes) > 1 and bare and pooled and args.teacher_pooler is None:
+    student, pooled = setup.student_encoder, teacher_request(setup.objectives).pooler
+    bare = [teacher for teacher in setup.teachers if not isinstance(teacher, SentenceEncoder)]
+    if student and len(student.modules.pooling.modes) > 1 and bare and pooled and setup.args.teacher_pooler is None:
         raise ValueError(
             f"The student pools by {student.modules.pooling}, but the pooling of the teacher, a "
             f"{type(bare[0]).__name__}, is unknown. Set teacher_pooler."
         )
 
 
-def _check_prompt_name(args: DistillTrainingArguments, teachers: Sequence[PreTrainedModel | SentenceEncoder]) -> None:
+def _check_prompt_name(setup: Setup) -> None:
     """Refuse the name of a prompt for a teacher that has no prompts."""
+    args, teachers = setup.args, setup.teachers
     only_cached = args.teacher_cache and not teachers
     without = not teachers or any(not isinstance(teacher, SentenceEncoder) for teacher in teachers)
     if args.teacher_prompt_name is not None and without and not only_cached:
@@ -91,13 +67,11 @@ def _check_prompt_name(args: DistillTrainingArguments, teachers: Sequence[PreTra
         )
 
 
-def _check_fit(objectives: Sequence[Objective], args: DistillTrainingArguments, sets: Mapping[str, Any]) -> None:
+def _check_fit(setup: Setup, sets: Mapping[str, Any]) -> None:
     """Refuse to fit a projector that isn't there, or on a stream."""
-    projected = any(
-        isinstance(getattr(objective, "projector", None), Projector)
-        for objective in objectives
-        if isinstance(objective, PooledObjective)
-    )
+    args = setup.args
+    pooled = [objective for objective in setup.objectives if isinstance(objective, PooledObjective)]
+    projected = any(isinstance(getattr(objective, "projector", None), Projector) for objective in pooled)
     if args.fit_projector and not projected:
         raise ValueError(
             f"fit_projector, but no projector of embeddings is trained (projector={args.projector!r}): the widths are "
@@ -112,35 +86,27 @@ def _check_fit(objectives: Sequence[Objective], args: DistillTrainingArguments, 
         )
 
 
-def _check_kept(
-    objectives: Sequence[Objective], args: DistillTrainingArguments, student: SentenceEncoder | None
-) -> None:
+def _check_kept(setup: Setup) -> None:
     """Refuse to keep a projector if no objective has one, and no earlier stage kept one."""
-    has_projector = any(hasattr(objective, "projector") for objective in objectives)
-    if args.keep_projector and not has_projector and not (student and student.modules.has_dense):
+    has_projector = any(hasattr(objective, "projector") for objective in setup.objectives)
+    has_dense = setup.student_encoder is not None and setup.student_encoder.modules.has_dense
+    if setup.args.keep_projector and not has_projector and not has_dense:
         raise ValueError(
             "keep_projector, but no objective maps embeddings to the teacher's. Set embedding_weight, or leave "
             "keep_projector out."
         )
 
 
-def _check_vectors(
-    objectives: Sequence[Objective],
-    args: DistillTrainingArguments,
-    teachers: Sequence[PreTrainedModel | SentenceEncoder],
-    sets: Mapping[str, Any],
-    *,
-    by_vectors: bool,
-) -> None:
+def _check_vectors(setup: Setup, sets: Mapping[str, Any]) -> None:
     """Refuse two sources of the teacher's embeddings, and a pooler for vectors that are pooled already."""
-    pooled = any(objective.teacher_request().pooler for objective in objectives)
-    both = [name for name, rows in sets.items() if has_vectors(rows)] if teachers and not args.teacher_cache else ()
-    if pooled and both:
+    args, is_live = setup.args, setup.teachers and not setup.args.teacher_cache
+    both = [name for name, rows in sets.items() if has_vectors(rows)] if is_live else ()
+    if both and teacher_request(setup.objectives).pooler:
         raise ValueError(
             f"The {both[0]} rows hold the teacher's embeddings (column {VECTORS!r}), but a teacher is given, too. "
             "Leave out teacher=..., or remove the column."
         )
-    if by_vectors and args.teacher_pooler:
+    if setup.vectors and args.teacher_pooler:
         raise ValueError(
             f"teacher_pooler={args.teacher_pooler!r}, but the teacher's vectors in the rows (column {VECTORS!r}) are "
             "pooled already. Leave teacher_pooler out."

@@ -24,7 +24,7 @@ class Objective(nn.Module, ABC):
     `values` compares the result with the teacher's outputs. The Trainer calls it outside of any autocast.
 
     Args:
-        weight: weight of the term in the loss.
+        weight: weight of the term in the loss. Subclasses document only the arguments that they add.
 
     Attributes:
         name: name in the log, after `loss_`. It is unique among the objectives of a run.

@@ -14,7 +14,6 @@ class LogitsObjective(Objective):
     Token heads are compared at labelled or aligned tokens, and at all tokens of a row without labels (transfer set).
 
     Args:
-        weight: weight in the loss.
         loss, temperature: see `logits_loss` and `temperature` in `DistillTrainingArguments`. A regression head always
             uses the squared error, since a softmax over one number is always 1.
         row_wise: whether the head has one output per row rather than per token.
@@ -64,9 +63,7 @@ class LabelObjective(Objective):
     """The task's own loss on labelled rows or tokens.
 
     Args:
-        weight: weight in the loss.
-        row_wise: whether the head has one output per row rather than per token.
-        problem: kind of the head's outputs (see `Dimensions`).
+        row_wise, problem: see `LogitsObjective`.
         smoothing: label smoothing, 0 to 1, for heads with one class per row or token.
     """
 
@@ -109,7 +106,6 @@ class FeatureObjective(Objective):
     eq. 4, without its activation). Other students use this objective's projector if the widths differ.
 
     Args:
-        weight: weight in the loss.
         loss: see `hidden_loss` in `DistillTrainingArguments`.
         projector: maps the student's vectors to the teacher's width.
         row_wise: whether the classifier has one input vector per row rather than per token.

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from ...collators import GroupBatch, text_ids
 from ...modeling import losses
-from ...modeling.encoding import OutputRequest
 from ...modeling.losses import LearnedScale, queue_log_sum_exp
 from ..arguments import CKDTrainingArguments, InfoNCETrainingArguments
 from .whole_step import WholeStepObjective
@@ -17,7 +16,6 @@ class InfoNCEObjective(WholeStepObjective):
     """InfoNCE: cross-entropy of the positive among positive and negatives.
 
     Args:
-        weight, pooler, teacher_pooler: see `PooledObjective`.
         args: arguments with `contrastive_temperature` and `learn_temperature`.
         projector: maps the student's embeddings to the width in which they are compared.
     """
@@ -59,9 +57,7 @@ class Candidates:
 class TeacherContrastObjective(InfoNCEObjective):
     """InfoNCE from the student's embedding to the teacher's (Gao et al. 2021, DistilCSE, arXiv:2112.05638).
 
-    Args:
-        weight, pooler, teacher_pooler, args, projector: see `InfoNCEObjective`.
-        teacher_size: width of the teacher's embeddings.
+    Args: see `InfoNCEObjective`; `teacher_size` is the width of the teacher's embeddings.
     """
 
     args: CKDTrainingArguments
@@ -99,29 +95,16 @@ class GroupContrastObjective(InfoNCEObjective):
     Gao, Yao & Chen 2021, SimCSE, arXiv:2104.08821, eq. 4 and 5. A group is an anchor, a positive and any number of
     hard negatives; its embeddings are `[groups, members, features]`. Copies of the anchor or of its positive, and
     positives of copies of the anchor, are not negatives.
-
-    Args:
-        weight: weight in the loss.
-        pooler: pooler of the embeddings.
-        args: see `InfoNCEObjective`.
     """
 
     name = "positives"
     description = "contrast of texts with their positives (InfoNCE)"
     citation = "gao2021simcse"
+    reads_teacher = False
+    of_groups = True
 
     def __init__(self, weight, pooler, args: InfoNCETrainingArguments):
         super().__init__(weight, pooler, pooler, args, nn.Identity())
-
-    def teacher_request(self):
-        return OutputRequest()
-
-    def count(self, batch: GroupBatch):
-        return len(batch.groups)
-
-    def embeddings(self, ours, batch: GroupBatch):
-        """`[groups, members, features]`."""
-        return ours[batch.groups]
 
     def references(self, teacher, batch: GroupBatch) -> Tensor:
         """The ids of the texts of each group, `[groups, members]`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -15,15 +16,16 @@ class PooledObjective(Objective):
     """Base class of objectives that read one embedding per row.
 
     Args:
-        weight: weight in the loss.
         pooler, teacher_pooler: poolers of student and teacher.
 
     Attributes:
         dims: number of leading dimensions of the student's embeddings that are compared; None for all.
         precision: precision of the student's embeddings that are compared (see `quantization_aware`); None for float32.
+        of_groups: whether there is one value per group of texts rather than per row.
     """
 
     row_wise = True
+    of_groups: ClassVar[bool] = False
     dims: int | None = None
     precision: str | None = None
 
@@ -35,7 +37,7 @@ class PooledObjective(Objective):
         return OutputRequest(pooler=self.pooler)
 
     def teacher_request(self):
-        return OutputRequest(pooler=self.teacher_pooler)
+        return OutputRequest(pooler=self.teacher_pooler) if self.reads_teacher else OutputRequest()
 
     def embedding_of(self, student: EncoderOutput) -> Tensor:
         """`[rows, dims]`, the student's embeddings in the size and precision that are compared."""
@@ -55,14 +57,13 @@ class PooledObjective(Objective):
         return made
 
     def count(self, batch):
-        return batch.layout.rows
+        return len(batch.groups) if self.of_groups else batch.layout.rows
 
 
 class EmbeddingObjective(PooledObjective):
     """Distance of pooled embeddings (Reimers & Gurevych 2020, arXiv:2004.09813, for `"mse"`).
 
     Args:
-        weight, pooler, teacher_pooler: see `PooledObjective`.
         loss: see `embedding_loss` in `DistillTrainingArguments`.
         projector: maps the student's embeddings to the teacher's width. All objectives on embeddings share it, since it
             may be exported with the student.
@@ -91,10 +92,8 @@ class MemberObjective(EmbeddingObjective):
         member: index of the text in its group.
     """
 
+    of_groups = True
     member: int
-
-    def count(self, batch: GroupBatch):
-        return len(batch.groups)
 
     def values(self, ours, teacher, batch: GroupBatch):
         return super().values(ours[batch.groups[:, self.member]], teacher, batch)

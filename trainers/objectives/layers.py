@@ -23,7 +23,6 @@ class LayersObjective(Objective):
     """Base class of objectives that compare outputs of layers over a layer map.
 
     Args:
-        weight: weight in the loss.
         pairs: pairs of layers, counted as in the field `output` of `OutputRequest`.
 
     Attributes:
@@ -50,7 +49,6 @@ class HiddenPairsObjective(LayersObjective):
     """Base class of objectives that compare hidden states over a layer map, with a projector per pair if widths differ.
 
     Args:
-        weight, pairs: see `LayersObjective`.
         student_size, teacher_size: widths of the hidden states.
         kind: kind of the projectors (see `projector`).
     """
@@ -78,12 +76,7 @@ class HiddenPairsObjective(LayersObjective):
 
 @dataclass(frozen=True)
 class StateDistance:
-    """Distance between the hidden states of a batch.
-
-    Attributes:
-        loss: see `hidden_loss` in `DistillTrainingArguments`.
-        tokens: see `hidden_tokens` in `DistillTrainingArguments`.
-    """
+    """Distance between the hidden states of a batch; see `hidden_loss` and `hidden_tokens` in the arguments."""
 
     loss: str
     tokens: str
@@ -109,9 +102,7 @@ class StateDistance:
 class HiddenStateObjective(HiddenPairsObjective):
     """Distance of hidden states, averaged over the pairs of layers.
 
-    Args:
-        weight, pairs, student_size, teacher_size, kind: see `HiddenPairsObjective`.
-        compare: the distance.
+    Args: see `HiddenPairsObjective`; `compare` is the distance.
     """
 
     name = "hidden"
@@ -182,9 +173,7 @@ class LayerWeights(nn.Module):
 class AttentionObjective(LayersObjective):
     """Difference of attention maps over a layer map, averaged over its pairs (TinyBERT, arXiv:1909.10351, eq. 7).
 
-    Args:
-        weight, pairs: see `LayersObjective`.
-        loss: see `attention_loss` in `DistillTrainingArguments`.
+    Args: see `LayersObjective`; for `loss` see `attention_loss` in `DistillTrainingArguments`.
     """
 
     name = "attention"
@@ -212,7 +201,6 @@ class RelationObjective(LayersObjective):
     """MiniLMv2's self-attention relations (arXiv:2012.15828): query-query, key-key and value-value, summed.
 
     Args:
-        weight, pairs: see `LayersObjective`.
         relation_heads: number of heads into which the queries, keys and values of both models are split.
     """
 

@@ -1,7 +1,5 @@
 """The linear map from a student's vectors to its teacher's."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -29,9 +27,7 @@ def projector(student_size: int, teacher_size: int, kind: str) -> nn.Module:
     Raises:
         ValueError: the widths differ, and `kind` is `"none"`.
     """
-    if kind == "linear":
-        return Projector(student_size, teacher_size)
-    if student_size == teacher_size:
+    if kind != "linear" and student_size == teacher_size:
         return nn.Identity()
     if kind == "none":
         raise ValueError(
@@ -42,41 +38,23 @@ def projector(student_size: int, teacher_size: int, kind: str) -> nn.Module:
     return Projector(student_size, teacher_size)
 
 
-class LeastSquares:
-    """The ridge regression of a teacher's vectors on a student's, summed up batch by batch in float64.
+def least_squares(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the ridge regression of a teacher's vectors on a student's, in float64.
 
     Args:
-        student_size: width of the student's vectors.
-        teacher_size: width of the teacher's vectors.
+        student: `[rows, student_size]`.
+        teacher: `[rows, teacher_size]`.
+
+    Raises:
+        ValueError: the student's vectors are all equal.
     """
-
-    def __init__(self, student_size: int, teacher_size: int):
-        self.rows = 0
-        size = student_size + teacher_size
-        self.sums, self.products = torch.zeros(size).double(), torch.zeros(size, size).double()
-        self.student_size = student_size
-
-    def add(self, student: Tensor, teacher: Tensor) -> None:
-        """Add the vectors of a batch: `[rows, student_size]` and `[rows, teacher_size]`."""
-        both = torch.cat([student.detach().double().cpu(), teacher.detach().double().cpu()], dim=1)
-        self.rows += len(both)
-        self.sums += both.sum(0)
-        self.products += both.T @ both
-
-    @torch.no_grad()
-    def write_to(self, projector: Projector) -> None:
-        """Set weight and bias to the solution.
-
-        Raises:
-            ValueError: there are no rows, or the student's vectors are all equal.
-        """
-        mean = self.sums / max(self.rows, 1)
-        covariance = self.products / max(self.rows, 1) - torch.outer(mean, mean)
-        size = self.student_size
-        own, across = covariance[:size, :size], covariance[:size, size:]
-        ridge = _RIDGE * own.diagonal().mean()
-        if not ridge > 0:
-            raise ValueError(f"The student's vectors of {self.rows} texts are all equal, so no map can be fitted.")
-        weight = torch.linalg.solve(own + ridge * torch.eye(size).double(), across).T
-        projector.weight.copy_(weight)
-        projector.bias.copy_(mean[size:] - weight @ mean[:size])
+    student, teacher = student.double(), teacher.double()
+    mean = student.mean(0)
+    centred = student - mean
+    covariance = centred.T @ centred / len(student)
+    ridge = _RIDGE * covariance.diagonal().mean()
+    if not ridge > 0:
+        raise ValueError(f"The student's vectors of {len(student)} texts are all equal, so no map can be fitted.")
+    covariance.diagonal().add_(ridge)
+    weight = torch.linalg.solve(covariance, centred.T @ teacher / len(student)).T
+    return weight, teacher.mean(0) - weight @ mean

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ...collators import GroupBatch
 from ...modeling import losses
-from ...modeling.encoding import OutputRequest
 from ..arguments import ContrastiveTrainingArguments
 from .embeddings import PooledObjective
 
@@ -20,21 +19,17 @@ class ScoreObjective(PooledObjective):
     and document, divided by tau.
 
     Args:
-        weight: weight in the loss.
         args: arguments with the pooler, the kind of the teacher's scores, the similarity and the temperatures.
     """
+
+    reads_teacher = False
+    of_groups = True
 
     def __init__(self, weight: float, args: ContrastiveTrainingArguments):
         super().__init__(weight, args.pooler, args.pooler)
         self.activation = args.score_activation
         self.normalizes, self.score_temperature = args.score_similarity == "cosine", args.student_score_temperature
         self.temperature = args.temperature
-
-    def teacher_request(self):
-        return OutputRequest()
-
-    def count(self, batch: GroupBatch):
-        return len(batch.groups)
 
     def values(self, ours, teacher, batch: GroupBatch):
         if batch.scores is None:

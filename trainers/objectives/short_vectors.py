@@ -1,7 +1,5 @@
 """Objectives on the shorter and quantised forms of a student's embeddings."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 
@@ -19,7 +17,8 @@ def with_short_vectors(objectives: Sequence[Objective], args: DistillTrainingArg
     added with the weight of the objective. With `quantization_aware`, it is also added for the quantised values of the
     whole embedding and of each of its parts. A teacher's leading dimensions mean nothing to a student, and neither do
     signs of its values. So in place of a distance or a contrast to the teacher's embeddings, the cosines of the
-    student's short vectors are compared with the cosines of the teacher's whole embeddings (`SimilarityObjective`).
+    student's short vectors are compared with the cosines of the teacher's whole embeddings (`SimilarityObjective`), and
+    those of binary vectors with the smaller cosines that signs have (`cosines_of_signs`).
 
     Args:
         objectives: those on whole embeddings; others are left as they are.
@@ -59,10 +58,10 @@ def _on_short_vectors(objective: PooledObjective) -> PooledObjective:
 
 def _merged(objectives: Sequence[PooledObjective]) -> list[PooledObjective]:
     """The objectives, with those of the same name as one with the sum of their weights."""
-    weights: dict[str, float] = {}
+    merged: dict[str, PooledObjective] = {}
     for objective in objectives:
-        weights[objective.name] = weights.get(objective.name, 0.0) + objective.weight
-    merged = {objective.name: copy.copy(objective) for objective in objectives}
-    for name, objective in merged.items():
-        objective.weight = weights[name]
+        if objective.name in merged:
+            merged[objective.name].weight += objective.weight
+        else:
+            merged[objective.name] = copy.copy(objective)
     return list(merged.values())

@@ -23,7 +23,6 @@ class TokenContrastObjective(HiddenPairsObjective):
     inside the ball.
 
     Args:
-        weight, pairs, student_size, teacher_size, kind: see `HiddenPairsObjective`.
         args: arguments with the temperature, the choice of negatives, and the space.
     """
 

@@ -26,12 +26,7 @@ class PredictionObjective(Objective):
 
 
 class VocabularyLogitsObjective(PredictionObjective):
-    """`LogitsObjective` for masked-LM heads, computed in chunks so that the logits of all tokens are never in memory.
-
-    Args:
-        weight: weight in the loss.
-        loss, temperature: see `logits_loss` and `temperature` in `DistillTrainingArguments`.
-    """
+    """`LogitsObjective` for masked-LM heads, in chunks, so that the logits of all tokens are never in memory."""
 
     name = LogitsObjective.name
     description = LogitsObjective.description
@@ -80,7 +75,6 @@ class VocabularyObjective(PredictionObjective):
     It is computed at each teacher token that is covered by whole student tokens (see `SpanCollator`).
 
     Args:
-        weight: weight in the loss.
         vocabulary: maps student logits to logits of the teacher's tokens that are compared.
         args: arguments with `temperature`, `piece_logits` and `vocabulary_tokens`.
     """

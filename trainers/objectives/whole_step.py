@@ -6,7 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...collators import Batch, GroupBatch
+from ...collators import Batch
 from ...modeling import losses
 from ...modeling.encoding import EncoderOutput
 from .embeddings import PooledObjective
@@ -26,12 +26,13 @@ class WholeStepObjective(PooledObjective):
     compares_students: bool = True
 
     def embeddings(self, ours: Tensor, batch: Batch) -> Tensor:
-        """The embeddings that are compared, from the result of `forward`: `[rows, ..., features]`, float32."""
-        return ours.float()
+        """The embeddings that are compared, from the result of `forward`, float32: `[rows, features]`, or of groups
+        `[groups, members, features]`."""
+        return ours.float()[batch.groups] if self.of_groups else ours.float()
 
-    @abstractmethod
     def references(self, teacher: EncoderOutput, batch: Batch) -> Tensor | tuple[Tensor, ...]:
-        """The tensors that the student's embeddings are compared with, `[rows, ...]`, such as teacher embeddings."""
+        """The tensors that the student's embeddings are compared with, `[rows, ...]`: the teacher's embeddings."""
+        return teacher.embedding
 
     def compared_with(self, own: Any, everywhere: Any) -> Any:
         """The `references` of `compare`, from those of some rows (`own`) and of all rows of the step (`everywhere`)."""
@@ -53,14 +54,10 @@ class SimilarityObjective(WholeStepObjective):
     description = "difference of similarity matrices"
     citation = "tung2019similarity"
 
-    def references(self, teacher, batch) -> Tensor:
-        """The teacher's embeddings, `[rows, features]`."""
-        return teacher.embedding
-
     def compare(self, embeddings, references: Tensor):
         if len(embeddings) == 1:
             return embeddings.sum(-1)[:0]
-        return losses.similarity_matrix_error(embeddings, references)
+        return losses.similarity_matrix_error(embeddings, references, of_signs=self.precision == "binary")
 
 
 class SimilarityAcrossObjective(WholeStepObjective):
@@ -74,19 +71,12 @@ class SimilarityAcrossObjective(WholeStepObjective):
     name = "mcl"
     description = "difference of similarities across languages (MCL)"
     citation = "ding2022multistage"
-
-    def count(self, batch: GroupBatch):
-        return len(batch.groups)
-
-    def embeddings(self, ours, batch: GroupBatch):
-        """`[pairs, 2, features]`."""
-        return ours.float()[batch.groups]
-
-    def references(self, teacher, batch) -> Tensor:
-        """The teacher's embeddings of the sentences, `[pairs, features]`."""
-        return teacher.embedding
+    of_groups = True
 
     def compare(self, embeddings, references: Tensor):
         sources, targets = F.normalize(embeddings, dim=-1).unbind(1)
         theirs = F.normalize(references.float(), dim=-1)
-        return (sources @ targets.T - theirs @ theirs.T).square().mean(-1)
+        expected = theirs @ theirs.T
+        if self.precision == "binary":
+            expected = losses.cosines_of_signs(expected)
+        return (sources @ targets.T - expected).square().mean(-1)

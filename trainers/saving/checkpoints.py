@@ -167,25 +167,21 @@ def was_stopped_early(checkpoint: str | os.PathLike) -> bool:
     return bool(control.get("should_training_stop")) and state["global_step"] < state["max_steps"]
 
 
-def remove_incomplete_checkpoints(output_dir: str | os.PathLike) -> list[str]:
+def remove_incomplete_checkpoints(output_dir: str | os.PathLike) -> None:
     """Remove incomplete checkpoints of a killed run, and restore those that it was about to replace.
 
     Call it on one process, before training writes. Only folders with this module's marker are removed. A folder without
     a trainer state may be the user's own.
-
-    Returns:
-        The removed checkpoints.
     """
     output_dir = Path(output_dir)
     # Also sweep the parent folder, where the temporary folder of `output_dir` itself may be.
     for folder in (output_dir, output_dir.absolute().parent):
         sweep(folder)
-    removed = [path for path, _ in _checkpoints(output_dir) if (path / INCOMPLETE_MARKER).exists()]
-    for checkpoint in removed:
-        remove_folder(checkpoint)
+    for checkpoint, _ in _checkpoints(output_dir):
+        if (checkpoint / INCOMPLETE_MARKER).exists():
+            remove_folder(checkpoint)
     for set_aside in output_dir.glob(f"{_SET_ASIDE_PREFIX}{PREFIX_CHECKPOINT_DIR}-*"):
         _put_back(set_aside, output_dir / set_aside.name.removeprefix(_SET_ASIDE_PREFIX))
-    return sorted(map(str, removed))
 
 
 def _checkpoints(output_dir: str | os.PathLike) -> list[tuple[Path, int]]:

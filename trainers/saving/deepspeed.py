@@ -1,10 +1,10 @@
 """Loads DeepSpeed's checkpoints without running code from their pickles."""
 
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from accelerate.utils import patch_environment
 from torch.serialization import safe_globals
 
 
@@ -30,14 +30,5 @@ def weights_alone() -> Iterator[None]:
 
     allowed = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
     allowed += [(member, f"{module}.getattr") for module in ("builtins", "__builtin__")]
-    variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(variable)
-    os.environ[variable] = "1"
-    try:
-        with safe_globals(allowed):
-            yield
-    finally:
-        if before is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = before
+    with patch_environment(torch_force_weights_only_load=1), safe_globals(allowed):
+        yield

@@ -35,18 +35,13 @@ def save_sentence_transformer(folder: str | os.PathLike, modules: SentenceModule
         raise ValueError(f"max_length={modules.max_length}, but the encoder has positions for 1 to {positions} tokens.")
     if modules.pooling.modes == ("cls",):
         _require_pooler_weights(folder, config)
-    modules.embedding_size(config.hidden_size)
     with replace_files(folder) as staging:
         write_sentence_modules(staging, modules, folder)
 
 
 def _require_saved_model(folder: Path) -> None:
-    missing = [
-        pattern
-        for pattern in ("config.json", "*.safetensors", "tokenizer_config.json")
-        if not any(folder.glob(pattern))
-    ]
-    if missing:
+    needed = ("config.json", "*.safetensors", "tokenizer_config.json")
+    if missing := [pattern for pattern in needed if not any(folder.glob(pattern))]:
         raise FileNotFoundError(
             f"{folder} has no {' and no '.join(missing)}. Save the encoder and its tokenizer there first "
             "(save_pretrained)."

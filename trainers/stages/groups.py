@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 from ...modeling import (
     PROJECTOR,
     attention_projections,
-    backbone,
     encoder_layers,
     layers_name,
     parts_between_layers,
@@ -37,7 +36,7 @@ def parameter_groups(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     Groups without parameters are left out.
     """
     layers = layers_name(model)
-    inside = {id(parameter) for parameter in backbone(model).parameters()}
+    inside = {id(parameter) for parameter in model.base_model.parameters()}
     early = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     early |= {id(parameter) for part in parts_between_layers(model) for parameter in part.parameters()}
     depth = len(encoder_layers(model))
@@ -62,9 +61,6 @@ def resolve_groups(names: Iterable[str], groups: Iterable[str]) -> tuple[str, ..
     Args:
         names: names of groups; `encoder` means all layers and the embeddings.
         groups: the model's groups (see `parameter_groups`).
-
-    Raises:
-        ValueError: there is no group of this name.
     """
     groups, names = tuple(groups), tuple(names)
     known = {name: {name} for name in groups}
@@ -78,7 +74,7 @@ def resolve_groups(names: Iterable[str], groups: Iterable[str]) -> tuple[str, ..
     return tuple(name for name in groups if name in chosen)
 
 
-def unfreezing_order(groups: Iterable[str], by: str) -> list[tuple[str, ...]]:
+def unfreezing_order(groups: Iterable[str], by: Literal["encoder", "layers"]) -> list[tuple[str, ...]]:
     """The groups that each stage of gradual unfreezing trains. Each stage adds one group, from the head down.
 
     XtremeDistil (Mukherjee & Awadallah 2020, arXiv:2004.05686, section 4.3) starts at the top, where the weights are
@@ -88,15 +84,7 @@ def unfreezing_order(groups: Iterable[str], by: str) -> list[tuple[str, ...]]:
         groups: the model's groups, from the top down.
         by: `"encoder"` unfreezes all layers and the embeddings at once, as in XtremeDistilTransformers; `"layers"` one
             by one.
-
-    Returns:
-        The trained groups of each stage.
-
-    Raises:
-        ValueError: `by` has another value.
     """
-    if by not in ("encoder", "layers"):
-        raise ValueError(f"gradual_unfreezing={by!r}: choose 'encoder' (as one group) or 'layers' (one by one).")
     groups = tuple(groups)
     encoder = resolve_groups([ENCODER], groups)
     above = [(name,) for name in groups if name not in encoder]

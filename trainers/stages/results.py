@@ -134,16 +134,8 @@ def push_student(folder: str | Path, repo_id: str) -> str:
     hub_id = api.create_repo(repo_id, exist_ok=True).repo_id
     card = Path(folder) / "README.md"
     write_text(card, pushed_card(card.read_text(encoding="utf-8"), hub_id))
-    private = [
-        *PRIVATE_FILES,
-        "checkpoint-*",
-        "_*",
-        "stages/*",
-        "teacher/*",
-        "assistant/*",
-        "tokenizer-*/*",
-        "router/*",
-    ]
+    folders = ("stages", "teacher", "assistant", "tokenizer-*", "router")
+    private = [*PRIVATE_FILES, "checkpoint-*", "_*", *(f"{folder}/*" for folder in folders)]
     commit = api.upload_folder(
         repo_id=hub_id, folder_path=folder, commit_message="A student distilled by retort", ignore_patterns=private
     )

@@ -77,12 +77,8 @@ class Stage:
 def unfold(stage: Stage, groups: Sequence[str], rows: int) -> list[Stage]:
     """Unfold a stage with `gradual_unfreezing` or `chunk_rows` into several; other stages are returned unchanged.
 
-    All chunks are trained on before the next group is unfrozen, as in XtremeDistilTransformers.
-
-    Args:
-        stage: the stage as declared.
-        groups: the student's groups of parameters, from the top down.
-        rows: number of rows of the stage's data.
+    All chunks are trained on before the next group is unfrozen, as in XtremeDistilTransformers. `groups` are the
+    student's groups of parameters, from the top down.
     """
     by, unfrozen = stage.gradual_unfreezing, [stage]
     if by:

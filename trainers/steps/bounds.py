@@ -1,5 +1,7 @@
 """Clamps learnt scalars to their bounds after each optimizer step."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
@@ -16,7 +18,7 @@ class KeepWithinBounds(TrainerCallback):
         for module in model.modules():
             if isinstance(module, BoundedNumber):
                 for copy in _copies(module.logarithm):
-                    copy.clamp_(*module.log_bounds)
+                    copy.clamp_(*map(math.log, module.bounds))
 
 
 def _copies(parameter: nn.Parameter) -> list[Tensor]:

@@ -11,7 +11,7 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, denumpify_detensorize
 
 from ...collators import Batch, GroupBatch
-from ...modeling import DistillationModel, StudentOutput, backbone, is_row_wise
+from ...modeling import DistillationModel, StudentOutput, is_row_wise, replaced
 from ...modeling.encoding import OutputRequest
 from .means import RunningMeans
 from .step_trainer import StepTrainer
@@ -51,11 +51,8 @@ class EvaluatingTrainer(StepTrainer):
         if any(objective.compares_rows for objective in self.objectives):
             batch_size = EVALUATION_BLOCK
         # Rows that are dropped in training may be used in the next epoch. In evaluation they would be lost.
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
+        with replaced(self.args, dataloader_drop_last=False):
             return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, **named)
-        finally:
-            self.args.dataloader_drop_last = drop_last
 
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
@@ -67,7 +64,8 @@ class EvaluatingTrainer(StepTrainer):
         parts = [(o.weight, f"loss_{o.name}") for o in self.objectives]
         output.metrics.pop(f"{metric_key_prefix}_loss", None)  # a mean over batches, with too much weight on the last
         found = {"loss": sum(weight * means[name] for weight, name in parts if name in means)} if means else {}
-        if output.label_ids is None and output.predictions is not None and self.predicts_embeddings:
+        predicts_embeddings = not (self.model.request | self._predicted).logits
+        if output.label_ids is None and output.predictions is not None and predicts_embeddings:
             found |= self._metrics_without_labels(output)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in (found | means).items()})
         return output
@@ -82,7 +80,7 @@ class EvaluatingTrainer(StepTrainer):
         return metrics
 
     def _metrics_without_labels(self, output: EvalLoopOutput) -> dict[str, float]:
-        """Call `compute_metrics` without labels; Trainer only calls it if there are labels."""
+        """Call `compute_metrics` without labels. Trainer only calls it with labels, which embeddings may not need."""
         if self.compute_metrics is None:
             return {}
         if self.args.batch_eval_metrics:
@@ -107,30 +105,24 @@ class EvaluatingTrainer(StepTrainer):
 
         There is a loss only if the rows have all columns that the objectives need, such as labels or teacher tokens.
         """
+        compares = True
         try:
             self.check_rows(test_dataset, "test")
         except ValueError as error:
             logger.warning("predict() computes no loss. %s", error)
-            self._compares = False
-        try:
+            compares = False
+        with replaced(self, _compares=compares):
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
-        finally:
-            self._compares = True
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Loss, predictions and labels of one evaluation batch, in the order of its rows, padded with -100."""
         batch = self.read_batch(inputs, training=False).to(self.args.device)
-        requested = self.model.request
-        if not prediction_loss_only:
-            self.model.request |= self._predicted
-        try:
-            with torch.no_grad(), self.compute_loss_context_manager():
-                if self._compares:
-                    loss, outputs = self.compute_loss(model, batch, return_outputs=True)
-                else:
-                    loss, outputs = None, model(batch.student, batch.layout)
-        finally:
-            self.model.request = requested
+        request = self.model.request if prediction_loss_only else self.model.request | self._predicted
+        with replaced(self.model, request=request), torch.no_grad(), self.compute_loss_context_manager():
+            if self._compares:
+                loss, outputs = self.compute_loss(model, batch, return_outputs=True)
+            else:
+                loss, outputs = None, model(batch.student, batch.layout)
         given = batch.given_order  # packed batches are sorted
         labels = self.labels_of(batch)
         labels = labels if labels is None else labels[given]
@@ -141,13 +133,8 @@ class EvaluatingTrainer(StepTrainer):
         """Outputs that predictions need in addition to those of the objectives: logits, or embeddings."""
         if self.model.request.logits or self.model.request.pooler:
             return OutputRequest()
-        bare = backbone(self.model.student) is self.model.student
+        bare = self.model.student.base_model is self.model.student
         return OutputRequest(pooler=self.args.pooler) if bare else OutputRequest(logits=True)
-
-    @property
-    def predicts_embeddings(self) -> bool:
-        """Whether predictions are embeddings, for which metrics may not need labels."""
-        return not (self.model.request | self._predicted).logits
 
     def _predictions(self, outputs: StudentOutput, batch: Batch) -> Tensor:
         """Predictions in the batch's order: logits, `[rows, classes]` or `[rows, width, classes]`, or embeddings,

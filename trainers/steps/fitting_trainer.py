@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ...collators import Batch
 from ...modeling import evaluating
-from ..objectives import LeastSquares
+from ..objectives import least_squares
 from .loading_trainer import LoadingTrainer
 
 FITTED_ROWS = 8192
@@ -34,10 +34,13 @@ class FittingTrainer(LoadingTrainer):
     @torch.no_grad()
     def _fit_projector(self) -> None:
         projector, unit = self._embedding_projector, self.args.embedding_loss == "cosine"
-        found = LeastSquares(projector.in_features, projector.out_features)
+        vectors = []
         with evaluating(self.model.to(self.args.device)), self.accelerator.autocast():
             for batch in self.sampled_batches(FITTED_ROWS, "Fitting the projector"):
                 ours = self.model(batch.student, batch.layout).encoder.embedding
                 theirs = self.run_teacher(batch).embedding.float()
-                found.add(self.texts_of_teacher(ours, batch), F.normalize(theirs, dim=-1) if unit else theirs)
-        found.write_to(projector)
+                theirs = F.normalize(theirs, dim=-1) if unit else theirs
+                vectors.append((self.texts_of_teacher(ours, batch).float().cpu(), theirs.cpu()))
+        weight, bias = least_squares(*map(torch.cat, zip(*vectors, strict=True)))
+        projector.weight.copy_(weight)
+        projector.bias.copy_(bias)

@@ -4,8 +4,6 @@ First all micro-batches are embedded without gradients. The loss of the whole st
 embedding. Finally each micro-batch is embedded again, and these gradients are backpropagated through it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ...collators import Batch, DistillationCollator, GroupCollator, SpanCollator, as_batch
 from ...data import ArrowRows
+from ...modeling import replaced
 from .gradient_cache import RandomState
 from .measured_trainer import MeasuredTrainer
 from .sampler import LengthGroupedSampler, TokenBudgetSampler, row_lengths
@@ -51,11 +52,8 @@ class LoadingTrainer(MeasuredTrainer):
         # A stream that isn't sharded would yield every row once per worker. A user's own dataset may have objects that
         # can't be passed to other processes.
         in_workers = self.args.device.type == "cuda" and isinstance(dataset, datasets.Dataset)
-        self.args.dataloader_num_workers = _WORKERS if in_workers else 0
-        try:
+        with replaced(self.args, dataloader_num_workers=_WORKERS if in_workers else 0):
             return super()._get_dataloader(dataset, *arguments, **named)
-        finally:
-            self.args.dataloader_num_workers = None
 
     def _remove_unused_columns(self, dataset, description=None) -> datasets.Dataset | ArrowRows:
         rows = super()._remove_unused_columns(dataset, description)
@@ -96,11 +94,8 @@ class LoadingTrainer(MeasuredTrainer):
         else:
             batch_size = self._train_batch_size // 2 if self.args.tokens_per_batch else batch_size
             self._check_smaller_batch(batch_size)
-            logger.warning(
-                "Out of memory. Starting over with %d %s per batch.",
-                batch_size,
-                "tokens" if self.args.tokens_per_batch else "rows",
-            )
+            unit = "tokens" if self.args.tokens_per_batch else "rows"
+            logger.warning("Out of memory. Starting over with %d %s per batch.", batch_size, unit)
             random, states = self._at_start
             for each, state in zip(self.learnt, states, strict=True):
                 each.load_state_dict(state)

@@ -25,11 +25,7 @@ class MeasuredTrainer(Trainer):
             self._since_start.add(name, total, count)
 
     def _take_means(self, *, training: bool) -> dict[str, float]:
-        """Return the means over all ranks, and reset them. All ranks must call it.
-
-        Raises:
-            FloatingPointError: a mean is not finite, so further steps would be useless.
-        """
+        """Return the means over all ranks, and reset them. All ranks must call it."""
         found = self._means[training].take(self.accelerator)
         for name, mean in found.items():
             if not math.isfinite(mean):

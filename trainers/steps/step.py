@@ -27,13 +27,16 @@ class Step:
         batches: the micro-batches.
         counts: `[objectives]`, the number of values of each objective over all micro-batches and ranks.
         ranks: number of ranks.
-        gathered: references of all micro-batches and ranks; None if no objective compares the rows of the whole step.
+        everywhere: objective -> references of all rows of the step, on all ranks, for objectives that compare them.
+        micro_batches: what each micro-batch of this rank is compared with; empty if no objective compares rows of the
+            whole step.
     """
 
     batches: Sequence[Batch]
     counts: Tensor
     ranks: int = 1
-    gathered: GatheredStep | None = None
+    everywhere: Mapping[WholeStepObjective, Any] = field(default_factory=dict)
+    micro_batches: Sequence[MicroBatch] = ()
 
     @classmethod
     def of(cls, batches: Sequence[Batch], objectives: Sequence[Objective], accelerator: Accelerator) -> Step:
@@ -53,21 +56,8 @@ class Step:
 
 
 @dataclass(eq=False)
-class GatheredStep:
-    """References of all rows of a step, gathered from all micro-batches and ranks.
-
-    Attributes:
-        everywhere: objective -> references of all rows of the step, on all ranks.
-        micro_batches: the parts of the micro-batches of this rank.
-    """
-
-    everywhere: Mapping[WholeStepObjective, Any]
-    micro_batches: Sequence[MicroBatch]
-
-
-@dataclass(eq=False)
 class MicroBatch:
-    """A micro-batch's part of a `GatheredStep`.
+    """A micro-batch of a `Step` whose rows are compared with those of the whole step.
 
     Attributes:
         teacher: the teacher's outputs; None after they were used, to free memory.

@@ -15,7 +15,7 @@ from ...modeling.encoding import EncoderOutput
 from ..objectives import Objective, WholeStepObjective
 from .gradient_cache import RandomState, shares
 from .loading_trainer import LoadingTrainer
-from .step import GatheredStep, MicroBatch, Step
+from .step import MicroBatch, Step
 
 
 class StepTrainer(LoadingTrainer):
@@ -50,22 +50,22 @@ class StepTrainer(LoadingTrainer):
         batches = [self.read_batch(batch, training=True).to(device) for batch in made]
         step = Step.of(batches, self.objectives, self.accelerator)
         if batches and (comparing := [o for o in self.objectives if isinstance(o, WholeStepObjective)]):
-            step.gathered = self._gather(batches, comparing)
+            self._gather(step, comparing)
         return batches, step
 
-    def _gather(self, batches: Sequence[Batch], objectives: Sequence[WholeStepObjective]) -> GatheredStep:
+    def _gather(self, step: Step, objectives: Sequence[WholeStepObjective]) -> None:
         """Run the teacher on all micro-batches, and gather the references of all ranks."""
-        theirs = [self.run_teacher(batch) for batch in batches]
+        theirs = [self.run_teacher(batch) for batch in step.batches]
         own = [
             {objective: objective.references(*each) for objective in objectives}
-            for each in zip(theirs, batches, strict=True)
+            for each in zip(theirs, step.batches, strict=True)
         ]
-        everywhere = {
+        step.everywhere = everywhere = {
             objective: self.accelerator.gather(concatenate([each[objective] for each in own]))  # in the ranks' order
             for objective in objectives
         }
         references = [{o: self.compared_with(o, each[o], everywhere[o]) for o in objectives} for each in own]
-        return GatheredStep(everywhere, [MicroBatch(*parts) for parts in zip(theirs, references, strict=True)])
+        step.micro_batches = [MicroBatch(*parts) for parts in zip(theirs, references, strict=True)]
 
     def compared_with(self, objective: WholeStepObjective, own: Any, everywhere: Any) -> Any:
         """See `WholeStepObjective.compared_with`. Subclasses may add references."""
@@ -77,7 +77,7 @@ class StepTrainer(LoadingTrainer):
         """
         step = num_items_in_batch
         # Not in `get_batch_samples`: a resumed run restores its random state after that call.
-        if inputs is step.batches[0] and step.gathered is not None and len(step.batches) * step.ranks > 1:
+        if inputs is step.batches[0] and step.micro_batches and len(step.batches) * step.ranks > 1:
             model.train()
             if callable(getattr(self.optimizer, "train", None)):  # evaluation puts schedule-free optimizers in eval
                 self.optimizer.train()
@@ -89,21 +89,20 @@ class StepTrainer(LoadingTrainer):
 
     def _compute_shares(self, model: nn.Module, step: Step) -> None:
         """Compute each micro-batch's share of the losses that compare student embeddings with one another."""
-        gathered = step.gathered
-        objectives = [objective for objective in gathered.everywhere if objective.compares_students]
+        objectives = [objective for objective in step.everywhere if objective.compares_students]
         if not objectives:
             return
         embeddings: list[list[Tensor]] = []
-        for batch, part in zip(step.batches, gathered.micro_batches, strict=True):
+        for batch, part in zip(step.batches, step.micro_batches, strict=True):
             part.random = RandomState(self.accelerator.device)
             with torch.no_grad():
                 compared = model(batch.student, batch.layout).compared
             embeddings.append([objective.embeddings(compared[objective], batch).float() for objective in objectives])
         for objective, made in zip(objectives, zip(*embeddings, strict=True), strict=True):
-            references = gathered.everywhere[objective]
+            references = step.everywhere[objective]
             references = self.compared_with(objective, references, references)
             found = shares(made, partial(objective.compare, references=references), self.accelerator)
-            for part, share in zip(gathered.micro_batches, found, strict=True):
+            for part, share in zip(step.micro_batches, found, strict=True):
                 part.shares[objective] = share
 
     # --- The loss -----------------------------------------------------------------------------------------------------
@@ -121,8 +120,8 @@ class StepTrainer(LoadingTrainer):
         separately.
         """
         step, part = num_items_in_batch, None
-        if step is not None and step.gathered is not None:
-            part = step.gathered.micro_batches[step.batches.index(inputs)]
+        if step is not None and step.micro_batches:
+            part = step.micro_batches[step.batches.index(inputs)]
         theirs = None if part is None else part.take_teacher()
         theirs = self.run_teacher(inputs) if theirs is None else theirs
         if part is not None and part.random is not None:

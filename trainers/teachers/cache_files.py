@@ -1,4 +1,7 @@
-"""The files of a teacher cache: the manifest and the shards, with their checks."""
+"""The files of a teacher cache: the manifest and the shards, with their checks.
+
+A `CorruptCacheError` names a missing or changed file. A `StaleCacheError` says what the cache was made from instead.
+"""
 
 import hashlib
 import json
@@ -41,11 +44,7 @@ def read_manifest(folder: Path) -> dict:
 
 
 def _read_object(file: Path, needed: set[str], way_out: str) -> dict:
-    """Read a JSON object.
-
-    Raises:
-        CorruptCacheError: the file is not valid JSON, or lacks one of the keys in `needed`.
-    """
+    """Read a JSON object that has the keys in `needed`."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # neither JSON nor UTF-8
@@ -56,11 +55,7 @@ def _read_object(file: Path, needed: set[str], way_out: str) -> dict:
 
 
 def check_manifest(folder: Path, wanted: dict) -> None:
-    """Refuse a cache whose manifest differs from `wanted`.
-
-    Raises:
-        StaleCacheError: see `cache_teacher`.
-    """
+    """Refuse a cache whose manifest differs from `wanted`."""
     found = read_manifest(folder)
     differing = [name for name, value in wanted.items() if found.get(name) != value]
     if differing:
@@ -80,11 +75,7 @@ def check_manifest(folder: Path, wanted: dict) -> None:
 
 
 def check_shards_without_manifest(folder: Path, seal: str) -> None:
-    """If the manifest is missing, refuse shards that don't belong to the new one.
-
-    Raises:
-        StaleCacheError: the shards were made from another teacher, other outputs or other text.
-    """
+    """If the manifest is missing, refuse shards that don't belong to the new one."""
     for note in sorted(folder.glob("shard-*.json")):
         if _read_object(note, {"cache"}, f"Delete {folder} and run again")["cache"] != seal:
             raise StaleCacheError(
@@ -104,11 +95,7 @@ def seal_of(manifest: dict) -> str:
 
 
 def open_shard(file: Path) -> Dataset:
-    """The columns of one shard, memory-mapped.
-
-    Raises:
-        CorruptCacheError: a file is missing or was changed.
-    """
+    """The columns of one shard, memory-mapped."""
     note = file.with_suffix(".json")
     way_out = f"Delete {note} and run again with the teacher: only this part is computed again"
     found = _read_object(note, {"sha256", "rows"}, way_out)

@@ -78,13 +78,13 @@ class CachedTeacher:
 
     def outputs(self, batch: Batch) -> EncoderOutput:
         """The teacher's outputs for one batch: the inverse of `_columns_of`."""
-        if not batch.teacher_outputs and self.live is not None:
+        columns = batch.teacher_outputs
+        if not columns and self.live is None:
+            raise ValueError(self.WITHOUT_OUTPUTS)
+        if not columns:
             for model in self.live.models:
                 model.to(batch.layout.lengths.device)
             return self.live.outputs(batch)
-        if not batch.teacher_outputs:
-            raise ValueError(self.WITHOUT_OUTPUTS)
-        columns = batch.teacher_outputs
         output = EncoderOutput(**{name: columns.get(name) for name in _SINGLE})
         for name, tensor in columns.items():
             kind, _, layer = name.rpartition("_")

@@ -1,12 +1,10 @@
 """Loads teachers with the student's kind of head."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,9 +14,6 @@ from ...modeling import auto_class_for, head_of
 from ...modeling.encoding import SentenceEncoder, SentenceModules, encoder_subfolder, read_sentence_modules
 from ..arguments import DistillTrainingArguments
 from .live import model_of
-
-if TYPE_CHECKING:
-    from peft import PeftConfig
 
 # Or a `PeftModel` or a `SentenceTransformer`, whose libraries are only imported when needed.
 TeacherSource = PreTrainedModel | SentenceEncoder | str | Path
@@ -42,23 +37,23 @@ def load_teacher(
         FileNotFoundError: the folder has no weights.
         OSError: there is no such folder, and no such model on the Hub.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
     source = _as_model(source, student, args)
     if isinstance(source, PeftModel):
         return copy.deepcopy(source).merge_and_unload()
     if not isinstance(source, str | Path):
         return source
-    folder = ""
+    base, settings = _base_of(source, student)
+    model, missing = _load_pretrained(base, student, args, **settings)
     if _is_adapter(source):
-        model, missing = _load_adapter(str(source), student, args)
-    else:
-        folder = encoder_subfolder(source)
-        model, missing = _load_pretrained(str(source), student, args, subfolder=folder)
+        brought = getattr(PeftConfig.from_pretrained(str(source)), "modules_to_save", None) or ()
+        missing = [key for key in missing if not any(f".{name}." in f".{key}" for name in brought)]
+        model = PeftModel.from_pretrained(model, str(source)).merge_and_unload()
     # Encoders that average tokens often have no weights for the pooler. This only matters if the pooler is used.
     pooler = [key for key in missing if ".pooler." in f".{key}"]
     _require_weights(source, student, sorted(set(missing) - set(pooler)))
-    teacher = _with_modules(source, model, folder, student, args)
+    teacher = _with_modules(source, model, settings.get("subfolder", ""), student, args)
     pooled_by = str(teacher.modules.pooling) if isinstance(teacher, SentenceEncoder) else args.poolers[1]
     if pooler and pooled_by == "cls":
         _require_weights(source, student, pooler)
@@ -79,23 +74,19 @@ def outline_teacher(
         ValueError: as in `load_teacher`, without the checks of weights.
         OSError: there is no such folder, and no such model on the Hub.
     """
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel
 
     source = _as_model(source, student, args)
     if isinstance(source, PeftModel):
         return source.get_base_model()
     if not isinstance(source, str | Path):
         return source
-    base, changes, folder = str(source), {}, ""
-    if _is_adapter(source):
-        base, changes = _base_of(PeftConfig.from_pretrained(str(source)), student)
-    else:
-        folder = encoder_subfolder(source)
+    base, settings = _base_of(source, student)
     with _named(base):
-        config = AutoConfig.from_pretrained(base, subfolder=folder, **changes)
+        config = AutoConfig.from_pretrained(base, **settings)
         with torch.device("meta"):
             model = auto_class_for(student).from_config(config, **_attention(args))
-    return _with_modules(source, model, folder, student, args)
+    return _with_modules(source, model, settings.get("subfolder", ""), student, args)
 
 
 def _as_model(source: TeacherSource, student: PreTrainedModel, args: DistillTrainingArguments) -> TeacherSource:
@@ -152,28 +143,19 @@ def _is_adapter(source: str | Path) -> bool:
     return Path(source, "adapter_config.json").is_file()
 
 
-def _base_of(adapter: PeftConfig, student: PreTrainedModel) -> tuple[str, dict[str, Any]]:
-    """The base model of an adapter, and changes of its configuration."""
+def _base_of(source: str | Path, student: PreTrainedModel) -> tuple[str, dict[str, Any]]:
+    """The folder or hub id of a teacher's model, which of an adapter is its base, and the arguments to load it."""
+    from peft import PeftConfig
+
+    if not _is_adapter(source):
+        return str(source), {"subfolder": encoder_subfolder(source)}
+    adapter = PeftConfig.from_pretrained(str(source))
     base, brought = adapter.base_model_name_or_path, getattr(adapter, "modules_to_save", None)
     heads = map(head_of, AutoConfig.from_pretrained(base).architectures or ()) if brought else ()
     if not brought or head_of(type(student).__name__) in heads:
         return base, {}
     # The adapter's folder doesn't have the number of classes, and its base is an encoder without a head.
     return base, {"id2label": student.config.id2label, "label2id": student.config.label2id}
-
-
-def _load_adapter(
-    folder: str, student: PreTrainedModel, args: DistillTrainingArguments
-) -> tuple[PreTrainedModel, list[str]]:
-    """As `_load_pretrained`, for the folder of an adapter. Modules that the adapter contains are not missing."""
-    from peft import PeftConfig, PeftModel
-
-    adapter = PeftConfig.from_pretrained(folder)
-    base, labels = _base_of(adapter, student)
-    model, missing = _load_pretrained(base, student, args, **labels)
-    brought = getattr(adapter, "modules_to_save", None) or ()
-    missing = [key for key in missing if not any(f".{name}." in f".{key}" for name in brought)]
-    return PeftModel.from_pretrained(model, folder).merge_and_unload(), missing
 
 
 def _load_pretrained(source, student, args, **config) -> tuple[PreTrainedModel, list[str]]:

@@ -124,17 +124,10 @@ def expand(student: recurrent.RecurrentBertPreTrainedModel) -> PreTrainedModel:
         stock = family.stock_class(task_of(type(student))).from_pretrained(
             None, config=family.config(**shared), state_dict=weights, dtype=torch.float32
         )
-        before, after = parameter_count(student), parameter_count(stock)
+        counts = [(each, parameter_count(each)) for each in (student, stock)]
     stock.name_or_path = stock.config.name_or_path = ""
-    logger.info(
-        "%s: %d parameters, %.0f MB in float32; as %s: %d parameters, %.0f MB.",
-        type(student).__name__,
-        before,
-        before * 4 / 1e6,
-        type(stock).__name__,
-        after,
-        after * 4 / 1e6,
-    )
+    sizes = [f"{type(each).__name__}: {n} parameters, {n * 4 / 1e6:.0f} MB in float32" for each, n in counts]
+    logger.info("%s; as %s.", *sizes)
     return stock
 
 

@@ -72,15 +72,15 @@ class AttentionSettings:
         obstacle = packing_obstacle(model)
         if obstacle is None and self.compiled:
             obstacle = "torch_compile would compile nearly every packed batch anew"
-        if obstacle is None and self.backend != "runs":
+        if obstacle is None and self.backend == "runs":
+            return AttentionBackend("runs", "asked for")
+        if obstacle is None:
             dtype = self.dtype if model.dtype == torch.float32 else model.dtype
             obstacle = varlen_obstacle(model.config, self.device, dtype)
             if obstacle is None:
                 return AttentionBackend("varlen", f"packed batches on {self.device.type}{self._lost_dropout(model)}")
             if self.backend == "auto" and self.device.type == "cpu":
                 return AttentionBackend("runs", "packed batches on cpu")
-        elif obstacle is None:
-            return AttentionBackend("runs", "asked for")
         if self.backend != "auto":
             raise ValueError(
                 f"{type(model).__name__} can't use attention_backend={self.backend!r}: {obstacle}. Leave it at 'auto', "

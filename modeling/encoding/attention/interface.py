@@ -6,7 +6,7 @@ attention functions fail on a `Packing`.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
+from ...modes import replaced
 from .packing import Packing
 from .runs import attend_in_runs
 from .varlen import attend_by_varlen, can_use_varlen
@@ -34,17 +35,8 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention inside each row of a packed batch. Padded batches are passed on to `sdpa`.
 
-    Args:
-        module: the attention module that calls this function.
-        query: `[1, heads, tokens, head_size]` if packed.
-        key: as `query`, with fewer heads in grouped-query attention.
-        value: as `key`.
-        attention_mask: the rows of a packed batch, or the mask of a padded one.
-        sliding_window: tokens attend to tokens less than this many positions away (ModernBERT's local layers).
-        **kwargs: further arguments for `sdpa`.
-
-    Returns:
-        `[1, tokens, heads, head_size]`, and None in place of the attention weights.
+    Arguments and result are those of all attention functions of transformers. The `attention_mask` is the rows of a
+    packed batch, or the mask of a padded one.
     """
     if not isinstance(attention_mask, Packing):
         return sdpa_attention_forward(
@@ -79,18 +71,12 @@ AttentionMaskInterface.register(PADDED, _without_padding_check(sdpa_mask))
 AttentionMaskInterface.register(PADDED_EAGER, _without_padding_check(eager_mask))
 
 
-@contextmanager
-def attending(model: PreTrainedModel, implementation: str = PACKED) -> Iterator[None]:
+def attending(model: PreTrainedModel, implementation: str = PACKED) -> AbstractContextManager[None]:
     """Switch a model's attention implementation, by default to that of packed batches, and restore it afterwards.
 
     With `PACKED`, padded batches use `sdpa`.
     """
-    before = model.config._attn_implementation
-    model.config._attn_implementation = implementation
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before
+    return replaced(model.config, _attn_implementation=implementation)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ...anatomy import backbone
+from ...anatomy import is_causal
 from ...modes import evaluating, gathered
 from ..layout import TokenLayout
 from .interface import PACKED, attending
@@ -41,16 +41,15 @@ def supports_packing(model: PreTrainedModel) -> bool:
     tokens, packed and padded. The run is needed for models like MobileBERT: its attention can be swapped, but its
     embeddings mix neighbouring tokens. The model and the random state are not changed.
     """
-    parameters = inspect.signature(backbone(model).forward).parameters.values()
+    parameters = inspect.signature(model.base_model.forward).parameters.values()
     takes_any_argument = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-    attends_both_ways = not any(getattr(module, "is_causal", False) for module in model.modules())
-    is_encoder = attends_both_ways and not getattr(model.config, "is_encoder_decoder", False)
+    is_encoder = not is_causal(model) and not getattr(model.config, "is_encoder_decoder", False)
     can_swap_attention = model._supports_attention_backend and model._can_set_attn_implementation()
     if not (takes_any_argument and is_encoder and can_swap_attention):
         return False
     with torch.no_grad(), gathered(model), evaluating(model), attending(model):
         try:
-            return _packs_like_padded(backbone(model))
+            return _packs_like_padded(model.base_model)
         except UnreadyModelError:  # the model also uses its mask outside attention, as ESM does
             return False
 
@@ -71,7 +70,7 @@ def position_count(model: PreTrainedModel) -> int | None:
 
 
 def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
-    tables = (part for name, part in backbone(model).named_modules() if name.endswith("position_embeddings"))
+    tables = (part for name, part in model.base_model.named_modules() if name.endswith("position_embeddings"))
     return next((table for table in tables if isinstance(table, nn.Embedding)), None)
 
 

@@ -1,7 +1,5 @@
 """The back end `varlen`: one call of torch's flash attention for rows of any length, on NVIDIA GPUs only."""
 
-import inspect
-
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
@@ -9,22 +7,13 @@ from transformers import PretrainedConfig
 
 from .packing import Packing
 
-# The signature differs between releases: 2.10 has neither windows nor scales, 2.11 has no grouped queries.
-_TAKES = frozenset(inspect.signature(varlen_attn).parameters)
-
 _HALF = (torch.bfloat16, torch.float16)
 
 _LARGEST_HEAD = 256
 
 
 def varlen_obstacle(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why a model can't use `varlen`; None if it can.
-
-    Args:
-        config: the model's configuration.
-        device: the model's device.
-        dtype: dtype in which attention is computed.
-    """
+    """Why a model with attention in `dtype` can't use `varlen`; None if it can."""
     if device.type != "cuda" or torch.version.cuda is None:
         return f"varlen needs an NVIDIA GPU, and the device is {device.type}"
     if dtype not in _HALF:
@@ -34,8 +23,6 @@ def varlen_obstacle(config: PretrainedConfig, device: torch.device, dtype: torch
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if size % 8 or size > _LARGEST_HEAD:
         return f"varlen needs a head size that is a multiple of 8 up to {_LARGEST_HEAD}, and the head size is {size}"
-    if "window_size" not in _TAKES and getattr(config, "sliding_window", None):
-        return f"varlen of torch {torch.__version__} has no sliding windows"
     return None
 
 
@@ -49,36 +36,17 @@ def attend_by_varlen(
 ) -> Tensor:
     """Compute attention in all rows by one kernel, without dropout of attention weights.
 
-    Args:
-        module: the attention module that calls this function.
-        states: query `[1, heads, tokens, head_size]`; key and value of the same shape, or with fewer heads.
-        packing: the rows.
-        window: tokens attend to tokens less than this many positions away; None for the whole row.
-        kwargs: only `scaling` of the scores is read; default: 1 / sqrt(head_size).
-
-    Returns:
-        `[1, tokens, heads, head_size]`.
+    Arguments and result are those of `attend_in_runs`. Of `kwargs`, only `scaling` of the scores is read; default:
+    1 / sqrt(head_size).
     """
     dtype = _dtype_of(states[0])
     query, key, value = (state.squeeze(0).transpose(0, 1).to(dtype) for state in states)
-    query, options = _scaled(query, kwargs.get("scaling"))
+    options = {"scale": kwargs.get("scaling"), "enable_gqa": key.shape[1] != query.shape[1]}
     if window is not None:
         options["window_size"] = (window - 1, window - 1)  # flash attention's bounds are inclusive
-    if key.shape[1] != query.shape[1]:
-        if "enable_gqa" in _TAKES:
-            options["enable_gqa"] = True
-        else:
-            key, value = (state.repeat_interleave(query.shape[1] // state.shape[1], dim=1) for state in (key, value))
     rows, longest = packing.cumulative, packing.longest
     output = varlen_attn(query, key, value, rows, rows, longest, longest, **options)
     return output[None].to(states[0].dtype)
-
-
-def _scaled(query: Tensor, scaling: float | None) -> tuple[Tensor, dict]:
-    if scaling is None or "scale" in _TAKES:
-        return query, {} if scaling is None else {"scale": scaling}
-    usual = query.shape[-1] ** -0.5
-    return query if scaling == usual else query * (scaling / usual), {}
 
 
 def _dtype_of(query: Tensor) -> torch.dtype:

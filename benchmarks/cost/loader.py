@@ -1,6 +1,6 @@
 """Time to read and collate a batch, with rows from `datasets` and with rows that are slices of Arrow columns.
 
-python benchmarks/loader.py [--rows 128] [--tokens 160] [--rounds 50]
+python benchmarks/cost/loader.py [--rows 128] [--tokens 160] [--rounds 50]
 
 Reads random rows of a dataset on disk and collates them on one thread, both ways in turn. The rows have
 

@@ -1,6 +1,6 @@
 """Show where the time of a training step goes, and how close it comes to the speed of its matrix products.
 
-python benchmarks/step_profile.py [--train_files FILE ...] [--layers 0 2 5] [--batch_size 64]
+python benchmarks/cost/step_profile.py [--train_files FILE ...] [--layers 0 2 5] [--batch_size 64]
 
 A student of some layers of all-MiniLM-L6-v2 learns its teacher's cached embeddings, in bf16 where the hardware supports
 it. Steps are timed in turns with the matrix products of the student's linear layers alone, forward and backward, at the

@@ -1,6 +1,6 @@
 """What a large corpus costs: tokenising it, starting on it from a finished cache, and memory, next to a small one.
 
-python benchmarks/large_corpus.py [--rows 10000 1000000] [--folder FOLDER]
+python benchmarks/cost/large_corpus.py [--rows 10000 1000000] [--folder FOLDER]
 
 For each number of rows, processes of their own
 

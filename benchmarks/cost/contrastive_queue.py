@@ -1,6 +1,6 @@
 """What a queue of keys costs a step of contrastive distillation.
 
-python benchmarks/contrastive_queue.py [--queue_size 65536] [--batch_size 128] [--rounds 3] [--live_teacher]
+python benchmarks/cost/contrastive_queue.py [--queue_size 65536] [--batch_size 128] [--rounds 3] [--live_teacher]
 
 Two trainers with the same teacher, student and rows, one with a full queue and one without, take turns of a few
 steps. A round is an epoch of each, and the times of epochs are divided by each other. Each shuffles the rows in its own

@@ -1,6 +1,6 @@
 """What a loss over two vocabularies costs, beside the published formula as it is written.
 
-python benchmarks/vocabulary_losses.py [--teacher_vocabulary 120000] [--student_vocabulary 30000] [--rows 4]
+python benchmarks/cost/vocabulary_losses.py [--teacher_vocabulary 120000] [--student_vocabulary 30000] [--rows 4]
     [--length 128] [--rounds 3] [--joints sum logsumexp]
 
 T² KL(teacher ‖ student) over the teacher's tokens, the logit of each made of those of the student's pieces that spell
