@@ -10,7 +10,7 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainingArguments
 
 from ..evaluation.report import Report, aligned, markdown_table, read_report, text_table, write_report
 from ..trainers import leave_process_group
@@ -47,29 +47,38 @@ class StudentRecipe(ABC):
             print("Downloads from the Hub, unless cached:", *named, sep="\n- ", flush=True)
         with args.main_process_first(desc="reading data"):
             parent_run = self.parent_run()
+            needs_outline = self.needs_outline(parent_run)
         if args.process_index == 0:
             print(self.introduction)
-        parent, before = self.parent, []
         if parent_run:
             show_plan(parent_run, self.parent_title)
-            if self.dry_run:
-                parent_run.check()
-                parent = parent_run.student
-            else:
-                before = parent_run.run()
-                parent = self.finished_parent(before)
-        with args.main_process_first(desc="reading data"):
-            run = self.staged_run(parent)
-        if only:
-            run = up_to(only, run)
-        show_plan(run, "Stages of the student")
         if self.dry_run:
-            run.check()
+            if parent_run:
+                parent_run.check()
+            outline = self._outlined(args, parent_run, only)
+            require_previous(only, outline)
+            show_plan(outline, "Stages of the student")
+            outline.check()
             if args.process_index == 0:
                 print("Dry run: no errors were found, and nothing was trained.")
         else:
+            if needs_outline:
+                self._outlined(args, parent_run, only).check()
+            before = parent_run.run() if parent_run else []
+            parent = self.finished_parent(before) if parent_run else self.parent
+            with args.main_process_first(desc="reading data"):
+                run = self.staged_run(parent)
+            run = up_to(only, run)
+            require_previous(only, run)
+            show_plan(run, "Stages of the student")
             self._distil(run, parent, before)
         leave_process_group()
+
+    def _outlined(self, args: TrainingArguments, parent_run: StagedRun | None, only: str | None) -> StagedRun:
+        """The student's stages for checks, up to the one that is run."""
+        with args.main_process_first(desc="reading data"):
+            outline = self.outline(parent_run.student if parent_run else self.parent)
+        return up_to(only, outline)
 
     def _distil(self, run: StagedRun, parent: Parent, before: Sequence[StageResult]) -> None:
         """Run the student's stages. The first rank evaluates and publishes the student after the last stage."""
@@ -145,9 +154,21 @@ class StudentRecipe(ABC):
         """The folder of a trained parent."""
         return best_stage(results).folder
 
+    def needs_outline(self, parent_run: StagedRun | None) -> bool:
+        """Whether the student's first weights take long to compute, so that its stages are checked before that."""
+        return parent_run is not None and not all(planned.is_finished for planned in parent_run.plan)
+
+    def outline(self, parent: Parent) -> StagedRun:
+        """The student's stages with a student of the right shape, for checks.
+
+        Args:
+            parent: the parent; an untrained model of the same shape if it isn't trained yet.
+        """
+        return self.staged_run(parent)
+
     @abstractmethod
     def staged_run(self, parent: Parent) -> StagedRun:
-        """The student's stages. For a dry run, `parent` may be an untrained model of the same shape."""
+        """The student's stages."""
 
     @abstractmethod
     def report(self, parent: Parent, untrained: PreTrainedModel, results: Sequence[StageResult]) -> Report | None:
@@ -178,16 +199,31 @@ class StudentRecipe(ABC):
         return StagedRun(stages, *models, folder=place, **{"arguments": self.recipe.arguments} | settings)
 
 
-def up_to(name: str, run: StagedRun) -> StagedRun:
-    """The run up to a stage; the previous stages must be finished."""
+def up_to(name: str | None, run: StagedRun) -> StagedRun:
+    """The run up to a stage; the whole run if `name` is None.
+
+    Raises:
+        SystemExit: there is no such stage.
+    """
     names = [stage.name for stage in run.stages]
+    if name is None:
+        return run
     if name not in names:
         raise SystemExit(f"--only {name}: the recipe has no such stage. Its stages are {', '.join(names)}.")
-    place = names.index(name)
-    planned = replace(run, stages=run.stages[:place]).plan if place else ()
-    if unfinished := [each.stage.name for each in planned if not each.is_finished]:
+    return replace(run, stages=run.stages[: names.index(name) + 1])
+
+
+def require_previous(name: str | None, run: StagedRun) -> None:
+    """Refuse to run only the last stage of a run, called `name`, if a previous one isn't finished.
+
+    Raises:
+        SystemExit: there is such a stage.
+    """
+    if name is None or len(run.stages) < 2:
+        return
+    earlier = replace(run, stages=run.stages[:-1])
+    if unfinished := [planned.stage.name for planned in earlier.plan if not planned.is_finished]:
         raise SystemExit(f"--only {name}: first run the stages before it: {', '.join(unfinished)}.")
-    return replace(run, stages=run.stages[: place + 1])
 
 
 def show_plan(run: StagedRun, title: str) -> None:

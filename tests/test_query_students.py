@@ -125,6 +125,22 @@ def test_a_named_prompt_is_the_default_prompt_of_the_run(tokenizer, tmp_path):
     assert losses[0] == losses[1]
 
 
+def test_the_card_counts_the_modules_after_the_teachers_pooler(tokenizer, tmp_path):
+    teacher = SentenceEncoder(
+        tiny.model(), tokenizer, tiny.surrounding(max_length=20, projector=torch.nn.Linear(32, 24))
+    )
+    trainer = DistillTrainer(
+        tiny.model(layers=1),
+        teacher,
+        tiny.arguments(tmp_path, embedding_weight=1.0),
+        train_dataset=rows_of(TEXTS),
+        processing_class=tokenizer,
+    )
+    encoder = sum(parameter.numel() for parameter in teacher.model.parameters())
+    found = trainer.card_facts().teacher_size
+    assert found == (encoder + 32 * 24 + 24, pytest.approx(4e-6 * (encoder + 32 * 24 + 24)))
+
+
 @pytest.mark.promise(9)
 def test_a_prompts_name_needs_a_teacher_with_prompts(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="only sentence-transformers models have prompts"):

@@ -282,9 +282,8 @@ def pandas_tsv(**settings):
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (pandas_tsv(index=False), r"train\.tsv:2: cells that contain quotes are quoted.*pandas' to_csv"),
-        (pandas_tsv(index=False, quoting=csv.QUOTE_ALL), r"train\.tsv:2: cells that contain quotes are quoted"),
-        ('"text"\t"label"\n"a"\t"b"\n', r"train\.tsv:1: cells that contain quotes are quoted"),
+        (pandas_tsv(index=False) + '"x"\tpos\n', r"train\.tsv:2: cells that contain quotes are quoted, but some need"),
+        ('"text"\t"label"\n"a"\t"b"\n', r"train\.tsv:1: cells that contain quotes are quoted.*csv.QUOTE_NONE"),
         ('text\tlabel\n"a\nb"\tpos\n', r"train\.tsv:2: this row has 1 columns, expected 2.*without quoting.*to_csv"),
         ('text\tlabel\n"a\tb"\tpos\n', r"train\.tsv:2: this row has 3 columns, expected 2.*without quoting.*to_csv"),
         (pandas_tsv(), r"train\.tsv:1: the first column has no name\. .*an index.*to_csv\(index=False\)"),
@@ -328,6 +327,18 @@ def test_short_labels_of_many_words_are_plausible_and_listed_ones_anyway(write):
         "capital city",
     )
     assert task_of(write, "pos\ta b\nneg\tc d\n", "b.tsv", labels=["a b", "c d"]).labels == ("a b", "c d")
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("name", ["train.tsv", "train.tsv.gz"])
+def test_tsv_of_pandas_is_read_without_its_quotes_and_says_so(write, quoting, name, caplog):
+    contents = pandas_tsv(index=False, quoting=quoting)
+    with caplog.at_level(logging.WARNING, logger="retort"):
+        found = read_dataset(write(name, contents))
+    assert found[:] == {"text": ['say "so"', "plain", "x"], "label": ["pos", "neg", "pos"]}
+    assert caplog.text.count("cells with quotes are quoted, and are read without these quotes") == 1
+    assert task_of(write, contents, name).splits["train"]["text"][:] == ['say "so"', "plain", "x"]
+    assert read_texts([f"{write(name, contents)}:0"])["text"][:] == ["text", 'say "so"', "plain", "x"]
 
 
 def test_quotes_are_characters_where_one_cell_has_them_so(write):

@@ -47,5 +47,21 @@ def test_a_student_of_an_assistant_has_no_tokenizer_of_its_own():
 
 
 @pytest.mark.promise(9)
+@pytest.mark.parametrize("kind", ["tagging", "masked_lm"])
+@pytest.mark.parametrize("arguments", [{"truncate_dims": [8]}, {"quantization_aware": "int8"}])
+def test_short_vectors_of_a_recipe_without_embeddings(kind, arguments):
+    message = refused(kind, arguments=arguments)
+    assert message == f"stages.only: {min(arguments)} is for sentence embeddings (data without a task). Leave it out."
+
+
+@pytest.mark.promise(9)
+def test_a_teacher_cache_of_groups_of_texts():
+    pairs = {"name": "pairs", "data": "groups", "trainer": "ContrastiveTrainer"}
+    data = {"train_files": ["x.txt"], "group_files": ["y.tsv"]}
+    message = refused("sentences", data=data, stages=[*STAGES, pairs], arguments={"teacher_cache": "z"})
+    assert message.startswith("stages.pairs.arguments: teacher_cache holds the outputs of one text in each row")
+
+
+@pytest.mark.promise(9)
 def test_an_evaluation_that_tasks_do_not_have():
     assert "evaluation.onxx: there is no such key. Did you mean onnx?" in refused("tagging", evaluation={"onxx": True})

@@ -135,6 +135,28 @@ def test_a_later_stage_is_refused_before_the_first_is_trained(tmp_path):
 
 
 @pytest.mark.promise(9)
+def test_stages_that_cache_different_outputs_in_one_folder_are_refused(tmp_path):
+    shared, logits = {"teacher_cache": str(tmp_path / "cache"), "max_steps": 1}, {"logits_weight": 1.0}
+    first = Stage("first", logits | shared, data="transfer")
+    for other in (
+        replace(first, name="other", data="train"),
+        replace(first, name="other", arguments={"hidden_weight": 1.0} | shared),
+    ):
+        run = staged.staged_run(tmp_path / "run", [first, other])
+        for attempt in (run.check, run.run):
+            with pytest.raises(ValueError, match=r"The stage 'other': teacher_cache=.* is also that of .* 'first'"):
+                attempt()
+    with pytest.raises(ValueError, match="'chunks' has chunk_rows, but teacher_cache names one folder for all chunks"):
+        staged.staged_run(tmp_path / "run", [replace(first, name="chunks", chunk_rows=24)]).check()
+    staged.staged_run(tmp_path / "run", [first, replace(first, name="same", trainable=("head",))]).check()
+    staged.staged_run(tmp_path / "run", [first]).run()
+    with pytest.raises(
+        ValueError, match=r"The stage 'other': The teacher cache .* was made from something else: .*text"
+    ):
+        staged.staged_run(tmp_path / "run", [replace(first, name="other", data="train")]).check()
+
+
+@pytest.mark.promise(9)
 def test_a_stage_that_would_train_nothing_is_refused(tmp_path):
     wrong = Stage("labels", {"label_weight": 1.0}, trainable=())
     with pytest.raises(ValueError, match="The stage 'labels': Nothing would be trained"):
@@ -451,8 +473,12 @@ def test_the_name_of_a_stage_does_not_leave_its_folder(name):
 # --- Edits ------------------------------------------------------------------------------------------------------------
 
 
-def test_editing_a_stage_runs_it_and_its_successors_anew(finished, tmp_path):
+def test_editing_a_stage_runs_it_and_its_successors_anew(finished, tmp_path, capsys):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    killed = next(tmp_path.glob("03-logits-head-*"))  # as if, with the settings before the edit
+    (killed / "stage.json").unlink()
+    (killed / "checkpoint-2").mkdir()
+    (killed / "checkpoint-2/trainer_state.json").write_text("{}")
     stages = list(staged.STAGES)
     stages[1] = replace(stages[1], arguments={"logits_weight": 1.0, "learning_rate": 1e-3})
     run = staged.staged_run(tmp_path, stages)
@@ -462,7 +488,11 @@ def test_editing_a_stage_runs_it_and_its_successors_anew(finished, tmp_path):
     results = run.run()
     assert [(folder / "stage.json").stat().st_mtime_ns for folder in kept] == before
     assert not _equal(weights(results[-1]), weights(finished[1][-1]))
-    assert {planned.state for planned in staged.staged_run(tmp_path).plan} == {"finished"}
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Not used: ")]
+    assert len(told) == 1
+    assert f"{killed}. It has checkpoints of this stage with other settings or data." in told[0]
+    states = [planned.state for planned in staged.staged_run(tmp_path).plan]
+    assert states == ["finished"] * 2 + ["interrupted"] + ["finished"] * 3
 
 
 @pytest.mark.parametrize("changed", ["data", "eval_dataset", "arguments"])

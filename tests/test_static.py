@@ -1,6 +1,7 @@
 """Static students: token vectors from the teacher, trained by the trainers, and loaded by other libraries."""
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModel
 from without_retort import run_without_retort
 
-from retort import CKDTrainer, DistillTrainer, SentenceEncoder, Stage, StagedRun, static_student, tokenize
+from retort import CKDTrainer, DistillTrainer, SentenceEncoder, Stage, StagedRun, shrink, static_student, tokenize
 from retort.cli import main
 from retort.modeling import static_tokenizer
 from retort.modeling.encoding import Packing, SentenceModules, TokenLayout
@@ -309,6 +310,30 @@ def test_special_tokens_heads_and_files_of_others_are_refused(tokenizer, tmp_pat
         SentenceEncoder.from_pretrained(tmp_path / "theirs")
 
 
+@pytest.mark.promise(9)
+def test_texts_of_unknown_tokens_are_counted_and_refused_if_there_are_no_others(tokenizer, tmp_path, caplog):
+    teacher = teacher_of(tokenizer)
+    student = static_student(teacher)
+
+    def train_on(texts):
+        rows = tokenize(
+            Dataset.from_dict({"text": texts}), student.tokenizer, max_length=16, teacher_tokenizer=tokenizer
+        )
+        trainer_of(tmp_path, student, teacher, rows, embedding_weight=1.0)
+
+    with caplog.at_level(logging.WARNING, logger="retort"):
+        train_on(["the cat", "你 é", "the cat sat", "你"])
+    assert "2 of 4 texts of the training rows have only unknown tokens (first: row 1)" in caplog.text
+    with pytest.raises(ValueError, match="The training rows: all tokens of all texts are unknown"):
+        train_on(["你 é", "你"])
+
+
+@pytest.mark.promise(9)
+def test_no_student_is_shrunk_from_token_vectors(tokenizer):
+    with pytest.raises(ValueError, match=r"StaticModel has token vectors and no layers.*set student\.model"):
+        shrink(static_student(teacher_of(tokenizer)).model, layers=1)
+
+
 def test_adapters_are_refused(tokenizer, tmp_path):
     teacher = teacher_of(tokenizer)
     student = static_student(teacher)
@@ -341,7 +366,10 @@ def test_a_recipe_runs_to_its_report_and_begins_with_the_vectors_it_saved(folder
         patch.setattr("retort.recipes.sentences.static.static_student", None)
         assert main(["distill", str(folder / "static.yaml"), "--dry_run"]) == 0
         assert main(["distill", str(folder / "static.yaml"), "student.static.hidden_size=99", "--dry_run"]) != 0
-    assert "hidden_size=99, but the teacher's embeddings have" in capsys.readouterr().err
+        assert "hidden_size=99, but the teacher's embeddings have" in capsys.readouterr().err
+        wrong = "stages.embeddings.hidden_weight=1"  # nor does a run that is refused
+        assert main(["distill", str(folder / "static.yaml"), wrong]) != 0
+        assert "The stage 'embeddings': hidden_weight compares layers" in capsys.readouterr().err
     assert not list((folder / "static").glob("_static-*"))
     assert main(["distill", str(folder / "static.yaml")]) == 0
     report = json.loads((folder / "static/report.json").read_text())

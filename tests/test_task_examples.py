@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from without_retort import run_without_retort
 
 from retort import read_task, score_task
-from retort.recipes import Recipe, Student, TaskEvaluation, TaskFiles, Teacher, read_recipe
+from retort.recipes import Recipe, Student, TaskEvaluation, TaskFiles, Teacher, read_recipe, run_recipe
 from retort.recipes.tasks import TaskRecipe, with_head
 from retort.recipes.tasks.students import TaskData
 
@@ -153,6 +153,17 @@ def test_a_dry_run_shows_the_stages_and_writes_nothing(folder):
     assert not output.exists()
     for name in ("fine-tuning", "representations-rows-0-40", "logits-layer.0-rows-40-64", "labels-embeddings"):
         assert name in printed
+
+
+@pytest.mark.promise(9)
+def test_wrong_stages_of_the_student_are_refused_before_the_teacher_is_fine_tuned(folder):
+    output = folder / "wrong"
+    recipe = task_recipe(folder, output, {"task": "tagging", "folders": str(folder / "xx")}, {"layers": 2})
+    with pytest.raises(ValueError, match="The stage 'representations': The layer map '1:9'"):
+        run_recipe(read_recipe(recipe, ["stages.representations.layer_map='1:9'"]))
+    with pytest.raises(SystemExit, match="--only logit: the recipe has no such stage"):
+        run_recipe(read_recipe(recipe), only="logit")
+    assert not output.exists()
 
 
 @pytest.mark.promise(5)

@@ -364,6 +364,18 @@ def test_tables_and_arrays_hold_the_same_vectors(texts, corpus, matrix, tmp_path
 
 
 @pytest.mark.promise(9)
+def test_a_vector_with_nan_is_named_by_the_column_and_row_of_its_file(texts, corpus, matrix, tmp_path):
+    matrix[17, 3] = np.nan
+    names = {"question": texts["text"][:], "embedding": list(matrix)}
+    pq.write_table(pa.table(names), tmp_path / "a.parquet")
+    np.save(tmp_path / "b.npy", matrix)
+    with pytest.raises(ValueError, match=r"a\.parquet.*: row 17 holds .* not finite \(column 'embedding';"):
+        read_vectors(f"{tmp_path}/a.parquet:question,embedding")
+    with pytest.raises(ValueError, match=r"corpus\.txt: row 17 holds .* not finite \(column 'b\.npy';"):
+        read_vectors(f"{tmp_path}/b.npy+{corpus}")
+
+
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("write", "source", "message"),
     [
@@ -391,7 +403,7 @@ def test_tables_and_arrays_hold_the_same_vectors(texts, corpus, matrix, tmp_path
         (
             lambda f, m: pq.write_table(pa.table({"text": ["a"], "x": [[1, 2]]}), f / "v.parquet"),
             "v.parquet:text,x",
-            "the column 'teacher_embedding' must hold a vector for each row",
+            "the column 'x' must hold a vector for each row",
         ),
         (
             lambda f, m: save_file({"v": torch.tensor(m), "ids": torch.zeros(len(m), dtype=int)}, f / "v.safetensors"),

@@ -28,19 +28,14 @@ class ContrastiveTrainer(WholeStepTrainer):
     `retort.data.tokenize_groups`).
 
     Raises:
-        ValueError: see `DistillTrainer`; or a step has no negatives, single texts have no dropout, there is a teacher
-            cache, or scores are invalid or ambiguous (see `check_groups`).
+        ValueError: see `DistillTrainer`; or a step has no negatives, single texts have no dropout, or scores are
+            invalid or ambiguous (see `check_groups`).
     """
 
     arguments_class = ContrastiveTrainingArguments
     needed_columns = ("members",)
 
     def __init__(self, model, teacher=None, args: ContrastiveTrainingArguments | None = None, *arguments, **named):
-        if getattr(args, "teacher_cache", None):
-            raise ValueError(
-                "teacher_cache holds the outputs of one text in each row, but the rows here are groups of texts. "
-                "Leave it out."
-            )
         super().__init__(model, teacher, args, *arguments, **named)
         first = {} if self.train_dataset is None else next(iter(self.train_dataset))
         if self.contrast and len(first.get("members", ())) == 2 and self.args.rows_per_step == 1:

@@ -108,7 +108,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         check_run(model, args, trainer_arguments, self.student_encoder, processing_class)
         given = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         sources = list(map(as_sentence_encoder, given))
-        self.teacher_sources = list(map(model_of, sources))
+        self.teacher_sources = sources
         outlines = [outline_teacher(source, model, args) for source in sources]
         sets = named_sets(train_dataset, eval_dataset)
         vectors = None if outlines or args.teacher_cache else vector_width(sets)

@@ -40,7 +40,8 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
         source: one of
 
             - `.txt`: one text per line, in a column `text`;
-            - `.tsv` (no quoting) or `.csv` (standard quoting), with a header row unless `columns` is given;
+            - `.tsv` (quotes are ordinary characters, unless the whole file was certainly written with quoting, as by
+              pandas) or `.csv` (standard quoting), with a header row unless `columns` is given;
             - `.jsonl`: one object per line; `.json`: one object per line, or a list of objects. Missing keys are None.
               Types are determined from the whole file; a column with integers and floats becomes float;
             - `.parquet`; `.arrow`;

@@ -41,7 +41,7 @@ def read_groups(sources: Sequence[str | Path], *, columns: Sequence[str] | Seque
     first) and optionally a list of their `scores`.
 
     Args:
-        sources: TSV (no quoting), CSV, JSON lines, Parquet or any other source of `read_dataset`; or `.txt` files, one
+        sources: TSV, CSV, JSON lines, Parquet or any other source of `read_dataset`; or `.txt` files, one
             text per line. All sources must have the same columns.
         columns: the columns of the anchor, the positive and the hard negative (if there are any), or of the query, the
             documents and the scores: names, or in TSV and CSV files without a header row numbers, from 0. Default: as

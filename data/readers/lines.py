@@ -52,8 +52,8 @@ def _decode(line: bytes, encoding: str, file: Path, number: int, offset: int) ->
     if b"\0" in line:
         at = offset + line.index(b"\0")
         raise ValueError(
-            f"{file}:{number}: holds a NUL byte (at byte {at}), so it is not UTF-8 text but a binary file or UTF-16. "
-            "Convert it to UTF-8 first."
+            f"{file}:{number}: holds a NUL byte (at byte {at}), so it is a binary file, UTF-16, or UTF-8 with NUL "
+            "characters. Convert UTF-16 to UTF-8 first, and remove NUL characters from UTF-8."
         )
     try:
         return line.decode(encoding)

@@ -1,17 +1,18 @@
 """Reads TSV and CSV files, and decides whether their first row is a header."""
 
 import csv
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transformers.utils import logging
+
 from .columns import Choices, find_columns
 from .lines import format_of, lines_of, without_line_end
 
-logger = logging.getLogger(__name__)
+logger = logging.get_logger(__name__)
 
 TABLES = (".tsv", ".csv")
 # A row's line number, from 1, and its cells.
@@ -21,10 +22,8 @@ Row = tuple[int, list[str]]
 # which are errors at the end of the file here. The limit holds for all csv readers of the process.
 _LONGEST_FIELD = 2**31 - 1
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_QUOTES = (
-    'TSV files are read without quoting, but this looks like the output of pandas\' to_csv(sep="\\t"): write a .csv '
-    "file with commas, or use quoting=csv.QUOTE_NONE, without tabs and line breaks in cells."
-)
+_WAY_OUT = "Write a .csv file with commas, or use quoting=csv.QUOTE_NONE, without tabs and line breaks in cells."
+_QUOTES = f'It is read without quoting, but looks like the output of pandas\' to_csv(sep="\\t"). {_WAY_OUT}'
 _INDEX = "The first column seems to be an index, as pandas writes it: use to_csv(index=False)."
 _FEWEST_COUNTED = 3
 
@@ -45,7 +44,7 @@ def table_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dic
     """Rows of a TSV or CSV file, as strings. Blank lines at the end are ignored.
 
     Args:
-        file: TSV without quoting (quotes are ordinary characters), or CSV with standard quoting.
+        file: TSV (see `cells_of`), or CSV with standard quoting.
         columns: names of the columns of a file without a header row. If None, the first row is the header.
     """
     rows = cells_of(file)
@@ -155,11 +154,13 @@ def role_rows(
 def cells_of(file: Path) -> Iterator[Row]:
     """All rows of a TSV or CSV file with the line numbers of their starts. A blank line has no cells.
 
-    Blank lines at the end are left out.
+    Blank lines at the end are left out. Quotes in a TSV file are ordinary characters, unless it was certainly written
+    with quoting, as pandas' `to_csv(sep="\\t")` does it: every cell with quotes is quoted, and had to be, since quotes
+    in it are doubled; or all cells are quoted, and quotes in some are doubled. A warning says so.
 
     Raises:
-        ValueError: a CSV file has unbalanced quotes, or a TSV file was written with quoting; and all errors of
-            `lines_of`.
+        ValueError: a CSV file has unbalanced quotes, or a TSV file may have been written with quoting or without; and
+            all errors of `lines_of`.
     """
     blank: list[Row] = []
     for row in _csv_cells(file) if format_of(file) == ".csv" else _tsv_cells(file):
@@ -172,24 +173,48 @@ def cells_of(file: Path) -> Iterator[Row]:
 
 
 def _tsv_cells(file: Path) -> Iterator[Row]:
-    rows = all_quoted = first_doubled = 0
-    is_plain = False
+    quoted = _is_quoted(file)
+    if quoted:
+        logger.warning_once("%s: cells with quotes are quoted, and are read without these quotes.", file)
     for number, line in enumerate(lines_of(file), 1):
         text = without_line_end(line)
         cells = text.split("\t")
         if len(cells) == 1 and not text.strip():
             yield number, []
+        else:
+            yield number, list(map(_unquoted, cells)) if quoted else cells
+
+
+def _is_quoted(file: Path) -> bool:
+    """Whether a TSV file was certainly written with quoting, which takes a pass over the file."""
+    rows = all_quoted = first_doubled = 0
+    all_doubled = True
+    for number, line in enumerate(lines_of(file), 1):
+        text = without_line_end(line)
+        cells = text.split("\t")
+        rows += len(cells) > 1 or bool(text.strip())
+        if '"' not in text:
             continue
-        yield number, cells
-        rows += 1
-        if '"' in text and not is_plain:
-            quoted = [cell for cell in cells if '"' in cell]
-            is_plain = not all(map(_QUOTED.fullmatch, quoted))
-            all_quoted += len(quoted) == len(cells) > 1 and not is_plain
-            first_doubled = first_doubled or number * any('""' in cell[1:-1] for cell in quoted)
-    # A single quoted cell may be a quoted text. The file was written with quoting if all cells with quotes are quoted.
-    if not is_plain and (first_doubled or rows == all_quoted > 0):
-        raise ValueError(f"{file}:{first_doubled or 1}: cells that contain quotes are quoted. {_QUOTES}")
+        quoted = [cell for cell in cells if '"' in cell]
+        if not all(map(_QUOTED.fullmatch, quoted)):
+            return False
+        all_quoted += len(quoted) == len(cells) > 1
+        doubled = ['""' in cell[1:-1] for cell in quoted]
+        first_doubled = first_doubled or number * any(doubled)
+        all_doubled = all_doubled and all(doubled)
+    everywhere = rows == all_quoted > 0
+    if first_doubled and (all_doubled or everywhere):
+        return True
+    if first_doubled or everywhere:  # a quoted cell may be a quoted text
+        raise ValueError(
+            f"{file}:{first_doubled or 1}: cells that contain quotes are quoted, but some need no quotes, so it is "
+            f"unclear whether these quotes belong to the text. {_WAY_OUT}"
+        )
+    return False
+
+
+def _unquoted(cell: str) -> str:
+    return cell[1:-1].replace('""', '"') if cell.startswith('"') else cell
 
 
 def _csv_cells(file: Path) -> Iterator[Row]:

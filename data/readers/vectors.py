@@ -49,11 +49,14 @@ def read_vectors(source: str) -> Dataset:
             f"{source}: arrays (.npy, .safetensors) need the file of their texts, and tables have them: "
             "vectors.npy+corpus.txt, or vectors.parquet."
         )
-    rows = _of_array(Path(file).expanduser(), texts) if is_array else _of_table(source)
+    found, vectors = _of_array(Path(file).expanduser(), texts) if is_array else _of_table(source)
+    (column,) = vectors.column_names
     try:
-        check_vectors(rows)
+        check_vectors(vectors, column)  # under the name that it has in the file
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
+    rows = beside(found, vectors.rename_columns({column: VECTORS}))
+    logger.info("%s: %d vectors.", source, len(rows))
     return rows
 
 
@@ -108,7 +111,8 @@ def _check_repeated(vectors: Dataset, known: np.ndarray, order: np.ndarray, sour
         )
 
 
-def _of_table(source: str) -> Dataset:
+def _of_table(source: str) -> tuple[Dataset, Dataset]:
+    """The texts of a table, and its column of vectors."""
     name, colon, columns = source.rpartition(":")
     if not colon or Path(source).expanduser().exists():
         name, columns = source, ""
@@ -126,7 +130,7 @@ def _of_table(source: str) -> Dataset:
     if getattr(rows.features[text], "dtype", None) not in ("string", "large_string"):
         raise ValueError(f"{name}: the column {text!r} holds {rows.features[text]}, not text.")
     texts = rows.select_columns(text).rename_columns({text: "text"}).cast_column("text", Value("string"))
-    return _named(texts, rows.select_columns(vector).rename_columns({vector: VECTORS}), name)
+    return texts, rows.select_columns(vector)
 
 
 def _table(path: Path) -> Dataset:
@@ -140,7 +144,8 @@ def _table(path: Path) -> Dataset:
     return read_dataset(path)
 
 
-def _of_array(file: Path, texts: str) -> Dataset:
+def _of_array(file: Path, texts: str) -> tuple[Dataset, Dataset]:
+    """The texts, and the vectors of an array in a column that is named after its file."""
     columns = text_columns(texts)
     if len(columns) > 1:
         raise ValueError(f"{texts}: expected one column of texts for the vectors in {file}, but got {len(columns)}.")
@@ -158,8 +163,8 @@ def _of_array(file: Path, texts: str) -> Dataset:
             raise ValueError(f"{file}: ids must be the numbers 0 to {len(matrix) - 1}, each once: the texts' rows.")
         matrix = matrix[np.argsort(ids)]
     flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))  # not copied
-    table = pa.table({VECTORS: pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])})
-    return _named(columns[0], Dataset(table, fingerprint=fingerprint(sha256_of(file), "vectors")), str(file))
+    table = pa.table({file.name: pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])})
+    return columns[0], Dataset(table, fingerprint=fingerprint(sha256_of(file), "vectors"))
 
 
 def _read_npy(file: Path) -> tuple[np.ndarray, None]:
@@ -178,9 +183,3 @@ def _read_safetensors(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
         matrix = opened.get_tensor(found[0])
         ids = opened.get_tensor("ids").numpy() if "ids" in names else None
     return (matrix.float() if matrix.dtype.itemsize == 2 else matrix).numpy(), ids
-
-
-def _named(texts: Dataset, vectors: Dataset, source: str) -> Dataset:
-    joined = beside(texts, vectors)
-    logger.info("%s: %d vectors.", source, len(joined))
-    return joined

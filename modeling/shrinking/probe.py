@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import encoder_layers
+from ..anatomy import encoder_layers, number_of_layers
 from ..modes import evaluating, gathered, replaced
 
 # Longer than the sliding windows of tiny models, but fast for models of 24 layers on a CPU.
@@ -35,6 +35,12 @@ def require_encoder(teacher: PreTrainedModel) -> None:
         raise ValueError(
             f"{name} has no {', '.join(missing)} in its configuration, but shrink takes text encoders. If the model "
             "has several parts, pass the text encoder alone."
+        )
+    if not number_of_layers(teacher.config):
+        raise ValueError(
+            f"{name} has token vectors and no layers, so no student can be made from it. Make the student from an "
+            "encoder with layers, which this model may teach, or train a copy of it (in a recipe, set student.model to "
+            "that encoder, or to this model)."
         )
     if getattr(teacher.config, "is_encoder_decoder", False) and hasattr(teacher.base_model, "decoder"):
         raise ValueError(

@@ -134,6 +134,12 @@ class Recipe(Generic[Data, Evaluation]):
                         f"{section}.{stage.name}.data: a stage for {self.data.kind} has data: "
                         f"{', '.join(self.data.rows)}, but not {stage.data} ({self.data.rows_needed})."
                     )
+                short = [name for name in ("truncate_dims", "quantization_aware") if self.arguments_of(stage).get(name)]
+                if short and not isinstance(self.data, SentenceFiles):
+                    raise ValueError(
+                        f"{section}.{stage.name}: {short[0]} is for sentence embeddings (data without a task). Leave "
+                        "it out."
+                    )
                 if self.teacher.vectors and stage.cache_teacher and stage.teacher == "teacher":
                     raise ValueError(
                         f"{section}.{stage.name}.cache_teacher: vectors are on disk already. Leave it out."

@@ -25,12 +25,12 @@ from ..student_recipe import Parent, StudentRecipe, rows_of_stages
 from ..tokenizers import student_tokenizer
 from .corpora import Docstrings, Files
 from .queries import check_space, prompts_of_rows
-from .static import static_start
+from .static import StaticStart
 
 
 @dataclass(frozen=True)
 class SentenceRecipe(StudentRecipe):
-    """A recipe for sentence embeddings. In a dry run, a static student has zero vectors."""
+    """A recipe for sentence embeddings."""
 
     parent_title = "Stages of the assistant"
 
@@ -101,21 +101,22 @@ class SentenceRecipe(StudentRecipe):
         """The first model after the teacher (assistant or student), before its first stage."""
         student = self._made_of_teacher
         if student.static:
-            return self._static_start()
+            return self._static.model()
         if student.model:
             model = AutoModel.from_pretrained(student.model, dtype=torch.float32).eval()
             return shrink(model, **student.shrink_settings).eval() if student.shrink_settings else model
         own = {"tokenizer": self.tokenizer, "teacher_tokenizer": self.teacher_model.tokenizer}
         return shrink(self.teacher_model.model, **student.shrink_settings, **own if student.tokenizer else {}).eval()
 
-    def _static_start(self) -> PreTrainedModel:
+    @cached_property
+    def _static(self) -> StaticStart:
         student, arguments = self.recipe.student, self.recipe.arguments
         teacher = self.teacher_model
         if student.model:
             pooler, max_length = arguments.get("teacher_pooler", "mean"), self.recipe.data.max_length
             teacher = load_sentence_teacher(student.model, max_length, otherwise=pooler)
         own = self._tokenizer if student.tokenizer else None
-        return static_start(teacher, student.static, own, self.recipe.output_dir, dry_run=self.dry_run)
+        return StaticStart(teacher, student.static, own, self.recipe.output_dir)
 
     def as_sentence_model(self, model: PreTrainedModel | SentenceEncoder | str | Path) -> SentenceEncoder:
         """A student or an assistant with its pooling and modules, including a kept projector of a saved model."""
@@ -150,12 +151,16 @@ class SentenceRecipe(StudentRecipe):
             return None
         return self._run("assistant", assistant.stages, self.start())
 
+    def needs_outline(self, parent_run: StagedRun | None) -> bool:
+        return super().needs_outline(parent_run) or bool(self.recipe.student.static and not self._static.is_made)
+
+    def outline(self, parent: Parent | None = None) -> StagedRun:
+        static = self.recipe.student.static
+        return self._run("stages", self.recipe.stages, self._static.outline()) if static else self.staged_run(parent)
+
     def staged_run(self, parent: Parent | None = None) -> StagedRun:
         if parent is None:
-            student = self.start()
-            if self.recipe.student.queries_only:
-                check_space(self.recipe, student.config.hidden_size, self.teacher_model.embedding_size)
-            return self._run("stages", self.recipe.stages, student)
+            return self._run("stages", self.recipe.stages, self.start())
         model = parent
         if not isinstance(model, PreTrainedModel):
             model = load_sentence_teacher(parent, self.recipe.data.max_length, self._arguments["pooler"]).model
@@ -165,6 +170,8 @@ class SentenceRecipe(StudentRecipe):
     def _run(
         self, folder: str, stages: Sequence[Stage], student: PreTrainedModel, assistant: Parent | None = None
     ) -> StagedRun:
+        if self.recipe.student.queries_only:
+            check_space(self.recipe, student.config.hidden_size, self.teacher_model.embedding_size)
         return self._staged_run(
             folder,
             stages,

@@ -71,6 +71,11 @@ class ContrastiveTrainingArguments(InfoNCETrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.teacher_cache:
+            raise ValueError(
+                "teacher_cache holds the outputs of one text in each row, but the rows of a ContrastiveTrainer are "
+                "groups of texts. Leave it out."
+            )
         if self.student_score_temperature <= 0:
             raise ValueError(
                 f"score_temperature={self.score_temperature}: tau divides the student's scores and must be above 0."

@@ -22,7 +22,7 @@ from ..objectives import (
 )
 from .scores import check_groups
 from .setup import Setup
-from .tokens import check_sentence_rows, check_tokens
+from .tokens import check_known, check_sentence_rows, check_tokens
 
 
 def check_rows(setup: Setup, rows: Any, name: str) -> None:
@@ -44,6 +44,7 @@ def check_rows(setup: Setup, rows: Any, name: str) -> None:
             check_sentence_rows(encoder, rows, role=role)
     except ValueError as error:
         raise ValueError(f"The {name} rows: {error}") from None
+    check_known(rows, setup.student, name)
     if isinstance(rows, datasets.Dataset) and len(rows) == 1 and any(o.compares_rows for o in setup.objectives):
         raise ValueError(f"The {name} rows: there is one, but rows are compared with one another. Pass more rows.")
 

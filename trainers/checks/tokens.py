@@ -10,9 +10,13 @@ import datasets
 import numpy as np
 import pyarrow.compute as pc
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
+from ...modeling import StaticModel
 from ...modeling.encoding import SentenceEncoder, position_count
 from ..teachers import too_long
+
+logger = logging.get_logger(__name__)
 
 
 def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> None:
@@ -41,6 +45,39 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
                     f"embeddings for the tokens 0 to {vocabulary - 1}. If tokens were added to its tokenizer, call its "
                     "resize_token_embeddings(len(tokenizer)) and train it first. Otherwise, use its own tokenizer."
                 )
+
+
+def check_known(rows: Any, student: PreTrainedModel, name: str) -> None:
+    """Warn of texts whose tokens are all unknown to a static student: it embeds them as zeros and learns nothing from
+    them. Refuse rows that have no other texts. Rows of a stream, and other students, are not checked.
+
+    Args:
+        rows: a dataset of a trainer.
+        name: the dataset's name in messages.
+
+    Raises:
+        ValueError: no text has a known token.
+    """
+    unknown = student.config.unk_token_id if isinstance(student, StaticModel) else None
+    column = _ids_column(rows, "student") if isinstance(rows, datasets.Dataset) else None
+    if unknown is None or column is None:
+        return
+    texts, empty = 0, []
+    for numbers, lengths, ids in _texts_in_parts(rows, column):
+        ends, known = lengths.cumsum(), np.append(0, (ids != unknown).cumsum())
+        empty.extend(numbers[known[ends] == known[ends - lengths]].tolist())
+        texts += len(lengths)
+    if empty and len(empty) == texts:
+        raise ValueError(
+            f"The {name} rows: all tokens of all texts are unknown to the student's tokenizer. A static student embeds "
+            "such texts as zeros and learns nothing from them. Give it a tokenizer for these texts."
+        )
+    if empty:
+        logger.warning_once(
+            "%d of %d texts of the %s rows have only unknown tokens (first: row %d). A static student embeds them as "
+            "zeros and learns nothing from them.",
+            *(len(empty), texts, name, empty[0]),
+        )
 
 
 def check_sentence_rows(encoder: SentenceEncoder, dataset: datasets.Dataset, *, role: str) -> None:

@@ -39,7 +39,7 @@ def with_short_vectors(objectives: Sequence[Objective], args: DistillTrainingArg
     if not short:
         raise ValueError(
             f"{'truncate_dims' if dims else 'quantization_aware'} is for embeddings, but no objective compares any. "
-            "Set embedding_weight or similarity_weight, or leave it out."
+            "Leave it out, or, for a sentence encoder, set embedding_weight or similarity_weight."
         )
     forms = [(each, None) for each in dims if each < size]
     forms += [(each, precision) for each in dict.fromkeys([size, *dims])] if precision else []

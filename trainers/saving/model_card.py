@@ -22,9 +22,9 @@ from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 from ...data import write_text
 from ...modeling import parameter_count
-from ...modeling.encoding import takes_projector
+from ...modeling.encoding import SentenceEncoder, takes_projector
 from ..objectives import Objective, PooledObjective, Projector
-from ..teachers import GivenVectors, TeacherSource
+from ..teachers import GivenVectors, TeacherSource, model_of
 
 if TYPE_CHECKING:
     from ..distill_trainer import DistillTrainer
@@ -55,8 +55,10 @@ class Size(NamedTuple):
     megabytes: float
 
     @classmethod
-    def of(cls, model: nn.Module) -> Size:
-        """The size of a model with float32 weights."""
+    def of(cls, model: nn.Module | SentenceEncoder) -> Size:
+        """The size of a model with float32 weights; a `SentenceEncoder` with the modules after its pooler."""
+        if isinstance(model, SentenceEncoder):
+            model = nn.ModuleList([model.model, model.modules.head])
         parameters = parameter_count(model)
         return cls(parameters, parameters * 4 / 1e6)
 
@@ -142,7 +144,7 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     by_files = ("a teacher whose outputs were cached",) if args.teacher_cache else ()
     by_vectors = ("a teacher that was given by its vectors",) if isinstance(trainer.teacher, GivenVectors) else ()
     teachers = tuple(map(_teacher_name, sources)) or by_files or by_vectors
-    loaded = [source for source in sources if isinstance(source, PreTrainedModel)]
+    loaded = [source for source in sources if isinstance(source, PreTrainedModel | SentenceEncoder)]
     is_sentence_encoder = any(isinstance(objective, PooledObjective) for objective in objectives)
     tag = next((tag for suffix, tag in PIPELINE_TAGS.items() if head.endswith(suffix)), "feature-extraction")
     embeddings = ""
@@ -320,7 +322,8 @@ def is_hub_id(name: str) -> bool:
 
 
 def _teacher_name(source: TeacherSource) -> str:
-    return without_path(str(getattr(source, "name_or_path", source) or type(source).__name__))
+    model = model_of(source)
+    return without_path(str(getattr(model, "name_or_path", model) or type(model).__name__))
 
 
 def without_path(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -56,6 +57,14 @@ class PlannedStage:
     def is_finished(self) -> bool:
         """Whether the stage has a result."""
         return (self.folder / RESULT_FILE).exists()
+
+    @property
+    def abandoned(self) -> list[Path]:
+        """Folders with checkpoints of a killed run of this stage with other settings or data. They are not used."""
+        alike = re.compile(rf"\d+-{re.escape(self.stage.name)}-[0-9a-f]{{8}}")
+        found = [each for each in self.folder.parent.glob("*-*-*") if alike.fullmatch(each.name)]
+        others = [each for each in found if each != self.folder and not (each / RESULT_FILE).exists()]
+        return sorted(each for each in others if last_complete_checkpoint(each))
 
     @property
     def state(self) -> str:
@@ -116,6 +125,12 @@ def _check(run: StagedRun) -> None:
         if stage.data not in run.data:
             raise ValueError(
                 f"The stage {stage.name!r} trains on {stage.data!r}, but the datasets are {', '.join(run.data)}."
+            )
+        in_chunks = stage.chunk_rows is not None and stage.chunk_rows < len(run.data[stage.data])
+        if in_chunks and not stage.cache_teacher and run.arguments_of(stage).get("teacher_cache"):
+            raise ValueError(
+                f"The stage {stage.name!r} has chunk_rows, but teacher_cache names one folder for all chunks. Leave "
+                "teacher_cache out, and set cache_teacher in this stage, which caches each chunk by itself."
             )
         if stage.teacher == "assistant" and run.assistant is None:
             raise ValueError(f"The stage {stage.name!r} has teacher='assistant', but the run has none (assistant=...).")

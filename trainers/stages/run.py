@@ -23,6 +23,7 @@ from ..objectives import Projector
 from ..saving import last_complete_checkpoint, remove_checkpoints
 from ..student_trainer import HEADS_FILE
 from ..teachers import TeacherSource, model_of
+from .caches import NamedCaches
 from .groups import add_lora, train_only
 from .plan import PlannedStage, plan_stages
 from .results import StageResult
@@ -162,7 +163,8 @@ class StagedRun:
 
         Raises:
             DamagedFilesError: files of a finished stage are missing or were changed.
-            ValueError: a stage's trainer refuses its arguments, models or rows.
+            ValueError: a stage's trainer refuses its arguments, models or rows; or a `teacher_cache` is for something
+                else (see `NamedCaches`).
         """
         for planned in self.plan:
             if planned.is_finished:
@@ -172,6 +174,7 @@ class StagedRun:
     def _check(self, first: int) -> None:
         """Check the stages from the number `first` on."""
         modules = self._kept_modules(self.plan[first - 1].folder) if first else None
+        caches = NamedCaches()
         declared = {planned.stage.unfolded_from or planned.stage.name: planned for planned in self.plan[first:]}
         for name, planned in declared.items():
             # No teacher output is cached, no repository is made on the Hub, and the process keeps its settings.
@@ -184,6 +187,9 @@ class StagedRun:
                 with TemporaryDirectory() as folder:
                     there = replace(planned, stage=stage, folder=Path(folder))
                     trainer = self._trainer(there, self._with_modules(student, modules))
+                    cache = self.arguments_of(planned.stage).get("teacher_cache")
+                    if cache and not planned.stage.cache_teacher:
+                        caches.add(name, cache, trainer)
             except ValueError as error:
                 raise ValueError(f"The stage {name!r}: {error}") from error
             made = exported_student(trainer)
@@ -199,6 +205,11 @@ class StagedRun:
         checkpoint = last_complete_checkpoint(planned.folder)
         if trainer.is_world_process_zero():
             print(f"\nStage {index + 1} of {len(self.plan)}: {planned.stage.name}.", flush=True)
+            for other in planned.abandoned:
+                print(
+                    f"Not used: {other}. It has checkpoints of this stage with other settings or data. Remove it, "
+                    "unless you will return to them."
+                )
         trainer.train(resume_from_checkpoint=checkpoint)
         if adapted is not None:
             adapted.merge_and_unload()

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,7 +133,7 @@ def cache_teacher(
     folder = Path(folder)
     # Without `cpu=True`, ranks on a machine without a GPU don't find each other, and would all write every shard.
     state = PartialState(cpu=torch.device(device).type == "cpu")
-    manifest = _manifest(teacher, dataset, dtype, rows_per_shard)
+    manifest = describe_cache(teacher, dataset, dtype, rows_per_shard)
     files = shard_files(folder, len(dataset), rows_per_shard)
     seal = seal_of(manifest)
     if (folder / MANIFEST_FILE).exists():
@@ -162,6 +163,16 @@ def cache_teacher(
     return open_cache(folder, teacher.request, dataset)
 
 
+def check_cache(folder: Path, description: dict[str, Any]) -> None:
+    """Refuse the cache of something else than what `describe_cache` described, if there is one in the folder.
+
+    Raises:
+        StaleCacheError: there is.
+    """
+    if (folder / MANIFEST_FILE).exists():
+        check_manifest(folder, description)
+
+
 def open_cache(folder: str | Path, request: OutputRequest, dataset: Dataset) -> Dataset:
     """Open a complete cache for a dataset.
 
@@ -184,7 +195,10 @@ def open_cache(folder: str | Path, request: OutputRequest, dataset: Dataset) -> 
     return concatenate_datasets([open_shard(file) for file in files])
 
 
-def _manifest(teacher: LiveTeacher, dataset: Dataset, dtype: str, rows_per_shard: int) -> dict:
+def describe_cache(
+    teacher: LiveTeacher, dataset: Dataset, dtype: str, rows_per_shard: int = ROWS_PER_SHARD
+) -> dict[str, Any]:
+    """All that the files of a cache depend on (see `cache_teacher`), as its manifest has it."""
     return {
         "teacher": [fingerprint_teacher(encoder, pools=bool(teacher.request.pooler)) for encoder in teacher.encoders],
         "weights": teacher.weights,

@@ -1,0 +1,42 @@
+"""Checks of the caches of teacher outputs that stages name themselves (`teacher_cache`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..teachers import LiveTeacher, check_cache, describe_cache
+
+if TYPE_CHECKING:
+    from ..distill_trainer import DistillTrainer
+
+
+class NamedCaches:
+    """The caches of a run's stages. A folder holds the teacher's outputs for one dataset, so stages with other data,
+    another teacher or other outputs can't share it."""
+
+    def __init__(self):
+        self._outputs: dict[str, tuple[str, dict[str, Any]]] = {}  # folder -> the first stage, and what it caches
+
+    def add(self, stage: str, folder: str, trainer: DistillTrainer) -> None:
+        """Check the cache of a stage.
+
+        Args:
+            stage: name of the stage.
+            folder: its `teacher_cache`.
+            trainer: its trainer, with the live teacher.
+
+        Raises:
+            ValueError: an earlier stage, or an earlier run, caches something else in this folder.
+        """
+        if not isinstance(trainer.teacher, LiveTeacher):
+            return  # nothing is cached, or the trainer has read the cache
+        outputs = describe_cache(trainer.teacher, trainer.train_dataset, trainer.args.teacher_cache_dtype)
+        other, theirs = self._outputs.setdefault(folder, (stage, outputs))
+        if outputs != theirs:
+            raise ValueError(
+                f"teacher_cache={folder!r} is also that of the stage {other!r}, but the two stages have other rows, "
+                "another teacher or other objectives, so they can't share its outputs. Leave teacher_cache out and set "
+                "cache_teacher in both stages, or name a folder for each."
+            )
+        check_cache(Path(folder) / "train", outputs)
