@@ -1,12 +1,12 @@
 """Train query encoders of several depths in the embedding space of all-MiniLM-L6-v2, by `small_leaf` on more text.
 
-python benchmarks/query_encoders.py [--layers 1 2 4] [--texts 100000] [--output_dir FOLDER] [key=value ...]
+python benchmarks/query_encoders.py [--layers 1 2 4] [--texts 60000] [--output_dir FOLDER] [key=value ...]
 
 Texts are passages of docstrings: those of `small_leaf` (Python's standard library), and of the packages that are
-installed beside retort. Queries are the first sentences of docstrings. The test is that of `small_leaf`: a docstring's
-details, encoded by the teacher, are found by its summary, among those of modules that were not trained on. A text of
-the test set is never trained on. The teacher's embeddings are cached once for all depths. If it is started again, it
-continues where it was.
+installed beside retort. Queries are the first sentences of docstrings, a third as many. The test is that of
+`small_leaf`: a docstring's details, encoded by the teacher, are found by its summary, among those of modules that were
+not trained on. A text of the test set is never trained on. The teacher's embeddings are cached once for all depths. If
+it is started again, it continues where it was.
 """
 
 import argparse
@@ -66,6 +66,11 @@ def changes_of(folder: Path, layers: int) -> list[str]:
         "stages.queries.cache_teacher=false",
         f"stages.documents.teacher_cache={folder}/teacher_documents",
         f"stages.queries.teacher_cache={folder}/teacher_queries",
+        "stages.documents.per_device_train_batch_size=64",
+        "stages.queries.per_device_train_batch_size=64",
+        "stages.documents.num_train_epochs=1",
+        "stages.queries.num_train_epochs=2",
+        "stages.queries.learning_rate=1e-4",
         f"output_dir={folder}/{layers}",
     ]
 
@@ -96,7 +101,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("changes", nargs="*", metavar="key=value", help="changes of the recipe")
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 2, 4], help="depths (default: 1 2 4)")
-    parser.add_argument("--texts", type=int, default=100_000, help="documents to train on (default: 100000)")
+    parser.add_argument("--texts", type=int, default=60_000, help="documents to train on (default: 60000)")
     parser.add_argument("--output_dir", default="runs/benchmarks/query_encoders", help="(default: %(default)s)")
     return parser.parse_intermixed_args()
 

@@ -12,7 +12,7 @@ from .docstrings import (
     split_sentences,
 )
 from .groups import read_groups
-from .json_files import JSON, json_objects
+from .json_files import JSON, json_kinds, json_objects, json_rows
 from .lines import format_of, is_packed
 from .parallel import both_sides, read_pairs, read_parallel
 from .senteval import (
@@ -24,6 +24,6 @@ from .senteval import (
     read_sts_task,
     read_transfer_task,
 )
-from .tables import TABLES, find_layout, role_rows
+from .tables import TABLES, find_layout, role_rows, table_rows
 from .text_files import conll_rows, text_rows
 from .vectors import ARRAYS, read_vectors, with_vectors

@@ -1,7 +1,8 @@
 """Semantic textual similarity: rank correlation of cosine similarities with human scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -53,7 +54,7 @@ class StsScores:
 
 def sts_scores(model: SentenceEncoder, task: Mapping[str, Dataset]) -> StsScores:
     """Score a model on the subsets of an STS task (see `read_sts_task`), with a progress bar."""
-    pairs = sts_pairs(model, task, progress=True)
+    pairs = sts_pairs(partial(model.encode, progress=True), task)
     found = {name: rank_correlation(*pair) for name, pair in pairs.items()}
     together = rank_correlation(*map(np.concatenate, zip(*pairs.values(), strict=True)))
     values, weights = list(found.values()), list(map(len, task.values()))
@@ -75,16 +76,16 @@ def score_sts(model: SentenceEncoder, pairs: Dataset) -> dict[str, float]:
 
 def sts_of_each(model: SentenceEncoder, tables: Mapping[str, Dataset]) -> dict[str, float]:
     """Spearman correlation of cosines with each table's gold scores. A text in several tables is embedded once."""
-    return {name: rank_correlation(*pair) for name, pair in sts_pairs(model, tables).items()}
+    return {name: rank_correlation(*pair) for name, pair in sts_pairs(model.encode, tables).items()}
 
 
 def sts_pairs(
-    model: SentenceEncoder, tables: Mapping[str, Dataset], *, progress: bool = False
+    encode: Callable[[list[str]], Tensor], tables: Mapping[str, Dataset]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The cosines of each table's pairs, and their gold scores: `[pairs]` each."""
+    """The cosines of each table's pairs, and their gold scores: `[pairs]` each. `encode` embeds texts."""
     sides = {(name, side): pairs[side] for name, pairs in tables.items() for side in ("sentence1", "sentence2")}
     rows = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(sides.values())))}
-    embeddings = model.encode(list(rows), progress=progress)
+    embeddings = encode(list(rows))
     of_side = {place: embeddings[[rows[text] for text in texts]] for place, texts in sides.items()}
     return {
         name: (

@@ -239,7 +239,7 @@ class Files:
             model: the model.
             document_encoder: encodes the documents of retrieval in its place; None for `model` itself.
         """
-        of_pairs = sts_pairs(model, self._tests) if self._tests else {}
+        of_pairs = sts_pairs(model.encode, self._tests) if self._tests else {}
         ranks = {
             name: ranks_of_documents(model, pairs["source"], pairs["target"], document_encoder)
             for name, pairs in self._retrieval.items()
