@@ -1,6 +1,5 @@
 """Base class of the recipes for all kinds of students."""
 
-import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -77,10 +76,8 @@ class StudentRecipe(ABC):
 
     def _outlined(self, args: TrainingArguments, parent_run: StagedRun | None, only: str | None) -> StagedRun:
         """The student's stages for checks, up to the one that is run."""
-        # The checks freeze their teacher, but a parent is still to be trained.
-        parent = copy.deepcopy(parent_run.student) if parent_run else self.parent
         with args.main_process_first(desc="reading data"):
-            outline = self.outline(parent)
+            outline = self.outline(parent_run.student if parent_run else self.parent)
         return up_to(only, outline)
 
     def _distil(self, run: StagedRun, parent: Parent, before: Sequence[StageResult]) -> None:

@@ -146,7 +146,9 @@ def test_stages_that_cache_different_outputs_in_one_folder_are_refused(tmp_path)
         for attempt in (run.check, run.run):
             with pytest.raises(ValueError, match=r"The stage 'other': teacher_cache=.* is also that of .* 'first'"):
                 attempt()
-    with pytest.raises(ValueError, match="'chunks' has chunk_rows, but teacher_cache names one folder for all chunks"):
+    with pytest.raises(
+        ValueError, match="'chunks': it has chunk_rows, but teacher_cache names one folder for all chunks"
+    ):
         staged.staged_run(tmp_path / "run", [replace(first, name="chunks", chunk_rows=24)]).check()
     staged.staged_run(tmp_path / "run", [first, replace(first, name="same", trainable=("head",))]).check()
     staged.staged_run(tmp_path / "run", [first]).run()
@@ -154,6 +156,31 @@ def test_stages_that_cache_different_outputs_in_one_folder_are_refused(tmp_path)
         ValueError, match=r"The stage 'other': The teacher cache .* was made from something else: .*text"
     ):
         staged.staged_run(tmp_path / "run", [replace(first, name="other", data="train")]).check()
+
+
+@pytest.mark.promise(9)
+def test_a_check_leaves_a_teacher_that_is_not_trained_yet_as_it_was(tmp_path):
+    teacher, cache = tiny.model("bert", "token", layers=4), str(tmp_path / "cache")
+    stages = [Stage("logits", {"logits_weight": 1.0, "teacher_cache": cache, "max_steps": 1}, data="transfer")]
+    staged.staged_run(tmp_path / "run", stages, teacher=teacher).run()
+    retrained = tiny.model("bert", "token", layers=4, seed=7)
+    assert any(not torch.equal(a, b) for a, b in zip(teacher.parameters(), retrained.parameters(), strict=True))
+    retrained.base_model.embeddings.requires_grad_(False)
+    learning = [weight.requires_grad for weight in retrained.parameters()]
+    staged.staged_run(tmp_path / "again", stages, teacher=retrained).check()  # its weights may become those of `cache`
+    assert [weight.requires_grad for weight in retrained.parameters()] == learning
+    with pytest.raises(ValueError, match="was made from something else: the teacher's weights"):
+        staged.staged_run(tmp_path / "again", stages, teacher=retrained).run()
+
+
+@pytest.mark.promise(9)
+def test_a_cache_of_all_stages_is_refused_only_where_a_teacher_is_read(tmp_path):
+    arguments = staged.ARGUMENTS | {"teacher_cache": str(tmp_path / "cache")}
+    labels = Stage("labels", {"label_weight": 1.0}, chunk_rows=16)
+    staged.staged_run(tmp_path / "run", [labels], arguments=arguments).check()
+    pairs = Stage("pairs", {"contrastive_weight": 1.0}, trainer=ContrastiveTrainer)
+    with pytest.raises(ValueError, match="'pairs': teacher_cache holds the outputs of one text in each row"):
+        staged.staged_run(tmp_path / "run", [labels, pairs], arguments=arguments).check()
 
 
 @pytest.mark.promise(9)

@@ -1,6 +1,7 @@
 """Checks before a run starts. They refuse runs that would train on wrong numbers without an error.
 
-Each raises a ValueError with the given value, the expected one, and a way to fix it.
+Each raises a ValueError, or a TypeError for an object of the wrong class, with the given value, the expected one, and
+a way to fix it.
 """
 
 from .objectives import check_output_layers, check_sharding

@@ -13,24 +13,36 @@ if TYPE_CHECKING:
 
 class NamedCaches:
     """The caches of a run's stages. A folder holds the teacher's outputs for one dataset, so stages with other data,
-    another teacher or other outputs can't share it."""
+    another teacher or other outputs can't share it.
 
-    def __init__(self):
+    Args:
+        of_outlines: whether teachers may still be trained, so that their weights say nothing about a cache on disk.
+    """
+
+    def __init__(self, *, of_outlines: bool):
+        self._of_outlines = of_outlines
         self._outputs: dict[str, tuple[str, dict[str, Any]]] = {}  # folder -> the first stage, and what it caches
 
-    def add(self, stage: str, folder: str, trainer: DistillTrainer) -> None:
+    def add(self, stage: str, folder: str, trainer: DistillTrainer, *, in_chunks: bool) -> None:
         """Check the cache of a stage.
 
         Args:
             stage: name of the stage.
             folder: its `teacher_cache`.
             trainer: its trainer, with the live teacher.
+            in_chunks: whether the stage trains on chunks of its data.
 
         Raises:
-            ValueError: an earlier stage, or an earlier run, caches something else in this folder.
+            ValueError: an earlier stage, or an earlier run, caches something else in this folder; or the stage has
+                several chunks.
         """
         if not isinstance(trainer.teacher, LiveTeacher):
             return  # nothing is cached, or the trainer has read the cache
+        if in_chunks:
+            raise ValueError(
+                "it has chunk_rows, but teacher_cache names one folder for all chunks. Leave teacher_cache out, and "
+                "set cache_teacher in this stage, which caches each chunk by itself."
+            )
         outputs = describe_cache(trainer.teacher, trainer.train_dataset, trainer.args.teacher_cache_dtype)
         other, theirs = self._outputs.setdefault(folder, (stage, outputs))
         if outputs != theirs:
@@ -39,4 +51,5 @@ class NamedCaches:
                 "another teacher or other objectives, so they can't share its outputs. Leave teacher_cache out and set "
                 "cache_teacher in both stages, or name a folder for each."
             )
-        check_cache(Path(folder) / "train", outputs)
+        unknown = ("teacher", "precision") if self._of_outlines else ()
+        check_cache(Path(folder) / "train", {name: each for name, each in outputs.items() if name not in unknown})

@@ -126,12 +126,6 @@ def _check(run: StagedRun) -> None:
             raise ValueError(
                 f"The stage {stage.name!r} trains on {stage.data!r}, but the datasets are {', '.join(run.data)}."
             )
-        in_chunks = stage.chunk_rows is not None and stage.chunk_rows < len(run.data[stage.data])
-        if in_chunks and not stage.cache_teacher and run.arguments_of(stage).get("teacher_cache"):
-            raise ValueError(
-                f"The stage {stage.name!r} has chunk_rows, but teacher_cache names one folder for all chunks. Leave "
-                "teacher_cache out, and set cache_teacher in this stage, which caches each chunk by itself."
-            )
         if stage.teacher == "assistant" and run.assistant is None:
             raise ValueError(f"The stage {stage.name!r} has teacher='assistant', but the run has none (assistant=...).")
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 from safetensors.torch import load_file
+from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from ...data import remove_folder, sweep
 from ...modeling import DistillationModel, add_projector, gathered, projected_classifier, release_memory
 from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
+from ..contrastive_trainer import ContrastiveTrainer
 from ..distill_trainer import DistillTrainer
 from ..objectives import Projector
 from ..saving import last_complete_checkpoint, remove_checkpoints
@@ -169,29 +171,35 @@ class StagedRun:
         for planned in self.plan:
             if planned.is_finished:
                 StageResult.read(planned.folder)
-        self._check(0)
+        self._check(0, of_outlines=True)
 
-    def _check(self, first: int) -> None:
-        """Check the stages from the number `first` on."""
+    def _check(self, first: int, *, of_outlines: bool = False) -> None:
+        """Check the stages from the number `first` on. `of_outlines` tells that teachers may still be trained."""
         modules = self._kept_modules(self.plan[first - 1].folder) if first else None
-        caches = NamedCaches()
+        caches = NamedCaches(of_outlines=of_outlines)
         declared = {planned.stage.unfolded_from or planned.stage.name: planned for planned in self.plan[first:]}
         for name, planned in declared.items():
             # No teacher output is cached, no repository is made on the Hub, and the process keeps its settings.
             live = self.assistant if planned.stage.teacher == "assistant" else self.teacher
-            quiet = {"push_to_hub": False, "full_determinism": False} | ({"teacher_cache": None} if live else {})
+            quiet = {"push_to_hub": False, "full_determinism": False}
+            if live and not issubclass(planned.stage.trainer, ContrastiveTrainer):  # whose arguments refuse a cache
+                quiet["teacher_cache"] = None
             stage = replace(planned.stage, arguments={**planned.stage.arguments, **quiet}, cache_teacher=False)
             student = copy.deepcopy(self.student)
             self._freeze(student, stage)
+            learning = [weight for weight in _weights_of(live) if weight.requires_grad]
             try:
                 with TemporaryDirectory() as folder:
                     there = replace(planned, stage=stage, folder=Path(folder))
                     trainer = self._trainer(there, self._with_modules(student, modules))
                     cache = self.arguments_of(planned.stage).get("teacher_cache")
                     if cache and not planned.stage.cache_teacher:
-                        caches.add(name, cache, trainer)
+                        caches.add(name, cache, trainer, in_chunks=planned.rows < len(self.data[planned.stage.data]))
             except ValueError as error:
                 raise ValueError(f"The stage {name!r}: {error}") from error
+            finally:  # a trainer freezes its teacher, which may still be trained
+                for weight in learning:
+                    weight.requires_grad_(True)
             made = exported_student(trainer)
             modules = made.modules if isinstance(made, SentenceEncoder) else None
             del trainer, made
@@ -309,6 +317,14 @@ class StagedRun:
     @property
     def _caches(self) -> Path:
         return Path(self.folder) / "_teacher"
+
+
+def _weights_of(teacher: TeacherSource | Sequence[TeacherSource] | None) -> list[nn.Parameter]:
+    """The weights of teachers in memory."""
+    teachers = teacher if isinstance(teacher, list | tuple) else [teacher]
+    heads = [each.modules.head for each in teachers if isinstance(each, SentenceEncoder)]
+    modules = [each for each in (*map(model_of, teachers), *heads) if isinstance(each, nn.Module)]
+    return [weight for module in modules for weight in module.parameters()]
 
 
 def _students_alone(rows: datasets.Dataset) -> datasets.Dataset:
