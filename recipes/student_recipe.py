@@ -47,7 +47,6 @@ class StudentRecipe(ABC):
             print("Downloads from the Hub, unless cached:", *named, sep="\n- ", flush=True)
         with args.main_process_first(desc="reading data"):
             parent_run = self.parent_run()
-            needs_outline = self.needs_outline(parent_run)
         if args.process_index == 0:
             print(self.introduction)
         if parent_run:
@@ -62,7 +61,7 @@ class StudentRecipe(ABC):
             if args.process_index == 0:
                 print("Dry run: no errors were found, and nothing was trained.")
         else:
-            if needs_outline:
+            if self.starts_slowly:
                 self._outlined(args, parent_run, only).check()
             before = parent_run.run() if parent_run else []
             parent = self.finished_parent(before) if parent_run else self.parent
@@ -76,8 +75,11 @@ class StudentRecipe(ABC):
 
     def _outlined(self, args: TrainingArguments, parent_run: StagedRun | None, only: str | None) -> StagedRun:
         """The student's stages for checks, up to the one that is run."""
+        parent = parent_run.student if parent_run else self.parent
+        if parent_run and any(self.recipe.arguments_of(stage).get("attention_weight") for stage in self.recipe.stages):
+            parent.set_attn_implementation("eager")  # as a trained one is loaded from its folder
         with args.main_process_first(desc="reading data"):
-            outline = self.outline(parent_run.student if parent_run else self.parent)
+            outline = self.outline(parent)
         return up_to(only, outline)
 
     def _distil(self, run: StagedRun, parent: Parent, before: Sequence[StageResult]) -> None:
@@ -154,9 +156,10 @@ class StudentRecipe(ABC):
         """The folder of a trained parent."""
         return best_stage(results).folder
 
-    def needs_outline(self, parent_run: StagedRun | None) -> bool:
+    @property
+    def starts_slowly(self) -> bool:
         """Whether the student's first weights take long to compute, so that its stages are checked before that."""
-        return parent_run is not None and not all(planned.is_finished for planned in parent_run.plan)
+        return False
 
     def outline(self, parent: Parent) -> StagedRun:
         """The student's stages with a student of the right shape, for checks.

@@ -34,6 +34,14 @@ def test_pairs_and_single_texts_are_groups_too(tmp_path):
     assert read_groups([tmp_path / "texts.txt"]).to_dict() == {"anchor": ["a cat", "the dog"]}
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("columns", [["a", "b", "c", "d"], ["a", "b", "b"], ["a", "a"]])
+def test_columns_of_groups_are_named_once_and_are_three_at_most(columns, tmp_path):
+    (tmp_path / "g.jsonl").write_text('{"a": "1", "b": "2", "c": "3", "d": "4"}\n')
+    with pytest.raises(ValueError, match=r"g\.jsonl: columns=.*a group has 1 to 3 different columns"):
+        read_groups([tmp_path / "g.jsonl"], columns=columns)
+
+
 def test_rows_with_an_empty_text_are_left_out_and_counted(tmp_path, caplog):
     (tmp_path / "pairs.tsv").write_text("a cat\tthe cat\na dog\t \n")
     with caplog.at_level(logging.WARNING, logger="retort"):

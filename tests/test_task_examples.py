@@ -156,13 +156,14 @@ def test_a_dry_run_shows_the_stages_and_writes_nothing(folder):
 
 
 @pytest.mark.promise(9)
-def test_wrong_stages_of_the_student_are_refused_before_the_teacher_is_fine_tuned(folder):
+def test_a_dry_run_checks_the_stages_after_a_teacher_that_is_not_fine_tuned_yet(folder):
     output = folder / "wrong"
     recipe = task_recipe(folder, output, {"task": "tagging", "folders": str(folder / "xx")}, {"layers": 2})
     with pytest.raises(ValueError, match="The stage 'representations': The layer map '1:9'"):
-        run_recipe(read_recipe(recipe, ["stages.representations.layer_map='1:9'"]))
+        run_recipe(read_recipe(recipe, ["stages.representations.layer_map='1:9'"]), dry_run=True)
     with pytest.raises(SystemExit, match="--only logit: the recipe has no such stage"):
-        run_recipe(read_recipe(recipe), only="logit")
+        run_recipe(read_recipe(recipe), dry_run=True, only="logit")
+    run_recipe(read_recipe(recipe, ["stages.representations.attention_weight=1.0"]), dry_run=True)
     assert not output.exists()
 
 

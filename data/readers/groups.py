@@ -90,6 +90,11 @@ def _read(source: str | Path, columns: Sequence[str] | Sequence[int] | None) -> 
         )
     if len(found) > 1 and isinstance(dataset.features[found[1]], List):
         return _ranked(dataset.select_columns(list(found)), source)
+    if len(found) > len(ROLES) or len(set(found)) < len(found):
+        raise ValueError(
+            f"{source}: columns={list(found)}, but a group has 1 to {len(ROLES)} different columns: "
+            f"{', '.join(ROLES)}. Name each once, and leave out the others."
+        )
     return renamed_texts(dataset, dict(zip(found, ROLES, strict=False)), source)
 
 

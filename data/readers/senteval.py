@@ -86,8 +86,8 @@ def read_scored_pairs(file: str | Path) -> Dataset:
     """Read pairs from a table with the columns sentence, sentence, score, or with a header row.
 
     A header row must contain `sentence1`, `sentence2` and `score`, which are the columns of the result. STS2017's
-    cross-lingual sets (`STS.en-de.txt`) have no header row, those of stsb_multi_mt have one. Only `.csv` files may have
-    quotes.
+    cross-lingual sets (`STS.en-de.txt`) have no header row, those of stsb_multi_mt have one. Quotes are read as by
+    `read_dataset`.
 
     Raises:
         FileNotFoundError: the file is missing.

@@ -63,7 +63,7 @@ def read_task(
     Every entry of `folders`, `train`, `dev`, `test` and `transfer` is a path or the name of a dataset, optionally with
     the language of its rows: `da=uner/da_ddt`. Text files may be compressed (`.gz`). The formats are
 
-    - for classification `.tsv` (no quoting) or `.csv`: text, label; for pairs text, text, label;
+    - for classification `.tsv` (quotes: see `read_dataset`) or `.csv`: text, label; for pairs text, text, label;
     - for tagging `.tsv` or `.csv`: words and tags, each separated by single spaces; or `.conll`, `.bio`, `.iob2` or
       `.txt`: a word and its tag per line, blank lines between sentences;
     - for both `.jsonl`, `.json`, `.parquet` and datasets with the usual columns (`tokens` and `ner_tags`; `sentence1`,

@@ -151,8 +151,9 @@ class SentenceRecipe(StudentRecipe):
             return None
         return self._run("assistant", assistant.stages, self.start())
 
-    def needs_outline(self, parent_run: StagedRun | None) -> bool:
-        return super().needs_outline(parent_run) or bool(self.recipe.student.static and not self._static.is_made)
+    @property
+    def starts_slowly(self) -> bool:
+        return bool(self.recipe.student.static) and not self._static.is_made
 
     def outline(self, parent: Parent | None = None) -> StagedRun:
         static = self.recipe.student.static
