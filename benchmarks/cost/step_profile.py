@@ -46,10 +46,14 @@ class Meter(TrainerCallback):
     def __init__(self, student: nn.Module, tokens: float, options: argparse.Namespace):
         self.options, self.steps, self.products = options, [], []
         self.profile = profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if _has_cuda() else [])])
-        linear = [module for module in student.encoder.modules() if isinstance(module, nn.Linear)]
-        dtype = torch.bfloat16 if supports_bf16() else torch.float32
-        self.operands = [pair for module in linear for pair in _operands(module, round(tokens), dtype)]
-        self.flops = sum(6 * tokens * module.weight.numel() for module in linear)
+        self.tokens = tokens
+        self.linear = [module for module in student.encoder.modules() if isinstance(module, nn.Linear)]
+        self.flops = sum(6 * tokens * module.weight.numel() for module in self.linear)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Make the operands of the products, now that the student is on its device."""
+        dtype = torch.bfloat16 if args.bf16 else torch.float32
+        self.operands = [pair for module in self.linear for pair in _operands(module, round(self.tokens), dtype)]
 
     def on_step_begin(self, args, state, control, **kwargs):
         """Start the clock, or the profiler."""
@@ -130,20 +134,10 @@ def report(meter: Meter, tokens: float, options: argparse.Namespace) -> dict:
         "GFLOP/s of its products alone": meter.flops / products / 1e9,
         "share": products / step,
     }
-    print(
-        "\n".join(
-            f"{name}: {value:,.2f}" if isinstance(value, float) else f"{name}: {value}"
-            for name, value in figures.items()
-        )
-    )
-    print(
-        "\n"
-        + "\n".join(
-            aligned(
-                [["", "% of a profiled step"], *([k, f"{100 * v / total:.1f}"] for k, v in kinds.most_common())], gap=2
-            )
-        )
-    )
+    for name, value in figures.items():
+        print(f"{name}: {value:,.2f}" if isinstance(value, float) else f"{name}: {value}")
+    shares = [[kind, f"{100 * spent / total:.1f}"] for kind, spent in kinds.most_common()]
+    print("", *aligned([["", "% of a profiled step"], *shares], gap=2), sep="\n")
     return figures | {"kinds": {kind: value / total for kind, value in kinds.items()}}
 
 
