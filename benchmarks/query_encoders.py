@@ -3,10 +3,10 @@
 python benchmarks/query_encoders.py [--layers 1 2 4] [--texts 60000] [--output_dir FOLDER] [key=value ...]
 
 Texts are passages of docstrings: those of `small_leaf` (Python's standard library), and of the packages that are
-installed beside retort. Queries are the first sentences of docstrings, a third as many. The test is that of
-`small_leaf`: a docstring's details, encoded by the teacher, are found by its summary, among those of modules that were
-not trained on. A text of the test set is never trained on. The teacher's embeddings are cached once for all depths. If
-it is started again, it continues where it was.
+installed beside retort. Queries are `small_leaf`'s and first sentences of the packages' docstrings, a third as many as
+the passages. A test query is a docstring's summary. It has to find the docstring's details among those of the test
+modules, which the teacher encodes. No text of the test set is trained on. The teacher's embeddings are cached once for
+all depths. If it is started again, it continues where it was; for another `--texts`, name another folder.
 """
 
 import argparse
@@ -29,8 +29,12 @@ def main() -> None:
     """Train all depths, and print their table."""
     options = parse_options()
     folder = Path(options.output_dir)
-    if not (folder / "retrieval.jsonl").exists():
+    note = folder / "texts"
+    if not note.exists():
         write_texts(folder, options.texts)
+        note.write_text(str(options.texts))
+    if note.read_text() != str(options.texts):
+        raise SystemExit(f"{folder} has texts of --texts {note.read_text()}. Name another --output_dir.")
     reports = {}
     for layers in options.layers:
         run_recipe(read_recipe("small_leaf", [*changes_of(folder, layers), *options.changes]))

@@ -35,11 +35,13 @@ def test_pairs_and_single_texts_are_groups_too(tmp_path):
 
 
 @pytest.mark.promise(9)
-@pytest.mark.parametrize("columns", [["a", "b", "c", "d"], ["a", "b", "b"], ["a", "a"]])
-def test_columns_of_groups_are_named_once_and_are_three_at_most(columns, tmp_path):
+@pytest.mark.parametrize("columns", [["a", "b", "c", "d"], ["a", "b", "b"], ["a", "a"], ["a", 1], [0, 0], [], "ab"])
+@pytest.mark.parametrize("name", ["g.jsonl", "g.tsv"])
+def test_columns_of_groups_are_named_once_and_are_three_at_most(name, columns, tmp_path):
     (tmp_path / "g.jsonl").write_text('{"a": "1", "b": "2", "c": "3", "d": "4"}\n')
-    with pytest.raises(ValueError, match=r"g\.jsonl: columns=.*a group has 1 to 3 different columns"):
-        read_groups([tmp_path / "g.jsonl"], columns=columns)
+    (tmp_path / "g.tsv").write_text("a\tb\tc\td\n1\t2\t3\t4\n")
+    with pytest.raises(ValueError, match=r"columns=.*a group has 1 to 3 different columns"):
+        read_groups([tmp_path / name], columns=columns)
 
 
 def test_rows_with_an_empty_text_are_left_out_and_counted(tmp_path, caplog):

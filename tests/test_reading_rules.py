@@ -284,6 +284,7 @@ def pandas_tsv(**settings):
     [
         (pandas_tsv(index=False) + '"x"\tpos\n', r"train\.tsv:2: cells that contain quotes are quoted, but some need"),
         ('"text"\t"label"\n"a"\t"b"\n', r"train\.tsv:1: cells that contain quotes are quoted.*csv.QUOTE_NONE"),
+        ('"a b"\t0\n"c"\t1\n"d"\t1\n', r"train\.tsv:1: cells that contain quotes are quoted.*csv.QUOTE_NONE"),
         ('text\tlabel\n"a\nb"\tpos\n', r"train\.tsv:2: this row has 1 columns, expected 2.*without quoting.*to_csv"),
         ('text\tlabel\n"a\tb"\tpos\n', r"train\.tsv:2: this row has 3 columns, expected 2.*without quoting.*to_csv"),
         (pandas_tsv(), r"train\.tsv:1: the first column has no name\. .*an index.*to_csv\(index=False\)"),

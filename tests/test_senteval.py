@@ -356,6 +356,9 @@ def test_raw_weights_are_read_into_a_base_model_and_what_does_not_fit_is_listed(
     [
         (["--model", "x"], "Nothing to score"),
         (["--task_set", "sts"], "pass --model, or --state_dict with --base_model"),
+        (["--model", "m", "--base_model", "b"], "--base_model is for --state_dict: leave it out"),
+        (["--model", "m", "--max_length", "0"], "argument --max_length: '0' is not a whole number of at least 1"),
+        (["--model", "m", "--sts", "x=a.tsv", "x=b.tsv"], "--sts: x is the name of several files. Pass NAME=FILE."),
         (["--model", "x", "--task_set", "sts"], "--tasks and --task_set need --senteval FOLDER"),
     ],
 )

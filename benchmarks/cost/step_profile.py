@@ -179,7 +179,10 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=96, help="timed steps; the first quarter warms up (default: 96)")
     parser.add_argument("--profiled", type=int, default=16, help="profiled steps (default: 16)")
     parser.add_argument("--output", default="runs/benchmarks/step_profile.json", help="(default: %(default)s)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.steps < 16:
+        parser.error("--steps must be at least 16: products are timed after every eighth step")
+    return options
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def read_groups(sources: Sequence[str | Path], *, columns: Sequence[str] | Seque
         ValueError: there are other columns, such as a label, so it is unclear which texts belong together; sources have
             different columns; and all errors of `read_dataset`.
     """
+    if columns is not None:
+        _check_named(columns)
     parts = [_read(source, columns) for source in sources]
     kinds = {tuple(part.column_names) for part in parts}
     if len(kinds) > 1:
@@ -67,6 +69,15 @@ def read_groups(sources: Sequence[str | Path], *, columns: Sequence[str] | Seque
     if not len(kept):
         raise ValueError(f"No row of {', '.join(map(str, sources))} holds text in every column.")
     return kept
+
+
+def _check_named(columns: Sequence[str] | Sequence[int]) -> None:
+    one_kind = not isinstance(columns, str) and len(set(map(type, columns))) == 1
+    if not one_kind or len(columns) > len(ROLES) or len(set(columns)) < len(columns):
+        raise ValueError(
+            f"columns={columns!r}, but a group has 1 to {len(ROLES)} different columns ({', '.join(ROLES)}). Pass a "
+            "list of their names, or of their numbers, each once, and leave out the others."
+        )
 
 
 def _texts(row: dict[str, Any]) -> list[str | None]:
@@ -90,11 +101,6 @@ def _read(source: str | Path, columns: Sequence[str] | Sequence[int] | None) -> 
         )
     if len(found) > 1 and isinstance(dataset.features[found[1]], List):
         return _ranked(dataset.select_columns(list(found)), source)
-    if len(found) > len(ROLES) or len(set(found)) < len(found):
-        raise ValueError(
-            f"{source}: columns={list(found)}, but a group has 1 to {len(ROLES)} different columns: "
-            f"{', '.join(ROLES)}. Name each once, and leave out the others."
-        )
     return renamed_texts(dataset, dict(zip(found, ROLES, strict=False)), source)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -26,6 +27,7 @@ _WAY_OUT = "Write a .csv file with commas, or use quoting=csv.QUOTE_NONE, withou
 _QUOTES = f'It is read without quoting, but looks like the output of pandas\' to_csv(sep="\\t"). {_WAY_OUT}'
 _INDEX = "The first column seems to be an index, as pandas writes it: use to_csv(index=False)."
 _FEWEST_COUNTED = 3
+_FEWEST_QUOTED = 3
 
 
 class Layout(NamedTuple):
@@ -188,7 +190,7 @@ def _tsv_cells(file: Path) -> Iterator[Row]:
 def _is_quoted(file: Path) -> bool:
     """Whether a TSV file was certainly written with quoting, which takes a pass over the file."""
     rows = all_quoted = first_doubled = 0
-    all_doubled = True
+    all_doubled, quoted_in_column = True, Counter()
     for number, line in enumerate(lines_of(file), 1):
         text = without_line_end(line)
         cells = text.split("\t")
@@ -199,13 +201,16 @@ def _is_quoted(file: Path) -> bool:
         if not all(map(_QUOTED.fullmatch, quoted)):
             return False
         all_quoted += len(quoted) == len(cells) > 1
+        quoted_in_column.update(column for column, cell in enumerate(cells) if '"' in cell)
         doubled = ['""' in cell[1:-1] for cell in quoted]
         first_doubled = first_doubled or number * any(doubled)
         all_doubled = all_doubled and all(doubled)
     everywhere = rows == all_quoted > 0
     if first_doubled and (all_doubled or everywhere):
         return True
-    if first_doubled or everywhere:  # a quoted cell may be a quoted text
+    # pandas' QUOTE_NONNUMERIC quotes every cell of a column of text.
+    whole_column = rows >= _FEWEST_QUOTED and rows in quoted_in_column.values()
+    if first_doubled or everywhere or whole_column:  # a quoted cell may be a quoted text
         raise ValueError(
             f"{file}:{first_doubled or 1}: cells that contain quotes are quoted, but some need no quotes, so it is "
             f"unclear whether these quotes belong to the text. {_WAY_OUT}"

@@ -38,9 +38,9 @@ def require_encoder(teacher: PreTrainedModel) -> None:
         )
     if not number_of_layers(teacher.config):
         raise ValueError(
-            f"{name} has token vectors and no layers, so no student can be made from it. Make the student from an "
-            "encoder with layers, which this model may teach, or train a copy of it (in a recipe, set student.model to "
-            "that encoder, or to this model)."
+            f"{name} has token vectors and no layers, so no student can be made from it. In a recipe, set "
+            "student.model: to an encoder with layers, which this model then teaches; or to this model, to train a "
+            "copy of it."
         )
     if getattr(teacher.config, "is_encoder_decoder", False) and hasattr(teacher.base_model, "decoder"):
         raise ValueError(

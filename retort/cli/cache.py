@@ -2,6 +2,8 @@
 
 import argparse
 
+from .form import positive
+
 SUMMARY = "Write a teacher's vectors, other outputs or scores to disk, for later runs."
 DESCRIPTION = """  retort cache --teacher intfloat/multilingual-e5-small --prompt "query: " --train_files corpus.txt \\
       --output_dir vectors/e5
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--exclude_files", nargs="+", default=[], metavar="FILE", help="texts that these runs leave out")
     given.add_argument(
         "--max_length",
-        type=int,
+        type=positive,
         metavar="N",
         help="texts are truncated to this many tokens (default: 128; for a reranker's pairs: 512)",
     )

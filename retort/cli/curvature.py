@@ -2,6 +2,8 @@
 
 import argparse
 
+from .form import positive
+
 SUMMARY = "Estimate how tree-like a model's token vectors are, and the matching hyperbolic curvature."
 DESCRIPTION = """  retort curvature --model bert-base-cased --text corpus.txt
 
@@ -20,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--layer", type=int, default=-1, metavar="N", help="0: the embeddings, i: the i-th layer, -1: the last"
     )
-    model.add_argument("--max_length", type=int, default=128, metavar="N", help="texts are truncated to N tokens")
+    model.add_argument("--max_length", type=positive, default=128, metavar="N", help="texts are truncated to N tokens")
     samples = parser.add_argument_group("samples")
     samples.add_argument("--samples", type=int, default=1000, metavar="N", help="tokens per sample, at least 4")
     samples.add_argument("--tries", type=int, default=5, metavar="N", help="number of samples")

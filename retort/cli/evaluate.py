@@ -2,6 +2,8 @@
 
 import argparse
 
+from .form import positive
+
 SUMMARY = "Score sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations."
 DESCRIPTION = """  retort eval --model runs/mine --senteval SentEval/data/downstream --task_set full
   retort eval --model runs/mine --sts en=stsb/test.tsv en-de=STS2017-extended/STS.en-de.txt \\
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pooling of tokens to an embedding: avg, cls, cls_before_pooler, avg_top2, avg_first_last (default: the "
         "pooling in a SentenceTransformer's files, else avg)",
     )
-    model.add_argument("--max_length", type=int, default=512, metavar="N", help="texts are truncated to N tokens")
+    model.add_argument("--max_length", type=positive, default=512, metavar="N", help="texts are truncated to N tokens")
     senteval = parser.add_argument_group("SentEval")
     senteval.add_argument("--senteval", metavar="FOLDER", help="data/downstream of SentEval")
     senteval.add_argument(
@@ -60,5 +62,7 @@ def check(options: argparse.Namespace) -> None:
     """Refuse a missing model, and tasks without their data."""
     if (options.model is None) == (options.state_dict is None) or (options.state_dict and not options.base_model):
         options.parser.error("pass --model, or --state_dict with --base_model")
+    if options.base_model and options.model:
+        options.parser.error("--base_model is for --state_dict: leave it out")
     if (options.tasks or options.task_set != "na") and not options.senteval:
         options.parser.error("--tasks and --task_set need --senteval FOLDER, which holds their data")

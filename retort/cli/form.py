@@ -30,6 +30,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         return text if silent else f"{text} (default: %(default)s)"
 
 
+def positive(text: str) -> int:
+    """A number of at least 1, as the type of an argument."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
 def add_command(commands: Any, name: str, command: ModuleType) -> None:
     """Add a command to the subparsers of `retort`.
 

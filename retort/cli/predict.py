@@ -2,6 +2,8 @@
 
 import argparse
 
+from .form import positive
+
 SUMMARY = "Tag words or classify texts in files of any size with a trained model."
 DESCRIPTION = """  retort predict --model runs/tagger --input sentences.txt --output tags.tsv
   zcat pairs.tsv.gz | retort predict --model runs/nli --pairs --format jsonl
@@ -20,14 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     model = parser.add_argument_group("model")
     model.add_argument("--model", required=True, help="folder or hub id of a model for token or text classification")
-    model.add_argument("--max_length", type=int, default=512, help="maximal number of tokens of a row or window")
+    model.add_argument("--max_length", type=positive, default=512, help="maximal number of tokens of a row or window")
     model.add_argument(
         "--stride",
         type=int,
         help="for taggers: tokens that consecutive windows of a long line share, as in transformers' pipelines "
         "(default: a quarter of a window's text tokens)",
     )
-    model.add_argument("--batch_size", type=int, default=32, help="rows per forward pass")
+    model.add_argument("--batch_size", type=positive, default=32, help="rows per forward pass")
     text = parser.add_argument_group("input")
     text.add_argument("--input", default="-", metavar="FILE", help="default: -, standard input")
     text.add_argument("--pairs", action="store_true", help="classify pairs: text1<TAB>text2")

@@ -2,6 +2,8 @@
 
 import argparse
 
+from .form import positive
+
 SUMMARY = "Train or trim a smaller tokenizer for a student, and compare it with the teacher's."
 DESCRIPTION = """  retort vocabulary --teacher bert-base-multilingual-cased --train 16000 --text ru.txt --output_dir v1
   retort vocabulary --teacher bert-base-multilingual-cased --trim 16000 ...
@@ -19,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--text", required=True, nargs="+", metavar="FILE", help="text in all languages of the student")
     how = parser.add_argument_group("method (one of --train and --trim is required)")
     either = how.add_mutually_exclusive_group(required=True)
-    either.add_argument("--train", type=int, metavar="N", help="train a tokenizer of the teacher's kind with N tokens")
+    either.add_argument(
+        "--train", type=positive, metavar="N", help="train a tokenizer of the teacher's kind with N tokens"
+    )
     either.add_argument(
         "--trim",
         type=int,

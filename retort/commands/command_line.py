@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -90,6 +90,19 @@ def named_file(given: str) -> tuple[str, str]:
     if not file:
         raise SystemExit(f"{given!r} names no file. Pass NAME=FILE or FILE.")
     return name or Path(file).stem, file
+
+
+def named_files(flag: str, given: Sequence[str]) -> dict[str, str]:
+    """Name -> file, of several NAME=FILE.
+
+    Raises:
+        SystemExit: a name occurs twice, or see `named_file`.
+    """
+    pairs = list(map(named_file, given))
+    names = [name for name, _ in pairs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise SystemExit(f"{flag}: {', '.join(sorted(twice))} is the name of several files. Pass NAME=FILE.")
+    return dict(pairs)
 
 
 def quiet() -> None:

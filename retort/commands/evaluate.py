@@ -25,7 +25,7 @@ from ..evaluation.report import aligned
 from ..evaluation.sentences import POOLERS, bitext_hits, load_embedder, pair_features, probe, probe_by_folds, sts_scores
 from ..modeling.encoding import SentenceEncoder
 from ..recipes import absent_files
-from .command_line import named_file
+from .command_line import named_files
 
 TASK_SETS = {"sts": STS_TASKS, "transfer": TRANSFER_TASKS, "full": (*STS_TASKS, *TRANSFER_TASKS), "na": ()}
 # STS tasks with a development set.
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
             raise SystemExit(f"--{flag} {' '.join(unknown)}: unknown. Choose from {', '.join(known)}.")
     options.tasks = [*TASK_SETS[options.task_set], *options.tasks]
     for flag in ("sts", "bitext", "probe"):
-        for name, entry in map(named_file, getattr(options, flag)):
+        for name, entry in named_files(f"--{flag}", getattr(options, flag)).items():
             if absent := absent_files(entry):
                 raise SystemExit(f"--{flag} {name}: there is no {' and no '.join(absent)} (in {Path.cwd()}).")
     jobs = {"STS": sts_jobs(options), "Transfer": transfer_jobs(options), "Translations": bitext_jobs(options)}
@@ -69,7 +69,7 @@ def sts_jobs(options: argparse.Namespace) -> dict[str, Job]:
     split = "dev" if options.mode == "dev" else "test"
     names = [name for name in options.tasks if name in STS_TASKS and (split == "test" or name in WITH_DEV)]
     tasks = {name: read_sts_task(options.senteval, name, split) for name in names}
-    tasks |= {name: {name: read_sts(file)} for name, file in map(named_file, options.sts)}
+    tasks |= {name: {name: read_sts(file)} for name, file in named_files("--sts", options.sts).items()}
     return {name: partial(sts_job, task) for name, task in tasks.items()}
 
 
@@ -82,7 +82,7 @@ def transfer_jobs(options: argparse.Namespace) -> dict[str, Job]:
     """The transfer tasks. Their files are read immediately."""
     names = [name for name in options.tasks if name in TRANSFER_TASKS]
     tasks = {name: read_transfer_task(options.senteval, name) for name in names}
-    for name, folder in map(named_file, options.probe):
+    for name, folder in named_files("--probe", options.probe).items():
         splits = read_task("classification", folders=folder).splits
         tasks[name] = {split: LabelledTexts(rows["text"][:], rows["labels"][:]) for split, rows in splits.items()}
     return {name: partial(transfer_job, splits, options.mode) for name, splits in tasks.items()}
@@ -103,7 +103,8 @@ def transfer_job(splits: Mapping[str, LabelledTexts], mode: str, embedder: Sente
 
 def bitext_jobs(options: argparse.Namespace) -> dict[str, Job]:
     """The translation retrieval tasks. Their files are read immediately."""
-    tables = {name: read_dataset(file, columns=["source", "target"]) for name, file in map(named_file, options.bitext)}
+    files = named_files("--bitext", options.bitext)
+    tables = {name: read_dataset(file, columns=["source", "target"]) for name, file in files.items()}
     return {name: partial(bitext_job, pairs) for name, pairs in tables.items()}
 
 

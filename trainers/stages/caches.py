@@ -16,12 +16,12 @@ class NamedCaches:
     another teacher or other outputs can't share it.
 
     Args:
-        of_outlines: whether teachers may still be trained, so that their weights say nothing about a cache on disk.
+        of_outlines: whether teachers may still be untrained. Their weights are then not compared with a cache on disk.
     """
 
     def __init__(self, *, of_outlines: bool):
         self._of_outlines = of_outlines
-        self._outputs: dict[str, tuple[str, dict[str, Any]]] = {}  # folder -> the first stage, and what it caches
+        self._outputs: dict[Path, tuple[str, dict[str, Any]]] = {}  # folder -> the first stage, and what it caches
 
     def add(self, stage: str, folder: str, trainer: DistillTrainer, *, in_chunks: bool) -> None:
         """Check the cache of a stage.
@@ -44,7 +44,10 @@ class NamedCaches:
                 "set cache_teacher in this stage, which caches each chunk by itself."
             )
         outputs = describe_cache(trainer.teacher, trainer.train_dataset, trainer.args.teacher_cache_dtype)
-        other, theirs = self._outputs.setdefault(folder, (stage, outputs))
+        place = Path(folder).resolve()
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"teacher_cache={folder!r} is a file, but must be a folder, or not exist yet.")
+        other, theirs = self._outputs.setdefault(place, (stage, outputs))
         if outputs != theirs:
             raise ValueError(
                 f"teacher_cache={folder!r} is also that of the stage {other!r}, but the two stages have other rows, "
@@ -52,4 +55,4 @@ class NamedCaches:
                 "cache_teacher in both stages, or name a folder for each."
             )
         unknown = ("teacher", "precision") if self._of_outlines else ()
-        check_cache(Path(folder) / "train", {name: each for name, each in outputs.items() if name not in unknown})
+        check_cache(place / "train", {name: each for name, each in outputs.items() if name not in unknown})
