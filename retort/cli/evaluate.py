@@ -2,7 +2,7 @@
 
 import argparse
 
-from .form import positive
+from .form import new_file, positive
 
 SUMMARY = "Score sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations."
 DESCRIPTION = """  retort eval --model runs/mine --senteval SentEval/data/downstream --task_set full
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probe", nargs="+", default=[], metavar="NAME=FOLDER", help="train.tsv and test.tsv with text<TAB>label"
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--output", metavar="FILE", help="write all scores to this JSON file")
+    output.add_argument("--output", type=new_file, metavar="FILE", help="write all scores to this JSON file")
 
 
 def check(options: argparse.Namespace) -> None:
@@ -66,3 +66,5 @@ def check(options: argparse.Namespace) -> None:
         options.parser.error("--base_model is for --state_dict: leave it out")
     if (options.tasks or options.task_set != "na") and not options.senteval:
         options.parser.error("--tasks and --task_set need --senteval FOLDER, which holds their data")
+    if options.senteval and not options.tasks and options.task_set == "na":
+        options.parser.error("--senteval has the data of tasks: name them with --tasks or --task_set")

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -35,6 +36,13 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def new_file(text: str) -> str:
+    """A file that will be written, as the type of an argument."""
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder. Name a file")
+    return text
 
 
 def add_command(commands: Any, name: str, command: ModuleType) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .form import positive
+from .form import new_file, positive
 
 SUMMARY = "Tag words or classify texts in files of any size with a trained model."
 DESCRIPTION = """  retort predict --model runs/tagger --input sentences.txt --output tags.tsv
@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text.add_argument("--is_split_into_words", action="store_true", help="the words to tag are separated by spaces")
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--output", default="-", metavar="FILE", help="written when complete; default: -, standard output"
+        "--output",
+        type=new_file,
+        default="-",
+        metavar="FILE",
+        help="written when complete; default: -, standard output",
     )
     output.add_argument("--format", choices=("tsv", "jsonl"), default="tsv", help="format of the output")
