@@ -24,20 +24,31 @@ def refused(kind, **sections):
 @pytest.mark.parametrize(
     ("kind", "student"),
     [
-        ("tagging", {"bilstm": {"layers": 1}, "layers": 3}),
-        ("tagging", {"bilstm": {"layers": 1}, "hidden_size": 16}),
         ("tagging", {"weigh_pieces": True}),
-        ("sentences", {"model": "x", "tokenizer": "y"}),
         ("sentences", {"bilstm": {"layers": 1}}),
         ("sentences", {"projector": True}),
         ("masked_lm", {"model": "x"}),
     ],
 )
-def test_a_student_made_in_two_ways_or_in_none_that_its_kind_knows(kind, student):
+def test_a_student_with_settings_that_its_kind_does_not_know_is_refused(kind, student):
     message = refused(kind, student=student)
     assert message.startswith("student: here a student may have ")
     names = message.rpartition("This one has ")[2].rstrip(".").split(", ")
     assert set(names) == set(student)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("kind", "student", "message"),
+    [
+        ("tagging", {"bilstm": {"layers": 1}, "layers": 3}, "bilstm can't be combined with layers"),
+        ("tagging", {"bilstm": {"layers": 1}, "hidden_size": 16}, "bilstm can't be combined with hidden_size"),
+        ("sentences", {"model": "x", "tokenizer": "y"}, "model can't be combined with tokenizer"),
+        ("sentences", {"static": {}, "layers": 2}, "static can't be combined with layers"),
+    ],
+)
+def test_a_student_made_in_two_ways_is_refused(kind, student, message):
+    assert refused(kind, student=student) == f"student: {message}. Leave either out."
 
 
 @pytest.mark.promise(9)

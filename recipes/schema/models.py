@@ -230,9 +230,17 @@ class Student:
         Raises:
             ValueError: the settings are not a subset of one of `ways`.
         """
-        if not any(given(self).keys() <= way for way in ways):
-            sets = "; or ".join(", ".join(sorted(way)) for way in ways)
-            raise ValueError(f"{whose}: here a student may have {sets}. This one has {', '.join(given(self))}.")
+        mine = given(self)
+        if any(mine.keys() <= way for way in ways):
+            return
+        if mine.keys() <= set().union(*ways):
+            nearest = max(ways, key=lambda way: len(mine.keys() & way))
+            kept, others = ([name for name in mine if (name in nearest) == is_kept] for is_kept in (True, False))
+            raise ValueError(
+                f"{whose}: {' and '.join(others)} can't be combined with {' and '.join(kept)}. Leave either out."
+            )
+        sets = "; or ".join(", ".join(sorted(way)) for way in ways)
+        raise ValueError(f"{whose}: here a student may have {sets}. This one has {', '.join(mine)}.")
 
 
 # The settings of a student that are arguments of `shrink`.
