@@ -72,9 +72,10 @@ def changes_of(folder: Path, layers: int) -> list[str]:
         f"stages.queries.teacher_cache={folder}/teacher_queries",
         "stages.documents.per_device_train_batch_size=64",
         "stages.queries.per_device_train_batch_size=64",
-        "stages.documents.num_train_epochs=1",
-        "stages.queries.num_train_epochs=2",
-        "stages.queries.learning_rate=1e-4",
+        "stages.documents.num_train_epochs=3",
+        "stages.documents.learning_rate=1e-3",
+        "stages.queries.num_train_epochs=6",
+        "stages.queries.learning_rate=3e-4",
         f"output_dir={folder}/{layers}",
     ]
 

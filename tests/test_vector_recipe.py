@@ -119,6 +119,7 @@ def test_texts_and_evaluation_sets_without_vectors_are_refused_before_anything_i
             {"stages": [{"name": "only", "cache_teacher": True, "arguments": {"embedding_weight": 1}}]},
             "stages.only.cache_teacher: vectors are on disk already",
         ),
+        ({"arguments": {"teacher_cache": "x"}}, "stages.first.teacher_cache: vectors are on disk already"),
         (
             {"data": {"task": "classification", "folders": "x"}, "evaluation": {}},
             "teacher.vectors: only sentence embeddings",

@@ -140,9 +140,12 @@ class Recipe(Generic[Data, Evaluation]):
                         f"{section}.{stage.name}: {short[0]} is for sentence embeddings (data without a task). Leave "
                         "it out."
                     )
-                if self.teacher.vectors and stage.cache_teacher and stage.teacher == "teacher":
-                    raise ValueError(
-                        f"{section}.{stage.name}.cache_teacher: vectors are on disk already. Leave it out."
-                    )
+                caches = {
+                    "cache_teacher": stage.cache_teacher,
+                    "teacher_cache": self.arguments_of(stage).get("teacher_cache"),
+                }
+                if self.teacher.vectors and any(caches.values()) and stage.teacher == "teacher":
+                    name = next(name for name, value in caches.items() if value)
+                    raise ValueError(f"{section}.{stage.name}.{name}: vectors are on disk already. Leave it out.")
                 if stage.teacher == "assistant" and not self.assistant:
                     raise ValueError(f"{section}.{stage.name}.teacher: the recipe has no section assistant.")
