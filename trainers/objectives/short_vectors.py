@@ -14,11 +14,14 @@ def with_short_vectors(objectives: Sequence[Objective], args: DistillTrainingArg
     """The objectives, and those on the leading dimensions and quantised values of the student's embeddings.
 
     Matryoshka representation learning (Kusupati et al. 2022, arXiv:2205.13147): the loss at each of `truncate_dims` is
-    added with the weight of the objective. With `quantization_aware`, it is also added for the quantised values of the
-    whole embedding and of each of its parts. A teacher's leading dimensions mean nothing to a student, and neither do
-    signs of its values. So in place of a distance or a contrast to the teacher's embeddings, the cosines of the
-    student's short vectors are compared with the cosines of the teacher's whole embeddings (`SimilarityObjective`), and
-    those of binary vectors with the smaller cosines that signs have (`cosines_of_signs`).
+    added. With `quantization_aware`, it is also added for the quantised values of the whole embedding and of each of
+    its parts. The losses on these short vectors share the weight of the objective in equal parts, so that whole vectors
+    remain as good as without them (`benchmarks/short_vectors.py`).
+
+    A teacher's leading dimensions mean nothing to a student, and neither do signs of its values. So in place of a
+    distance or a contrast to the teacher's embeddings, the cosines of the student's short vectors are compared with the
+    cosines of the teacher's whole embeddings (`SimilarityObjective`), and those of binary vectors with the smaller
+    cosines that signs have (`cosines_of_signs`).
 
     Args:
         objectives: those on whole embeddings; others are left as they are.
@@ -43,7 +46,10 @@ def with_short_vectors(objectives: Sequence[Objective], args: DistillTrainingArg
         )
     forms = [(each, None) for each in dims if each < size]
     forms += [(each, precision) for each in dict.fromkeys([size, *dims])] if precision else []
-    return [*objectives, *(objective.short(*form) for objective in _merged(short) for form in forms)]
+    made = [objective.short(*form) for objective in _merged(short) for form in forms]
+    for objective in made:
+        objective.weight /= len(forms)
+    return [*objectives, *made]
 
 
 def _on_short_vectors(objective: PooledObjective) -> PooledObjective:
