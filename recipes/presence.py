@@ -7,10 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
 from ..data.readers import ARRAYS, JSON, TABLES, format_of
+from ..modeling import require_model
 from .schema import NewTokenizer, Recipe
 
 # Keys of `data` and `evaluation` that are not files. Labels may be a file, or a list of the labels themselves.
@@ -41,7 +39,7 @@ def check_presence(recipe: Recipe) -> None:
         )
     try:
         for key, source in _models(recipe):
-            _check_model(key, source)
+            require_model(key, source)
     except ValueError as error:
         raise SystemExit(str(error)) from error
 
@@ -156,39 +154,3 @@ def _models(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"{section}.model", student.model or ""
             tokenizer = student.tokenizer
             yield f"{section}.tokenizer", "" if isinstance(tokenizer, NewTokenizer) else tokenizer or ""
-
-
-def _check_model(key: str, source: str) -> None:
-    """Check that a model exists, without loading it.
-
-    Raises:
-        ValueError: the model is neither a folder nor on the Hub.
-    """
-    if not source or Path(source).is_dir():
-        return
-    if not _is_reachable(source):
-        raise ValueError(
-            f"{key} is {source!r}, but there is no such folder, and no such model can be reached on the Hub (is it "
-            "misspelt, private or gated, or is the network off?)."
-        )
-
-
-def _is_reachable(hub_id: str) -> bool:
-    """Whether a model is readable on the Hub, or in the local cache."""
-    try:
-        hf_hub_download(hub_id, "config.json")
-    except LocalEntryNotFoundError:  # no network, but other files of it may be cached
-        return _is_kept(hub_id)
-    except EntryNotFoundError:  # a SentenceTransformer, or an adapter, has its configuration elsewhere
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _is_kept(hub_id: str) -> bool:
-    try:
-        snapshot_download(hub_id, local_files_only=True)
-    except (OSError, ValueError):
-        return False
-    return True

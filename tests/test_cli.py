@@ -17,8 +17,7 @@ from safetensors.torch import load_file
 
 from retort.cli import main, parse
 from retort.data import STS_TASKS, TRANSFER_TASKS, read_groups
-from retort.evaluation.sentences import POOLERS
-from retort.modeling.encoding import SentenceEncoder
+from retort.modeling.encoding import POOLERS, SentenceEncoder
 from retort.recipes import packaged_recipes
 
 REPOSITORY = Path(__file__).parents[1]
@@ -105,6 +104,22 @@ def options_of(name):
     return parse([name, *needed.get(name, [])])
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "eval --model runs/gone --sts toy={folder}/sts.tsv",
+        "predict --model runs/gone --input {folder}/corpus.txt",
+        "vocabulary --teacher runs/gone --train 50 --text {folder}/corpus.txt --output_dir {folder}/no",
+        "cache --teacher ./runs/gone --train_files {folder}/corpus.txt --output_dir {folder}/no",
+        "curvature --model ./runs/gone --text {folder}/corpus.txt",
+    ],
+)
+def test_a_model_that_is_not_there_is_named(command, folder, capsys):
+    assert main(command.format(folder=folder).split()) == 2
+    assert "runs/gone', but there is no such folder, and no such model can be reached" in capsys.readouterr().err
+
+
 def test_help_names_the_poolers_and_tasks_that_there_are():
     help_of = {action.dest: action.help for action in options_of("eval").parser._actions}
     named = help_of["pooler"].partition(": ")[2].partition(" (")[0]
@@ -148,7 +163,7 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
             ["eval", "--model", "x", "--senteval", "y", "--tasks", "STS99"],
             "--tasks STS99: unknown. Choose from STS12, ",
         ),
-        (["eval", "--model", "x", "--pooler", "mean"], "--pooler mean: unknown. Choose from cls, "),
+        (["eval", "--model", "x", "--pooler", "avg"], "--pooler avg: unknown. Choose from mean, "),
         (
             ["export", "--model", "some/id"],
             "no folder some/id. For a model on the Hub, set --output_dir",
@@ -235,9 +250,11 @@ def test_stages_are_run_one_by_one_and_make_the_student_that_all_at_once_make(re
     assert all((one_by_one[name] == at_once[name]).all() for name in at_once)
 
 
-def test_a_dry_run_writes_nothing(recipe, folder, capsys):
+@pytest.mark.parametrize("change", ["max_length=32", "student.tokenizer={trim_to: 48}"])
+def test_a_dry_run_writes_nothing(change, recipe, folder, capsys):
     there = folder / "dry"
-    assert main(["distill", recipe, "--dry_run", f"output_dir={there}"]) == 0
+    change = change if "." in change else f"data.{change}"
+    assert main(["distill", recipe, "--dry_run", f"output_dir={there}", change]) == 0
     assert "second" in capsys.readouterr().out
     assert not there.exists()
 

@@ -345,7 +345,7 @@ def test_raw_weights_are_read_into_a_base_model_and_what_does_not_fit_is_listed(
         {f"module.{name}": tensor for name, tensor in weights.items()} | {"extra": torch.ones(1)}, tmp_path / "s.pth"
     )
     flags = ["--state_dict", tmp_path / "s.pth", "--base_model", sentence_student, "--senteval", senteval]
-    printed = evaluate(*flags, "--tasks", "STS13", "--pooler", "avg")
+    printed = evaluate(*flags, "--tasks", "STS13", "--pooler", "mean")
     assert "1 weights are missing and initialised at random: encoder.layer.1.output.dense.bias" in printed
     assert "1 weights are not in this architecture: extra" in printed
 

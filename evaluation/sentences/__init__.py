@@ -1,7 +1,7 @@
 """Evaluation of sentence embeddings by similarity, retrieval and probes."""
 
 from .hyperbolicity import Hyperbolicity, sample_hyperbolicity
-from .model import POOLERS, load_embedder, load_sentence_teacher, side_by_side
+from .model import load_embedder, load_sentence_teacher, side_by_side
 from .probes import ProbeScores, pair_features, probe, probe_by_folds
 from .retrieval import bitext_hits, own_document_ranks, retrieval_scores, scores_of_ranks
 from .short_vectors import ShortEncoder, short_vectors

@@ -14,15 +14,6 @@ from ..cost import Footprint
 from ..report import ModelRow, Quality, Report, Role, build_report
 from .similarity import bootstrapped_agreement
 
-# The poolers by their names in SimCSE and DistilCSE.
-POOLERS = {
-    "cls": "cls",
-    "cls_before_pooler": "cls_before_pooler",
-    "avg": "mean",
-    "avg_top2": "mean_last_two",
-    "avg_first_last": "mean_first_last",
-}
-
 
 def load_embedder(
     source: str | None, pooler: str | None, max_length: int, *, state_dict: str | None = None, base: str | None = None
@@ -31,7 +22,7 @@ def load_embedder(
 
     Args:
         source: folder or hub id. The modules of a SentenceTransformer are used unless a pooler is given.
-        pooler: a name in `POOLERS`.
+        pooler: one of `retort.modeling.encoding.POOLERS`. Default: the one in a SentenceTransformer's files, else mean.
         max_length: texts are truncated to this many tokens, or to the model's limit if it is less.
         state_dict: file with raw weights, instead of `source`.
         base: folder or hub id of the architecture and tokenizer of `state_dict`.
@@ -40,7 +31,7 @@ def load_embedder(
         SystemExit: none of the weights fit the architecture.
         ValueError: see `SentenceEncoder`; or the model is causal and its files don't define its pooling.
     """
-    named = POOLERS[pooler or "avg"]
+    named = pooler or "mean"
     if state_dict is not None:
         modules = SentenceModules.plain(named, max_length, normalize=False)
         return SentenceEncoder(_load_raw(state_dict, base), AutoTokenizer.from_pretrained(base), modules)

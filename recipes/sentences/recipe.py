@@ -87,7 +87,7 @@ class SentenceRecipe(StudentRecipe):
         if model := self._made_of_teacher.model:
             return AutoTokenizer.from_pretrained(model)
         wanted, theirs = self._made_of_teacher.tokenizer, self.teacher_model.tokenizer
-        return student_tokenizer(wanted, theirs, lambda: self.corpus.texts, self.recipe.output_dir)
+        return student_tokenizer(wanted, theirs, lambda: self.corpus.texts, self.tokenizers_folder)
 
     @property
     def _made_of_teacher(self) -> Student:

@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--pooler",
         metavar="NAME",
-        help="pooling of tokens to an embedding: avg, cls, cls_before_pooler, avg_top2, avg_first_last (default: the "
-        "pooling in a SentenceTransformer's files, else avg)",
+        help="pooling of tokens to an embedding: mean, cls_before_pooler, last_token, max, cls, mean_last_two, "
+        "mean_first_last, mean_first (default: the pooling in a SentenceTransformer's files, else mean)",
     )
     model.add_argument("--max_length", type=positive, default=512, metavar="N", help="texts are truncated to N tokens")
     senteval = parser.add_argument_group("SentEval")

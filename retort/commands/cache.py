@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from ..data import mine_negatives, read_groups, read_texts, replace_files, tokenize
 from ..evaluation.sentences import load_sentence_teacher
-from ..modeling import head_of
+from ..modeling import head_of, require_model
 from ..modeling.encoding import SentenceEncoder
 from ..modeling.shrinking import shrink
 from ..recipes import converted_arguments
@@ -40,6 +40,7 @@ def _is_reranker(source: str) -> bool:
 
 
 def _write_vectors(options: argparse.Namespace) -> None:
+    require_model("--teacher", options.teacher)
     args = DistillTrainingArguments(output_dir=options.output_dir)  # finds the device, and starts the process group
     with args.main_process_first(desc="reading text"):
         texts = _texts(options)
@@ -55,6 +56,7 @@ def _write_vectors(options: argparse.Namespace) -> None:
 def _write_outputs(options: argparse.Namespace) -> None:
     """Write the teacher's outputs for the given objectives. Building their trainer writes them."""
     given = converted_arguments(options.changes, DistillTrainingArguments)
+    require_model("--teacher", options.teacher)
     args = DistillTrainingArguments(output_dir=options.output_dir, teacher_cache=options.output_dir, **given)
     with args.main_process_first(desc="reading text"):
         pooler = args.teacher_pooler or args.pooler
@@ -82,6 +84,7 @@ def _write_scores(options: argparse.Namespace) -> None:
     args = DistillTrainingArguments(output_dir=options.output_dir, **given)
     if objectives := [name for name in args.weights if getattr(args, name)]:
         raise ValueError(f"{objectives[0]}: a reranker's scores don't depend on objectives. Leave it out.")
+    require_model("--miner", options.miner or "")
     teacher, tokenizer = load_reranker(options.teacher)
     folder = Path(options.output_dir)
     with args.main_process_first(local=False, desc="reading groups"):

@@ -11,7 +11,7 @@ from ..data.readers import read_texts
 from ..data.tokenization import tokenize
 from ..evaluation.report import aligned
 from ..evaluation.sentences import Hyperbolicity, sample_hyperbolicity
-from ..modeling import map_batches
+from ..modeling import map_batches, require_model
 from ..modeling.encoding import OutputRequest, TokenLayout, encode
 
 # Number of embedded tokens for each sampled one, so that samples come from many texts: tokens of a text are similar.
@@ -21,6 +21,7 @@ BATCH_SIZE = 32
 
 def run(options: argparse.Namespace) -> None:
     """Embed texts, sample tokens and print the estimates."""
+    require_model("--model", options.model)
     generator = torch.Generator().manual_seed(options.seed)
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     model = AutoModel.from_pretrained(options.model, dtype=torch.float32).to(device)

@@ -22,8 +22,9 @@ from ..data.readers import (
 )
 from ..data.tasks import read_task
 from ..evaluation.report import aligned
-from ..evaluation.sentences import POOLERS, bitext_hits, load_embedder, pair_features, probe, probe_by_folds, sts_scores
-from ..modeling.encoding import SentenceEncoder
+from ..evaluation.sentences import bitext_hits, load_embedder, pair_features, probe, probe_by_folds, sts_scores
+from ..modeling import require_model
+from ..modeling.encoding import POOLERS, SentenceEncoder
 from ..recipes import absent_files
 from .command_line import named_files
 
@@ -46,6 +47,8 @@ def run(options: argparse.Namespace) -> None:
     jobs = {"STS": sts_jobs(options), "Transfer": transfer_jobs(options), "Translations": bitext_jobs(options)}
     if not any(jobs.values()):
         raise SystemExit("Nothing to score. Pass --senteval with --task_set or --tasks, or --sts, --probe or --bitext.")
+    require_model("--model", options.model or "")
+    require_model("--base_model", options.base_model or "")
     embedder = load_embedder(
         options.model, options.pooler, options.max_length, state_dict=options.state_dict, base=options.base_model
     )

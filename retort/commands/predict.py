@@ -17,7 +17,7 @@ from ..data import replace_files
 from ..data.readers import text_rows
 from ..data.tokenization import Span, spans_between_spaces, split_running_text
 from ..evaluation.tasks import Classifier, EntitySpan, Tagger, entity_spans
-from ..modeling import head_of, load_finished
+from ..modeling import head_of, load_finished, require_model
 
 # Enough lines for batches with rows of similar length, but few enough for memory.
 LINES_AT_ONCE = 4096
@@ -29,6 +29,7 @@ Row = dict[str, Any]
 
 def run(options: argparse.Namespace) -> None:
     """Load the model, predict line by line and write the output."""
+    require_model("--model", options.model)
     predictor = load(options.model, options.stride, max_length=options.max_length, batch_size=options.batch_size)
     if isinstance(predictor, Tagger):
         if options.pairs:

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ..data.readers import read_texts
 from ..data.tokenizers import train_tokenizer, trim_tokenizer
 from ..evaluation.report import aligned
+from ..modeling import require_model
 from ..modeling.vocabularies import spell
 
 # Number of texts in the comparison.
@@ -17,6 +18,7 @@ SAMPLE = 10_000
 
 def run(options: argparse.Namespace) -> None:
     """Make and save the tokenizer, and print the comparison."""
+    require_model("--teacher", options.teacher)
     teacher = AutoTokenizer.from_pretrained(options.teacher)
     texts = read_texts(options.text)
     made = (

@@ -1,0 +1,46 @@
+"""Whether a model that is named by folder or Hub id exists."""
+
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+
+def require_model(key: str, source: str) -> None:
+    """Check that a model exists, without loading it.
+
+    Args:
+        key: where the name is from, such as `teacher` or `--model`.
+        source: a folder or Hub id. An empty name is not checked.
+
+    Raises:
+        ValueError: the model is neither a folder nor on the Hub.
+    """
+    if not source or Path(source).is_dir():
+        return
+    if not _is_reachable(source):
+        raise ValueError(
+            f"{key} is {source!r}, but there is no such folder, and no such model can be reached on the Hub (is it "
+            "misspelt, private or gated, or is the network off?)."
+        )
+
+
+def _is_reachable(hub_id: str) -> bool:
+    """Whether a model is readable on the Hub, or in the local cache."""
+    try:
+        hf_hub_download(hub_id, "config.json")
+    except LocalEntryNotFoundError:  # no network, but other files of it may be cached
+        return _is_kept(hub_id)
+    except EntryNotFoundError:  # a SentenceTransformer, or an adapter, has its configuration elsewhere
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_kept(hub_id: str) -> bool:
+    try:
+        snapshot_download(hub_id, local_files_only=True)
+    except (OSError, ValueError):
+        return False
+    return True
