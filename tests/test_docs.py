@@ -61,6 +61,11 @@ def test_a_dead_link_is_found(tmp_path):
     assert dead_links(Page(page)) == ["gone.md", "other.md#gone", "#gone", "other.md#twice-2", "gone.png"]
 
 
+def test_the_site_has_all_that_its_front_page_links():
+    """README is the front page of the site, which has the pages of docs/ alone."""
+    assert {Path(link).parts[0] for link in Page(README).links if "://" not in link} == {"docs"}
+
+
 def test_every_page_is_reached_from_the_site_and_from_the_readme():
     trees = Page(REPOSITORY / "docs/index.md").blocks("{toctree}")
     in_trees = {line for tree in trees for line in tree.split() if line.isalpha()}

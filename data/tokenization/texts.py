@@ -280,7 +280,7 @@ def _report(dataset: Dataset, result: Dataset, job: _TextTokenization) -> None:
         raise ValueError(f"None of the {len(dataset)} rows has any text in the column {job.text!r}.")
     further, cut, words, without, unknown, paired = job.totals(result)
     rows = len(result) - further
-    limits = ", ".join(str(encoder.max_length) for encoder in (job.student, job.teacher) if encoder)
+    limits = ", ".join(dict.fromkeys(str(encoder.max_length) for encoder in (job.student, job.teacher) if encoder))
     if skipped := len(dataset) - rows:
         logger.warning_once("%d of %d rows have no text and were left out.", skipped, len(dataset))
     if further:

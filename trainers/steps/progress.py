@@ -75,7 +75,8 @@ def describe_training(args: DistillTrainingArguments, state: TrainerState, atten
     """The settings of a run on one line. The batch is rows, or tokens, per micro-batch x micro-batches x ranks."""
     device = args.device
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f" ({count} thread{'s' * (count > 1)})" if device.type == "cpu" else ""
     # The state of a checkpoint has the batch size of the run that wrote it. auto_find_batch_size updates the state.
     size = args.tokens_per_batch or args.train_batch_size
     size = state.train_batch_size if args.auto_find_batch_size else size
