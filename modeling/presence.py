@@ -11,14 +11,13 @@ def require_model(key: str, source: str) -> None:
 
     Args:
         key: where the name is from, such as `teacher` or `--model`.
-        source: a folder or Hub id. An empty name is not checked.
+        source: a folder or Hub id.
 
     Raises:
         ValueError: the model is neither a folder nor on the Hub.
     """
-    if not source or Path(source).is_dir():
-        return
-    if not _is_reachable(source):
+    is_folder = source and Path(source).is_dir()  # an empty path is the current folder
+    if not is_folder and not _is_reachable(source):
         raise ValueError(
             f"{key} is {source!r}, but there is no such folder, and no such model can be reached on the Hub (is it "
             "misspelt, private or gated, or is the network off?)."

@@ -39,7 +39,8 @@ def check_presence(recipe: Recipe) -> None:
         )
     try:
         for key, source in _models(recipe):
-            require_model(key, source)
+            if source:
+                require_model(key, source)
     except ValueError as error:
         raise SystemExit(str(error)) from error
 

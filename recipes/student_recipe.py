@@ -5,9 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from accelerate import PartialState
@@ -38,15 +36,6 @@ class StudentRecipe(ABC):
 
     recipe: Recipe
     dry_run: bool = False
-
-    @cached_property
-    def _made_by_dry_run(self) -> TemporaryDirectory:
-        return TemporaryDirectory()
-
-    @property
-    def tokenizers_folder(self) -> str:
-        """Where new tokenizers are saved: `output_dir`, or in a dry run a temporary folder."""
-        return self._made_by_dry_run.name if self.dry_run else self.recipe.output_dir
 
     def run(self, only: str | None = None) -> None:
         """Train the parent if needed, distil, evaluate, and write student, model card and report: see `run_recipe`."""

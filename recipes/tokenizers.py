@@ -19,6 +19,8 @@ def student_tokenizer(
     teachers: PreTrainedTokenizerBase | None,
     texts: Callable[[], Dataset],
     folder: str | Path,
+    *,
+    save: bool = True,
 ) -> PreTrainedTokenizerBase:
     """Load a tokenizer, or make one. A new tokenizer is saved, since training it again may give another one.
 
@@ -26,7 +28,9 @@ def student_tokenizer(
         wanted: None for the teacher's; a hub id or folder; or settings of a new tokenizer.
         teachers: the teacher's tokenizer. A trained tokenizer is of the same kind.
         texts: returns a dataset with a column `text`; only called for a new tokenizer.
-        folder: folder for a new tokenizer, in a subfolder named by a hash of its settings and texts.
+        folder: folder for a new tokenizer, in a subfolder named by a hash of its settings and texts. If it is there
+            already, it is loaded.
+        save: False for a new tokenizer that is not saved.
     """
     if wanted is None:
         return teachers
@@ -43,6 +47,8 @@ def student_tokenizer(
             made = trim_tokenizer(teachers, rows, vocab_size=wanted.trim_to)
         else:
             made = train_tokenizer(rows, teachers, wanted.vocab_size)
+        if not save:
+            return made
         with replace_files(place) as staging:
             made.save_pretrained(staging)
     return AutoTokenizer.from_pretrained(place)

@@ -3,6 +3,7 @@
 import configparser
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +113,9 @@ def options_of(name):
         "predict --model runs/gone --input {folder}/corpus.txt",
         "vocabulary --teacher runs/gone --train 50 --text {folder}/corpus.txt --output_dir {folder}/no",
         "cache --teacher ./runs/gone --train_files {folder}/corpus.txt --output_dir {folder}/no",
+        "cache --teacher runs/gone --miner x --negatives 2 --train_files {folder}/corpus.txt --output_dir {folder}/no",
         "curvature --model ./runs/gone --text {folder}/corpus.txt",
+        "export --model runs/gone --output_dir {folder}/no",
     ],
 )
 def test_a_model_that_is_not_there_is_named(command, folder, capsys):
@@ -257,6 +260,14 @@ def test_a_dry_run_writes_nothing(change, recipe, folder, capsys):
     assert main(["distill", recipe, "--dry_run", f"output_dir={there}", change]) == 0
     assert "second" in capsys.readouterr().out
     assert not there.exists()
+
+
+def test_a_dry_run_knows_the_stages_that_are_finished_under_a_new_tokenizer(recipe, folder, capsys):
+    changes = ["student.tokenizer={vocab_size: 60}", f"output_dir={folder}/new-tokenizer"]
+    assert main(["distill", recipe, *changes, "--only", "first"]) == 0
+    capsys.readouterr()
+    assert main(["distill", recipe, *changes, "--dry_run", "--only", "second"]) == 0
+    assert re.search(r"^first +finished ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_cache_serves_a_run(recipe, folder, capsys):

@@ -41,14 +41,15 @@ def test_a_student_with_settings_that_its_kind_does_not_know_is_refused(kind, st
 @pytest.mark.parametrize(
     ("kind", "student", "message"),
     [
-        ("tagging", {"bilstm": {"layers": 1}, "layers": 3}, "bilstm can't be combined with layers"),
-        ("tagging", {"bilstm": {"layers": 1}, "hidden_size": 16}, "bilstm can't be combined with hidden_size"),
-        ("sentences", {"model": "x", "tokenizer": "y"}, "model can't be combined with tokenizer"),
-        ("sentences", {"static": {}, "layers": 2}, "static can't be combined with layers"),
+        ("tagging", {"bilstm": {"layers": 1}, "layers": 3}, "layers can't be combined with bilstm"),
+        ("tagging", {"bilstm": {"layers": 1}, "hidden_size": 16}, "hidden_size can't be combined with bilstm"),
+        ("sentences", {"model": "x", "tokenizer": "y"}, "tokenizer can't be combined with model"),
+        ("sentences", {"static": {}, "layers": 2}, "layers can't be combined with static"),
+        ("sentences", {"model": "x", "layers": 2, "tokenizer": "y"}, "tokenizer can't be combined with model"),
     ],
 )
 def test_a_student_made_in_two_ways_is_refused(kind, student, message):
-    assert refused(kind, student=student) == f"student: {message}. Leave either out."
+    assert refused(kind, student=student) == f"student: {message}. Leave one of them out."
 
 
 @pytest.mark.promise(9)

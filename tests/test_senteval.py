@@ -359,6 +359,10 @@ def test_raw_weights_are_read_into_a_base_model_and_what_does_not_fit_is_listed(
         (["--model", "m", "--base_model", "b"], "--base_model is for --state_dict: leave it out"),
         (["--model", "m", "--max_length", "0"], "argument --max_length: '0' is not a whole number of at least 1"),
         (["--model", "m", "--sts", "x=a.tsv", "x=b.tsv"], "--sts: x is the name of several files. Pass NAME=FILE."),
+        (
+            ["--model", "x", "--senteval", "s", "--tasks", "MR", "--probe", "MR=cls"],
+            "--probe: MR is the name of a task of SentEval. Pass another NAME=FILE.",
+        ),
         (["--model", "x", "--task_set", "sts"], "--tasks and --task_set need --senteval FOLDER"),
         (["--model", "x", "--senteval", "s", "--sts", "x=a.tsv"], "name them with --tasks or --task_set"),
         (["--model", "x", "--sts", "x=a.tsv", "--output", "."], "argument --output: . is a folder. Name a file"),

@@ -72,8 +72,8 @@ def read_groups(sources: Sequence[str | Path], *, columns: Sequence[str] | Seque
 
 
 def _check_named(columns: Sequence[str] | Sequence[int]) -> None:
-    one_kind = not isinstance(columns, str) and len(set(map(type, columns))) == 1
-    if not one_kind or len(columns) > len(ROLES) or len(set(columns)) < len(columns):
+    is_list = isinstance(columns, list | tuple) and {type(column) for column in columns} in ({str}, {int})
+    if not is_list or len(columns) > len(ROLES) or len(set(columns)) < len(columns):
         raise ValueError(
             f"columns={columns!r}, but a group has 1 to {len(ROLES)} different columns ({', '.join(ROLES)}). Pass a "
             "list of their names, or of their numbers, each once, and leave out the others."

@@ -115,7 +115,9 @@ class MaskedRecipe(StudentRecipe):
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The student's tokenizer: the teacher's, a given one, or a new one."""
         wanted = self.recipe.student.tokenizer
-        return student_tokenizer(wanted, self.teacher_tokenizer, lambda: self.text.train, self.tokenizers_folder)
+        return student_tokenizer(
+            wanted, self.teacher_tokenizer, lambda: self.text.train, self.recipe.output_dir, save=not self.dry_run
+        )
 
     def student(self, teacher: PreTrainedModel) -> PreTrainedModel:
         """The student before its first stage."""

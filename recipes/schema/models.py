@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from functools import cached_property
 from inspect import signature
+from itertools import combinations
 from typing import Any, Literal
 
 from ...modeling.shrinking import shrink
@@ -234,11 +235,9 @@ class Student:
         if any(mine.keys() <= way for way in ways):
             return
         if mine.keys() <= set().union(*ways):
-            nearest = max(ways, key=lambda way: len(mine.keys() & way))
-            kept, others = ([name for name in mine if (name in nearest) == is_kept] for is_kept in (True, False))
-            raise ValueError(
-                f"{whose}: {' and '.join(others)} can't be combined with {' and '.join(kept)}. Leave either out."
-            )
+            for first, second in combinations(mine, 2):
+                if not any({first, second} <= way for way in ways):
+                    raise ValueError(f"{whose}: {first} can't be combined with {second}. Leave one of them out.")
         sets = "; or ".join(", ".join(sorted(way)) for way in ways)
         raise ValueError(f"{whose}: here a student may have {sets}. This one has {', '.join(mine)}.")
 

@@ -86,8 +86,8 @@ class SentenceRecipe(StudentRecipe):
         """The tokenizer of student and assistant, with special tokens."""
         if model := self._made_of_teacher.model:
             return AutoTokenizer.from_pretrained(model)
-        wanted, theirs = self._made_of_teacher.tokenizer, self.teacher_model.tokenizer
-        return student_tokenizer(wanted, theirs, lambda: self.corpus.texts, self.tokenizers_folder)
+        wanted, theirs, folder = self._made_of_teacher.tokenizer, self.teacher_model.tokenizer, self.recipe.output_dir
+        return student_tokenizer(wanted, theirs, lambda: self.corpus.texts, folder, save=not self.dry_run)
 
     @property
     def _made_of_teacher(self) -> Student:

@@ -57,7 +57,8 @@ class TaskRecipe(StudentRecipe):
         wanted, theirs = self.recipe.student.tokenizer, self.teacher_data.tokenizer
         if wanted is None:
             return self.teacher_data
-        ours = student_tokenizer(wanted, theirs, lambda: _texts(self.task), self.tokenizers_folder)
+        folder = self.recipe.output_dir
+        ours = student_tokenizer(wanted, theirs, lambda: _texts(self.task), folder, save=not self.dry_run)
         return replace(self.teacher_data, tokenizer=ours, teacher_tokenizer=theirs)
 
     @property

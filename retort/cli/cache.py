@@ -2,7 +2,7 @@
 
 import argparse
 
-from .form import positive
+from .form import new_folder, positive
 
 SUMMARY = "Write a teacher's vectors, other outputs or scores to disk, for later runs."
 DESCRIPTION = """  retort cache --teacher intfloat/multilingual-e5-small --prompt "query: " --train_files corpus.txt \\
@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="arguments of DistillTrainer: the objectives' weights, teacher_cache_dtype, pooler, ...",
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--output_dir", required=True, metavar="FOLDER", help="where to write the outputs")
+    output.add_argument(
+        "--output_dir", type=new_folder, required=True, metavar="FOLDER", help="where to write the outputs"
+    )
 
 
 def check(options: argparse.Namespace) -> None:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from .form import new_folder
+
 SUMMARY = "Export a trained model to ONNX, compare it with PyTorch, and measure the speed-up."
 DESCRIPTION = """  retort export --model runs/tagger --int8
 
@@ -15,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--model", required=True, metavar="FOLDER|ID", help="a trained model with its tokenizer")
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--output_dir", metavar="FOLDER", help="where to write (default: the model's folder, if it is local)"
+        "--output_dir",
+        type=new_folder,
+        metavar="FOLDER",
+        help="where to write (default: the model's folder, if it is local)",
     )
     output.add_argument("--int8", action="store_true", help="also write a quantised file")

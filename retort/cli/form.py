@@ -45,6 +45,13 @@ def new_file(text: str) -> str:
     return text
 
 
+def new_folder(text: str) -> str:
+    """A folder that will be written, as the type of an argument."""
+    if Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is a file. Name a folder")
+    return text
+
+
 def add_command(commands: Any, name: str, command: ModuleType) -> None:
     """Add a command to the subparsers of `retort`.
 

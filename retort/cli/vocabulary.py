@@ -2,7 +2,7 @@
 
 import argparse
 
-from .form import positive
+from .form import new_folder, positive
 
 SUMMARY = "Train or trim a smaller tokenizer for a student, and compare it with the teacher's."
 DESCRIPTION = """  retort vocabulary --teacher bert-base-multilingual-cased --train 16000 --text ru.txt --output_dir v1
@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --trim: share of the text's tokens that the kept tokens cover",
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--output_dir", required=True, metavar="FOLDER", help="where to write the tokenizer")
+    output.add_argument(
+        "--output_dir", type=new_folder, required=True, metavar="FOLDER", help="where to write the tokenizer"
+    )
 
 
 def check(options: argparse.Namespace) -> None:

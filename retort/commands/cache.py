@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from transformers import AutoConfig, PreTrainedModel
@@ -20,15 +21,20 @@ MINED_FILE, GROUPS_FILE = "mined.parquet", "groups.parquet"
 
 def run(options: argparse.Namespace) -> None:
     """Write a reranker's scores. For other teachers, write the outputs for the given objectives, or else vectors."""
+    given = converted_arguments(options.changes, DistillTrainingArguments)
+    require_model("--teacher", options.teacher)
     if _is_reranker(options.teacher):
-        _write_scores(options)
+        _write_scores(options, given)
         return
     if options.negatives or options.miner:
         raise ValueError(
             f"--negatives and --miner are for rerankers, but {options.teacher} is not a sequence classifier with one "
             "label."
         )
-    (_write_outputs if options.changes else _write_vectors)(options)
+    if given:
+        _write_outputs(options, given)
+    else:
+        _write_vectors(options)
 
 
 def _is_reranker(source: str) -> bool:
@@ -40,7 +46,6 @@ def _is_reranker(source: str) -> bool:
 
 
 def _write_vectors(options: argparse.Namespace) -> None:
-    require_model("--teacher", options.teacher)
     args = DistillTrainingArguments(output_dir=options.output_dir)  # finds the device, and starts the process group
     with args.main_process_first(desc="reading text"):
         texts = _texts(options)
@@ -53,10 +58,8 @@ def _write_vectors(options: argparse.Namespace) -> None:
     leave_process_group()
 
 
-def _write_outputs(options: argparse.Namespace) -> None:
+def _write_outputs(options: argparse.Namespace, given: dict[str, Any]) -> None:
     """Write the teacher's outputs for the given objectives. Building their trainer writes them."""
-    given = converted_arguments(options.changes, DistillTrainingArguments)
-    require_model("--teacher", options.teacher)
     args = DistillTrainingArguments(output_dir=options.output_dir, teacher_cache=options.output_dir, **given)
     with args.main_process_first(desc="reading text"):
         pooler = args.teacher_pooler or args.pooler
@@ -72,7 +75,7 @@ def _write_outputs(options: argparse.Namespace) -> None:
     trainer.end()
 
 
-def _write_scores(options: argparse.Namespace) -> None:
+def _write_scores(options: argparse.Namespace, given: dict[str, Any]) -> None:
     """Write a reranker's scores of queries' documents, with mined hard negatives if requested."""
     if bool(options.negatives) != bool(options.miner):
         raise ValueError("--negatives N needs --miner, the sentence encoder that finds them, and the other way round.")
@@ -80,11 +83,11 @@ def _write_scores(options: argparse.Namespace) -> None:
         raise ValueError("A reranker takes no --exclude_files, --layers and --hidden_size. Leave them out.")
     if options.pooler or options.prompt or options.prompt_name:
         raise ValueError("A reranker takes no --pooler, --prompt and --prompt_name. Leave them out.")
-    given = converted_arguments(options.changes, DistillTrainingArguments)
     args = DistillTrainingArguments(output_dir=options.output_dir, **given)
     if objectives := [name for name in args.weights if getattr(args, name)]:
         raise ValueError(f"{objectives[0]}: a reranker's scores don't depend on objectives. Leave it out.")
-    require_model("--miner", options.miner or "")
+    if options.miner is not None:
+        require_model("--miner", options.miner)
     teacher, tokenizer = load_reranker(options.teacher)
     folder = Path(options.output_dir)
     with args.main_process_first(local=False, desc="reading groups"):

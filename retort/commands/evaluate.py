@@ -41,14 +41,20 @@ def run(options: argparse.Namespace) -> None:
             raise SystemExit(f"--{flag} {' '.join(unknown)}: unknown. Choose from {', '.join(known)}.")
     options.tasks = [*TASK_SETS[options.task_set], *options.tasks]
     for flag in ("sts", "bitext", "probe"):
-        for name, entry in named_files(f"--{flag}", getattr(options, flag)).items():
+        files = named_files(f"--{flag}", getattr(options, flag))
+        if twice := files.keys() & set(options.tasks):
+            raise SystemExit(f"--{flag}: {min(twice)} is the name of a task of SentEval. Pass another NAME=FILE.")
+        for name, entry in files.items():
             if absent := absent_files(entry):
                 raise SystemExit(f"--{flag} {name}: there is no {' and no '.join(absent)} (in {Path.cwd()}).")
     jobs = {"STS": sts_jobs(options), "Transfer": transfer_jobs(options), "Translations": bitext_jobs(options)}
     if not any(jobs.values()):
         raise SystemExit("Nothing to score. Pass --senteval with --task_set or --tasks, or --sts, --probe or --bitext.")
-    require_model("--model", options.model or "")
-    require_model("--base_model", options.base_model or "")
+    for flag in ("model", "base_model"):
+        if (source := getattr(options, flag)) is not None:
+            require_model(f"--{flag}", source)
+    if options.state_dict and not Path(options.state_dict).is_file():
+        raise SystemExit(f"--state_dict: there is no {options.state_dict} (in {Path.cwd()}).")
     embedder = load_embedder(
         options.model, options.pooler, options.max_length, state_dict=options.state_dict, base=options.base_model
     )

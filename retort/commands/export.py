@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from ..data.readers import docstring_corpus
 from ..evaluation.cost import Footprint, compare_speed, describe_machine
 from ..evaluation.report import aligned
-from ..modeling import load_finished
+from ..modeling import load_finished, require_model
 from ..modeling.encoding import SentenceEncoder, read_routes, read_sentence_modules
 from ..modeling.onnx import (
     FLOAT32_FILE,
@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
         raise SystemExit(f"{source} has no config.json: --model takes the folder of a trained model.")
     if not (is_local or options.output_dir):
         raise SystemExit(f"There is no folder {source}. For a model on the Hub, set --output_dir.")
+    require_model("--model", source)
     output_dir = Path(options.output_dir or source)
     for route in read_routes(source) or [None]:
         if route is not None:
