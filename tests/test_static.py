@@ -390,7 +390,7 @@ def test_a_recipe_runs_to_its_report_and_begins_with_the_vectors_it_saved(folder
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"student": {"static": {}, "layers": 2}}, "This one has layers, static"),
+        ({"student": {"static": {}, "layers": 2}}, "layers can't be combined with static"),
         ({"student": {"static": {"hidden_size": 0}}}, "student.static.hidden_size"),
         (
             {"assistant": {"student": {"static": {}}, "stages": recipe(folder=test_examples.Path())["stages"]}},
