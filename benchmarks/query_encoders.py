@@ -4,9 +4,9 @@ python benchmarks/query_encoders.py [--layers 1 2 4] [--texts 60000] [--output_d
 
 Texts are passages of docstrings: those of `small_leaf` (Python's standard library), and of the packages that are
 installed beside retort. Queries are `small_leaf`'s and first sentences of the packages' docstrings, a third as many as
-the passages. A test query is a docstring's summary. It has to find the docstring's details among those of the test
-modules, which the teacher encodes. No text of the test set is trained on. The teacher's embeddings are cached once for
-all depths. If it is started again, it continues where it was; for another `--texts`, name another folder.
+the passages. A test query is a docstring's summary. The teacher encodes the details of all docstrings of the test
+modules, and the query has to find its own. No text of the test set is trained on. The teacher's embeddings are cached
+once for all depths. If it is started again, it continues where it was; for another `--texts`, name another folder.
 """
 
 import argparse

@@ -30,7 +30,7 @@ def student_tokenizer(
         texts: returns a dataset with a column `text`; only called for a new tokenizer.
         folder: folder for a new tokenizer, in a subfolder named by a hash of its settings and texts. If it is there
             already, it is loaded.
-        save: False for a new tokenizer that is not saved.
+        save: False returns a new tokenizer without saving it.
     """
     if wanted is None:
         return teachers

@@ -161,6 +161,23 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
         (["export", "--model", "."], ". has no config.json"),
         (["eval", "--model", "x"], "Nothing to score"),
         (["eval"], "pass --model, or --state_dict with --base_model"),
+        (["eval", "--model", "x", "--sts", "a=b.tsv+./c.tsv", "--output", "c.tsv"], "--output is a file of --sts or"),
+        (
+            ["predict", "--model", "x", "--input", "y", "--output", "./y"],
+            "--output is the file of --input, which would",
+        ),
+        (
+            ["vocabulary", "--teacher", "x", "--trim", "--text", "y", "--output_dir", "./x"],
+            "--output_dir is the teacher's folder, whose tokenizer would be lost",
+        ),
+        (
+            ["vocabulary", "--teacher", "x", "--trim", "0", "--text", "y", "--output_dir", "z"],
+            "'0' is not a whole number",
+        ),
+        (
+            ["cache", "teacher_cache=a", "--teacher", "x", "--train_files", "y", "--output_dir", "z"],
+            "teacher_cache=a: --output_dir names the folder: leave it out",
+        ),
         (["eval", "--model", "x", "--tasks", "STS12"], "need --senteval FOLDER"),
         (
             ["eval", "--model", "x", "--senteval", "y", "--tasks", "STS99"],

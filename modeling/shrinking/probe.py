@@ -39,7 +39,7 @@ def require_encoder(teacher: PreTrainedModel) -> None:
     if not number_of_layers(teacher.config):
         raise ValueError(
             f"{name} has token vectors and no layers, so no student can be made from it. In a recipe, set "
-            "student.model: to an encoder with layers, which this model then teaches; or to this model, to train a "
+            "student.model to an encoder with layers, which this model then teaches, or to this model, to train a "
             "copy of it."
         )
     if getattr(teacher.config, "is_encoder_decoder", False) and hasattr(teacher.base_model, "decoder"):

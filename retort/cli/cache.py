@@ -75,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """Refuse flags for other outputs than those that are asked for."""
+    for change in options.changes:
+        if change.partition("=")[0] in ("teacher_cache", "output_dir"):
+            options.parser.error(f"{change}: --output_dir names the folder: leave it out")
     of_student = [f"--{name}" for name in ("layers", "hidden_size") if getattr(options, name) is not None]
     if of_student and not options.changes:
         options.parser.error(f"{of_student[0]} is for outputs: name objectives as key=value, e.g. hidden_weight=1")

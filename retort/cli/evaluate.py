@@ -2,7 +2,7 @@
 
 import argparse
 
-from .form import new_file, positive
+from .form import is_same, new_file, positive
 
 SUMMARY = "Score sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations."
 DESCRIPTION = """  retort eval --model runs/mine --senteval SentEval/data/downstream --task_set full
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse a missing model, and tasks without their data."""
+    """Refuse a missing model, tasks without their data, and to overwrite data."""
     if (options.model is None) == (options.state_dict is None) or (options.state_dict and not options.base_model):
         options.parser.error("pass --model, or --state_dict with --base_model")
     if options.base_model and options.model:
@@ -68,3 +68,6 @@ def check(options: argparse.Namespace) -> None:
         options.parser.error("--tasks and --task_set need --senteval FOLDER, which holds their data")
     if options.senteval and not options.tasks and options.task_set == "na":
         options.parser.error("--senteval has the data of tasks: name them with --tasks or --task_set")
+    files = [file for given in (*options.sts, *options.bitext) for file in given.rpartition("=")[2].split("+")]
+    if options.output and any(is_same(options.output, file) for file in files):
+        options.parser.error("--output is a file of --sts or --bitext, which would be lost: name another file")

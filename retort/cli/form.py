@@ -52,6 +52,11 @@ def new_folder(text: str) -> str:
     return text
 
 
+def is_same(first: str, second: str) -> bool:
+    """Whether two names are of the same file or folder."""
+    return Path(first).resolve() == Path(second).resolve()
+
+
 def add_command(commands: Any, name: str, command: ModuleType) -> None:
     """Add a command to the subparsers of `retort`.
 

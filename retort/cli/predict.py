@@ -2,7 +2,7 @@
 
 import argparse
 
-from .form import new_file, positive
+from .form import is_same, new_file, positive
 
 SUMMARY = "Tag words or classify texts in files of any size with a trained model."
 DESCRIPTION = """  retort predict --model runs/tagger --input sentences.txt --output tags.tsv
@@ -43,3 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="written when complete; default: -, standard output",
     )
     output.add_argument("--format", choices=("tsv", "jsonl"), default="tsv", help="format of the output")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse to overwrite the input."""
+    if options.output != "-" and is_same(options.output, options.input):
+        options.parser.error("--output is the file of --input, which would be lost: name another file")

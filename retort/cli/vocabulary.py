@@ -2,7 +2,7 @@
 
 import argparse
 
-from .form import new_folder, positive
+from .form import is_same, new_folder, positive
 
 SUMMARY = "Train or trim a smaller tokenizer for a student, and compare it with the teacher's."
 DESCRIPTION = """  retort vocabulary --teacher bert-base-multilingual-cased --train 16000 --text ru.txt --output_dir v1
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     either.add_argument(
         "--trim",
-        type=int,
+        type=positive,
         nargs="?",
         const=0,
         metavar="N",
@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse a coverage for a trained tokenizer."""
+    """Refuse a coverage for a trained tokenizer, and to overwrite the teacher's."""
     if options.train and options.coverage != 1:
         options.parser.error("--coverage needs --trim")
+    if is_same(options.output_dir, options.teacher):
+        options.parser.error("--output_dir is the teacher's folder, whose tokenizer would be lost: name another folder")

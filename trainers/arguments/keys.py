@@ -1,7 +1,7 @@
 """Which arguments change the final weights of a run, and which only change how it is executed, logged and saved.
 
-All other arguments change weights. A test lists those, and fails for a field that is in no list. The key of a stage
-contains the arguments that change weights.
+Arguments that are not listed here change weights. A test lists these, too, and fails for a field that is in no list.
+The key of a stage contains the arguments that change weights.
 """
 
 from collections.abc import Mapping
