@@ -331,7 +331,7 @@ def test_texts_of_unknown_tokens_are_counted_and_refused_if_there_are_no_others(
 @pytest.mark.promise(9)
 def test_no_student_is_shrunk_from_token_vectors(tokenizer):
     with pytest.raises(
-        ValueError, match=r"StaticModel has token vectors and no layers.*set student\.model: to an encoder"
+        ValueError, match=r"StaticModel has token vectors and no layers.*set student\.model to an encoder"
     ):
         shrink(static_student(teacher_of(tokenizer)).model, layers=1)
 
