@@ -163,6 +163,10 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
         (["eval"], "pass --model, or --state_dict with --base_model"),
         (["eval", "--model", "x", "--sts", "a=b.tsv+./c.tsv", "--output", "c.tsv"], "--output is a file of --sts or"),
         (
+            ["predict", "--model", "x", "--input", "y", "--output", f"{__file__}/of/mine.json"],
+            f"mine.json can't be written: {__file__} is a file",
+        ),
+        (
             ["predict", "--model", "x", "--input", "y", "--output", "./y"],
             "--output is the file of --input, which would",
         ),

@@ -242,6 +242,8 @@ def test_a_label_is_no_hard_negative(write, name):
         ValueError, match=r"besides sentence1, sentence2 there are the columns label\..*columns=\['sent"
     ):
         read_groups([file])
+    found = read_groups([file], columns=["sentence1"])
+    assert found.column_names == ["anchor"]
     found = read_groups([file], columns=["sentence1", "sentence2"])
     assert found.to_dict() == {"anchor": ["a", "c"], "positive": ["b", "d"]}
 

@@ -287,6 +287,7 @@ def test_a_recipe_reports_what_its_export_is_worth_in_each_size_and_precision(fo
         ({"truncate_dims": 16}, "truncate_dims=16"),
         ({"truncate_dims": []}, "truncate_dims=[]"),
         ({"truncate_dims": [64, 16]}, "have 32 dimensions. Leave out those above 32"),
+        ({"truncate_dims": [32]}, "truncate_dims=[32] is the whole width"),
         ({"keep_projector": True}, "keep_projector exports vectors of the teacher's width"),
         ({"embedding_weight": 0.0, "hidden_weight": 1.0}, "truncate_dims is for embeddings, but no objective"),
         ({"quantization_aware": "int4"}, "quantization_aware='int4' is none of the choices"),

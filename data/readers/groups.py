@@ -126,7 +126,7 @@ def _read_table(path: Path, columns: Sequence[str] | Sequence[int] | None) -> Da
     else:
         found = _roles(first, str(path))
         count, layout = len(found), (tuple(map(first.index, found)), True)
-    if count not in (2, 3):
+    if count not in (2, 3) and columns is None:
         raise ValueError(
             f"{path} has {count} columns, but a group is an anchor, its positive and optionally a hard negative."
         )

@@ -42,13 +42,20 @@ def new_file(text: str) -> str:
     """A file that will be written, as the type of an argument."""
     if Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder. Name a file")
-    return text
+    return _below_folders(text)
 
 
 def new_folder(text: str) -> str:
     """A folder that will be written, as the type of an argument."""
     if Path(text).is_file():
         raise argparse.ArgumentTypeError(f"{text} is a file. Name a folder")
+    return _below_folders(text)
+
+
+def _below_folders(text: str) -> str:
+    """Refuse a path below a file."""
+    if file := next((each for each in Path(text).parents if each.is_file()), None):
+        raise argparse.ArgumentTypeError(f"{text} can't be written: {file} is a file")
     return text
 
 

@@ -29,7 +29,7 @@ def with_short_vectors(objectives: Sequence[Objective], args: DistillTrainingArg
         size: the width of the student's embeddings.
 
     Raises:
-        ValueError: `truncate_dims` has a number above `size`, or no objective is on embeddings.
+        ValueError: `truncate_dims` has a number above `size`, or only `size`; or no objective is on embeddings.
     """
     dims, precision = args.truncate_dims or [], args.quantization_aware
     if not dims and precision is None:
@@ -37,6 +37,11 @@ def with_short_vectors(objectives: Sequence[Objective], args: DistillTrainingArg
     if dims and dims[0] > size:
         raise ValueError(
             f"truncate_dims={dims}, but the student's embeddings have {size} dimensions. Leave out those above {size}."
+        )
+    if dims == [size] and precision is None:
+        raise ValueError(
+            f"truncate_dims={dims} is the whole width of the student's embeddings. Name smaller numbers of dimensions, "
+            "or leave it out."
         )
     short = [_on_short_vectors(objective) for objective in objectives if isinstance(objective, PooledObjective)]
     if not short:
