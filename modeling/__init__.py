@@ -16,7 +16,7 @@ from .architectures.static import StaticModel, static_tokenizer
 from .batching import map_batches
 from .distillation_model import DistillationModel, StudentOutput
 from .loading import AUTO_CLASSES, auto_class_for, head_of, load_finished
-from .memory import bound_kernel_cache, release_memory
+from .memory import bound_kernel_cache, keep_freed_memory, release_memory
 from .modes import evaluating, gathered, replaced
 from .presence import require_model
 from .projected_classifier import PROJECTOR, add_projector, projected_classifier, stock_classifier

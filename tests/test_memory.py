@@ -3,11 +3,14 @@
 import gc
 import os
 import platform
+import resource
 import weakref
 from pathlib import Path
 
 import pytest
+import torch
 
+from retort.modeling import keep_freed_memory
 from retort.trainers import bound_kernel_cache
 from retort.trainers.stages import release_memory
 
@@ -42,6 +45,26 @@ def test_a_heap_that_was_torn_to_pieces_shrinks_again():
     release_memory()
     assert resident() < full - 100
     assert len(keep) == 100
+
+
+def new_pages() -> int:
+    """Pages that the system gives this process while it makes a large tensor again and again."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.zeros(40, 2**20 // 4)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's: elsewhere there is no such call")
+def test_a_steps_gradients_are_put_where_those_of_the_last_were(monkeypatch):
+    once = 40 * 2**20 // resource.getpagesize()
+    with keep_freed_memory():
+        new_pages()
+        assert new_pages() < once / 10
+    assert new_pages() > 4 * once, "the memory has not been given back"
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
+    with keep_freed_memory():
+        assert new_pages() > 4 * once, "a user's own choice is not respected"
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "16"), ("7", "7")])

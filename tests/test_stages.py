@@ -116,7 +116,7 @@ def test_a_stage_that_contradicts_itself_is_refused():
         Stage("a", {}, trainable=("head",), gradual_unfreezing="encoder")
     with pytest.raises(ValueError, match="chunk_rows=0: it must be at least 1"):
         Stage("a", {}, chunk_rows=0)
-    with pytest.raises(ValueError, match="has cache_teacher, .* and teacher_cache='c'. Set cache_teacher to false"):
+    with pytest.raises(ValueError, match=r"has cache_teacher, .* and teacher_cache='c'. Set cache_teacher to false"):
         Stage("a", {"teacher_cache": "c"}, cache_teacher=True)
 
 

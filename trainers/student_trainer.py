@@ -21,7 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
 
 from ..data import replace_files, write_text
-from ..modeling import DistillationModel, gathered, replaced, stock_classifier
+from ..modeling import DistillationModel, gathered, keep_freed_memory, replaced, stock_classifier
 from ..modeling.encoding import INT8_RANGES_FILE, attending, packing_obstacle
 from ..modeling.losses import BoundedNumber
 from .saving import (
@@ -100,7 +100,10 @@ class StudentTrainer(Trainer):
         try:
             # Checkpointed layers of packed batches run again in the backward pass, outside `encode`.
             runs_again = self.args.activation_checkpointing and packing_obstacle(self.student) is None
-            with attending(self.student) if runs_again else nullcontext():
+            with (
+                keep_freed_memory() if self.args.device.type == "cpu" else nullcontext(),
+                attending(self.student) if runs_again else nullcontext(),
+            ):
                 return super().train(resume_from_checkpoint=resume_from_checkpoint, **arguments)
         finally:
             # After training under ZeRO-3, a global setting would shard every model that is loaded later, on all ranks
