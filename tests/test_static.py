@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import tiny
 import torch
 import yaml
 from datasets import Dataset
+from jobs import REPOSITORY
+from ranks import run_on_ranks
 from safetensors.torch import load_file
 from sentence_models import sentence_transformer
 from sentence_transformers import SentenceTransformer
@@ -109,6 +112,30 @@ def test_tokens_of_another_tokenizer_are_spelled_by_the_teachers(tokenizer):
     vector = student.model.embeddings[own.get_vocab()[shared]].detach()
     direction = torch.nn.functional.normalize(vector, dim=0)
     torch.testing.assert_close(direction, teacher.encode([shared])[0], atol=1e-5, rtol=0)
+
+
+def train_on_this_rank(folder: str, rows: int, zero: int) -> None:
+    """Train a static student on this rank, with this many rows a step, and save it."""
+    place, teacher = Path(folder), teacher_of(tiny.tokenizer())
+    student = static_student(teacher, hidden_size=WIDTH)
+    settings = {"deepspeed": str(REPOSITORY / f"examples/deepspeed/zero{zero}.json")} if zero else {}
+    settings |= {"embedding_weight": 1.0, "per_device_train_batch_size": rows}
+    trainer = trainer_of(place, student, teacher, rows_of(student, teacher), **settings)
+    trainer.train()
+    trainer.save_model(place / "student")
+    trainer.end()
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("zero", [0, 2, 3], ids=["DDP", "ZeRO-2", "ZeRO-3"])
+def test_two_ranks_make_the_student_that_one_makes(zero, tmp_path):
+    vectors = []
+    for world, stage in ((1, 0), (2, zero)):
+        folder = tmp_path / str(world)
+        ended = run_on_ranks(train_on_this_rank, world, folder=str(folder), rows=8 // world, zero=stage)
+        assert ended == [0] * world
+        vectors += load_file(folder / "student/model.safetensors").values()
+    torch.testing.assert_close(vectors[1], vectors[0], rtol=1e-3, atol=1e-5)
 
 
 # --- Embeddings and files ---------------------------------------------------------------------------------------------
