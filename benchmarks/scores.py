@@ -8,7 +8,8 @@ negatives, mined by the encoder. The teacher scores them once. Students:
 
 - `margin`, `listwise`: three layers of the encoder, trained by MarginMSE or KL on these scores;
 - `embeddings`: the same three layers, trained on the encoder's embeddings of the same texts, for comparison;
-- `scores`: two layers of the teacher, trained pointwise on its scores of the same pairs and of STS-B's training set.
+- `scores`: two layers of the teacher, trained pointwise on its scores of more pairs: all training pairs of STS-B and SNLI,
+  and five mined texts and a random one for each of their texts.
 
 Measures Spearman's correlation on STS-B's test set, and how often a triplet's positive scores above its negative.
 Evaluation texts are never trained on. If it is started again, it continues after the last finished run.
@@ -16,6 +17,7 @@ Evaluation texts are never trained on. If it is started again, it continues afte
 
 import argparse
 import json
+import random
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,6 +101,24 @@ class Comparison:
         chosen = kept.shuffle(seed=0).select(range(min(self.options.queries, len(kept))))
         mined = mine_negatives(chosen, self.encoder, 4)
         return score_groups(mined, self.folder / "teacher", self.folder / "scores", max_length=PAIR_TOKENS)
+
+    @cached_property
+    def pairs(self) -> Dataset:
+        """Pairs for the small cross-encoder: the training pairs, mined ones, and random ones."""
+        triplets = read_groups([f"{self.options.triplets}/train.tsv"])
+        sides = [(self.sts["query"], self.sts["document"])]
+        sides += [(triplets["anchor"], triplets[name]) for name in ("positive", "negative")]
+        given = [pair for first, second in sides for pair in zip(first, second, strict=True)]
+        given = [pair for pair in given if not set(pair) & self._judged_by]
+        given += [(second, first) for first, second in given]
+        firsts, seconds = map(list, zip(*given, strict=True))
+        mined = mine_negatives(Dataset.from_dict({"anchor": firsts, "positive": seconds}), self.encoder, 5)
+        random.Random(0).shuffle(seconds)
+        pairs = [(query, text) for query, texts in zip(mined["query"], mined["documents"], strict=True) for text in texts]
+        pairs += zip(firsts, seconds, strict=True)
+        # Each once, in one of the two orders.
+        unique = {frozenset(pair): pair for pair in pairs if pair[0] != pair[1]}.values()
+        return Dataset.from_list([{"query": query, "document": document} for query, document in unique])
 
     # --- Training -----------------------------------------------------------------------------------------------------
 
