@@ -1,12 +1,14 @@
 """Train query encoders of several depths in the embedding space of all-MiniLM-L6-v2, by `small_leaf` on more text.
 
-python benchmarks/query_encoders.py [--layers 1 2 4] [--texts 60000] [--output_dir FOLDER] [key=value ...]
+python benchmarks/query_encoders.py [--layers 1 2 4] [--texts 60000] [--queries 20000] [--output_dir FOLDER]
+    [key=value ...]
 
 Texts are passages of docstrings: those of `small_leaf` (Python's standard library), and of the packages that are
-installed beside retort. Queries are `small_leaf`'s and first sentences of the packages' docstrings, a third as many as
-the passages. A test query is a docstring's summary. The teacher encodes the details of all docstrings of the test
-modules, and the query has to find its own. No text of the test set is trained on. The teacher's embeddings are cached
-once for all depths. If it is started again, it continues where it was; for another `--texts`, name another folder.
+installed beside retort. Queries are `small_leaf`'s and first sentences of the packages' docstrings. A test query is a
+docstring's summary. The teacher encodes the details of all docstrings of the test modules, and the query has to find
+its own. No text of the test set is trained on. The teacher's embeddings are cached once for all depths. If it is
+started again, it continues where it was; for other numbers of texts or queries, name another folder. `--layers` without
+a number writes the texts only.
 """
 
 import argparse
@@ -29,17 +31,18 @@ def main() -> None:
     """Train all depths, and print their table."""
     options = parse_options()
     folder = Path(options.output_dir)
-    note = folder / "texts"
+    note, numbers = folder / "texts", f"--texts {options.texts} --queries {options.queries}"
     if not note.exists():
-        write_texts(folder, options.texts)
-        note.write_text(str(options.texts))
-    if note.read_text() != str(options.texts):
-        raise SystemExit(f"{folder} has texts of --texts {note.read_text()}. Name another --output_dir.")
+        write_texts(folder, options.texts, options.queries)
+        note.write_text(numbers)
+    if note.read_text() != numbers:
+        raise SystemExit(f"{folder} has the texts of {note.read_text()}. Name another --output_dir.")
     reports = {}
     for layers in options.layers:
         run_recipe(read_recipe("small_leaf", [*changes_of(folder, layers), *options.changes]))
         reports[layers] = json.loads((folder / str(layers) / "report.json").read_text())
-    print("\n" + "\n".join(aligned(table(reports), gap=2)))
+    if reports:
+        print("\n" + "\n".join(aligned(table(reports), gap=2)))
 
 
 def table(reports: dict[int, dict]) -> list[list[str]]:
@@ -80,7 +83,7 @@ def changes_of(folder: Path, layers: int) -> list[str]:
     ]
 
 
-def write_texts(folder: Path, count: int) -> None:
+def write_texts(folder: Path, count: int, count_of_queries: int) -> None:
     """Write documents, queries and the test pairs."""
     folder.mkdir(parents=True, exist_ok=True)
     own = docstring_corpus()
@@ -95,7 +98,7 @@ def write_texts(folder: Path, count: int) -> None:
     firsts = [found[0] for docstring in installed if (found := split_sentences(docstring.text))]
     queries = own.pairs["train"]["summary"][:]
     more = sorted(set(firsts) - set(queries) - held_out)
-    queries += random.Random(0).sample(more, min(len(more), count // 3))
+    queries += random.Random(0).sample(more, min(len(more), count_of_queries))
     Dataset.from_dict({"text": documents}).to_json(folder / "documents.jsonl")
     Dataset.from_dict({"text": queries}).to_json(folder / "queries.jsonl")
     own.pairs["test"].to_json(folder / "retrieval.jsonl")
@@ -105,8 +108,9 @@ def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("changes", nargs="*", metavar="key=value", help="changes of the recipe")
-    parser.add_argument("--layers", type=int, nargs="+", default=[1, 2, 4], help="depths (default: 1 2 4)")
+    parser.add_argument("--layers", type=int, nargs="*", default=[1, 2, 4], help="depths (default: 1 2 4)")
     parser.add_argument("--texts", type=int, default=60_000, help="documents to train on (default: 60000)")
+    parser.add_argument("--queries", type=int, default=20_000, help="queries of packages to train on (default: 20000)")
     parser.add_argument("--output_dir", default="runs/benchmarks/query_encoders", help="(default: %(default)s)")
     return parser.parse_intermixed_args()
 

@@ -8,8 +8,8 @@ negatives, mined by the encoder. The teacher scores them once. Students:
 
 - `margin`, `listwise`: three layers of the encoder, trained by MarginMSE or KL on these scores;
 - `embeddings`: the same three layers, trained on the encoder's embeddings of the same texts, for comparison;
-- `scores`: two layers of the teacher, trained pointwise on its scores of more pairs: all training pairs of STS-B and SNLI,
-  and five mined texts and a random one for each of their texts.
+- `scores`: two layers of the teacher, trained pointwise on its scores of more pairs: those of STS-B and SNLI's
+  triplets, and each of their texts with five mined ones and a random one.
 
 Measures Spearman's correlation on STS-B's test set, and how often a triplet's positive scores above its negative.
 Evaluation texts are never trained on. If it is started again, it continues after the last finished run.
@@ -114,8 +114,7 @@ class Comparison:
         firsts, seconds = map(list, zip(*given, strict=True))
         mined = mine_negatives(Dataset.from_dict({"anchor": firsts, "positive": seconds}), self.encoder, 5)
         random.Random(0).shuffle(seconds)
-        pairs = [(query, text) for query, texts in zip(mined["query"], mined["documents"], strict=True) for text in texts]
-        pairs += zip(firsts, seconds, strict=True)
+        pairs = [*zip(*pairs_of(mined)[:].values(), strict=True), *zip(firsts, seconds, strict=True)]
         # Each once, in one of the two orders.
         unique = {frozenset(pair): pair for pair in pairs if pair[0] != pair[1]}.values()
         return Dataset.from_list([{"query": query, "document": document} for query, document in unique])
