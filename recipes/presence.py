@@ -33,10 +33,6 @@ def check_presence(recipe: Recipe) -> None:
             f"The recipe's files don't exist (in {Path.cwd()}): {', '.join(missing[:MOST_NAMED])}{more}. Put your "
             "files there, or set their names in a recipe that extends this one, or as KEY=FILE."
         )
-    if unnamed := recipe.downloads.keys() - set(_plain_names(recipe)):
-        raise SystemExit(
-            f"downloads.{min(unnamed)}: neither data nor evaluation has this Hub dataset. Remove it: downloads=null."
-        )
     try:
         for key, source in _models(recipe):
             if source:

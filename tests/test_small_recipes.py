@@ -14,8 +14,8 @@ from retort.cli import main
 from retort.data.readers.docstrings import read_docstrings
 from retort.data.tasks import code_words, library_parts
 from retort.data.tasks import docstrings as tasks
-from retort.recipes import packaged_recipes, read_recipe
-from retort.recipes.presence import downloads, hub_names, needs
+from retort.recipes import packaged_recipes, parse_recipe, read_recipe
+from retort.recipes.presence import check_presence, downloads, hub_names, needs
 from retort.recipes.schema import SentenceEvaluation, SentenceFiles
 from retort.recipes.schema.read import settings_of
 from retort.recipes.sentences.corpora import Files
@@ -291,14 +291,17 @@ def test_datasets_without_a_word_are_said_to_be_unknown(tmp_path):
     assert downloads(read_recipe(tmp_path / "plain.yaml")) == ["some/dataset: size and licence are not known"]
 
 
+def test_datasets_that_ones_own_files_replace_are_not_named(tmp_path):
+    (tmp_path / "own.txt").write_text("a\n")
+    recipe = parse_recipe({**PLAIN, "data": {"train_files": [str(tmp_path / "own.txt")]}, "downloads": {"a/b": "1 MB"}})
+    check_presence(recipe)
+    assert downloads(recipe) == []
+
+
 @pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"data": {"train_files": ["a/b"]}, "downloads": {"a/c": "1 MB"}},
-            "downloads.a/c: neither data nor evaluation",
-        ),
         ({"data": {"corpus": "docstrings", "train_files": ["a.txt"]}}, "leave out train_files, or corpus"),
         ({"data": {"task": "tagging", "corpus": "docstrings", "folders": "a"}}, "leave out folders, or corpus"),
         ({"data": {"task": "masked_lm"}}, "no training data: set train_files"),

@@ -31,8 +31,8 @@ class Recipe(Generic[Data, Evaluation]):
         evaluation: evaluation data and metrics.
         output_dir: folder for all output.
         push_to_hub: hub id to which the finished student is pushed; by default it is not pushed.
-        downloads: id of a Hub dataset in data or evaluation -> its size and license, which are printed before anything
-            is loaded.
+        downloads: id of a Hub dataset -> its size and license, which are printed before anything is loaded if it is
+            used.
     """
 
     teacher: Teacher
