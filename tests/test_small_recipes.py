@@ -291,9 +291,10 @@ def test_datasets_without_a_word_are_said_to_be_unknown(tmp_path):
     assert downloads(read_recipe(tmp_path / "plain.yaml")) == ["some/dataset: size and licence are not known"]
 
 
-def test_datasets_that_ones_own_files_replace_are_not_named(tmp_path):
+def test_datasets_that_ones_own_files_replace_are_not_named(folder, tmp_path):
     (tmp_path / "own.txt").write_text("a\n")
-    recipe = parse_recipe({**PLAIN, "data": {"train_files": [str(tmp_path / "own.txt")]}, "downloads": {"a/b": "1 MB"}})
+    own = {"teacher": str(folder / "teacher"), "data": {"train_files": [str(tmp_path / "own.txt")]}}
+    recipe = parse_recipe(PLAIN | own | {"downloads": {"a/b": "1 MB"}})
     check_presence(recipe)
     assert downloads(recipe) == []
 
