@@ -115,7 +115,7 @@ class Comparison:
         mined = mine_negatives(Dataset.from_dict({"anchor": firsts, "positive": seconds}), self.encoder, 5)
         random.Random(0).shuffle(seconds)
         pairs = [*zip(*pairs_of(mined)[:].values(), strict=True), *zip(firsts, seconds, strict=True)]
-        # Each once, in one of the two orders.
+        # Every pair is used once, in one of its two orders.
         unique = {frozenset(pair): pair for pair in pairs if pair[0] != pair[1]}.values()
         return Dataset.from_list([{"query": query, "document": document} for query, document in unique])
 
@@ -156,13 +156,12 @@ class Comparison:
 
     def _train_cross_encoder(self, seed: int, folder: Path) -> None:
         teacher = AutoModelForSequenceClassification.from_pretrained(self.folder / "teacher", dtype=torch.float32)
-        columns = ["query", "document"]
-        pairs = concatenate_datasets([self.sts.select_columns(columns), pairs_of(self.groups).select_columns(columns)])
-        settings = self._settings(seed, folder, learning_rate=3e-4, per_device_train_batch_size=32, num_train_epochs=2)
-        settings |= {"logits_weight": 1.0, "teacher_cache": str(self.folder / "logits")}
+        settings = self._settings(seed, folder, learning_rate=5e-4, per_device_train_batch_size=32, num_train_epochs=4)
+        settings |= {"logits_weight": 1.0, "features_weight": 1.0, "hidden_loss": "cosine"}
+        settings |= {"teacher_cache": str(self.folder / "outputs")}
         args = DistillTrainingArguments(**settings)
         student = shrink(teacher, layers=[0, 5])
-        self._run(DistillTrainer(student, str(self.folder / "teacher"), args, **self._tokenised(pairs)))
+        self._run(DistillTrainer(student, str(self.folder / "teacher"), args, **self._tokenised(self.pairs)))
 
     def _tokenised(self, pairs: Dataset, **columns: str) -> dict[str, Any]:
         tokenizer = self.encoder.tokenizer

@@ -37,13 +37,16 @@ def release_memory() -> None:
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Keep freed memory in the process until the block ends, rather than returning it to the operating system.
+    """Keep the memory that the main thread frees in the process until the block ends.
 
     For training on the CPU. A step frees its gradients, and the next one allocates them again. glibc would get such
-    large blocks from the system each time, which fills their pages with zeros when they are first used. Only on Linux
-    with glibc, and not if the user has set one of malloc's environment variables (mallopt(3)).
+    large blocks from the operating system each time, which fills their pages with zeros when they are first used.
+
+    Only on Linux with glibc, and not if an environment variable sets up malloc (mallopt(3)). Afterwards, glibc has the
+    thresholds that its own adjustment would end with; settings by a caller's own `mallopt` are lost. Blocks may not be
+    nested: the end of the inner one would end the outer one.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name.startswith(("MALLOC_", "GLIBC_")) for name in os.environ):
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         yield
         return
     libc = ctypes.CDLL(None)

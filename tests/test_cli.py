@@ -164,7 +164,11 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
         (["eval", "--model", "x", "--sts", "a=b.tsv+./c.tsv", "--output", "c.tsv"], "--output is a file of --sts or"),
         (
             ["predict", "--model", "x", "--input", "y", "--output", f"{__file__}/of/mine.json"],
-            f"mine.json can't be written: {__file__} is a file",
+            f"mine.json can't be written: {__file__} is not a folder",
+        ),
+        (
+            ["cache", "--teacher", "x", "--train_files", "y", "--output_dir", f"{os.devnull}/mine"],
+            f"mine can't be written: {os.devnull} is not a folder",
         ),
         (
             ["predict", "--model", "x", "--input", "y", "--output", "./y"],
@@ -319,6 +323,7 @@ def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys):
     assert [len(row["documents"]) for row in scored] == [len(row["scores"]) for row in scored] == [4] * 9
     for wrong, message in (
         (["--negatives", "3"], "needs --miner"),
+        (["--negatives", "3", "--miner", folder / "reranker"], f"--miner {folder}/reranker: has no modules.json"),
         (["embedding_weight=1"], "embedding_weight: a reranker's scores don't depend on objectives"),
         (["--prompt", "query: "], "A reranker takes no --pooler, --prompt"),
         (["--teacher", folder / "teacher", "--negatives", "3"], "are for rerankers"),

@@ -3,13 +3,15 @@
 import gc
 import os
 import platform
-import resource
 import weakref
 from pathlib import Path
 
 import pytest
-import torch
+import tiny
+from datasets import Dataset
+from transformers import TrainerCallback
 
+from retort import DistillTrainer, shrink, tokenize
 from retort.modeling import keep_freed_memory
 from retort.trainers import bound_kernel_cache
 from retort.trainers.stages import release_memory
@@ -47,24 +49,59 @@ def test_a_heap_that_was_torn_to_pieces_shrinks_again():
     assert len(keep) == 100
 
 
-def new_pages() -> int:
-    """Pages that the system gives this process while it makes a large tensor again and again."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        torch.zeros(40, 2**20 // 4)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+LARGE = 40 * 2**20
+
+
+def kept_of_a_large_block() -> bool:
+    """Whether a large block that is freed stays in this process."""
+    before = resident()
+    block = bytearray(LARGE)
+    assert resident() > before + 30
+    del block
+    return resident() > before + 30
+
+
+@pytest.fixture
+def as_it_is(monkeypatch):
+    """No choice of the user's about malloc."""
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
+        monkeypatch.delenv(name)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's: elsewhere there is no such call")
-def test_a_steps_gradients_are_put_where_those_of_the_last_were(monkeypatch):
-    once = 40 * 2**20 // resource.getpagesize()
+def test_freed_memory_is_kept_until_the_block_ends(as_it_is, monkeypatch):
+    release_memory()
+    before = resident()
     with keep_freed_memory():
-        new_pages()
-        assert new_pages() < once / 10
-    assert new_pages() > 4 * once, "the memory has not been given back"
+        assert kept_of_a_large_block()
+    assert resident() < before + 30
+    assert not kept_of_a_large_block()
+    with pytest.raises(KeyError), keep_freed_memory():
+        raise KeyError
+    assert not kept_of_a_large_block()
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
     with keep_freed_memory():
-        assert new_pages() > 4 * once, "a user's own choice is not respected"
+        assert not kept_of_a_large_block(), "a user's own choice is not respected"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's: elsewhere there is no such call")
+def test_training_on_the_cpu_keeps_freed_memory(as_it_is, tmp_path):
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_step_end(self, *arguments, **named):
+            seen.append(kept_of_a_large_block())
+
+    tokenizer = tiny.tokenizer()
+    rows = tokenize(Dataset.from_dict({"text": tiny.sentences(8)}), tokenizer)
+    args = tiny.arguments(tmp_path, embedding_weight=1.0, max_steps=1)
+    teacher = tiny.model()
+    student = shrink(teacher, layers=1)
+    given = {"train_dataset": rows, "processing_class": tokenizer, "callbacks": [Look()]}
+    trainer = DistillTrainer(student, teacher, args, **given)
+    trainer.train()
+    assert seen == [True]
+    assert not kept_of_a_large_block()
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "16"), ("7", "7")])

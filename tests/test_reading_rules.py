@@ -243,7 +243,7 @@ def test_a_label_is_no_hard_negative(write, name):
     ):
         read_groups([file])
     found = read_groups([file], columns=["sentence1"])
-    assert found.column_names == ["anchor"]
+    assert found.to_dict() == {"anchor": ["a", "c"]}
     found = read_groups([file], columns=["sentence1", "sentence2"])
     assert found.to_dict() == {"anchor": ["a", "c"], "positive": ["b", "d"]}
 
@@ -251,6 +251,7 @@ def test_a_label_is_no_hard_negative(write, name):
 def test_columns_of_groups_may_be_numbered(write):
     file = write("a.tsv", "1\tp\ta\n2\tq\tb\n")
     assert read_groups([file], columns=[2, 1]).to_dict() == {"anchor": ["a", "b"], "positive": ["p", "q"]}
+    assert read_groups([file], columns=[1]).to_dict() == {"anchor": ["p", "q"]}
 
 
 @pytest.mark.promise(9)

@@ -67,6 +67,12 @@ def test_short_vectors_of_a_recipe_without_embeddings(kind, arguments):
 
 
 @pytest.mark.promise(9)
+def test_two_caches_for_one_stage():
+    message = refused("sentences", stages=[STAGES[0] | {"cache_teacher": True}], arguments={"teacher_cache": "z"})
+    assert message.startswith("stages.only: it has both cache_teacher and teacher_cache. Set cache_teacher: false")
+
+
+@pytest.mark.promise(9)
 def test_a_teacher_cache_of_groups_of_texts():
     pairs = {"name": "pairs", "data": "groups", "trainer": "ContrastiveTrainer"}
     data = {"train_files": ["x.txt"], "group_files": ["y.tsv"]}

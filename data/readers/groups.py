@@ -128,7 +128,8 @@ def _read_table(path: Path, columns: Sequence[str] | Sequence[int] | None) -> Da
         count, layout = len(found), (tuple(map(first.index, found)), True)
     if count not in (2, 3) and columns is None:
         raise ValueError(
-            f"{path} has {count} columns, but a group is an anchor, its positive and optionally a hard negative."
+            f"{path} has {count} columns, but a group is an anchor, its positive and optionally a hard negative. For "
+            "groups of a single text, name its column by columns=."
         )
     return convert(path, role_rows, roles=list(ROLES[:count]), layout=layout).select_columns(list(ROLES[:count]))
 

@@ -84,8 +84,8 @@ class SentenceEncoder:
         modules = read_sentence_modules(source, route=route)
         if modules is None and pooler is None:
             raise ValueError(
-                f"{source} has no modules.json, which would define its pooling. Name a pooler, such as "
-                "'mean': --pooler mean on the command line, or SentenceEncoder.from_pretrained(source, pooler='mean')."
+                f"{source} has no modules.json, which would define its pooling. Choose a pooler: "
+                "SentenceEncoder.from_pretrained(source, pooler='mean')."
             )
         if modules is None:
             return cls.with_pooler(source, pooler, normalize=True, max_length=max_length or 128, **loading)

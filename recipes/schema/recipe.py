@@ -31,8 +31,8 @@ class Recipe(Generic[Data, Evaluation]):
         evaluation: evaluation data and metrics.
         output_dir: folder for all output.
         push_to_hub: hub id to which the finished student is pushed; by default it is not pushed.
-        downloads: id of a Hub dataset -> its size and license, which are printed before anything is loaded if it is
-            used.
+        downloads: id of a Hub dataset -> its size and license. If data or evaluation has the dataset, they are printed
+            before anything is loaded.
     """
 
     teacher: Teacher
@@ -147,5 +147,10 @@ class Recipe(Generic[Data, Evaluation]):
                 if self.teacher.vectors and any(caches.values()) and stage.teacher == "teacher":
                     name = next(name for name, value in caches.items() if value)
                     raise ValueError(f"{section}.{stage.name}.{name}: vectors are on disk already. Leave it out.")
+                if all(caches.values()):
+                    raise ValueError(
+                        f"{section}.{stage.name}: it has both cache_teacher and teacher_cache. Set cache_teacher: "
+                        "false, or leave teacher_cache out."
+                    )
                 if stage.teacher == "assistant" and not self.assistant:
                     raise ValueError(f"{section}.{stage.name}.teacher: the recipe has no section assistant.")

@@ -53,9 +53,9 @@ def new_folder(text: str) -> str:
 
 
 def _below_folders(text: str) -> str:
-    """Refuse a path below a file."""
-    if file := next((each for each in Path(text).parents if each.is_file()), None):
-        raise argparse.ArgumentTypeError(f"{text} can't be written: {file} is a file")
+    """Refuse a path below something that is no folder."""
+    if other := next((each for each in Path(text).parents if each.exists() and not each.is_dir()), None):
+        raise argparse.ArgumentTypeError(f"{text} can't be written: {other} is not a folder")
     return text
 
 

@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedModel
 from ..data import mine_negatives, read_groups, read_texts, replace_files, tokenize
 from ..evaluation.sentences import load_sentence_teacher
 from ..modeling import head_of, require_model
-from ..modeling.encoding import SentenceEncoder
+from ..modeling.encoding import SentenceEncoder, read_sentence_modules
 from ..modeling.shrinking import shrink
 from ..recipes import converted_arguments
 from ..trainers import DistillTrainer, leave_process_group, load_reranker, score_groups, write_vectors
@@ -45,7 +45,15 @@ def _is_reranker(source: str) -> bool:
     return config.num_labels == 1 and head_of((config.architectures or ["none"])[0]) == "ForSequenceClassification"
 
 
+def _require_pooling(flag: str, source: str, way_out: str) -> None:
+    """Refuse an encoder whose files don't define its pooling."""
+    if read_sentence_modules(source) is None:
+        raise ValueError(f"{flag} {source}: has no modules.json, which would define its pooling. {way_out}")
+
+
 def _write_vectors(options: argparse.Namespace) -> None:
+    if options.pooler is None:
+        _require_pooling("--teacher", options.teacher, "Name one, such as --pooler mean.")
     args = DistillTrainingArguments(output_dir=options.output_dir)  # finds the device, and starts the process group
     with args.main_process_first(desc="reading text"):
         texts = _texts(options)
@@ -88,6 +96,7 @@ def _write_scores(options: argparse.Namespace, given: dict[str, Any]) -> None:
         raise ValueError(f"{objectives[0]}: a reranker's scores don't depend on objectives. Leave it out.")
     if options.miner is not None:
         require_model("--miner", options.miner)
+        _require_pooling("--miner", options.miner, "Choose a model that was saved by sentence-transformers.")
     teacher, tokenizer = load_reranker(options.teacher)
     folder = Path(options.output_dir)
     with args.main_process_first(local=False, desc="reading groups"):

@@ -193,7 +193,12 @@ class StagedRun:
                     there = replace(planned, stage=stage, folder=Path(folder))
                     trainer = self._trainer(there, self._with_modules(student, modules))
                     cache = self.arguments_of(planned.stage).get("teacher_cache")
-                    if cache and not planned.stage.cache_teacher:
+                    if cache and planned.stage.cache_teacher:
+                        raise ValueError(
+                            f"it has both cache_teacher and teacher_cache={cache!r}. Set cache_teacher to false, or "
+                            "leave teacher_cache out."
+                        )
+                    if cache:
                         caches.add(name, cache, trainer, in_chunks=planned.rows < len(self.data[planned.stage.data]))
             except ValueError as error:
                 raise ValueError(f"The stage {name!r}: {error}") from error

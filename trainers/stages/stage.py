@@ -63,11 +63,6 @@ class Stage:
                 f"The stage {self.name!r} has cache_teacher, but its trainer reads groups of texts, and a cache has "
                 "the outputs of one text in each row. Leave cache_teacher out."
             )
-        if self.cache_teacher and (folder := self.arguments.get("teacher_cache")):
-            raise ValueError(
-                f"The stage {self.name!r} has cache_teacher, which makes a cache in the run's folder, and "
-                f"teacher_cache={folder!r}. Set cache_teacher to false, or leave teacher_cache out."
-            )
         if self.chunk_rows is not None and self.chunk_rows < 1:
             raise ValueError(
                 f"The stage {self.name!r} has chunk_rows={self.chunk_rows}: it must be at least 1, or None for all."
