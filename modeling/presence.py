@@ -14,8 +14,10 @@ def require_model(key: str, source: str) -> None:
         source: a folder or Hub id.
 
     Raises:
-        ValueError: the model is neither a folder nor on the Hub.
+        ValueError: the model is a file, or neither a folder nor on the Hub.
     """
+    if source and Path(source).is_file():
+        raise ValueError(f"{key} is {source!r}, a file. Name the model's folder, or a Hub id.")
     is_folder = source and Path(source).is_dir()  # an empty path is the current folder
     if not is_folder and not _is_reachable(source):
         raise ValueError(

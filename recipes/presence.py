@@ -37,6 +37,7 @@ def check_presence(recipe: Recipe) -> None:
         for key, source in _models(recipe):
             if source:
                 require_model(key, source)
+                _check_kept(key, source, recipe.output_dir)
     except ValueError as error:
         raise SystemExit(str(error)) from error
 
@@ -49,6 +50,15 @@ def _check_output(output_dir: str) -> None:
         raise SystemExit(f"output_dir: {output_dir} can't be a folder, since {there} is a file. Name another folder.")
     if not os.access(there, os.W_OK):
         raise SystemExit(f"output_dir: {output_dir} can't be written: {there} is read-only. Name another folder.")
+
+
+def _check_kept(key: str, source: str, output_dir: str) -> None:
+    """Refuse an output folder that has a model in it, which the student's files would replace."""
+    if Path(source).is_dir() and Path(source).resolve() == Path(output_dir).expanduser().resolve():
+        raise ValueError(
+            f"output_dir: {output_dir} is the folder of {key}, whose weights the student's would replace. Name another "
+            "folder."
+        )
 
 
 def hub_names(recipe: Recipe) -> list[str]:

@@ -1,5 +1,6 @@
 """Arguments that are no choice, wherever they come from."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal, get_type_hints
 
@@ -91,3 +92,22 @@ def test_choices_are_those_of_the_annotation(maybe, either, free):
     else:
         with pytest.raises(ValueError, match="is none of the choices"):
             check_choices(Choices(maybe, either, free))
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0: it must be 1 or more"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps=0: it must be 1 or more"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0: it must be 0 or above"),
+        ({"num_train_epochs": 0}, "num_train_epochs=0 trains nothing"),
+    ],
+)
+def test_numbers_that_train_nothing_are_refused(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        DistillTrainingArguments(str(tmp_path), **settings)
+
+
+def test_steps_take_the_place_of_epochs(tmp_path):
+    assert DistillTrainingArguments(str(tmp_path), num_train_epochs=0, max_steps=1).max_steps == 1

@@ -135,6 +135,15 @@ def test_teachers_that_can_not_be_averaged_are_refused(tmp_path):
 
 
 @pytest.mark.promise(9)
+def test_a_teachers_folder_is_not_written_to(rows, tokenizer, tmp_path):
+    student, teacher = tiny.model("bert", "token"), tiny.model("bert", "token", layers=4)
+    teacher.save_pretrained(tmp_path / "run")
+    args = arguments(tmp_path, logits_weight=1.0)
+    with pytest.raises(ValueError, match="is the teacher's folder, whose weights the student's would replace"):
+        DistillTrainer(student, str(tmp_path / "run"), args, train_dataset=rows, processing_class=tokenizer)
+
+
+@pytest.mark.promise(9)
 def test_what_is_left_out_is_asked_for(rows, tokenizer, tmp_path):
     student, teacher = tiny.model("bert", "token"), tiny.model("bert", "token", layers=4)
     args = arguments(tmp_path, logits_weight=1.0)

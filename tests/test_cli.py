@@ -202,6 +202,13 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
         (["eval", "--model", "x", "--sts", "en="], "'en=' names no file"),
         (["curvature", "--model", "x", "--text", "y", "--samples", "3"], "--samples is 3, but must be at least 4"),
         (["vocabulary", "--teacher", "x", "--text", "y", "--output_dir", "z"], "one of the arguments --train --trim"),
+        (["cache", "--teacher", __file__, "--train_files", "y", "--output_dir", "z"], f"--teacher is '{__file__}',"),
+        (["--dry_run", "distill", "small_ner"], "--dry_run belongs behind the command: retort distill ... --dry_run"),
+        (
+            ["distill", "small_ner", "learning_rate=1e-4"],
+            "of one stage under the stage (stages.NAME.learning_rate)",
+        ),
+        (["distill", "small_ner", "stages.logits.learning_rate=-1"], "learning_rate=-1.0: it must be 0 or above"),
         (["recipes", "small_nre"], "no recipe small_nre. Did you mean small_ner?"),
         (["distill", "gone.yaml"], "gone.yaml: [Errno 2] No such file or directory"),
         (["distill", "small_ner", "student.layer=2"], "student.layer: there is no such key. Did you mean layers?"),
@@ -276,6 +283,13 @@ def test_stages_are_run_one_by_one_and_make_the_student_that_all_at_once_make(re
     one_by_one, at_once = (load_file(path / "model.safetensors") for path in (folder / "commanded", whole))
     assert one_by_one.keys() == at_once.keys()
     assert all((one_by_one[name] == at_once[name]).all() for name in at_once)
+
+
+@pytest.mark.promise(9)
+def test_the_teachers_folder_is_not_written_to(recipe, folder, capsys):
+    message = refused(["distill", recipe, f"output_dir={folder}/teacher"], capsys)
+    assert "is the folder of teacher, whose weights the student's would replace" in message
+    assert not (folder / "teacher" / "stages").exists()
 
 
 @pytest.mark.parametrize("change", ["max_length=32", "student.tokenizer={trim_to: 48}"])
@@ -375,6 +389,17 @@ def test_it_runs_under_the_launchers(launcher, recipe):
     command = [Path(sys.executable).with_name(launcher), *flags[launcher], "retort", "distill", recipe, "--dry_run"]
     printed = run(command, environment=os.environ | {"DS_ACCELERATOR": "cpu"})
     assert printed.count("Stages of the student") == 1, "each rank would have printed it if they had not met"
+
+
+def test_an_interrupted_command_says_how_it_goes_on(monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("retort.commands.distill.run", interrupted)
+    assert main(["distill", "quickstart"]) == 130
+    assert capsys.readouterr().err == (
+        "retort distill: error: interrupted. Start it again to resume from the last checkpoint.\n"
+    )
 
 
 def test_output_that_nobody_reads_any_more_is_no_error():

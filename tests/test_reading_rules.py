@@ -523,3 +523,13 @@ def test_a_header_of_parallel_text_is_no_pair(write):
 def test_texts_of_json_are_read_by_column(write):
     file = write("a.JSONL", '{"a": "x", "b": "y"}\n{"a": "z"}\n\n')
     assert read_texts([f"{file}:a,b"])["text"][:] == ["x", "z", "y"]
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
+def test_scores_that_are_all_equal_are_refused(name, write):
+    rows = [{"sentence1": "a", "sentence2": "b", "score": 3}, {"sentence1": "c", "sentence2": "d", "score": 3}]
+    table = "\n".join(["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)])
+    file = write(name, table if name == "a.tsv" else "\n".join(map(json.dumps, rows)) + "\n")
+    with pytest.raises(ValueError, match="all 2 scores are 3"):
+        read_sts(str(file))

@@ -118,8 +118,16 @@ def read_sts(source: str) -> Dataset:
             give cross-lingual pairs: `sentence1` of the first and `sentence2` of the second.
 
     Raises:
-        ValueError: the scores of two sources differ, or a score is not a finite number.
+        ValueError: the scores of two sources differ, a score is not a finite number, or all scores are equal, so that
+            nothing correlates with them.
     """
+    pairs = _read_sts(source)
+    if len(pairs) > 1 and len(set(pairs["score"][:])) == 1:
+        raise ValueError(f"{source}: all {len(pairs)} scores are {pairs['score'][0]:g}. Nothing correlates with them.")
+    return pairs
+
+
+def _read_sts(source: str) -> Dataset:
     first, plus, second = source.partition("+")
     if not plus or Path(source).exists():
         if format_of(Path(source)) not in (*TABLES, ".txt"):
@@ -129,7 +137,7 @@ def read_sts(source: str) -> Dataset:
                 raise ValueError(f"{source}, row {wrong[0] + 1} (from 1): the score is not a finite number.")
             return pairs
         return read_scored_pairs(source)
-    sides = [read_sts(first), read_sts(second)]
+    sides = [_read_sts(first), _read_sts(second)]
     if sides[0]["score"][:] != sides[1]["score"][:]:
         raise ValueError(
             f"Rows of {first} and {second} must be translations of each other, but their scores differ "

@@ -5,6 +5,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 
+from ...trainers.arguments import DistillTrainingArguments
 from .values import choices, dataclass_in, did_you_mean, element_of, in_words
 
 
@@ -31,7 +32,13 @@ def first_sentence(error: ValidationError, recipe_type: Any) -> str:
 
 def unknown_key(path: str, known: list[str]) -> str:
     """The message for a key that its section doesn't have."""
-    near = did_you_mean(path.rpartition(".")[2], known)
+    section, _, key = path.rpartition(".")
+    if not section and key in {each.name for each in fields(DistillTrainingArguments)}:
+        return (
+            f"{key}: a recipe has training arguments of all stages under arguments (arguments.{key}), and those of one "
+            f"stage under the stage (stages.NAME.{key})."
+        )
+    near = did_you_mean(key, known)
     return f"{path}: there is no such key.{near} Here are {', '.join(known)}."
 
 

@@ -5,6 +5,7 @@ import argparse
 from .form import new_folder, positive
 
 SUMMARY = "Write a teacher's vectors, other outputs or scores to disk, for later runs."
+INTERRUPTED = "interrupted. Start it again to continue."
 DESCRIPTION = """  retort cache --teacher intfloat/multilingual-e5-small --prompt "query: " --train_files corpus.txt \\
       --output_dir vectors/e5
   retort cache embedding_weight=1 --teacher sentence-transformers/all-MiniLM-L6-v2 --train_files corpus.txt \\

@@ -72,7 +72,7 @@ def add_command(commands: Any, name: str, command: ModuleType) -> None:
         name: name of the command.
         command: the module with its arguments. It has a SUMMARY, one line for the list of commands; a DESCRIPTION,
             examples and explanation for the command's own help; and `add_arguments`. If arguments can't be combined, it
-            has a `check`, which refuses them.
+            has a `check`, which refuses them. If it continues after Ctrl-C, INTERRUPTED says so.
     """
     parser = commands.add_parser(name, help=command.SUMMARY, description=f"{command.SUMMARY}\n\n{command.DESCRIPTION}")
     parser.set_defaults(command=command, parser=parser)

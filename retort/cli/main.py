@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the arguments after `retort`; by default those of the process.
 
     Returns:
-        0; or 2 after an error, which is printed to stderr in one line.
+        0; or 2 after an error and 130 after Ctrl-C, which are printed to stderr in one line.
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(refusal.code, str):
             raise
         return _failed(options, refusal, refusal.code)
+    except KeyboardInterrupt as interruption:
+        return _failed(options, interruption, getattr(options.command, "INTERRUPTED", "interrupted"), code=130)
     except BrokenPipeError:  # the reader of the output has stopped reading (`retort recipes | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing stdout at exit would fail again
     except (ValueError, OSError, ImportError) as error:
@@ -96,12 +98,14 @@ def _unknown(word: str, parser: Parser) -> str:
     near = get_close_matches(flag, [string for action in parser._actions for string in action.option_strings], n=1)
     changes = any(action.dest == "changes" for action in parser._actions)
     hint = " Pass changes as key=value." if changes else ""
+    if flag in near:
+        return f"{flag} belongs behind the command: {parser.prog} ... {flag}."
     return f"there is no flag {flag}." + (f" Did you mean {near[0]}?" if near else hint)
 
 
-def _failed(options: argparse.Namespace, error: BaseException, reason: str) -> int:
+def _failed(options: argparse.Namespace, error: BaseException, reason: str, *, code: int = 2) -> int:
     if options.traceback:
         traceback.print_exception(error)
     else:
         print(f"{options.parser.prog}: error: {' '.join(reason.split())}", file=sys.stderr)
-    return 2
+    return code

@@ -226,6 +226,7 @@ class DistillTrainingArguments(TrainingArguments):
                 "disable_dropout keeps the student in eval mode, in which transformers checkpoints no activations. "
                 "Choose one, or set the dropout probabilities of the student's configuration to 0."
             )
+        self._check_numbers()
         self._check_short_vectors()
         if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
             raise ValueError(f"tokens_per_batch={self.tokens_per_batch}: 1 or more, or leave it out.")
@@ -234,6 +235,17 @@ class DistillTrainingArguments(TrainingArguments):
                 f"tokens_per_batch needs train_sampling_strategy='group_by_length', but got "
                 f"{self.train_sampling_strategy!r}, with which epochs would have different numbers of steps. Leave one "
                 "of the two out."
+            )
+
+    def _check_numbers(self) -> None:
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}: it must be 1 or more.")
+        if self.learning_rate < 0:
+            raise ValueError(f"learning_rate={self.learning_rate}: it must be 0 or above.")
+        if self.num_train_epochs <= 0 and self.max_steps <= 0:
+            raise ValueError(
+                f"num_train_epochs={self.num_train_epochs} trains nothing. Set it above 0, or set max_steps."
             )
         if self.temperature <= 0:
             raise ValueError(f"temperature={self.temperature}: tau divides the logits and must be above 0.")

@@ -31,9 +31,9 @@ def load_teacher(
         args: arguments with the dtype.
 
     Raises:
-        ValueError: the teacher is the student itself; files are damaged; the weights of the head are missing (it would
-            be random); or a sentence-transformers model has unsupported modules, or another pooling than
-            `args.teacher_pooler`.
+        ValueError: the teacher is the student itself, or its folder is `args.output_dir`; files are damaged; the
+            weights of the head are missing (it would be random); or a sentence-transformers model has unsupported
+            modules, or another pooling than `args.teacher_pooler`.
         FileNotFoundError: the folder has no weights.
         OSError: there is no such folder, and no such model on the Hub.
     """
@@ -98,6 +98,11 @@ def _as_model(source: TeacherSource, student: PreTrainedModel, args: DistillTrai
             _check_pooler(source, source.modules, args)
             modules = source.modules.with_prompt(args.teacher_prompt_name)
             source = SentenceEncoder(source.model, source.tokenizer, modules)
+    if isinstance(source, str | Path) and Path(source).resolve() == Path(args.output_dir).resolve():
+        raise ValueError(
+            f"output_dir={args.output_dir!r} is the teacher's folder, whose weights the student's would replace. Name "
+            "another output_dir."
+        )
     if model_of(source) is student:
         raise ValueError(
             "The teacher is the student itself. Pass a copy, or build the student with shrink(teacher, ...)."
