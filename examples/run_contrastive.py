@@ -48,8 +48,6 @@ def main() -> None:
     parser = ScriptParser((ScriptArguments, ContrastiveTrainingArguments), description=__doc__)
     parser.set_defaults(learning_rate=5e-5)
     script, args = parser.parse_args_into_dataclasses()
-    if (script.sts_dev or script.dev_files) and args.eval_strategy == "no":
-        parser.error("--sts_dev and --dev_files are for --eval_strategy, such as epoch.")
 
     model = SentenceEncoder.from_pretrained(script.model, pooler=args.pooler, max_length=script.max_length)
     dev, test = (file and read_sts(file) for file in (script.sts_dev, script.sts_test))

@@ -49,8 +49,8 @@ def main() -> None:
     parser = ScriptParser((ScriptArguments, DistillTrainingArguments), description=__doc__)
     parser.set_defaults(embedding_weight=1.0, learning_rate=3e-4)
     script, args = parser.parse_args_into_dataclasses()
-    if script.sts_dev and args.eval_strategy == "no":
-        parser.error("--sts_dev is for --eval_strategy, such as epoch.")
+    if script.sts_dev and args.eval_strategy == "no" and not args.eval_on_start:
+        parser.error("--sts_dev is scored by --eval_strategy. Set it, such as epoch.")
 
     teacher = SentenceEncoder.from_pretrained(script.teacher, pooler=args.pooler, max_length=script.max_length)
     tokens = {"max_length": teacher.max_length, "teacher_prompt": teacher.modules.prompt()}

@@ -48,8 +48,6 @@ def main() -> None:
     """Read, distil, save, score."""
     parser = ScriptParser((ScriptArguments, MCLTrainingArguments), description=__doc__)
     script, args = parser.parse_args_into_dataclasses()
-    if script.dev_files and args.eval_strategy == "no":
-        parser.error("--dev_files are for --eval_strategy, such as epoch.")
 
     student = SentenceEncoder.from_pretrained(script.model, pooler=args.pooler, max_length=script.max_length)
     pooler = args.teacher_pooler or args.pooler

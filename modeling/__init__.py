@@ -18,6 +18,6 @@ from .distillation_model import DistillationModel, StudentOutput
 from .loading import AUTO_CLASSES, auto_class_for, head_of, load_finished
 from .memory import bound_kernel_cache, keep_freed_memory, release_memory
 from .modes import evaluating, gathered, replaced
-from .presence import require_model
+from .presence import has_files_of, require_model
 from .projected_classifier import PROJECTOR, add_projector, projected_classifier, stock_classifier
 from .shrinking import bilstm_student, shrink, static_outline, static_student

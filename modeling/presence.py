@@ -1,5 +1,6 @@
 """Whether a model that is named by folder or Hub id exists."""
 
+import json
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
@@ -24,6 +25,16 @@ def require_model(key: str, source: str) -> None:
             f"{key} is {source!r}, but there is no such folder, and no such model can be reached on the Hub (is it "
             "misspelt, private or gated, or is the network off?)."
         )
+
+
+def has_files_of(folder: str | Path, model: str) -> bool:
+    """Whether a folder is that of a model, or of one of its sentence-transformers modules."""
+    home = Path(model).resolve()
+    if not model or not home.is_dir():
+        return False
+    modules = home / "modules.json"
+    paths = [module["path"] for module in json.loads(modules.read_text())] if modules.is_file() else []
+    return Path(folder).resolve() in {home, *(home / path for path in paths)}
 
 
 def _is_reachable(hub_id: str) -> bool:

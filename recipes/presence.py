@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.readers import ARRAYS, JSON, TABLES, format_of
-from ..modeling import require_model
+from ..modeling import has_files_of, require_model
 from .schema import NewTokenizer, Recipe
 
 # Keys of `data` and `evaluation` that are not files. Labels may be a file, or a list of the labels themselves.
@@ -53,11 +53,10 @@ def _check_output(output_dir: str) -> None:
 
 
 def _check_kept(key: str, source: str, output_dir: str) -> None:
-    """Refuse an output folder that has a model in it, which the student's files would replace."""
-    if Path(source).is_dir() and Path(source).resolve() == Path(output_dir).expanduser().resolve():
+    """Refuse an output folder whose files are those of a model, which the student's would replace."""
+    if has_files_of(Path(output_dir).expanduser(), source):
         raise ValueError(
-            f"output_dir: {output_dir} is the folder of {key}, whose weights the student's would replace. Name another "
-            "folder."
+            f"output_dir: {output_dir} has files of {key}, which the student's would replace. Name another folder."
         )
 
 

@@ -1,5 +1,6 @@
 """Arguments that are no choice, wherever they come from."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal, get_type_hints
@@ -101,7 +102,9 @@ def test_choices_are_those_of_the_annotation(maybe, either, free):
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0: it must be 1 or more"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps=0: it must be 1 or more"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0: it must be 0 or above"),
-        ({"num_train_epochs": 0}, "num_train_epochs=0 trains nothing"),
+        ({"num_train_epochs": 0}, "num_train_epochs=0 must be above 0"),
+        ({"learning_rate": math.nan}, "learning_rate=nan: it must be 0 or above"),
+        ({"embedding_weight": math.nan}, "embedding_weight=nan: an objective's weight must be 0 (off) or above"),
     ],
 )
 def test_numbers_that_train_nothing_are_refused(settings, message, tmp_path):

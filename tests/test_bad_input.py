@@ -139,8 +139,11 @@ def test_a_teachers_folder_is_not_written_to(rows, tokenizer, tmp_path):
     student, teacher = tiny.model("bert", "token"), tiny.model("bert", "token", layers=4)
     teacher.save_pretrained(tmp_path / "run")
     args = arguments(tmp_path, logits_weight=1.0)
-    with pytest.raises(ValueError, match="is the teacher's folder, whose weights the student's would replace"):
-        DistillTrainer(student, str(tmp_path / "run"), args, train_dataset=rows, processing_class=tokenizer)
+    loaded = type(teacher).from_pretrained(tmp_path / "run")
+    teacher.save_pretrained(tmp_path / "run" / "checkpoint-1")
+    for source in (tmp_path / "run", str(tmp_path / "run"), loaded, tmp_path / "run" / "checkpoint-1"):
+        with pytest.raises(ValueError, match=r"the teacher is .*, whose files the student's would replace"):
+            DistillTrainer(student, source, args, train_dataset=rows, processing_class=tokenizer)
 
 
 @pytest.mark.promise(9)

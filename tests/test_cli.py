@@ -202,11 +202,15 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
         (["eval", "--model", "x", "--sts", "en="], "'en=' names no file"),
         (["curvature", "--model", "x", "--text", "y", "--samples", "3"], "--samples is 3, but must be at least 4"),
         (["vocabulary", "--teacher", "x", "--text", "y", "--output_dir", "z"], "one of the arguments --train --trim"),
+        (
+            ["cache", "--teacher", "x", "--train_files", "y", "--output_dir", "./x"],
+            "--output_dir is the teacher's folder",
+        ),
         (["cache", "--teacher", __file__, "--train_files", "y", "--output_dir", "z"], f"--teacher is '{__file__}',"),
         (["--dry_run", "distill", "small_ner"], "--dry_run belongs behind the command: retort distill ... --dry_run"),
         (
             ["distill", "small_ner", "learning_rate=1e-4"],
-            "of one stage under the stage (stages.NAME.learning_rate)",
+            "of one stage under its arguments (stages.NAME.arguments.learning_rate)",
         ),
         (["distill", "small_ner", "stages.logits.learning_rate=-1"], "learning_rate=-1.0: it must be 0 or above"),
         (["recipes", "small_nre"], "no recipe small_nre. Did you mean small_ner?"),
@@ -287,9 +291,10 @@ def test_stages_are_run_one_by_one_and_make_the_student_that_all_at_once_make(re
 
 @pytest.mark.promise(9)
 def test_the_teachers_folder_is_not_written_to(recipe, folder, capsys):
-    message = refused(["distill", recipe, f"output_dir={folder}/teacher"], capsys)
-    assert "is the folder of teacher, whose weights the student's would replace" in message
-    assert not (folder / "teacher" / "stages").exists()
+    for place in ("teacher", "teacher/1_Pooling"):
+        message = refused(["distill", recipe, f"output_dir={folder}/{place}"], capsys)
+        assert "has files of teacher, which the student's would replace" in message
+        assert not (folder / place / "stages").exists()
 
 
 @pytest.mark.parametrize("change", ["max_length=32", "student.tokenizer={trim_to: 48}"])
@@ -397,9 +402,7 @@ def test_an_interrupted_command_says_how_it_goes_on(monkeypatch, capsys):
 
     monkeypatch.setattr("retort.commands.distill.run", interrupted)
     assert main(["distill", "quickstart"]) == 130
-    assert capsys.readouterr().err == (
-        "retort distill: error: interrupted. Start it again to resume from the last checkpoint.\n"
-    )
+    assert capsys.readouterr().err == ("retort distill: error: interrupted. Start it again to continue.\n")
 
 
 def test_output_that_nobody_reads_any_more_is_no_error():

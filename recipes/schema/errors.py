@@ -36,7 +36,7 @@ def unknown_key(path: str, known: list[str]) -> str:
     if not section and key in {each.name for each in fields(DistillTrainingArguments)}:
         return (
             f"{key}: a recipe has training arguments of all stages under arguments (arguments.{key}), and those of one "
-            f"stage under the stage (stages.NAME.{key})."
+            f"stage under its arguments (stages.NAME.arguments.{key})."
         )
     near = did_you_mean(key, known)
     return f"{path}: there is no such key.{near} Here are {', '.join(known)}."

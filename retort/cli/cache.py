@@ -2,7 +2,7 @@
 
 import argparse
 
-from .form import new_folder, positive
+from .form import is_same, new_folder, positive
 
 SUMMARY = "Write a teacher's vectors, other outputs or scores to disk, for later runs."
 INTERRUPTED = "interrupted. Start it again to continue."
@@ -76,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """Refuse flags for other outputs than those that are asked for."""
+    if is_same(options.teacher, options.output_dir):
+        options.parser.error("--output_dir is the teacher's folder. Name another")
     for change in options.changes:
         if change.partition("=")[0] in ("teacher_cache", "output_dir"):
             options.parser.error(f"{change}: --output_dir names the folder: leave it out")

@@ -3,7 +3,7 @@
 import argparse
 
 SUMMARY = "Run a recipe, from the teacher to a student in a folder."
-INTERRUPTED = "interrupted. Start it again to resume from the last checkpoint."
+INTERRUPTED = "interrupted. Start it again to continue."
 DESCRIPTION = """  retort distill quickstart
   retort distill small_ner stages.logits.learning_rate=1e-4 output_dir=runs/mine
   retort distill mine.yaml --dry_run

@@ -1,5 +1,6 @@
 """Arguments of a distillation run. Each field is documented in its help."""
 
+import math
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Literal
@@ -241,16 +242,14 @@ class DistillTrainingArguments(TrainingArguments):
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}: it must be 1 or more.")
-        if self.learning_rate < 0:
+        if not 0 <= self.learning_rate < math.inf:
             raise ValueError(f"learning_rate={self.learning_rate}: it must be 0 or above.")
-        if self.num_train_epochs <= 0 and self.max_steps <= 0:
-            raise ValueError(
-                f"num_train_epochs={self.num_train_epochs} trains nothing. Set it above 0, or set max_steps."
-            )
-        if self.temperature <= 0:
+        if not 0 < self.num_train_epochs < math.inf and self.max_steps <= 0:
+            raise ValueError(f"num_train_epochs={self.num_train_epochs} must be above 0, or max_steps must be.")
+        if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature={self.temperature}: tau divides the logits and must be above 0.")
         for name in self.weights:
-            if (value := getattr(self, name)) < 0:
+            if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name}={value}: an objective's weight must be 0 (off) or above.")
 
     def _check_short_vectors(self) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ...modeling import auto_class_for, head_of
+from ...modeling import auto_class_for, has_files_of, head_of
 from ...modeling.encoding import SentenceEncoder, SentenceModules, encoder_subfolder, read_sentence_modules
 from ..arguments import DistillTrainingArguments
 from .live import model_of
@@ -31,7 +32,7 @@ def load_teacher(
         args: arguments with the dtype.
 
     Raises:
-        ValueError: the teacher is the student itself, or its folder is `args.output_dir`; files are damaged; the
+        ValueError: the teacher is the student itself, or its files are in `args.output_dir`; files are damaged; the
             weights of the head are missing (it would be random); or a sentence-transformers model has unsupported
             modules, or another pooling than `args.teacher_pooler`.
         FileNotFoundError: the folder has no weights.
@@ -98,9 +99,10 @@ def _as_model(source: TeacherSource, student: PreTrainedModel, args: DistillTrai
             _check_pooler(source, source.modules, args)
             modules = source.modules.with_prompt(args.teacher_prompt_name)
             source = SentenceEncoder(source.model, source.tokenizer, modules)
-    if isinstance(source, str | Path) and Path(source).resolve() == Path(args.output_dir).resolve():
+    place = str(source) if isinstance(source, str | Path) else model_of(source).name_or_path
+    if has_files_of(args.output_dir, place) or _is_checkpoint_of(args.output_dir, place):
         raise ValueError(
-            f"output_dir={args.output_dir!r} is the teacher's folder, whose weights the student's would replace. Name "
+            f"output_dir={args.output_dir!r}: the teacher is {place}, whose files the student's would replace. Name "
             "another output_dir."
         )
     if model_of(source) is student:
@@ -108,6 +110,12 @@ def _as_model(source: TeacherSource, student: PreTrainedModel, args: DistillTrai
             "The teacher is the student itself. Pass a copy, or build the student with shrink(teacher, ...)."
         )
     return source
+
+
+def _is_checkpoint_of(output_dir: str, model: str) -> bool:
+    """Whether a model is a checkpoint in a run's folder. The run would resume from it, and remove it."""
+    path = Path(model).resolve()
+    return path.parent == Path(output_dir).resolve() and path.name.startswith(PREFIX_CHECKPOINT_DIR)
 
 
 def _reads_layers_alone(args: DistillTrainingArguments) -> bool:
