@@ -31,8 +31,8 @@ def release_memory() -> None:
     batches of many sizes leave.
     """
     gc.collect()
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    if libc := _glibc():
+        libc.malloc_trim(0)
 
 
 @contextmanager
@@ -46,10 +46,10 @@ def keep_freed_memory() -> Iterator[None]:
     thresholds that its own adjustment would end with; settings by a caller's own `mallopt` are lost. Blocks may not be
     nested: the end of the inner one would end the outer one.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+    libc = _glibc()
+    if libc is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         yield
         return
-    libc = ctypes.CDLL(None)
     libc.mallopt(_MMAP_MAX, 0)
     libc.mallopt(_TRIM_THRESHOLD, _LARGEST_INT)
     libc.mallopt(_TOP_PAD, 64 * 2**20)
@@ -62,3 +62,8 @@ def keep_freed_memory() -> Iterator[None]:
         libc.mallopt(_TRIM_THRESHOLD, 64 * 2**20)
         libc.mallopt(_TOP_PAD, 128 * 2**10)
         libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, if it is glibc, the only one with these calls."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

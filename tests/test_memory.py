@@ -16,6 +16,9 @@ from retort.modeling import keep_freed_memory
 from retort.trainers import bound_kernel_cache
 from retort.trainers.stages import release_memory
 
+# The C libraries of macOS, Windows and musl have no such calls: there is nothing to test.
+on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim and mallopt are glibc's")
+
 
 def resident() -> int:
     """Megabytes of this process that no file stands behind."""
@@ -38,7 +41,7 @@ def test_what_refers_to_itself_is_collected():
         gc.enable()
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's: elsewhere there is no such call")
+@on_glibc
 def test_a_heap_that_was_torn_to_pieces_shrinks_again():
     pieces = [bytes(8_000 + index % 1_000) for index in range(20_000)]
     keep = pieces[::200]  # a few of them pin the heap's end
@@ -68,7 +71,7 @@ def as_it_is(monkeypatch):
         monkeypatch.delenv(name)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's: elsewhere there is no such call")
+@on_glibc
 def test_freed_memory_is_kept_until_the_block_ends(as_it_is, monkeypatch):
     release_memory()
     before = resident()
@@ -84,7 +87,7 @@ def test_freed_memory_is_kept_until_the_block_ends(as_it_is, monkeypatch):
         assert not kept_of_a_large_block(), "a user's own choice is not respected"
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's: elsewhere there is no such call")
+@on_glibc
 def test_training_on_the_cpu_keeps_freed_memory(as_it_is, tmp_path):
     seen = []
 
