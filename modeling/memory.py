@@ -40,7 +40,7 @@ def keep_freed_memory() -> Iterator[None]:
     """Keep the memory that the main thread frees in the process until the block ends.
 
     For training on the CPU. A step frees its gradients, and the next one allocates them again. glibc would get such
-    large blocks from the operating system each time, which fills their pages with zeros when they are first used.
+    large blocks from the operating system each time, and the system zeroes their pages on first use.
 
     Only on Linux with glibc, and not if an environment variable sets up malloc (mallopt(3)). Afterwards, glibc has the
     thresholds that its own adjustment would end with; settings by a caller's own `mallopt` are lost. Blocks may not be

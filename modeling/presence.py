@@ -32,8 +32,10 @@ def has_files_of(folder: str | Path, model: str) -> bool:
     home = Path(model).resolve()
     if not model or not home.is_dir():
         return False
-    modules = home / "modules.json"
-    paths = [module["path"] for module in json.loads(modules.read_text())] if modules.is_file() else []
+    try:
+        paths = [module["path"] for module in json.loads((home / "modules.json").read_text())]
+    except (OSError, ValueError, TypeError, KeyError):  # absent, or damaged, which is refused where it is read
+        paths = []
     return Path(folder).resolve() in {home, *(home / path for path in paths)}
 
 

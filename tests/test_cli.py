@@ -396,6 +396,16 @@ def test_it_runs_under_the_launchers(launcher, recipe):
     assert printed.count("Stages of the student") == 1, "each rank would have printed it if they had not met"
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("command", [["eval", "--sts", "a=b.tsv"], ["predict", "--input", "x.txt"]])
+def test_no_file_of_a_model_is_overwritten(command, folder, capsys):
+    file = folder / "teacher" / "config.json"
+    before = file.read_text()
+    message = refused([*command, "--model", folder / "teacher", "--output", file], capsys)
+    assert "--output is a file in the model's folder, which would be lost" in message
+    assert file.read_text() == before
+
+
 def test_an_interrupted_command_says_how_it_goes_on(monkeypatch, capsys):
     def interrupted(options):
         raise KeyboardInterrupt

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .form import is_same, new_file, positive
+from .form import is_same, new_file, positive, replaces_in
 
 SUMMARY = "Score sentence embeddings: STS, transfer tasks by linear probes, retrieval of translations."
 DESCRIPTION = """  retort eval --model runs/mine --senteval SentEval/data/downstream --task_set full
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse a missing model, tasks without their data, and to overwrite data."""
+    """Refuse a missing model, tasks without their data, and to overwrite data or a file of the model."""
     if (options.model is None) == (options.state_dict is None) or (options.state_dict and not options.base_model):
         options.parser.error("pass --model, or --state_dict with --base_model")
     if options.base_model and options.model:
@@ -71,3 +71,5 @@ def check(options: argparse.Namespace) -> None:
     files = [file for given in (*options.sts, *options.bitext) for file in given.rpartition("=")[2].split("+")]
     if options.output and any(is_same(options.output, file) for file in files):
         options.parser.error("--output is a file of --sts or --bitext, which would be lost: name another file")
+    if options.output and options.model and replaces_in(options.output, options.model):
+        options.parser.error("--output is a file in the model's folder, which would be lost: name another file")

@@ -64,6 +64,11 @@ def is_same(first: str, second: str) -> bool:
     return Path(first).resolve() == Path(second).resolve()
 
 
+def replaces_in(file: str, folder: str) -> bool:
+    """Whether a file that will be written is there already, in a folder."""
+    return Path(file).exists() and Path(file).resolve().is_relative_to(Path(folder).resolve())
+
+
 def add_command(commands: Any, name: str, command: ModuleType) -> None:
     """Add a command to the subparsers of `retort`.
 

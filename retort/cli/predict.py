@@ -2,7 +2,7 @@
 
 import argparse
 
-from .form import is_same, new_file, positive
+from .form import is_same, new_file, positive, replaces_in
 
 SUMMARY = "Tag words or classify texts in files of any size with a trained model."
 DESCRIPTION = """  retort predict --model runs/tagger --input sentences.txt --output tags.tsv
@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse to overwrite the input."""
+    """Refuse to overwrite the input, or a file of the model."""
     if options.output != "-" and is_same(options.output, options.input):
         options.parser.error("--output is the file of --input, which would be lost: name another file")
+    if options.output != "-" and replaces_in(options.output, options.model):
+        options.parser.error("--output is a file in the model's folder, which would be lost: name another file")

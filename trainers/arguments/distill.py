@@ -242,8 +242,9 @@ class DistillTrainingArguments(TrainingArguments):
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}: it must be 1 or more.")
-        if not 0 <= self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate={self.learning_rate}: it must be 0 or above.")
+        for name in ("learning_rate", "weight_decay"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name}={value}: it must be 0 or above, and finite.")
         if not 0 < self.num_train_epochs < math.inf and self.max_steps <= 0:
             raise ValueError(f"num_train_epochs={self.num_train_epochs} must be above 0, or max_steps must be.")
         if not 0 < self.temperature < math.inf:
