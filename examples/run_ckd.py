@@ -49,6 +49,7 @@ def main() -> None:
     parser = ScriptParser((ScriptArguments, CKDTrainingArguments), description=__doc__)
     parser.set_defaults(learning_rate=3e-4)
     script, args = parser.parse_args_into_dataclasses()
+    parser.require_model("--teacher", script.teacher)
 
     teacher = SentenceEncoder.from_pretrained(script.teacher, pooler=args.pooler, max_length=script.max_length)
     tokens = {"max_length": teacher.max_length, "teacher_prompt": teacher.modules.prompt()}

@@ -49,6 +49,7 @@ def main() -> None:
     parser = ScriptParser((ScriptArguments, DistillTrainingArguments), description=__doc__)
     parser.set_defaults(logits_weight=1.0, label_weight=1.0, hidden_weight=1.0, layer_map="last", learning_rate=1e-4)
     script, args = parser.parse_args_into_dataclasses()
+    parser.require_model("--teacher", script.teacher)
 
     teacher = AutoModelForSequenceClassification.from_pretrained(script.teacher, dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(script.teacher)

@@ -38,7 +38,7 @@ class ScriptArguments:
         help="Tables or datasets with two columns (anchor, positive) or three (and a hard negative), or .txt.",
     )
     dev_files: list[str] = HfArg(default_factory=list, help="Files for the loss of --eval_strategy.")
-    max_length: int = HfArg(default=64, help="Texts are truncated to this many tokens.")
+    max_length: int = HfArg(default=128, help="Texts are truncated to this many tokens.")
     sts_dev: str | None = HfArg(default=None, help="STS table (.tsv, ...) for eval_sts, with --eval_strategy.")
     sts_test: str | None = HfArg(default=None, help="STS table (.tsv, ...), scored once, at the end.")
 
@@ -48,6 +48,7 @@ def main() -> None:
     parser = ScriptParser((ScriptArguments, ContrastiveTrainingArguments), description=__doc__)
     parser.set_defaults(learning_rate=5e-5)
     script, args = parser.parse_args_into_dataclasses()
+    parser.require_model("--model", script.model)
 
     model = SentenceEncoder.from_pretrained(script.model, pooler=args.pooler, max_length=script.max_length)
     dev, test = (file and read_sts(file) for file in (script.sts_dev, script.sts_test))

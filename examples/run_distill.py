@@ -49,6 +49,7 @@ def main() -> None:
     parser = ScriptParser((ScriptArguments, DistillTrainingArguments), description=__doc__)
     parser.set_defaults(embedding_weight=1.0, learning_rate=3e-4)
     script, args = parser.parse_args_into_dataclasses()
+    parser.require_model("--teacher", script.teacher)
     if script.sts_dev and args.eval_strategy == "no" and not args.eval_on_start:
         parser.error("--sts_dev is scored by --eval_strategy. Set it, such as epoch.")
 

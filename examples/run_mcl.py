@@ -48,6 +48,8 @@ def main() -> None:
     """Read, distil, save, score."""
     parser = ScriptParser((ScriptArguments, MCLTrainingArguments), description=__doc__)
     script, args = parser.parse_args_into_dataclasses()
+    parser.require_model("--teacher", script.teacher)
+    parser.require_model("--model", script.model)
 
     student = SentenceEncoder.from_pretrained(script.model, pooler=args.pooler, max_length=script.max_length)
     pooler = args.teacher_pooler or args.pooler

@@ -6,7 +6,6 @@ python examples/run_vocab_reduced_mlm.py --teacher google-bert/bert-base-multili
 
 The student keeps the teacher's tokens that the text needs most, or uses another tokenizer, such as one trained by
 `retort vocabulary`. With --dev_files, the bits per masked character are printed at the end.
-
 If it is killed and started again, it resumes from its last checkpoint. --push_to_hub True pushes the student.
 """
 
@@ -49,6 +48,7 @@ def main() -> None:
     parser = ScriptParser((ScriptArguments, VocabReducedMLMTrainingArguments), description=__doc__)
     parser.set_defaults(learning_rate=5e-4)
     script, args = parser.parse_args_into_dataclasses()
+    parser.require_model("--teacher", script.teacher)
 
     theirs = AutoTokenizer.from_pretrained(script.teacher)
     with args.main_process_first(desc="reading text"):  # other ranks find the result in the cache of datasets

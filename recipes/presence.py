@@ -26,6 +26,8 @@ def check_presence(recipe: Recipe) -> None:
         SystemExit: with the keys and names.
     """
     _check_output(recipe.output_dir)
+    if empty := next((key for key, entry in _entries_of(recipe) if not entry.strip()), None):
+        raise SystemExit(f"{empty} has an empty name. Name a file or a dataset, or leave it out.")
     missing = [f"{key}: {file}" for key, entry in _entries_of(recipe) for file in absent_files(entry)]
     if missing:
         more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""

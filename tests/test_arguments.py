@@ -105,6 +105,7 @@ def test_choices_are_those_of_the_annotation(maybe, either, free):
         ({"num_train_epochs": 0}, "num_train_epochs=0 must be above 0"),
         ({"learning_rate": math.nan}, "learning_rate=nan: it must be 0 or above"),
         ({"weight_decay": math.nan}, "weight_decay=nan: it must be 0 or above, and finite"),
+        ({"max_grad_norm": math.nan}, "max_grad_norm=nan: it must be 0 or above, and finite"),
         ({"embedding_weight": math.nan}, "embedding_weight=nan: an objective's weight must be 0 (off) or above"),
     ],
 )

@@ -1,10 +1,12 @@
 """The trainer: promises 1, 3, 4 on one process, its log, its evaluation, its errors."""
 
+import logging
 import math
 
 import pytest
 import tiny
 import torch
+import transformers
 from datasets import Dataset, concatenate_datasets
 
 from retort import DistillTrainer, shrink, tokenize
@@ -417,3 +419,21 @@ def test_a_teacher_whose_head_would_be_random_is_refused(tmp_path):
     teacher.base_model.save_pretrained(tmp_path / "teacher")
     with pytest.raises(ValueError, match="has no weights for classifier"):
         DistillTrainer(student, tmp_path / "teacher", arguments(tmp_path, logits_weight=1.0))
+
+
+def test_weights_that_no_run_needs_are_not_reported(tokenizer, tmp_path, request):
+    """transformers' table of unexpected weights would look like a fault."""
+    told = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    transformers.logging.add_handler(handler)
+    transformers.logging.set_verbosity_warning()
+    request.addfinalizer(transformers.logging.set_verbosity_error)
+    request.addfinalizer(lambda: transformers.logging.remove_handler(handler))
+    teacher, student = teacher_and_student()
+    teacher.save_pretrained(tmp_path / "teacher")
+    transformers.AutoModel.from_pretrained(tmp_path / "teacher")
+    assert "UNEXPECTED" in told.pop()
+    settings = arguments(tmp_path, embedding_weight=1.0)
+    DistillTrainer(student.base_model, tmp_path / "teacher", settings, processing_class=tokenizer)
+    assert not told

@@ -526,6 +526,12 @@ def test_texts_of_json_are_read_by_column(write):
 
 
 @pytest.mark.promise(9)
+def test_a_single_scored_pair_is_refused(write):
+    with pytest.raises(ValueError, match="has one pair"):
+        read_sts(str(write("a.tsv", "sentence1\tsentence2\tscore\na\tb\t3\n")))
+
+
+@pytest.mark.promise(9)
 @pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
 def test_scores_that_are_all_equal_are_refused(name, write):
     rows = [{"sentence1": "a", "sentence2": "b", "score": 3}, {"sentence1": "c", "sentence2": "d", "score": 3}]

@@ -228,13 +228,22 @@ def test_all_floats_are_read_as_python_writes_them(number):
         ("a: 1\nb: 2\na: 3\n", "duplicate key 'a' .*line 3"),
         ("a: [1", "is not valid YAML: .*line 1"),
         ("- a", "expected names and values .*found list"),
-        ("", "expected names and values .*found NoneType"),
+        ("", "expected names and values .*found nothing"),
     ],
 )
 def test_yaml_that_says_nothing_clear_is_refused(text, message, write):
     with pytest.raises(SystemExit, match=message) as refusal:
         read_recipe(write(text))
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.promise(9)
+def test_a_folder_and_another_encoding_are_told_in_plain_words(tmp_path):
+    with pytest.raises(SystemExit, match=r"^\. is a folder. Name a YAML file in it"):
+        read_recipe(".")
+    (tmp_path / "a.yaml").write_bytes("output_dir: für".encode("latin-1"))
+    with pytest.raises(SystemExit, match=r"a\.yaml is not UTF-8 \(at byte 13\)"):
+        read_recipe(tmp_path / "a.yaml")
 
 
 # --- Changes ----------------------------------------------------------------------------------------------------------
@@ -400,6 +409,13 @@ def test_a_model_that_is_not_there_is_told_in_one_sentence(key, change, teacher,
         check_presence(parse_recipe(PLAIN | {"teacher": teacher} | change))
     assert "\n" not in str(refusal.value)
     check_presence(parse_recipe(PLAIN | {"teacher": teacher}))
+
+
+@pytest.mark.promise(9)
+def test_an_empty_name_of_a_file_is_refused(teacher):
+    recipe = parse_recipe(PLAIN | {"teacher": teacher, "evaluation": {"sts_test": {"en": ""}}})
+    with pytest.raises(SystemExit, match=r"^evaluation.sts_test has an empty name"):
+        check_presence(recipe)
 
 
 def test_another_teacher_does_not_ask_for_the_package_of_the_first(monkeypatch, teacher):

@@ -49,6 +49,15 @@ def test_flags_that_are_missing_shortened_or_unknown_are_refused(wrong, script, 
     assert wrong in capsys.readouterr().err + str(refusal.value)
 
 
+@pytest.mark.promise(9)
+def test_a_model_that_does_not_exist_ends_a_script_with_one_line(script, monkeypatch, tmp_path, capsys):
+    flag = "--teacher" if "teacher" in script["ScriptArguments"].__dataclass_fields__ else "--model"
+    monkeypatch.setattr(sys, "argv", ["script.py", "--output_dir", str(tmp_path), flag, "./gone"])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        script["main"]()
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"script.py: error: {flag} is './gone', but there is no")
+
+
 def test_it_is_a_parser_of_transformers_and_takes_what_help_leaves_out(tmp_path):
     parser = ScriptParser((DistillTrainingArguments,), description="Says what it does.")
     assert isinstance(parser, HfArgumentParser)

@@ -118,11 +118,13 @@ def read_sts(source: str) -> Dataset:
             give cross-lingual pairs: `sentence1` of the first and `sentence2` of the second.
 
     Raises:
-        ValueError: the scores of two sources differ, a score is not a finite number, or all scores are equal, so that
-            nothing correlates with them.
+        ValueError: the scores of two sources differ, a score is not a finite number, there is one pair alone, or all
+            scores are equal, so that nothing correlates with them.
     """
     pairs = _read_sts(source)
-    if len(pairs) > 1 and len(set(pairs["score"][:])) == 1:
+    if len(pairs) == 1:
+        raise ValueError(f"{source} has one pair. A correlation needs several.")
+    if len(set(pairs["score"][:])) == 1:
         raise ValueError(f"{source}: all {len(pairs)} scores are {pairs['score'][0]:g}. Nothing correlates with them.")
     return pairs
 

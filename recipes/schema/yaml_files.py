@@ -43,8 +43,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     try:
         settings = parse_yaml(Path(path).read_text(encoding="utf-8"), "is not valid YAML:")
+    except IsADirectoryError:
+        raise SystemExit(f"{path} is a folder. Name a YAML file in it.") from None
+    except UnicodeDecodeError as error:
+        raise SystemExit(f"{path} is not UTF-8 (at byte {error.start}). Save it as UTF-8.") from error
     except (OSError, ValueError) as error:
         raise SystemExit(f"{path}: {error}") from error
     if not isinstance(settings, dict):
-        raise SystemExit(f"{path}: expected names and values (name: value), but found {type(settings).__name__}.")
+        found = "nothing" if settings is None else type(settings).__name__
+        raise SystemExit(f"{path}: expected names and values (name: value), but found {found}.")
     return settings

@@ -10,6 +10,8 @@ from pathlib import Path
 import transformers
 from transformers import HfArgumentParser, TrainingArguments
 
+from ..modeling import require_model
+
 # The most common of more than a hundred fields of TrainingArguments. --help_all shows the others.
 COMMON = {
     "output_dir",
@@ -78,6 +80,13 @@ class ScriptParser(HfArgumentParser):
             nearest = difflib.get_close_matches(unknown[0], flags, 1)
             self.error(f"unknown flag {unknown[0]}." + (f" Did you mean {nearest[0]}?" if nearest else ""))
         return tuple(parsed)
+
+    def require_model(self, flag: str, source: str) -> None:
+        """End the script with one line if a model, named by folder or hub id, doesn't exist."""
+        try:
+            require_model(flag, source)
+        except ValueError as error:
+            self.error(str(error))
 
 
 def named_file(given: str) -> tuple[str, str]:

@@ -242,7 +242,7 @@ class DistillTrainingArguments(TrainingArguments):
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}: it must be 1 or more.")
-        for name in ("learning_rate", "weight_decay"):
+        for name in ("learning_rate", "weight_decay", "max_grad_norm"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name}={value}: it must be 0 or above, and finite.")
         if not 0 < self.num_train_epochs < math.inf and self.max_steps <= 0:

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
 
 from ...modeling import auto_class_for, has_files_of, head_of
 from ...modeling.encoding import SentenceEncoder, SentenceModules, encoder_subfolder, read_sentence_modules
@@ -174,7 +175,7 @@ def _base_of(source: str | Path, student: PreTrainedModel) -> tuple[str, dict[st
 def _load_pretrained(source, student, args, **config) -> tuple[PreTrainedModel, list[str]]:
     """Load a teacher with changes of its configuration. Returns it and the names of missing weights."""
     dtype = args.compute_dtype if args.teacher_dtype == "auto" else getattr(torch, args.teacher_dtype)
-    with _named(source):
+    with _named(source), _without_report():
         model, report = auto_class_for(student).from_pretrained(
             source, dtype=dtype, output_loading_info=True, **_attention(args), **config
         )
@@ -184,6 +185,17 @@ def _load_pretrained(source, student, args, **config) -> tuple[PreTrainedModel, 
 def _attention(args: DistillTrainingArguments) -> dict[str, str]:
     """Eager attention if attention maps are needed, since no other implementation returns them."""
     return {"attn_implementation": "eager"} if args.attention_weight else {}
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Turn off transformers' table of missing and unexpected weights. `load_teacher` refuses those that matter."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 @contextmanager
