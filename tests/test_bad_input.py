@@ -14,7 +14,7 @@ from datasets import Dataset
 from test_storage import WRITE_FAILED, contents, disk_that_fills_up
 from transformers import TrainerCallback, TrainingArguments
 
-from retort import DistillTrainer, shrink, tokenize
+from retort import DistillTrainer, SentenceEncoder, shrink, tokenize
 
 # torch.save writes small files when it closes them, and then has other words for it.
 DISK_IS_FULL = f"{WRITE_FAILED}|iostream error"
@@ -118,6 +118,13 @@ def test_a_teacher_whose_files_are_damaged_is_an_error_that_names_the_folder(fil
     student = tiny.model("bert", "token")
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(f"The teacher's folder {folder}")):
         DistillTrainer(student, folder, arguments(tmp_path, logits_weight=1.0))
+
+
+@pytest.mark.promise(9)
+def test_a_damaged_list_of_modules_is_an_error_that_names_the_file(folder):
+    (folder / "modules.json").write_text('[{"idx": 0')
+    with pytest.raises(ValueError, match=re.escape(f"{folder}: modules.json is damaged (")):
+        SentenceEncoder.from_pretrained(folder)
 
 
 @pytest.mark.promise(9)

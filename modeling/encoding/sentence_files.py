@@ -133,8 +133,12 @@ def _file(source: str, path: str) -> Path | None:
 
 
 def _json(source: str, path: str) -> Any:
-    file = _file(source, path)
-    return None if file is None else json.loads(file.read_text(encoding="utf-8"))
+    if (file := _file(source, path)) is None:
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{source}: {path} is damaged ({error}).") from error
 
 
 def _weights(source: str, folder: str) -> dict[str, Tensor]:
