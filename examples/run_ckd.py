@@ -1,4 +1,4 @@
-"""Distil a sentence encoder contrastively, with a queue of the teacher's embeddings (DistilCSE, arXiv:2112.05638).
+r"""Distil a sentence encoder contrastively, with a queue of the teacher's embeddings (DistilCSE, arXiv:2112.05638).
 
 python examples/run_ckd.py --output_dir runs/first    # all-MiniLM-L6-v2, on the sentences of STS-B
 python examples/run_ckd.py --teacher princeton-nlp/sup-simcse-roberta-large --pooler cls --layers 6 \
@@ -39,23 +39,23 @@ class ScriptArguments:
         help="Texts, one per line (.txt); or tables, folders or Hub datasets with the names of the text columns: "
         "pairs.tsv:question,answer, or without a header pairs.tsv:0,1.",
     )
-    exclude_files: list[str] = HfArg(default_factory=list, help="Texts to leave out, such as a test set's.")
+    exclude_files: list[str] = HfArg(default_factory=list, help="Texts to leave out, besides those of STS.")
     max_length: int = HfArg(default=128, help="Texts are truncated to this many tokens.")
     sts_test: str | None = HfArg(default=None, help="STS table (.tsv, ...), scored once, at the end.")
 
 
 def main() -> None:
     """Read, shrink, distil, save, score."""
-    parser = ScriptParser((ScriptArguments, CKDTrainingArguments), description=__doc__)
+    parser = ScriptParser((ScriptArguments, CKDTrainingArguments), description=__doc__, models=["teacher"])
     parser.set_defaults(learning_rate=3e-4)
     script, args = parser.parse_args_into_dataclasses()
-    parser.require_model("--teacher", script.teacher)
 
     teacher = SentenceEncoder.from_pretrained(script.teacher, pooler=args.pooler, max_length=script.max_length)
     tokens = {"max_length": teacher.max_length, "teacher_prompt": teacher.modules.prompt()}
     test = script.sts_test and read_sts(script.sts_test)
     with args.main_process_first(desc="reading text"):  # other ranks find the result in the cache of datasets
-        excluded = read_texts(script.exclude_files) if script.exclude_files else ()
+        excluded = read_texts(script.exclude_files)["text"][:] if script.exclude_files else []
+        excluded += [*test["sentence1"], *test["sentence2"]] if test else []
         rows = tokenize(read_texts(script.train_files, exclude=excluded), teacher.tokenizer, **tokens)
 
     student = teacher.with_model(shrink(teacher.model, layers=script.layers, hidden_size=script.hidden_size))

@@ -1,4 +1,4 @@
-"""Distil a classifier of texts or pairs of texts into some of its layers.
+r"""Distil a classifier of texts or pairs of texts into some of its layers.
 
 python examples/run_classification.py --output_dir runs/first    # six emotions of short English texts
 python examples/run_classification.py --teacher textattack/bert-base-uncased-MRPC --folders nyu-mll/glue:mrpc \
@@ -46,10 +46,9 @@ class ScriptArguments:
 
 def main() -> None:
     """Read, shrink, distil, score, save."""
-    parser = ScriptParser((ScriptArguments, DistillTrainingArguments), description=__doc__)
+    parser = ScriptParser((ScriptArguments, DistillTrainingArguments), description=__doc__, models=["teacher"])
     parser.set_defaults(logits_weight=1.0, label_weight=1.0, hidden_weight=1.0, layer_map="last", learning_rate=1e-4)
     script, args = parser.parse_args_into_dataclasses()
-    parser.require_model("--teacher", script.teacher)
 
     teacher = AutoModelForSequenceClassification.from_pretrained(script.teacher, dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(script.teacher)

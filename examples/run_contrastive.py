@@ -1,4 +1,4 @@
-"""Fine-tune a sentence encoder contrastively: the second stage of DistilCSE, or SimCSE by itself.
+r"""Fine-tune a sentence encoder contrastively: the second stage of DistilCSE, or SimCSE by itself.
 
 python examples/run_contrastive.py --output_dir runs/first    # distilbert-base-uncased, on questions of Quora
 python examples/run_contrastive.py --model runs/ckd --train_files nli_for_simcse.csv \
@@ -39,23 +39,25 @@ class ScriptArguments:
     )
     dev_files: list[str] = HfArg(default_factory=list, help="Files for the loss of --eval_strategy.")
     max_length: int = HfArg(default=128, help="Texts are truncated to this many tokens.")
-    sts_dev: str | None = HfArg(default=None, help="STS table (.tsv, ...) for eval_sts, with --eval_strategy.")
+    sts_dev: str | None = HfArg(default=None, help="STS table (.tsv, ...) for eval_sts, with --dev_files.")
     sts_test: str | None = HfArg(default=None, help="STS table (.tsv, ...), scored once, at the end.")
 
 
 def main() -> None:
     """Read, fine-tune, save, score."""
-    parser = ScriptParser((ScriptArguments, ContrastiveTrainingArguments), description=__doc__)
+    parser = ScriptParser((ScriptArguments, ContrastiveTrainingArguments), description=__doc__, models=["model"])
     parser.set_defaults(learning_rate=5e-5)
     script, args = parser.parse_args_into_dataclasses()
-    parser.require_model("--model", script.model)
+    if script.sts_dev and (args.eval_strategy == "no" or not script.dev_files):
+        parser.error("--sts_dev is scored with --dev_files, by --eval_strategy. Set both.")
 
     model = SentenceEncoder.from_pretrained(script.model, pooler=args.pooler, max_length=script.max_length)
     dev, test = (file and read_sts(file) for file in (script.sts_dev, script.sts_test))
     before = score_sts(model, test) if test and args.process_index == 0 else {}
+    unseen = [text for pairs in (dev, test) if pairs for text in (*pairs["sentence1"], *pairs["sentence2"])]
     with args.main_process_first(desc="reading text"):  # other ranks find the result in the cache of datasets
         rows, dev_rows = (
-            files and tokenize_groups(read_groups(files), model.tokenizer, max_length=model.max_length)
+            files and tokenize_groups(read_groups(files, exclude=unseen), model.tokenizer, max_length=model.max_length)
             for files in (script.train_files, script.dev_files)
         )
 

@@ -1,4 +1,4 @@
-"""Distil a sentence encoder on your own text.
+r"""Distil a sentence encoder on your own text.
 
 python examples/run_distill.py --output_dir runs/first    # all-MiniLM-L6-v2, on the sentences of STS-B
 python examples/run_distill.py --teacher BAAI/bge-small-en-v1.5 --layers 6 --sts_test sts.tsv \
@@ -38,7 +38,7 @@ class ScriptArguments:
         help="Texts, one per line (.txt); or tables, folders or Hub datasets with the names of the text columns: "
         "pairs.tsv:question,answer, or without a header pairs.tsv:0,1.",
     )
-    exclude_files: list[str] = HfArg(default_factory=list, help="Texts to leave out, such as a test set's.")
+    exclude_files: list[str] = HfArg(default_factory=list, help="Texts to leave out, besides those of STS.")
     max_length: int = HfArg(default=128, help="Texts are truncated to this many tokens.")
     sts_dev: str | None = HfArg(default=None, help="STS table (.tsv, ...) for eval_sts, with --eval_strategy.")
     sts_test: str | None = HfArg(default=None, help="STS table (.tsv, ...), scored once, at the end.")
@@ -46,10 +46,9 @@ class ScriptArguments:
 
 def main() -> None:
     """Read, shrink, distil, save, score."""
-    parser = ScriptParser((ScriptArguments, DistillTrainingArguments), description=__doc__)
+    parser = ScriptParser((ScriptArguments, DistillTrainingArguments), description=__doc__, models=["teacher"])
     parser.set_defaults(embedding_weight=1.0, learning_rate=3e-4)
     script, args = parser.parse_args_into_dataclasses()
-    parser.require_model("--teacher", script.teacher)
     if script.sts_dev and args.eval_strategy == "no" and not args.eval_on_start:
         parser.error("--sts_dev is scored by --eval_strategy. Set it, such as epoch.")
 
@@ -57,7 +56,8 @@ def main() -> None:
     tokens = {"max_length": teacher.max_length, "teacher_prompt": teacher.modules.prompt()}
     dev, test = (file and read_sts(file) for file in (script.sts_dev, script.sts_test))
     with args.main_process_first(desc="reading text"):  # other ranks find the result in the cache of datasets
-        excluded = read_texts(script.exclude_files) if script.exclude_files else ()
+        excluded = read_texts(script.exclude_files)["text"][:] if script.exclude_files else []
+        excluded += [text for pairs in (dev, test) if pairs for text in (*pairs["sentence1"], *pairs["sentence2"])]
         rows = tokenize(read_texts(script.train_files, exclude=excluded), teacher.tokenizer, **tokens)
         dev_rows = dev and tokenize(dev, teacher.tokenizer, text="sentence1", **tokens)
 

@@ -1,4 +1,4 @@
-"""Teach a sentence encoder other languages by translations (Ding et al. 2022, arXiv:2209.05869).
+r"""Teach a sentence encoder other languages by translations (Ding et al. 2022, arXiv:2209.05869).
 
 python examples/run_mcl.py --output_dir runs/first    # German for distilbert-base-multilingual-cased
 python examples/run_mcl.py --model FacebookAI/xlm-roberta-base --parallel_files en-de.tsv en-ru.tsv \
@@ -46,10 +46,8 @@ class ScriptArguments:
 
 def main() -> None:
     """Read, distil, save, score."""
-    parser = ScriptParser((ScriptArguments, MCLTrainingArguments), description=__doc__)
+    parser = ScriptParser((ScriptArguments, MCLTrainingArguments), description=__doc__, models=["teacher", "model"])
     script, args = parser.parse_args_into_dataclasses()
-    parser.require_model("--teacher", script.teacher)
-    parser.require_model("--model", script.model)
 
     student = SentenceEncoder.from_pretrained(script.model, pooler=args.pooler, max_length=script.max_length)
     pooler = args.teacher_pooler or args.pooler

@@ -42,10 +42,9 @@ class ScriptArguments:
 
 def main() -> None:
     """Read, shrink, distil, score, save."""
-    parser = ScriptParser((ScriptArguments, DistillTrainingArguments), description=__doc__)
+    parser = ScriptParser((ScriptArguments, DistillTrainingArguments), description=__doc__, models=["teacher"])
     parser.set_defaults(logits_weight=1.0, label_weight=1.0, hidden_weight=1.0, layer_map="last", learning_rate=1e-4)
     script, args = parser.parse_args_into_dataclasses()
-    parser.require_model("--teacher", script.teacher)
 
     teacher = AutoModelForTokenClassification.from_pretrained(script.teacher, dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(script.teacher)

@@ -1,4 +1,4 @@
-"""Distil a masked language model into one with a smaller vocabulary (Kolesnikova et al. 2022, arXiv:2205.02340).
+r"""Distil a masked language model into one with a smaller vocabulary (Kolesnikova et al. 2022, arXiv:2205.02340).
 
 python examples/run_vocab_reduced_mlm.py --output_dir runs/first    # multilingual DistilBERT, on English Wikipedia
 python examples/run_vocab_reduced_mlm.py --teacher google-bert/bert-base-multilingual-cased --vocab_size 16000 \
@@ -45,10 +45,9 @@ class ScriptArguments:
 
 def main() -> None:
     """Read, shrink, distil, save, score."""
-    parser = ScriptParser((ScriptArguments, VocabReducedMLMTrainingArguments), description=__doc__)
+    parser = ScriptParser((ScriptArguments, VocabReducedMLMTrainingArguments), description=__doc__, models=["teacher"])
     parser.set_defaults(learning_rate=5e-4)
     script, args = parser.parse_args_into_dataclasses()
-    parser.require_model("--teacher", script.teacher)
 
     theirs = AutoTokenizer.from_pretrained(script.teacher)
     with args.main_process_first(desc="reading text"):  # other ranks find the result in the cache of datasets

@@ -107,7 +107,7 @@ def absent_files(entry: str) -> list[str]:
 
 def _names_a_file(name: str) -> bool:
     """Whether a name can't be a Hub dataset."""
-    return format_of(Path(name)) in ENDINGS or name.startswith((".", "/", "~")) or name.count("/") > 1
+    return format_of(Path(name)) in ENDINGS or name.startswith((".", "/", "~")) or name.count("/") != 1
 
 
 def _is_there(file: str) -> bool:

@@ -1,6 +1,7 @@
 """The teacher cache: equal to a live teacher, computed once, resumed where it stopped, refused where it doesn't fit."""
 
 import json
+import math
 import os
 import shutil
 from functools import cache
@@ -377,3 +378,14 @@ def test_rows_without_cached_outputs_are_refused(cached, tokenizer, tmp_path):
     trainer = trainer_of(tmp_path, live=False, **cached)
     with pytest.raises(ValueError, match="no cached outputs"):
         trainer.evaluate(rows(tokenizer, seed=4))
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(("bias", "message"), [(1e6, "too large for float16: set"), (math.nan, "Check the teacher")])
+def test_outputs_that_are_not_finite_in_the_cache_are_refused(bias, message, tokenizer, tmp_path, monkeypatch):
+    teacher, parent = (tiny.model("bert", "token", layers=4) for _ in range(2))
+    torch.nn.init.constant_(teacher.classifier.bias, bias)
+    models = iter((teacher, parent))
+    monkeypatch.setattr(tiny, "model", lambda *args, **settings: next(models))
+    with pytest.raises(ValueError, match=rf"outputs \(logits\) are not finite in the cache. .*{message}"):
+        trainer_of(tmp_path, rows(tokenizer), tokenizer, dtype="float16", logits_weight=1.0).train()

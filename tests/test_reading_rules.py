@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -520,9 +521,34 @@ def test_a_header_of_parallel_text_is_no_pair(write):
         assert found.to_dict() == {"source": ["a cat"], "target": ["eine Katze"]}
 
 
-def test_texts_of_json_are_read_by_column(write):
-    file = write("a.JSONL", '{"a": "x", "b": "y"}\n{"a": "z"}\n\n')
-    assert read_texts([f"{file}:a,b"])["text"][:] == ["x", "z", "y"]
+@pytest.mark.parametrize(
+    "table",
+    [
+        "target\tsource\neine Katze\ta cat\n",
+        "id\tsource\ttarget\nx1\ta cat\teine Katze\n",
+        "source\ttarget\tscore\na cat\teine Katze\t0.93\n",
+    ],
+    ids=["swapped", "with ids", "with scores"],
+)
+def test_columns_of_parallel_text_are_found_by_their_names(table, write):
+    assert read_pairs(str(write("de.tsv", table))).to_dict() == {"source": ["a cat"], "target": ["eine Katze"]}
+
+
+def test_without_a_header_every_further_column_is_a_translation(write):
+    found = read_pairs(str(write("de.tsv", "a cat\teine Katze\tKatze\n")))
+    assert found.to_dict() == {"source": ["a cat", "a cat"], "target": ["eine Katze", "Katze"]}
+
+
+@pytest.mark.promise(9)
+def test_a_folder_that_is_gone_is_not_read_from_the_cache_of_datasets(write, tmp_path, monkeypatch):
+    """By a folder's name alone, datasets also finds what it made of another folder of that name."""
+    (tmp_path / "mine").mkdir()
+    write("mine/train.jsonl", '{"text": "a cat"}\n')
+    monkeypatch.chdir(tmp_path)
+    assert len(read_dataset("mine")) == 1
+    shutil.rmtree(tmp_path / "mine")
+    with pytest.raises(FileNotFoundError, match=r"There is no file or folder mine .*named with its owner"):
+        read_dataset("mine")
 
 
 @pytest.mark.promise(9)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from retort.recipes import packaged_recipes, parse_recipe, read_recipe, read_yaml
 from retort.recipes.presence import check_presence
-from retort.recipes.schema.read import settings_of
+from retort.recipes.schema.read import merged, settings_of
 from retort.trainers import MCLTrainer
 
 PLAIN = {
@@ -246,7 +246,17 @@ def test_a_folder_and_another_encoding_are_told_in_plain_words(tmp_path):
         read_recipe(tmp_path / "a.yaml")
 
 
+def test_keys_are_merged_as_yaml_does(write):
+    assert read_yaml(write("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}"))["b"] == {"x": 3, "y": 2}
+
+
 # --- Changes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_is_added_to_a_teacher_and_other_vectors_take_its_place(write):
+    recipe = parse_recipe(merged(PLAIN, {"teacher": {"name": "mine"}}))
+    assert (recipe.teacher.model, recipe.teacher.name) == (PLAIN["teacher"], "mine")
+    assert merged(PLAIN, {"teacher": {"vectors": "v"}})["teacher"] == {"vectors": "v"}
 
 
 def test_changes_go_on_top(write):
@@ -409,6 +419,13 @@ def test_a_model_that_is_not_there_is_told_in_one_sentence(key, change, teacher,
         check_presence(parse_recipe(PLAIN | {"teacher": teacher} | change))
     assert "\n" not in str(refusal.value)
     check_presence(parse_recipe(PLAIN | {"teacher": teacher}))
+
+
+@pytest.mark.promise(9)
+def test_settings_of_parallel_files_are_refused_without_such_files(teacher):
+    for settings in ({"max_rows": 5}, {"alpha": 0.5}):
+        with pytest.raises(ValueError, match="data: max_rows and alpha are for parallel_files"):
+            parse_recipe(PLAIN | {"teacher": teacher, "data": PLAIN["data"] | settings})
 
 
 @pytest.mark.promise(9)

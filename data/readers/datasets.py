@@ -216,6 +216,11 @@ def load_splits(source: str | Path) -> Dataset | DatasetDict:
     name = str(source)
     if format_of(path) in _FORMATS or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise FileNotFoundError(f"There is no file or folder {name} (in {Path.cwd()}).")
+    if "/" not in name:  # for a folder that is gone, datasets would return the rows of any folder of that name
+        raise FileNotFoundError(
+            f"There is no file or folder {name} (in {Path.cwd()}). A dataset on the Hub is named with its owner, as in "
+            "stanfordnlp/imdb."
+        )
     try:
         plain, split = _DATASET.fullmatch(name).groups()
         return load_dataset(*plain.split(":", maxsplit=1), split=split)

@@ -194,7 +194,7 @@ def _docstrings_in(node: ast.AST) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def _parameters(node: ast.AST) -> frozenset[str]:
-    """The names that a function gives to its arguments, but for the object that it is a method of."""
+    """The names of a function's parameters, without `self` and `cls`."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return frozenset()
     named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]

@@ -1,14 +1,14 @@
 """Reads groups of texts: an anchor with its positive and hard negative, or a query with its documents."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets import Dataset, Features, LargeList, List, Value, concatenate_datasets
 
 from .columns import PAIRS, TEXTS, find_columns
-from .datasets import convert, read_dataset, renamed_texts
+from .datasets import convert, folded, read_dataset, renamed_texts
 from .lines import format_of
 from .tables import TABLES, cells_of, find_layout, role_rows
 
@@ -29,7 +29,12 @@ _NEGATIVES = (("negative",), ("hard_neg",), ("hard_negative",))
 _SINGLES = (("anchor",), *TEXTS)
 
 
-def read_groups(sources: Sequence[str | Path], *, columns: Sequence[str] | Sequence[int] | None = None) -> Dataset:
+def read_groups(
+    sources: Sequence[str | Path],
+    *,
+    columns: Sequence[str] | Sequence[int] | None = None,
+    exclude: Iterable[str] = (),
+) -> Dataset:
     """Read groups of texts. A single text is a group, too.
 
     Columns are found by name: `anchor`, `positive`, `negative`, in any order, or other usual names (`query` and
@@ -46,10 +51,11 @@ def read_groups(sources: Sequence[str | Path], *, columns: Sequence[str] | Seque
         columns: the columns of the anchor, the positive and the hard negative (if there are any), or of the query, the
             documents and the scores: names, or in TSV and CSV files without a header row numbers, from 0. Default: as
             above.
+        exclude: texts such as those of a test set; groups that contain one are left out. Case and spacing are ignored.
 
     Returns:
         Columns `anchor` and, if there are any, `positive` and `negative`; or `query`, `documents` and, if there are
-        any, `scores`. Rows with an empty text are left out, and their number is logged.
+        any, `scores`. The numbers of rows with an empty or excluded text, which are left out, are logged.
 
     Raises:
         ValueError: there are other columns, such as a label, so it is unclear which texts belong together; sources have
@@ -63,11 +69,19 @@ def read_groups(sources: Sequence[str | Path], *, columns: Sequence[str] | Seque
         found = "; ".join(f"{s}: {', '.join(p.column_names)}" for s, p in zip(sources, parts, strict=True))
         raise ValueError(f"All files must hold the same columns, but there are {found}.")
     rows = concatenate_datasets(parts)
-    kept = rows.filter(lambda row: all(text and text.strip() for text in _texts(row)), desc="Reading groups")
-    if left_out := len(rows) - len(kept):
+    filled = rows.filter(lambda row: all(text and text.strip() for text in _texts(row)), desc="Reading groups")
+    if left_out := len(rows) - len(filled):
         logger.warning("%d of %d rows hold an empty text and were left out.", left_out, len(rows))
-    if not len(kept):
+    if not len(filled):
         raise ValueError(f"No row of {', '.join(map(str, sources))} holds text in every column.")
+    excluded = {folded(text) for text in exclude}
+    if not excluded:
+        return filled
+    kept = filled.filter(lambda row: excluded.isdisjoint(map(folded, _texts(row))), desc="Excluded texts")
+    if left_out := len(filled) - len(kept):
+        logger.warning("%d of %d groups contain an excluded text and were left out.", left_out, len(filled))
+    if not len(kept):
+        raise ValueError(f"Every group of {', '.join(map(str, sources))} contains an excluded text.")
     return kept
 
 
@@ -99,7 +113,7 @@ def _read(source: str | Path, columns: Sequence[str] | Sequence[int] | None) -> 
             f"{source}: expected the columns {expected}, but there are {', '.join(dataset.column_names)}. Rename them, "
             "or name them by columns=."
         )
-    if len(found) > 1 and isinstance(dataset.features[found[1]], List):
+    if len(found) > 1 and isinstance(dataset.features[found[1]], List | LargeList):
         return _ranked(dataset.select_columns(list(found)), source)
     return renamed_texts(dataset, dict(zip(found, ROLES, strict=False)), source)
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from datasets import Dataset, concatenate_datasets
 from .columns import PAIRS, find_columns
 from .datasets import convert, distinct, folded, read_dataset, renamed_texts, select, sift, text_columns
 from .lines import format_of
-from .tables import TABLES, cells_of, find_layout
+from .tables import TABLES, cells_of, find_layout, role_rows
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,8 @@ def read_parallel(
         sources: each is one of
 
             - a TSV or CSV file (plain or `.gz`) with a sentence and its translations in each row. The first row is a
-              header if it contains `source` and `target`, or two usual names for pairs of texts; this is logged;
+              header if it contains `source` and `target`, or two usual names for pairs of texts; these two columns are
+              read then, which is logged;
             - a dataset with such columns, or with only two columns of text;
             - a file or dataset with the names of its two columns: `opus.parquet:en,de`;
             - two files with aligned rows, joined by a plus, each with columns as in `read_texts`:
@@ -82,8 +82,10 @@ def read_pairs(source: str) -> Dataset:
     """
     path = Path(source).expanduser()
     if path.is_file() and format_of(path) in (*TABLES, ".txt"):
-        header = find_layout(path, [((*SIDES,), *PAIRS)])
-        return convert(path, parallel_rows, has_header=header is not None)
+        layout = find_layout(path, [((*SIDES,), *PAIRS)])
+        if layout is None:
+            return convert(path, parallel_rows)
+        return convert(path, role_rows, roles=list(SIDES), layout=layout).select_columns(list(SIDES))
     first, plus, second = source.partition("+")
     file, _, columns = source.rpartition(":")
     if plus and not path.exists():
@@ -115,11 +117,11 @@ def _read_columns(source: str) -> Dataset:
     return renamed_texts(dataset, dict(zip(found, SIDES, strict=True)), source)
 
 
-def parallel_rows(file: Path, has_header: bool) -> Iterator[dict[str, str]]:
-    """Yield a row with `source` and `target` for each translation. Blank lines are skipped; cells may be empty."""
+def parallel_rows(file: Path) -> Iterator[dict[str, str]]:
+    """Yield a row with `source` and `target` for each translation in a file without a header. Blank lines are skipped;
+    cells may be empty."""
     row = None
-    rows = ((number, cells) for number, cells in cells_of(file) if cells)
-    for number, (source, *targets) in islice(rows, int(has_header), None):
+    for number, (source, *targets) in ((number, cells) for number, cells in cells_of(file) if cells):
         if not targets:
             raise ValueError(
                 f"{file}:{number}: this row has no translation: expected a sentence, a tab and its translation, but "

@@ -93,7 +93,7 @@ def read_scored_pairs(file: str | Path) -> Dataset:
         FileNotFoundError: the file is missing.
         ValueError: a row has too few columns or a score that is not a finite number (with file and line).
     """
-    file = Path(file)
+    file = Path(file).expanduser()
     if not file.is_file():
         raise FileNotFoundError(
             f"There is no file {file} (in {Path.cwd()}). Expected is a table of {', '.join(_STS_COLUMNS)}."
@@ -131,7 +131,7 @@ def read_sts(source: str) -> Dataset:
 
 def _read_sts(source: str) -> Dataset:
     first, plus, second = source.partition("+")
-    if not plus or Path(source).exists():
+    if not plus or Path(source).expanduser().exists():
         if format_of(Path(source)) not in (*TABLES, ".txt"):
             pairs = _cast_scores(read_dataset(source), source)
             wrong = np.flatnonzero(~np.isfinite(np.asarray(pairs.with_format("numpy")["score"][:], dtype=float)))

@@ -81,9 +81,10 @@ def with_vectors(texts: Dataset, vectors: Dataset, *, column: str = "text", sour
     places = np.searchsorted(known, wanted).clip(max=len(known) - 1)
     if (missing := known[places] != wanted).any():
         row = int(missing.argmax())
+        text = texts[row][column] or ""
         raise ValueError(
             f"{missing.sum():,} of {len(texts):,} texts have no vector in {source}; the first is row {row}, "
-            f"{texts[row][column][:60]!r}. Vectors are found by the exact text. Write those of all texts (`retort "
+            f"{text[:60]!r}. Vectors are found by the exact text. Write those of all texts (`retort "
             "cache` does), or leave these texts out."
         )
     return beside(texts, vectors_of(vectors, VECTORS, order[places]))
@@ -91,7 +92,7 @@ def with_vectors(texts: Dataset, vectors: Dataset, *, column: str = "text", sour
 
 def _digests(rows: Dataset, column: str) -> np.ndarray:
     batches = rows.select_columns(column).with_format(None).iter(batch_size=10_000)
-    digests = (text_digest(text) for batch in batches for text in batch[column])
+    digests = (text_digest(text or "") for batch in batches for text in batch[column])
     return np.fromiter(digests, dtype=np.uint64, count=len(rows))
 
 
@@ -139,8 +140,6 @@ def _table(path: Path) -> Dataset:
     parts = sorted(path.glob("*.parquet")) if path.is_dir() else []
     if parts:
         return Dataset.from_parquet(list(map(str, parts)))
-    if not path.exists() and "/" not in str(path):
-        raise FileNotFoundError(f"There is no file or folder {path} (in {Path.cwd()}).")
     return read_dataset(path)
 
 

@@ -57,6 +57,8 @@ class SentenceFiles:
         if self.corpus:
             own = ("train_files", "query_files", "group_files", "parallel_files", "exclude_files")
             _refuse_beside_corpus(self, own)
+        if not self.parallel_files and (self.max_rows or self.alpha != 1):
+            raise ValueError("max_rows and alpha are for parallel_files, which are not given. Leave them out.")
         if not self.rows:
             raise ValueError("there is no training data: set train_files, query_files, group_files or parallel_files.")
 

@@ -271,6 +271,6 @@ class Assistant:
 
 
 def given(settings: Any) -> Mapping[str, Any]:
-    """The values of a dataclass that are set: neither None, False nor empty."""
+    """The values of a dataclass that are neither None, False nor the empty default."""
     values = {each.name: getattr(settings, each.name) for each in fields(settings)}
     return {name: value for name, value in values.items() if value is not None and value is not False and value != ()}

@@ -127,6 +127,8 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
             result[name] = _changed_stages(before, change)
         elif name == "teacher" and isinstance(before, Mapping) and isinstance(change, str):
             result[name] = {"model": change} | {key: before[key] for key in ("fine_tuning",) if key in before}
+        elif name == "teacher" and isinstance(before, str) and _keeps_model(change):
+            result[name] = {"model": before} | change
         elif name == "fine_tuning" and isinstance(before, Mapping) and isinstance(change, Mapping):
             result[name] = _changed_stage(before, change)
         elif isinstance(before, Mapping | None) and isinstance(change, Mapping):
@@ -134,6 +136,11 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
         else:
             result[name] = change
     return result
+
+
+def _keeps_model(teacher: Any) -> bool:
+    """Whether changes of a teacher name no other one."""
+    return isinstance(teacher, Mapping) and not {"model", "bundled", "vectors", "new"} & teacher.keys()
 
 
 def _changed_stages(stages: list[Any], changes: Mapping[str, Any]) -> list[Any]:

@@ -70,7 +70,7 @@ class Recipe(Generic[Data, Evaluation]):
         """The recipe with `scale` times the epochs for every stage of the student."""
 
         def longer(stage: Stage) -> Stage:
-            epochs = stage.arguments["num_train_epochs"] * scale
+            epochs = self.arguments_of(stage)["num_train_epochs"] * scale
             return replace(stage, arguments={**stage.arguments, "num_train_epochs": epochs})
 
         return replace(self, stages=tuple(map(longer, self.stages)))

@@ -15,6 +15,8 @@ class _Loader(yaml.SafeLoader):
         """Construct a mapping, and raise an error for duplicate keys."""
         seen = []
         for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":  # `<<: *settings`
+                continue
             name = self.construct_object(key, deep=True)
             if name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {name!r}", key.start_mark)

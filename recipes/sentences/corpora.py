@@ -1,13 +1,12 @@
 """Training and evaluation data of sentence encoders: Python's docstrings, or the user's files."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
-from typing import Any
 
 from datasets import Dataset
 from torch import Tensor
@@ -16,7 +15,6 @@ from ...data.readers import (
     both_sides,
     distinct,
     docstring_corpus,
-    folded,
     passages,
     read_groups,
     read_pairs,
@@ -164,22 +162,8 @@ class Files:
 
     @cached_property
     def groups(self) -> Dataset:
-        """Groups for a `ContrastiveTrainer`, without groups that contain an evaluation text.
-
-        Raises:
-            ValueError: no group is left.
-        """
-        groups = read_groups(self.files.group_files)
-        excluded = {folded(text) for text in self._left_out}
-        if not excluded:
-            return groups
-        kept = groups.filter(lambda row: excluded.isdisjoint(map(folded, _texts_of(row))), desc="Evaluation texts")
-        if len(kept) < len(groups):
-            left_out = len(groups) - len(kept)
-            logger.warning("%d of %d groups contain evaluation texts and were left out.", left_out, len(groups))
-        if not len(kept):
-            raise ValueError(f"All groups of {_names(self.files.group_files)} contain evaluation texts.")
-        return kept
+        """Groups for a `ContrastiveTrainer`, without groups that contain an evaluation text."""
+        return read_groups(self.files.group_files, exclude=self._left_out)
 
     @cached_property
     def translations(self) -> Dataset:
@@ -278,9 +262,3 @@ def _retrieval_scores(ranks: Mapping[str, Tensor], rows: Rows) -> dict[str, floa
 
 def _names(files: Sequence[str]) -> str:
     return ", ".join(Path(file).name for file in files)
-
-
-def _texts_of(group: Mapping[str, Any]) -> Iterator[str]:
-    """The texts of a group, those in lists included."""
-    for value in group.values():
-        yield from (text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str))

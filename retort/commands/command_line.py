@@ -49,9 +49,10 @@ class ScriptParser(HfArgumentParser):
     Args:
         dataclass_types: the script's own dataclass, and the class of its trainer's arguments.
         description: text for --help, with its line breaks, such as the script's docstring.
+        models: the script's flags that name a folder or Hub id of a model, such as `["teacher"]`.
     """
 
-    def __init__(self, dataclass_types: Iterable[type], description: str):
+    def __init__(self, dataclass_types: Iterable[type], description: str, models: Sequence[str] = ()):
         super().__init__(
             dataclass_types,
             description=description,
@@ -59,6 +60,7 @@ class ScriptParser(HfArgumentParser):
             formatter_class=_Formatter,
             allow_abbrev=False,
         )
+        self.models = models
         self.add_argument("--help_all", action="help", help="show every flag of transformers.TrainingArguments, too")
         # Fields for which our arguments have another default are shown, too.
         ours = {name for cls in self.dataclass_types for name in vars(cls).get("__annotations__", {})}
@@ -73,20 +75,18 @@ class ScriptParser(HfArgumentParser):
             action.required |= action.dest == "output_dir"
 
     def parse_args_into_dataclasses(self, *arguments, **named) -> tuple:
-        """Parse as `HfArgumentParser` does. An unknown flag ends the script with a line that names the nearest flag."""
+        """Parse as `HfArgumentParser` does. An unknown flag or an absent model ends the script with one line."""
         *parsed, unknown = super().parse_args_into_dataclasses(*arguments, **named | {"return_remaining_strings": True})
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             nearest = difflib.get_close_matches(unknown[0], flags, 1)
             self.error(f"unknown flag {unknown[0]}." + (f" Did you mean {nearest[0]}?" if nearest else ""))
-        return tuple(parsed)
-
-    def require_model(self, flag: str, source: str) -> None:
-        """End the script with one line if a model, named by folder or hub id, doesn't exist."""
         try:
-            require_model(flag, source)
+            for name in self.models:
+                require_model(f"--{name}", getattr(parsed[0], name))
         except ValueError as error:
             self.error(str(error))
+        return tuple(parsed)
 
 
 def named_file(given: str) -> tuple[str, str]:

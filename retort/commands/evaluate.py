@@ -15,7 +15,7 @@ from ..data.readers import (
     STS_TASKS,
     TRANSFER_TASKS,
     LabelledTexts,
-    read_dataset,
+    read_pairs,
     read_sts,
     read_sts_task,
     read_transfer_task,
@@ -113,7 +113,7 @@ def transfer_job(splits: Mapping[str, LabelledTexts], mode: str, embedder: Sente
 def bitext_jobs(options: argparse.Namespace) -> dict[str, Job]:
     """The translation retrieval tasks. Their files are read immediately."""
     files = named_files("--bitext", options.bitext)
-    tables = {name: read_dataset(file, columns=["source", "target"]) for name, file in files.items()}
+    tables = {name: read_pairs(file) for name, file in files.items()}
     return {name: partial(bitext_job, pairs) for name, pairs in tables.items()}
 
 
