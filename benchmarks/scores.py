@@ -1,6 +1,6 @@
 """Distil a cross-encoder into bi-encoders by its scores, and into a smaller cross-encoder.
 
-python benchmarks/scores.py --sts FOLDER --triplets FOLDER [--queries 1200] [--seeds 0 1 2] [--output_dir FOLDER]
+python benchmarks/scores.py --sts FOLDER --triplets FOLDER [--texts FILE ...] [--seeds 0 1 2] [--output_dir FOLDER]
 
 The teacher is the quickstart's encoder with one output, fine-tuned on STS-B's training set to score two sentences from
 0 to 5. Queries are from pairs of STS-B with a score of at least 4, and from triplets of SNLI. Each gets four hard
@@ -9,7 +9,8 @@ negatives, mined by the encoder. The teacher scores them once. Students:
 - `margin`, `listwise`: three layers of the encoder, trained by MarginMSE or KL on these scores;
 - `embeddings`: the same three layers, trained on the encoder's embeddings of the same texts, for comparison;
 - `scores`: two layers of the teacher, trained pointwise on its scores of more pairs: those of STS-B and SNLI's
-  triplets, and each of their texts with five mined ones and a random one.
+  triplets, and each of their texts with five mined ones and a random one; and each text of `--texts` with three mined
+  ones and a random one.
 
 Measures Spearman's correlation on STS-B's test set, and how often a triplet's positive scores above its negative.
 Evaluation texts are never trained on. If it is started again, it continues after the last finished run.
@@ -19,7 +20,7 @@ import argparse
 import json
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +41,7 @@ from retort import (
     shrink,
     tokenize,
 )
-from retort.data import as_rankings, pairs_of, read_groups, tokenize_groups, write_json
+from retort.data import as_rankings, pairs_of, read_groups, read_texts, tokenize_groups, write_json
 from retort.data.readers import read_sts
 from retort.evaluation import Classifier, describe_machine, regression_scores
 from retort.evaluation.report import aligned
@@ -104,7 +105,7 @@ class Comparison:
 
     @cached_property
     def pairs(self) -> Dataset:
-        """Pairs for the small cross-encoder: the training pairs, mined ones, and random ones."""
+        """Pairs for the small cross-encoder, each in one of its two orders: training pairs, mined and random ones."""
         triplets = read_groups([f"{self.options.triplets}/train.tsv"])
         sides = [(self.sts["query"], self.sts["document"])]
         sides += [(triplets["anchor"], triplets[name]) for name in ("positive", "negative")]
@@ -112,12 +113,18 @@ class Comparison:
         given = [pair for pair in given if not set(pair) & self._judged_by]
         given += [(second, first) for first, second in given]
         firsts, seconds = map(list, zip(*given, strict=True))
-        mined = mine_negatives(Dataset.from_dict({"anchor": firsts, "positive": seconds}), self.encoder, 5)
-        random.Random(0).shuffle(seconds)
-        pairs = [*zip(*pairs_of(mined)[:].values(), strict=True), *zip(firsts, seconds, strict=True)]
-        # Every pair is used once, in one of its two orders.
+        pairs = [*self._with_mined(given, 5), *zip(firsts, shuffled(seconds), strict=True)]
+        if self.options.texts:
+            texts = read_texts(self.options.texts, exclude=self._judged_by)["text"][:]
+            pairs += self._with_mined([*zip(texts, shuffled(texts), strict=True)], 3)
         unique = {frozenset(pair): pair for pair in pairs if pair[0] != pair[1]}.values()
         return Dataset.from_list([{"query": query, "document": document} for query, document in unique])
+
+    def _with_mined(self, pairs: list[tuple[str, str]], count: int) -> Iterator[tuple[str, str]]:
+        """Pairs, and each of their first texts with some mined second ones."""
+        firsts, seconds = map(list, zip(*pairs, strict=True))
+        mined = mine_negatives(Dataset.from_dict({"anchor": firsts, "positive": seconds}), self.encoder, count)
+        return zip(*pairs_of(mined)[:].values(), strict=True)
 
     # --- Training -----------------------------------------------------------------------------------------------------
 
@@ -218,6 +225,11 @@ class Comparison:
         return found
 
 
+def shuffled(texts: list[str]) -> list[str]:
+    """The same texts in another order."""
+    return random.Random(0).sample(texts, len(texts))
+
+
 def table(references: dict[str, dict[str, float]], runs: list[dict[str, Any]]) -> str:
     """Mean and standard deviation over the seeds, and the mean divided by the teacher's score."""
     teacher = references["cross-encoder, 6 layers (teacher)"]
@@ -257,6 +269,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sts", required=True, metavar="FOLDER", help="train.tsv, dev.tsv, test.tsv of STS-B")
     parser.add_argument("--triplets", required=True, metavar="FOLDER", help="train.tsv, test.tsv of SNLI's triplets")
+    parser.add_argument("--texts", nargs="+", metavar="FILE", help="more texts for the small cross-encoder")
     parser.add_argument("--queries", type=int, default=1200, help="queries with documents (default: 1200)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     known = (*BI_ENCODERS, CROSS_ENCODER)
