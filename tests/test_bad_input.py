@@ -182,9 +182,35 @@ def test_a_checkpoint_that_is_not_there_or_of_other_objectives_is_refused(rows, 
     with pytest.raises(ValueError, match="holds no complete checkpoint to resume from"):
         trainer(logits_weight=1.0).train(resume_from_checkpoint=True)
     trainer(logits_weight=1.0).train()
+    with pytest.raises(
+        ValueError, match=r"from a run with other settings: logits_weight=0.0 \(was 1.0\), hidden_weight=1.0 "
+    ):
+        trainer(hidden_weight=1.0).train(resume_from_checkpoint=True)
     refused = r"has no heads.safetensors.*objectives.hidden.projectors.0.*other objectives"
     with pytest.raises(FileNotFoundError, match=refused):
-        trainer(hidden_weight=1.0).train(resume_from_checkpoint=True)
+        trainer(hidden_weight=1.0).load_heads(tmp_path / "run" / "checkpoint-2")
+
+
+@pytest.mark.promise(9)
+def test_a_run_with_other_settings_rows_or_layers_does_not_resume(rows, tokenizer, tmp_path):
+    def trained(layers=2, data=rows, resume=True, **settings):
+        teacher = tiny.model("bert", "token", layers=4)
+        args = arguments(tmp_path, **{"max_steps": 2, "logits_weight": 1.0} | settings)
+        student = shrink(teacher, layers=layers)
+        trainer = DistillTrainer(student, teacher, args, train_dataset=data, processing_class=tokenizer)
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer.state.global_step
+
+    trained(resume=False)
+    for change, message in (
+        ({"learning_rate": 0.5}, r"other settings: learning_rate=0.5 \(was 0.01\)\. Resume with the same settings"),
+        ({"data": rows.select(range(15, -1, -1))}, r"train_dataset=16 rows \(\w{8}\) \(was 16 rows \(\w{8}\)\)"),
+        ({"layers": 3}, r"student=BertForTokenClassification with \d+ weights \(was"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trained(**change)
+    # What changes no step may change, and a run may be made longer.
+    assert trained(max_steps=4, logging_steps=1, save_total_limit=2, load_best_model_at_end=False) == 4
 
 
 # --- A disk that fills up ---------------------------------------------------------------------------------------------
@@ -215,6 +241,7 @@ WRITERS = {
     "rng_state.pth": "torch.save",
     "trainer_state.json": "transformers.trainer_callback.TrainerState.save_to_json",
     "heads.safetensors": "retort.trainers.student_trainer.save_file",
+    "settings.json": "retort.trainers.saving.settings.write_json",
     "checkpoint.json": "retort.trainers.saving.manifest.write_json",
 }
 

@@ -390,5 +390,7 @@ def test_a_checkpoint_of_a_run_without_a_queue_is_refused(tokenizer, tmp_path):
     settings = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
     make_trainer(tmp_path, tokenizer, rows(tokenizer), queue_size=0, **settings).train()
     trainer = make_trainer(tmp_path, tokenizer, rows(tokenizer), **settings)
-    with pytest.raises(FileNotFoundError, match=r"no queue\.safetensors"):
+    with pytest.raises(ValueError, match=r"other settings: queue_size=None \(was 0\)"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    with pytest.raises(FileNotFoundError, match=r"no queue\.safetensors"):
+        trainer.load_state(tmp_path / "checkpoint-2")

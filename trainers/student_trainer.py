@@ -6,8 +6,10 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -26,16 +28,20 @@ from ..modeling.encoding import INT8_RANGES_FILE, attending, packing_obstacle
 from ..modeling.losses import BoundedNumber
 from .saving import (
     MANIFEST_FILE,
+    SETTINGS_FILE,
     CardFacts,
     check_checkpoint,
+    check_settings,
     checkpoint_in_progress,
     last_complete_checkpoint,
     remove_checkpoints,
     remove_incomplete_checkpoints,
     render_card,
     rotate_checkpoints,
+    settings_of,
     was_stopped_early,
     weights_alone,
+    write_settings,
 )
 
 logger = logging.getLogger(__name__)
@@ -48,7 +54,8 @@ QUEUE_FILE = "queue.safetensors"
 
 # Files of a checkpoint that are not part of the student. They are never published; some are pickles.
 _OF_DEEPSPEED = ["global_step*", "latest", "zero_to_fp32.py"]
-PRIVATE_FILES = ["*.pt", "*.pth", "*.bin", HEADS_FILE, QUEUE_FILE, TRAINER_STATE_NAME, MANIFEST_FILE, *_OF_DEEPSPEED]
+_STATES = [HEADS_FILE, QUEUE_FILE, TRAINER_STATE_NAME, SETTINGS_FILE, MANIFEST_FILE]
+PRIVATE_FILES = ["*.pt", "*.pth", "*.bin", *_STATES, *_OF_DEEPSPEED]
 
 
 class StudentTrainer(Trainer):
@@ -80,8 +87,8 @@ class StudentTrainer(Trainer):
             resume_from_checkpoint: True for the last complete checkpoint in `output_dir`, or the path of a checkpoint.
 
         Raises:
-            ValueError: there is no complete checkpoint, or it was changed or lacks files that a resumed run needs (see
-                `check_checkpoint`).
+            ValueError: there is no complete checkpoint, it was changed or lacks files that a resumed run needs (see
+                `check_checkpoint`), or it is from a run with other settings or rows.
         """
         if self.args.should_save:
             remove_incomplete_checkpoints(self.args.output_dir)
@@ -92,7 +99,7 @@ class StudentTrainer(Trainer):
                 raise ValueError(f"{self.args.output_dir} holds no complete checkpoint to resume from.")
         self._was_stopped = False
         if resume_from_checkpoint:
-            self._check_checkpoint(resume_from_checkpoint, self._needed_to_resume())
+            self._check_checkpoint(resume_from_checkpoint, self._needed_to_resume(), self._settings)
             if self.is_world_process_zero():
                 print(f"Resuming from {resume_from_checkpoint}.", flush=True)
             self._was_stopped = was_stopped_early(resume_from_checkpoint)
@@ -116,12 +123,20 @@ class StudentTrainer(Trainer):
         random = [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
         return [*random, *(["latest"] if self.is_deepspeed_enabled else [OPTIMIZER_NAME, SCHEDULER_NAME])]
 
-    def _check_checkpoint(self, checkpoint: str, needed: Collection[str] = ()) -> None:
-        """Run `check_checkpoint` in the processes that save; if one of them refuses, all ranks raise its error."""
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        return settings_of(self.args, self.student, self.train_dataset)
+
+    def _check_checkpoint(
+        self, checkpoint: str, needed: Collection[str] = (), settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """Check a checkpoint in the processes that save; if one of them refuses, all ranks raise its error."""
         refused = None
         if self.args.should_save:
             try:
                 check_checkpoint(checkpoint, needed)
+                if settings is not None:
+                    check_settings(Path(checkpoint), settings)
             except ValueError as error:
                 refused = error
         for error in filter(None, gather_object([refused])):
@@ -165,6 +180,8 @@ class StudentTrainer(Trainer):
         with later, checkpoint_in_progress(folder, is_writer=is_writer, wait_for_everyone=meet):
             super()._save_checkpoint(model, trial)
             self.save_state(folder)
+            if is_writer:
+                write_settings(folder, self._settings)
             # The checkpoint of a DeepSpeed engine contains the heads already.
             if not self.is_deepspeed_enabled:
                 self.save_heads(folder)

@@ -26,3 +26,4 @@ from .model_card import (
 from .onnx import save_embeddings_onnx, save_onnx
 from .router import save_router
 from .sentence_transformer import save_sentence_transformer
+from .settings import SETTINGS_FILE, check_settings, settings_of, write_settings

@@ -23,7 +23,7 @@ from .manifest import DamagedFilesError, check_files, describe_files, read_seale
 INCOMPLETE_MARKER = ".incomplete"
 MANIFEST_FILE = "checkpoint.json"
 
-_MANIFEST_VERSION = 2
+_MANIFEST_VERSION = 3
 
 _SET_ASIDE_PREFIX = "_previous-"
 _CHECKPOINT_NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
