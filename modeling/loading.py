@@ -1,6 +1,7 @@
 """Loads models with the head that their configuration names."""
 
 import os
+from collections.abc import Iterable
 
 import torch
 from transformers import (
@@ -31,6 +32,21 @@ def head_of(architecture: str) -> str | None:
     return next((suffix for suffix in AUTO_CLASSES if architecture.endswith(suffix)), None)
 
 
+def require_weights(source: str | os.PathLike, missing: Iterable[str]) -> None:
+    """Refuse a model that lacks weights, which would be random. Encoders may lack those of the pooler.
+
+    Raises:
+        ValueError: with the names of the first ones.
+    """
+    lacking = sorted(name for name in missing if "pooler." not in name)
+    if lacking:
+        more = " …" if len(lacking) > 3 else ""
+        raise ValueError(
+            f"{source} lacks {len(lacking)} weights that its configuration asks for, which would be random: "
+            f"{', '.join(lacking[:3])}{more}. Its files are incomplete, or config.json is another model's."
+        )
+
+
 def load_finished(source: str | os.PathLike) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in float32 and in eval mode, and its tokenizer.
 
@@ -39,6 +55,7 @@ def load_finished(source: str | os.PathLike) -> tuple[PreTrainedModel, PreTraine
 
     Raises:
         SystemExit: the architecture is neither a token classifier, nor a sequence classifier, nor a bare encoder.
+        ValueError: weights are missing.
     """
     architecture = (AutoConfig.from_pretrained(source).architectures or ["none"])[0]
     endings = ("ForTokenClassification", "ForSequenceClassification", "Model")
@@ -48,4 +65,6 @@ def load_finished(source: str | os.PathLike) -> tuple[PreTrainedModel, PreTraine
             f"name ends in {', '.join(endings)}."
         )
     auto_class = AUTO_CLASSES.get(head_of(architecture), AutoModel)
-    return auto_class.from_pretrained(source, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(source)
+    model, report = auto_class.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+    require_weights(source, report["missing_keys"])
+    return model.eval(), AutoTokenizer.from_pretrained(source)

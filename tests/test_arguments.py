@@ -100,6 +100,7 @@ def test_choices_are_those_of_the_annotation(maybe, either, free):
     ("settings", "message"),
     [
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0: it must be 1 or more"),
+        ({"max_steps": 0}, "max_steps=0 trains nothing"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps=0: it must be 1 or more"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0: it must be 0 or above"),
         ({"num_train_epochs": 0}, "num_train_epochs=0 must be above 0"),

@@ -11,10 +11,12 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from test_storage import WRITE_FAILED, contents, disk_that_fills_up
 from transformers import TrainerCallback, TrainingArguments
 
 from retort import DistillTrainer, SentenceEncoder, shrink, tokenize
+from retort.modeling import load_finished
 
 # torch.save writes small files when it closes them, and then has other words for it.
 DISK_IS_FULL = f"{WRITE_FAILED}|iostream error"
@@ -125,6 +127,19 @@ def test_a_damaged_list_of_modules_is_an_error_that_names_the_file(folder):
     (folder / "modules.json").write_text('[{"idx": 0')
     with pytest.raises(ValueError, match=re.escape(f"{folder}: modules.json is damaged (")):
         SentenceEncoder.from_pretrained(folder)
+
+
+@pytest.mark.promise(9)
+def test_a_model_whose_weights_are_incomplete_is_not_completed_at_random(folder, tokenizer):
+    tokenizer.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["bert.encoder.layer.1.output.dense.bias"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    refused = r"lacks 1 weights that its configuration asks for, which .*: \S*encoder.layer.1.output.dense.bias"
+    with pytest.raises(ValueError, match=refused):
+        SentenceEncoder.from_pretrained(folder, pooler="mean")
+    with pytest.raises(ValueError, match=refused):
+        load_finished(folder)
 
 
 @pytest.mark.promise(9)

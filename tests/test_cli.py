@@ -4,6 +4,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -404,6 +405,15 @@ def test_no_file_of_a_model_is_overwritten(command, folder, capsys):
     message = refused([*command, "--model", folder / "teacher", "--output", file], capsys)
     assert "--output is a file in the model's folder, which would be lost" in message
     assert file.read_text() == before
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("command", [["vocabulary", "--teacher", "x", "--train", "90", "--text", "y"], ["export"]])
+def test_no_other_model_is_overwritten(command, folder, tmp_path, capsys):
+    other = shutil.copytree(folder / "teacher", tmp_path / "other")
+    source = ["--model", folder / "teacher"] if command == ["export"] else []
+    assert re.search(r"has (another|a) model, whose", refused([*command, *source, "--output_dir", other], capsys))
+    assert {path.name for path in other.iterdir()} == {path.name for path in (folder / "teacher").iterdir()}
 
 
 def test_an_interrupted_command_says_how_it_goes_on(monkeypatch, capsys):

@@ -29,9 +29,10 @@ def test_rows_are_sentences_and_their_translations(name, tmp_path):
     assert pairs(read_parallel([written(tmp_path / name, ROWS)])) == ROWS
 
 
-def test_each_further_translation_makes_a_pair_of_its_own(tmp_path):
-    file = written(tmp_path / "many.tsv", [("a cat", "eine Katze", "un chat"), ("a dog", "ein Hund")])
-    assert pairs(read_parallel([file])) == [("a cat", "eine Katze"), ("a cat", "un chat"), ("a dog", "ein Hund")]
+def test_each_further_translation_is_a_source_of_its_own(tmp_path):
+    file = written(tmp_path / "many.tsv", [("a cat", "eine Katze", "un chat"), ("a dog", "ein Hund", "un chien")])
+    found = pairs(read_parallel([f"{file}:0,1", f"{file}:0,2"]))
+    assert found == [("a cat", "eine Katze"), ("a dog", "ein Hund"), ("a cat", "un chat"), ("a dog", "un chien")]
 
 
 def test_two_columns_of_one_dataset(tmp_path):

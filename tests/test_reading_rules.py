@@ -534,9 +534,13 @@ def test_columns_of_parallel_text_are_found_by_their_names(table, write):
     assert read_pairs(str(write("de.tsv", table))).to_dict() == {"source": ["a cat"], "target": ["eine Katze"]}
 
 
-def test_without_a_header_every_further_column_is_a_translation(write):
-    found = read_pairs(str(write("de.tsv", "a cat\teine Katze\tKatze\n")))
-    assert found.to_dict() == {"source": ["a cat", "a cat"], "target": ["eine Katze", "Katze"]}
+@pytest.mark.promise(9)
+def test_without_a_header_other_columns_are_refused_until_two_are_named(write):
+    """The third column of Tatoeba's files from Anki is a licence, of STS files a score."""
+    file = write("de.tsv", "Go.\tGeh.\tCC-BY 2.0\n")
+    with pytest.raises(ValueError, match=r"this row has 3 columns, .* Name the two columns: .*de\.tsv:0,1\."):
+        read_pairs(str(file))
+    assert read_pairs(f"{file}:0,1").to_dict() == {"source": ["Go."], "target": ["Geh."]}
 
 
 @pytest.mark.promise(9)

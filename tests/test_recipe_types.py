@@ -1,6 +1,7 @@
 """Recipes are checked when they are read: keys, types, choices, arguments, and what they name."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -426,6 +427,12 @@ def test_settings_of_parallel_files_are_refused_without_such_files(teacher):
     for settings in ({"max_rows": 5}, {"alpha": 0.5}):
         with pytest.raises(ValueError, match="data: max_rows and alpha are for parallel_files"):
             parse_recipe(PLAIN | {"teacher": teacher, "data": PLAIN["data"] | settings})
+
+
+@pytest.mark.promise(9)
+def test_a_yes_is_no_hub_id(teacher):
+    with pytest.raises(ValueError, match="push_to_hub: expected a hub id such as owner/name, but found 'True'"):
+        replace(parse_recipe(PLAIN | {"teacher": teacher}), push_to_hub="True")
 
 
 @pytest.mark.promise(9)

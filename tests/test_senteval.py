@@ -336,18 +336,19 @@ def test_dev_mode_never_reads_a_test_side(senteval, sentence_student, tmp_path):
     assert list(scores["Transfer"]["SST2"]) == ["all"]
 
 
-def test_raw_weights_are_read_into_a_base_model_and_what_does_not_fit_is_listed(sentence_student, senteval, tmp_path):
+def test_raw_weights_are_read_into_a_base_model_and_missing_ones_refused(sentence_student, senteval, tmp_path):
     from safetensors.torch import load_file
 
     weights = load_file(sentence_student / "model.safetensors")
-    weights.pop("encoder.layer.1.output.dense.bias")
-    torch.save(
-        {f"module.{name}": tensor for name, tensor in weights.items()} | {"extra": torch.ones(1)}, tmp_path / "s.pth"
-    )
+    weights = {f"module.{name}": tensor for name, tensor in weights.items()} | {"extra": torch.ones(1)}
+    torch.save(weights, tmp_path / "s.pth")
     flags = ["--state_dict", tmp_path / "s.pth", "--base_model", sentence_student, "--senteval", senteval]
     printed = evaluate(*flags, "--tasks", "STS13", "--pooler", "mean")
-    assert "1 weights are missing and initialised at random: encoder.layer.1.output.dense.bias" in printed
     assert "1 weights are not in this architecture: extra" in printed
+    weights.pop("module.encoder.layer.1.output.dense.bias")
+    torch.save(weights, tmp_path / "s.pth")
+    with pytest.raises(AssertionError, match=r"lacks 1 weights .*: encoder.layer.1.output.dense.bias"):
+        evaluate(*flags, "--tasks", "STS13", "--pooler", "mean")
 
 
 @pytest.mark.promise(9)

@@ -30,11 +30,12 @@ def read_parallel(
     Args:
         sources: each is one of
 
-            - a TSV or CSV file (plain or `.gz`) with a sentence and its translations in each row. The first row is a
-              header if it contains `source` and `target`, or two usual names for pairs of texts; these two columns are
-              read then, which is logged;
+            - a TSV or CSV file (plain or `.gz`) with a sentence and its translation in each row. The first row is a
+              header if it contains `source` and `target`, or two usual names for pairs of texts. Then there may be
+              other columns, and what is read is logged;
             - a dataset with such columns, or with only two columns of text;
-            - a file or dataset with the names of its two columns: `opus.parquet:en,de`;
+            - a file or dataset with the names of its two columns, `opus.parquet:en,de`, or their numbers, from 0, in a
+              TSV or CSV file without a header: `talks.tsv:0,2`;
             - two files with aligned rows, joined by a plus, each with columns as in `read_texts`:
               `en.tsv:sentence1,sentence2+de.tsv:sentence1,sentence2`.
         exclude: texts to leave out on either side, such as those of a test set. They are compared ignoring case and
@@ -118,18 +119,23 @@ def _read_columns(source: str) -> Dataset:
 
 
 def parallel_rows(file: Path) -> Iterator[dict[str, str]]:
-    """Yield a row with `source` and `target` for each translation in a file without a header. Blank lines are skipped;
-    cells may be empty."""
+    """Yield the pairs of a file without a header, as `source` and `target`. Blank lines are skipped; cells may be
+    empty."""
     row = None
-    for number, (source, *targets) in ((number, cells) for number, cells in cells_of(file) if cells):
-        if not targets:
+    for number, cells in ((number, cells) for number, cells in cells_of(file) if cells):
+        if len(cells) < 2:
             raise ValueError(
                 f"{file}:{number}: this row has no translation: expected a sentence, a tab and its translation, but "
-                f"found {source[:60]!r}."
+                f"found {cells[0][:60]!r}."
             )
-        for target in targets:
-            row = {"source": source, "target": target}
-            yield row
+        if len(cells) > 2:
+            name = file.with_suffix(".tsv") if format_of(file) == ".txt" else file
+            raise ValueError(
+                f"{file}:{number}: this row has {len(cells)} columns, expected a sentence, a tab and its translation. "
+                f"Name the two columns: {name}:0,1."
+            )
+        row = dict(zip(SIDES, cells, strict=True))
+        yield row
     if row is None:
         raise ValueError(f"{file} holds no rows.")
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
+from ...modeling import require_weights
 from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
 from ..cost import Footprint
 from ..report import ModelRow, Quality, Report, Role, build_report
@@ -64,7 +65,7 @@ def load_sentence_teacher(
 def _load_raw(file: str, base: str) -> PreTrainedModel:
     """Load an encoder from a bare `state_dict` (`.pth`, `.bin`) without unpickling objects.
 
-    Missing and unexpected weights are printed.
+    Unexpected weights are printed, missing ones refused, but for the pooler's.
     """
     weights = torch.load(file, weights_only=True, map_location="cpu")
     model = AutoModel.from_config(AutoConfig.from_pretrained(base)).eval()
@@ -76,9 +77,9 @@ def _load_raw(file: str, base: str) -> PreTrainedModel:
             f"{file} has the weights {', '.join(list(weights)[:3])} ..., none of which a {type(model).__name__} "
             f"({base}) has."
         )
-    for what, names in (("missing and initialised at random", missing), ("not in this architecture", unexpected)):
-        if names:
-            print(f"{file}: {len(names)} weights are {what}: {', '.join(names)}")
+    require_weights(file, missing)
+    if unexpected:
+        print(f"{file}: {len(unexpected)} weights are not in this architecture: {', '.join(unexpected)}")
     return model
 
 

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from ..anatomy import is_causal
 from ..batching import map_batches
+from ..loading import require_weights
 from .encode import encode
 from .layout import TokenLayout
 from .outputs import OutputRequest
@@ -293,8 +294,10 @@ def _load_encoder(
     source: str | os.PathLike, folder: str, loading: dict[str, Any]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The encoder, in float32 unless `loading` sets another dtype, and its tokenizer."""
-    model = AutoModel.from_pretrained(source, subfolder=folder, **{"dtype": torch.float32} | loading).eval()
-    return model, AutoTokenizer.from_pretrained(source, subfolder=folder)
+    settings = {"dtype": torch.float32, "output_loading_info": True} | loading
+    model, report = AutoModel.from_pretrained(source, subfolder=folder, **settings)
+    require_weights(source, report["missing_keys"])
+    return model.eval(), AutoTokenizer.from_pretrained(source, subfolder=folder)
 
 
 def _stages(model: SentenceTransformer, route: str | None) -> list[nn.Module]:

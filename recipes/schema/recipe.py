@@ -47,6 +47,8 @@ class Recipe(Generic[Data, Evaluation]):
     downloads: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
+        if self.push_to_hub in ("True", "true", "False", "false"):
+            raise ValueError(f"push_to_hub: expected a hub id such as owner/name, but found {self.push_to_hub!r}.")
         self._check_models()
         self._check_student()
         self._check_stages()

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..data.readers import docstring_corpus
 from ..evaluation.cost import Footprint, compare_speed, describe_machine
@@ -50,6 +51,8 @@ def run(options: argparse.Namespace) -> None:
 def export(source: str, route: str | None, output_dir: Path, *, int8: bool) -> None:
     """Export a model, or a route of a model with a Router, and print the comparison."""
     beside_model = output_dir.resolve() == Path(source).resolve()
+    if not beside_model and (output_dir / SAFE_WEIGHTS_NAME).exists():
+        raise SystemExit(f"{output_dir} has another model, whose files would be replaced. Name another --output_dir.")
     model: PreTrainedModel | EmbeddingGraph
     encode: Callable[[list[str]], Mapping[str, Tensor]]
     if read_sentence_modules(source, route=route) is not None:

@@ -245,6 +245,8 @@ class DistillTrainingArguments(TrainingArguments):
         for name in ("learning_rate", "weight_decay", "max_grad_norm"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name}={value}: it must be 0 or above, and finite.")
+        if self.max_steps == 0:
+            raise ValueError("max_steps=0 trains nothing. Leave it out, or set a number above 0.")
         if not 0 < self.num_train_epochs < math.inf and self.max_steps <= 0:
             raise ValueError(f"num_train_epochs={self.num_train_epochs} must be above 0, or max_steps must be.")
         if not 0 < self.temperature < math.inf:
