@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> None:
         raise SystemExit(f"There is no folder {source}. For a model on the Hub, set --output_dir.")
     require_model("--model", source)
     output_dir = Path(options.output_dir or source)
+    if output_dir.resolve() != Path(source).resolve() and (output_dir / SAFE_WEIGHTS_NAME).exists():
+        raise SystemExit(f"{output_dir} has another model, whose files would be replaced. Name another --output_dir.")
     for route in read_routes(source) or [None]:
         if route is not None:
             print(f"\nRoute {route}:")
@@ -51,8 +53,6 @@ def run(options: argparse.Namespace) -> None:
 def export(source: str, route: str | None, output_dir: Path, *, int8: bool) -> None:
     """Export a model, or a route of a model with a Router, and print the comparison."""
     beside_model = output_dir.resolve() == Path(source).resolve()
-    if not beside_model and (output_dir / SAFE_WEIGHTS_NAME).exists():
-        raise SystemExit(f"{output_dir} has another model, whose files would be replaced. Name another --output_dir.")
     model: PreTrainedModel | EmbeddingGraph
     encode: Callable[[list[str]], Mapping[str, Tensor]]
     if read_sentence_modules(source, route=route) is not None:
