@@ -14,6 +14,7 @@ from .files import (
     write_text,
 )
 from .fingerprints import (
+    ROW_COLUMNS,
     fingerprint_model,
     fingerprint_rows,
     fingerprint_sentence_encoder,

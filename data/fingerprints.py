@@ -18,6 +18,8 @@ from transformers.utils import cached_file
 
 from ..modeling.encoding import SentenceEncoder, as_sentence_encoder
 
+# Columns of tokenized rows that a run reads, besides the teacher's tokens and outputs.
+ROW_COLUMNS = tuple("input_ids members token_type_ids labels scores student_positions spans teacher_spans".split())
 # Configuration files of a model, of adapters, and of a SentenceTransformer and its modules.
 _ROUTER_FILE = "router_config.json"
 _CONFIG_FILES = (

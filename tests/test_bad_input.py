@@ -220,6 +220,9 @@ def test_a_run_with_other_settings_rows_or_layers_does_not_resume(rows, tokenize
     for change, message in (
         ({"learning_rate": 0.5}, r"other settings: learning_rate=0.5 \(was 0.01\)\. Resume with the same settings"),
         ({"data": rows.select(range(15, -1, -1))}, r"train_dataset=16 rows \(\w{8}\) \(was 16 rows \(\w{8}\)\)"),
+        ({"data": rows.add_column("labels", [[1]] * 16)}, "train_dataset=16 rows"),
+        ({"per_device_train_batch_size": 4}, r"rows_per_step=4 \(was 8\)"),
+        ({"tokens_per_batch": 64}, "tokens_per_step=64 .was None., rows_per_step=None"),
         ({"layers": 3}, r"student=BertForTokenClassification with \d+ weights \(was"),
     ):
         with pytest.raises(ValueError, match=message):

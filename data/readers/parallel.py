@@ -129,10 +129,11 @@ def parallel_rows(file: Path) -> Iterator[dict[str, str]]:
                 f"found {cells[0][:60]!r}."
             )
         if len(cells) > 2:
-            name = file.with_suffix(".tsv") if format_of(file) == ".txt" else file
+            is_text = format_of(file) == ".txt"
+            way_out, name = ("Rename it to .tsv, and name", file.with_suffix(".tsv")) if is_text else ("Name", file)
             raise ValueError(
                 f"{file}:{number}: this row has {len(cells)} columns, expected a sentence, a tab and its translation. "
-                f"Name the two columns: {name}:0,1."
+                f"{way_out} the two columns: {name}:0,1."
             )
         row = dict(zip(SIDES, cells, strict=True))
         yield row

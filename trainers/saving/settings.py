@@ -8,12 +8,15 @@ from typing import Any
 import datasets
 from transformers import PreTrainedModel
 
-from ...data import fingerprint_rows, write_json
+from ...data import ROW_COLUMNS, fingerprint_rows, write_json
 from ..arguments import DistillTrainingArguments, that_change_weights
 
 SETTINGS_FILE = "settings.json"
 # A run may be made longer, and its steps may be divided into other micro-batches.
-_FREE = {"num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"}
+_FREE = {
+    *("num_train_epochs", "max_steps", "ignore_data_skip"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "tokens_per_batch"),
+}
 _MOST_NAMED = 5
 
 
@@ -22,10 +25,13 @@ def settings_of(args: DistillTrainingArguments, student: PreTrainedModel, rows: 
     # Which checkpoint is loaded at the end may be decided later.
     arguments = that_change_weights(args.to_dict() | {"load_best_model_at_end": False})
     settings = {name: value for name, value in arguments.items() if name not in _FREE}
-    settings["rows_per_step"] = args.rows_per_step
+    if args.tokens_per_batch:
+        settings["tokens_per_step"] = args.tokens_per_batch * args.gradient_accumulation_steps * args.world_size
+    else:
+        settings["rows_per_step"] = args.rows_per_step
     settings["student"] = f"{type(student).__name__} with {len(list(student.parameters()))} weights"
     if isinstance(rows, datasets.Dataset):
-        settings["train_dataset"] = f"{len(rows)} rows ({fingerprint_rows(rows)[:8]})"
+        settings["train_dataset"] = f"{len(rows)} rows ({fingerprint_rows(rows, *ROW_COLUMNS)[:8]})"
     return json.loads(json.dumps(settings, default=str))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...data import VECTORS, fingerprint_model, fingerprint_rows, fingerprint_source
+from ...data import ROW_COLUMNS, VECTORS, fingerprint_model, fingerprint_rows, fingerprint_source
 from ...modeling import parameter_count
 from ..arguments import that_change_weights
 from ..saving import last_complete_checkpoint
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "stage.json"
 # Columns in the fingerprint of a dataset, in addition to the teacher's tokens.
-_COLUMNS = (
-    *("input_ids", "members", "token_type_ids", "labels", "scores", "student_positions", "spans", "teacher_spans"),
-    VECTORS,
-)
+_COLUMNS = (*ROW_COLUMNS, VECTORS)
 
 
 @dataclass(frozen=True)
