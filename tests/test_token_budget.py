@@ -60,9 +60,11 @@ def test_every_row_comes_once_in_steps_within_the_budget_and_no_batch_is_empty(l
     assert len({len(each) for each in batches}) == 1
     assert all(chain(*batches))
     made = steps(batches, turns)
-    # Ranks that fewer rows than there are of them are left for get one of these again.
-    assert sorted(set(chain(*made))) == list(range(len(lengths)))
-    assert sum(map(len, made)) == len(lengths) or (len(made[-1]) == ranks and len(set(made[-1])) < ranks)
+    assert sorted(chain(*map(set, made))) == list(range(len(lengths)))
+    # Ranks that fewer rows than there are of them are left for get one of these again, in one of the steps.
+    repeating = [step for step in made if len(set(step)) < len(step)]
+    assert len(repeating) <= 1
+    assert all(len(step) == ranks for step in repeating)
     sums = [sum(lengths[row] for row in set(step)) for step in made]
     assert max(sums) <= tokens * turns * ranks
     # No fewer steps would do: any two that follow one another in length hold more than the budget of one.
