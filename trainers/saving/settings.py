@@ -21,8 +21,8 @@ _MOST_NAMED = 5
 
 
 def settings_of(args: DistillTrainingArguments, student: PreTrainedModel, rows: Any) -> dict[str, Any]:
-    """What a run's training depends on, except for its length and its teacher. All values are JSON's."""
-    # Which checkpoint is loaded at the end may be decided later.
+    """What a run's training depends on, except for its length and its teacher, as JSON has it."""
+    # A resumed run may load another checkpoint at its end, such as the best one.
     arguments = that_change_weights(args.to_dict() | {"load_best_model_at_end": False})
     settings = {name: value for name, value in arguments.items() if name not in _FREE}
     if args.tokens_per_batch:
@@ -53,5 +53,5 @@ def check_settings(checkpoint: Path, settings: Mapping[str, Any]) -> None:
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         raise ValueError(
             f"{checkpoint} is from a run with other settings: {', '.join(differing)}{more}. Resume with the same "
-            f"settings. For a new run, name another output_dir, or remove {checkpoint.parent}."
+            f"settings. For a new run, name another output_dir, or remove the checkpoints in {checkpoint.parent}."
         )
