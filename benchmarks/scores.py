@@ -9,8 +9,8 @@ negatives, mined by the encoder. The teacher scores them once. Students:
 - `margin`, `listwise`: three layers of the encoder, trained by MarginMSE or KL on these scores;
 - `embeddings`: the same three layers, trained on the encoder's embeddings of the same texts, for comparison;
 - `scores`: two layers of the teacher, trained pointwise on its scores of more pairs: those of STS-B and SNLI's
-  triplets, and each of their texts with five mined ones and a random one; and each text of `--texts` with three mined
-  ones and a random one.
+  triplets, and each of their texts with the five nearest ones and a random one; and each text of `--texts` with the
+  nearest one, the 16th nearest one and a random one.
 
 Measures Spearman's correlation on STS-B's test set, and how often a triplet's positive scores above its negative.
 Evaluation texts are never trained on. If it is started again, it continues after the last finished run.
@@ -20,7 +20,7 @@ import argparse
 import json
 import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +41,7 @@ from retort import (
     shrink,
     tokenize,
 )
-from retort.data import as_rankings, pairs_of, read_groups, read_texts, tokenize_groups, write_json
+from retort.data import as_rankings, read_groups, read_texts, tokenize_groups, write_json
 from retort.data.readers import read_sts
 from retort.evaluation import Classifier, describe_machine, regression_scores
 from retort.evaluation.report import aligned
@@ -113,18 +113,21 @@ class Comparison:
         given = [pair for pair in given if not set(pair) & self._judged_by]
         given += [(second, first) for first, second in given]
         firsts, seconds = map(list, zip(*given, strict=True))
-        pairs = [*self._with_mined(given, 5), *zip(firsts, shuffled(seconds), strict=True)]
+        pairs = [*self._with_mined(given, range(5)), *zip(firsts, shuffled(seconds), strict=True)]
         if self.options.texts:
             texts = read_texts(self.options.texts, exclude=self._judged_by)["text"][:]
-            pairs += self._with_mined([*zip(texts, shuffled(texts), strict=True)], 3)
+            pairs += self._with_mined([*zip(texts, shuffled(texts), strict=True)], (0, 15))
         unique = {frozenset(pair): pair for pair in pairs if pair[0] != pair[1]}.values()
         return Dataset.from_list([{"query": query, "document": document} for query, document in unique])
 
-    def _with_mined(self, pairs: list[tuple[str, str]], count: int) -> Iterator[tuple[str, str]]:
-        """Pairs, and each of their first texts with some mined second ones."""
+    def _with_mined(self, pairs: list[tuple[str, str]], ranks: Sequence[int]) -> Iterator[tuple[str, str]]:
+        """Pairs, and each of their first texts with the second texts of these ranks, 0 the nearest."""
         firsts, seconds = map(list, zip(*pairs, strict=True))
-        mined = mine_negatives(Dataset.from_dict({"anchor": firsts, "positive": seconds}), self.encoder, count)
-        return zip(*pairs_of(mined)[:].values(), strict=True)
+        rows = Dataset.from_dict({"anchor": firsts, "positive": seconds})
+        for row in mine_negatives(rows, self.encoder, max(ranks) + 1):
+            own, *nearest = row["documents"]
+            yield row["query"], own
+            yield from ((row["query"], nearest[rank]) for rank in ranks)
 
     # --- Training -----------------------------------------------------------------------------------------------------
 
@@ -163,7 +166,7 @@ class Comparison:
 
     def _train_cross_encoder(self, seed: int, folder: Path) -> None:
         teacher = AutoModelForSequenceClassification.from_pretrained(self.folder / "teacher", dtype=torch.float32)
-        settings = self._settings(seed, folder, learning_rate=5e-4, per_device_train_batch_size=32, num_train_epochs=4)
+        settings = self._settings(seed, folder, learning_rate=6e-4, per_device_train_batch_size=64, num_train_epochs=3)
         settings |= {"logits_weight": 1.0, "features_weight": 1.0, "hidden_loss": "cosine"}
         settings |= {"teacher_cache": str(self.folder / "outputs")}
         args = DistillTrainingArguments(**settings)

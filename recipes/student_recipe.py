@@ -91,20 +91,21 @@ class StudentRecipe(ABC):
         if len(run.stages) < len(self.recipe.stages):
             return
         fingerprint = self._fingerprint(run)
-        report = self._earlier_report(fingerprint)
+        report = earlier = self._earlier_report(fingerprint)
         if report is None and (report := self.report(parent, run.student, results)):
             report = replace(report, fingerprint=fingerprint)
             write_report(report, self.recipe.output_dir)
-        self._publish(results, report)
+        self._publish(results, report, keep_card=earlier is not None)
         print(f"\n{self.how_to_use()}\n")
 
-    def _publish(self, results: Sequence[StageResult], report: Report | None) -> None:
+    def _publish(self, results: Sequence[StageResult], report: Report | None, keep_card: bool) -> None:
         """Write student and model card, print the report, and push the student if the recipe has `push_to_hub`."""
         folder, name, facts = self.recipe.output_dir, self.recipe.teacher.title, dict(self.card_facts)
         facts["datasets"] = tuple(hub_names(self.recipe))
         if report:
             facts |= _report_facts(report)
-        publish(results, folder, teachers=(name,), base_models=(name,) if is_hub_id(name) else (), **facts)
+        facts |= {"teachers": (name,), "base_models": (name,) if is_hub_id(name) else ()}
+        publish(results, folder, keep_card=keep_card, **facts)
         if report:
             print(f"\n{text_table(report)}")
         written = "Student, model card, report.json and report.png" if report else "Student and model card"

@@ -215,7 +215,8 @@ def test_changes_may_stand_behind_flags_and_a_launchers_rank_before_the_command(
         ),
         (["distill", "small_ner", "stages.logits.learning_rate=-1"], "learning_rate=-1.0: it must be 0 or above"),
         (["recipes", "small_nre"], "no recipe small_nre. Did you mean small_ner?"),
-        (["distill", "gone.yaml"], "gone.yaml: [Errno 2] No such file or directory"),
+        (["distill", "gone.yaml"], "There is no recipe gone.yaml. The packaged recipes are"),
+        (["predict", "--model", "x", "--input", "gone.txt"], "--input is gone.txt, but there is no such file"),
         (["distill", "small_ner", "student.layer=2"], "student.layer: there is no such key. Did you mean layers?"),
         (["distill", "rubert_tiny"], "files don't exist"),
         (["distill", "quickstart", "teacher=all-MniLM-L6"], "teacher is 'all-MniLM-L6', but there is no such folder"),
@@ -344,7 +345,8 @@ def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys):
     for wrong, message in (
         (["--negatives", "3"], "needs --miner"),
         (["--negatives", "3", "--miner", folder / "reranker"], f"--miner {folder}/reranker: has no modules.json"),
-        (["embedding_weight=1"], "embedding_weight: a reranker's scores don't depend on objectives"),
+        (["embedding_weight=1"], "embedding_weight: a reranker's scores don't depend on it"),
+        (["pooler=cls"], "pooler: a reranker's scores don't depend on it"),
         (["--prompt", "query: "], "A reranker takes no --pooler, --prompt"),
         (["--teacher", folder / "teacher", "--negatives", "3"], "are for rerankers"),
     ):

@@ -13,7 +13,15 @@ import tiny
 from datasets import Dataset, Features, LargeList, List, Value
 
 from retort import read_dataset, read_task
-from retort.data import count_tokens, read_groups, read_scored_pairs, read_texts, train_tokenizer, trim_tokenizer
+from retort.data import (
+    count_tokens,
+    read_groups,
+    read_parallel,
+    read_scored_pairs,
+    read_texts,
+    train_tokenizer,
+    trim_tokenizer,
+)
 from retort.data.readers import conll_rows, read_pairs, read_sts
 
 TEXTS = {"text": ["good film", "bad film"], "label": ["pos", "neg"]}
@@ -514,8 +522,6 @@ def test_parallel_text_of_a_dataset_is_its_two_columns_of_text(tmp_path):
 
 
 def test_a_header_of_parallel_text_is_no_pair(write):
-    from retort.data import read_parallel
-
     for header in ("source\ttarget\n", "sentence1\tsentence2\n", ""):
         found = read_parallel([str(write("de.tsv", f"{header}a cat\teine Katze\n\n"))])
         assert found.to_dict() == {"source": ["a cat"], "target": ["eine Katze"]}
@@ -569,3 +575,10 @@ def test_scores_that_are_all_equal_are_refused(name, write):
     file = write(name, table if name == "a.tsv" else "\n".join(map(json.dumps, rows)) + "\n")
     with pytest.raises(ValueError, match="all 2 scores are 3"):
         read_sts(str(file))
+
+
+def test_a_single_source_needs_no_list(write):
+    pairs = write("pairs.tsv", "source\ttarget\nHello.\tHallo.\nYes.\tJa.\n")
+    assert read_parallel(pairs)[:] == read_parallel([pairs])[:]
+    assert read_texts(f"{pairs}:source")["text"][:] == ["Hello.", "Yes."]
+    assert read_groups(pairs, columns=["source", "target"])["anchor"][:] == ["Hello.", "Yes."]

@@ -33,6 +33,10 @@ def test_help_shows_the_scripts_flags_and_those_that_most_runs_set(script, monke
         assert f"--{flag} " in short
     of_output = short.partition("\n  --output_dir")[2].partition("\n  --")[0]
     assert "(required)" in of_output
+    places = [short.index(f"\n{name}:\n") for name in ("script", "distillation", "training, as in transformers")]
+    of_script = list(script["ScriptArguments"].__dataclass_fields__)[:1]
+    places += [short.index(f"\n  --{flag} ") for flag in (*of_script, "disable_dropout", "learning_rate")]
+    assert sorted(places) == [places[index] for index in (0, 3, 1, 4, 2, 5)]
     assert "--adam_beta1" not in short
     assert "--adam_beta1" in told(script, monkeypatch, capsys, "--help_all")
 
@@ -64,6 +68,14 @@ def test_it_is_a_parser_of_transformers_and_takes_what_help_leaves_out(tmp_path)
     parser.set_defaults(embedding_weight=1.0)
     (args,) = parser.parse_args_into_dataclasses(["--output_dir", str(tmp_path), "--adam_beta1", "0.8", "--use_cpu"])
     assert (args.adam_beta1, args.embedding_weight, args.use_cpu) == (0.8, 1.0, True)
+
+
+@pytest.mark.promise(9)
+def test_values_that_do_not_go_together_end_a_script_with_one_line(script, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["script.py", "--output_dir", str(tmp_path), "--bf16", "True", "--fp16", "True"])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        script["main"]()
+    assert capsys.readouterr().err.splitlines()[-1].startswith("script.py: error: At most one of fp16 and bf16")
 
 
 @pytest.mark.promise(9)

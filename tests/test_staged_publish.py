@@ -62,6 +62,18 @@ def test_the_best_stage_s_student_is_published_with_a_card_of_the_stages_it_went
     assert "labels: task labels" not in card
 
 
+@pytest.mark.promise(7)
+def test_what_a_user_added_to_the_card_is_kept_if_nothing_was_trained_anew(results, tmp_path):
+    publish(results, tmp_path, keep_card=True)
+    card = tmp_path / "README.md"
+    written = card.read_text()
+    card.write_text(f"{written}\nBy us.\n")
+    publish(results, tmp_path, keep_card=True)
+    assert card.read_text() == f"{written}\nBy us.\n"
+    publish(results, tmp_path)
+    assert card.read_text() == written
+
+
 def push(folder: str) -> None:
     """For a process that takes the local server for the Hub."""
     from retort.trainers import push_student

@@ -137,8 +137,11 @@ def test_the_student_learnt_something_that_the_untrained_one_does_not_know(tagge
 def test_started_again_nothing_is_trained(tagger):
     printed, output, recipe = tagger
     before = {path: path.stat().st_mtime_ns for path in (output / "stages").rglob("*")}
+    with (output / "README.md").open("a") as card:
+        card.write("By us.\n")
     again = launch("run_recipe.py", recipe)
     assert before == {path: path.stat().st_mtime_ns for path in (output / "stages").rglob("*")}
+    assert (output / "README.md").read_text().endswith("By us.\n")
     assert "Stage 7 of 7" in printed
     assert "Stage" not in again.replace("Stages of the student", "")
 

@@ -76,13 +76,13 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
     return found[wanted]
 
 
-def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ()) -> Dataset:
+def read_texts(sources: str | Sequence[str], *, exclude: Iterable[str] | Dataset = ()) -> Dataset:
     """Read distinct texts from files and datasets.
 
     Args:
-        sources: sources of `read_dataset` (`train` is read if there are several splits). If the text is not in a column
-            `text`, the source is followed by its columns: `pairs.tsv:source,target` by name, or `pairs.tsv:0,1` by
-            number, from 0, for a TSV or CSV file without a header row.
+        sources: one or several sources of `read_dataset` (`train` is read if there are several splits). If the text is
+            not in a column `text`, the source is followed by its columns: `pairs.tsv:source,target` by name, or
+            `pairs.tsv:0,1` by number, from 0, for a TSV or CSV file without a header row.
         exclude: texts to leave out, such as those of a test set, or a dataset with a column `text`. They are compared
             ignoring case and spacing. Repeated texts are only left out if they are exactly equal.
 
@@ -92,8 +92,14 @@ def read_texts(sources: Sequence[str], *, exclude: Iterable[str] | Dataset = ())
     Raises:
         ValueError: a column doesn't exist or holds no text, or no text is left; and all errors of `read_dataset`.
     """
+    sources = listed(sources)
     columns = [column for source in sources for column in text_columns(source)]
     return distinct(columns, exclude=exclude, named=", ".join(sources))
+
+
+def listed(sources: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    """Several sources, of one or several."""
+    return [sources] if isinstance(sources, str | Path) else sources
 
 
 def distinct(columns: Sequence[Dataset], *, named: str, exclude: Iterable[str] | Dataset = ()) -> Dataset:

@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset, Features, LargeList, List, Value, concatenate_datasets
 
 from .columns import PAIRS, TEXTS, find_columns
-from .datasets import convert, folded, read_dataset, renamed_texts
+from .datasets import convert, folded, listed, read_dataset, renamed_texts
 from .lines import format_of
 from .tables import TABLES, cells_of, find_layout, role_rows
 
@@ -30,7 +30,7 @@ _SINGLES = (("anchor",), *TEXTS)
 
 
 def read_groups(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     *,
     columns: Sequence[str] | Sequence[int] | None = None,
     exclude: Iterable[str] = (),
@@ -47,7 +47,7 @@ def read_groups(
 
     Args:
         sources: TSV, CSV, JSON lines, Parquet or any other source of `read_dataset`; or `.txt` files, one
-            text per line. All sources must have the same columns.
+            text per line. One or several; all must have the same columns.
         columns: the columns of the anchor, the positive and the hard negative (if there are any), or of the query, the
             documents and the scores: names, or in TSV and CSV files without a header row numbers, from 0. Default: as
             above.
@@ -63,6 +63,7 @@ def read_groups(
     """
     if columns is not None:
         _check_named(columns)
+    sources = listed(sources)
     parts = [_read(source, columns) for source in sources]
     kinds = {tuple(part.column_names) for part in parts}
     if len(kinds) > 1:

@@ -8,7 +8,7 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from .columns import PAIRS, find_columns
-from .datasets import convert, distinct, folded, read_dataset, renamed_texts, select, sift, text_columns
+from .datasets import convert, distinct, folded, listed, read_dataset, renamed_texts, select, sift, text_columns
 from .lines import format_of
 from .tables import TABLES, cells_of, find_layout, role_rows
 
@@ -18,7 +18,7 @@ SIDES = ("source", "target")
 
 
 def read_parallel(
-    sources: Sequence[str],
+    sources: str | Sequence[str],
     *,
     exclude: Iterable[str] = (),
     max_characters: int = 250,
@@ -28,7 +28,7 @@ def read_parallel(
     """Read sentences and their translations, without repeated pairs in a source.
 
     Args:
-        sources: each is one of
+        sources: one or several, each of which is
 
             - a TSV or CSV file (plain or `.gz`) with a sentence and its translation in each row. The first row is a
               header if it contains `source` and `target`, or two usual names for pairs of texts. Then there may be
@@ -57,7 +57,7 @@ def read_parallel(
         raise ValueError(f"alpha={alpha}, but must be from 0 (equal sizes of all sources) to 1 (their own sizes).")
     excluded = {folded(text) for text in exclude}
     parts = []
-    for source in sources:
+    for source in listed(sources):
         pairs = read_pairs(source)
         kept, left_out = sift(pairs, excluded, max_characters=max_characters)
         if left_out:

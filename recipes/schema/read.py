@@ -85,7 +85,7 @@ def recipe_path(source: str | Path) -> Path:
     packaged = packaged_recipes()
     if str(source) in packaged:
         return packaged[str(source)]
-    if not Path(source).suffix and not Path(source).exists():
+    if not Path(source).exists():
         raise SystemExit(
             f"There is no recipe {source}.{did_you_mean(source, packaged)} The packaged recipes are "
             f"{', '.join(packaged)}; or pass a YAML file."

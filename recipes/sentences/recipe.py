@@ -325,8 +325,8 @@ class SentenceRecipe(StudentRecipe):
         limit = f"It encodes queries. Encode documents with {self.recipe.teacher.title}, whose vectors it imitates."
         return {"data": self.corpus.data, "limits": (limit,)}
 
-    def _publish(self, results: Sequence[StageResult], report: Report | None) -> None:
-        super()._publish(results, report)
+    def _publish(self, results: Sequence[StageResult], report: Report | None, keep_card: bool) -> None:
+        super()._publish(results, report, keep_card)
         if self.document_encoder:
             save_router(self.as_sentence_model(best_stage(results).folder), self.document_encoder, self._router)
             print(f"Queries by the student, documents by the teacher: {self._router}/")

@@ -1,11 +1,12 @@
 """Writes a teacher's vectors, its other outputs, or a reranker's scores to disk, for later runs."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel, TrainingArguments
 
 from ..data import mine_negatives, read_groups, read_texts, replace_files, tokenize
 from ..evaluation.sentences import load_sentence_teacher
@@ -91,9 +92,9 @@ def _write_scores(options: argparse.Namespace, given: dict[str, Any]) -> None:
         raise ValueError("A reranker takes no --exclude_files, --layers and --hidden_size. Leave them out.")
     if options.pooler or options.prompt or options.prompt_name:
         raise ValueError("A reranker takes no --pooler, --prompt and --prompt_name. Leave them out.")
+    if others := given.keys() - {field.name for field in fields(TrainingArguments)}:
+        raise ValueError(f"{min(others)}: a reranker's scores don't depend on it. Leave it out.")
     args = DistillTrainingArguments(output_dir=options.output_dir, **given)
-    if objectives := [name for name in args.weights if getattr(args, name)]:
-        raise ValueError(f"{objectives[0]}: a reranker's scores don't depend on objectives. Leave it out.")
     if options.miner is not None:
         require_model("--miner", options.miner)
         _require_pooling("--miner", options.miner, "Choose a model that was saved by sentence-transformers.")

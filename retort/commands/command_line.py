@@ -38,13 +38,14 @@ COMMON = {
     "push_to_hub",
     "hub_model_id",
 }
+_OF_TRANSFORMERS = {field.name for field in fields(TrainingArguments)}
 
 
 class ScriptParser(HfArgumentParser):
     """An `HfArgumentParser` with a short --help: the flags of the script and its trainer, and the most common flags of
     `TrainingArguments`. All others are accepted, too; --help_all shows them.
 
-    `--output_dir` is required. Flags can't be abbreviated.
+    `--output_dir` is required. Flags can't be abbreviated. Values that don't go together end the script with one line.
 
     Args:
         dataclass_types: the script's own dataclass, and the class of its trainer's arguments.
@@ -64,7 +65,7 @@ class ScriptParser(HfArgumentParser):
         self.add_argument("--help_all", action="help", help="show every flag of transformers.TrainingArguments, too")
         # Fields for which our arguments have another default are shown, too.
         ours = {name for cls in self.dataclass_types for name in vars(cls).get("__annotations__", {})}
-        hidden = {field.name for field in fields(TrainingArguments)} - COMMON - ours
+        hidden = _OF_TRANSFORMERS - COMMON - ours
         for action in self._actions:
             if action.dest in hidden and "--help_all" not in sys.argv:
                 action.help = argparse.SUPPRESS
@@ -74,9 +75,33 @@ class ScriptParser(HfArgumentParser):
                 action.metavar = {int: "N", float: "X"}.get(action.type, "VALUE")
             action.required |= action.dest == "output_dir"
 
+    def format_help(self) -> str:
+        """The description, and the flags in three groups."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, [])
+        formatter.add_text(self.description)
+        own = [cls for cls in self.dataclass_types if not issubclass(cls, TrainingArguments)]
+        scripts = {field.name for cls in own for field in fields(cls)}
+        others = {"help", "help_all", *_OF_TRANSFORMERS}
+        for title, chosen in {
+            "script": lambda name: name in scripts,
+            "distillation": lambda name: name not in scripts | others,
+            "training, as in transformers": lambda name: name in others - scripts,
+        }.items():
+            formatter.start_section(title)
+            formatter.add_arguments(action for action in self._actions if chosen(action.dest))
+            formatter.end_section()
+        return formatter.format_help()
+
     def parse_args_into_dataclasses(self, *arguments, **named) -> tuple:
-        """Parse as `HfArgumentParser` does. An unknown flag or an absent model ends the script with one line."""
-        *parsed, unknown = super().parse_args_into_dataclasses(*arguments, **named | {"return_remaining_strings": True})
+        """Parse as `HfArgumentParser` does. A wrong value, an unknown flag or an absent model ends the script with one
+        line."""
+        try:
+            *parsed, unknown = super().parse_args_into_dataclasses(
+                *arguments, **named | {"return_remaining_strings": True}
+            )
+        except ValueError as error:
+            self.error(str(error))
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             nearest = difflib.get_close_matches(unknown[0], flags, 1)

@@ -29,6 +29,9 @@ Row = dict[str, Any]
 
 def run(options: argparse.Namespace) -> None:
     """Load the model, predict line by line and write the output."""
+    source = Path("/dev/stdin" if options.input == "-" else options.input)
+    if not source.exists():
+        raise SystemExit(f"--input is {source}, but there is no such file.")
     require_model("--model", options.model)
     predictor = load(options.model, options.stride, max_length=options.max_length, batch_size=options.batch_size)
     if isinstance(predictor, Tagger):
@@ -40,7 +43,6 @@ def run(options: argparse.Namespace) -> None:
             raise SystemExit(f"--is_split_into_words is for taggers, but {options.model} is a classifier.")
         parse, predict = partial(split_texts, pairs=options.pairs), classify
     show = {"tsv": tsv_line, "jsonl": partial(json.dumps, ensure_ascii=False)}[options.format]
-    source = Path("/dev/stdin" if options.input == "-" else options.input)
     rows = (parse(row["text"], f"{source}:{number}") for number, row in enumerate(text_rows(source), 1))
     with opened(options.output) as output, tqdm(desc="Predicting", unit=" lines") as bar:
         while chunk := list(islice(rows, LINES_AT_ONCE)):

@@ -103,21 +103,23 @@ def best_stage(results: Sequence[StageResult]) -> StageResult:
     return max(reversed(results), key=score)
 
 
-def publish(stages: Sequence[StageResult], folder: str | Path, **facts: Any) -> None:
+def publish(stages: Sequence[StageResult], folder: str | Path, *, keep_card: bool = False, **facts: Any) -> None:
     """Copy the best stage's student into a folder, as a stock model with a model card of all its stages.
 
     Args:
         stages: the results of all stages, in order.
         folder: the folder to write to. Other files in it are kept, but not the int8 ranges of an earlier student.
+        keep_card: keep the card that the folder may have, to which its user may have added.
         facts: further fields of `CardFacts`, such as `results` and `measured`.
     """
     best = best_stage(stages)
-    private = shutil.ignore_patterns(*PRIVATE_FILES, RESULT_FILE, "checkpoint-*", "_*")
+    private = shutil.ignore_patterns(*PRIVATE_FILES, RESULT_FILE, "README.md", "checkpoint-*", "_*")
     went_through = [(stage.name, stage.card) for stage in stages[: stages.index(best) + 1]]
     known = describe_stages(went_through, Path(folder).resolve().name)
     with replace_files(folder, outdated=[INT8_RANGES_FILE]) as staging:
         shutil.copytree(best.folder, staging, ignore=private, dirs_exist_ok=True)
-        write_card(staging, replace(known, **facts))
+        if not (keep_card and (Path(folder) / "README.md").exists()):
+            write_card(staging, replace(known, **facts))
 
 
 def push_student(folder: str | Path, repo_id: str) -> str:
