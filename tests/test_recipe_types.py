@@ -258,6 +258,11 @@ def test_a_name_is_added_to_a_teacher_and_other_vectors_take_its_place(write):
     recipe = parse_recipe(merged(PLAIN, {"teacher": {"name": "mine"}}))
     assert (recipe.teacher.model, recipe.teacher.name) == (PLAIN["teacher"], "mine")
     assert merged(PLAIN, {"teacher": {"vectors": "v"}})["teacher"] == {"vectors": "v"}
+    fine_tuning = {"fine_tuning": {"arguments": {"max_steps": 1}}}
+    bundled = PLAIN | {"teacher": {"bundled": "minilm", "name": "theirs"} | fine_tuning}
+    assert merged(bundled, {"teacher": {"vectors": "v"}})["teacher"] == {"vectors": "v"} | fine_tuning
+    assert merged(bundled, {"teacher": "x"})["teacher"] == {"model": "x"} | fine_tuning
+    assert merged(bundled, {"teacher": {"name": "mine"}})["teacher"] == bundled["teacher"] | {"name": "mine"}
 
 
 def test_changes_go_on_top(write):

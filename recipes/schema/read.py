@@ -114,7 +114,8 @@ def settings_of(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Merge changes into settings. Sections are merged key by key, lists are replaced, and None removes a key.
 
-    `teacher: ID` replaces the teacher, but keeps its stage `fine_tuning`.
+    `teacher: ID`, or a teacher of another kind (`teacher: {vectors: ...}`), replaces the teacher, but keeps its stage
+    `fine_tuning`.
 
     Stages can also be changed by a mapping with their names, as in `stages: {logits: {learning_rate: 1e-4}}`.
     """
@@ -125,10 +126,8 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
             result.pop(name, None)
         elif name == "stages" and isinstance(before, list) and isinstance(change, Mapping):
             result[name] = _changed_stages(before, change)
-        elif name == "teacher" and isinstance(before, Mapping) and isinstance(change, str):
-            result[name] = {"model": change} | {key: before[key] for key in ("fine_tuning",) if key in before}
-        elif name == "teacher" and isinstance(before, str) and _keeps_model(change):
-            result[name] = {"model": before} | change
+        elif name == "teacher" and isinstance(before, str | Mapping) and isinstance(change, str | Mapping):
+            result[name] = _changed_teacher(before, change)
         elif name == "fine_tuning" and isinstance(before, Mapping) and isinstance(change, Mapping):
             result[name] = _changed_stage(before, change)
         elif isinstance(before, Mapping | None) and isinstance(change, Mapping):
@@ -138,9 +137,13 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def _keeps_model(teacher: Any) -> bool:
-    """Whether changes of a teacher name no other one."""
-    return isinstance(teacher, Mapping) and not {"model", "bundled", "vectors", "new"} & teacher.keys()
+def _changed_teacher(before: str | Mapping[str, Any], change: str | Mapping[str, Any]) -> dict[str, Any]:
+    before = {"model": before} if isinstance(before, str) else before
+    after = {"model": change} if isinstance(change, str) else change
+    sources = {key for key in ("model", "bundled", "vectors", "new") if after.get(key) is not None}
+    if isinstance(change, str) or sources - before.keys():
+        before = {key: before[key] for key in ("fine_tuning",) if key in before}
+    return merged(before, after)
 
 
 def _changed_stages(stages: list[Any], changes: Mapping[str, Any]) -> list[Any]:
