@@ -86,7 +86,7 @@ def test_bad_rows_for_tagging_are_errors_that_name_file_and_line(task_folder, fi
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"train.tsv": "a\tpos\nb\tc\tneg\n"}, r"train\.tsv:2: this row has 3 columns, expected 2 .*Pass pairs=True"),
+        ({"train.tsv": "a\tpos\nb\tc\tneg\n"}, r"train\.tsv:2: this row has 3 columns, expected 2 .*Set pairs to true"),
         ({"train.tsv": "a\tpos\nb\t\n"}, r"train\.tsv:2: expected a label, but there is none"),
         ({"train.tsv": "text\tlabel\n"}, r"train\.tsv holds no rows"),
         (
@@ -110,7 +110,7 @@ def test_bad_rows_for_tagging_are_errors_that_name_file_and_line(task_folder, fi
             {"train.jsonl": '{"text": "a", "label": "b"}\n{"text": null, "label": "c"}\n', "train.tsv": None},
             r"train\.jsonl:2: this row has a label but no text",
         ),
-        ({"train.jsonl": '{"premise": "a", "hypothesis": "b", "label": "c"}\n', "train.tsv": None}, "Pass pairs=True"),
+        ({"train.jsonl": '{"premise": "a", "hypothesis": "b", "label": "c"}\n', "train.tsv": None}, "Set pairs to true"),
         (
             {"train.jsonl": '{"text": 1, "label": "c"}\n', "train.tsv": None},
             r"expected columns of text .* text \(int64\)",
@@ -128,7 +128,7 @@ def test_arguments_that_fit_nothing_are_errors(task_folder):
     place = task_folder(CLASSIFIED)
     with pytest.raises(ValueError, match="A task is tagging or classification, but got kind='ner'"):
         read_task("ner", folders=place)
-    with pytest.raises(ValueError, match="Tagging has one text per row, but got pairs=True"):
+    with pytest.raises(ValueError, match="Tagging has one text per row, but pairs is true"):
         read_task("tagging", folders=place, pairs=True)
     with pytest.raises(ValueError, match="There are no labelled training rows"):
         read_task("classification")

@@ -307,7 +307,7 @@ def pandas_tsv(**settings):
         ),
         ("a\t1e999\nb\t0.5\n", r"train\.tsv:1: unknown label '1e999', expected a finite number"),
         ("a\tnan\nb\t0.5\n", r"train\.tsv:1: some labels are numbers, others are words \(nan\)"),
-        ("a\tb\tscore\nc\td\t0.5\n", r"this row has 3 columns, expected 2 .*pairs=True"),
+        ("a\tb\tscore\nc\td\t0.5\n", r"this row has 3 columns, expected 2 .*Set pairs to true"),
         ("a\t1\nb\t1.0\n", r"The labels 1, 1\.0 contain the same number in several forms"),
     ],
 )

@@ -166,7 +166,7 @@ def joined_words(dataset: Dataset, words: str = "words") -> Dataset:
 def _read_table(source: Source, schema: RowSchema, columns: Columns | None) -> Dataset:
     roles = [*schema.texts, "labels"]
     layout = find_layout(source.data, [schema.text_choices, schema.label_choices], columns)
-    hint = "" if schema.pairs or schema.is_tagging else " Pass pairs=True for pairs of texts."
+    hint = "" if schema.pairs or schema.is_tagging else " Set pairs to true for pairs of texts."
     rows = convert(source.data, role_rows, roles=roles, layout=layout, hint=hint)
     blank = rows[-1]["line"] - rows[0]["line"] + 1 - len(rows)
     if blank and format_of(source.data) == ".tsv":
@@ -299,7 +299,7 @@ def _text_columns(name: str, dataset: Dataset, schema: RowSchema, columns: Colum
         return words
     texts = [column for column, feature in dataset.features.items() if feature in _STRINGS]
     if columns is None and not schema.pairs and (pair := find_columns(texts, [PAIRS])):
-        raise ValueError(f"{name} holds pairs of texts ({' and '.join(pair)}). Pass pairs=True.")
+        raise ValueError(f"{name} holds pairs of texts ({' and '.join(pair)}). Set pairs to true.")
     found = find_columns(texts, [schema.text_choices if columns is None else (tuple(columns),)])
     if found is None:
         expected = ", ".join(" and ".join(choice) for choice in schema.text_choices)

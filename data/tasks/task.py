@@ -107,7 +107,7 @@ def read_task(
     if kind not in ("tagging", "classification"):
         raise ValueError(f"A task is tagging or classification, but got kind={kind!r}.")
     if pairs and kind == "tagging":
-        raise ValueError("Tagging has one text per row, but got pairs=True. Pass pairs=False.")
+        raise ValueError("Tagging has one text per row, but pairs is true. Leave it out.")
     schema = RowSchema(kind, pairs)
     if columns is not None and len(columns) != len(schema.texts) + 1:
         expected = ", ".join((*schema.texts, "labels"))
