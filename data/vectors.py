@@ -38,8 +38,8 @@ def check_vectors(rows: Dataset, column: str = VECTORS) -> int:
         Width of the vectors.
 
     Raises:
-        ValueError: the column has other values; a vector is missing, of another width, not finite or zero (with the
-            number of the row, from 0); or all vectors are equal.
+        ValueError: the column has other values; a vector is missing, of another width, not finite or zero in float32
+            (with the number of the row, from 0); or all vectors are equal.
     """
     if not _holds_vectors(rows.features[column]):
         raise ValueError(
@@ -54,10 +54,11 @@ def check_vectors(rows: Dataset, column: str = VECTORS) -> int:
         _refuse(lengths == 0, start, "has no vector", column)
         _refuse(lengths != width, start, f"has a vector of another width than row 0, whose vector has {width}", column)
         matrix = pc.list_flatten(values).to_numpy(zero_copy_only=False).reshape(-1, width)
-        finite = np.isfinite(matrix)
-        if not finite.all():
-            _refuse(~finite.all(1), start, "holds a vector that is not finite", column)
-        _refuse(~matrix.any(1), start, "holds a vector of zeros, which has no direction", column)
+        with np.errstate(over="ignore"):
+            matrix = matrix.astype(np.float32, copy=False)  # as in training
+            squares = np.einsum("ij,ij->i", matrix, matrix)
+        _refuse(~np.isfinite(squares), start, "holds a vector that is not finite in float32", column)
+        _refuse(squares == 0, start, "holds a vector of zeros in float32, which has no direction", column)
         first = matrix[0].copy() if first is None else first
         differ = differ or bool((matrix != first).any())
         start += len(matrix)

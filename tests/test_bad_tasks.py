@@ -110,7 +110,10 @@ def test_bad_rows_for_tagging_are_errors_that_name_file_and_line(task_folder, fi
             {"train.jsonl": '{"text": "a", "label": "b"}\n{"text": null, "label": "c"}\n', "train.tsv": None},
             r"train\.jsonl:2: this row has a label but no text",
         ),
-        ({"train.jsonl": '{"premise": "a", "hypothesis": "b", "label": "c"}\n', "train.tsv": None}, "Set pairs to true"),
+        (
+            {"train.jsonl": '{"premise": "a", "hypothesis": "b", "label": "c"}\n', "train.tsv": None},
+            "Set pairs to true",
+        ),
         (
             {"train.jsonl": '{"text": 1, "label": "c"}\n', "train.tsv": None},
             r"expected columns of text .* text \(int64\)",

@@ -329,7 +329,7 @@ def test_a_cache_serves_a_run(recipe, folder, capsys):
     assert written == {path: path.stat().st_mtime_ns for path in (folder / "commanded-cache").rglob("*.arrow")}
 
 
-def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys):
+def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys, monkeypatch):
     encoder = SentenceEncoder(tiny.model(), tiny.tokenizer(), tiny.surrounding())
     encoder.save_pretrained(folder / "miner")
     tiny.model(task="sequence", labels=1).save_pretrained(folder / "reranker")
@@ -342,6 +342,12 @@ def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys):
     assert "9 queries with scored documents" in capsys.readouterr().out
     scored = read_groups([folder / "scores" / "groups.parquet"])
     assert [len(row["documents"]) for row in scored] == [len(row["scores"]) for row in scored] == [4] * 9
+    files = {file: file.read_bytes() for file in (folder / "scores").glob("*.parquet")}
+    fewer = [*command, folder / "scores", *mined[:1], "2", *mined[2:]]
+    assert "scores has documents of other --negatives. Name another folder" in refused(fewer, capsys)
+    monkeypatch.setattr("retort.commands.cache.mine_negatives", None)
+    assert main(list(map(str, [*command, folder / "scores", *mined]))) == 0  # nothing is mined again
+    assert files == {file: file.read_bytes() for file in (folder / "scores").glob("*.parquet")}
     for wrong, message in (
         (["--negatives", "3"], "needs --miner"),
         (["--negatives", "3", "--miner", folder / "reranker"], f"--miner {folder}/reranker: has no modules.json"),

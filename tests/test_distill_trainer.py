@@ -312,6 +312,30 @@ def test_a_loss_that_is_not_finite_stops_the_run(tokenizer, tmp_path):
         trainer.train()
 
 
+def test_a_loss_that_is_not_finite_after_the_last_log_stops_the_run(tokenizer, tmp_path):
+    teacher, student = teacher_and_student()
+    with torch.no_grad():
+        next(teacher.parameters()).fill_(math.nan)
+    args = arguments(tmp_path, logits_weight=1.0, logging_steps=500)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+    with pytest.raises(FloatingPointError, match="loss_logits is nan at step 4"):
+        trainer.train()
+
+
+@pytest.mark.promise(7)
+def test_weights_that_are_not_finite_are_not_saved(tokenizer, tmp_path):
+    teacher, student = teacher_and_student()
+    args = arguments(tmp_path, logits_weight=1.0)
+    trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+    trainer.save_model()
+    saved = (tmp_path / "model.safetensors").read_bytes()
+    with torch.no_grad():
+        student.get_input_embeddings().weight[3, 2] = math.inf
+    with pytest.raises(FloatingPointError, match=r"The student was not saved.* 1 of its weights .*word_embeddings"):
+        trainer.save_model()
+    assert (tmp_path / "model.safetensors").read_bytes() == saved
+
+
 def test_the_heads_are_trained_but_never_exported(tokenizer, tmp_path):
     teacher, student = teacher_and_student(hidden_size=16)
     args = arguments(tmp_path, hidden_weight=1.0)

@@ -17,7 +17,7 @@ from torch import nn
 from without_retort import run_without_retort
 
 from retort import shrink
-from retort.modeling.encoding import POOLERS, SentenceEncoder, SentenceModules
+from retort.modeling.encoding import POOLERS, SentenceEncoder, SentenceModules, write_int8_ranges
 from retort.modeling.onnx import OnnxModel, embedding_inputs, export_embeddings, quantize_int8
 
 STUDENTS = [name for name in KINDS if name != "qwen3"]
@@ -180,11 +180,18 @@ def test_the_script_exports_embeddings_of_a_sentence_transformers_folder(subfold
     folder = saved(theirs, tmp_path / "saved")
     if subfolder:
         move_encoder(folder, "0_Transformer")
+    write_int8_ranges(folder, torch.tensor([[0.0], [1.0]]))
     printed = run_command("export", "--model", folder, "--output_dir", tmp_path / "out")
     assert "model.onnx" in printed
     encoder = SentenceEncoder.from_pretrained(folder)
     torch.testing.assert_close(by_onnx(encoder, tmp_path / "out"), encoded(theirs), **EXACT)
-    # Prompts, length and pooling lie beside the file; the weights don't.
+    # Prompts, length, pooling and the ranges of int8 embeddings lie beside the file; the weights don't.
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"modules.json", "config_sentence_transformers.json", "tokenizer.json", "config.json"} <= names
+    assert {
+        "modules.json",
+        "config_sentence_transformers.json",
+        "tokenizer.json",
+        "config.json",
+        "int8_ranges.npy",
+    } <= names
     assert "model.safetensors" not in names

@@ -210,7 +210,9 @@ def test_vectors_stay_with_their_texts_where_rows_are_left_out_or_shuffled(token
     [
         (lambda v: v[17].__setitem__(3, np.nan), "row 17 holds a vector that is not finite"),
         (lambda v: v[17].__setitem__(3, -np.inf), "row 17 holds a vector that is not finite"),
+        (lambda v: v[17].__setitem__(3, 1e30), "row 17 holds a vector that is not finite"),
         (lambda v: v.__setitem__(17, [0.0] * 12), "row 17 holds a vector of zeros"),
+        (lambda v: v.__setitem__(17, [1e-30] * 12), "row 17 holds a vector of zeros"),
         (
             lambda v: v.__setitem__(17, [1.0] * 11),
             "row 17 has a vector of another width than row 0",
@@ -352,11 +354,12 @@ def test_tables_and_arrays_hold_the_same_vectors(texts, corpus, matrix, tmp_path
     )
     np.save(tmp_path / "c.npy", matrix)
     np.save(tmp_path / "d.npy", np.asfortranarray(matrix.astype(np.float64)))
+    np.save(tmp_path / "g.npy", matrix.astype(">f4"))
     order = np.random.default_rng(2).permutation(COUNT)
     save_file({"vectors": torch.tensor(matrix)}, tmp_path / "e.safetensors")
     save_file({"v": torch.tensor(matrix[order]), "ids": torch.tensor(order)}, tmp_path / "f.safetensors")
     sources = ["a.parquet", "a.parquet:text,vector", "b.parquet:question,one"]
-    sources += [f"{name}+{corpus}" for name in ("c.npy", "d.npy", "e.safetensors", "f.safetensors")]
+    sources += [f"{name}+{corpus}" for name in ("c.npy", "d.npy", "e.safetensors", "f.safetensors", "g.npy")]
     for source in sources:
         rows = read_vectors(f"{tmp_path}/{source}")
         assert list(rows["text"]) == texts["text"][:], source
@@ -369,9 +372,9 @@ def test_a_vector_with_nan_is_named_by_the_column_and_row_of_its_file(texts, cor
     names = {"question": texts["text"][:], "embedding": list(matrix)}
     pq.write_table(pa.table(names), tmp_path / "a.parquet")
     np.save(tmp_path / "b.npy", matrix)
-    with pytest.raises(ValueError, match=r"a\.parquet.*: row 17 holds .* not finite \(column 'embedding';"):
+    with pytest.raises(ValueError, match=r"a\.parquet.*: row 17 holds .* not finite in float32 \(column 'embedding';"):
         read_vectors(f"{tmp_path}/a.parquet:question,embedding")
-    with pytest.raises(ValueError, match=r"corpus\.txt: row 17 holds .* not finite \(column 'b\.npy';"):
+    with pytest.raises(ValueError, match=r"corpus\.txt: row 17 holds .* not finite in float32 \(column 'b\.npy';"):
         read_vectors(f"{tmp_path}/b.npy+{corpus}")
 
 

@@ -155,6 +155,11 @@ class StudentTrainer(Trainer):
         # Under DeepSpeed, `state_dict` is the whole state, gathered from all ranks. Otherwise it is None.
         state = self.model.state_dict() if state_dict is None else state_dict
         weights = self.model.student_weights(state)
+        if infinite := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+            raise FloatingPointError(
+                f"The student was not saved: at step {self.state.global_step}, {len(infinite)} of its weights hold "
+                f"values that are not finite ({infinite[0]}, ...). Lower the learning rate."
+            )
         with replace_files(output_dir or self.args.output_dir, outdated=[INT8_RANGES_FILE]) as folder:
             with stock_classifier(self.student):
                 self.student.save_pretrained(folder, state_dict=weights)

@@ -161,6 +161,7 @@ def _of_array(file: Path, texts: str) -> tuple[Dataset, Dataset]:
         if not np.array_equal(np.sort(ids), np.arange(len(matrix))):
             raise ValueError(f"{file}: ids must be the numbers 0 to {len(matrix) - 1}, each once: the texts' rows.")
         matrix = matrix[np.argsort(ids)]
+    matrix = matrix.astype(matrix.dtype.newbyteorder("="), copy=False)  # Arrow has no other byte order
     flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))  # not copied
     table = pa.table({file.name: pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])})
     return columns[0], Dataset(table, fingerprint=fingerprint(sha256_of(file), "vectors"))

@@ -1,6 +1,8 @@
 """Writes a teacher's vectors, its other outputs, or a reranker's scores to disk, for later runs."""
 
 import argparse
+import hashlib
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,15 @@ from typing import Any
 from datasets import Dataset
 from transformers import AutoConfig, PreTrainedModel, TrainingArguments
 
-from ..data import mine_negatives, read_groups, read_texts, replace_files, tokenize
+from ..data import (
+    fingerprint_source,
+    mine_negatives,
+    read_groups,
+    read_texts,
+    replace_files,
+    tokenize,
+    write_json,
+)
 from ..evaluation.sentences import load_sentence_teacher
 from ..modeling import head_of, require_model
 from ..modeling.encoding import SentenceEncoder, read_sentence_modules
@@ -17,7 +27,7 @@ from ..recipes import converted_arguments
 from ..trainers import DistillTrainer, leave_process_group, load_reranker, score_groups, write_vectors
 from ..trainers.arguments import DistillTrainingArguments
 
-MINED_FILE, GROUPS_FILE = "mined.parquet", "groups.parquet"
+MINED_FILE, MINED_FROM_FILE, GROUPS_FILE = "mined.parquet", "mined.json", "groups.parquet"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -122,13 +132,30 @@ def _mined_groups(options: argparse.Namespace, args: DistillTrainingArguments, f
     """Groups with mined negatives. The main process mines, and all ranks read its file: two GPUs may order documents of
     nearly equal similarity differently."""
     if args.process_index == 0:
-        miner = SentenceEncoder.from_pretrained(options.miner)
-        miner.model.to(args.device)
         groups = read_groups(options.train_files)
-        mined = mine_negatives(groups, miner, options.negatives, batch_size=args.per_device_eval_batch_size)
-        with replace_files(folder) as staging:
-            mined.to_parquet(staging / MINED_FILE)
+        wanted = {
+            "--negatives": options.negatives,
+            "--miner": fingerprint_source(options.miner),
+            "--train_files": hashlib.sha256("\n".join(map(repr, groups)).encode()).hexdigest(),
+        }
+        if not _are_mined(folder, wanted):
+            miner = SentenceEncoder.from_pretrained(options.miner)
+            miner.model.to(args.device)
+            mined = mine_negatives(groups, miner, options.negatives, batch_size=args.per_device_eval_batch_size)
+            with replace_files(folder) as staging:
+                mined.to_parquet(staging / MINED_FILE)
+                write_json(staging / MINED_FROM_FILE, wanted)
     return Dataset.from_parquet(str(folder / MINED_FILE))
+
+
+def _are_mined(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether an earlier command mined the documents. Those of other flags are refused, since scores depend on them."""
+    if not (folder / MINED_FROM_FILE).exists():
+        return False
+    found = json.loads((folder / MINED_FROM_FILE).read_text(encoding="utf-8"))
+    if differing := [flag for flag, value in wanted.items() if found[flag] != value]:
+        raise ValueError(f"{folder} has documents of other {', '.join(differing)}. Name another folder, or delete it.")
+    return True
 
 
 def _texts(options: argparse.Namespace) -> Dataset:

@@ -26,14 +26,16 @@ class MeasuredTrainer(Trainer):
 
     def _take_means(self, *, training: bool) -> dict[str, float]:
         """Return the means over all ranks, and reset them. All ranks must call it."""
-        found = self._means[training].take(self.accelerator)
-        for name, mean in found.items():
+        return self._finite(self._means[training].take(self.accelerator))
+
+    def _finite(self, means: dict[str, float]) -> dict[str, float]:
+        for name, mean in means.items():
             if not math.isfinite(mean):
                 raise FloatingPointError(
                     f"{name} is {mean} at step {self.state.global_step}. Lower the learning rate, use --bf16 rather "
                     "than --fp16, or look for rows that make the teacher's outputs infinite."
                 )
-        return found
+        return means
 
     # --- Training -----------------------------------------------------------------------------------------------------
 
@@ -53,7 +55,8 @@ class MeasuredTrainer(Trainer):
         super()._maybe_log_save_evaluate(*arguments, **named)
 
     def _finalize_training(self, *arguments, **named):
-        self._to_log = {f"train_{name}": mean for name, mean in self._since_start.take(self.accelerator).items()}
+        means = self._finite(self._since_start.take(self.accelerator))
+        self._to_log = {f"train_{name}": mean for name, mean in means.items()}
         return super()._finalize_training(*arguments, **named)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

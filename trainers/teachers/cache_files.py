@@ -69,8 +69,8 @@ def check_manifest(folder: Path, wanted: dict) -> None:
         }
         what = ", ".join(names.get(name, name) for name in differing)
         raise StaleCacheError(
-            f"The teacher cache {folder} was made from something else: {what} differ. Name another folder as "
-            "teacher_cache, or delete this one."
+            f"The teacher cache {folder} was made from something else: {what} differ. Name another folder, "
+            "or delete this one."
         )
 
 
@@ -80,7 +80,7 @@ def check_shards_without_manifest(folder: Path, seal: str) -> None:
         if _read_object(note, {"cache"}, f"Delete {folder} and run again")["cache"] != seal:
             raise StaleCacheError(
                 f"{folder} has lost its cache.json, and {note.name} was made from another teacher, other outputs or "
-                "other text than this run's. Name another folder as teacher_cache, or delete this one."
+                "other text than this run's. Name another folder, or delete this one."
             )
 
 
