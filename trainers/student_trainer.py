@@ -155,7 +155,8 @@ class StudentTrainer(Trainer):
         # Under DeepSpeed, `state_dict` is the whole state, gathered from all ranks. Otherwise it is None.
         state = self.model.state_dict() if state_dict is None else state_dict
         weights = self.model.student_weights(state)
-        if infinite := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        buffers = dict(self.student.named_buffers())  # a mask may be infinite
+        if infinite := [name for name in sorted(weights.keys() - buffers) if not weights[name].isfinite().all()]:
             raise FloatingPointError(
                 f"The student was not saved: at step {self.state.global_step}, {len(infinite)} of its weights hold "
                 f"values that are not finite ({infinite[0]}, ...). Lower the learning rate."
