@@ -38,8 +38,8 @@ def check_vectors(rows: Dataset, column: str = VECTORS) -> int:
         Width of the vectors.
 
     Raises:
-        ValueError: the column has other values; a vector is missing, of another width, not finite or zero in float32
-            (with the number of the row, from 0); or all vectors are equal.
+        ValueError: the column has other values; a vector is missing or of another width, or its length is not finite or
+            zero in float32 (with the number of the row, from 0); or all vectors are equal.
     """
     if not _holds_vectors(rows.features[column]):
         raise ValueError(
@@ -57,8 +57,8 @@ def check_vectors(rows: Dataset, column: str = VECTORS) -> int:
         with np.errstate(over="ignore"):
             matrix = matrix.astype(np.float32, copy=False)  # as in training
             squares = np.einsum("ij,ij->i", matrix, matrix)
-        _refuse(~np.isfinite(squares), start, "holds a vector that is not finite in float32", column)
-        _refuse(squares == 0, start, "holds a vector of zeros in float32, which has no direction", column)
+        _refuse(~np.isfinite(squares), start, "holds a vector whose length is not finite in float32", column)
+        _refuse(squares == 0, start, "holds a vector of length 0 in float32, which has no direction", column)
         first = matrix[0].copy() if first is None else first
         differ = differ or bool((matrix != first).any())
         start += len(matrix)

@@ -95,7 +95,7 @@ class StudentRecipe(ABC):
         if report is None and (report := self.report(parent, run.student, results)):
             report = replace(report, fingerprint=fingerprint)
             write_report(report, self.recipe.output_dir)
-        self._publish(results, report, keep_card=earlier is not None)
+        self._publish(results, report, keep_card=earlier is not None or report is None)
         print(f"\n{self.how_to_use()}\n")
 
     def _publish(self, results: Sequence[StageResult], report: Report | None, keep_card: bool) -> None:

@@ -302,30 +302,42 @@ def test_evaluation_reports_every_objective_and_gives_logits_in_the_order_of_the
         assert [label for label in labels if label != -100] == [label for label in row["labels"] if label != -100]
 
 
+def with_teacher_of_nan(tokenizer, tmp_path, **settings):
+    teacher, student = teacher_and_student()
+    with torch.no_grad():
+        next(teacher.parameters()).fill_(math.nan)
+    args = arguments(tmp_path, logits_weight=1.0, **settings)
+    return DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tokenizer, tmp_path):
-    teacher, student = teacher_and_student()
-    with torch.no_grad():
-        next(teacher.parameters()).fill_(math.nan)
-    args = arguments(tmp_path, logits_weight=1.0)
-    trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
-    with pytest.raises(FloatingPointError, match="loss_logits is nan at step 1"):
+    trainer = with_teacher_of_nan(tokenizer, tmp_path)
+    with pytest.raises(FloatingPointError, match="loss_logits is nan by step 1"):
         trainer.train()
 
 
-def test_a_loss_that_is_not_finite_after_the_last_log_stops_the_run(tokenizer, tmp_path):
-    teacher, student = teacher_and_student()
-    with torch.no_grad():
-        next(teacher.parameters()).fill_(math.nan)
-    args = arguments(tmp_path, logits_weight=1.0, logging_steps=500)
-    trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
-    with pytest.raises(FloatingPointError, match="loss_logits is nan at step 4"):
+@pytest.mark.parametrize(
+    ("saving", "step"), [({"save_strategy": "no"}, 4), ({"save_strategy": "steps", "save_steps": 2}, 2)]
+)
+def test_a_loss_that_is_not_finite_stops_a_run_before_it_saves_or_ends(saving, step, tokenizer, tmp_path):
+    trainer = with_teacher_of_nan(tokenizer, tmp_path, logging_steps=500, **saving)
+    with pytest.raises(FloatingPointError, match=f"loss_logits is nan by step {step}"):
         trainer.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
-@pytest.mark.promise(7)
+def test_losses_that_are_not_finite_may_be_left_out_of_the_log(tokenizer, tmp_path):
+    trainer = with_teacher_of_nan(tokenizer, tmp_path, logging_steps=1, logging_nan_inf_filter=True)
+    trainer.train()
+    assert not any("loss_logits" in entry for entry in trainer.state.log_history)
+    with pytest.raises(FloatingPointError, match="The student was not saved"):
+        trainer.save_model()
+
+
 def test_weights_that_are_not_finite_are_not_saved(tokenizer, tmp_path):
     teacher, student = teacher_and_student()
     args = arguments(tmp_path, logits_weight=1.0)
+    student.register_buffer("mask", torch.full((2,), -math.inf))
     trainer = DistillTrainer(student, teacher, args, train_dataset=rows(tokenizer), processing_class=tokenizer)
     trainer.save_model()
     saved = (tmp_path / "model.safetensors").read_bytes()

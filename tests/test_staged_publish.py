@@ -62,7 +62,6 @@ def test_the_best_stage_s_student_is_published_with_a_card_of_the_stages_it_went
     assert "labels: task labels" not in card
 
 
-@pytest.mark.promise(7)
 def test_what_a_user_added_to_the_card_is_kept_if_nothing_was_trained_anew(results, tmp_path):
     publish(results, tmp_path, keep_card=True)
     card = tmp_path / "README.md"

@@ -154,13 +154,8 @@ class StudentTrainer(Trainer):
             return
         # Under DeepSpeed, `state_dict` is the whole state, gathered from all ranks. Otherwise it is None.
         state = self.model.state_dict() if state_dict is None else state_dict
+        self.check_weights(state)
         weights = self.model.student_weights(state)
-        buffers = dict(self.student.named_buffers())  # a mask may be infinite
-        if infinite := [name for name in sorted(weights.keys() - buffers) if not weights[name].isfinite().all()]:
-            raise FloatingPointError(
-                f"The student was not saved: at step {self.state.global_step}, {len(infinite)} of its weights hold "
-                f"values that are not finite ({infinite[0]}, ...). Lower the learning rate."
-            )
         with replace_files(output_dir or self.args.output_dir, outdated=[INT8_RANGES_FILE]) as folder:
             with stock_classifier(self.student):
                 self.student.save_pretrained(folder, state_dict=weights)

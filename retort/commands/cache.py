@@ -3,12 +3,11 @@
 import argparse
 import hashlib
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoConfig, PreTrainedModel, TrainingArguments
+from transformers import AutoConfig, PreTrainedModel
 
 from ..data import (
     fingerprint_source,
@@ -27,7 +26,9 @@ from ..recipes import converted_arguments
 from ..trainers import DistillTrainer, leave_process_group, load_reranker, score_groups, write_vectors
 from ..trainers.arguments import DistillTrainingArguments
 
-MINED_FILE, MINED_FROM_FILE, GROUPS_FILE = "mined.parquet", "mined.json", "groups.parquet"
+MINED_FILE, MINED_FROM_FILE, GROUPS_FILE = "mined.parquet", "mined.parquet.json", "groups.parquet"
+# The arguments that a reranker's scores or their cost depend on.
+OF_SCORES = {"per_device_eval_batch_size", "bf16", "fp16", "tf32", "use_cpu", "ddp_backend"}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -102,7 +103,7 @@ def _write_scores(options: argparse.Namespace, given: dict[str, Any]) -> None:
         raise ValueError("A reranker takes no --exclude_files, --layers and --hidden_size. Leave them out.")
     if options.pooler or options.prompt or options.prompt_name:
         raise ValueError("A reranker takes no --pooler, --prompt and --prompt_name. Leave them out.")
-    if others := given.keys() - {field.name for field in fields(TrainingArguments)}:
+    if others := given.keys() - OF_SCORES:
         raise ValueError(f"{min(others)}: a reranker's scores don't depend on it. Leave it out.")
     args = DistillTrainingArguments(output_dir=options.output_dir, **given)
     if options.miner is not None:
@@ -150,7 +151,7 @@ def _mined_groups(options: argparse.Namespace, args: DistillTrainingArguments, f
 
 def _are_mined(folder: Path, wanted: dict[str, Any]) -> bool:
     """Whether an earlier command mined the documents. Those of other flags are refused, since scores depend on them."""
-    if not (folder / MINED_FROM_FILE).exists():
+    if not all((folder / name).exists() for name in (MINED_FILE, MINED_FROM_FILE)):
         return False
     found = json.loads((folder / MINED_FROM_FILE).read_text(encoding="utf-8"))
     if differing := [flag for flag, value in wanted.items() if found[flag] != value]:

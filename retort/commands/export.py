@@ -5,7 +5,6 @@ are saved beside it. Differences and speed are measured on docstrings of Python'
 """
 
 import argparse
-import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..data.readers import docstring_corpus
 from ..evaluation.cost import Footprint, compare_speed, describe_machine
 from ..evaluation.report import aligned
 from ..modeling import load_finished, require_model
-from ..modeling.encoding import INT8_RANGES_FILE, SentenceEncoder, read_routes, read_sentence_modules
+from ..modeling.encoding import SentenceEncoder, read_int8_ranges, read_routes, read_sentence_modules
 from ..modeling.onnx import (
     FLOAT32_FILE,
     INT8_FILE,
@@ -58,9 +57,7 @@ def export(source: str, route: str | None, output_dir: Path, *, int8: bool) -> N
     encode: Callable[[list[str]], Mapping[str, Tensor]]
     if read_sentence_modules(source, route=route) is not None:
         encoder = SentenceEncoder.from_pretrained(source, route=route)
-        save_embeddings_onnx(encoder, output_dir, beside_model)
-        if not beside_model and (Path(source) / INT8_RANGES_FILE).exists():
-            shutil.copy(Path(source) / INT8_RANGES_FILE, output_dir)
+        save_embeddings_onnx(encoder, output_dir, beside_model, read_int8_ranges(source))
         model, encode = EmbeddingGraph(encoder), partial(embedding_inputs, encoder)
     else:
         model, tokenizer = load_finished(source)

@@ -242,7 +242,8 @@ def render_card(facts: CardFacts) -> str:
 
 def pushed_card(card: str, hub_id: str) -> str:
     """The card with `hub_id` in its usage example."""
-    return re.sub(r'(SentenceTransformer\(|model=)"[^"]+"', rf'\1"{hub_id}"', card.replace(_IN_A_FOLDER, ""))
+    plain = card.replace(_IN_A_FOLDER, "")
+    return re.sub(r'(SentenceTransformer\(|model=)"[^"]+"', rf'\1"{hub_id}"', plain, count=1)
 
 
 def _eval_results(facts: CardFacts) -> list[EvalResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -109,7 +110,7 @@ def publish(stages: Sequence[StageResult], folder: str | Path, *, keep_card: boo
     Args:
         stages: the results of all stages, in order.
         folder: the folder to write to. Other files in it are kept, but not the int8 ranges of an earlier student.
-        keep_card: keep the card that the folder may have, to which its user may have added.
+        keep_card: keep the card of this student in the folder, to which its user may have added.
         facts: further fields of `CardFacts`, such as `results` and `measured`.
     """
     best = best_stage(stages)
@@ -118,8 +119,15 @@ def publish(stages: Sequence[StageResult], folder: str | Path, *, keep_card: boo
     known = describe_stages(went_through, Path(folder).resolve().name)
     with replace_files(folder, outdated=[INT8_RANGES_FILE]) as staging:
         shutil.copytree(best.folder, staging, ignore=private, dirs_exist_ok=True)
-        if not (keep_card and (Path(folder) / "README.md").exists()):
+        if not (keep_card and _has_card_of(staging, Path(folder))):
             write_card(staging, replace(known, **facts))
+
+
+def _has_card_of(student: Path, folder: Path) -> bool:
+    """Whether a folder has a model card, and the same weights as a student."""
+    weights = [path.relative_to(student) for path in student.rglob("*.safetensors")]
+    same, _, _ = filecmp.cmpfiles(student, folder, weights, shallow=False)
+    return (folder / "README.md").exists() and len(same) == len(weights)
 
 
 def push_student(folder: str | Path, repo_id: str) -> str:

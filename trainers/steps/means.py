@@ -27,11 +27,16 @@ class RunningMeans:
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
         """Return the means over all ranks, and reset them. All ranks must call it."""
+        means = self.read(accelerator)
+        self._totals, self._counts = {}, {}
+        return means
+
+    def read(self, accelerator: Accelerator) -> dict[str, float]:
+        """Return the means over all ranks. All ranks must call it."""
         if not self._totals:
             return {}
         totals = torch.stack(list(self._totals.values()))
         counts = torch.stack([on_device(count, totals.device) for count in self._counts.values()])
         sums = accelerator.reduce(torch.stack([totals, counts.to(totals.dtype)]), reduction="sum")
         means = (sums[0] / sums[1].clamp_min(1)).tolist()
-        names, self._totals, self._counts = list(self._totals), {}, {}
-        return dict(zip(names, means, strict=True))
+        return dict(zip(self._totals, means, strict=True))

@@ -1,12 +1,17 @@
 """A Trainer that logs means of the objectives and of other measures."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from transformers import Trainer
 
 from .means import RunningMeans
+
+_WAY_OUT = (
+    "Lower the learning rate, use --bf16 rather than --fp16, or look for rows that make the teacher's outputs infinite."
+)
 
 
 class MeasuredTrainer(Trainer):
@@ -29,13 +34,20 @@ class MeasuredTrainer(Trainer):
         return self._finite(self._means[training].take(self.accelerator))
 
     def _finite(self, means: dict[str, float]) -> dict[str, float]:
-        for name, mean in means.items():
-            if not math.isfinite(mean):
-                raise FloatingPointError(
-                    f"{name} is {mean} at step {self.state.global_step}. Lower the learning rate, use --bf16 rather "
-                    "than --fp16, or look for rows that make the teacher's outputs infinite."
-                )
-        return means
+        finite = {name: mean for name, mean in means.items() if math.isfinite(mean)}
+        if len(finite) < len(means) and not self.args.logging_nan_inf_filter:
+            name = next(name for name in means if name not in finite)
+            raise FloatingPointError(f"{name} is {means[name]} by step {self.state.global_step}. {_WAY_OUT}")
+        return finite
+
+    def check_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Refuse to save weights of `model` that are not finite."""
+        buffers = dict(self.model.named_buffers(remove_duplicate=False))  # a mask may be infinite
+        if infinite := [name for name in sorted(state.keys() - buffers) if not state[name].isfinite().all()]:
+            raise FloatingPointError(
+                f"The student was not saved: by step {self.state.global_step}, {len(infinite)} of its weights are not "
+                f"finite ({infinite[0]}, ...). {_WAY_OUT}"
+            )
 
     # --- Training -----------------------------------------------------------------------------------------------------
 
@@ -52,6 +64,8 @@ class MeasuredTrainer(Trainer):
         # All ranks reduce the means here rather than in `log`, which a callback may call on a single rank.
         if self.control.should_log and self.state.global_step > self._globalstep_last_logged:
             self._to_log = self._take_means(training=True)
+        elif self.control.should_save:
+            self._finite(self._means[True].read(self.accelerator))
         super()._maybe_log_save_evaluate(*arguments, **named)
 
     def _finalize_training(self, *arguments, **named):
