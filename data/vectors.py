@@ -15,6 +15,7 @@ from .fingerprints import fingerprint
 VECTORS = "teacher_embedding"
 
 _ROWS = 10_000  # rows per batch
+_SHORTEST = 1e-12  # a shorter vector is not scaled to unit length: the eps of torch.nn.functional.normalize
 
 
 def has_vectors(rows: object) -> bool:
@@ -38,8 +39,8 @@ def check_vectors(rows: Dataset, column: str = VECTORS) -> int:
         Width of the vectors.
 
     Raises:
-        ValueError: the column has other values; a vector is missing or of another width, or its length is not finite or
-            zero in float32 (with the number of the row, from 0); or all vectors are equal.
+        ValueError: the column has other values; a vector is missing or of another width, or its length in float32 is
+            not finite or below 1e-12 (with the number of the row, from 0); or all vectors are equal.
     """
     if not _holds_vectors(rows.features[column]):
         raise ValueError(
@@ -57,8 +58,11 @@ def check_vectors(rows: Dataset, column: str = VECTORS) -> int:
         with np.errstate(over="ignore"):
             matrix = matrix.astype(np.float32, copy=False)  # as in training
             squares = np.einsum("ij,ij->i", matrix, matrix)
+        _refuse(~np.isfinite(matrix).all(1), start, "holds a number that is not finite in float32", column)
         _refuse(~np.isfinite(squares), start, "holds a vector whose length is not finite in float32", column)
-        _refuse(squares == 0, start, "holds a vector of length 0 in float32, which has no direction", column)
+        _refuse(
+            squares < _SHORTEST**2, start, f"holds a vector shorter than {_SHORTEST}, which has no direction", column
+        )
         first = matrix[0].copy() if first is None else first
         differ = differ or bool((matrix != first).any())
         start += len(matrix)

@@ -117,7 +117,8 @@ class StudentRecipe(ABC):
         """Hash of all that a report depends on: the student and its stages, and the evaluation and its data."""
         tests = {name: rows.to_dict() for name, rows in self.tests.items()}
         asymmetric = self.recipe.student.queries_only
-        parts = run.plan[-1].key, repr(self.recipe.evaluation), json.dumps(tests, default=str), asymmetric
+        title = self.recipe.teacher.title  # heads a column of the report
+        parts = run.plan[-1].key, title, repr(self.recipe.evaluation), json.dumps(tests, default=str), asymmetric
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _earlier_report(self, fingerprint: str) -> Report | None:

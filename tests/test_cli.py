@@ -344,15 +344,21 @@ def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys, monke
     assert [len(row["documents"]) for row in scored] == [len(row["scores"]) for row in scored] == [4] * 9
     files = {file: file.read_bytes() for file in (folder / "scores").glob("*.parquet")}
     fewer = [*command, folder / "scores", *mined[:1], "2", *mined[2:]]
-    assert "scores has documents of other --negatives. Name another folder" in refused(fewer, capsys)
+    assert "scores has documents of other --negatives. Name another --output_dir" in refused(fewer, capsys)
     monkeypatch.setattr("retort.commands.cache.mine_negatives", None)
     assert main(list(map(str, [*command, folder / "scores", *mined]))) == 0  # nothing is mined again
     assert files == {file: file.read_bytes() for file in (folder / "scores").glob("*.parquet")}
+    (folder / "scores/mined.parquet").write_bytes(files[folder / "scores/mined.parquet"][:-9])
+    assert "scores: mined.parquet has" in refused([*command, folder / "scores", *mined], capsys)
+    (folder / "scores/mined.parquet.json").write_text("{")
+    assert "scores: mined.parquet.json is not valid JSON" in refused([*command, folder / "scores", *mined], capsys)
+    (folder / "scores/mined.parquet.json").unlink()
+    assert "scores has scores of other documents" in refused([*command, folder / "scores", *mined], capsys)
     for wrong, message in (
         (["--negatives", "3"], "needs --miner"),
         (["--negatives", "3", "--miner", folder / "reranker"], f"--miner {folder}/reranker: has no modules.json"),
-        (["embedding_weight=1"], "embedding_weight: a reranker's scores don't depend on it"),
-        (["pooler=cls"], "pooler: a reranker's scores don't depend on it"),
+        (["embedding_weight=1"], "embedding_weight: this argument doesn't change a reranker's scores"),
+        (["pooler=cls"], "pooler: this argument doesn't change a reranker's scores"),
         (["--prompt", "query: "], "A reranker takes no --pooler, --prompt"),
         (["--teacher", folder / "teacher", "--negatives", "3"], "are for rerankers"),
     ):

@@ -330,6 +330,8 @@ def test_losses_that_are_not_finite_may_be_left_out_of_the_log(tokenizer, tmp_pa
     trainer = with_teacher_of_nan(tokenizer, tmp_path, logging_steps=1, logging_nan_inf_filter=True)
     trainer.train()
     assert not any("loss_logits" in entry for entry in trainer.state.log_history)
+    with pytest.raises(FloatingPointError, match="loss_logits is nan"):
+        trainer.evaluate(rows(tokenizer))
     with pytest.raises(FloatingPointError, match="The student was not saved"):
         trainer.save_model()
 

@@ -41,6 +41,13 @@ def test_two_columns_of_one_dataset(tmp_path):
 
 
 @pytest.mark.promise(9)
+@pytest.mark.parametrize(("columns", "message"), [(":0", "other: .*:0,1"), (":0,0", "names a column twice")])
+def test_numbered_columns_that_are_not_two_are_refused(columns, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        read_parallel([written(tmp_path / "de.tsv", ROWS) + columns])
+
+
+@pytest.mark.promise(9)
 @pytest.mark.parametrize("columns", [":en", ":en,de,id"])
 def test_columns_that_are_not_two_are_refused(columns, tmp_path):
     file = written(tmp_path / "all.tsv", [("id", "de", "en"), ("1", "eine Katze", "one cat")])

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -582,3 +583,7 @@ def test_a_single_source_needs_no_list(write):
     assert read_parallel(pairs)[:] == read_parallel([pairs])[:]
     assert read_texts(f"{pairs}:source")["text"][:] == ["Hello.", "Yes."]
     assert read_groups(pairs, columns=["source", "target"])["anchor"][:] == ["Hello.", "Yes."]
+    assert read_parallel(Path(pairs))[:] == read_parallel([pairs])[:]
+    for read in (read_texts, read_groups, read_parallel):
+        with pytest.raises(ValueError, match="got an empty list"):
+            read([])

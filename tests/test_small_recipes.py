@@ -189,10 +189,13 @@ def test_they_run_to_their_report_and_a_second_start_measures_nothing_anew(name,
     assert (here / "student/README.md").read_text() == card
     table = first[first.rindex("layers ") - 400 : first.rindex("Student, model card")]
     assert table.splitlines()[-4:] == second[: second.rindex("Student, model card")].splitlines()[-4:]
-    if name == "small_ner":  # another test set is another report
-        (here / "student/report.png").unlink()
+    if name == "small_ner":
+        (here / "student/report.png").unlink()  # a lost picture is drawn again
         assert main(["distill", recipe]) == 0
         assert "easuring" in capsys.readouterr().out
+        assert main(["distill", recipe, "teacher.name=my-teacher"]) == 0  # the name is in the report and in the card
+        assert "easuring" in capsys.readouterr().out
+        assert "my-teacher" in (here / "student/README.md").read_text()
 
 
 def test_the_eighth_says_what_it_downloads_before_anything_is_loaded(here, folder, capsys):

@@ -208,18 +208,18 @@ def test_vectors_stay_with_their_texts_where_rows_are_left_out_or_shuffled(token
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda v: v[17].__setitem__(3, np.nan), "row 17 holds a vector whose length is not finite"),
-        (lambda v: v[17].__setitem__(3, -np.inf), "row 17 holds a vector whose length is not finite"),
+        (lambda v: v[17].__setitem__(3, np.nan), "row 17 holds a number that is not finite"),
+        (lambda v: v[17].__setitem__(3, -np.inf), "row 17 holds a number that is not finite"),
         (lambda v: v[17].__setitem__(3, 1e30), "row 17 holds a vector whose length is not finite"),
-        (lambda v: v.__setitem__(17, [0.0] * 12), "row 17 holds a vector of length 0"),
-        (lambda v: v.__setitem__(17, [1e-30] * 12), "row 17 holds a vector of length 0"),
+        (lambda v: v.__setitem__(17, [0.0] * 12), "row 17 holds a vector shorter than 1e-12"),
+        (lambda v: v.__setitem__(17, [2e-13] * 12), "row 17 holds a vector shorter than 1e-12"),
         (
             lambda v: v.__setitem__(17, [1.0] * 11),
             "row 17 has a vector of another width than row 0",
         ),
         (lambda v: v.__setitem__(17, []), "row 17 has no vector"),
         (lambda v: v.__setitem__(17, None), "row 17 has no vector"),
-        (lambda v: v.__setitem__(17, [None] * 12), "row 17 holds a vector whose length is not finite"),
+        (lambda v: v.__setitem__(17, [None] * 12), "row 17 holds a number that is not finite"),
         (lambda v: v.__setitem__(slice(None), [[0.5] * 12] * COUNT), "the vectors of all 24 rows are equal"),
     ],
 )
@@ -250,7 +250,7 @@ def test_checks_tell_the_number_of_a_row_far_behind():
     values[21_234, 2] = np.nan
     column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 4)
     data = Dataset(pa.table({VECTORS: column}))
-    with pytest.raises(ValueError, match="row 21234 holds a vector whose length is not finite"):
+    with pytest.raises(ValueError, match="row 21234 holds a number that is not finite"):
         check_vectors(data)
     assert check_vectors(data.select(range(21_234))) == 4
     assert check_vectors(data.select([*range(30, 10_000), *range(22_000, 25_000)])) == 4
@@ -386,9 +386,11 @@ def test_a_vector_with_nan_is_named_by_the_column_and_row_of_its_file(texts, cor
         (
             lambda f, m: np.save(f / "v.npy", m[0]),
             "v.npy+corpus.txt",
-            r"must hold floats, .*, but holds float32",
+            r"must hold floats of 16, .*, but holds float32",
         ),
         (lambda f, m: np.save(f / "v.npy", m.astype(np.int8)), "v.npy+corpus.txt", "but holds int8"),
+        (lambda f, m: np.save(f / "v.npy", m.astype(np.longdouble)), "v.npy+corpus.txt", "but holds float128"),
+        (lambda f, m: np.save(f / "v.npy", m[:, :0]), "v.npy+corpus.txt", "but holds float32, .24, 0."),
         (lambda f, m: np.save(f / "v.npy", m.astype(object)), "v.npy+corpus.txt", "is not an array of numbers"),
         (lambda f, m: np.save(f / "v.npy", m), "v.npy", "need the file of their texts"),
         (lambda f, m: (f / "v.npy").write_text("no"), "v.npy+corpus.txt", "is not an array of numbers"),

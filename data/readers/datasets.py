@@ -76,7 +76,7 @@ def read_dataset(source: str | Path, *, split: str | None = None, columns: Seque
     return found[wanted]
 
 
-def read_texts(sources: str | Sequence[str], *, exclude: Iterable[str] | Dataset = ()) -> Dataset:
+def read_texts(sources: str | Path | Sequence[str | Path], *, exclude: Iterable[str] | Dataset = ()) -> Dataset:
     """Read distinct texts from files and datasets.
 
     Args:
@@ -97,9 +97,16 @@ def read_texts(sources: str | Sequence[str], *, exclude: Iterable[str] | Dataset
     return distinct(columns, exclude=exclude, named=", ".join(sources))
 
 
-def listed(sources: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
-    """Several sources, of one or several."""
-    return [sources] if isinstance(sources, str | Path) else sources
+def listed(sources: str | Path | Sequence[str | Path]) -> list[str]:
+    """The names of one or several sources.
+
+    Raises:
+        ValueError: there is none.
+    """
+    names = [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    if not names:
+        raise ValueError("Expected a file or dataset, or several, but got an empty list.")
+    return names
 
 
 def distinct(columns: Sequence[Dataset], *, named: str, exclude: Iterable[str] | Dataset = ()) -> Dataset:
@@ -172,6 +179,8 @@ def text_columns(source: str) -> list[Dataset]:
     if not colon or "]" in named or Path(source).expanduser().exists():
         # If a file has this whole name, the colon is part of the name.
         name, wanted = source, ["text"]
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"{source} names a column twice.")
     names = None
     if all(column.isdecimal() for column in wanted):
         path = Path(name).expanduser()

@@ -18,7 +18,7 @@ SIDES = ("source", "target")
 
 
 def read_parallel(
-    sources: str | Sequence[str],
+    sources: str | Path | Sequence[str | Path],
     *,
     exclude: Iterable[str] = (),
     max_characters: int = 250,
@@ -96,7 +96,10 @@ def read_pairs(source: str) -> Dataset:
     else:
         return _read_columns(source)
     if len(sides) != 2:
-        raise ValueError(f"{source}: name the two columns that translate each other: {source.partition(':')[0]}:en,de")
+        example = "0,1" if columns.isdecimal() else "en,de"
+        raise ValueError(
+            f"{source}: name the two columns that translate each other: {source.partition(':')[0]}:{example}"
+        )
     if len(sides[0]) != len(sides[1]):
         raise ValueError(
             f"Rows of {first} and {second} must be translations of each other, but they have {len(sides[0])} and "

@@ -151,8 +151,11 @@ def _of_array(file: Path, texts: str) -> tuple[Dataset, Dataset]:
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file} (in {Path.cwd()}).")
     matrix, ids = _read_npy(file) if format_of(file) == ".npy" else _read_safetensors(file)
-    if matrix.ndim != 2 or matrix.dtype.kind != "f":
-        raise ValueError(f"{file} must hold floats, [rows, width], but holds {matrix.dtype}, {list(matrix.shape)}.")
+    if matrix.ndim != 2 or not matrix.shape[1] or matrix.dtype.kind != "f" or matrix.dtype.itemsize > 8:
+        raise ValueError(
+            f"{file} must hold floats of 16, 32 or 64 bits, [rows, width], but holds {matrix.dtype}, "
+            f"{list(matrix.shape)}."
+        )
     if len(matrix) != len(columns[0]):
         raise ValueError(
             f"{file} holds {len(matrix):,} vectors, but {texts} {len(columns[0]):,} texts. Each text needs one vector."

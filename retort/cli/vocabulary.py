@@ -50,7 +50,7 @@ def check(options: argparse.Namespace) -> None:
     """Refuse a coverage for a trained tokenizer, and to overwrite the teacher's."""
     if options.train and options.coverage != 1:
         options.parser.error("--coverage needs --trim")
-    if (Path(options.output_dir) / "config.json").exists():
-        options.parser.error("--output_dir has a model, whose tokenizer would be lost: name another folder")
     if is_same(options.output_dir, options.teacher):
         options.parser.error("--output_dir is the teacher's folder, whose tokenizer would be lost: name another folder")
+    if (Path(options.output_dir) / "config.json").exists():
+        options.parser.error("--output_dir has a model, whose tokenizer would be lost: name another folder")

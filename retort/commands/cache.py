@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from ..data import (
     read_texts,
     replace_files,
     tokenize,
-    write_json,
 )
 from ..evaluation.sentences import load_sentence_teacher
 from ..modeling import head_of, require_model
@@ -25,8 +23,10 @@ from ..modeling.shrinking import shrink
 from ..recipes import converted_arguments
 from ..trainers import DistillTrainer, leave_process_group, load_reranker, score_groups, write_vectors
 from ..trainers.arguments import DistillTrainingArguments
+from ..trainers.saving import DamagedFilesError, check_files, describe_files, read_sealed, write_sealed
 
 MINED_FILE, MINED_FROM_FILE, GROUPS_FILE = "mined.parquet", "mined.parquet.json", "groups.parquet"
+SCORES_FOLDER = "scores"
 # The arguments that a reranker's scores or their cost depend on.
 OF_SCORES = {"per_device_eval_batch_size", "bf16", "fp16", "tf32", "use_cpu", "ddp_backend"}
 
@@ -104,7 +104,7 @@ def _write_scores(options: argparse.Namespace, given: dict[str, Any]) -> None:
     if options.pooler or options.prompt or options.prompt_name:
         raise ValueError("A reranker takes no --pooler, --prompt and --prompt_name. Leave them out.")
     if others := given.keys() - OF_SCORES:
-        raise ValueError(f"{min(others)}: a reranker's scores don't depend on it. Leave it out.")
+        raise ValueError(f"{min(others)}: this argument doesn't change a reranker's scores. Leave it out.")
     args = DistillTrainingArguments(output_dir=options.output_dir, **given)
     if options.miner is not None:
         require_model("--miner", options.miner)
@@ -116,7 +116,7 @@ def _write_scores(options: argparse.Namespace, given: dict[str, Any]) -> None:
     scored = score_groups(
         groups,
         teacher,
-        folder / "scores",
+        folder / SCORES_FOLDER,
         tokenizer=tokenizer,
         max_length=options.max_length or 512,
         batch_size=args.per_device_eval_batch_size,
@@ -145,17 +145,25 @@ def _mined_groups(options: argparse.Namespace, args: DistillTrainingArguments, f
             mined = mine_negatives(groups, miner, options.negatives, batch_size=args.per_device_eval_batch_size)
             with replace_files(folder) as staging:
                 mined.to_parquet(staging / MINED_FILE)
-                write_json(staging / MINED_FROM_FILE, wanted)
+                files = describe_files([staging / MINED_FILE], staging)
+                write_sealed(staging / MINED_FROM_FILE, {"from": wanted, "files": files})
     return Dataset.from_parquet(str(folder / MINED_FILE))
 
 
 def _are_mined(folder: Path, wanted: dict[str, Any]) -> bool:
     """Whether an earlier command mined the documents. Those of other flags are refused, since scores depend on them."""
-    if not all((folder / name).exists() for name in (MINED_FILE, MINED_FROM_FILE)):
+    way_out = f"Name another --output_dir, or delete {folder}."
+    if not (folder / MINED_FROM_FILE).exists():
+        if (folder / SCORES_FOLDER).exists():
+            raise ValueError(f"{folder} has scores of other documents (there is no {MINED_FROM_FILE}). {way_out}")
         return False
-    found = json.loads((folder / MINED_FROM_FILE).read_text(encoding="utf-8"))
-    if differing := [flag for flag, value in wanted.items() if found[flag] != value]:
-        raise ValueError(f"{folder} has documents of other {', '.join(differing)}. Name another folder, or delete it.")
+    try:
+        found = read_sealed(folder / MINED_FROM_FILE)
+        check_files(folder, found["files"])
+    except DamagedFilesError as error:
+        raise DamagedFilesError(f"{folder}: {error}. {way_out}") from None
+    if differing := [flag for flag, value in wanted.items() if found["from"][flag] != value]:
+        raise ValueError(f"{folder} has documents of other {', '.join(differing)}. {way_out}")
     return True
 
 

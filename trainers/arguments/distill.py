@@ -178,7 +178,7 @@ class DistillTrainingArguments(TrainingArguments):
         "'sequential'.",
     )
     logging_nan_inf_filter: bool = HfArg(
-        default=False, help="Leave NaN and infinite losses out of the log. Default: they stop the run."
+        default=False, help="Leave NaN and infinite training losses out of the log. Default: they stop the run."
     )
     restore_callback_states_from_checkpoint: bool = HfArg(
         default=True, help="Restore the states of callbacks when resuming, such as the count of early stopping."

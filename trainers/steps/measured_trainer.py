@@ -31,11 +31,11 @@ class MeasuredTrainer(Trainer):
 
     def _take_means(self, *, training: bool) -> dict[str, float]:
         """Return the means over all ranks, and reset them. All ranks must call it."""
-        return self._finite(self._means[training].take(self.accelerator))
+        return self._finite(self._means[training].take(self.accelerator), training=training)
 
-    def _finite(self, means: dict[str, float]) -> dict[str, float]:
+    def _finite(self, means: dict[str, float], *, training: bool = True) -> dict[str, float]:
         finite = {name: mean for name, mean in means.items() if math.isfinite(mean)}
-        if len(finite) < len(means) and not self.args.logging_nan_inf_filter:
+        if len(finite) < len(means) and not (training and self.args.logging_nan_inf_filter):
             name = next(name for name in means if name not in finite)
             raise FloatingPointError(f"{name} is {means[name]} by step {self.state.global_step}. {_WAY_OUT}")
         return finite
