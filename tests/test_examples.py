@@ -182,7 +182,8 @@ def test_a_recipe_distils_contrastively_and_fine_tunes_on_triplets(folder):
     (folder / "triplets.csv").write_text("\n".join(["sent0,sent1,hard_neg", *map(",".join, triplets)]))
     del recipe["data"]["corpus"]
     recipe["data"] |= {"train_files": [str(folder / "corpus.txt")], "group_files": [str(folder / "triplets.csv")]}
-    recipe["evaluation"] = {"sts_dev": str(folder / "sts.tsv"), "sts_test": {"own": str(folder / "sts.tsv")}}
+    (folder / "sts-dev.tsv").write_bytes((folder / "sts.tsv").read_bytes())
+    recipe["evaluation"] = {"sts_dev": str(folder / "sts-dev.tsv"), "sts_test": {"own": str(folder / "sts.tsv")}}
     recipe["arguments"] |= {"bf16": False, "eval_strategy": "epoch"}
     for stage in recipe["stages"]:
         stage["arguments"] |= {"num_train_epochs": 1, "per_device_train_batch_size": 8, "report_to": "none"}

@@ -36,7 +36,9 @@ def test_a_recipe_teaches_an_assistant_translations_and_it_a_recurrent_student(f
     recipe["student"] |= {"layers": [0, 3], "embedding_size": 8}
     recipe["data"] = {"parallel_files": parallel, "max_length": 32}
     tables = {"one": str(folder / "sts.tsv"), "two": f"{folder}/sts.tsv+{folder}/sts.tsv"}
-    recipe["evaluation"] = {"sts_dev": tables, "sts_test": tables, "bitext": {"both": str(folder / "bitext.tsv")}}
+    (folder / "sts-dev.tsv").write_bytes((folder / "sts.tsv").read_bytes())
+    dev = {name: table.replace("sts.tsv", "sts-dev.tsv") for name, table in tables.items()}
+    recipe["evaluation"] = {"sts_dev": dev, "sts_test": tables, "bitext": {"both": str(folder / "bitext.tsv")}}
     (folder / "bitext.tsv").write_text("\n".join(f"{text}\tbook {text}" for text in tiny.sentences(9, seed=8)))
     settings = {"per_device_train_batch_size": 8, "eval_strategy": "epoch", "disable_dropout": False}
     recipe["arguments"] |= {"bf16": False, **settings}

@@ -51,6 +51,16 @@ def write(tmp_path):
 @pytest.mark.parametrize(
     ("section", "settings", "message"),
     [
+        (
+            "evaluation",
+            {"sts_dev": "a.tsv", "sts_test": {"A": "a.tsv"}},
+            "evaluation: a.tsv is in sts_dev and in sts_test",
+        ),
+        (
+            "data",
+            {"task": "tagging", "train": "x", "dev": ["y", "z"], "test": "y"},
+            "data: y is in dev and in test, but",
+        ),
         ("student", {"layer": 3}, "student.layer: there is no such key. Did you mean layers?"),
         ("student", "3 layers", "student: expected keys and values, but found '3 layers'."),
         ("student", {"layers": "3 layers"}, "student.layers: expected a whole number of at least 1 or a list"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from .models import SHRINK_SETTINGS
 from .values import Count, Entries, NonNegative, Share
@@ -93,6 +93,9 @@ class SentenceEvaluation:
     retrieval: Mapping[str, str] = field(default_factory=dict)
     bitext: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self):
+        _refuse_shared(self, "sts_dev", "sts_test")
+
 
 @dataclass(frozen=True)
 class TaskFiles:
@@ -147,6 +150,7 @@ class TaskFiles:
             raise ValueError("pairs are for classification; tagging has one text per row.")
         if self.stride is not None and self.task == "classification":
             raise ValueError("stride is for tagging; texts are truncated to max_length for classification.")
+        _refuse_shared(self, "dev", "test")
 
     rows: ClassVar = ("train", "transfer", "train+transfer")
     rows_needed: ClassVar = "transfer is data.transfer, by default the training texts without labels"
@@ -205,7 +209,18 @@ class MaskedEvaluation:
     dev_files: Sequence[str] = ()
     test_files: Sequence[str] = ()
 
+    def __post_init__(self):
+        _refuse_shared(self, "dev_files", "test_files")
+
 
 def _refuse_beside_corpus(data: SentenceFiles | TaskFiles | MaskedFiles, names: Sequence[str]) -> None:
     if given := [name for name in names if getattr(data, name)]:
         raise ValueError(f"corpus: {data.corpus} replaces all files: leave out {', '.join(given)}, or corpus.")
+
+
+def _refuse_shared(settings: Any, dev: str, test: str) -> None:
+    """Refuse a file that is both development and test data, since the test set would choose the best stage."""
+    values = [getattr(settings, name) or () for name in (dev, test)]
+    files = [{v} if isinstance(v, str) else set(v.values() if isinstance(v, Mapping) else v) for v in values]
+    if shared := sorted(files[0] & files[1]):
+        raise ValueError(f"{shared[0]} is in {dev} and in {test}, but a test set must not choose the best stage.")
