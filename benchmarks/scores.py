@@ -10,7 +10,7 @@ negatives, mined by the encoder. The teacher scores them once. Students:
 - `embeddings`: the same three layers, trained on the encoder's embeddings of the same texts, for comparison;
 - `scores`: two layers of the teacher, trained pointwise on its scores of more pairs: those of STS-B and SNLI's
   triplets, and each of their texts with the five nearest ones and a random one; and each text of `--texts` with the
-  nearest one, the 16th nearest one and a random one.
+  nearest one, the 4th and the 31st nearest one and a random one.
 
 Measures Spearman's correlation on STS-B's test set, and how often a triplet's positive scores above its negative.
 Evaluation texts are never trained on. If it is started again, it continues after the last finished run.
@@ -116,7 +116,7 @@ class Comparison:
         pairs = [*self._with_mined(given, range(5)), *zip(firsts, shuffled(seconds), strict=True)]
         if self.options.texts:
             texts = read_texts(self.options.texts, exclude=self._judged_by)["text"][:]
-            pairs += self._with_mined([*zip(texts, shuffled(texts), strict=True)], (0, 15))
+            pairs += self._with_mined([*zip(texts, shuffled(texts), strict=True)], (0, 3, 30))
         unique = {frozenset(pair): pair for pair in pairs if pair[0] != pair[1]}.values()
         return Dataset.from_list([{"query": query, "document": document} for query, document in unique])
 

@@ -82,34 +82,37 @@ def vectors_of(rows: Dataset, column: str, indices: np.ndarray) -> Dataset:
     return vectors.select(indices, new_fingerprint=fingerprint(vectors, indices))
 
 
-def combine_vectors(sides: Sequence[Dataset], how: str) -> Dataset:
+def combine_vectors(sides: Sequence[Dataset], how: str = "concatenate") -> Dataset:
     """Combine several teachers' vectors of each text into one vector.
 
     All vectors are scaled to unit length first, so that teachers with long vectors don't dominate. The result has unit
     length, too.
 
     Args:
-        sides: for each teacher, a dataset with its vectors. All have the same texts in the same order.
+        sides: for each teacher, a dataset with its vectors in the column `teacher_embedding`, as from `with_vectors`.
+            All have the same texts in the same order.
         how: `"concatenate"`: the cosine of two texts is the mean of the teachers' cosines; widths may differ (Zhang et
             al. 2024, Jasper and Stella, arXiv:2412.19048). Or `"average"`, for teachers with a common embedding space,
             such as checkpoints of one run.
 
     Returns:
-        The column `teacher_embedding`, float32.
+        The first dataset, with the combined vectors (float32) in the place of its own.
 
     Raises:
-        ValueError: the numbers of rows differ, or the widths of vectors to be averaged.
+        ValueError: the numbers of rows differ, or their texts, or the widths of vectors to be averaged.
     """
     if how not in ("concatenate", "average"):
         raise ValueError(f"Vectors can be combined by 'concatenate' or 'average', but not by {how!r}.")
     if len(counts := {len(side) for side in sides}) != 1:
         raise ValueError(f"All teachers must have vectors of the same texts, but they have {sorted(counts)} rows.")
+    for side in sides[1:]:
+        _check_aligned(sides[0], side)
     widths = [len(side.with_format(None)[0][VECTORS]) for side in sides]
     if how == "average" and len(set(widths)) > 1:
         raise ValueError(f"Vectors of {widths} numbers have no average. Choose combine: concatenate.")
     columns = [side.select_columns(VECTORS).rename_columns({VECTORS: str(at)}) for at, side in enumerate(sides)]
     rows = concatenate_datasets([written_out(column) for column in columns], axis=1)
-    return rows.with_format("arrow").map(
+    combined = rows.with_format("arrow").map(
         partial(_combined, how=how),
         batched=True,
         batch_size=_ROWS,
@@ -117,6 +120,19 @@ def combine_vectors(sides: Sequence[Dataset], how: str) -> Dataset:
         new_fingerprint=fingerprint(*columns, how),
         desc="Combining vectors",
     )
+    return beside(sides[0], combined)
+
+
+def _check_aligned(one: Dataset, other: Dataset) -> None:
+    """Refuse different texts in the same row, in any column of texts that both datasets have."""
+    shared = [name for name in one.column_names if name in other.column_names and name != VECTORS]
+    for name in shared:
+        pairs = zip(one.with_format(None)[name], other.with_format(None)[name], strict=True)
+        if (wrong := next((row for row, (text, its) in enumerate(pairs) if text != its), None)) is not None:
+            raise ValueError(
+                f"Row {wrong} of two teachers' vectors is of different texts (column {name!r}). Join both to the same "
+                "texts first: with_vectors(texts, vectors)."
+            )
 
 
 def _combined(batch: pa.Table, how: str) -> pa.Table:

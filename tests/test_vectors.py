@@ -468,7 +468,9 @@ def test_averaged_vectors_point_between_the_teachers_of_chosen_rows(texts):
     made = [drawn.normal(size=(COUNT, 12)).astype(np.float32) for _ in range(2)]
     order = [5, 2, 9]
     sides = [texts.add_column(VECTORS, list(each)).select(order) for each in made]
-    found = np.stack(list(combine_vectors(sides, "average").with_format("numpy")[VECTORS]))
+    combined = combine_vectors(sides, "average")
+    assert list(combined["text"]) == texts.select(order)["text"][:]
+    found = np.stack(list(combined.with_format("numpy")[VECTORS]))
     unit = [each[order] / np.linalg.norm(each[order], axis=1, keepdims=True) for each in made]
     expected = unit[0] + unit[1]
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
@@ -481,6 +483,8 @@ def test_vectors_that_can_not_be_combined_are_refused(texts):
         combine_vectors([one, other], "average")
     with pytest.raises(ValueError, match=r"they have \[10, 24\] rows"):
         combine_vectors([one, other.select(range(10))], "concatenate")
+    with pytest.raises(ValueError, match=r"Row 0 of two teachers' vectors is of different texts .column 'text'"):
+        combine_vectors([one, other.select(range(len(other) - 1, -1, -1))])
     with pytest.raises(ValueError, match="but not by 'sum'"):
         combine_vectors([one, one], "sum")
 
@@ -495,7 +499,8 @@ def vectors_of_width(texts, width):
 def test_vectors_are_those_of_the_encoder_under_any_prompt(teachers, texts, tmp_path):
     encoder = as_encoder(teachers[TEACHERS[0]])
     for number, named in enumerate(({}, {"prompt_name": "query"}, {"prompt": ""}, {"prompt": "a "})):
-        write_vectors(encoder, texts, tmp_path / str(number), rows_per_part=10, **named)
+        given = texts["text"][:] if number == 1 else texts
+        write_vectors(encoder, given, tmp_path / str(number), rows_per_part=10, **named)
         rows = read_vectors(str(tmp_path / str(number)))
         assert list(rows["text"]) == texts["text"][:]
         expected = encoder.encode(texts["text"][:], **named)

@@ -119,7 +119,7 @@ class CKDTrainer(WholeStepTrainer):
         if size is not None and rows is not None and size > rows:
             raise ValueError(
                 f"queue_size={size:,}, but there are {rows:,} training rows. A longer queue would only hold copies, "
-                "which are no negatives of their own sentence. Leave it out, or pass more text."
+                "which are no negatives of their own sentence. Leave it out (null in a recipe), or pass more text."
             )
         if size is None:
             size = DEFAULT_QUEUE if rows is None else min(DEFAULT_QUEUE, rows)

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ...data import VECTORS, beside, combine_vectors, read_vectors, with_vectors
+from ...data import VECTORS, combine_vectors, read_vectors, with_vectors
 from ...data.tokenization import tokenize, tokenize_groups
 from ...evaluation.report import Report, Role, VectorRow, require_drawing
 from ...evaluation.sentences import load_sentence_teacher, short_vectors, side_by_side, sts_of_each
@@ -231,7 +231,7 @@ class SentenceRecipe(StudentRecipe):
         found = [with_vectors(texts, rows, column=column, source=name) for name, rows in self._vectors.items()]
         if len(found) < 2:
             return found[0] if found else texts
-        return beside(texts, combine_vectors(found, self.recipe.teacher.combine or "concatenate"))
+        return combine_vectors(found, self.recipe.teacher.combine or "concatenate")
 
     @cached_property
     def _vectors(self) -> Mapping[str, Dataset]:

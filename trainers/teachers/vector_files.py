@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ _SEAL = b"retort"
 
 def write_vectors(
     encoder: SentenceEncoder,
-    texts: Dataset,
+    texts: Dataset | Sequence[str],
     folder: str | Path,
     *,
     prompt_name: str | None = None,
@@ -36,7 +37,7 @@ def write_vectors(
 
     Args:
         encoder: computes the vectors, in its own dtype and on its own device.
-        texts: dataset with a column `text`.
+        texts: dataset with a column `text`, or texts.
         folder: a new folder, or one with parts of the same encoder, prompt and texts.
         prompt_name, prompt: prefix of every text (see `SentenceEncoder.encode`). The texts are written without it.
         batch_size: texts of a forward pass.
@@ -50,6 +51,8 @@ def write_vectors(
         StaleCacheError: the folder has other parts.
         ValueError: there is no prompt of this name.
     """
+    if not isinstance(texts, Dataset):
+        texts = Dataset.from_dict({"text": list(texts)})
     state = PartialState(cpu=encoder.model.device.type == "cpu")
     folder = Path(folder)
     prompt = encoder.modules.prompt(prompt_name) if prompt is None else prompt
