@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_type_hints
 
+import numpy as np
 import pytest
 import tiny
 from hypothesis import given
@@ -113,6 +114,29 @@ def test_choices_are_those_of_the_annotation(maybe, either, free):
 def test_numbers_that_train_nothing_are_refused(settings, message, tmp_path):
     with pytest.raises(ValueError, match=re.escape(message)):
         DistillTrainingArguments(str(tmp_path), **settings)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": "1e-3"}, "learning_rate='1e-3' is text, but must be a number. YAML reads 1e-3 as text: wr"),
+        ({"per_device_train_batch_size": "8"}, "per_device_train_batch_size='8' is text, but must be a whole number"),
+        ({"per_device_train_batch_size": 8.0}, "per_device_train_batch_size=8.0 is of type float, but must be a whole"),
+        ({"max_steps": "3"}, "max_steps='3' is text, but must be a whole number (int). Leave out the quotes."),
+        ({"tokens_per_batch": "64"}, "tokens_per_batch='64' is text"),
+        ({"embedding_weight": True}, "embedding_weight=True is of type bool, but must be a number."),
+        ({"num_train_epochs": None}, "num_train_epochs=None is of type NoneType, but must be a number."),
+    ],
+)
+def test_what_is_no_number_is_refused_by_name(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        DistillTrainingArguments(str(tmp_path), **settings)
+
+
+def test_any_number_of_the_kind_is_one(tmp_path):
+    settings = {"learning_rate": 1, "warmup_steps": np.float32(0.1), "max_steps": np.int64(3), "tokens_per_batch": None}
+    assert DistillTrainingArguments(str(tmp_path), **settings).max_steps == 3
 
 
 def test_steps_take_the_place_of_epochs(tmp_path):

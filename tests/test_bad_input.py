@@ -65,6 +65,14 @@ def test_logits_of_models_without_the_same_kind_of_head_are_refused(teacher, stu
         ("sequence", 3, lambda row: 0.5, r"type double, but the head of BertForSequenceClassification has 3 outputs"),
         ("sequence", 1, lambda row: 1, r"type int64, but .* has 1 outputs.*one output .num_labels=1. needs floats"),
         ("sequence", 3, lambda row: [1] * row["length"], r"one label for each token .* learns one for each row"),
+        (
+            "sequence",
+            3,
+            lambda row: "cat",
+            r"labels must be class ids, 0 to 2 for this .*, but there is 'cat', a string",
+        ),
+        ("token", 3, lambda row: ["O"] * row["length"], r"labels must be class ids, .* is 'O', a string.*label2id"),
+        ("sequence", 3, lambda row: None, r"labels must be class ids, .* is None, a null"),
         ("token", 3, lambda row: 1, r"one label for each row .* learns one for each token"),
         ("token", 3, lambda row: [-100, 4] + [0] * (row["length"] - 2), r"the labels are 0 to 4"),
         ("token", 3, lambda row: [-100] * row["length"], r"the labels are none"),
@@ -197,6 +205,10 @@ def test_a_checkpoint_that_is_not_there_or_of_other_objectives_is_refused(rows, 
     with pytest.raises(ValueError, match="holds no complete checkpoint to resume from"):
         trainer(logits_weight=1.0).train(resume_from_checkpoint=True)
     trainer(logits_weight=1.0).train()
+    with pytest.raises(ValueError, match=r"run is the output_dir of a run, .* last checkpoint, \S*run.checkpoint-2\."):
+        trainer(logits_weight=1.0).train(resume_from_checkpoint=str(tmp_path / "run"))
+    with pytest.raises(ValueError, match=r"resume_from_checkpoint='True' is text\. Pass True without quotes"):
+        trainer(logits_weight=1.0).train(resume_from_checkpoint="True")
     with pytest.raises(
         ValueError, match=r"from a run with other settings: logits_weight=0.0 \(was 1.0\), hidden_weight=1.0 "
     ):

@@ -393,4 +393,4 @@ def test_a_checkpoint_of_a_run_without_a_queue_is_refused(tokenizer, tmp_path):
     with pytest.raises(ValueError, match=r"other settings: queue_size=None \(was 0\)"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     with pytest.raises(FileNotFoundError, match=r"no queue\.safetensors"):
-        trainer.load_state(tmp_path / "checkpoint-2")
+        trainer.load_run_state(tmp_path / "checkpoint-2")

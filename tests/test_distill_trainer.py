@@ -1,5 +1,6 @@
 """The trainer: promises 1, 3, 4 on one process, its log, its evaluation, its errors."""
 
+import copy
 import logging
 import math
 
@@ -11,7 +12,7 @@ from datasets import Dataset, concatenate_datasets
 
 from retort import DistillTrainer, shrink, tokenize
 from retort.modeling import add_projector
-from retort.modeling.encoding import enable_packing
+from retort.modeling.encoding import Pooling, SentenceEncoder, SentenceModules, enable_packing
 
 
 def rows(tokenizer, count=64, **columns):
@@ -413,6 +414,38 @@ def test_the_student_as_its_own_teacher_is_refused(tmp_path):
     _, student = teacher_and_student()
     with pytest.raises(ValueError, match="is the student itself"):
         DistillTrainer(student, student, arguments(tmp_path, logits_weight=1.0))
+
+
+@pytest.mark.promise(9)
+def test_a_student_with_modules_of_a_teacher_is_refused_and_one_with_copies_is_not(tokenizer, tmp_path):
+    teacher, student, other = tiny.model(seed=1), tiny.model(), tiny.model(seed=2)
+    modules = SentenceModules(Pooling.of("mean"), 16, torch.nn.Sequential(torch.nn.LayerNorm(32)))
+    encoder = SentenceEncoder(teacher, tokenizer, modules)
+    args, shared = arguments(tmp_path, embedding_weight=1.0), []
+    shared.append(SentenceEncoder(tiny.model(), tokenizer, modules))
+    shared.append(tiny.model())
+    shared[-1].encoder.layer[0] = teacher.encoder.layer[1]
+    shared.append(student)
+    student.set_input_embeddings(teacher.get_input_embeddings())
+    names = "modules.head.0.weight", "encoder.layer.0.attention.self.query.weight", "embeddings.word_embeddings.weight"
+    for each, name in zip(shared, names, strict=True):
+        with pytest.raises(ValueError, match=rf"The student's {name} is the teacher's own.*copy\.deepcopy"):
+            DistillTrainer(each, [other, encoder], args, processing_class=tokenizer)
+    student.set_input_embeddings(copy.deepcopy(teacher.get_input_embeddings()))
+    for each in [student, shrink(teacher, layers=1), copy.deepcopy(teacher)]:
+        DistillTrainer(each, encoder, args, processing_class=tokenizer)
+        assert all(parameter.requires_grad for parameter in each.parameters())
+
+
+@pytest.mark.promise(9)
+def test_a_student_that_a_trainer_froze_as_its_teacher_is_refused_until_it_is_trainable(tokenizer, tmp_path):
+    first, second = tiny.model(), tiny.model(seed=1)
+    args = arguments(tmp_path, embedding_weight=1.0)
+    given = {"args": args, "train_dataset": rows(tokenizer), "processing_class": tokenizer}
+    DistillTrainer(first, second, **given)
+    with pytest.raises(ValueError, match=r"the teacher of an earlier trainer.*student\.requires_grad_\(True\)"):
+        DistillTrainer(second, tiny.model(seed=2), **given)
+    DistillTrainer(second.requires_grad_(True), tiny.model(seed=2), **given)
 
 
 def test_labels_in_another_order_are_refused(tmp_path):

@@ -1,15 +1,18 @@
 """A student's embedding through all its modules: the gradients of sentence-transformers, and what was learnt, saved."""
 
+import copy
 from dataclasses import replace
 from itertools import chain
 
 import pytest
 import tiny
 import torch
+from datasets import Dataset
 from sentence_models import EXACT, KINDS, TEXTS, encoded, sentence_transformer
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
+from retort import DistillTrainer, tokenize
 from retort.modeling.encoding import (
     Dense,
     Normalize,
@@ -127,23 +130,45 @@ def test_a_students_modules_are_written_beside_its_saved_encoder_or_not_at_all(n
     torch.testing.assert_close(encoded(SentenceTransformer(str(folder), device="cpu")), expected, **EXACT)
 
 
-def test_a_trainable_head_is_a_copy_and_saved_weights_are_another(tokenizer, tmp_path):
+@pytest.mark.promise(5)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_sentence_transformer_is_trained_in_place_and_its_frozen_dense_stays(frozen, tokenizer, tmp_path):
+    theirs = sentence_transformer(tmp_path / "encoder", tokenizer, "concatenated")
+    norm, dense = theirs[2], theirs[3]
+    dense.requires_grad_(not frozen)
+    first = {module: copy.deepcopy(module.state_dict()) for module in (norm, dense)}
+    settings = {"similarity_weight": 1.0, "teacher_pooler": "mean", "max_steps": 6, "learning_rate": 1e-2}
+    args = tiny.arguments(tmp_path / "run", **settings, save_strategy="no")
+    rows = tokenize(Dataset.from_dict({"text": TEXTS}), tokenizer, max_length=20)
+    trainer = DistillTrainer(theirs, tiny.model(seed=1), args, train_dataset=rows, processing_class=tokenizer)
+    trainer.train()
+    trainer.save_model()
+    for module, stays in ((norm, False), (dense, frozen)):
+        assert all(torch.equal(first[module][name], now) == stays for name, now in module.state_dict().items())
+    assert all(parameter.requires_grad != frozen for parameter in dense.parameters())
+    exact, now = {"atol": 1e-6, "rtol": 0}, encoded(theirs)
+    torch.testing.assert_close(now, torch.as_tensor(trainer.predict(rows).predictions), **exact)
+    torch.testing.assert_close(now, encoded(SentenceTransformer(str(tmp_path / "run"), device="cpu")), **exact)
+
+
+def test_a_head_in_training_shares_its_weights_or_copies_them_and_saved_ones_are_copies(tokenizer, tmp_path):
     modules = SentenceEncoder.of(sentence_transformer(tmp_path / "encoder", tokenizer, "concatenated")).modules
-    head = modules.trainable_head()
-    assert not any(parameter.requires_grad for parameter in modules.head.parameters())
-    assert all(parameter.requires_grad for parameter in head.parameters())
+    head, apart = modules.trainable_head(), modules.trainable_head(shared=False)
+    assert all(parameter.requires_grad for parameter in (*head.parameters(), *apart.parameters()))
+    head.train()
+    assert not any(module.training for module in modules.head)
+    learnt, pooled = modules.with_weights(head.state_dict()), torch.randn(3, 96)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(1)
-    learnt = modules.with_weights(head.state_dict())
-    pooled = torch.randn(3, 96)
-    torch.testing.assert_close(learnt.finish(pooled), head(pooled))
-    assert not torch.allclose(modules.finish(pooled), head(pooled))
-    with torch.no_grad():
-        head.layers[0].weight.zero_()
+    torch.testing.assert_close(modules.finish(pooled), head(pooled))
+    torch.testing.assert_close(learnt.finish(pooled), apart(pooled))
     assert not torch.allclose(learnt.finish(pooled), head(pooled))
     with pytest.raises(RuntimeError, match="Missing key"):
         modules.with_weights({})
+    with torch.inference_mode():
+        modules.finish(pooled.to("meta"))  # another device
+    assert not any(parameter.is_inference() for parameter in modules.head.parameters())
 
 
 def test_modules_leave_alone_what_they_are_made_of_and_a_teachers_are_frozen():

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset, IterableDataset
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, get_peft_model, inject_adapter_in_model
 from steps import gradient_of
 from transformers import TrainingArguments
 
@@ -187,6 +187,23 @@ def test_what_is_no_student_or_would_be_ignored_is_refused(named, error, message
 def test_a_student_with_adapters_is_refused(tmp_path):
     student = get_peft_model(tiny.model("bert"), LoraConfig(target_modules=["query"]))
     with pytest.raises(ValueError, match=r"PeftModel.*merge_and_unload\(\)"):
+        DistillTrainer(student, "nowhere", tiny.arguments(tmp_path, embedding_weight=1.0))
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    "adapt",
+    [
+        lambda model: inject_adapter_in_model(IA3Config(target_modules=["query"], feedforward_modules=[]), model),
+        lambda model: model.add_adapter(LoraConfig(target_modules=["query"])),
+        lambda model: get_peft_model(model, LoraConfig(target_modules=["query"])),
+    ],
+    ids=["injected", "added", "the base of a PeftModel"],
+)
+def test_a_stock_student_that_was_given_adapters_is_refused(adapt, tmp_path):
+    student = tiny.model("bert")
+    adapt(student)
+    with pytest.raises(ValueError, match=r"adapters \(in encoder\.layer\.0\.attention\.self\.query\).*Stage\(lora"):
         DistillTrainer(student, "nowhere", tiny.arguments(tmp_path, embedding_weight=1.0))
 
 

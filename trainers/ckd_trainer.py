@@ -140,12 +140,12 @@ class CKDTrainer(WholeStepTrainer):
         for batch in self.sampled_batches(self.queue.size, "Filling the queue"):
             self.queue.push(*self.contrast.references(self.teacher.outputs(batch), batch))
 
-    def save_state(self, folder: Path) -> None:
+    def save_run_state(self, folder: Path) -> None:
         """Save the queue, which is the same on every rank."""
         if self.queue is not None and self.args.should_save:
             save_file(self.queue.state_dict(), folder / QUEUE_FILE)
 
-    def load_state(self, folder: Path) -> None:
+    def load_run_state(self, folder: Path) -> None:
         """Load the queue."""
         if self.queue is None:
             return

@@ -37,7 +37,7 @@ class ContrastiveTrainer(WholeStepTrainer):
 
     def __init__(self, model, teacher=None, args: ContrastiveTrainingArguments | None = None, *arguments, **named):
         super().__init__(model, teacher, args, *arguments, **named)
-        first = {} if self.train_dataset is None else next(iter(self.train_dataset))
+        first = next(iter(self.train_dataset or ()), {})
         if self.contrast and len(first.get("members", ())) == 2 and self.args.rows_per_step == 1:
             raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
         if self.args.disable_dropout and _are_single(self.train_dataset):
@@ -96,5 +96,5 @@ class ContrastiveTrainer(WholeStepTrainer):
 
 
 def _are_single(rows: datasets.Dataset | None) -> bool:
-    """Whether each group is one text."""
-    return rows is not None and len(next(iter(rows)).get("members", ())) == 1
+    """Whether each group is one text, such as a row of `tokenize`."""
+    return rows is not None and len(next(iter(rows), {}).get("members", ["the row"])) == 1

@@ -29,7 +29,17 @@ from ..modeling.encoding import (
 )
 from ..modeling.losses import EmbeddingQuantizer
 from .arguments import DistillTrainingArguments
-from .checks import Setup, check_output_layers, check_rows, check_run, named_sets, take_student, validate
+from .checks import (
+    Setup,
+    check_apart,
+    check_output_layers,
+    check_rows,
+    check_run,
+    named_sets,
+    take_arguments,
+    take_student,
+    validate,
+)
 from .objectives import (
     Dimensions,
     EmbeddingObjective,
@@ -67,7 +77,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
 
     Args:
         model: the student, in float32. The modules of a `SentenceTransformer` or `SentenceEncoder` (pooling, Dense,
-            normalisation, `truncate_dim`) make its embeddings, and are trained and exported with it.
+            normalisation, `truncate_dim`) make its embeddings, and are trained, in place, and exported with it.
         teacher: a model, a folder or hub id, a PEFT adapter, a `SentenceTransformer` or `SentenceEncoder`, or a list of
             these, whose outputs are averaged with `args.teacher_weights`. The files of a sentence-transformers model
             define its embeddings: prompt, pooling, Dense, normalisation, `truncate_dim`. No teacher is needed if
@@ -85,6 +95,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         trainer_arguments: any other argument of `transformers.Trainer`.
 
     Raises:
+        TypeError: the arguments are another trainer's; or a teacher, or a dataset, is of another class.
         ValueError: there is no objective; teacher and student do not match in the outputs that an objective compares;
             the student is in half precision; or the rows' tokens are neither the teacher's nor aligned with them.
     """
@@ -103,13 +114,14 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
         **trainer_arguments: Any,
     ):
-        args = self.arguments_class() if args is None else args
+        args = take_arguments(args, self.arguments_class)
         model, self.student_encoder, args = take_student(as_sentence_encoder(model), args)
         check_run(model, args, trainer_arguments, self.student_encoder, processing_class)
         given = teacher if isinstance(teacher, list | tuple) else [teacher] if teacher is not None else []
         sources = list(map(as_sentence_encoder, given))
         self.teacher_sources = sources
         outlines = [outline_teacher(source, model, args) for source in sources]
+        check_apart(model, self.student_encoder, sources)
         sets = named_sets(train_dataset, eval_dataset)
         vectors = None if outlines or args.teacher_cache else vector_width(sets)
         dimensions = teacher_dimensions(outlines, args, vectors, model)
@@ -172,7 +184,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
             self.objectives,
             student_request(self.objectives),
             pooling=None if encoder is None else encoder.pooling(),
-            head=None if encoder is None else encoder.modules.trainable_head(),
+            head=None if encoder is None else encoder.modules.trainable_head(shared=not args.shards_weights),
             projector=self._embedding_projector if args.keep_projector else None,
             quantizer=quantizer,
             dropout=self.trains_with_dropout(args, rows),

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
@@ -97,13 +97,15 @@ class StudentTrainer(Trainer):
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"{self.args.output_dir} holds no complete checkpoint to resume from.")
+        vars(self).pop("_settings", None)  # arguments or rows may have changed since an earlier call
         self._was_stopped = False
         if resume_from_checkpoint:
             self._check_checkpoint(resume_from_checkpoint, self._needed_to_resume(), self._settings)
+            self._was_stopped = self._stops_early() and was_stopped_early(resume_from_checkpoint)
             if self.is_world_process_zero():
-                print(f"Resuming from {resume_from_checkpoint}.", flush=True)
-            self._was_stopped = was_stopped_early(resume_from_checkpoint)
-            self.load_state(Path(resume_from_checkpoint))
+                ended = " Early stopping had ended this run." if self._was_stopped else ""
+                print(f"Resuming from {resume_from_checkpoint}.{ended}", flush=True)
+            self.load_run_state(Path(resume_from_checkpoint))
         try:
             # Checkpointed layers of packed batches run again in the backward pass, outside `encode`.
             runs_again = self.args.activation_checkpointing and packing_obstacle(self.student) is None
@@ -116,6 +118,11 @@ class StudentTrainer(Trainer):
             # After training under ZeRO-3, a global setting would shard every model that is loaded later, on all ranks
             # that load it.
             unset_hf_deepspeed_config()
+
+    def _stops_early(self) -> bool:
+        """Whether early stopping goes on where a checkpoint was written."""
+        callbacks = self.callback_handler.callbacks if self.args.restore_callback_states_from_checkpoint else ()
+        return any(isinstance(each, EarlyStoppingCallback) for each in callbacks)
 
     def _needed_to_resume(self) -> list[str]:
         """Files of a checkpoint without which the Trainer would resume without a warning, but not exactly."""
@@ -180,7 +187,7 @@ class StudentTrainer(Trainer):
         is_writer, meet = self.args.should_save, self.accelerator.wait_for_everyone
         with later, checkpoint_in_progress(folder, is_writer=is_writer, wait_for_everyone=meet):
             super()._save_checkpoint(model, trial)
-            self.save_state(folder)
+            self.save_run_state(folder)
             if is_writer:
                 write_settings(folder, self._settings)
             # The checkpoint of a DeepSpeed engine contains the heads already.
@@ -189,7 +196,8 @@ class StudentTrainer(Trainer):
         # A checkpoint must not be deleted while it is being uploaded. Older ones then stay until the next save.
         pushing = getattr(self, "push_in_progress", None)
         if self.args.should_save and (pushing is None or pushing.is_done()):
-            rotate_checkpoints(run, self.args.save_total_limit, self.state.best_model_checkpoint)
+            step, best = self.state.global_step, self.state.best_model_checkpoint
+            rotate_checkpoints(run, self.args.save_total_limit, best, step=step)
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
 
@@ -203,11 +211,11 @@ class StudentTrainer(Trainer):
             remove_checkpoints(self._get_output_dir(trial), keep=best)
         return output
 
-    def save_state(self, folder: Path) -> None:
+    def save_run_state(self, folder: Path) -> None:
         """Save further state for resuming into a checkpoint."""
 
-    def load_state(self, folder: Path) -> None:
-        """Load the state that `save_state` wrote."""
+    def load_run_state(self, folder: Path) -> None:
+        """Load the state that `save_run_state` wrote."""
 
     # --- Publishing ---------------------------------------------------------------------------------------------------
 
@@ -309,8 +317,8 @@ class StudentTrainer(Trainer):
     # --- The end ------------------------------------------------------------------------------------------------------
 
     def _run_epoch(self, **arguments) -> None:
-        # A resumed run may be past its last step, within an epoch: it was killed before it was saved, or a callback had
-        # stopped it.
+        # A resumed run may be past its last step, within an epoch: it was killed before it was saved, or early stopping
+        # had ended it.
         if self._was_stopped or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return

@@ -10,6 +10,7 @@ from ..collators import EVALUATION, Filler, MaskedBatch, Masking, SpanCollator, 
 from ..modeling.losses import IGNORED_LABEL
 from ..modeling.vocabularies import VocabularyMap, spell
 from .arguments import VocabReducedMLMTrainingArguments
+from .checks import take_arguments
 from .distill_trainer import DistillTrainer
 from .objectives import (
     MaskedLMObjective,
@@ -45,7 +46,7 @@ class VocabReducedMLMTrainer(DistillTrainer):
     needed_columns = ("input_ids", "spans", "span_words", "span_characters", "text_id")
 
     def __init__(self, model, teacher=None, args=None, data_collator=None, train_dataset=None, *others, **named):
-        args = self.arguments_class() if args is None else args
+        args = take_arguments(args, self.arguments_class)
         if isinstance(teacher, list | tuple) and len(teacher) > 1:
             raise ValueError(
                 f"{len(teacher)} teachers: distributions over a vocabulary are read from one teacher's output layer. "

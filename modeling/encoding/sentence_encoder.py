@@ -115,7 +115,7 @@ class SentenceEncoder:
 
     @classmethod
     def of(cls, model: SentenceTransformer, *, route: str | None = None) -> SentenceEncoder:
-        """Convert a `SentenceTransformer`. The encoder is shared, not copied.
+        """Convert a `SentenceTransformer`. The encoder and all weights in float32 are shared, not copied.
 
         Args:
             model: the model; not changed.
@@ -140,7 +140,7 @@ class SentenceEncoder:
                     f"{source} has a Dense with the activation {activation}, whose settings are not saved."
                 )
         stored = [StoredModule(kinds[0], first.get_config_dict())] + [
-            StoredModule(kind, stage.get_config_dict(), stage.state_dict())
+            StoredModule(kind, stage.get_config_dict(), stage.state_dict(keep_vars=True))
             for kind, stage in zip(kinds[1:], stages[1:], strict=True)
         ]
         names = ("prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name")

@@ -52,7 +52,10 @@ _LOADING = ("config_kwargs", "model_kwargs", "processor_kwargs", "config_args", 
 
 @dataclass(frozen=True)
 class StoredModule:
-    """A stored module: its kind (a key of `CLASSES` if retort supports it), configuration and weights."""
+    """A stored module: its kind (a key of `CLASSES` if retort supports it), configuration and weights.
+
+    Weights that are parameters in float32 are shared with what is made of them, not copied.
+    """
 
     kind: str
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -92,7 +95,7 @@ def parse_modules(
     return SentenceModules(
         pooling=pooled_by,
         max_length=max_length,
-        head=nn.Sequential(*head).requires_grad_(False).eval(),
+        head=nn.Sequential(*head).eval(),
         prompts={name: text or "" for name, text in (settings.get("prompts") or {}).items()},
         default_prompt_name=settings.get("default_prompt_name"),
         include_prompt=pooling is None or pooling.config.get("include_prompt", True),
@@ -171,18 +174,24 @@ def _parse_head(source: str, module: StoredModule) -> nn.Module:
         )
     if module.kind == "Normalize":
         return Normalize()
-    weights = {name.partition(".")[2]: tensor.detach().float().cpu() for name, tensor in module.weights.items()}
+    weights = {name.partition(".")[2]: tensor for name, tensor in module.weights.items()}
     if module.kind == "LayerNorm":
-        made = nn.LayerNorm(len(weights["weight"]))
-        made.load_state_dict(weights)
-        return made
+        return _with_weights(nn.LayerNorm(len(weights["weight"])), weights)
     path, _, name = config.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")
     activation = getattr(nn, name, None) if path.startswith("torch.nn.modules.") else None
     if activation is None or config.get("use_residual"):
         raise ValueError(f"{source} has a Dense that isn't a linear map and an activation of torch.nn: {dict(config)}.")
     linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-    linear.load_state_dict(weights)
-    return Dense(linear, activation())
+    return Dense(_with_weights(linear, weights), activation())
+
+
+def _with_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The module with these weights: with the parameters themselves, but with float32 copies of other tensors."""
+    module.load_state_dict({name: tensor.detach().float().cpu() for name, tensor in weights.items()})
+    for name, tensor in weights.items():
+        if isinstance(tensor, nn.Parameter) and tensor.dtype == torch.float32:
+            setattr(module, name, tensor)
+    return module
 
 
 # --- Writing ----------------------------------------------------------------------------------------------------------

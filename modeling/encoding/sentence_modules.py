@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
@@ -96,8 +97,7 @@ class SentenceModules:
     Attributes:
         pooling: pooling of the encoder's token vectors.
         max_length: number of tokens to which texts are truncated, prompt and special tokens included.
-        head: `Dense`, `nn.LayerNorm` and `Normalize` modules in order, in float32; frozen if they were loaded from
-            files (see `trainable_head`).
+        head: `Dense`, `nn.LayerNorm` and `Normalize` modules in order, in float32.
         prompts: name -> prompt, a text to put before every text.
         default_prompt_name: name of the prompt that is used if none is named; None for none.
         include_prompt: whether a prompt's tokens are pooled. The encoder always reads them.
@@ -194,13 +194,20 @@ class SentenceModules:
 
     def finish(self, pooled: Tensor) -> Tensor:
         """Pooled vectors `[rows, pooled]` -> embeddings `[rows, embedding_size]`, in float32 if `head` has modules."""
-        return EmbeddingHead(self.head.to(pooled.device), self.truncate_dim)(pooled)
+        with torch.inference_mode(False):  # weights that were moved in inference mode could not be trained later
+            head = self.head.to(pooled.device)
+        return EmbeddingHead(head, self.truncate_dim)(pooled)
 
     # --- Training -----------------------------------------------------------------------------------------------------
 
-    def trainable_head(self) -> EmbeddingHead:
-        """A trainable copy of the modules after the pooler, for a student in training."""
-        return EmbeddingHead(copy.deepcopy(self.head), self.truncate_dim).requires_grad_(True)
+    def trainable_head(self, *, shared: bool = True) -> EmbeddingHead:
+        """The modules after the pooler for a student in training, in a mode of their own; frozen ones stay frozen.
+
+        Args:
+            shared: whether they share their parameters with `head`, so that it is trained with them; else copies.
+        """
+        kept = {id(parameter): parameter for parameter in self.head.parameters()} if shared else {}
+        return EmbeddingHead(copy.deepcopy(self.head, kept), self.truncate_dim)
 
     def with_weights(self, state: Mapping[str, Tensor]) -> SentenceModules:
         """The same modules with a copy of the weights of a trained `trainable_head`.

@@ -1,6 +1,7 @@
 """Arguments of a distillation run. Each field is documented in its help."""
 
 import math
+import re
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Literal
@@ -14,6 +15,9 @@ from transformers.trainer_utils import HubStrategy
 from ...modeling.encoding import POOLERS, AttentionSettings
 from .choices import check_choices
 from .conventions import refuse_unsupported
+from .numbers import check_are_numbers
+
+_LOWER_IS_BETTER = re.compile(r"(^|_)(loss|bits_per_character|alignment|uniformity)(_|$)")
 
 
 @dataclass
@@ -192,6 +196,7 @@ class DistillTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         check_choices(self)
+        check_are_numbers(self)
         if not torch.accelerator.is_available():
             # Otherwise each rank on a machine without a GPU would train alone without a warning, and bf16 would be
             # refused.
@@ -201,6 +206,8 @@ class DistillTrainingArguments(TrainingArguments):
             raise ImportError(
                 f"deepspeed={self.deepspeed!r} needs DeepSpeed, which isn't installed: pip install 'retort[deepspeed]'."
             )
+        if self.greater_is_better is None and _LOWER_IS_BETTER.search(self.metric_for_best_model or ""):
+            self.greater_is_better = False  # transformers only does so if the name ends with "loss"
         # TrainingArguments knows numbers of workers alone, and refuses to prefetch without any.
         workers = self.dataloader_num_workers
         self.dataloader_num_workers = (1 if self.dataloader_prefetch_factor else 0) if workers is None else workers

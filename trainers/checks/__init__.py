@@ -4,8 +4,9 @@ Each raises a ValueError, or a TypeError for an object of the wrong class, with 
 a way to fix it.
 """
 
+from .arguments import take_arguments
 from .objectives import check_output_layers, check_sharding
 from .rows import check_rows
-from .run import check_run, take_student
+from .run import MERGED_LATER, check_apart, check_run, take_student
 from .setup import Setup, named_sets
 from .validate import validate

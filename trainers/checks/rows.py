@@ -1,5 +1,6 @@
 """Checks of the rows of a dataset, the same for training and evaluation."""
 
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import datasets
@@ -26,11 +27,14 @@ from .tokens import check_known, check_sentence_rows, check_tokens
 
 
 def check_rows(setup: Setup, rows: Any, name: str) -> None:
-    """Refuse rows that would be trained on, or evaluated, with wrong numbers.
+    """Refuse what is no dataset, and rows that would be trained on, or evaluated, with wrong numbers.
 
     Datasets without `column_names` are not checked here; the collator checks their rows.
     """
+    _check_is_dataset(rows, name)
     columns = set(getattr(rows, "column_names", None) or ())
+    if isinstance(rows, Sized) and not len(rows):
+        raise ValueError(f"The {name} rows: there are none.")
     try:
         if columns:
             _check_columns(setup, columns)
@@ -47,6 +51,17 @@ def check_rows(setup: Setup, rows: Any, name: str) -> None:
     check_known(rows, setup.student, name)
     if isinstance(rows, datasets.Dataset) and len(rows) == 1 and any(o.compares_rows for o in setup.objectives):
         raise ValueError(f"The {name} rows: there is one, but rows are compared with one another. Pass more rows.")
+
+
+def _check_is_dataset(rows: Any, name: str) -> None:
+    """Refuse texts, and several datasets in place of one."""
+    first = next(iter(rows), {}) if isinstance(rows, list | tuple) else {}
+    if isinstance(rows, str | Mapping) or not isinstance(first, Mapping):
+        found = type(rows).__name__ + ("" if isinstance(first, Mapping) else f" of {type(first).__name__}")
+        raise TypeError(
+            f"The {name} rows must be a dataset of tokenised rows (see retort.tokenize), but are of type {found}. Pass "
+            "one dataset, or for evaluation a dict of several, such as {'first': rows, 'second': rows}."
+        )
 
 
 def _check_columns(setup: Setup, columns: set[str]) -> None:
@@ -148,6 +163,12 @@ def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:
         raise ValueError(
             f"the labels are of type {labels.type}, but the head of {name} has {classes} outputs. A head with one "
             "output (num_labels=1) needs floats; a head with one output per class needs integers."
+        )
+    if classes > 1 and not (pa.types.is_integer(labels.type) or pa.types.is_boolean(labels.type)):
+        found = ", ".join(map(repr, labels.drop_null()[:1].to_pylist())) or "None"
+        raise ValueError(
+            f"labels must be class ids, 0 to {classes - 1} for this {name}, but there is {found}, a {labels.type}. "
+            "Replace names by their ids in the student's config.label2id."
         )
     if classes > 1 and (len(labels) == 0 or pc.min(labels).as_py() < 0 or pc.max(labels).as_py() >= classes):
         found = f"{pc.min(labels)} to {pc.max(labels)}" if len(labels) else "none"

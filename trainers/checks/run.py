@@ -24,6 +24,9 @@ _NOT_TAKEN = {
     "build_objectives, or use transformers.Trainer.",
 }
 
+# Attribute of a student whose adapters a stage merges, so that its folder has none.
+MERGED_LATER = "_retort_merges_adapters"
+
 
 def take_student(
     student: PreTrainedModel | SentenceEncoder, args: DistillTrainingArguments
@@ -35,14 +38,9 @@ def take_student(
         arguments with the student's pooler, or the arguments themselves.
 
     Raises:
-        TypeError: `args` are no `DistillTrainingArguments`.
         ValueError: the model is causal; its pooler is not `args.pooler`; or `keep_projector` is set for a student that
             truncates its embeddings.
     """
-    if not isinstance(args, DistillTrainingArguments):
-        raise TypeError(
-            f"args must be DistillTrainingArguments, which hold the objectives' weights, but got {type(args).__name__}."
-        )
     if not isinstance(student, SentenceEncoder):
         if isinstance(student, PreTrainedModel):
             require_bidirectional(student, "a student")
@@ -122,6 +120,7 @@ def _check_finding_of_batches(args: DistillTrainingArguments, trainer_arguments:
 def _check_student(student: Any) -> None:
     """Refuse objects that can't be a student."""
     from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     if isinstance(student, PeftModel):
         raise ValueError(
@@ -134,6 +133,13 @@ def _check_student(student: Any) -> None:
             + (f" ({student!r})" if isinstance(student, str) else "")
             + ". Load it first, e.g. AutoModel.from_pretrained(name, dtype=torch.float32), or make it from the teacher "
             "with retort.shrink()."
+        )
+    adapted = [name for name, module in student.named_modules() if isinstance(module, BaseTunerLayer)]
+    if adapted and not getattr(student, MERGED_LATER, False):
+        raise ValueError(
+            f"The student has adapters (in {adapted[0]}), but retort's checkpoints don't contain adapters. Load it "
+            "again without inject_adapter_in_model or add_adapter (a PeftModel has merge_and_unload()), or use "
+            "Stage(lora=...) to train adapters that are merged afterwards."
         )
 
 
@@ -186,6 +192,26 @@ def _check_checkpointing(student: PreTrainedModel, args: DistillTrainingArgument
         )
 
 
+def check_apart(student: PreTrainedModel, encoder: SentenceEncoder | None, teachers: Sequence[Any]) -> None:
+    """Refuse a student that shares parameters with a teacher in memory, which is frozen."""
+    ours = _named_parameters(student if encoder is None else encoder)
+    for teacher in teachers:
+        theirs = set(map(id, _named_parameters(teacher).values()))
+        if shared := [name for name, parameter in ours.items() if id(parameter) in theirs]:
+            raise ValueError(
+                f"The student's {shared[0]} is the teacher's own, in one object, but a teacher is frozen. Give the "
+                "student a copy of the module, copy.deepcopy(module), or make it with shrink(), which copies."
+            )
+
+
+def _named_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Those of a model and of the modules after it; none for a folder, and for a PEFT model, which the run copies."""
+    if isinstance(model, SentenceEncoder):
+        head = model.modules.head.named_parameters(prefix="modules.head")
+        return dict(chain(model.model.named_parameters(), head))
+    return dict(model.named_parameters()) if isinstance(model, PreTrainedModel) else {}
+
+
 def check_optimizer(objectives: Sequence[Objective], trainer_arguments: Mapping[str, Any]) -> None:
     """Refuse a given optimizer if objectives have parameters, since it would not train them."""
     optimizer = (trainer_arguments.get("optimizers") or (None,))[0]
@@ -199,13 +225,14 @@ def check_optimizer(objectives: Sequence[Objective], trainer_arguments: Mapping[
 
 def check_trained(setup: Setup) -> None:
     """Refuse to train if all parameters of the student are frozen, and nothing else has any."""
-    head = [] if setup.student_encoder is None else setup.student_encoder.modules.head.parameters()
-    modules = (setup.student, *setup.objectives)
-    trained = (p for module in modules for p in module.parameters() if p.requires_grad)
-    if not any(True for _ in chain(trained, head)):
+    head = [] if setup.student_encoder is None else [setup.student_encoder.modules.head]
+    modules = (setup.student, *head, *setup.objectives)
+    if not any(parameter.requires_grad for module in modules for parameter in module.parameters()):
         raise ValueError(
-            "Nothing would be trained: all parameters of the student are frozen, and no objective has parameters. In a "
-            "stage, leave out trainable, or name groups of parameters."
+            "Nothing would be trained: all parameters of the student are frozen, and no objective has parameters. If "
+            "it was the teacher of an earlier trainer, which froze it, call student.requires_grad_(True) (of a "
+            "SentenceEncoder: of its model and modules.head). In a stage, leave out trainable, or name groups of "
+            "parameters."
         )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from transformers import EarlyStoppingCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -100,9 +101,10 @@ def check_checkpoint(checkpoint: str | os.PathLike, needed: Collection[str] = ()
     Raises:
         DamagedFilesError: a file is missing, truncated or changed. The message names the checkpoint, the file, and the
             previous checkpoint.
-        ValueError: the checkpoint was written by another version, with `save_only_model`, or with another number of
-            processes.
+        ValueError: it is a run's folder; or the checkpoint was written by another version, with `save_only_model`, or
+            with another number of processes.
     """
+    _check_is_checkpoint(checkpoint)
     checkpoint = Path(checkpoint)
     if not checkpoint.is_dir():
         raise ValueError(f"There is no checkpoint {checkpoint} to resume from.")
@@ -133,7 +135,20 @@ def check_checkpoint(checkpoint: str | os.PathLike, needed: Collection[str] = ()
         )
 
 
-def rotate_checkpoints(output_dir: str | os.PathLike, limit: int | None, best: str | None) -> None:
+def _check_is_checkpoint(given: str | os.PathLike) -> None:
+    """Refuse a run's folder in place of one of its checkpoints, and True as text."""
+    if str(given).lower() == "true" and not Path(given).exists():
+        raise ValueError(
+            f"resume_from_checkpoint={given!r} is text. Pass True without quotes for the last checkpoint in output_dir."
+        )
+    last = None if Path(given, MANIFEST_FILE).exists() else last_complete_checkpoint(given)
+    if last is not None:
+        raise ValueError(f"{given} is the output_dir of a run, not a checkpoint. Pass its last checkpoint, {last}.")
+
+
+def rotate_checkpoints(
+    output_dir: str | os.PathLike, limit: int | None, best: str | None, *, step: int | None = None
+) -> None:
     """Remove the oldest checkpoints, so that `limit` are left.
 
     Unlike `transformers.trainer_utils.rotate_checkpoints` it leaves no incomplete checkpoint if it is killed. It sorts
@@ -143,10 +158,12 @@ def rotate_checkpoints(output_dir: str | os.PathLike, limit: int | None, best: s
         output_dir: folder of the checkpoints.
         limit: number of checkpoints to keep; None or 0 for all. The newest and the best are always kept.
         best: the best checkpoint, if there is one.
+        step: step of the newest checkpoint. Those of later steps are of an earlier run, and are removed first.
     """
     if not limit or limit < 0:
         return
-    ordered = [path for path, _ in sorted(_checkpoints(output_dir), key=lambda found: found[1])]
+    found = sorted((step is None or of <= step, of, path) for path, of in _checkpoints(output_dir))
+    ordered = [path for *_, path in found]
     kept = {path.resolve() for path in [*ordered[-1:], *([Path(best)] if best else [])]}
     spare = [path for path in ordered if path.resolve() not in kept]
     for checkpoint in spare[: max(0, len(ordered) - max(limit, len(kept)))]:
@@ -161,10 +178,16 @@ def remove_checkpoints(output_dir: str | os.PathLike, keep: str | None = None) -
 
 
 def was_stopped_early(checkpoint: str | os.PathLike) -> bool:
-    """Whether a callback (early stopping) had stopped the run before its last step when the checkpoint was written."""
+    """Whether early stopping had ended the run when the checkpoint was written.
+
+    Other callbacks may stop a run that is to continue, such as one with a time limit.
+    """
     state = json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    control = state["stateful_callbacks"].get("TrainerControl", {}).get("args", {})
-    return bool(control.get("should_training_stop")) and state["global_step"] < state["max_steps"]
+    found = state["stateful_callbacks"].get(EarlyStoppingCallback.__name__, [])
+    return any(
+        each["attributes"]["early_stopping_patience_counter"] >= each["args"]["early_stopping_patience"]
+        for each in (found if isinstance(found, list) else [found])
+    )
 
 
 def remove_incomplete_checkpoints(output_dir: str | os.PathLike) -> None:

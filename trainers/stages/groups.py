@@ -17,6 +17,7 @@ from ...modeling import (
     parts_between_layers,
     split_layer_name,
 )
+from ..checks import MERGED_LATER
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -135,4 +136,5 @@ def add_lora(model: PreTrainedModel, settings: Mapping[str, Any]) -> PeftModel:
     adapted = get_peft_model(model, LoraConfig(**{"target_modules": sorted(names)} | dict(settings)))
     for parameter in head:
         parameter.requires_grad_(True)
+    setattr(model, MERGED_LATER, True)
     return adapted

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
@@ -33,6 +34,7 @@ def load_teacher(
         args: arguments with the dtype.
 
     Raises:
+        TypeError: the source is none of these.
         ValueError: the teacher is the student itself, or its files are in `args.output_dir`; files are damaged; the
             weights of the head are missing (it would be random); or a sentence-transformers model has unsupported
             modules, or another pooling than `args.teacher_pooler`.
@@ -73,6 +75,7 @@ def outline_teacher(
         A model on torch's meta device, if `source` is a folder or hub id.
 
     Raises:
+        TypeError: as in `load_teacher`.
         ValueError: as in `load_teacher`, without the checks of weights.
         OSError: there is no such folder, and no such model on the Hub.
     """
@@ -93,6 +96,7 @@ def outline_teacher(
 
 def _as_model(source: TeacherSource, student: PreTrainedModel, args: DistillTrainingArguments) -> TeacherSource:
     """The source itself, or the model of a `SentenceEncoder` whose embeddings are not used."""
+    _check_kind(source)
     if isinstance(source, SentenceEncoder):
         if _reads_layers_alone(args):
             source = source.model
@@ -111,6 +115,22 @@ def _as_model(source: TeacherSource, student: PreTrainedModel, args: DistillTrai
             "The teacher is the student itself. Pass a copy, or build the student with shrink(teacher, ...)."
         )
     return source
+
+
+def _check_kind(source: Any) -> None:
+    """Refuse an object that is no teacher."""
+    is_pretrained = isinstance(source, nn.Module) and hasattr(source, "name_or_path")
+    if is_pretrained or isinstance(source, str | Path | SentenceEncoder):
+        return
+    way_out = ""
+    if isinstance(source, TrainingArguments):
+        way_out = " Pass arguments by name, args=...: the second argument of a trainer is its teacher."
+    elif type(source).__name__ == "CrossEncoder":
+        way_out = " Pass its .model, or train on its scores of documents (see score_groups)."
+    raise TypeError(
+        f"The teacher is of type {type(source).__name__}, but must be a transformers or PEFT model, a "
+        f"SentenceTransformer or SentenceEncoder, a folder or hub id, or a list of these.{way_out}"
+    )
 
 
 def _is_checkpoint_of(output_dir: str, model: str) -> bool:

@@ -1,0 +1,40 @@
+"""Checks that arguments are numbers where their annotations say so. argparse does so for the command line alone."""
+
+import re
+from dataclasses import fields
+from functools import cache
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+_NUMBERS = {int: (Integral, "a whole number (int)"), float: (Real, "a number")}
+
+
+def check_are_numbers(arguments: Any) -> None:
+    """Refuse values of a dataclass that are no numbers, though their type is `int` or `float`, or either or None.
+
+    Raises:
+        ValueError: with the field, its value and the expected type.
+    """
+    for name, (kind, is_optional) in _fields_of_numbers(type(arguments)).items():
+        value, (accepted, expected) = getattr(arguments, name), _NUMBERS[kind]
+        if (value is None and is_optional) or (isinstance(value, accepted) and not isinstance(value, bool)):
+            continue
+        is_text, way_out = isinstance(value, str), ""
+        if is_text:
+            of_yaml = re.fullmatch(r"[\d.]+e[-+]?\d+", value, re.IGNORECASE)
+            way_out = " YAML reads 1e-3 as text: write 1.0e-3." if of_yaml else " Leave out the quotes."
+        found = "text" if is_text else f"of type {type(value).__name__}"
+        raise ValueError(f"{name}={value!r} is {found}, but must be {expected}.{way_out}")
+
+
+@cache
+def _fields_of_numbers(cls: type) -> dict[str, tuple[type, bool]]:
+    """The type of each field that is a number, and whether it may be None."""
+    types, found = get_type_hints(cls), {}
+    for field in fields(cls):
+        annotation = types[field.name]
+        parts = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
+        if len(kinds := parts - {NoneType}) == 1 and (kind := kinds.pop()) in _NUMBERS:
+            found[field.name] = kind, NoneType in parts
+    return found
