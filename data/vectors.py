@@ -125,8 +125,8 @@ def combine_vectors(sides: Sequence[Dataset], how: str = "concatenate") -> Datas
 
 def _check_aligned(one: Dataset, other: Dataset) -> None:
     """Refuse different texts in the same row, in any column of texts that both datasets have."""
-    shared = [name for name in one.column_names if name in other.column_names and name != VECTORS]
-    for name in shared:
+    texts = [name for name, feature in one.features.items() if getattr(feature, "dtype", "").endswith("string")]
+    for name in sorted(set(texts) & set(other.column_names)):
         pairs = zip(one.with_format(None)[name], other.with_format(None)[name], strict=True)
         if (wrong := next((row for row, (text, its) in enumerate(pairs) if text != its), None)) is not None:
             raise ValueError(
