@@ -124,14 +124,15 @@ def combine_vectors(sides: Sequence[Dataset], how: str = "concatenate") -> Datas
 
 
 def _check_aligned(one: Dataset, other: Dataset) -> None:
-    """Refuse different texts in the same row, in any column of texts that both datasets have."""
-    texts = [name for name, feature in one.features.items() if getattr(feature, "dtype", "").endswith("string")]
-    for name in sorted(set(texts) & set(other.column_names)):
-        pairs = zip(one.with_format(None)[name], other.with_format(None)[name], strict=True)
-        if (wrong := next((row for row, (text, its) in enumerate(pairs) if text != its), None)) is not None:
+    """Refuse different texts in the same row, if both datasets have them in a column `text`."""
+    if not {"text"} <= {*one.column_names} & {*other.column_names}:
+        return
+    pairs = zip(one.with_format(None)["text"], other.with_format(None)["text"], strict=True)
+    for row, (text, its) in enumerate(pairs):
+        if text != its:
             raise ValueError(
-                f"Row {wrong} of two teachers' vectors is of different texts (column {name!r}). Join both to the same "
-                "texts first: with_vectors(texts, vectors)."
+                f"Row {row} of two teachers' vectors is of different texts, {text[:60]!r} and {its[:60]!r}. Join both "
+                "to the same texts first: with_vectors(texts, vectors)."
             )
 
 

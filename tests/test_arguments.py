@@ -120,7 +120,7 @@ def test_numbers_that_train_nothing_are_refused(settings, message, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rate": "1e-3"}, "learning_rate='1e-3' is text, but must be a number. YAML reads 1e-3 as text: wr"),
+        ({"learning_rate": "1e-3"}, "learning_rate='1e-3' is text, but must be a number. YAML reads it as text: write"),
         ({"per_device_train_batch_size": "8"}, "per_device_train_batch_size='8' is text, but must be a whole number"),
         ({"per_device_train_batch_size": 8.0}, "per_device_train_batch_size=8.0 is of type float, but must be a whole"),
         ({"max_steps": "3"}, "max_steps='3' is text, but must be a whole number (int). Leave out the quotes."),

@@ -69,10 +69,10 @@ def test_logits_of_models_without_the_same_kind_of_head_are_refused(teacher, stu
             "sequence",
             3,
             lambda row: "cat",
-            r"labels must be class ids, 0 to 2 for this .*, but there is 'cat', a string",
+            r"labels must be class ids, 0 to 2 for this .*, but there is 'cat' .string.",
         ),
-        ("token", 3, lambda row: ["O"] * row["length"], r"labels must be class ids, .* is 'O', a string.*label2id"),
-        ("sequence", 3, lambda row: None, r"labels must be class ids, .* is None, a null"),
+        ("token", 3, lambda row: ["O"] * row["length"], r"labels must be class ids, .* is 'O' .string.*label2id"),
+        ("sequence", 3, lambda row: None, r"labels must be class ids, .* is None .null"),
         ("token", 3, lambda row: 1, r"one label for each row .* learns one for each token"),
         ("token", 3, lambda row: [-100, 4] + [0] * (row["length"] - 2), r"the labels are 0 to 4"),
         ("token", 3, lambda row: [-100] * row["length"], r"the labels are none"),
@@ -207,7 +207,9 @@ def test_a_checkpoint_that_is_not_there_or_of_other_objectives_is_refused(rows, 
     trainer(logits_weight=1.0).train()
     with pytest.raises(ValueError, match=r"run is the output_dir of a run, .* last checkpoint, \S*run.checkpoint-2\."):
         trainer(logits_weight=1.0).train(resume_from_checkpoint=str(tmp_path / "run"))
-    with pytest.raises(ValueError, match=r"resume_from_checkpoint='True' is text\. Pass True without quotes"):
+    with pytest.raises(
+        ValueError, match=r"resume_from_checkpoint='True' is text\. In Python, pass True without quotes"
+    ):
         trainer(logits_weight=1.0).train(resume_from_checkpoint="True")
     with pytest.raises(
         ValueError, match=r"from a run with other settings: logits_weight=0.0 \(was 1.0\), hidden_weight=1.0 "

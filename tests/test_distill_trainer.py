@@ -427,14 +427,19 @@ def test_a_student_with_modules_of_a_teacher_is_refused_and_one_with_copies_is_n
     shared[-1].encoder.layer[0] = teacher.encoder.layer[1]
     shared.append(student)
     student.set_input_embeddings(teacher.get_input_embeddings())
-    names = "modules.head.0.weight", "encoder.layer.0.attention.self.query.weight", "embeddings.word_embeddings.weight"
+    shared.append(tiny.model())
+    shared[-1].get_input_embeddings().weight.data = teacher.get_input_embeddings().weight.data
+    words = "embeddings.word_embeddings.weight"
+    names = "modules.head.0.weight", "encoder.layer.0.attention.self.query.weight", words, words
     for each, name in zip(shared, names, strict=True):
-        with pytest.raises(ValueError, match=rf"The student's {name} is the teacher's own.*copy\.deepcopy"):
+        with pytest.raises(ValueError, match=rf"The student's {name} has the memory of the teacher's.*copy\.deepcopy"):
             DistillTrainer(each, [other, encoder], args, processing_class=tokenizer)
     student.set_input_embeddings(copy.deepcopy(teacher.get_input_embeddings()))
     for each in [student, shrink(teacher, layers=1), copy.deepcopy(teacher)]:
         DistillTrainer(each, encoder, args, processing_class=tokenizer)
         assert all(parameter.requires_grad for parameter in each.parameters())
+    student.set_input_embeddings(teacher.get_input_embeddings())
+    DistillTrainer(student, encoder, args, processing_class=tokenizer)  # what is shared is frozen by now
 
 
 @pytest.mark.promise(9)

@@ -7,9 +7,17 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
+from torch.utils.data import IterableDataset
 from transformers import EarlyStoppingCallback, TrainerCallback
 
-from retort import ContrastiveTrainer, ContrastiveTrainingArguments, DistillTrainer, DistillTrainingArguments, tokenize
+from retort import (
+    CKDTrainer,
+    ContrastiveTrainer,
+    ContrastiveTrainingArguments,
+    DistillTrainer,
+    DistillTrainingArguments,
+    tokenize,
+)
 
 
 def trainer_of(folder, tokenizer, callbacks=(), **settings):
@@ -39,6 +47,7 @@ class StopAt(TrainerCallback):
         ("eval_bits_per_character", False),
         ("alignment", False),
         ("eval_f1", True),
+        ("eval_alignment_spearman", True),
         ("eval_lossless", True),
     ],
 )
@@ -123,3 +132,55 @@ def test_a_checkpoint_has_the_settings_of_the_run_that_wrote_it(tokenizer, tmp_p
     again = trainer_of(tmp_path, tokenizer, weight_decay=0.5, max_steps=8)
     again.train(resume_from_checkpoint=True)
     assert again.state.global_step == 8
+
+
+class Unsized(IterableDataset):
+    """A stream that says it has no length as torch's DataPipes do."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+    def __len__(self):
+        raise TypeError("no valid length")
+
+
+def test_a_stream_whose_length_is_an_error_is_trained_on(tokenizer, tmp_path):
+    rows = tokenize(Dataset.from_dict({"text": tiny.sentences(16)}), tokenizer).to_list()
+    for kind in (DistillTrainer, CKDTrainer, ContrastiveTrainer):
+        weight = {} if kind is ContrastiveTrainer else {"embedding_weight": 1.0}
+        args = tiny.arguments(tmp_path, kind.arguments_class, max_steps=1, **weight)
+        named = {"train_dataset": Unsized(rows), "processing_class": tokenizer}
+        trainer = kind(tiny.model("bert"), tiny.model("bert", seed=1), args, **named)
+        assert trainer.train().global_step == 1
+
+
+@pytest.mark.promise(2)
+def test_early_stopping_of_ones_own_stays_ended_too(tokenizer, tmp_path):
+    class Own(EarlyStoppingCallback):
+        pass
+
+    selecting = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "learning_rate": 0.0}
+    trainer_of(tmp_path, tokenizer, [Own(2)], **selecting).train()
+    resumed = trainer_of(tmp_path, tokenizer, [Own(2)], **selecting)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 3
+
+
+def test_a_student_that_stays_as_it_is_is_warned_of(tokenizer, tmp_path, caplog):
+    rows = tokenize(Dataset.from_dict({"text": tiny.sentences(16)}), tokenizer)
+    args = tiny.arguments(tmp_path, DistillTrainingArguments, embedding_weight=1.0, max_steps=1)
+    student, teacher = tiny.model("bert").requires_grad_(False), tiny.model("bert", hidden=48, seed=1)
+    DistillTrainer(student, teacher, args, train_dataset=rows, processing_class=tokenizer)
+    assert "All parameters of the student are frozen: only the objectives' projectors are trained." in caplog.text
+
+
+def test_contrast_alone_decides_on_the_dropout_of_single_texts(tokenizer, tmp_path):
+    rows = tokenize(Dataset.from_dict({"text": tiny.sentences(16)}), tokenizer)
+    settings = {"contrastive_weight": 0.0, "embedding_weight": 1.0}
+    args = tiny.arguments(tmp_path, ContrastiveTrainingArguments, **settings)
+    named = {"train_dataset": rows, "processing_class": tokenizer}
+    trainer = ContrastiveTrainer(tiny.model("bert"), tiny.model("bert", seed=1), args, **named)
+    assert not trainer.trains_with_dropout(args, rows)

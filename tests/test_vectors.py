@@ -483,7 +483,7 @@ def test_vectors_that_can_not_be_combined_are_refused(texts):
         combine_vectors([one, other], "average")
     with pytest.raises(ValueError, match=r"they have \[10, 24\] rows"):
         combine_vectors([one, other.select(range(10))], "concatenate")
-    with pytest.raises(ValueError, match=r"Row 0 of two teachers' vectors is of different texts .column 'text'"):
+    with pytest.raises(ValueError, match=r"Row 0 of two teachers' vectors is of different texts, '.*' and '"):
         combine_vectors([one, other.select(range(len(other) - 1, -1, -1))])
     with pytest.raises(ValueError, match="but not by 'sum'"):
         combine_vectors([one, one], "sum")

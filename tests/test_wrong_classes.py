@@ -31,6 +31,7 @@ def rows(tokenizer):
 @dataclass
 class OwnArguments(DistillTrainingArguments):
     huber_weight: float = 0.0
+    delta: float = None
 
 
 @dataclass

@@ -1,13 +1,13 @@
 """Contrastive distillation with a queue: DistilCSE's CKD (Gao et al. 2021, arXiv:2112.05638)."""
 
 import logging
-from collections.abc import Sized
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers.trainer_utils import has_length
 
 from ..modeling.losses import KeyQueue
 from .arguments import CKDTrainingArguments
@@ -109,7 +109,7 @@ class CKDTrainer(WholeStepTrainer):
 
     def _new_queue(self) -> KeyQueue | None:
         size = self.args.queue_size
-        rows = len(self.train_dataset) if isinstance(self.train_dataset, Sized) else None
+        rows = len(self.train_dataset) if has_length(self.train_dataset) else None
         if self.args.fill_queue and self.train_dataset is not None and not isinstance(self.train_dataset, Dataset):
             raise ValueError(
                 f"fill_queue samples from all training rows, but train_dataset is a "

@@ -37,10 +37,10 @@ class ContrastiveTrainer(WholeStepTrainer):
 
     def __init__(self, model, teacher=None, args: ContrastiveTrainingArguments | None = None, *arguments, **named):
         super().__init__(model, teacher, args, *arguments, **named)
-        first = next(iter(self.train_dataset or ()), {})
+        first = {} if self.train_dataset is None else next(iter(self.train_dataset), {})
         if self.contrast and len(first.get("members", ())) == 2 and self.args.rows_per_step == 1:
             raise ValueError("A step of a single pair has no negatives. Raise per_device_train_batch_size.")
-        if self.args.disable_dropout and _are_single(self.train_dataset):
+        if self.contrast and self.args.disable_dropout and _are_single(self.train_dataset):
             raise ValueError(
                 "The positive of a single text is the same text under another dropout, which disable_dropout turns "
                 "off. Leave it out, or pass pairs."
@@ -62,7 +62,7 @@ class ContrastiveTrainer(WholeStepTrainer):
         """As in `DistillTrainer`, but single texts always have dropout by default, since it makes their two embeddings.
         Objectives on scores count as objectives that read a teacher.
         """
-        if args.disable_dropout is None and _are_single(rows):
+        if args.disable_dropout is None and args.contrastive_weight and _are_single(rows):
             return True
         if args.disable_dropout is None and self._learns_scores and not args.activation_checkpointing:
             return False
@@ -97,4 +97,5 @@ class ContrastiveTrainer(WholeStepTrainer):
 
 def _are_single(rows: datasets.Dataset | None) -> bool:
     """Whether each group is one text, such as a row of `tokenize`."""
-    return rows is not None and len(next(iter(rows), {}).get("members", ["the row"])) == 1
+    first = {} if rows is None else next(iter(rows), {})
+    return len(first["members"]) == 1 if "members" in first else "input_ids" in first

@@ -179,12 +179,13 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         if args.quantization_aware is not None:
             width, normalize = self._embedding_width(student), self.normalizes_export(args)
             quantizer = EmbeddingQuantizer(args.quantization_aware, width, normalize=normalize)
+        shared = not args.shards_weights  # a rank's slices could not be used outside the engine
         return DistillationModel(
             student,
             self.objectives,
             student_request(self.objectives),
             pooling=None if encoder is None else encoder.pooling(),
-            head=None if encoder is None else encoder.modules.trainable_head(shared=not args.shards_weights),
+            head=None if encoder is None else encoder.modules.trainable_head(shared=shared),
             projector=self._embedding_projector if args.keep_projector else None,
             quantizer=quantizer,
             dropout=self.trains_with_dropout(args, rows),

@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 # Seconds that gloo's threads need to release the last collective (see `_meet_before_leaving`).
 _LETTING_GO = 0.2
 
+_ENDED = " Early stopping had ended this run. To train on, pass restore_callback_states_from_checkpoint=False."
+
 HEADS_FILE = "heads.safetensors"
 QUEUE_FILE = "queue.safetensors"
 
@@ -101,9 +103,9 @@ class StudentTrainer(Trainer):
         self._was_stopped = False
         if resume_from_checkpoint:
             self._check_checkpoint(resume_from_checkpoint, self._needed_to_resume(), self._settings)
-            self._was_stopped = self._stops_early() and was_stopped_early(resume_from_checkpoint)
+            self._was_stopped = was_stopped_early(resume_from_checkpoint, self._restored_stoppers())
             if self.is_world_process_zero():
-                ended = " Early stopping had ended this run." if self._was_stopped else ""
+                ended = _ENDED if self._was_stopped else ""
                 print(f"Resuming from {resume_from_checkpoint}.{ended}", flush=True)
             self.load_run_state(Path(resume_from_checkpoint))
         try:
@@ -119,10 +121,10 @@ class StudentTrainer(Trainer):
             # that load it.
             unset_hf_deepspeed_config()
 
-    def _stops_early(self) -> bool:
-        """Whether early stopping goes on where a checkpoint was written."""
+    def _restored_stoppers(self) -> list[EarlyStoppingCallback]:
+        """The callbacks of early stopping, if they restore their states."""
         callbacks = self.callback_handler.callbacks if self.args.restore_callback_states_from_checkpoint else ()
-        return any(isinstance(each, EarlyStoppingCallback) for each in callbacks)
+        return [each for each in callbacks if isinstance(each, EarlyStoppingCallback)]
 
     def _needed_to_resume(self) -> list[str]:
         """Files of a checkpoint without which the Trainer would resume without a warning, but not exactly."""

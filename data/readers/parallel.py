@@ -96,7 +96,7 @@ def read_pairs(source: str) -> Dataset:
     else:
         return _read_columns(source)
     if len(sides) != 2:
-        example = "0,1" if columns.isdecimal() else "en,de"
+        example = "0,1" if columns.replace(",", "").isdecimal() else "en,de"
         raise ValueError(
             f"{source}: name the two columns that translate each other: {source.partition(':')[0]}:{example}"
         )

@@ -118,7 +118,7 @@ class SentenceEncoder:
         """Convert a `SentenceTransformer`. The encoder and all weights in float32 are shared, not copied.
 
         Args:
-            model: the model; not changed.
+            model: the model. Training changes its weights, and a teacher is frozen.
             route: as in `from_pretrained`.
 
         Raises:

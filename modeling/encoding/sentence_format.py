@@ -54,7 +54,7 @@ _LOADING = ("config_kwargs", "model_kwargs", "processor_kwargs", "config_args", 
 class StoredModule:
     """A stored module: its kind (a key of `CLASSES` if retort supports it), configuration and weights.
 
-    Weights that are parameters in float32 are shared with what is made of them, not copied.
+    Weights that are parameters in float32 are used by the modules made from them, not copied.
     """
 
     kind: str

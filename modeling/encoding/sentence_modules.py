@@ -218,6 +218,6 @@ class SentenceModules:
         Raises:
             RuntimeError: the weights don't fit this head.
         """
-        learnt = EmbeddingHead(copy.deepcopy(self.head))
+        learnt = EmbeddingHead(copy.deepcopy(self.head).float())
         learnt.load_state_dict(dict(state))
         return replace(self, head=learnt.layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -221,6 +222,10 @@ def _refuse_beside_corpus(data: SentenceFiles | TaskFiles | MaskedFiles, names: 
 def _refuse_shared(settings: Any, dev: str, test: str) -> None:
     """Refuse a file that is both development and test data, since the test set would choose the best stage."""
     values = [getattr(settings, name) or () for name in (dev, test)]
-    files = [{v} if isinstance(v, str) else set(v.values() if isinstance(v, Mapping) else v) for v in values]
+    lists = [[v] if isinstance(v, str) else v.values() if isinstance(v, Mapping) else v for v in values]
+    files = [{os.path.normpath(entry.partition("=")[2] or entry) for entry in entries} for entries in lists]
     if shared := sorted(files[0] & files[1]):
-        raise ValueError(f"{shared[0]} is in {dev} and in {test}, but a test set must not choose the best stage.")
+        raise ValueError(
+            f"{shared[0]} is in {dev} and in {test}, but a test set must not choose the best stage. Leave it out of "
+            "one of the two."
+        )

@@ -152,7 +152,7 @@ def _mined_groups(options: argparse.Namespace, args: DistillTrainingArguments, f
 
 def _are_mined(folder: Path, wanted: dict[str, Any]) -> bool:
     """Whether an earlier command mined the documents. Those of other flags are refused, since scores depend on them."""
-    way_out = f"Name another --output_dir, or delete {folder}."
+    way_out = f"Name another --output_dir, or delete {MINED_FILE}, {MINED_FROM_FILE} and {SCORES_FOLDER} in {folder}."
     if not (folder / MINED_FROM_FILE).exists():
         if (folder / SCORES_FOLDER).exists():
             raise ValueError(f"{folder} has scores of other documents (there is no {MINED_FROM_FILE}). {way_out}")
@@ -161,7 +161,7 @@ def _are_mined(folder: Path, wanted: dict[str, Any]) -> bool:
         found = read_sealed(folder / MINED_FROM_FILE)
         check_files(folder, found["files"])
     except DamagedFilesError as error:
-        raise DamagedFilesError(f"{folder}: {error}. {way_out}") from None
+        raise DamagedFilesError(f"{folder}: {error}, or is of an earlier version. {way_out}") from None
     if differing := [flag for flag, value in wanted.items() if found["from"][flag] != value]:
         raise ValueError(f"{folder} has documents of other {', '.join(differing)}. {way_out}")
     return True

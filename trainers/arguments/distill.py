@@ -17,7 +17,7 @@ from .choices import check_choices
 from .conventions import refuse_unsupported
 from .numbers import check_are_numbers
 
-_LOWER_IS_BETTER = re.compile(r"(^|_)(loss|bits_per_character|alignment|uniformity)(_|$)")
+_LOWER_IS_BETTER = re.compile(r"(^|_)(loss(_|$)|(bits_per_character|alignment|uniformity)$)")
 
 
 @dataclass

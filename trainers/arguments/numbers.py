@@ -11,7 +11,8 @@ _NUMBERS = {int: (Integral, "a whole number (int)"), float: (Real, "a number")}
 
 
 def check_are_numbers(arguments: Any) -> None:
-    """Refuse values of a dataclass that are no numbers, though their type is `int` or `float`, or either or None.
+    """Refuse values of a dataclass that are no numbers, though their annotation is `int`, `float`, or one of these or
+    None. None is also taken where it is the default.
 
     Raises:
         ValueError: with the field, its value and the expected type.
@@ -23,7 +24,8 @@ def check_are_numbers(arguments: Any) -> None:
         is_text, way_out = isinstance(value, str), ""
         if is_text:
             of_yaml = re.fullmatch(r"[\d.]+e[-+]?\d+", value, re.IGNORECASE)
-            way_out = " YAML reads 1e-3 as text: write 1.0e-3." if of_yaml else " Leave out the quotes."
+            written = "1000 for 1e3" if kind is int else "1.0e-3 for 1e-3, 1.0e+3 for 1e3"
+            way_out = f" YAML reads it as text: write {written}." if of_yaml else " Leave out the quotes."
         found = "text" if is_text else f"of type {type(value).__name__}"
         raise ValueError(f"{name}={value!r} is {found}, but must be {expected}.{way_out}")
 
@@ -36,5 +38,5 @@ def _fields_of_numbers(cls: type) -> dict[str, tuple[type, bool]]:
         annotation = types[field.name]
         parts = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
         if len(kinds := parts - {NoneType}) == 1 and (kind := kinds.pop()) in _NUMBERS:
-            found[field.name] = kind, NoneType in parts
+            found[field.name] = kind, NoneType in parts or field.default is None
     return found

@@ -38,6 +38,6 @@ def take_arguments(args: Any, expected: type[DistillTrainingArguments]) -> Disti
         raise TypeError(
             f"args are {type(args).__name__}, but this trainer reads {expected.__name__}, and would ignore "
             f"{', '.join(name for name in args.weights if not hasattr(expected, name))}. Use the trainer that takes "
-            f"{other.__name__}, or pass {expected.__name__}."
+            f"{other.__name__}, or pass {expected.__name__}. In a trainer of your own, set arguments_class."
         )
     return args

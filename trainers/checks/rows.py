@@ -1,12 +1,13 @@
 """Checks of the rows of a dataset, the same for training and evaluation."""
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from typing import Any
 
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedModel
+from transformers.trainer_utils import has_length
 
 from ...data import VECTORS, check_vectors
 from ...modeling import is_row_wise
@@ -31,10 +32,10 @@ def check_rows(setup: Setup, rows: Any, name: str) -> None:
 
     Datasets without `column_names` are not checked here; the collator checks their rows.
     """
-    _check_is_dataset(rows, name)
+    _check_is_dataset(rows, name, tokenised=setup.needed is not None)
     columns = set(getattr(rows, "column_names", None) or ())
-    if isinstance(rows, Sized) and not len(rows):
-        raise ValueError(f"The {name} rows: there are none.")
+    if has_length(rows) and not len(rows):
+        raise ValueError(f"The {name} rows: there are none. Pass at least one.")
     try:
         if columns:
             _check_columns(setup, columns)
@@ -53,9 +54,9 @@ def check_rows(setup: Setup, rows: Any, name: str) -> None:
         raise ValueError(f"The {name} rows: there is one, but rows are compared with one another. Pass more rows.")
 
 
-def _check_is_dataset(rows: Any, name: str) -> None:
-    """Refuse texts, and several datasets in place of one."""
-    first = next(iter(rows), {}) if isinstance(rows, list | tuple) else {}
+def _check_is_dataset(rows: Any, name: str, *, tokenised: bool) -> None:
+    """Refuse texts, and several datasets in place of one. A collator of the user's own may take rows of any type."""
+    first = next(iter(rows), {}) if tokenised and isinstance(rows, list | tuple) else {}
     if isinstance(rows, str | Mapping) or not isinstance(first, Mapping):
         found = type(rows).__name__ + ("" if isinstance(first, Mapping) else f" of {type(first).__name__}")
         raise TypeError(
@@ -167,7 +168,7 @@ def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:
     if classes > 1 and not (pa.types.is_integer(labels.type) or pa.types.is_boolean(labels.type)):
         found = ", ".join(map(repr, labels.drop_null()[:1].to_pylist())) or "None"
         raise ValueError(
-            f"labels must be class ids, 0 to {classes - 1} for this {name}, but there is {found}, a {labels.type}. "
+            f"labels must be class ids, 0 to {classes - 1} for this {name}, but there is {found} ({labels.type}). "
             "Replace names by their ids in the student's config.label2id."
         )
     if classes > 1 and (len(labels) == 0 or pc.min(labels).as_py() < 0 or pc.max(labels).as_py() >= classes):

@@ -9,6 +9,7 @@ import datasets
 import torch
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ...modeling import StaticModel, parts_between_layers
 from ...modeling.encoding import SentenceEncoder, SentenceModules, check_static, require_bidirectional
@@ -23,6 +24,8 @@ _NOT_TAKEN = {
     "compute_loss_func": "the loss is the weighted sum of the objectives. Subclass the trainer and extend "
     "build_objectives, or use transformers.Trainer.",
 }
+
+logger = logging.get_logger(__name__)
 
 # Attribute of a student whose adapters a stage merges, so that its folder has none.
 MERGED_LATER = "_retort_merges_adapters"
@@ -193,15 +196,20 @@ def _check_checkpointing(student: PreTrainedModel, args: DistillTrainingArgument
 
 
 def check_apart(student: PreTrainedModel, encoder: SentenceEncoder | None, teachers: Sequence[Any]) -> None:
-    """Refuse a student that shares parameters with a teacher in memory, which is frozen."""
+    """Refuse a student that would train weights of a teacher in memory, which is frozen."""
     ours = _named_parameters(student if encoder is None else encoder)
     for teacher in teachers:
-        theirs = set(map(id, _named_parameters(teacher).values()))
-        if shared := [name for name, parameter in ours.items() if id(parameter) in theirs]:
+        theirs = set(map(_memory_of, _named_parameters(teacher).values()))
+        if shared := [name for name, own in ours.items() if own.requires_grad and _memory_of(own) in theirs]:
             raise ValueError(
-                f"The student's {shared[0]} is the teacher's own, in one object, but a teacher is frozen. Give the "
-                "student a copy of the module, copy.deepcopy(module), or make it with shrink(), which copies."
+                f"The student's {shared[0]} has the memory of the teacher's, and a teacher is frozen. Give the student "
+                "a copy of the module, copy.deepcopy(module), or make it with shrink(), which copies."
             )
+
+
+def _memory_of(parameter: torch.nn.Parameter) -> int:
+    """The address of a parameter's values. Those on the meta device have none, so it is that of the object."""
+    return parameter.untyped_storage().data_ptr() or id(parameter)
 
 
 def _named_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -234,6 +242,8 @@ def check_trained(setup: Setup) -> None:
             "SentenceEncoder: of its model and modules.head). In a stage, leave out trainable, or name groups of "
             "parameters."
         )
+    if not any(parameter.requires_grad for module in (setup.student, *head) for parameter in module.parameters()):
+        logger.warning("All parameters of the student are frozen: only the objectives' projectors are trained.")
 
 
 def check_token_budget(dataset: Any, args: DistillTrainingArguments) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -139,7 +139,8 @@ def _check_is_checkpoint(given: str | os.PathLike) -> None:
     """Refuse a run's folder in place of one of its checkpoints, and True as text."""
     if str(given).lower() == "true" and not Path(given).exists():
         raise ValueError(
-            f"resume_from_checkpoint={given!r} is text. Pass True without quotes for the last checkpoint in output_dir."
+            f"resume_from_checkpoint={given!r} is text. In Python, pass True without quotes for the last checkpoint in "
+            "output_dir; elsewhere, pass its path."
         )
     last = None if Path(given, MANIFEST_FILE).exists() else last_complete_checkpoint(given)
     if last is not None:
@@ -177,15 +178,16 @@ def remove_checkpoints(output_dir: str | os.PathLike, keep: str | None = None) -
             remove_folder(checkpoint)
 
 
-def was_stopped_early(checkpoint: str | os.PathLike) -> bool:
-    """Whether early stopping had ended the run when the checkpoint was written.
+def was_stopped_early(checkpoint: str | os.PathLike, callbacks: Iterable[EarlyStoppingCallback]) -> bool:
+    """Whether early stopping by one of the callbacks had ended the run when the checkpoint was written.
 
     Other callbacks may stop a run that is to continue, such as one with a time limit.
     """
     state = json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    found = state["stateful_callbacks"].get(EarlyStoppingCallback.__name__, [])
+    saved = [state["stateful_callbacks"].get(type(callback).__name__, []) for callback in callbacks]
     return any(
         each["attributes"]["early_stopping_patience_counter"] >= each["args"]["early_stopping_patience"]
+        for found in saved
         for each in (found if isinstance(found, list) else [found])
     )
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from functools import cache
@@ -19,6 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
+from transformers.trainer_utils import has_length
 
 from ...data import write_text
 from ...modeling import parameter_count
@@ -163,7 +164,7 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
         teachers=teachers,
         base_models=tuple(filter(is_hub_id, teachers)),
         objectives={objective.description or objective.name: objective.weight for objective in objectives},
-        data={"training rows": len(train_dataset)} if isinstance(train_dataset, Sized) else {},
+        data={"training rows": len(train_dataset)} if has_length(train_dataset) else {},
         size=_exported_size(trainer) if is_sentence_encoder else Size.of(student),
         teacher_size=Size.of(loaded[0]) if loaded else None,
         arguments=changed_arguments(args),

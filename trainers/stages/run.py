@@ -200,8 +200,9 @@ class StagedRun:
                         )
                     if cache:
                         caches.add(name, cache, trainer, in_chunks=planned.rows < len(self.data[planned.stage.data]))
-            except ValueError as error:
-                raise ValueError(f"The stage {name!r}: {error}") from error
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"The stage {name!r}: {error}") from error
             finally:  # a trainer freezes its teacher, which may still be trained
                 for weight in learning:
                     weight.requires_grad_(True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, denumpify_detensorize
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, denumpify_detensorize, has_length
 
 from ...collators import Batch, GroupBatch
 from ...modeling import DistillationModel, StudentOutput, is_row_wise, replaced
@@ -109,6 +109,8 @@ class EvaluatingTrainer(StepTrainer):
         try:
             self.check_rows(test_dataset, "test")
         except ValueError as error:
+            if has_length(test_dataset) and not len(test_dataset):
+                raise
             logger.warning("predict() computes no loss. %s", error)
             compares = False
         with replaced(self, _compares=compares):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,6 +51,10 @@ def write_vectors(
         StaleCacheError: the folder has other parts.
         ValueError: there is no prompt of this name.
     """
+    if isinstance(texts, str | Mapping):
+        raise TypeError(
+            f"texts must be a list of texts, or a Dataset with a column text, but got {type(texts).__name__}."
+        )
     if not isinstance(texts, Dataset):
         texts = Dataset.from_dict({"text": list(texts)})
     state = PartialState(cpu=encoder.model.device.type == "cpu")
