@@ -10,6 +10,7 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from retort import (
     CKDTrainingArguments,
@@ -141,3 +142,11 @@ def test_any_number_of_the_kind_is_one(tmp_path):
 
 def test_steps_take_the_place_of_epochs(tmp_path):
     assert DistillTrainingArguments(str(tmp_path), num_train_epochs=0, max_steps=1).max_steps == 1
+
+
+@pytest.mark.promise(9)
+def test_a_refused_deepspeed_configuration_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.json") as refused:
+        DistillTrainingArguments(str(tmp_path), deepspeed="gone.json")
+    assert refused.tb  # holds the configuration, which transformers would find
+    assert not is_deepspeed_zero3_enabled()

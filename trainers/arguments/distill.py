@@ -211,15 +211,18 @@ class DistillTrainingArguments(TrainingArguments):
         # TrainingArguments knows numbers of workers alone, and refuses to prefetch without any.
         workers = self.dataloader_num_workers
         self.dataloader_num_workers = (1 if self.dataloader_prefetch_factor else 0) if workers is None else workers
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        finally:
+            if self.deepspeed:
+                # Otherwise models loaded after this would have empty shards under ZeRO-3, and no student could be cut
+                # from them. Encoders are small enough to be loaded whole; the engine shards them afterwards. After an
+                # error in the configuration, no model could be loaded.
+                unset_hf_deepspeed_config()
         self.dataloader_num_workers = workers  # None is chosen for each dataset
         if self.dataloader_pin_memory:
             # Otherwise the copy of each tensor would wait for the device.
             self.accelerator_config.non_blocking = True
-        if self.deepspeed:
-            # Otherwise models loaded after this would have empty shards under ZeRO-3, and no student could be cut from
-            # them. Encoders are small enough to be loaded whole; the engine shards them afterwards.
-            unset_hf_deepspeed_config()
         if self.fsdp:
             raise ValueError(
                 "retort does not support FSDP. For models that don't fit on one GPU, use --deepspeed (ZeRO-3)."
