@@ -99,12 +99,18 @@ def combine_vectors(sides: Sequence[Dataset], how: str = "concatenate") -> Datas
         The first dataset, with the combined vectors (float32) in the place of its own.
 
     Raises:
-        ValueError: the numbers of rows differ, or their texts, or the widths of vectors to be averaged.
+        ValueError: a dataset has no vectors or no rows, or the numbers of rows differ, or their texts, or the widths of
+            vectors to be averaged.
     """
     if how not in ("concatenate", "average"):
         raise ValueError(f"Vectors can be combined by 'concatenate' or 'average', but not by {how!r}.")
-    if len(counts := {len(side) for side in sides}) != 1:
-        raise ValueError(f"All teachers must have vectors of the same texts, but they have {sorted(counts)} rows.")
+    if any(VECTORS not in side.column_names for side in sides):
+        raise ValueError(
+            f"Each dataset needs vectors in its column {VECTORS}. Join them: with_vectors(texts, vectors)."
+        )
+    counts = {len(side) for side in sides}
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(f"All teachers need vectors of the same texts, but they have {sorted(counts)} rows.")
     for side in sides[1:]:
         _check_aligned(sides[0], side)
     widths = [len(side.with_format(None)[0][VECTORS]) for side in sides]
@@ -125,7 +131,7 @@ def combine_vectors(sides: Sequence[Dataset], how: str = "concatenate") -> Datas
 
 def _check_aligned(one: Dataset, other: Dataset) -> None:
     """Refuse different texts in the same row, if both datasets have them in a column `text`."""
-    if not {"text"} <= {*one.column_names} & {*other.column_names}:
+    if "text" not in one.column_names or "text" not in other.column_names:
         return
     pairs = zip(one.with_format(None)["text"], other.with_format(None)["text"], strict=True)
     for row, (text, its) in enumerate(pairs):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data.readers import ARRAYS, JSON, TABLES, format_of
 from ..modeling import has_files_of, require_model
-from .schema import NewTokenizer, Recipe
+from .schema import NewTokenizer, Recipe, files_of, is_there
 
 # Keys of `data` and `evaluation` that are not files. Labels may be a file, or a list of the labels themselves.
 NO_FILES = {"corpus", "task", "columns", "metric"}
@@ -64,12 +64,12 @@ def _check_kept(key: str, source: str, output_dir: str) -> None:
 
 def hub_names(recipe: Recipe) -> list[str]:
     """Ids of the Hub datasets of a recipe, without configuration and split."""
-    return [name for name in _plain_names(recipe) if not _names_a_file(name) and not _is_there(name)]
+    return [name for name in _plain_names(recipe) if not _names_a_file(name) and not is_there(name)]
 
 
 def _plain_names(recipe: Recipe) -> list[str]:
     """All files, folders and datasets of a recipe, without a dataset's configuration and split."""
-    names = (name for _, entry in _entries_of(recipe) for name in (*_files_of(entry), entry))
+    names = (name for _, entry in _entries_of(recipe) for name in (*files_of(entry), entry))
     return list(dict.fromkeys(re.split(r"[:\[]", name)[0] for name in names if "+" not in name and "=" not in name))
 
 
@@ -80,7 +80,7 @@ def downloads(recipe: Recipe) -> list[str]:
 
 def needs(recipe: Recipe) -> str:
     """What a packaged recipe needs after a fresh installation: files, downloads, or nothing."""
-    own = [e for _, entry in _entries_of(recipe) for e in _files_of(entry) if not _is_declared(e, recipe)]
+    own = [e for _, entry in _entries_of(recipe) for e in files_of(entry) if not _is_declared(e, recipe)]
     teacher, assistant, student = recipe.teacher, recipe.assistant, recipe.student
     models = [m for m in (teacher.model, assistant and assistant.model, student.model) if m]
     if own:
@@ -102,16 +102,12 @@ def absent_files(entry: str) -> list[str]:
 
     Names that may be Hub datasets are not counted.
     """
-    return [file for file in _files_of(entry) if _names_a_file(file) and not _is_there(file)]
+    return [file for file in files_of(entry) if _names_a_file(file) and not is_there(file)]
 
 
 def _names_a_file(name: str) -> bool:
     """Whether a name can't be a Hub dataset."""
     return format_of(Path(name)) in ENDINGS or name.startswith((".", "/", "~")) or name.count("/") != 1
-
-
-def _is_there(file: str) -> bool:
-    return Path(file).expanduser().exists()
 
 
 def _entries_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -132,18 +128,6 @@ def _listed(value: Any) -> Sequence[str]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list | tuple) else []
-
-
-def _files_of(entry: str) -> Iterator[str]:
-    """The files of an entry: `da=a.tsv` and `a.tsv:text` have one file, `a.tsv+b.tsv` has two."""
-    if _is_there(entry):
-        return
-    for part in entry.split("+"):
-        if _is_there(part):
-            continue
-        name = part.partition("=")[2] or part
-        before, colon, _ = name.rpartition(":")
-        yield before if colon else name
 
 
 def _models(recipe: Recipe) -> Iterator[tuple[str, str]]:

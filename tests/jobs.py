@@ -11,6 +11,8 @@ from pathlib import Path
 import tiny
 import torch
 from datasets import Dataset
+from sentence_models import TEXTS, sentence_transformer
+from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
 from retort import (
@@ -229,4 +231,23 @@ def rows_seen(folder: str) -> None:
     trainer.data_collator = record
     trainer.train()
     (Path(folder) / f"rank-{args.process_index}.json").write_text(json.dumps([words, seen]))
+    trainer.end()
+
+
+def distil_sentence_transformer(folder: str, name: str, zero: int, **settings) -> None:
+    """Distil into a SentenceTransformer with a Dense module, in place; leave its losses and embeddings in `folder`."""
+    folder, tokenizer = Path(folder), tiny.tokenizer()
+    student = sentence_transformer(folder / f"{name}-{os.environ['RANK']}", tokenizer, "cls, dense, tanh, normalize")
+    config = str(REPOSITORY / f"examples/deepspeed/zero{zero}.json") if zero else None
+    args = tiny.arguments(folder / name, deepspeed=config, embedding_weight=1.0, save_strategy="no", **settings)
+    rows = tokenize(Dataset.from_dict({"text": tiny.sentences(64)}), tokenizer)
+    named = {"train_dataset": rows, "processing_class": tokenizer}
+    trainer = DistillTrainer(student, tiny.model("bert", seed=1), args, **named)
+    trainer.train()
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        found = {"saved": SentenceTransformer(args.output_dir, device="cpu"), "in place": student}
+        embeddings = {key: model.encode(TEXTS).tolist() for key, model in found.items()}
+        (folder / f"{name}.json").write_text(json.dumps({"losses": losses, **embeddings}))
     trainer.end()

@@ -1,5 +1,6 @@
 """Arguments that are no choice, wherever they come from."""
 
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def test_numbers_that_train_nothing_are_refused(settings, message, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rate": "1e-3"}, "learning_rate='1e-3' is text, but must be a number. YAML reads it as text: write"),
+        ({"learning_rate": "1e-3"}, "learning_rate='1e-3' is text, but must be a number. From YAML? It reads this"),
         ({"per_device_train_batch_size": "8"}, "per_device_train_batch_size='8' is text, but must be a whole number"),
         ({"per_device_train_batch_size": 8.0}, "per_device_train_batch_size=8.0 is of type float, but must be a whole"),
         ({"max_steps": "3"}, "max_steps='3' is text, but must be a whole number (int). Leave out the quotes."),
@@ -137,7 +138,9 @@ def test_what_is_no_number_is_refused_by_name(settings, message, tmp_path):
 
 def test_any_number_of_the_kind_is_one(tmp_path):
     settings = {"learning_rate": 1, "warmup_steps": np.float32(0.1), "max_steps": np.int64(3), "tokens_per_batch": None}
-    assert DistillTrainingArguments(str(tmp_path), **settings).max_steps == 3
+    args = DistillTrainingArguments(str(tmp_path), **settings)
+    assert [type(each) for each in (args.max_steps, args.warmup_steps, args.learning_rate)] == [int, float, int]
+    assert json.loads(args.to_json_string())["max_steps"] == 3
 
 
 def test_steps_take_the_place_of_epochs(tmp_path):

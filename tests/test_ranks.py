@@ -3,6 +3,7 @@
 import json
 
 import jobs
+import numpy
 import pytest
 from ranks import run_on_ranks
 
@@ -37,6 +38,21 @@ def test_zero_has_the_loss_curve_of_one_process(trainer, zero, tmp_path):
     reference = curve(tmp_path, "one", trainer=trainer, gradient_accumulation_steps=1, **whole)
     sharded = curve(tmp_path, "zero", world=2, zero=zero, trainer=trainer, gradient_accumulation_steps=4, **parts)
     assert sharded == pytest.approx(reference, abs=1e-5)
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("zero", [0, 2, 3])
+def test_a_sentence_transformer_with_dense_is_trained_on_ranks_as_on_one(zero, tmp_path):
+    def found(name, world, zero):
+        sizes = {"max_steps": 4, "per_device_train_batch_size": 16 // world, "learning_rate": 3e-3}
+        job = {"folder": str(tmp_path), "name": name, "zero": zero, **sizes}
+        assert run_on_ranks(jobs.distil_sentence_transformer, world, **job) == [0] * world
+        return json.loads((tmp_path / f"{name}.json").read_text())
+
+    one, ranks = found("one", 1, 0), found("ranks", 2, zero)
+    assert ranks["losses"] == pytest.approx(one["losses"], abs=1e-5)
+    for each in ("saved", "in place") if zero < 3 else ("saved",):
+        assert numpy.allclose(ranks[each], one["saved"], atol=1e-4), each
 
 
 def test_a_teacher_sharded_over_the_ranks_teaches_the_same(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from retort.recipes import packaged_recipes, parse_recipe, read_recipe, read_yaml
 from retort.recipes.presence import check_presence
+from retort.recipes.schema import files_of
 from retort.recipes.schema.read import merged, settings_of
 from retort.trainers import MCLTrainer
 
@@ -103,6 +104,50 @@ def write(tmp_path):
 )
 def test_a_slip_is_told_with_its_key_and_the_way_out(section, settings, message):
     assert message in refused(PLAIN | {section: settings})
+
+
+@pytest.mark.promise(6)
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("dev", "test", "shared"),
+    [
+        ("d.tsv:0,1,2", "{here}/d.tsv", True),
+        ("x=./d.tsv", "d.tsv", True),
+        ("a=1/d.tsv:0,1,2", "./a=1/d.tsv", True),
+        ("a=1/d.tsv", "b=1/d.tsv", False),
+        ("org/name:part[dev]", "org/name:part[test]", False),
+        ("org/name[dev]", "org/name[dev]", True),
+        ("a=1[dev]", "a=1[test]", False),
+    ],
+)
+def test_a_file_is_not_both_development_and_test_data(dev, test, shared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("d.tsv", "a=1/d.tsv", "b=1/d.tsv"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("one\ttwo\t3\n")
+    settings = PLAIN | {"evaluation": {"sts_dev": dev, "sts_test": {"": test.format(here=tmp_path)}}}
+    if shared:
+        assert "is in sts_dev and in sts_test" in refused(settings)
+    else:
+        parse_recipe(settings)
+
+
+@pytest.mark.parametrize(
+    ("entry", "files"),
+    [
+        ("da=a.tsv:text", ["a.tsv"]),
+        ("a.tsv+b.tsv:x", ["a.tsv", "b.tsv"]),
+        ("k=v/c.tsv:0,1", ["k=v/c.tsv"]),
+        ("a+b.txt", ["a+b.txt"]),
+        ("da=k=v/c.tsv", ["k=v/c.tsv"]),
+    ],
+)
+def test_an_entry_names_its_files(entry, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "k=v").mkdir()
+    for file in ("k=v/c.tsv", "a+b.txt"):
+        (tmp_path / file).touch()
+    assert list(files_of(entry)) == files
 
 
 @pytest.mark.promise(9)

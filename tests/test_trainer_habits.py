@@ -158,15 +158,18 @@ def test_a_stream_whose_length_is_an_error_is_trained_on(tokenizer, tmp_path):
 
 
 @pytest.mark.promise(2)
-def test_early_stopping_of_ones_own_stays_ended_too(tokenizer, tmp_path):
+@pytest.mark.parametrize("saves_its_own", [False, True])
+def test_early_stopping_of_ones_own_stays_ended_too(tokenizer, tmp_path, saves_its_own):
     class Own(EarlyStoppingCallback):
-        pass
+        def state(self):
+            return {"args": {"early_stopping_patience": 2}} if saves_its_own else super().state()
 
     selecting = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "learning_rate": 0.0}
     trainer_of(tmp_path, tokenizer, [Own(2)], **selecting).train()
     resumed = trainer_of(tmp_path, tokenizer, [Own(2)], **selecting)
     resumed.train(resume_from_checkpoint=True)
-    assert resumed.state.global_step == 3
+    # Without the number of evaluations that it had waited, it counts anew.
+    assert resumed.state.global_step == (5 if saves_its_own else 3)
 
 
 def test_a_student_that_stays_as_it_is_is_warned_of(tokenizer, tmp_path, caplog):

@@ -487,6 +487,12 @@ def test_vectors_that_can_not_be_combined_are_refused(texts):
         combine_vectors([one, other.select(range(len(other) - 1, -1, -1))])
     with pytest.raises(ValueError, match="but not by 'sum'"):
         combine_vectors([one, one], "sum")
+    with pytest.raises(ValueError, match=r"they have \[0\] rows"):
+        combine_vectors([one.select([]), other.select([])])
+    with pytest.raises(ValueError, match=r"they have \[\] rows"):
+        combine_vectors([])
+    with pytest.raises(ValueError, match=f"needs vectors in its column {VECTORS}"):
+        combine_vectors([one, texts])
 
 
 def vectors_of_width(texts, width):

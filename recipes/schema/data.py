@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from .entries import files_of
 from .models import SHRINK_SETTINGS
 from .values import Count, Entries, NonNegative, Share
 
@@ -223,9 +224,16 @@ def _refuse_shared(settings: Any, dev: str, test: str) -> None:
     """Refuse a file that is both development and test data, since the test set would choose the best stage."""
     values = [getattr(settings, name) or () for name in (dev, test)]
     lists = [[v] if isinstance(v, str) else v.values() if isinstance(v, Mapping) else v for v in values]
-    files = [{os.path.normpath(entry.partition("=")[2] or entry) for entry in entries} for entries in lists]
-    if shared := sorted(files[0] & files[1]):
+    named = [{path: name for entry in entries for path, name in _paths(entry).items()} for entries in lists]
+    if shared := sorted(named[0].keys() & named[1]):
         raise ValueError(
-            f"{shared[0]} is in {dev} and in {test}, but a test set must not choose the best stage. Leave it out of "
-            "one of the two."
+            f"{named[0][shared[0]]} is in {dev} and in {test}, but a test set must not choose the best stage. Leave it "
+            "out of one of the two."
         )
+
+
+def _paths(entry: str) -> dict[str, str]:
+    """The absolute paths of an entry's files. A folder or dataset is compared as a whole, with its split."""
+    names = {os.path.abspath(os.path.expanduser(name)): name for name in files_of(entry)}
+    files = {path: name for path, name in names.items() if os.path.isfile(path)}
+    return files or {os.path.abspath(os.path.expanduser(entry.partition("=")[2] or entry)): entry}

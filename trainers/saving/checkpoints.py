@@ -7,6 +7,7 @@ SHA-256. A run only resumes if the files match it.
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -185,11 +186,13 @@ def was_stopped_early(checkpoint: str | os.PathLike, callbacks: Iterable[EarlySt
     """
     state = json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     saved = [state["stateful_callbacks"].get(type(callback).__name__, []) for callback in callbacks]
-    return any(
-        each["attributes"]["early_stopping_patience_counter"] >= each["args"]["early_stopping_patience"]
-        for found in saved
-        for each in (found if isinstance(found, list) else [found])
-    )
+    return any(_ran_out(each) for found in saved for each in (found if isinstance(found, list) else [found]))
+
+
+def _ran_out(state: dict[str, dict]) -> bool:
+    """Whether a callback's patience had run out; False if a subclass saves another state than transformers does."""
+    waited = state.get("attributes", {}).get("early_stopping_patience_counter", 0)
+    return waited >= state.get("args", {}).get("early_stopping_patience", math.inf)
 
 
 def remove_incomplete_checkpoints(output_dir: str | os.PathLike) -> None:
