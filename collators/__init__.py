@@ -5,4 +5,5 @@ from .distillation import DistillationCollator, InputFormat, collator_for, most_
 from .groups import GroupBatch, GroupCollator, wrong_scores
 from .labelled import Labelled
 from .masking import EVALUATION, Filler, MaskedBatch, Masking, masking_chances
+from .padding import real_tokens
 from .spans import SPAN_COLUMNS, SpanBatch, SpanCollator

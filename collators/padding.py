@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 Row = dict[str, Any]
 
@@ -26,6 +28,27 @@ def without_padding(rows: Sequence[Row]) -> list[Row]:
         ValueError: a mask doesn't have the length of its row, masks tokens between others, or masks an aligned token.
     """
     return [_without_padding(row, index) if row.keys() & set(_MASKS) else row for index, row in enumerate(rows)]
+
+
+def real_tokens(ids: pa.Array, mask: pa.Array | None) -> tuple[np.ndarray, np.ndarray]:
+    """The number of tokens of each row `[rows]`, and the tokens of all rows one after the other, without padding.
+
+    Args:
+        ids: lists of token ids.
+        mask: lists of the same lengths that are 0 at padding; None if there is no padding.
+    """
+    lengths = pc.list_value_length(ids).to_numpy(zero_copy_only=False)
+    tokens = pc.list_flatten(ids).to_numpy(zero_copy_only=False)
+    if mask is None:
+        return lengths, tokens
+    kept = pc.list_flatten(mask).to_numpy(zero_copy_only=False).astype(bool)
+    if len(kept) != len(tokens):
+        raise ValueError(
+            f"some rows have {len(tokens):,} tokens, but {len(kept):,} values of their attention masks. Keep all "
+            "columns that the tokenizer returned."
+        )
+    row_of = np.repeat(np.arange(len(lengths)), lengths)
+    return np.bincount(row_of[kept], minlength=len(lengths)), tokens[kept]
 
 
 def _without_padding(row: Row, index: int) -> Row:

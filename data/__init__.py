@@ -1,6 +1,6 @@
 """Readers of text formats, labelled tasks, tokenization of datasets, and tokenizers."""
 
-from .arrow_rows import ArrowRows
+from .arrow_rows import ArrowRows, arrow_parts
 from .files import (
     check_folder_name,
     is_disk_full,

@@ -1,6 +1,6 @@
 """Reads rows as slices of Arrow columns. Making Python lists of numbers would take longer than collating."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -35,6 +35,14 @@ class ArrowRows:
         table = self._arrow[indices]
         names, columns = table.column_names, [_rows_of(column.combine_chunks()) for column in table.columns]
         return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def arrow_parts(rows: Dataset, *columns: str, size: int = 10_000) -> Iterator[tuple[int, dict[str, pa.Array]]]:
+    """Iterate over the rows in parts of `size`: the number of the first row, and the columns as Arrow arrays."""
+    start = 0
+    for part in rows.select_columns(list(columns)).with_format("arrow").iter(batch_size=size):
+        yield start, {name: part[name].combine_chunks() for name in columns}
+        start += len(part)
 
 
 def _rows_of(column: pa.Array) -> Sequence[Any]:

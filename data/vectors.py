@@ -1,6 +1,6 @@
 """A teacher's vectors in a column of a dataset: checks, and adding them to texts or tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import datasets
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, LargeList, List, concatenate_datasets
 
+from .arrow_rows import arrow_parts
 from .fingerprints import fingerprint
 
 # The column of the vectors that trainers read. Embeddings in a teacher cache have the same name.
@@ -47,8 +48,9 @@ def check_vectors(rows: Dataset, column: str = VECTORS) -> int:
             f"the column {column!r} must hold a vector for each row, a list of floats, but holds "
             f"{rows.features[column]}. Convert quantised vectors to floats."
         )
-    width, first, differ, start = 0, None, False, 0
-    for values in _column_of(rows, column):
+    width, first, differ = 0, None, False
+    for start, part in arrow_parts(rows, column, size=_ROWS):
+        values = part[column]
         lengths = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
         if first is None:
             width = int(lengths[0])
@@ -65,10 +67,9 @@ def check_vectors(rows: Dataset, column: str = VECTORS) -> int:
         )
         first = matrix[0].copy() if first is None else first
         differ = differ or bool((matrix != first).any())
-        start += len(matrix)
-    if start > 1 and not differ:
+    if len(rows) > 1 and not differ:
         raise ValueError(
-            f"the vectors of all {start:,} rows are equal (column {column!r}), so nothing can be learnt from them. "
+            f"the vectors of all {len(rows):,} rows are equal (column {column!r}), so nothing can be learnt from them. "
             "Check how they were computed."
         )
     return width
@@ -99,8 +100,8 @@ def combine_vectors(sides: Sequence[Dataset], how: str = "concatenate") -> Datas
         The first dataset, with the combined vectors (float32) in the place of its own.
 
     Raises:
-        ValueError: a dataset has no vectors or no rows, or the numbers of rows differ, or their texts, or the widths of
-            vectors to be averaged.
+        ValueError: a dataset has no vectors or no rows, or vectors that `check_vectors` refuses; or the numbers of rows
+            differ, or their texts, or the widths of vectors to be averaged; or an average is zero.
     """
     if how not in ("concatenate", "average"):
         raise ValueError(f"Vectors can be combined by 'concatenate' or 'average', but not by {how!r}.")
@@ -113,13 +114,14 @@ def combine_vectors(sides: Sequence[Dataset], how: str = "concatenate") -> Datas
         raise ValueError(f"All teachers need vectors of the same texts, but they have {sorted(counts)} rows.")
     for side in sides[1:]:
         _check_aligned(sides[0], side)
-    widths = [len(side.with_format(None)[0][VECTORS]) for side in sides]
+    widths = [_checked_width(number, side) for number, side in enumerate(sides)]
     if how == "average" and len(set(widths)) > 1:
         raise ValueError(f"Vectors of {widths} numbers have no average. Choose combine: concatenate.")
     columns = [side.select_columns(VECTORS).rename_columns({VECTORS: str(at)}) for at, side in enumerate(sides)]
     rows = concatenate_datasets([written_out(column) for column in columns], axis=1)
     combined = rows.with_format("arrow").map(
         partial(_combined, how=how),
+        with_indices=True,
         batched=True,
         batch_size=_ROWS,
         remove_columns=rows.column_names,
@@ -142,12 +144,21 @@ def _check_aligned(one: Dataset, other: Dataset) -> None:
             )
 
 
-def _combined(batch: pa.Table, how: str) -> pa.Table:
+def _checked_width(number: int, side: Dataset) -> int:
+    try:
+        return check_vectors(side)
+    except ValueError as error:
+        raise ValueError(f"Teacher {number} of those to combine (from 0): {error}") from None
+
+
+def _combined(batch: pa.Table, rows: list[int], how: str) -> pa.Table:
     sides = []
     for column in batch.columns:
         flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
         sides.append(_of_unit_length(flat.reshape(len(batch), -1).astype(np.float64)))
     made = np.concatenate(sides, axis=1) if how == "concatenate" else np.mean(sides, axis=0)
+    if (opposed := np.linalg.norm(made, axis=1) < _SHORTEST).any():
+        raise ValueError(f"The average of the vectors of row {rows[opposed.argmax()]} is zero. Choose 'concatenate'.")
     made = _of_unit_length(made).astype(np.float32)
     return pa.table({VECTORS: pa.FixedSizeListArray.from_arrays(pa.array(made.reshape(-1)), made.shape[1])})
 
@@ -190,12 +201,6 @@ def written_out(rows: Dataset) -> Dataset:
 
 def _holds_vectors(feature: object) -> bool:
     return isinstance(feature, List | LargeList) and getattr(feature.feature, "dtype", "").startswith("float")
-
-
-def _column_of(rows: Dataset, column: str) -> Iterator[pa.Array]:
-    for batch in rows.select_columns(column).with_format("arrow").iter(batch_size=_ROWS):
-        values = batch[column]
-        yield values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
 def _refuse(wrong: np.ndarray, start: int, what: str, column: str) -> None:

@@ -111,6 +111,14 @@ def test_choices_are_those_of_the_annotation(maybe, either, free):
         ({"weight_decay": math.nan}, "weight_decay=nan: it must be 0 or above, and finite"),
         ({"max_grad_norm": math.nan}, "max_grad_norm=nan: it must be 0 or above, and finite"),
         ({"embedding_weight": math.nan}, "embedding_weight=nan: an objective's weight must be 0 (off) or above"),
+        ({"relation_heads": 0}, "relation_heads=0: it must be 1 or more"),
+        ({"relation_heads": -2}, "relation_heads=-2: it must be 1 or more"),
+        ({"teacher_weights": [1.0, math.nan]}, "teacher_weights=[1.0, nan]: expected a list of finite numbers from 0"),
+        ({"teacher_weights": [math.inf, 1.0]}, "teacher_weights=[inf, 1.0]: expected a list of finite numbers from 0"),
+        ({"teacher_weights": [0.0, 0.0]}, "teacher_weights=[0.0, 0.0]: expected a list of finite numbers from 0, not"),
+        ({"teacher_weights": ["1", "2"]}, "teacher_weights=['1', '2']: expected a list"),
+        ({"teacher_weights": 1.0}, "teacher_weights=1.0: expected a list"),
+        ({"teacher_weights": []}, "teacher_weights=[]: expected a list"),
     ],
 )
 def test_numbers_that_train_nothing_are_refused(settings, message, tmp_path):

@@ -182,6 +182,18 @@ def test_evaluation_sets_are_cached_too(tokenizer, tmp_path, teacher_calls):
         assert cached[name] == pytest.approx(live[name], abs=1e-6)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_evaluation_alone_needs_no_cached_training_rows(named, tokenizer, tmp_path, teacher_calls):
+    dev = rows(tokenizer, seed=1)
+    settings = {"data": None, "eval_dataset": {"dev": dev} if named else dev, "tokenizer": tokenizer}
+    live = trainer_of(tmp_path, logits_weight=1.0, **settings).evaluate()
+    teacher_calls.clear()
+    cached = trainer_of(tmp_path, live=False, logits_weight=1.0, **settings).evaluate()
+    assert teacher_calls == []
+    loss = "eval_dev_loss" if named else "eval_loss"
+    assert cached[loss] == pytest.approx(live[loss], abs=1e-6)
+
+
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("name", ["../out", "/abs", "..", "a/b", ""])
 def test_the_name_of_an_evaluation_set_does_not_leave_the_cache(name, tokenizer, tmp_path):
@@ -378,6 +390,23 @@ def test_rows_without_cached_outputs_are_refused(cached, tokenizer, tmp_path):
     trainer = trainer_of(tmp_path, live=False, **cached)
     with pytest.raises(ValueError, match="no cached outputs"):
         trainer.evaluate(rows(tokenizer, seed=4))
+
+
+def test_a_run_without_rows_asks_its_live_teacher(tokenizer, tmp_path):
+    settings = {"data": None, "tokenizer": tokenizer, "logits_weight": 1.0}
+    live, cached = (trainer_of(tmp_path, teacher_cache=given, **settings) for given in (False, True))
+    others = rows(tokenizer, seed=4)
+    assert cached.evaluate(others)["eval_loss"] == pytest.approx(live.evaluate(others)["eval_loss"], rel=1e-6)
+
+
+@pytest.mark.promise(9)
+def test_cached_outputs_of_another_run_are_refused_beside_a_teacher(cached, tokenizer, tmp_path):
+    trainer, others = trainer_of(tmp_path, **cached), rows(tokenizer, seed=4)
+    stale = others.add_column("teacher_logits", [[[0.0]]] * len(others))
+    with pytest.raises(ValueError, match=r"evaluation rows hold a teacher's outputs \(teacher_logits\) that this run"):
+        trainer.evaluate(stale)
+    trainer.evaluate(others)
+    trainer.evaluate(trainer.train_dataset)
 
 
 @pytest.mark.promise(9)

@@ -167,8 +167,9 @@ def extended(tmp_path_factory):
     tiny.tokenizer().save_pretrained(folder / "teacher")
     (folder / "corpus.txt").write_text("\n".join(tiny.sentences(40)))
     (folder / "mine.yaml").write_text(
-        "teacher: teacher\nstudent: {layers: 1}\ndata: {train_files: [corpus.txt]}\noutput_dir: student\n"
+        "teacher: teacher\nstudent: {layers: 1, hidden_size: 16}\ndata: {train_files: [corpus.txt]}\n"
         "stages: [{name: embeddings, arguments: {embedding_weight: 1, num_train_epochs: 1}}]\n"
+        "output_dir: student\narguments: {truncate_dims: [8]}\n"
     )
     script, _ = EXTENDING.blocks("python")
     (folder / "huber.py").write_text(script)
@@ -183,11 +184,22 @@ def test_the_script_with_a_loss_of_ones_own_trains_with_it_in_a_stage_of_its_own
     folder, printed = extended
     assert re.search(r"^embeddings .*\n^huber ", printed, re.MULTILINE)
     assert "train_loss_huber" in printed
-    assert "| huber: huber | 1.0 |" in (folder / "student/README.md").read_text()
-    assert SentenceTransformer(str(folder / "student")).encode(["a cat"]).shape == (1, 32)
+    assert "| huber: Huber loss between embeddings | 1.0 |" in (folder / "student/README.md").read_text()
+    assert SentenceTransformer(str(folder / "student")).encode(["a cat"]).shape == (1, 16)
     first, last = sorted((folder / "student/stages").iterdir())
     changed = [AutoModel.from_pretrained(stage).get_input_embeddings().weight for stage in (first, last)]
     assert not torch.equal(*changed)
+
+
+def test_the_objective_of_ones_own_is_used_if_its_weight_is_above_0(tmp_path):
+    page = {}
+    exec(EXTENDING.blocks("python")[0].partition("recipe = ")[0], page)
+    student, teacher, tokenizer = tiny.model(layers=1, hidden=16), tiny.model(layers=2, seed=1), tiny.tokenizer()
+    for weight, expected in ((0.0, ["embedding"]), (0.5, ["huber", "embedding"])):
+        settings = {"huber_weight": weight, "embedding_weight": 1.0}
+        args = tiny.arguments(tmp_path, page["HuberArguments"], **settings)
+        trainer = page["HuberTrainer"](student, teacher, args, processing_class=tokenizer)
+        assert [objective.name for objective in trainer.objectives] == expected
 
 
 def test_the_objective_on_tokens_is_the_mean_over_tokens_of_the_loss_that_it_names(tmp_path):

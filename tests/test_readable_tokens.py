@@ -63,6 +63,35 @@ def test_rows_of_more_tokens_than_a_model_has_positions_for_are_refused(role, tm
 
 
 @pytest.mark.promise(9)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_of_a_plain_tokenizer_are_measured_without_their_padding(side, tmp_path):
+    tokenizer, student, teacher = unlimited(), tiny.model(), tiny.model(seed=1)
+    tokenizer.padding_side = side
+
+    def padded(length):
+        rows = Dataset.from_dict({"text": ["a cat", "cat " * 64, "a dog"] * 3})
+        return rows.map(lambda row: tokenizer(row["text"], padding="max_length", max_length=length))
+
+    trainer_of(tmp_path, student, teacher, padded(80), tokenizer).train()
+    long = Dataset.from_dict({"text": ["a cat", "cat " * 65]}).map(lambda row: tokenizer(row["text"]))
+    with pytest.raises(ValueError, match="row 1 has 67 tokens, but the student, a BertModel, has positions for 66"):
+        trainer_of(tmp_path, student, teacher, long, tokenizer)
+    cut = padded(80).map(lambda row: {"attention_mask": row["attention_mask"][:9]})
+    with pytest.raises(ValueError, match="some rows have 720 tokens, but 81 values of their attention masks"):
+        trainer_of(tmp_path, student, teacher, cut, tokenizer)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("ids", "message"), [(None, r"row 1 has no tokens \(None\)"), ([2, -7, 3], "row 1 holds the token -7. Tokens are")]
+)
+def test_rows_that_hold_no_tokens_are_refused(ids, message, tmp_path):
+    rows = Dataset.from_dict({"input_ids": [[2, 5, 3], ids, [2, 6, 3]]})
+    with pytest.raises(ValueError, match=message):
+        trainer_of(tmp_path, tiny.model(), tiny.model(seed=1), rows, tiny.tokenizer())
+
+
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("kind", "arguments"), [(ContrastiveTrainer, ContrastiveTrainingArguments), (MCLTrainer, MCLTrainingArguments)]
 )

@@ -118,6 +118,8 @@ def test_a_slip_is_told_with_its_key_and_the_way_out(section, settings, message)
         ("org/name:part[dev]", "org/name:part[test]", False),
         ("org/name[dev]", "org/name[dev]", True),
         ("a=1[dev]", "a=1[test]", False),
+        ("a=1", "b=1", False),
+        ("dev/lang=en/a.tsv", "test/lang=en/a.tsv", False),
     ],
 )
 def test_a_file_is_not_both_development_and_test_data(dev, test, shared, tmp_path, monkeypatch):

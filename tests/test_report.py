@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -25,9 +27,10 @@ from retort.evaluation import (
     text_table,
     write_report,
 )
+from retort.evaluation.report.curves import Curve
 from retort.evaluation.report.figure import draw
 from retort.evaluation.report.label_placement import Label, spread, write_labels
-from retort.evaluation.report.report import percent
+from retort.evaluation.report.report import VectorRow, percent
 
 TEACHER = ModelRow(
     "all-MiniLM-L6-v2",
@@ -81,6 +84,7 @@ def test_a_share_of_a_negative_score_is_never_printed():
     odd = report(quality(TEACHER, -0.02), STUDENT)
     assert odd.title == "3 of 6 layers: MRR@10 0.490 (teacher -0.020) at 1.9x its speed"
     assert "% of teacher" not in text_table(odd)
+    assert report(quality(TEACHER, -4.0), STUDENT).title == "3 of 6 layers: MRR@10 0.5 (teacher -4.0) at 1.9x its speed"
 
 
 def test_the_title_is_about_the_last_student():
@@ -121,6 +125,15 @@ def test_development_curves_come_from_the_log_of_a_trainer():
     assert dev_history(LOG[:1]) == ()
 
 
+def test_what_a_trainer_measures_of_itself_is_no_score_and_a_set_that_ends_in_loss_is_a_set():
+    names = "model_preparation_time jit_compilation_time runtime samples_per_second mem_cpu_alloc_delta loss_embedding"
+    itself = {f"eval_{at}{name}": 1.0 for name in names.split() for at in ("", "gloss_")}
+    scores = {"gloss_f1": 0.5, "gloss_loss": 0.3, "loss": 0.2, "uptime": 0.1}
+    assert dev_history([itself | {f"eval_{name}": value for name, value in scores.items()} | {"step": 4}]) == (
+        {"step": 4, **scores},
+    )
+
+
 def with_intervals():
     """Three models with intervals, and curves of training and development."""
     rows = [
@@ -141,6 +154,28 @@ def test_intervals_stand_below_their_metrics():
     many = replace(with_intervals(), rows=(*with_intervals().rows, STUDENT, STUDENT))
     assert "[0.460, 0.510]" in text_table(many)
     assert "[0.270, 0.320]" not in text_table(many)  # of recall@1, for which there is no room
+
+
+def test_all_values_of_a_metric_have_the_same_decimals():
+    values = {"bits": (1.0, 4.0, 1.2), "percent": (84.25, 0.5, 80.0), "cosine": (1.0000001, 0.9, 0.95)}
+    for metric, of_each in values.items():
+        rows = [quality(row, value) for row, value in zip((TEACHER, UNTRAINED, STUDENT), of_each, strict=True)]
+        rows[2] = replace(rows[2], intervals={"MRR@10": (rows[2].quality["MRR@10"] - 0.25, rows[2].quality["MRR@10"])})
+        compared = report(*rows)
+        shown = {line[0]: line[1:] for line in (re.split("  +", line) for line in text_table(compared).splitlines())}
+        assert (shown["MRR@10"], shown["MRR@10, 95 %"]) == {
+            "bits": (["1.0", "4.0", "1.2"], ["-", "-", "[0.9, 1.2]"]),
+            "percent": (["84.2", "0.5", "80.0"], ["-", "-", "[79.8, 80.0]"]),
+            "cosine": (["1.000", "0.900", "0.950"], ["-", "-", "[0.700, 0.950]"]),
+        }[metric]
+        named = [text.partition(" ")[0] for text, _ in words(draw(compared)) if text.startswith("untrained\n")]
+        assert set(named) == {f"untrained\n{shown['MRR@10'][1]}"}
+
+
+def test_vectors_are_written_on_the_scale_of_the_models():
+    vectors = tuple(VectorRow.of(dims, "float32", {"MRR@10": value}) for dims, value in ((384, 41.0), (4, 0.75)))
+    compared = replace(report(quality(TEACHER, 45.0), quality(STUDENT, 41.0)), vectors=vectors)
+    assert [line.split()[-1] for line in text_table(compared).splitlines()[-4:-2]] == ["41.0", "0.8"]
 
 
 def test_a_report_is_read_as_it_was_written(tmp_path):
@@ -334,6 +369,9 @@ CASES = {
     "one step": report(losses=loss_history(LOG[:1])),
     "never finite": report(losses=loss_history([{"loss": math.nan, "step": 1}])),
     "negative loss": report(losses=loss_history([{"loss": v, "step": s} for s, v in enumerate((1.0, 0.0, -1.0))])),
+    "evaluations alone": replace(report(), dev=({"step": 0, "loss": 0.3, "F1": 0.7}, {"step": 5, "F1": 0.8})),
+    "one evaluation, before the first step": replace(report(), dev=({"step": 0, "loss": 0.3, "F1": 0.7},)),
+    "a loss before the first step": report(losses=loss_history([{"loss": 1.0, "step": 0}])),
     "many objectives": report(
         losses=loss_history(
             {"loss": 4.0, "step": s, "epoch": s / 2} | {f"loss_part_{i}": 1 + 0.01 * i / s for i in range(5)}
@@ -354,7 +392,9 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_words_of_the_picture_overlap_or_leave_the_page(case):
-    assert_legible(draw(CASES[case]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_legible(draw(CASES[case]))
 
 
 def test_every_model_and_every_objective_is_named_in_the_picture():
@@ -383,6 +423,24 @@ def test_one_objective_is_one_line_without_a_sum():
     losses = draw(report(losses=loss_history(log))).axes[-1]
     assert [list(line.get_ydata()) for line in losses.lines] == [[0.5, 0.25, 0.5 / 3]]
     assert losses.get_yscale() == "log"
+
+
+def test_evaluations_are_drawn_without_losses_of_training():
+    *_, losses, dev = draw(CASES["evaluations alone"]).axes
+    assert [axes.get_title(loc="left") for axes in (losses, dev)] == [
+        "loss on the development set",
+        "↑  F1 on the development set",
+    ]
+    assert [axes.lines[0].get_xydata().tolist() for axes in (losses, dev)] == [[[0, 0.3]], [[0, 0.7], [5, 0.8]]]
+    assert [axes.get_xlim() for axes in (losses, dev)] == [(0, 1), (0, 5)]
+    assert len(draw(replace(report(), dev=({"step": 1, "F1": 0.7},))).axes) == 3
+
+
+def test_only_training_curves_have_gaps():
+    history = {"step": 1, "loss": 0.5}, {"step": 2}, {"step": 3, "loss": None}
+    training, dev = (Curve.of("loss", "loss", history, "black", on_dev=on_dev) for on_dev in (False, True))
+    np.testing.assert_array_equal(training.values, [0.5, math.nan, math.nan])
+    assert (training.on_dev, dev.on_dev, dev.steps) == (False, True, [1, 3])
 
 
 def test_the_picture_does_not_depend_on_the_users_matplotlib_settings():

@@ -435,6 +435,9 @@ def test_a_student_that_pools_otherwise_than_the_arguments_say_is_refused(tokeni
     arguments = tiny.arguments(tmp_path / "run", embedding_weight=1.0, pooler="max")
     with pytest.raises(ValueError, match="pooler='max', but the student pools by 'cls_before_pooler'"):
         DistillTrainer(student, tiny.model(), arguments)
+    arguments.pooler = "mean"  # as by default
+    trainer = DistillTrainer(student, tiny.model(), arguments, processing_class=tokenizer)
+    assert trainer.args.pooler == "cls_before_pooler"
 
 
 def grouped(tokenizer, **sides):

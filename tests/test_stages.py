@@ -451,7 +451,7 @@ LEARNING = frozenset(
     similarity_weight logits_weight logits_loss temperature hidden_weight hidden_tokens hidden_loss features_weight
     layer_map attention_weight attention_loss relation_weight relation_heads relation_map label_weight pooler
     teacher_pooler projector fit_projector keep_projector truncate_dims quantization_aware disable_dropout
-    attention_backend tokens_per_batch
+    attention_backend tokens_per_batch activation_checkpointing
 
     contrastive_weight contrastive_temperature learn_temperature both_directions student_negatives queue_size
     queue_dtype fill_queue mcl_weight source_weight target_weight

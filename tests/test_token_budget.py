@@ -28,7 +28,7 @@ from retort import (
     tokenize,
 )
 from retort.data import tokenize_groups, tokenize_spans
-from retort.trainers.steps import TokenBudgetSampler
+from retort.trainers.steps import TokenBudgetSampler, row_lengths
 
 
 def sampled(lengths, tokens, epoch=0, accumulation=1, ranks=1, **settings):
@@ -259,6 +259,14 @@ class Rows(TorchDataset):
 
     def __getitem__(self, index):
         return self.rows[index]
+
+
+def test_padding_does_not_count_as_tokens():
+    ids = [[2, 5, 3, 0, 0], [0, 2, 5, 6, 3], [2, 3, 0, 0, 0]]
+    rows = Dataset.from_dict({"input_ids": ids, "attention_mask": [[int(each > 0) for each in row] for row in ids]})
+    assert row_lengths(rows).tolist() == [3, 4, 2]
+    assert row_lengths(rows.add_column("length", [5, 5, 5])).tolist() == [3, 4, 2]
+    assert row_lengths(rows.remove_columns("attention_mask")).tolist() == [5, 5, 5]
 
 
 @pytest.mark.promise(9)

@@ -487,6 +487,12 @@ def test_vectors_that_can_not_be_combined_are_refused(texts):
         combine_vectors([one, other.select(range(len(other) - 1, -1, -1))])
     with pytest.raises(ValueError, match="but not by 'sum'"):
         combine_vectors([one, one], "sum")
+    ragged = texts.select(range(2)).add_column(VECTORS, [[1.0, 2.0], None])
+    with pytest.raises(ValueError, match=r"Teacher 1 of those to combine \(from 0\): row 1 has no vector"):
+        combine_vectors([one.select(range(2)), ragged])
+    side, opposed = (texts.select(range(2)).add_column(VECTORS, [[1.0, 2.0], [sign, sign]]) for sign in (1.0, -1.0))
+    with pytest.raises(ValueError, match=r"average of the vectors of row 1 is zero\. Choose 'concatenate'"):
+        combine_vectors([side, opposed], "average")
     with pytest.raises(ValueError, match=r"they have \[0\] rows"):
         combine_vectors([one.select([]), other.select([])])
     with pytest.raises(ValueError, match=r"they have \[\] rows"):

@@ -60,6 +60,7 @@ from .teachers import (
     GivenVectors,
     TeacherSource,
     cache_teacher,
+    first_cache,
     load_teacher,
     model_of,
     open_cache,
@@ -124,7 +125,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         check_apart(model, self.student_encoder, sources)
         sets = named_sets(train_dataset, eval_dataset)
         vectors = None if outlines or args.teacher_cache else vector_width(sets)
-        dimensions = teacher_dimensions(outlines, args, vectors, model)
+        dimensions = teacher_dimensions(outlines, first_cache(args, train_dataset, eval_dataset), vectors, model)
         set_seed(args.seed)  # the objectives' initial weights must not depend on earlier random draws
         made = self.build_objectives(args, model, dimensions or Dimensions.of(model.config))
         self.objectives = with_short_vectors(made, args, self._embedding_width(model))
@@ -168,7 +169,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         read = teacher_request(self.objectives)
         given = GivenVectors() if vectors and read else None
         self.teacher = place_teacher(encoders, read, args, self.accelerator) if encoders and read else given
-        if args.teacher_cache and read:
+        if args.teacher_cache and read and sets:
             self._use_teacher_cache(Path(args.teacher_cache), read)
 
     def _distillation_model(
@@ -206,8 +207,9 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         check_rows(self._setup, rows, name)
         # `validate` calls this before there is a teacher, when its outputs are not in the rows yet.
         teacher, columns = getattr(self, "teacher", None), getattr(rows, "column_names", None) or ()
-        if isinstance(teacher, CachedTeacher) and columns and not teacher.serves(columns):
-            raise ValueError(f"The {name} rows: {teacher.WITHOUT_OUTPUTS}")
+        if isinstance(teacher, CachedTeacher) and columns:
+            joined = any(rows is each for each in named_sets(self.train_dataset, self.eval_dataset).values())
+            teacher.check_columns(columns, name, joined=joined)
 
     def build_objectives(
         self, args: DistillTrainingArguments, student: PreTrainedModel, teacher: Dimensions
@@ -240,10 +242,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         return args.activation_checkpointing or not any(objective.teacher_request() for objective in self.objectives)
 
     def build_collator(self, args, student, teachers, tokenizer, teacher_tokenizer) -> DistillationCollator:
-        """The collator if `data_collator` is None. It packs batches if the attention of all models supports it.
-
-        Eager attention, which attention maps need, doesn't.
-        """
+        """The collator if `data_collator` is None. It packs batches unless a model's attention can't, as eager."""
         return collator_for(student, teachers, tokenizer, teacher_tokenizer, attention=args.attention)
 
     def read_batch(self, inputs: dict[str, Any], *, training: bool) -> Batch:
@@ -283,8 +282,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         elif self.eval_dataset is not None:
             self.eval_dataset = joined(self.eval_dataset, "eval")
         live = None if self.args.shard_teacher else self.teacher
-        used = "train" if self.train_dataset is not None else f"eval-{next(iter(named))}" if named else "eval"
-        self.teacher = CachedTeacher(folder / used, live)
+        self.teacher = CachedTeacher(first_cache(self.args, self.train_dataset, self.eval_dataset), live)
 
     # --- Columns and exports ------------------------------------------------------------------------------------------
 
@@ -296,9 +294,10 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
             cached = sorted(name for name in columns if name.startswith(PREFIX))
             forward = inspect.signature(self.student.forward).parameters
             # A teacher may use token types even if its student (DistilBERT) doesn't.
-            tokens = "attention_mask", "teacher_attention_mask", "token_type_ids", "length", "student_positions"
+            tokens = "attention_mask", "token_type_ids", "length", "student_positions"
+            theirs = "teacher_input_ids", "teacher_attention_mask", "teacher_token_type_ids", "teacher_positions"
             others = "labels", "label", "members", "scores"
-            self._signature_columns = [*forward, *tokens, *others, *SPAN_COLUMNS, *cached]
+            self._signature_columns = [*forward, *tokens, *theirs, *others, *SPAN_COLUMNS, *cached]
 
     def card_facts(self) -> CardFacts:
         """Facts for the model card: those of this run, and those that were passed to `create_model_card`."""
@@ -311,9 +310,8 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
     @property
     def embedding_size(self) -> int:
         """The width of the exported student's embeddings."""
-        if isinstance(self.model.projector, Projector):
-            return self.model.projector.out_features
-        return self._embedding_width(self.student)
+        kept = self.model.projector
+        return kept.out_features if isinstance(kept, Projector) else self._embedding_width(self.student)
 
     def normalizes_export(self, args: DistillTrainingArguments) -> bool:
         """Whether a Normalize module is added to the exported student. Its own modules decide if it has any."""
@@ -321,17 +319,21 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         as_given = self.student_encoder is not None and not isinstance(kept, Projector)
         return args.embedding_loss == "cosine" and not as_given
 
+    @property
+    def is_sentence_transformer(self) -> bool:
+        """Whether the student is exported as a SentenceTransformer, too: its embeddings are trained."""
+        return self.model.request.pooler is not None and self.processing_class is not None
+
     def export_extras(self, folder: Path, side_weights: dict[str, Tensor]) -> None:
         """Save a sentence encoder as a SentenceTransformer, too."""
-        if self.model.request.pooler is not None and self.processing_class is not None:
+        if self.is_sentence_transformer:
             save_sentence_transformer(folder, self.exported_modules(side_weights))
         ranges = side_weights.get("quantizer.ranges")
         if ranges is not None and ranges.isfinite().all():  # measured, from the first step on
             write_int8_ranges(folder, ranges)
 
     def exported_modules(self, side_weights: dict[str, Tensor]) -> SentenceModules:
-        """The sentence-transformers modules of the exported student: its own modules with their trained weights, a kept
-        projector, normalisation."""
+        """The exported student's sentence-transformers modules: its own, trained; a kept projector; normalisation."""
         longest = min(self.processing_class.model_max_length, most_tokens(self.student))
         if self.student_encoder is None:
             own = SentenceModules.plain(self.args.pooler, longest, normalize=False)

@@ -1,5 +1,7 @@
 """The lower panels of a report's figure: losses and scores on development data over the steps of training."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,33 +34,44 @@ class Curve:
     on_dev: bool = False
 
     @classmethod
-    def of(cls, label: str, name: str, entries: Sequence[Mapping[str, float | None]], color: str, **kind: bool):
+    def of(
+        cls, label: str, name: str, entries: Sequence[Mapping[str, float | None]], color: str, *, on_dev: bool = False
+    ) -> Curve:
         """The values of a name in a history. Entries without it become gaps in training curves, and are left out of
         development curves."""
-        entries = [entry for entry in entries if name in entry] if kind else entries
+        entries = [entry for entry in entries if name in entry] if on_dev else entries
         values = np.array([entry.get(name) for entry in entries], dtype=np.float64)  # None becomes NaN
-        return cls(label, [entry["step"] for entry in entries], values, color, **kind)
+        return cls(label, [entry["step"] for entry in entries], values, color, on_dev)
 
 
 def draw_losses(axes: Axes, report: Report) -> None:
-    """One line per objective, and their sum if there are several. Losses on development data are dashed."""
+    """One line per objective, and their sum if there are several. Losses on development data are dashed; there may be
+    no others."""
     names = list(dict.fromkeys(name for entry in report.losses for name in entry if name.startswith("loss_")))
     labels = {name: name.removeprefix("loss_").replace("_", " ") for name in names}
-    if len(names) != 1:
+    if report.losses and len(names) != 1:
         labels["loss"] = "weighted sum" if names else "loss"
     colors = [INK if name == "loss" else PALETTE[i % len(PALETTE)] for i, name in enumerate(labels)]
     curves = [
         Curve.of(label, name, report.losses, color) for (name, label), color in zip(labels.items(), colors, strict=True)
     ]
-    on_dev = [name for name in _dev_names(report) if _is_loss(name)]
+    on_dev = dev_losses(report)
     curves += [Curve.of(f"dev {name}".replace("_", " "), name, report.dev, INK, on_dev=True) for name in on_dev]
     values = np.concatenate([curve.values for curve in curves])
     values = values[np.isfinite(values)]
     if len(values) and values.min() > 0:
         axes.set(yscale="log", ylim=(values.min() / 1.15, values.max() * 1.15))
         number_log_axis(axes.yaxis, _log_ticks(values.max() / values.min()))
-    axes.set_title("loss in training; on the development set, dashed" if on_dev else "loss in training")
+    if report.losses:
+        axes.set_title("loss in training; on the development set, dashed" if on_dev else "loss in training")
+    else:
+        axes.set_title("loss on the development set")
     _draw(axes, curves, report)
+
+
+def dev_losses(report: Report) -> list[str]:
+    """The names of losses on development data."""
+    return [name for name in _dev_names(report) if _is_loss(name)]
 
 
 def dev_scores(report: Report) -> list[str]:
@@ -96,7 +109,7 @@ def _draw(axes: Axes, curves: Sequence[Curve], report: Report) -> None:
         dashed = (0, (4, 2)) if curve.on_dev else "-"
         style = {"linewidth": 2, "linestyle": dashed, "marker": marker, "markersize": 4 if curve.on_dev else None}
         axes.plot(curve.steps, curve.values, color=curve.color, clip_on=False, **style)
-    axes.set_xlim(0, max(step for curve in curves for step in curve.steps))
+    axes.set_xlim(0, max([1, *(step for curve in curves for step in curve.steps)]))
     _mark_epochs(axes, report)
     _label(axes, curves)
 
@@ -109,7 +122,7 @@ def _log_ticks(span: float) -> Locator:
 
 
 def _mark_epochs(axes: Axes, report: Report) -> None:
-    last = report.losses[-1]
+    last = report.losses[-1] if report.losses else {}
     epochs = last.get("epoch") or 0
     if 1 < epochs <= 50:
         axes.set_xlabel("step (vertical lines end an epoch)")

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .curves import dev_scores, draw_dev, draw_losses
+from .curves import dev_losses, dev_scores, draw_dev, draw_losses
 from .points import draw_models, key_height, write_key
 from .report import Report
 from .style import DPI, FAINT, STYLE
@@ -31,7 +31,8 @@ def draw(report: Report) -> Figure:
         heading = HEADING + HEADING_LINE * len(measured)
         key = key_height(report, WIDTH)
         models = POINTS_HEIGHT + key
-        curves = [draw_losses, *([draw_dev] if dev_scores(report) else [])] if report.losses else []
+        curves = [draw_losses] if report.losses or dev_losses(report) else []
+        curves += [draw_dev] if dev_scores(report) else []
         height = heading + models + (BETWEEN + CURVES_HEIGHT) * len(curves) + MARGIN_BOTTOM
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)

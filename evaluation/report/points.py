@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from .label_placement import Label, write_labels
-from .report import ModelRow, Report, Role, number, percent
+from .report import ModelRow, Report, Role, percent
 from .style import DPI, FAINT, INK, PALETTE, number_log_axis
 
 Point = tuple[float, float]
@@ -137,7 +137,7 @@ def _draw_arrow(axes: Axes, start: Point, end: Point) -> np.ndarray:
 def _describe(row: ModelRow, report: Report, separator: str) -> str:
     share = report.share_of_teacher(row)
     compared = "" if share is None or row is report.teacher else f" ({percent(share)})"
-    return f"{row.name}{separator}{number(row.quality[report.metric])}{compared}"
+    return f"{row.name}{separator}{report.written(row)}{compared}"
 
 
 def _color(row: ModelRow, report: Report) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +12,9 @@ from typing import Any
 
 from ..cost import Footprint, Speed
 from .quality import Quality
+
+# Entries of a log that are no scores: parts of losses, and what `Trainer` measures of time and memory.
+_NO_SCORE = re.compile(r"(^|_)(loss_|mem_[cg]pu_|(run)?time$|per_second$)")
 
 
 class Role(StrEnum):
@@ -138,16 +142,27 @@ class Report:
             return None
         return row.quality[self.metric] / teacher.quality[self.metric]
 
+    def written(self, row: ModelRow) -> str:
+        """A model's value of `metric` as it is printed."""
+        return self.number(self.metric, row.quality[self.metric])
+
+    def number(self, metric: str, value: float) -> str:
+        """A value of a metric: three decimals on a scale to 1, one on a scale to 100. All values of the metric in the
+        report are on the same scale."""
+        values = [abs(row.quality[metric]) for row in (*self.rows, *self.vectors) if metric in row.quality]
+        # A mean of cosines may be above 1 by rounding.
+        return f"{value:.3f}" if round(max(values), 3) <= 1 else f"{value:.1f}"
+
     @property
     def title(self) -> str:
         """The result in words, such as "3 of 6 layers: 98 % of the teacher's MRR@10 at 1.9x its speed"."""
         teacher, student = self.teacher, self.student
-        value = f"{self.metric} {number(student.quality[self.metric])}"
+        value = f"{self.metric} {self.written(student)}"
         if teacher is None or student is teacher:
             return f"{student.name}: {value}, {millions(student.footprint.parameters)} parameters"
         share = self.share_of_teacher(student)
         if share is None:
-            result = f"{value} (teacher {number(teacher.quality[self.metric])})"
+            result = f"{value} (teacher {self.written(teacher)})"
         else:
             result = f"{percent(share)} of the teacher's {self.metric}"
         speed = "" if student.speed is None else f" at {student.speed.speedup:.1f}x its speed"
@@ -185,14 +200,14 @@ def dev_history(
         names: name of a score in the log -> name in the report, if they differ: `{"score": "F1"}`.
 
     Returns:
-        One entry per evaluation: `step`, and each finite `eval_<name>` as `<name>`; parts of losses and speeds are left
-        out.
+        One entry per evaluation: `step`, and each finite `eval_<name>` as `<name>`; parts of losses, times, speeds and
+        memory are left out.
     """
     found: dict[int, dict[str, float]] = {}
     for entry in log_history:
         for name, value in entry.items():
             short = name.removeprefix("eval_")
-            if short != name and _is_dev_score(short) and isinstance(value, Real) and math.isfinite(value):
+            if short != name and not _NO_SCORE.search(short) and isinstance(value, Real) and math.isfinite(value):
                 at_step = found.setdefault(entry["step"], {"step": entry["step"]})
                 at_step[(names or {}).get(short, short)] = value
     return tuple(found.values())
@@ -204,11 +219,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if rounded == "100" and share < 0.9995 else f"{rounded} %"
 
 
-def number(value: float) -> str:
-    """A metric: three decimals on a scale to 1, one on a scale to 100."""
-    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.1f}"
-
-
 def millions(count: int) -> str:
     """A number of parameters, in millions or, below one, in thousands."""
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
@@ -216,10 +226,6 @@ def millions(count: int) -> str:
 
 def _is_loss(name: str, value: object) -> bool:
     return isinstance(value, Real | None) and (name in ("step", "epoch", "loss") or name.startswith("loss_"))
-
-
-def _is_dev_score(name: str) -> bool:
-    return not (name.endswith(("runtime", "_per_second")) or "loss_" in name)
 
 
 def _how_small(teacher: ModelRow, student: ModelRow) -> str:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Callable, Sequence
 
-from .report import ModelRow, Report, millions, number
+from .report import ModelRow, Report, millions
 
 MISSING, SHARE, INTERVAL = "-", "% of teacher", "95 %"
 
@@ -26,7 +26,7 @@ HEADINGS = {
 
 
 def text_table(report: Report) -> str:
-    """Title, table (at most about 110 characters wide) and description of the evaluation, as plain text."""
+    """Title, table and description of the evaluation, as plain text. Long names of models make the table wide."""
     cells = _cells(report)
     if _is_side_by_side(report):
         head, *body = aligned(cells, gap=3)
@@ -88,9 +88,9 @@ def _cells(report: Report) -> list[Sequence[str]]:
         ("layers", lambda row: row.layers and str(row.layers)),
     ]
     for metric in dict.fromkeys([report.metric, *(metric for row in report.rows for metric in row.quality)]):
-        measures.append((metric, lambda row, m=metric: number(row.quality[m]) if m in row.quality else None))
+        measures.append((metric, lambda row, m=metric: report.number(m, row.quality[m]) if m in row.quality else None))
         if metric == report.metric or _is_side_by_side(report):
-            measures.append((f"{metric}, {INTERVAL}", lambda row, m=metric: _interval(row, m)))
+            measures.append((f"{metric}, {INTERVAL}", lambda row, m=metric: _interval(report, row, m)))
         if metric == report.metric:
             measures.append((f"{metric}, {SHARE}", share))
     measures += [
@@ -113,11 +113,16 @@ def _vector_cells(report: Report) -> list[Sequence[str]]:
     metrics = list(report.vectors[0].quality)
     head = ["dimensions", "precision", "MB for a million", *metrics]
     return [head] + [
-        [str(row.dims), row.precision, f"{row.megabytes:,}", *(number(row.quality[metric]) for metric in metrics)]
+        [
+            str(row.dims),
+            row.precision,
+            f"{row.megabytes:,}",
+            *(report.number(name, row.quality[name]) for name in metrics),
+        ]
         for row in report.vectors
     ]
 
 
-def _interval(row: ModelRow, metric: str) -> str | None:
+def _interval(report: Report, row: ModelRow, metric: str) -> str | None:
     ends = row.intervals.get(metric)
-    return ends and f"[{number(ends[0])}, {number(ends[1])}]"
+    return ends and f"[{report.number(metric, ends[0])}, {report.number(metric, ends[1])}]"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from .entries import files_of
+from .entries import files_of, unlabelled
 from .models import SHRINK_SETTINGS
 from .values import Count, Entries, NonNegative, Share
 
@@ -236,4 +236,4 @@ def _paths(entry: str) -> dict[str, str]:
     """The absolute paths of an entry's files. A folder or dataset is compared as a whole, with its split."""
     names = {os.path.abspath(os.path.expanduser(name)): name for name in files_of(entry)}
     files = {path: name for path, name in names.items() if os.path.isfile(path)}
-    return files or {os.path.abspath(os.path.expanduser(entry.partition("=")[2] or entry)): entry}
+    return files or {os.path.abspath(os.path.expanduser(unlabelled(entry))): entry}

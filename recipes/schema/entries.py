@@ -1,5 +1,6 @@
 """Names of files and datasets in a recipe, with the labels and columns that may be written beside them."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,14 @@ def files_of(entry: str) -> Iterator[str]:
     The name of an existing file may have these characters, too.
     """
     for part in [entry] if is_there(entry) else entry.split("+"):
-        unlabelled = part.partition("=")[2] or part
-        names = [shorter or name for name in (part, unlabelled) for shorter in (name, name.rpartition(":")[0])]
+        names = [shorter or name for name in (part, unlabelled(part)) for shorter in (name, name.rpartition(":")[0])]
         yield next((name for name in names if is_there(name)), names[-1])
+
+
+def unlabelled(entry: str) -> str:
+    """An entry without its label: `a.tsv` of `da=a.tsv`. An existing file and `folder=1/a.tsv` have no label."""
+    label, _, name = entry.partition("=")
+    return name if name and not is_there(entry) and not {"/", os.sep} & {*label} else entry
 
 
 def is_there(file: str) -> bool:

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -120,7 +121,8 @@ class DistillTrainingArguments(TrainingArguments):
     pooler: Literal[POOLERS] = HfArg(
         default="mean",
         help="Pooling of the student's embeddings: 'mean', 'cls' (through the model's pooler), "
-        "'cls_before_pooler', 'mean_last_two', 'mean_first_last', 'mean_first' (of the embedding layer).",
+        "'cls_before_pooler', 'mean_last_two', 'mean_first_last', 'mean_first' (of the embedding layer). A "
+        "student that is a SentenceTransformer keeps its own pooling if this is 'mean'; other values must be its own.",
     )
     teacher_pooler: Literal[POOLERS] | None = HfArg(default=None, help="The teacher's pooler. Default: the student's.")
     projector: Literal["auto", "linear", "none"] = HfArg(
@@ -223,6 +225,10 @@ class DistillTrainingArguments(TrainingArguments):
         if self.dataloader_pin_memory:
             # Otherwise the copy of each tensor would wait for the device.
             self.accelerator_config.non_blocking = True
+        if self.accelerator_config.dispatch_batches is None:
+            # For streams, accelerate would read on rank 0 for all ranks, and it can only send tensors. With this
+            # setting, each rank reads its own share.
+            self.accelerator_config.dispatch_batches = False
         if self.fsdp:
             raise ValueError(
                 "retort does not support FSDP. For models that don't fit on one GPU, use --deepspeed (ZeRO-3)."
@@ -249,7 +255,8 @@ class DistillTrainingArguments(TrainingArguments):
             )
 
     def _check_numbers(self) -> None:
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        sizes = "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"
+        for name in (*sizes, "relation_heads"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}: it must be 1 or more.")
         for name in ("learning_rate", "weight_decay", "max_grad_norm"):
@@ -264,6 +271,11 @@ class DistillTrainingArguments(TrainingArguments):
         for name in self.weights:
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name}={value}: an objective's weight must be 0 (off) or above.")
+        if self.teacher_weights is not None and not _are_weights(self.teacher_weights):
+            raise ValueError(
+                f"teacher_weights={self.teacher_weights}: expected a list of finite numbers from 0, not all 0, one for "
+                "each teacher. Leave it out for equal weights."
+            )
 
     def _check_short_vectors(self) -> None:
         dims = self.truncate_dims
@@ -309,6 +321,13 @@ class DistillTrainingArguments(TrainingArguments):
     def weights(self) -> list[str]:
         """Names of the objectives' weights."""
         return [each.name for each in fields(self) if each.name.endswith("_weight")]
+
+
+def _are_weights(weights: object) -> bool:
+    """Whether this is a list of finite numbers from 0, not all 0."""
+    if not isinstance(weights, list | tuple) or not all(isinstance(each, Real) for each in weights):
+        return False
+    return all(0 <= each < math.inf for each in weights) and any(weights)
 
 
 def _are_descending(dims: object) -> bool:

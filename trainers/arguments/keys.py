@@ -1,7 +1,8 @@
 """Which arguments change the final weights of a run, and which only change how it is executed, logged and saved.
 
-Arguments that are not listed here change weights. A test lists these, too, and fails for a field that is in no list.
-The key of a stage contains the arguments that change weights.
+Arguments that are not listed here change weights; so does activation_checkpointing, which turns dropout on. A test
+lists these, too, and fails for a field that is in no list. The key of a stage contains the arguments that change
+weights.
 """
 
 from collections.abc import Mapping
@@ -16,17 +17,17 @@ CHOOSING = frozenset(
 )
 CHANGE_NO_WEIGHTS = frozenset(
     """
-    output_dir activation_checkpointing activation_checkpointing_kwargs gradient_checkpointing
-    gradient_checkpointing_kwargs use_cache torch_empty_cache_steps logging_strategy logging_steps logging_first_step
-    log_on_each_node logging_nan_inf_filter include_num_input_tokens_seen log_level log_level_replica disable_tqdm
-    report_to run_name project trackio_space_id trackio_bucket_id trackio_static_space_id per_device_eval_batch_size
+    output_dir activation_checkpointing_kwargs gradient_checkpointing gradient_checkpointing_kwargs use_cache
+    torch_empty_cache_steps logging_strategy logging_steps logging_first_step log_on_each_node
+    logging_nan_inf_filter include_num_input_tokens_seen log_level log_level_replica disable_tqdm report_to run_name
+    project trackio_space_id trackio_bucket_id trackio_static_space_id per_device_eval_batch_size
     prediction_loss_only eval_on_start eval_do_concat_batches eval_use_gather_object eval_accumulation_steps
     include_for_metrics batch_eval_metrics save_only_model save_on_each_node save_total_limit enable_jit_checkpoint
     push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision
     restore_callback_states_from_checkpoint use_cpu dataloader_num_workers dataloader_pin_memory
     dataloader_persistent_workers dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order
-    ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout debug
-    skip_memory_metrics do_train do_eval do_predict resume_from_checkpoint local_rank
+    ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout
+    debug skip_memory_metrics do_train do_eval do_predict resume_from_checkpoint local_rank
 
     teacher_cache shard_teacher
     """.split()

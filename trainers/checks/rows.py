@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedModel
@@ -146,6 +147,7 @@ def _check_alignment(setup: Setup, columns: set[str]) -> None:
 
 def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:
     """Refuse labels whose number, type or range does not fit the student's head."""
+    _check_no_label_is_missing(labels)
     name, of_tokens = type(student).__name__, pa.types.is_nested(labels.type)
     if problem_of(student) == MULTI_LABEL or (of_tokens and pa.types.is_floating(labels.type.value_type)):
         _check_label_lists(student, labels)
@@ -174,6 +176,24 @@ def check_labels(labels: pa.ChunkedArray, student: PreTrainedModel) -> None:
     if classes > 1 and (len(labels) == 0 or pc.min(labels).as_py() < 0 or pc.max(labels).as_py() >= classes):
         found = f"{pc.min(labels)} to {pc.max(labels)}" if len(labels) else "none"
         raise ValueError(f"{name} has the classes 0 to {classes - 1}, but the labels are {found}.")
+
+
+def _check_no_label_is_missing(labels: pa.ChunkedArray) -> None:
+    """Refuse None, NaN and infinite labels, alone or in a row's list."""
+    rows, values = np.arange(len(labels)), labels
+    while True:
+        wrong = pc.is_null(values)
+        if pa.types.is_floating(values.type):
+            wrong = pc.or_(wrong, pc.invert(pc.is_finite(values).fill_null(True)))
+        if pc.any(wrong).as_py():
+            at = pc.index(wrong, True).as_py()
+            raise ValueError(
+                f"the label of row {rows[at]} is or holds {values[at].as_py()}. Where there is no label, write "
+                f"{IGNORED_LABEL}."
+            )
+        if not pa.types.is_nested(values.type):
+            return
+        rows, values = rows[pc.list_parent_indices(values).to_numpy()], pc.list_flatten(values)
 
 
 def _check_label_lists(student: PreTrainedModel, labels: pa.ChunkedArray) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import datasets
 import torch
-from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -259,15 +258,11 @@ def check_token_budget(dataset: Any, args: DistillTrainingArguments) -> None:
         check_longest(row_lengths(dataset), args.tokens_per_batch)
 
 
-def check_streams(dataset: Any, args: DistillTrainingArguments) -> None:
-    """Set up a streaming dataset for several ranks, and refuse a teacher cache for it."""
+def check_cached_rows(dataset: Any, args: DistillTrainingArguments) -> None:
+    """Refuse a teacher cache for a stream."""
     if args.teacher_cache and dataset is not None and not isinstance(dataset, datasets.Dataset):
         raise ValueError(
             f"teacher_cache needs a datasets.Dataset, since it adds columns to it, but one of the datasets is a "
             f"{type(dataset).__name__}. Leave teacher_cache out (the teacher then runs at every step), or load the "
             "data without streaming."
         )
-    if isinstance(dataset, IterableDataset) and args.accelerator_config.dispatch_batches is None:
-        # By default accelerate reads on rank 0 for all ranks, and can only send tensors. With this setting, each rank
-        # reads its own share of the stream.
-        args.accelerator_config.dispatch_batches = False

@@ -1,6 +1,6 @@
 """Checks of a teacher's scores of documents, and of the sizes of groups."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ...collators import wrong_scores
+from ...data import arrow_parts
 from ..objectives import GroupContrastObjective, Objective, ScoreObjective
 
 
@@ -38,7 +39,8 @@ def check_groups(rows: Any, objectives: Sequence[Objective]) -> None:
 
 
 def _check_sizes(rows: datasets.Dataset) -> None:
-    sizes = np.concatenate([pc.list_value_length(part["members"]).to_numpy() for _, part in _parts(rows, "members")])
+    parts = arrow_parts(rows, "members")
+    sizes = np.concatenate([pc.list_value_length(part["members"]).to_numpy() for _, part in parts])
     if (sizes != sizes[0]).any():
         row = int((sizes != sizes[0]).argmax())
         raise ValueError(
@@ -49,7 +51,7 @@ def _check_sizes(rows: datasets.Dataset) -> None:
 
 def _check_scores(rows: datasets.Dataset, activation: str | None) -> None:
     lowest, highest = np.inf, -np.inf
-    for start, part in _parts(rows, "members", "scores"):
+    for start, part in arrow_parts(rows, "members", "scores"):
         sizes, lengths = (
             pc.fill_null(pc.list_value_length(part[name]), 0).to_numpy() for name in ("members", "scores")
         )
@@ -70,11 +72,3 @@ def _check_scores(rows: datasets.Dataset, activation: str | None) -> None:
             "score_activation='sigmoid' (as CrossEncoder.predict returns by default; they are converted back to "
             "logits) or 'logits'."
         )
-
-
-def _parts(rows: datasets.Dataset, *columns: str) -> Iterator[tuple[int, Any]]:
-    """Iterate over the rows in parts: the number of the first row, and the columns as Arrow arrays."""
-    start = 0
-    for part in rows.select_columns(list(columns)).with_format("arrow").iter(batch_size=10_000):
-        yield start, {name: part[name].combine_chunks() for name in columns}
-        start += len(part)

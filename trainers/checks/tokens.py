@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from ...collators import real_tokens
+from ...data import arrow_parts
 from ...modeling import StaticModel
 from ...modeling.encoding import SentenceEncoder, position_count
 from ..teachers import too_long
@@ -31,13 +33,15 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
         if column is None:
             continue
         positions, vocabulary = position_count(model), model.config.vocab_size
-        padded = _is_padded(rows, column)
         for numbers, lengths, ids in _texts_in_parts(rows, column):
-            if positions is not None and not padded and (longest := int(lengths.max())) > positions:
+            if positions is not None and (longest := int(lengths.max())) > positions:
                 raise ValueError(
                     f"row {numbers[lengths.argmax()]} has {longest} tokens, but the {role}, a {type(model).__name__}, "
                     f"has positions for {positions}. Pass max_length={positions} to the function that tokenises."
                 )
+            if ids.min(initial=0) < 0:
+                text = np.searchsorted(lengths.cumsum(), ids.argmin(), side="right")
+                raise ValueError(f"row {numbers[text]} holds the token {ids.min()}. Tokens are numbers from 0.")
             if (highest := int(ids.max(initial=0))) >= vocabulary:
                 text = np.searchsorted(lengths.cumsum(), ids.argmax(), side="right")
                 raise ValueError(
@@ -116,8 +120,7 @@ def _check_prompt(encoder: SentenceEncoder, dataset: datasets.Dataset, column: s
 
 
 def _check_lengths(encoder: SentenceEncoder, dataset: datasets.Dataset, column: str | None) -> None:
-    # The teacher checks each batch of a stream, and rows that were padded before, after their padding is removed.
-    if not isinstance(dataset, datasets.Dataset) or column in (None, "members") or _is_padded(dataset, column):
+    if not isinstance(dataset, datasets.Dataset) or column in (None, "members"):  # it checks each batch of a stream
         return
     for numbers, lengths, _ in _texts_in_parts(dataset, column):
         if (long := lengths > encoder.max_length).any():
@@ -132,20 +135,21 @@ def _ids_column(rows: Any, role: str) -> str | None:
     return next((name for name in (*own, "members", "input_ids") if name in columns), None)
 
 
-def _is_padded(rows: datasets.Dataset, column: str) -> bool:
-    """Whether the rows were padded before. The collator removes their padding."""
-    return column != "members" and column.replace("input_ids", "attention_mask") in rows.column_names
-
-
 def _texts_in_parts(rows: datasets.Dataset, column: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Iterate over the rows in parts: the row number and the length of each text, and the tokens of all texts."""
-    start = 0
-    for batch in rows.select_columns(column).with_format("arrow").iter(batch_size=10_000):
-        texts = batch[column].combine_chunks()
-        numbers = np.arange(start, start + len(texts))
-        start += len(texts)
+    """Iterate over the rows in parts: the row number and the length of each text, and the tokens of all texts.
+
+    Padding is left out, as by the collator.
+
+    Raises:
+        ValueError: a text is null.
+    """
+    mask = "attention_mask" if column == "input_ids" else "teacher_attention_mask"
+    masks = {mask} & {*rows.column_names} if column != "members" else ()
+    for start, part in arrow_parts(rows, column, *masks):
+        texts, numbers = part[column], np.arange(start, start + len(part[column]))
         if column == "members":
             numbers, texts = numbers[pc.list_parent_indices(texts).to_numpy()], pc.list_flatten(texts)
+        if texts.null_count:
+            raise ValueError(f"row {numbers[pc.index(texts.is_null(), True).as_py()]} has no tokens (None).")
         if len(texts):
-            lengths = pc.list_value_length(texts).to_numpy(zero_copy_only=False)
-            yield numbers, lengths, pc.list_flatten(texts).to_numpy(zero_copy_only=False)
+            yield numbers, *real_tokens(texts, part.get(mask))

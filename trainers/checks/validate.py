@@ -9,7 +9,7 @@ from ...data import VECTORS, has_vectors
 from ...modeling.encoding import SentenceEncoder
 from ..objectives import PooledObjective, Projector, teacher_request
 from .objectives import check_objectives
-from .run import check_optimizer, check_streams, check_token_budget, check_trained
+from .run import check_cached_rows, check_optimizer, check_token_budget, check_trained
 from .setup import Setup
 
 
@@ -28,7 +28,7 @@ def validate(
         ValueError: with the given value, the expected one, and a way to fix it.
     """
     for rows in sets.values():
-        check_streams(rows, setup.args)
+        check_cached_rows(rows, setup.args)
     _check_teacher_pooler(setup)
     _check_prompt_name(setup)
     _check_fit(setup, sets)

@@ -19,12 +19,13 @@ from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import has_length
 
 from ...data import write_text
-from ...modeling import parameter_count
 from ...modeling.encoding import SentenceEncoder, takes_projector
-from ..objectives import Objective, PooledObjective, Projector
+from ..arguments import that_change_weights
+from ..objectives import Objective, Projector, ScoreObjective
 from ..teachers import GivenVectors, TeacherSource, model_of
 
 if TYPE_CHECKING:
@@ -41,12 +42,8 @@ PIPELINE_TAGS = {
 # A line in the usage example of a student that is not pushed.
 _IN_A_FOLDER = "# Replace the name with the path of this folder, or with the id on the Hub.\n"
 
-# Prefixes of arguments on storage and logging, which don't change the student.
-_HOUSEKEEPING = tuple(
-    """accelerator_config dataloader_ debug disable_tqdm do_ hub_ local_rank log_ logging_ output_dir
-    push_to_hub report_to resume_from_checkpoint run_name save_ skip_memory_metrics teacher_cache trackio_
-    use_cpu""".split()
-)
+_NO_TOKENIZER = "It was saved without its tokenizer: save the one of the training rows in the same folder."
+_LICENSE = ("license", "license_name", "license_link")
 
 
 class Size(NamedTuple):
@@ -60,7 +57,8 @@ class Size(NamedTuple):
         """The size of a model with float32 weights; a `SentenceEncoder` with the modules after its pooler."""
         if isinstance(model, SentenceEncoder):
             model = nn.ModuleList([model.model, model.modules.head])
-        parameters = parameter_count(model)
+        # Under ZeRO-3, a parameter is an empty tensor that knows its number of elements.
+        parameters = sum(getattr(each, "ds_numel", each.numel()) for each in model.parameters())
         return cls(parameters, parameters * 4 / 1e6)
 
 
@@ -79,7 +77,7 @@ class CardFacts:
         data: name of a dataset or file -> number of training rows.
         datasets: hub ids of the datasets on the Hub.
         size: size of the student.
-        teacher_size: size of one teacher; None if it was not loaded.
+        teacher_size: size of one teacher; None if it was not loaded, or if those of several stages differ.
         summary: first sentence, such as the title of a report.
         sentence_transformer: whether the folder is a SentenceTransformer.
         remote_code: whether loading the model runs code from the folder (`trust_remote_code`).
@@ -144,32 +142,32 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     config, head = student.config, type(student).__name__
     by_files = ("a teacher whose outputs were cached",) if args.teacher_cache else ()
     by_vectors = ("a teacher that was given by its vectors",) if isinstance(trainer.teacher, GivenVectors) else ()
-    teachers = tuple(map(_teacher_name, sources)) or by_files or by_vectors
+    learns_scores = any(isinstance(objective, ScoreObjective) for objective in objectives)
+    by_scores = ("a teacher that was given by its scores",) if learns_scores else ()
+    teachers = tuple(map(_teacher_name, sources)) or by_files or by_vectors or by_scores
     loaded = [source for source in sources if isinstance(source, PreTrainedModel | SentenceEncoder)]
-    is_sentence_encoder = any(isinstance(objective, PooledObjective) for objective in objectives)
     tag = next((tag for suffix, tag in PIPELINE_TAGS.items() if head.endswith(suffix)), "feature-extraction")
-    embeddings = ""
-    if is_sentence_encoder:
-        pooler = args.pooler if trainer.student_encoder is None else trainer.student_encoder.modules.pooling
-        embeddings = f"{trainer.embedding_size} numbers, pooled by {pooler}"
+    pooler = args.pooler if trainer.student_encoder is None else trainer.student_encoder.modules.pooling
+    embeddings = f"{trainer.embedding_size} numbers, pooled by {pooler}" if trainer.is_sentence_transformer else ""
     one_in_files = len(sources) == 1 and isinstance(sources[0], str | os.PathLike)
     return CardFacts(
         name=Path(load_as or args.output_dir).name,
         load_as=load_as,
         architecture=_architecture(config),
-        pipeline_tag="sentence-similarity" if is_sentence_encoder else tag,
-        sentence_transformer=is_sentence_encoder,
+        pipeline_tag="sentence-similarity" if trainer.is_sentence_transformer else tag,
+        sentence_transformer=trainer.is_sentence_transformer,
         embeddings=embeddings,
         remote_code=student.is_remote_code(),
         teachers=teachers,
         base_models=tuple(filter(is_hub_id, teachers)),
         objectives={objective.description or objective.name: objective.weight for objective in objectives},
         data={"training rows": len(train_dataset)} if has_length(train_dataset) else {},
-        size=_exported_size(trainer) if is_sentence_encoder else Size.of(student),
+        size=_exported_size(trainer) if trainer.is_sentence_transformer else Size.of(student),
         teacher_size=Size.of(loaded[0]) if loaded else None,
         arguments=changed_arguments(args),
         versions=package_versions(),
         citations=bibtex_entries(objectives),
+        limits=() if trainer.processing_class is not None else (_NO_TOKENIZER,),
         **(teacher_license(sources[0]) if one_in_files else {}),
     )
 
@@ -199,12 +197,27 @@ def describe_stages(stages: Sequence[tuple[str, Mapping[str, Any]]], name: str) 
     """
     cards = [card for _, card in stages]
     facts = cards[-1] | {"name": name, "load_as": ""}
-    facts |= {size: Size(*facts[size]) for size in ("size", "teacher_size") if facts[size]}
     if len(stages) > 1:
         for each in ("objectives", "data"):
             facts[each] = {f"{stage}: {key}": value for stage, card in stages for key, value in card[each].items()}
-        facts["citations"] = tuple(dict.fromkeys(entry for card in cards for entry in card["citations"]))
+        facts["arguments"] = _arguments_of(stages)
+        for each in ("teachers", "base_models", "citations"):
+            facts[each] = tuple(dict.fromkeys(entry for card in cards for entry in card[each]))
+        licensed = next((card for card in cards if card["license"]), cards[-1])
+        facts |= {key: licensed[key] for key in _LICENSE}
+        if any(card["teacher_size"] != facts["teacher_size"] for card in cards if card["teachers"]):
+            facts["teacher_size"] = None  # there is one row for all teachers
+    facts |= {size: Size(*facts[size]) for size in ("size", "teacher_size") if facts[size]}
     return CardFacts(**facts)
+
+
+def _arguments_of(stages: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """The arguments of each stage, first those that are the same in all stages."""
+    listed = [(stage, card["arguments"]) for stage, card in stages]
+    shared = {name: value for name, value in listed[0][1].items() if all(each.get(name) == value for _, each in listed)}
+    return {f"all stages: {name}": value for name, value in shared.items()} | {
+        f"{stage}: {name}": value for stage, each in listed for name, value in each.items() if name not in shared
+    }
 
 
 def write_card(folder: str | os.PathLike, facts: CardFacts) -> None:
@@ -223,7 +236,7 @@ def render_card(facts: CardFacts) -> str:
         pipeline_tag=facts.pipeline_tag,
         tags=[
             "retort",
-            "distillation",
+            *(["distillation"] if facts.teachers else []),
             *(["sentence-transformers"] if facts.sentence_transformer else []),
             *facts.tags,
         ],
@@ -284,20 +297,22 @@ def teacher_license(name_or_path: str | os.PathLike) -> dict[str, str]:
         logger.warning("The license in the model card of the teacher %s could not be read (%s).", name_or_path, error)
         return {}
     metadata = card.data.to_dict()
-    keys = ("license", "license_name", "license_link")
-    return {key: str(metadata[key]) for key in keys if metadata.get(key)}
+    return {key: str(metadata[key]) for key in _LICENSE if metadata.get(key)}
 
 
 def changed_arguments(args: TrainingArguments) -> dict[str, str]:
-    """The training arguments that differ from their defaults, as JSON, without those about storage and logging."""
+    """The training arguments that differ from their defaults and change the student, as JSON."""
     values, changed = args.to_dict(), {}
+    config = values["accelerator_config"].items()
+    usual = AcceleratorConfig(non_blocking=args.accelerator_config.non_blocking, dispatch_batches=False)
+    values["accelerator_config"] = {key: each for key, each in config if each != getattr(usual, key)} or None
+    values["activation_checkpointing"] = args.activation_checkpointing or None  # its default
+    learning = that_change_weights(values)
     for each in fields(args):
         default = each.default_factory() if each.default_factory is not MISSING else each.default
         default = default.value if isinstance(default, Enum) else default
-        value = values.get(each.name)
-        unset = value == default or (default is None and value is False)
-        if each.init and not unset and each.name != "project" and not each.name.startswith(_HOUSEKEEPING):
-            changed[each.name] = json.dumps(value, default=str)
+        if each.init and each.name in learning and learning[each.name] != default:
+            changed[each.name] = json.dumps(learning[each.name], default=str)
     return changed
 
 

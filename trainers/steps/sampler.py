@@ -3,24 +3,29 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
+from ...collators import real_tokens
+from ...data import arrow_parts
+
 
 def row_lengths(dataset: Dataset) -> np.ndarray:
-    """Number of tokens of each row, `[rows]`: the column `length`, or the lengths of `input_ids` if there is none.
+    """Number of tokens of each row without padding, `[rows]`.
 
-    The columns are read as Arrow, since reading ten million rows one by one takes minutes.
+    It is that of `input_ids` at the places of `attention_mask`; without a mask, the column `length` or the lengths of
+    `input_ids`. The columns are read as Arrow, since reading ten million rows one by one takes minutes.
     """
-    has_lengths = "length" in dataset.column_names
-    column = "length" if has_lengths else "input_ids"
-    parts = dataset.select_columns(column).with_format("arrow").iter(batch_size=100_000)
-    lengths = [part[column] if has_lengths else pc.list_value_length(part[column]) for part in parts]
-    return np.concatenate([part.to_numpy() for part in lengths]) if lengths else np.array([], dtype=np.int64)
+    if "attention_mask" not in dataset.column_names and "length" in dataset.column_names:
+        lengths = [part["length"].to_numpy() for _, part in arrow_parts(dataset, "length", size=100_000)]
+    else:
+        masks = {"attention_mask"} & {*dataset.column_names}
+        parts = arrow_parts(dataset, "input_ids", *masks)
+        lengths = [real_tokens(part["input_ids"], part.get("attention_mask"))[0] for _, part in parts]
+    return np.concatenate(lengths) if lengths else np.array([], dtype=np.int64)
 
 
 def check_longest(lengths: Sequence[int], tokens: int) -> None:

@@ -5,4 +5,4 @@ from .live import LiveTeacher, model_of, place_teacher, too_long
 from .loading import TeacherSource, load_teacher, outline_teacher
 from .scores import load_reranker, score_groups
 from .vector_files import write_vectors
-from .vectors import GivenVectors, teacher_dimensions, vector_width
+from .vectors import GivenVectors, first_cache, teacher_dimensions, vector_width

@@ -71,10 +71,23 @@ class CachedTeacher:
         dimensions = read_manifest(Path(folder))["dimensions"]
         self.dimensions = Dimensions(**dimensions | {"labels": tuple(dimensions["labels"])})
 
-    def serves(self, columns: Iterable[str]) -> bool:
-        """Whether rows with these columns have cached outputs, or there is a live teacher."""
-        cached = tuple(f"{PREFIX}{kind}" for kind in (*_SINGLE, *_LAYERED))
-        return self.live is not None or any(name.startswith(cached) for name in columns)
+    def check_columns(self, columns: Iterable[str], name: str, *, joined: bool) -> None:
+        """Refuse rows with these columns if the teacher's outputs are missing, or perhaps another teacher's.
+
+        Args:
+            columns: names of the columns of a dataset.
+            name: the dataset's name in messages.
+            joined: whether the trainer itself added the columns of the cache.
+        """
+        kinds = tuple(f"{PREFIX}{kind}" for kind in (*_SINGLE, *_LAYERED))
+        cached = sorted(column for column in columns if column.startswith(kinds))
+        if not cached and self.live is None:
+            raise ValueError(f"The {name} rows: {self.WITHOUT_OUTPUTS}")
+        if cached and self.live is not None and not joined:
+            raise ValueError(
+                f"The {name} rows hold a teacher's outputs ({', '.join(cached)}) that this run has not computed. "
+                "Remove these columns: the teacher computes them. Or pass the rows when the trainer is created."
+            )
 
     def outputs(self, batch: Batch) -> EncoderOutput:
         """The teacher's outputs for one batch: the inverse of `_columns_of`."""

@@ -1,6 +1,7 @@
 """Live teachers: frozen models in eval mode, outside the student's modules, run without gradients."""
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
@@ -49,10 +50,11 @@ class LiveTeacher:
         stop_early: bool = True,
     ):
         weights = [1.0] * len(teachers) if weights is None else list(weights)
-        if len(weights) != len(teachers) or min(weights) < 0 or sum(weights) == 0:
+        if len(weights) != len(teachers) or not all(0 <= each < math.inf for each in weights) or not any(weights):
             raise ValueError(
-                f"{len(teachers)} teachers need {len(teachers)} weights, none below 0 and not all 0, but "
-                f"teacher_weights={weights}."
+                f"teacher_weights={weights}: the number of weights is {len(weights)}, that of teachers "
+                f"{len(teachers)}. Give each teacher one weight, finite and from 0, not all 0; or leave them out for "
+                "equal weights."
             )
         self.encoders = list(teachers)
         self.models = [model_of(teacher).requires_grad_(False).eval() for teacher in teachers]

@@ -1,4 +1,4 @@
-"""Teachers that are given only by their embeddings, in a column of the dataset."""
+"""Teachers that are given only by their embeddings, in a column of the dataset; and the dimensions of any teacher."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,9 +31,23 @@ def vector_width(sets: Mapping[str, Any]) -> int | None:
     return None if rows is None else max(1, np.size(next(iter(rows), {}).get(VECTORS)))  # empty ones are refused later
 
 
+def first_cache(args: DistillTrainingArguments, train: Any, evaluated: Any) -> Path | None:
+    """The folder of a run's first cache. A teacher's dimensions are the same in all of them.
+
+    Args:
+        args: arguments with the folder of all caches.
+        train, evaluated: the datasets of the trainer.
+    """
+    if not args.teacher_cache:
+        return None
+    named = next(iter(evaluated)) if isinstance(evaluated, dict) and evaluated else None
+    name = "train" if train is not None else "eval" if named is None else f"eval-{named}"
+    return Path(args.teacher_cache) / name
+
+
 def teacher_dimensions(
     teachers: Sequence[PreTrainedModel | SentenceEncoder],
-    args: DistillTrainingArguments,
+    cache: Path | None,
     vectors: int | None,
     student: PreTrainedModel,
 ) -> Dimensions | None:
@@ -41,7 +55,7 @@ def teacher_dimensions(
 
     Args:
         teachers: outlines of the live teachers.
-        args: arguments with the folder of the cache.
+        cache: a cache of the run (see `first_cache`); None if there is none.
         vectors: width of the given vectors; None if there are none.
         student: its dimensions are used where vectors have none; no objective reads them (see `check_objectives`).
 
@@ -50,6 +64,6 @@ def teacher_dimensions(
     """
     if teachers:
         return common_dimensions(teachers)
-    if args.teacher_cache:
-        return CachedTeacher(Path(args.teacher_cache) / "train").dimensions
+    if cache is not None:
+        return CachedTeacher(cache).dimensions
     return vectors and replace(Dimensions.of(student.config), embedding_size=vectors)
