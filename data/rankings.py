@@ -46,21 +46,31 @@ def pairs_of(groups: Dataset) -> Dataset:
 
     Returns:
         Columns `query` and `document`; and `score` if there are scores.
+
+    Raises:
+        ValueError: groups are single texts, or a row doesn't have a score for each document.
     """
     groups = as_rankings(groups)
     features = Features({"query": Value("string"), "document": Value("string")})
     if "scores" in groups.column_names:
         features["score"] = Value("float32")
 
-    def taken_apart(columns: dict[str, list]) -> dict[str, list]:
+    def taken_apart(columns: dict[str, list], indices: list[int]) -> dict[str, list]:
         lists = zip(columns["query"], columns["documents"], strict=True)
         made = {"query": [query for query, documents in lists for _ in documents]}
         made["document"] = list(chain.from_iterable(columns["documents"]))
         if "scores" in columns:
+            for row, documents, scores in zip(indices, columns["documents"], columns["scores"], strict=True):
+                if scores is None or len(scores) != len(documents):
+                    raise ValueError(
+                        f"Row {row + 1} (from 1): each document needs a score, but there are {len(documents)} "
+                        f"documents and {len(scores or ())} scores."
+                    )
             made["score"] = list(chain.from_iterable(columns["scores"]))
         return made
 
-    return groups.map(taken_apart, batched=True, remove_columns=groups.column_names, features=features)
+    settings = {"batched": True, "with_indices": True, "remove_columns": groups.column_names}
+    return groups.map(taken_apart, features=features, **settings)
 
 
 def mine_negatives(groups: Dataset, encoder: SentenceEncoder, count: int, *, batch_size: int = 32) -> Dataset:

@@ -13,6 +13,7 @@ import pytest
 import test_examples
 import tiny
 import yaml
+from datasets import Dataset
 from processes import run
 from ranks import free_port
 from safetensors.torch import load_file
@@ -365,6 +366,28 @@ def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys, monke
         assert message in refused([*command, folder / "no", *wrong], capsys)
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("source", ["groups.parquet", "mined.parquet", "link.parquet", "groups.parquet:query"])
+def test_groups_are_not_replaced_by_their_own_scores(source, tmp_path, capsys):
+    tiny.model(task="sequence", labels=1).save_pretrained(tmp_path / "reranker")
+    tiny.tokenizer().save_pretrained(tmp_path / "reranker")
+    file = tmp_path / "data" / ("mined.parquet" if source == "mined.parquet" else "groups.parquet")
+    Dataset.from_dict({"query": ["a cat"], "documents": [["a dog", "the mat"]]}).to_parquet(file)
+    (tmp_path / "data" / "link.parquet").symlink_to(file)
+    before = file.read_bytes()
+    command = [
+        "cache",
+        "--teacher",
+        tmp_path / "reranker",
+        "--train_files",
+        f"{tmp_path}/data/{source}",
+        "use_cpu=true",
+    ]
+    message = refused([*command, "--output_dir", f"{tmp_path}/reranker/../data"], capsys)
+    assert f"data/{source} would be replaced by the groups in --output_dir" in message
+    assert file.read_bytes() == before
+
+
 def test_a_stage_of_a_recipe_learns_from_scores(recipe, folder, capsys):
     settings = yaml.safe_load(Path(recipe).read_text())
     texts = tiny.sentences(40)
@@ -428,6 +451,20 @@ def test_no_other_model_is_overwritten(command, folder, tmp_path, capsys):
     source = ["--model", folder / "teacher"] if command == ["export"] else []
     assert re.search(r"has (another|a) model, whose", refused([*command, *source, "--output_dir", other], capsys))
     assert {path.name for path in other.iterdir()} == {path.name for path in (folder / "teacher").iterdir()}
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    "file",
+    ["model-00001-of-00002.safetensors", "pytorch_model.bin", "modules.json", "0_Transformer/model.safetensors"],
+)
+def test_an_export_replaces_no_other_model_however_it_is_saved(file, folder, tmp_path, capsys):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    for name in (file, "config.json"):
+        (tmp_path / name).write_text("[]")
+    arguments = ["export", "--model", folder / "teacher", "--output_dir", tmp_path]
+    assert "has another model, whose files would be replaced" in refused(arguments, capsys)
+    assert (tmp_path / "config.json").read_text() == "[]"
 
 
 def test_an_interrupted_command_says_how_it_goes_on(monkeypatch, capsys):

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
 from retort.evaluation import own_document_ranks, retrieval_scores
+from retort.evaluation.sentences import bitext_hits, distinct
 
 
 def brute_force_ranks(queries, documents):
@@ -43,6 +44,20 @@ def test_scores_of_known_ranks():
     assert retrieval_scores(queries, documents) == pytest.approx(
         {"mrr@10": sum(1 / rank for rank in range(1, 11)) / 12, "recall@1": 1 / 12, "recall@10": 10 / 12}
     )
+
+
+def test_a_document_of_several_queries_is_one_document():
+    answers = ["a", "b", "a", "c", "b", "a"]
+    first, own = distinct(answers)
+    assert [answers[row] for row in first] == ["a", "b", "c"]
+    assert [answers[first[place]] for place in own] == answers
+    embeddings = torch.eye(3)[[own]]
+    assert retrieval_scores(embeddings, embeddings)["recall@1"] == pytest.approx(1 / 6)  # copies are as similar
+    assert retrieval_scores(embeddings, embeddings[first], own) == {"mrr@10": 1, "recall@1": 1, "recall@10": 1}
+    questions = [f"{each}?" for each in range(6)]
+    forth, back = bitext_hits(embeddings, embeddings, (questions, answers))
+    assert forth.all()
+    assert back.tolist() == [False, False, False, True, False, False]  # other questions are as similar
 
 
 def test_scores_agree_with_sentence_transformers():
@@ -96,6 +111,13 @@ def test_ranks_do_not_depend_on_the_precision_of_float32_products():
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.promise(9)
+def test_a_document_that_does_not_exist_is_an_error():
+    with pytest.raises(ValueError, match="needs a document"):
+        own_document_ranks(torch.eye(3), torch.eye(3)[:2], [0, 1, 2])
+
+
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("queries", "documents", "message"),
     [

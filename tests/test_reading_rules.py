@@ -522,6 +522,25 @@ def test_parallel_text_of_a_dataset_is_its_two_columns_of_text(tmp_path):
         found(en=["a"], de=["b"], fr=["c"])
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_missing_texts_of_an_evaluation_are_refused_and_left_out_of_training(kind, tmp_path):
+    def written(name, **columns):
+        file = f"{tmp_path}/{name}.{kind}"
+        rows = Dataset.from_dict(columns)
+        rows.to_json(file) if kind == "jsonl" else rows.to_parquet(file)
+        return file
+
+    scored = written("sts", sentence1=["a", "b"], sentence2=["c", None], score=[1.0, 2.0])
+    with pytest.raises(ValueError, match=rf"sts\.{kind}, row 2 \(from 1\): no text in sentence2\."):
+        read_sts(scored)
+    pairs = written("de", source=["a cat", None], target=["eine Katze", "ein Hund"])
+    for source in (pairs, f"{pairs}:source,target", f"{pairs}:source+{pairs}:target"):
+        with pytest.raises(ValueError, match=rf"de\.{kind}.*, row 2 \(from 1\): no text in source\."):
+            read_pairs(source)
+        assert read_parallel([source]).to_dict() == {"source": ["a cat"], "target": ["eine Katze"]}
+
+
 def test_a_header_of_parallel_text_is_no_pair(write):
     for header in ("source\ttarget\n", "sentence1\tsentence2\n", ""):
         found = read_parallel([str(write("de.tsv", f"{header}a cat\teine Katze\n\n"))])

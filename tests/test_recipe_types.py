@@ -498,6 +498,15 @@ def test_a_yes_is_no_hub_id(teacher):
 
 
 @pytest.mark.promise(9)
+def test_bitext_alone_is_refused(teacher):
+    evaluation = {"bitext": {"de": "de.tsv"}}
+    with pytest.raises(ValueError, match="evaluation: bitext alone gives no report: add sts_test or retrieval"):
+        parse_recipe(PLAIN | {"teacher": teacher, "evaluation": evaluation})
+    for other in ("sts_test", "retrieval"):
+        parse_recipe(PLAIN | {"teacher": teacher, "evaluation": evaluation | {other: {"x": "x.tsv"}}})
+
+
+@pytest.mark.promise(9)
 def test_an_empty_name_of_a_file_is_refused(teacher):
     recipe = parse_recipe(PLAIN | {"teacher": teacher, "evaluation": {"sts_test": {"en": ""}}})
     with pytest.raises(SystemExit, match=r"^evaluation.sts_test has an empty name"):

@@ -354,6 +354,21 @@ def test_groups_become_rankings_and_pairs():
         as_rankings(Dataset.from_dict({"text": ["a"]}))
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([[1.0], [1.0, 2.0], [1.0, 2.0, 3.0]], r"Row 2 \(from 1\): .* 3 documents and 2 scores"),
+        ([None, [1.0, 2.0, 3.0], [1.0, 2.0]], r"Row 1 \(from 1\): .* 1 documents and 0 scores"),
+    ],
+    ids=["equal totals", "null"],
+)
+def test_a_row_without_a_score_for_each_document_makes_no_pairs(scores, message):
+    rows = {"query": ["a", "b", "c"], "documents": [["d"], ["e", "f", "g"], ["h", "i"]], "scores": scores}
+    with pytest.raises(ValueError, match=message):
+        pairs_of(Dataset.from_dict(rows))
+
+
 # --- Mining and scoring -----------------------------------------------------------------------------------------------
 
 

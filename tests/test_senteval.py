@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 from retort import DistillTrainer, shrink
 from retort.data import STS_TASKS, TRANSFER_TASKS, read_scored_pairs, read_sts_task, read_transfer_task
 from retort.evaluation import pair_features, probe, probe_by_folds, sts_scores, sts_spearman
-from retort.evaluation.sentences import bitext_hits
+from retort.evaluation.sentences import bitext_hits, load_embedder
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +264,8 @@ def test_bitext_accuracy_is_that_of_sentence_transformers(sentence_student):
     model = SentenceTransformer(str(sentence_student), device="cpu")
     source, target = tiny.sentences(60, seed=1), tiny.sentences(60, seed=1)[:40] + tiny.sentences(20, seed=5)
     theirs = TranslationEvaluator(source, target)(model)
-    there, back = (hits.double().mean() for hits in bitext_hits(model.encode(source), model.encode(target)))
+    sides = source, target
+    there, back = (hits.double().mean() for hits in bitext_hits(*map(model.encode, sides), sides))
     ties = len(source) - len(set(source))
     assert there == pytest.approx(theirs["src2trg_accuracy"], abs=ties / 60)
     assert back == pytest.approx(theirs["trg2src_accuracy"], abs=ties / 60)
@@ -321,6 +322,14 @@ def test_a_model_is_scored_on_everything(senteval, sentence_student, tmp_path):
 
 
 @pytest.mark.promise(9)
+def test_numbers_are_not_probed(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.tsv").write_text("a cat\t0.5\na dog\t1.25\n")
+    with pytest.raises(AssertionError, match=f"--probe own: the labels in {tmp_path} are numbers, but a probe is for"):
+        evaluate("--model", tmp_path, "--probe", f"own={tmp_path}")
+
+
+@pytest.mark.promise(9)
 def test_files_that_do_not_translate_each_other_are_refused(sentence_student, tmp_path):
     for name, score in (("xx", 1), ("yy", 2)):
         (tmp_path / f"{name}.tsv").write_text(f"sentence1\tsentence2\tscore\na\tb\t{score}\n")
@@ -349,6 +358,15 @@ def test_raw_weights_are_read_into_a_base_model_and_missing_ones_refused(sentenc
     torch.save(weights, tmp_path / "s.pth")
     with pytest.raises(AssertionError, match=r"lacks 1 weights .*: encoder.layer.1.output.dense.bias"):
         evaluate(*flags, "--tasks", "STS13", "--pooler", "mean")
+
+
+def test_raw_weights_are_not_rounded_to_the_saved_precision_of_the_base_model(tokenizer, tmp_path):
+    model = tiny.model()
+    torch.save(model.state_dict(), tmp_path / "s.pth")
+    tiny.model().to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    found = load_embedder(None, "mean", 16, state_dict=str(tmp_path / "s.pth"), base=str(tmp_path / "base")).model
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in found.state_dict().items())
 
 
 @pytest.mark.promise(9)

@@ -217,6 +217,14 @@ def renamed_texts(dataset: Dataset, names: dict[str, str], source: str | Path) -
     return texts if texts.features == features else texts.cast(features)
 
 
+def require_texts(rows: Dataset, columns: Sequence[str], source: str) -> None:
+    """Refuse a missing text in some columns of the rows from `source`."""
+    for column in columns:
+        row = next((number for number, text in enumerate(rows[column][:], 1) if text is None), None)
+        if row is not None:
+            raise ValueError(f"{source}, row {row} (from 1): no text in {column}.")
+
+
 def load_splits(source: str | Path) -> Dataset | DatasetDict:
     """Load a folder, or a dataset by its name, with all its splits.
 

@@ -8,7 +8,18 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from .columns import PAIRS, find_columns
-from .datasets import convert, distinct, folded, listed, read_dataset, renamed_texts, select, sift, text_columns
+from .datasets import (
+    convert,
+    distinct,
+    folded,
+    listed,
+    read_dataset,
+    renamed_texts,
+    require_texts,
+    select,
+    sift,
+    text_columns,
+)
 from .lines import format_of
 from .tables import TABLES, cells_of, find_layout, role_rows
 
@@ -58,7 +69,7 @@ def read_parallel(
     excluded = {folded(text) for text in exclude}
     parts = []
     for source in listed(sources):
-        pairs = read_pairs(source)
+        pairs = _read_pairs(source)
         kept, left_out = sift(pairs, excluded, max_characters=max_characters)
         if left_out:
             logger.warning("Of %d pairs in %s, left out: %s.", len(pairs), source, left_out)
@@ -76,11 +87,17 @@ def both_sides(pairs: Dataset) -> Dataset:
 
 
 def read_pairs(source: str) -> Dataset:
-    """All rows of one source of `read_parallel`: columns `source` and `target`.
+    """All rows of one source of `read_parallel`, for an evaluation: columns `source` and `target`.
 
     Raises:
-        ValueError: see `read_parallel`.
+        ValueError: a text is missing (null); and see `read_parallel`.
     """
+    pairs = _read_pairs(source)
+    require_texts(pairs, SIDES, source)
+    return pairs
+
+
+def _read_pairs(source: str) -> Dataset:
     path = Path(source).expanduser()
     if path.is_file() and format_of(path) in (*TABLES, ".txt"):
         layout = find_layout(path, [((*SIDES,), *PAIRS)])

@@ -14,7 +14,7 @@ import numpy as np
 from datasets import Dataset, Value, concatenate_datasets
 from pyarrow import ArrowInvalid, ArrowNotImplementedError
 
-from .datasets import read_dataset
+from .datasets import read_dataset, require_texts
 from .lines import format_of, lines_of, without_line_end
 from .tables import TABLES, cells_of
 
@@ -118,8 +118,8 @@ def read_sts(source: str) -> Dataset:
             give cross-lingual pairs: `sentence1` of the first and `sentence2` of the second.
 
     Raises:
-        ValueError: the scores of two sources differ, a score is not a finite number, there is one pair alone, or all
-            scores are equal, so that nothing correlates with them.
+        ValueError: the scores of two sources differ, a score is not a finite number, a text is missing, there is one
+            pair alone, or all scores are equal, so that nothing correlates with them.
     """
     pairs = _read_sts(source)
     if len(pairs) == 1:
@@ -137,6 +137,7 @@ def _read_sts(source: str) -> Dataset:
             wrong = np.flatnonzero(~np.isfinite(np.asarray(pairs.with_format("numpy")["score"][:], dtype=float)))
             if len(wrong):
                 raise ValueError(f"{source}, row {wrong[0] + 1} (from 1): the score is not a finite number.")
+            require_texts(pairs, _STS_COLUMNS[:2], source)
             return pairs
         return read_scored_pairs(source)
     sides = [_read_sts(first), _read_sts(second)]

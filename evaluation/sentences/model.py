@@ -68,7 +68,7 @@ def _load_raw(file: str, base: str) -> PreTrainedModel:
     Unexpected weights are printed, missing ones refused, but for the pooler's.
     """
     weights = torch.load(file, weights_only=True, map_location="cpu")
-    model = AutoModel.from_config(AutoConfig.from_pretrained(base)).eval()
+    model = AutoModel.from_config(AutoConfig.from_pretrained(base), dtype=torch.float32).eval()
     prefix = f"{model.base_model_prefix}."
     weights = {name.removeprefix("module.").removeprefix(prefix): tensor for name, tensor in weights.items()}
     missing, unexpected = model.load_state_dict(weights, strict=False)

@@ -1,5 +1,7 @@
 """Retrieval of each query's document among all documents."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,12 +12,31 @@ from .similarity import unit_vectors
 TIE = 1e-6
 
 
-def retrieval_scores(queries: Tensor | np.ndarray, documents: Tensor | np.ndarray) -> dict[str, float]:
+def distinct(texts: Iterable[str]) -> tuple[list[int], list[int]]:
+    """Leave out copies of a text, which would count as other documents that are as similar.
+
+    Returns:
+        The row of each distinct text's first copy; and for each text, its place among those.
+    """
+    places, first, own = {}, [], []
+    for row, text in enumerate(texts):
+        if text not in places:
+            places[text] = len(first)
+            first.append(row)
+        own.append(places[text])
+    return first, own
+
+
+def retrieval_scores(
+    queries: Tensor | np.ndarray, documents: Tensor | np.ndarray, own: Sequence[int] | None = None
+) -> dict[str, float]:
     """Score the retrieval of each query's document by cosine similarity.
 
     Args:
         queries: `[queries, dim]`.
-        documents: `[documents, dim]`. Row i is the document of query i; further rows are distractors.
+        documents: `[documents, dim]`, each document once (see `distinct`).
+        own: `[queries]`, the row of each query's document. If None, row i is the document of query i, and further rows
+            are distractors.
 
     Returns:
         `mrr@10`, the mean of 1 / rank, or 0 beyond rank 10; `recall@1` and `recall@10`, the share of queries whose
@@ -24,7 +45,7 @@ def retrieval_scores(queries: Tensor | np.ndarray, documents: Tensor | np.ndarra
     Raises:
         ValueError: see `own_document_ranks`.
     """
-    return scores_of_ranks(own_document_ranks(queries, documents))
+    return scores_of_ranks(own_document_ranks(queries, documents, own))
 
 
 def scores_of_ranks(ranks: Tensor) -> dict[str, float]:
@@ -37,12 +58,15 @@ def scores_of_ranks(ranks: Tensor) -> dict[str, float]:
     }
 
 
-def bitext_hits(source: Tensor | np.ndarray, target: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+def bitext_hits(
+    source: Tensor | np.ndarray, target: Tensor | np.ndarray, sentences: tuple[Sequence[str], Sequence[str]]
+) -> tuple[Tensor, Tensor]:
     """Whether each sentence's nearest neighbour among all sentences of the other language is its translation.
 
     Args:
         source: `[pairs, dim]`.
         target: `[pairs, dim]`; row i is the translation of row i of `source`.
+        sentences: the sentences of `source` and of `target`. A copy of the translation is the translation.
 
     Returns:
         `[pairs]` bool from source to target, and from target to source.
@@ -52,12 +76,15 @@ def bitext_hits(source: Tensor | np.ndarray, target: Tensor | np.ndarray) -> tup
     """
     if len(source) != len(target):
         raise ValueError(f"Each sentence needs its translation, but there are {len(source)} and {len(target)}.")
-    return own_document_ranks(source, target) == 1, own_document_ranks(target, source) == 1
+    (sources, own_source), (targets, own_target) = map(distinct, sentences)
+    forth, back = (source, target[targets], own_target), (target, source[sources], own_source)
+    return own_document_ranks(*forth) == 1, own_document_ranks(*back) == 1
 
 
 def own_document_ranks(
     queries: Tensor | np.ndarray,
     documents: Tensor | np.ndarray,
+    own: Sequence[int] | None = None,
     *,
     query_chunk: int = 1024,
     document_chunk: int = 8192,
@@ -69,7 +96,8 @@ def own_document_ranks(
 
     Args:
         queries: `[queries, dim]`.
-        documents: `[documents, dim]`, at least as many rows. Row i is the document of query i.
+        documents: `[documents, dim]`.
+        own: `[queries]`, the row of each query's document; if None, row i is the document of query i.
         query_chunk: queries compared at a time.
         document_chunk: documents compared at a time.
 
@@ -77,17 +105,18 @@ def own_document_ranks(
         `[queries]`, int64 ranks from 1.
 
     Raises:
-        ValueError: there are fewer documents than queries, the dimensions differ, or an embedding is not finite.
+        ValueError: a query has no document, the dimensions differ, or an embedding is not finite.
     """
     queries, documents = unit_vectors(queries, "queries"), unit_vectors(documents, "documents")
-    if len(documents) < len(queries) or queries.shape[1] != documents.shape[1]:
+    own = torch.as_tensor(range(len(queries)) if own is None else own, device=documents.device)
+    if len(own) != len(queries) or own.max() >= len(documents) or queries.shape[1] != documents.shape[1]:
         raise ValueError(
             f"Each query needs a document of the same dimension, but queries are {list(queries.shape)} and documents "
             f"{list(documents.shape)}."
         )
-    own = (queries * documents[: len(queries)]).sum(1)
+    similarity = (queries * documents[own]).sum(1)
     ranks = []
-    for chunk, least in zip(queries.split(query_chunk), (own - TIE).split(query_chunk), strict=True):
+    for chunk, least in zip(queries.split(query_chunk), (similarity - TIE).split(query_chunk), strict=True):
         # The rank is the number of documents that are at least as similar as the query's document, itself included.
         reached = [(chunk @ part.T >= least[:, None]).sum(1) for part in documents.split(document_chunk)]
         ranks.append(torch.stack(reached).sum(0))

@@ -96,6 +96,8 @@ class SentenceEvaluation:
     bitext: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
+        if self.bitext and not (self.sts_test or self.retrieval):
+            raise ValueError("bitext alone gives no report: add sts_test or retrieval, by which models are compared.")
         _refuse_shared(self, "sts_dev", "sts_test")
 
 

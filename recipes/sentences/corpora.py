@@ -229,8 +229,9 @@ class Files:
             for name, pairs in self._retrieval.items()
         }
         hits = {
-            name: bitext_hits(model.encode(pairs["source"]), model.encode(pairs["target"]))
-            for name, pairs in self._bitext.items()
+            name: bitext_hits(*map(model.encode, sides), sides)
+            for name, rows in self._bitext.items()
+            for sides in [(rows["source"][:], rows["target"][:])]
         }
 
         def scores(rows: Rows) -> dict[str, float]:

@@ -259,8 +259,7 @@ class SentenceRecipe(StudentRecipe):
     @property
     def _evaluates(self) -> bool:
         """Whether a stage evaluates while it trains, for which vectors of the development set are needed."""
-        settings = map(self.recipe.arguments_of, self.recipe.stages)
-        return any(each.get("eval_strategy", "no") != "no" for each in settings)
+        return any(self.recipe.arguments_of(stage).get("eval_strategy", "no") != "no" for stage in self.recipe.stages)
 
     def _tokenized(self, texts: Dataset, prompt_name: str | None = None) -> Dataset:
         settings = self._of_teacher(prompt_name)
@@ -274,11 +273,14 @@ class SentenceRecipe(StudentRecipe):
         if not self.corpus.has_tests:
             return None
         print("\nMeasuring quality, size and speed ...", flush=True)
-        best, models, documents = best_stage(results), {}, self.document_encoder
+        corpus, best, models, documents = self.corpus, best_stage(results), {}, self.document_encoder
         if parent is not None:  # the student is compared with the assistant
             models["assistant"] = Role.TEACHER, self.as_sentence_model(parent)
         if self.teacher_model:
-            models[self.recipe.teacher.title.rsplit("/", 1)[-1]] = Role.TEACHER, documents or self.teacher_model
+            name = self.recipe.teacher.title.rsplit("/", 1)[-1]
+            others = {"assistant", "student", *(f"after {stage.name}" for stage in results)}
+            title = f"{name} (teacher)" if name.removesuffix(", untrained") in others else name
+            models[title] = Role.TEACHER, documents or self.teacher_model
         if parent is None:
             if documents is None:  # otherwise its embeddings can't be compared with the teacher's documents
                 models["student, untrained"] = Role.UNTRAINED, self.as_sentence_model(untrained)
@@ -289,9 +291,7 @@ class SentenceRecipe(StudentRecipe):
                 if stage is not best:
                     models[f"after {stage.name}"] = Role.STUDENT, self.as_sentence_model(stage.folder)
         models["student"] = Role.STUDENT, self.as_sentence_model(best.folder)
-        corpus, of_pair = self.corpus, ""
-        if documents:
-            of_pair = " Documents are encoded by the teacher; own documents: by the model itself."
+        of_pair = " Documents are encoded by the teacher; own documents: by the model itself." if documents else ""
         report = side_by_side(
             models,
             partial(corpus.quality, document_encoder=documents),

@@ -37,7 +37,9 @@ class TaskRecipe(StudentRecipe):
         others = ("task", "corpus", "max_length", "stride")
         settings = {each.name: getattr(data, each.name) for each in fields(data) if each.name not in others}
         task = read_task(data.task, **settings)
-        if self._head in (None, task.labels) or data.labels or not set(task.labels) <= set(self._head):
+        if not task.labels or data.labels or self._head in (None, task.labels):
+            return task
+        if not set(task.labels) <= set(self._head):
             return task
         return read_task(data.task, **settings | {"labels": self._head})
 
@@ -72,6 +74,11 @@ class TaskRecipe(StudentRecipe):
             return False
         if self.recipe.teacher.fine_tuning is None:
             has = f"a head for {', '.join(self._head)}" if self._head else f"no head for {self._kind}"
+            if not self.task.labels:
+                raise SystemExit(
+                    f"{self.recipe.teacher.title} has {has}, but the labels are numbers, for which a head has one "
+                    "output. Add teacher.fine_tuning to the recipe, or use a teacher that was trained for numbers."
+                )
             raise SystemExit(
                 f"{self.recipe.teacher.title} has {has}, but the labels are {', '.join(self.task.labels)}, in this "
                 "order. Add teacher.fine_tuning to the recipe, use a teacher that was trained for these labels, or "
@@ -178,9 +185,13 @@ def _texts(task: Task) -> Dataset:
 
 
 def _mean_the_same(head: tuple[str, ...], labels: tuple[str, ...]) -> bool:
-    """Whether a head's classes are these labels, or have default names (LABEL_0) and the same number."""
-    unnamed = tuple(f"LABEL_{index}" for index in range(len(labels) or 1))
-    return head in (labels, unnamed)
+    """Whether a head's classes are these labels, or have default names (LABEL_0) and the same number.
+
+    Without labels (regression), whether it has one output, of any name.
+    """
+    if not labels:
+        return len(head) == 1
+    return head in (labels, tuple(f"LABEL_{index}" for index in range(len(labels))))
 
 
 # Number of test rows for the speed measurement.
@@ -192,11 +203,13 @@ def task_report(
 ) -> tuple[Report, EntityScores | None]:
     """Evaluate teacher, untrained student and the student of the best stage: a report, and a tagger's entity scores."""
     split = judged_split(work.task)
-    models = {work.recipe.teacher.title.rsplit("/", 1)[-1]: (Role.TEACHER, with_head(teacher, work.task))}
+    name = work.recipe.teacher.title.rsplit("/", 1)[-1]
     student = type(untrained).from_pretrained(best.folder)
-    models |= {"student, untrained": (Role.UNTRAINED, untrained), "student": (Role.STUDENT, student)}
+    students = {"student, untrained": (Role.UNTRAINED, untrained), "student": (Role.STUDENT, student)}
     if work.recipe.evaluation.onnx:
-        models |= exported(student, work.data, Path(work.recipe.output_dir) / "onnx")
+        students |= exported(student, work.data, Path(work.recipe.output_dir) / "onnx")
+    title = f"{name} (teacher)" if name in students else name
+    models = {title: (Role.TEACHER, with_head(teacher, work.task)), **students}
     data = {name: work.teacher_data if role == Role.TEACHER else work.data for name, (role, _) in models.items()}
     judged = {name: data[name].judge(model, split, intervals=True) for name, (_, model) in models.items()}
     metric = judged["student"].selected_by

@@ -31,8 +31,9 @@ def score_task(
 
     Returns:
         Name -> score, the most important first. For entities: F1, also by language if there are several. For other tags
-        and for classes: the scores of `metric`. For a regression: Pearson's and Spearman's correlation. Except for a
-        regression, also ECE, the expected calibration error in [0, 1].
+        and for classes: the scores of `metric`. For a regression: Pearson's and Spearman's correlation. A language
+        whose gold or predicted numbers are all the same has no correlation, and is left out. Except for a regression,
+        also ECE, the expected calibration error in [0, 1].
     """
     data = TaskData(task, tokenizer, max_length, metric)
     return data.judge(model, split or ("test" if "test" in task.splits else "dev")).quality.scores

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -169,8 +171,9 @@ class TaskData:
             first = next(iter(scores))
             for language in several:
                 own = drawn[languages[drawn] == language]
-                found_there = self.metric.compute(predictions=predictions[own], references=gold[own])
-                scores[f"{first} {language}"] = found_there[first]
+                with suppress(ValueError):  # the numbers of a language may all be the same
+                    found_there = self.metric.compute(predictions=predictions[own], references=gold[own])
+                    scores[f"{first} {language}"] = found_there[first]
             if self.task.labels:
                 right = predictions[drawn] == gold[drawn]
                 scores["ECE"] = expected_calibration_error(confidences[drawn], right)
@@ -226,6 +229,7 @@ def with_head(source: str | Path, task: Task, seed: int = 42) -> PreTrainedModel
         ignore_mismatched_sizes=True,
         id2label=names,
         label2id={name: index for index, name in names.items()},
+        problem_type=None,  # that of a former head may be another
     )
 
 
@@ -261,10 +265,42 @@ def build_student(
 
 @torch.no_grad()
 def adopt_words(student: PreTrainedModel, teacher: PreTrainedModel, embedding_init: str) -> None:
-    """Replace a student's word embeddings with the teacher's, projected to the student's width."""
+    """Replace a student's word embeddings with the teacher's, projected to the student's width.
+
+    Raises:
+        SystemExit: the student counts positions from a padding id (RoBERTa) below the teacher's, or the teacher has no
+            padding id.
+    """
     words = teacher.get_input_embeddings().weight
     width = student.get_input_embeddings().embedding_dim
     student.resize_token_embeddings(len(words), mean_resizing=False)
-    student.config.pad_token_id = teacher.config.pad_token_id
+    _adopt_padding(student, teacher.config.pad_token_id)
     projected = words if width == words.shape[1] else project_embeddings(words, width, embedding_init)
     student.get_input_embeddings().weight.copy_(projected)
+
+
+def _adopt_padding(student: PreTrainedModel, pad: int | None) -> None:
+    """Make `pad` the padding id, as if the student had been loaded with it. Each position keeps its embedding.
+
+    RoBERTa and its relatives count positions from the padding id + 1, so their tables of positions lose rows.
+    """
+    student.config.pad_token_id = pad
+    config = deepcopy(student.config)
+    config.max_position_embeddings = config.vocab_size  # room for any padding id
+    with torch.device("meta"):
+        loaded = dict(type(student)(config).named_modules())
+    for name, module in student.named_modules():
+        if not hasattr(module, "padding_idx"):
+            continue
+        before, module.padding_idx = module.padding_idx, loaded[name].padding_idx
+        table = getattr(module, "position_embeddings", None)
+        if before == module.padding_idx or table is None:
+            continue
+        if pad is None or pad > before:
+            raise SystemExit(
+                f"student.embedding_init: the student counts positions from its padding id, {before}, but the "
+                f"teacher's is {pad}. Use another student.model, or leave out embedding_init, so that the student "
+                "keeps its own words."
+            )
+        table.weight = torch.nn.Parameter(table.weight[before - pad :].clone())
+        table.num_embeddings = student.config.max_position_embeddings = len(table.weight)

@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument("--bitext", **tables, help="sentence<TAB>translation in each row")
     files.add_argument(
-        "--probe", nargs="+", default=[], metavar="NAME=FOLDER", help="train.tsv and test.tsv with text<TAB>label"
+        "--probe",
+        nargs="+",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="train.tsv and test.tsv with text<TAB>label; without dev.tsv, a tenth of train.tsv takes its place",
     )
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=new_file, metavar="FILE", help="write all scores to this JSON file")

@@ -105,6 +105,7 @@ def _write_scores(options: argparse.Namespace, given: dict[str, Any]) -> None:
         raise ValueError("A reranker takes no --pooler, --prompt and --prompt_name. Leave them out.")
     if others := given.keys() - OF_SCORES:
         raise ValueError(f"{min(others)}: this argument doesn't change a reranker's scores. Leave it out.")
+    _keep_sources(options.train_files, Path(options.output_dir))
     args = DistillTrainingArguments(output_dir=options.output_dir, **given)
     if options.miner is not None:
         require_model("--miner", options.miner)
@@ -127,6 +128,16 @@ def _write_scores(options: argparse.Namespace, given: dict[str, Any]) -> None:
             scored.to_parquet(staging / GROUPS_FILE)
         print(f"{len(scored):,} queries with scored documents: {folder / GROUPS_FILE}")
     leave_process_group()
+
+
+def _keep_sources(sources: list[str], folder: Path) -> None:
+    """Refuse sources that would be replaced. Names of columns may follow a source's colon."""
+    written = [(folder / name).resolve() for name in (GROUPS_FILE, MINED_FILE)]
+    for source in sources:
+        if any(Path(name).expanduser().resolve() in written for name in (source, source.rpartition(":")[0])):
+            raise ValueError(
+                f"--train_files {source} would be replaced by the groups in --output_dir {folder}. Name another folder."
+            )
 
 
 def _mined_groups(options: argparse.Namespace, args: DistillTrainingArguments, folder: Path) -> Dataset:

@@ -92,8 +92,10 @@ def transfer_jobs(options: argparse.Namespace) -> dict[str, Job]:
     names = [name for name in options.tasks if name in TRANSFER_TASKS]
     tasks = {name: read_transfer_task(options.senteval, name) for name in names}
     for name, folder in named_files("--probe", options.probe).items():
-        splits = read_task("classification", folders=folder).splits
-        tasks[name] = {split: LabelledTexts(rows["text"][:], rows["labels"][:]) for split, rows in splits.items()}
+        task = read_task("classification", folders=folder)
+        if not task.labels:
+            raise SystemExit(f"--probe {name}: the labels in {folder} are numbers, but a probe is for classes.")
+        tasks[name] = {split: LabelledTexts(rows["text"][:], rows["labels"][:]) for split, rows in task.splits.items()}
     return {name: partial(transfer_job, splits, options.mode) for name, splits in tasks.items()}
 
 
@@ -119,7 +121,8 @@ def bitext_jobs(options: argparse.Namespace) -> dict[str, Job]:
 
 def bitext_job(pairs: Dataset, embedder: SentenceEncoder) -> dict[str, Any]:
     """Share of sentences whose nearest neighbour is their translation."""
-    hits = bitext_hits(*(embedder.encode(pairs[side], progress=True) for side in ("source", "target")))
+    sides = pairs["source"][:], pairs["target"][:]
+    hits = bitext_hits(*(embedder.encode(side, progress=True) for side in sides), sides)
     there, back = (float(found.double().mean()) for found in hits)
     return {"all": (there + back) / 2, "there": there, "back": back}
 

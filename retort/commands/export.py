@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..data.readers import docstring_corpus
 from ..evaluation.cost import Footprint, compare_speed, describe_machine
@@ -42,12 +41,25 @@ def run(options: argparse.Namespace) -> None:
         raise SystemExit(f"There is no folder {source}. For a model on the Hub, set --output_dir.")
     require_model("--model", source)
     output_dir = Path(options.output_dir or source)
-    if output_dir.resolve() != Path(source).resolve() and (output_dir / SAFE_WEIGHTS_NAME).exists():
-        raise SystemExit(f"{output_dir} has another model, whose files would be replaced. Name another --output_dir.")
-    for route in read_routes(source) or [None]:
+    routes = read_routes(source)
+    if output_dir.resolve() != Path(source).resolve():
+        for folder in (output_dir, *(output_dir / route for route in routes)):
+            if _has_model(folder):
+                raise SystemExit(
+                    f"{folder} has another model, whose files would be replaced. Name another --output_dir."
+                )
+    for route in routes or [None]:
         if route is not None:
             print(f"\nRoute {route}:")
         export(source, route, output_dir / route if route else output_dir, int8=options.int8)
+
+
+def _has_model(folder: Path) -> bool:
+    """Whether a folder has a model's weights, or a `modules.json` that doesn't lie beside an exported model."""
+    weights = (f"{place}{name}" for place in ("", "0_*/") for name in ("*.safetensors", "pytorch_model*.bin"))
+    if any(next(folder.glob(pattern), None) for pattern in weights):
+        return True
+    return (folder / "modules.json").exists() and not (folder / FLOAT32_FILE).exists()
 
 
 def export(source: str, route: str | None, output_dir: Path, *, int8: bool) -> None:
