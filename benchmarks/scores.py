@@ -10,7 +10,8 @@ negatives, mined by the encoder. The teacher scores them once. Students:
 - `embeddings`: the same three layers, trained on the encoder's embeddings of the same texts, for comparison;
 - `scores`: two layers of the teacher, trained pointwise on its scores of more pairs: those of STS-B and SNLI's
   triplets, and each of their texts with the five nearest ones and a random one; and each text of `--texts` with the
-  nearest one, the 4th and the 31st nearest one and a random one. Its word embeddings stay the teacher's.
+  nearest one, the 4th and the 31st nearest one and a random one. Its word embeddings stay the teacher's. Then it is
+  trained for an epoch on the same pairs and scores, the two texts of each pair in the other order.
 
 Measures Spearman's correlation on STS-B's test set, and how often a triplet's positive scores above its negative.
 Evaluation texts are never trained on. If it is started again, it continues after the last finished run.
@@ -173,7 +174,16 @@ class Comparison:
         student = shrink(teacher, layers=[0, 5])
         # If they were trained, they would fit the training pairs' words, and other words would be scored worse.
         student.get_input_embeddings().requires_grad_(False)
-        self._run(DistillTrainer(student, str(self.folder / "teacher"), args, **self._tokenised(self.pairs)))
+        trainer = DistillTrainer(student, str(self.folder / "teacher"), args, **self._tokenised(self.pairs))
+        trainer.train()
+        # A pair means the same in the other order. The scores are those of the first order: to compute others takes as
+        # long as the epoch.
+        turned = self.pairs.rename_columns({"query": "document", "document": "query"})
+        turned = turned.add_column("score", trainer.train_dataset["teacher_logits"][:].reshape(-1))
+        settings |= {"learning_rate": 3e-4, "num_train_epochs": 1, "teacher_cache": None, "disable_dropout": True}
+        settings |= {"logits_weight": 0.0, "features_weight": 0.0, "label_weight": 1.0}
+        args = DistillTrainingArguments(**settings)
+        self._run(DistillTrainer(student, None, args, **self._tokenised(turned, labels="score")))
 
     def _tokenised(self, pairs: Dataset, **columns: str) -> dict[str, Any]:
         tokenizer = self.encoder.tokenizer
