@@ -177,5 +177,6 @@ def is_row_wise(model: PreTrainedModel) -> bool:
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Parameters of a module, shared ones counted once."""
-    return sum(p.numel() for p in module.parameters())
+    """Parameters of a module, shared ones counted once, and sharded ones whole."""
+    # Under ZeRO-3, a parameter is an empty tensor that knows its number of elements.
+    return sum(getattr(p, "ds_numel", p.numel()) for p in module.parameters())

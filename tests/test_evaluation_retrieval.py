@@ -112,9 +112,10 @@ def test_ranks_do_not_depend_on_the_precision_of_float32_products():
 
 
 @pytest.mark.promise(9)
-def test_a_document_that_does_not_exist_is_an_error():
+@pytest.mark.parametrize("own", [[0, 1, 2], [0, 1, -1], [0, 1]])
+def test_a_document_that_does_not_exist_is_an_error(own):
     with pytest.raises(ValueError, match="needs a document"):
-        own_document_ranks(torch.eye(3), torch.eye(3)[:2], [0, 1, 2])
+        own_document_ranks(torch.eye(3), torch.eye(3)[:2], own)
 
 
 @pytest.mark.promise(9)

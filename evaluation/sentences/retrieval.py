@@ -109,7 +109,8 @@ def own_document_ranks(
     """
     queries, documents = unit_vectors(queries, "queries"), unit_vectors(documents, "documents")
     own = torch.as_tensor(range(len(queries)) if own is None else own, device=documents.device)
-    if len(own) != len(queries) or own.max() >= len(documents) or queries.shape[1] != documents.shape[1]:
+    exist = len(own) == len(queries) and own.min() >= 0 and own.max() < len(documents)
+    if not exist or queries.shape[1] != documents.shape[1]:
         raise ValueError(
             f"Each query needs a document of the same dimension, but queries are {list(queries.shape)} and documents "
             f"{list(documents.shape)}."

@@ -23,6 +23,7 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import has_length
 
 from ...data import write_text
+from ...modeling import parameter_count
 from ...modeling.encoding import SentenceEncoder, takes_projector
 from ..arguments import that_change_weights
 from ..objectives import Objective, Projector, ScoreObjective
@@ -57,8 +58,7 @@ class Size(NamedTuple):
         """The size of a model with float32 weights; a `SentenceEncoder` with the modules after its pooler."""
         if isinstance(model, SentenceEncoder):
             model = nn.ModuleList([model.model, model.modules.head])
-        # Under ZeRO-3, a parameter is an empty tensor that knows its number of elements.
-        parameters = sum(getattr(each, "ds_numel", each.numel()) for each in model.parameters())
+        parameters = parameter_count(model)
         return cls(parameters, parameters * 4 / 1e6)
 
 

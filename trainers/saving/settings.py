@@ -9,8 +9,8 @@ import datasets
 from transformers import PreTrainedModel
 
 from ...data import ROW_COLUMNS, fingerprint_rows, write_json
+from ...modeling import parameter_count
 from ..arguments import DistillTrainingArguments, that_change_weights
-from .model_card import Size
 
 SETTINGS_FILE = "settings.json"
 # A run may be made longer, and its steps may be divided into other micro-batches.
@@ -30,7 +30,7 @@ def settings_of(args: DistillTrainingArguments, student: PreTrainedModel, rows: 
         settings["tokens_per_step"] = args.tokens_per_batch * args.gradient_accumulation_steps * args.world_size
     else:
         settings["rows_per_step"] = args.rows_per_step
-    settings["student"] = f"{type(student).__name__} with {Size.of(student).parameters} weights"
+    settings["student"] = f"{type(student).__name__} with {parameter_count(student)} weights"
     if isinstance(rows, datasets.Dataset):
         settings["train_dataset"] = f"{len(rows)} rows ({fingerprint_rows(rows, *ROW_COLUMNS)[:8]})"
     return json.loads(json.dumps(settings, default=str))
