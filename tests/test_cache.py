@@ -403,7 +403,9 @@ def test_a_run_without_rows_asks_its_live_teacher(tokenizer, tmp_path):
 def test_cached_outputs_of_another_run_are_refused_beside_a_teacher(cached, tokenizer, tmp_path):
     trainer, others = trainer_of(tmp_path, **cached), rows(tokenizer, seed=4)
     stale = others.add_column("teacher_logits", [[[0.0]]] * len(others))
-    with pytest.raises(ValueError, match=r"evaluation rows hold a teacher's outputs \(teacher_logits\) that this run"):
+    with pytest.raises(
+        ValueError, match=r"evaluation rows hold a teacher's outputs \(teacher_logits\) that this trainer has not"
+    ):
         trainer.evaluate(stale)
     trainer.evaluate(others)
     trainer.evaluate(trainer.train_dataset)

@@ -395,7 +395,10 @@ def test_stock_collators_work(tokenizer, tmp_path):
         ({"relation_weight": 1.0, "relation_heads": 5}, "does not divide the student's hidden size of 16"),
         ({"hidden_weight": -1.0}, "must be 0 \\(off\\) or above"),
         ({"logits_weight": 1.0, "temperature": 0.0}, "must be above 0"),
-        ({"embedding_weight": 1.0, "teacher_weights": [1.0, 2.0]}, "number of weights is 2, that of teachers 1"),
+        (
+            {"embedding_weight": 1.0, "teacher_weights": [1.0, 2.0]},
+            "weights: 2, teachers: 1. Give each teacher one weight",
+        ),
     ],
 )
 def test_what_would_not_train_as_asked_is_refused(changes, message, tokenizer, tmp_path):

@@ -254,6 +254,18 @@ def test_new_rows_keep_the_teachers_tokens(streamed, tokenizer, tmp_path):
     assert trainer().evaluate(given)["eval_loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_teachers_tokens_are_refused_by_a_trainer_that_does_not_read_them(streamed, tokenizer, tmp_path):
+    data = sentences(tokenizer)
+    theirs = tokenize(Dataset.from_dict({"text": tiny.sentences(7)}), tokenizer, teacher_tokenizer=tokenizer)
+    rows = theirs.add_column("teacher_input_ids", theirs["input_ids"][:])
+    trainer = sentence_trainer(tmp_path, tokenizer, data)
+    with pytest.raises(ValueError, match="evaluation rows hold teacher_input_ids, but the trainer was created without"):
+        trainer.evaluate(rows.to_iterable_dataset() if streamed else rows)
+    assert trainer.evaluate(rows.remove_columns("teacher_input_ids"))["eval_loss"] > 0
+
+
 def test_new_rows_meet_the_live_teacher_beside_a_cache(tokenizer, tmp_path):
     data, others = sentences(tokenizer), tokenize(Dataset.from_dict({"text": tiny.sentences(7, seed=5)}), tokenizer)
     settings = {"teacher_cache": str(tmp_path / "cache"), "teacher_cache_dtype": "float32"}

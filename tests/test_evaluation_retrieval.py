@@ -112,10 +112,15 @@ def test_ranks_do_not_depend_on_the_precision_of_float32_products():
 
 
 @pytest.mark.promise(9)
-@pytest.mark.parametrize("own", [[0, 1, 2], [0, 1, -1], [0, 1]])
+@pytest.mark.parametrize("own", [[0, 1, 2], [0, 1, -1], [0, 1], [True, False, True], [0.0, 1.0, 1.0], [[0], [1], [1]]])
 def test_a_document_that_does_not_exist_is_an_error(own):
-    with pytest.raises(ValueError, match="needs a document"):
+    with pytest.raises(ValueError, match=r"needs a document|own must hold the row of each of the 3 queries' documents"):
         own_document_ranks(torch.eye(3), torch.eye(3)[:2], own)
+
+
+def test_rows_of_documents_may_be_of_any_integer_type():
+    for kind in (np.uint8, np.int16, np.int64):
+        assert own_document_ranks(torch.eye(4), torch.eye(4), np.array([1, 2, 3, 1], kind)).tolist() == [4] * 4
 
 
 @pytest.mark.promise(9)

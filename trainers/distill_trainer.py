@@ -35,6 +35,7 @@ from .checks import (
     check_output_layers,
     check_rows,
     check_run,
+    check_their_tokens,
     named_sets,
     take_arguments,
     take_student,
@@ -207,6 +208,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         check_rows(self._setup, rows, name)
         # `validate` calls this before there is a teacher, when its outputs are not in the rows yet.
         teacher, columns = getattr(self, "teacher", None), getattr(rows, "column_names", None) or ()
+        check_their_tokens(columns, self.teacher_sources and getattr(self, "data_collator", None), name)
         if isinstance(teacher, CachedTeacher) and columns:
             joined = any(rows is each for each in named_sets(self.train_dataset, self.eval_dataset).values())
             teacher.check_columns(columns, name, joined=joined)
@@ -294,10 +296,9 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
             cached = sorted(name for name in columns if name.startswith(PREFIX))
             forward = inspect.signature(self.student.forward).parameters
             # A teacher may use token types even if its student (DistilBERT) doesn't.
-            tokens = "attention_mask", "token_type_ids", "length", "student_positions"
+            ours = "attention_mask", "token_type_ids", "length", "student_positions", "labels", "label"
             theirs = "teacher_input_ids", "teacher_attention_mask", "teacher_token_type_ids", "teacher_positions"
-            others = "labels", "label", "members", "scores"
-            self._signature_columns = [*forward, *tokens, *theirs, *others, *SPAN_COLUMNS, *cached]
+            self._signature_columns = [*forward, *ours, *theirs, "members", "scores", *SPAN_COLUMNS, *cached]
 
     def card_facts(self) -> CardFacts:
         """Facts for the model card: those of this run, and those that were passed to `create_model_card`."""

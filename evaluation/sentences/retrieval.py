@@ -108,12 +108,20 @@ def own_document_ranks(
         ValueError: a query has no document, the dimensions differ, or an embedding is not finite.
     """
     queries, documents = unit_vectors(queries, "queries"), unit_vectors(documents, "documents")
-    own = torch.as_tensor(range(len(queries)) if own is None else own, device=documents.device)
-    exist = len(own) == len(queries) and own.min() >= 0 and own.max() < len(documents)
-    if not exist or queries.shape[1] != documents.shape[1]:
+    if own is None:
+        own = torch.arange(len(queries))
+    else:
+        own = torch.as_tensor(own)
+        if own.dtype == torch.bool or own.is_floating_point() or own.shape != (len(queries),):
+            raise ValueError(
+                f"own must hold the row of each of the {len(queries)} queries' documents, but is of shape "
+                f"{list(own.shape)} and {own.dtype}."
+            )
+    own = own.to(documents.device, torch.int64)  # uint8 would be a mask
+    if own.min() < 0 or own.max() >= len(documents) or queries.shape[1] != documents.shape[1]:
         raise ValueError(
-            f"Each query needs a document of the same dimension, but queries are {list(queries.shape)} and documents "
-            f"{list(documents.shape)}."
+            f"Each query needs a document of the same dimension, but queries are {list(queries.shape)}, documents "
+            f"{list(documents.shape)}, and the queries' documents are the rows {int(own.min())} to {int(own.max())}."
         )
     similarity = (queries * documents[own]).sum(1)
     ranks = []

@@ -235,7 +235,7 @@ def _refuse_shared(settings: Any, dev: str, test: str) -> None:
 
 
 def _paths(entry: str) -> dict[str, str]:
-    """The absolute paths of an entry's files. A folder or dataset is compared as a whole, with its split."""
-    names = {os.path.abspath(os.path.expanduser(name)): name for name in files_of(entry)}
+    """The real paths of an entry's files. A folder or dataset is compared as a whole, with its split."""
+    names = {os.path.realpath(os.path.expanduser(name)): name for name in files_of(entry)}
     files = {path: name for path, name in names.items() if os.path.isfile(path)}
-    return files or {os.path.abspath(os.path.expanduser(unlabelled(entry))): entry}
+    return files or {os.path.realpath(os.path.expanduser(unlabelled(entry))): entry}

@@ -8,7 +8,7 @@ from pathlib import Path
 def files_of(entry: str) -> Iterator[str]:
     """The files of an entry: `da=a.tsv` and `a.tsv:text` have one file, `a.tsv+b.tsv` has two.
 
-    The name of an existing file may have these characters, too.
+    An entry that is the name of an existing file is one, whatever its characters.
     """
     for part in [entry] if is_there(entry) else entry.split("+"):
         names = [shorter or name for name in (part, unlabelled(part)) for shorter in (name, name.rpartition(":")[0])]
@@ -16,7 +16,8 @@ def files_of(entry: str) -> Iterator[str]:
 
 
 def unlabelled(entry: str) -> str:
-    """An entry without its label: `a.tsv` of `da=a.tsv`. An existing file and `folder=1/a.tsv` have no label."""
+    """An entry without its label: `a.tsv` of `da=a.tsv`. The name of an existing file has none, nor has a path whose
+    first `=` is in a subfolder (`train/lang=en/a.tsv`)."""
     label, _, name = entry.partition("=")
     return name if name and not is_there(entry) and not {"/", os.sep} & {*label} else entry
 

@@ -131,10 +131,11 @@ def _write_scores(options: argparse.Namespace, given: dict[str, Any]) -> None:
 
 
 def _keep_sources(sources: list[str], folder: Path) -> None:
-    """Refuse sources that would be replaced. Names of columns may follow a source's colon."""
-    written = [(folder / name).resolve() for name in (GROUPS_FILE, MINED_FILE)]
+    """Refuse sources that would be replaced. Columns after a colon or a split in brackets may follow their names."""
+    written = [folder.resolve(), *((folder / name).resolve() for name in (GROUPS_FILE, MINED_FILE))]
     for source in sources:
-        if any(Path(name).expanduser().resolve() in written for name in (source, source.rpartition(":")[0])):
+        names = filter(None, (source, source.rpartition(":")[0], source.partition("[")[0]))
+        if any(Path(name).expanduser().resolve() in written for name in names):
             raise ValueError(
                 f"--train_files {source} would be replaced by the groups in --output_dir {folder}. Name another folder."
             )

@@ -1,8 +1,8 @@
 """Which arguments change the final weights of a run, and which only change how it is executed, logged and saved.
 
-Arguments that are not listed here change weights; so does activation_checkpointing, which turns dropout on. A test
-lists these, too, and fails for a field that is in no list. The key of a stage contains the arguments that change
-weights.
+Arguments that are not listed here change weights. A test lists these, too, and fails for a field that is in no list.
+The key of a stage contains the arguments that change weights. One of them is activation_checkpointing, since it turns
+dropout on.
 """
 
 from collections.abc import Mapping

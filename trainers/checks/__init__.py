@@ -6,7 +6,7 @@ a way to fix it.
 
 from .arguments import take_arguments
 from .objectives import check_output_layers, check_sharding
-from .rows import check_rows
+from .rows import check_rows, check_their_tokens
 from .run import MERGED_LATER, check_apart, check_run, take_student
 from .setup import Setup, named_sets
 from .validate import validate

@@ -1,6 +1,6 @@
 """Checks of the rows of a dataset, the same for training and evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import datasets
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedModel
 from transformers.trainer_utils import has_length
 
+from ...collators import DistillationCollator
 from ...data import VECTORS, check_vectors
 from ...modeling import is_row_wise
 from ...modeling.losses import IGNORED_LABEL
@@ -26,6 +27,8 @@ from ..objectives import (
 from .scores import check_groups
 from .setup import Setup
 from .tokens import check_known, check_sentence_rows, check_tokens
+
+_NO_LABEL = f"Where there is no label, write {IGNORED_LABEL}."
 
 
 def check_rows(setup: Setup, rows: Any, name: str) -> None:
@@ -82,6 +85,25 @@ def _check_columns(setup: Setup, columns: set[str]) -> None:
         raise ValueError(
             "vocabulary_weight and contrast_weight compare tokens of two tokenizers, but the rows hold no "
             "teacher_spans. Pass teacher_tokenizer=... to tokenize_spans()."
+        )
+
+
+def check_their_tokens(columns: Iterable[str], collator: Any, name: str) -> None:
+    """Refuse rows with the teacher's own tokens if the trainer's collator doesn't read them.
+
+    Args:
+        columns: names of the rows' columns.
+        collator: the trainer's collator, if there is a live teacher.
+        name: the dataset's name in messages.
+
+    Raises:
+        ValueError: the teacher would read the student's tokens.
+    """
+    if isinstance(collator, DistillationCollator) and collator.teacher is None and "teacher_input_ids" in columns:
+        raise ValueError(
+            f"The {name} rows hold teacher_input_ids, but the trainer was created without such rows and without the "
+            "teacher's tokenizer, so the teacher would read the student's tokens. Pass teacher_processing_class=... to "
+            "the trainer, or remove the column."
         )
 
 
@@ -187,10 +209,9 @@ def _check_no_label_is_missing(labels: pa.ChunkedArray) -> None:
             wrong = pc.or_(wrong, pc.invert(pc.is_finite(values).fill_null(True)))
         if pc.any(wrong).as_py():
             at = pc.index(wrong, True).as_py()
-            raise ValueError(
-                f"the label of row {rows[at]} is or holds {values[at].as_py()}. Where there is no label, write "
-                f"{IGNORED_LABEL}."
-            )
+            # A regression would learn -100 as a number.
+            way_out = "Leave the row out." if values is labels and pa.types.is_floating(values.type) else _NO_LABEL
+            raise ValueError(f"row {rows[at]} has a label that is {values[at].as_py()}. {way_out}")
         if not pa.types.is_nested(values.type):
             return
         rows, values = rows[pc.list_parent_indices(values).to_numpy()], pc.list_flatten(values)

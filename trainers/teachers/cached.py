@@ -85,7 +85,7 @@ class CachedTeacher:
             raise ValueError(f"The {name} rows: {self.WITHOUT_OUTPUTS}")
         if cached and self.live is not None and not joined:
             raise ValueError(
-                f"The {name} rows hold a teacher's outputs ({', '.join(cached)}) that this run has not computed. "
+                f"The {name} rows hold a teacher's outputs ({', '.join(cached)}) that this trainer has not added. "
                 "Remove these columns: the teacher computes them. Or pass the rows when the trainer is created."
             )
 

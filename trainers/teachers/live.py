@@ -52,9 +52,8 @@ class LiveTeacher:
         weights = [1.0] * len(teachers) if weights is None else list(weights)
         if len(weights) != len(teachers) or not all(0 <= each < math.inf for each in weights) or not any(weights):
             raise ValueError(
-                f"teacher_weights={weights}: the number of weights is {len(weights)}, that of teachers "
-                f"{len(teachers)}. Give each teacher one weight, finite and from 0, not all 0; or leave them out for "
-                "equal weights."
+                f"teacher_weights={weights}: weights: {len(weights)}, teachers: {len(teachers)}. Give "
+                "each teacher one weight, finite and from 0, not all 0; or leave them out for equal weights."
             )
         self.encoders = list(teachers)
         self.models = [model_of(teacher).requires_grad_(False).eval() for teacher in teachers]
