@@ -14,8 +14,13 @@ import pytest
 import tiny
 import torch
 import transformers
+from hypothesis import settings
 
 pytest_plugins = ["reader_files", "task_folders"]
+
+# No test is timed. By default, hypothesis fails an example that takes longer than 200 ms.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 PROMISES = {
     1: "The teacher is frozen, in eval, outside the student, run without gradients",

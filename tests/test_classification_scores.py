@@ -86,7 +86,7 @@ def test_empty_bins_weigh_nothing():
     assert expected_calibration_error([0.0, 1.0], [False, True]) == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs=st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1), bins=st.integers(1, 20))
 def test_every_prediction_counts_in_its_bin_and_the_error_is_between_0_and_1(pairs, bins):
     edges, expected = np.linspace(0, 1, bins + 1), 0

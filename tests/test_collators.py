@@ -134,7 +134,7 @@ def test_cached_outputs_become_rows_flat_tokens_or_padded_maps():
     torch.testing.assert_close(outputs["logits"], torch.tensor([short["teacher_logits"], long["teacher_logits"]]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.booleans(), st.booleans())
 def test_every_column_follows_the_same_permutation(lengths, packed, teacher_packed):
     rows = [
@@ -257,7 +257,7 @@ def assert_equal_batches(one, other):
     packed=st.booleans(),
     own_tokens=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rows_that_the_user_padded_make_the_batch_of_the_rows_without_padding(lengths, left, packed, own_tokens):
     rows = []
     for ours, theirs in lengths:

@@ -100,7 +100,7 @@ def sides(rows):
     return [[gold for gold, _ in row] for row in rows], [[predicted for _, predicted in row] for row in rows]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=ROWS)
 def test_seqeval_gives_the_same_scores(rows):
     gold, predicted = sides(rows)
@@ -115,7 +115,7 @@ def test_seqeval_gives_the_same_scores(rows):
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=ROWS)
 def test_every_gold_entity_has_one_place_in_the_confusion(rows):
     scores = entity_scores(*sides(rows))
@@ -125,7 +125,7 @@ def test_every_gold_entity_has_one_place_in_the_confusion(rows):
         assert found.types[kind][kind] == round(score.recall * score.support)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=ROWS, data=st.data())
 def test_a_language_is_scored_as_if_it_were_alone(rows, data):
     gold, predicted = sides(rows)

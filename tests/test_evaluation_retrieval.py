@@ -27,7 +27,7 @@ def matrices(rows):
     return values.filter(lambda matrix: np.all(np.abs(matrix).sum(1) > 0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), queries=st.integers(1, 9), distractors=st.integers(0, 5))
 def test_ranks_are_those_of_brute_force_whatever_the_chunks(data, queries, distractors):
     q, d = data.draw(matrices(queries)), data.draw(matrices(queries + distractors))

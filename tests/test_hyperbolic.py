@@ -99,7 +99,7 @@ def test_gradients_are_right_for_points_and_for_a_learnt_curvature(distance):
     assert torch.autograd.gradcheck(mapped, (x, y, curvature))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000), st.floats(0.01, 5), st.floats(0.01, 4))
 def test_the_triangle_inequality_holds_and_distances_are_symmetric(seed, c, spread):
     x = exponential_map(vectors(6, length=spread, seed=seed), c)

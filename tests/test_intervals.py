@@ -26,7 +26,7 @@ def test_the_interval_of_a_mean_is_that_of_the_central_limit_theorem():
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=20))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_an_interval_is_within_the_values_and_all_models_get_the_same_draws(values):
     values = np.array(values)
 
@@ -82,7 +82,7 @@ ROWS = st.lists(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=6), min_siz
 
 
 @given(ROWS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_counts_of_rows_add_up_to_the_score_of_all(rows):
     gold, predicted = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))
     gold[0][0] = "B-PER"

@@ -15,7 +15,7 @@ def rows_of(lengths, hidden=3, seed=0):
     return [torch.randn(n, hidden, generator=generator, dtype=torch.float64) for n in lengths]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(LENGTHS, st.integers(0, 3), st.integers(0, 2))
 def test_pad_and_unpad_are_inverse_and_right_padded(lengths, extra, seed):
     rows = rows_of(lengths, seed=seed)
@@ -29,7 +29,7 @@ def test_pad_and_unpad_are_inverse_and_right_padded(lengths, extra, seed):
     assert torch.equal(padded[layout.mask], torch.cat(rows))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(LENGTHS, st.booleans(), st.integers(0, 2))
 def test_every_view_gives_the_same_tokens_firsts_and_means(lengths, packed, seed):
     rows = rows_of(lengths, seed=seed)

@@ -58,7 +58,7 @@ def plain(value):
     return [plain(each) for each in value] if isinstance(value, list) else value
 
 
-@settings(max_examples=20, phases=(Phase.explicit, Phase.generate), deadline=None)
+@settings(max_examples=20, phases=(Phase.explicit, Phase.generate))
 @given(st.lists(ROWS, min_size=1, max_size=12), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_rows_are_those_of_the_dataset_however_it_is_stored(rows, chunk, draw):
     parts = [Dataset.from_list(rows[i : i + chunk], features=FEATURES) for i in range(0, len(rows), chunk)]

@@ -29,7 +29,7 @@ def test_cosine_distance_is_half_the_squared_distance_of_unit_vectors():
     torch.testing.assert_close(losses.cosine_distance(student, teacher).double(), expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.5, 8.0), st.integers(2, 9), st.integers(0, 99))
 def test_soft_cross_entropy_is_t_squared_times_kl(temperature, classes, seed):
     student, teacher = pair(3, classes, classes, seed)

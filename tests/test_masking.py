@@ -352,7 +352,7 @@ def test_chances_by_hand():
     assert masking_chances(None, 4, 0.15, 0).tolist() == [0.15] * 4
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.one_of(st.integers(0, 20), st.integers(0, 10**7)), min_size=1, max_size=60).filter(any),
     st.floats(0.01, 0.99),

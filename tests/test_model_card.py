@@ -220,7 +220,7 @@ optional = {
 
 
 @given(st.fixed_dictionaries(optional))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_whatever_is_known_the_card_is_whole_and_the_same_each_time(known):
     facts = replace(BARE, **known)
     card = render_card(facts)

@@ -450,7 +450,7 @@ def test_the_picture_does_not_depend_on_the_users_matplotlib_settings():
         assert_legible(draw(CASES["usual"]))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.floats(0.1, 0.9), st.floats(0.2, 0.8)), min_size=1, max_size=5))
 def test_labels_of_a_few_points_anywhere_never_overlap(points):
     axes = Figure(figsize=(6, 4), dpi=100).add_axes((0, 0, 1, 1))

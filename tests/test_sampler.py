@@ -46,7 +46,7 @@ def steps(lengths, micro_batch, accumulation, ranks, epoch):
     return [set().union(*shares) for shares in zip(*seen, strict=True)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.integers(1, 50), min_size=1, max_size=80),
     st.integers(1, 9),

@@ -296,7 +296,7 @@ def test_losing_the_projection_of_factorised_embeddings_is_an_error():
         shrink(tiny.model("electra"), hidden_size=16)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     teacher_heads=st.sampled_from([1, 2, 3, 4]),
     heads=st.integers(1, 12),

@@ -77,7 +77,7 @@ def test_all_of_a_batchs_spans_move_to_a_device():
 SIDE = st.lists(st.integers(-1, 4), min_size=1, max_size=7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(SIDE, SIDE), min_size=1, max_size=6), st.booleans(), st.booleans())
 @example([([-1], [-1])], False, False)  # no span at all
 def test_spans_follow_the_order_of_the_rows_in_every_view(sides, packed, teacher_packed):

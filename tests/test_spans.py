@@ -174,7 +174,7 @@ def runs(student, teacher):
     return [(members, characters) for _, members, characters in sorted(found, key=lambda run: run[0])]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXT, BOTH)
 @example("the the\u200b the 😀😀 the", ("uncased", "bytes"))
 @example("ﬁ½ İ e\u0301 e\u0301", ("composed", "fallback"))
@@ -201,7 +201,7 @@ def test_spans_are_the_runs_of_tokens_that_share_characters_in_the_order_of_the_
         assert {found.student[i] for i in added[0]} | {found.teacher[i] for i in added[1]} <= {NONE}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TEXT, st.sampled_from([*TOKENIZERS]))
 def test_a_tokenizer_and_itself_agree_on_every_token(text, kind):
     found = spans(text, TOKENIZERS[kind], TOKENIZERS[kind])
@@ -247,7 +247,7 @@ ROOM = st.integers(24, 40)
 SPACES = st.lists(st.sampled_from([" ", " ", "  "]), min_size=1, max_size=3)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(SENTENCE, SPACES, BOTH, st.tuples(ROOM, ROOM))
 def test_parts_fit_both_limits_are_cut_between_words_and_make_up_the_text(words, gaps, kinds, limits):
     text = "".join(word + gap for word, gap in zip(words, itertools.cycle(gaps), strict=False))
@@ -262,7 +262,7 @@ def test_parts_fit_both_limits_are_cut_between_words_and_make_up_the_text(words,
         assert any(n > limit for n, limit in zip(lengths(one + other, kinds), limits, strict=True))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TEXT.filter(str.strip), BOTH, st.integers(1, 3))
 @example("a" * 500, ("wordpiece", "bytes"), 1)
 @example("unfoldings" * 50, ("wordpiece", "bytes"), 2)

@@ -53,7 +53,7 @@ def steps(batches, accumulation):
 LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=150)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LENGTHS, st.integers(50, 400), st.integers(0, 3), st.integers(1, 4), st.integers(1, 4))
 def test_every_row_comes_once_in_steps_within_the_budget_and_no_batch_is_empty(lengths, tokens, epoch, turns, ranks):
     batches = sampled(lengths, tokens, epoch, turns, ranks)
@@ -73,7 +73,7 @@ def test_every_row_comes_once_in_steps_within_the_budget_and_no_batch_is_empty(l
     assert longest[0] == max(longest)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LENGTHS, st.integers(50, 200), st.integers(1, 3), st.integers(1, 3))
 def test_epochs_have_as_many_batches_and_orders_of_their_own(lengths, tokens, turns, ranks):
     first, second = (sampled(lengths, tokens, epoch, turns, ranks) for epoch in (0, 1))

@@ -189,7 +189,7 @@ def test_alignment_by_hand_with_repeated_words_accents_capitals_and_double_space
 WORD = st.sampled_from([*tiny.WORDS[:8], "flying", "Thé", "CATS", "cät", "x", "the.", "…", "naïve-cat"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(WORD, min_size=1, max_size=12),
     st.lists(st.sampled_from([" ", "  ", "\t", "\u3000 "]), min_size=12, max_size=12),

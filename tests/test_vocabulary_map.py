@@ -29,7 +29,7 @@ def logits(columns=3, dtype=torch.float64):
 tokens_in_pieces = st.lists(st.lists(st.integers(0, PIECES - 1), max_size=4), min_size=1, max_size=9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tokens_in_pieces)
 def test_sets_are_summed_and_empty_ones_give_zeros(sets):
     rows = logits()
@@ -41,7 +41,7 @@ def test_sets_are_summed_and_empty_ones_give_zeros(sets):
     torch.testing.assert_close(sums, torch.stack(expected))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tokens_in_pieces)
 def test_the_tokens_of_pieces_are_the_inverse_of_the_pieces_of_tokens(tokens):
     assume(any(tokens))
@@ -93,7 +93,7 @@ def test_shared_tokens_are_one_piece_each_and_no_piece_is_two_tokens():
     assert torch.equal(vocabulary.of_tokens(rows), rows[[3, 0, 5]])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tokens_in_pieces)
 def test_of_tokens_that_come_to_the_same_piece_the_first_is_shared(tokens):
     first = {}

@@ -62,7 +62,7 @@ def widest(words, whole, windows, room, stride):
 # --- One tokenizer ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ROWS, st.sampled_from(KINDS), st.integers(6, 40), st.data())
 def test_windows_are_those_of_the_tokenizer_and_each_word_is_learnt_where_its_context_is_widest(
     rows, kind, max_length, data
@@ -147,7 +147,7 @@ def stretch(row, whole):
     return [start for start in range(len(whole)) if whole[start : start + len(inner)] == inner]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(WORD, min_size=1, max_size=60),
     st.permutations(list(TOKENIZERS)),
