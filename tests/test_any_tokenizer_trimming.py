@@ -1,6 +1,6 @@
 """Trimming, whatever the tokenizer's model and the corpus."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from trimming import bpe, tokens, trim, with_roles
@@ -52,13 +52,11 @@ def longest(draw, letters=()):
     return with_roles(backend)
 
 
-@settings(deadline=None)
 @given(merged() | scored() | longest(), CORPORA)
 def test_any_corpus_comes_to_the_same_tokens(tokenizer, texts):
     assert tokens(trim(tokenizer, texts), texts) == tokens(tokenizer, texts)
 
 
-@settings(deadline=None)
 @given(merged() | scored(LETTERS + "c") | longest(LETTERS + "c"), CORPORA, st.floats(0.01, 1))
 def test_any_corpus_is_spelled_whatever_the_limit(tokenizer, texts, coverage):
     trimmed = trim(tokenizer, texts, coverage=coverage)

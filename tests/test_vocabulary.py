@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import BertTokenizer, PreTrainedTokenizerFast
@@ -89,7 +89,6 @@ def test_special_tokens_go_by_their_role():
             assert spelling[ours] == [getattr(other, f"{role}_token_id")]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 6), max_size=4), min_size=1, max_size=9))
 def test_the_mean_of_pieces_is_the_mean_by_weights_if_there_are_any(tokens):
     rows = torch.randn(7, 3)
