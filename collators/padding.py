@@ -25,30 +25,47 @@ def without_padding(rows: Sequence[Row]) -> list[Row]:
     `teacher_input_ids`, the teacher reads the student's tokens, to which `teacher_positions` then refer.
 
     Raises:
-        ValueError: a mask doesn't have the length of its row, masks tokens between others, or masks an aligned token.
+        ValueError: a mask doesn't have the length of its row, has other values than 0 and 1, masks tokens between
+            others, or masks an aligned token.
     """
     return [_without_padding(row, index) if row.keys() & set(_MASKS) else row for index, row in enumerate(rows)]
 
 
-def real_tokens(ids: pa.Array, mask: pa.Array | None) -> tuple[np.ndarray, np.ndarray]:
+def real_tokens(ids: pa.Array, mask: pa.Array | None, first_row: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """The number of tokens of each row `[rows]`, and the tokens of all rows one after the other, without padding.
 
     Args:
         ids: lists of token ids.
-        mask: lists of the same lengths that are 0 at padding; None if there is no padding.
+        mask: lists of the same lengths, 1 at tokens and 0 at padding; None if there is no padding.
+        first_row: number of the first row, for messages.
+
+    Raises:
+        ValueError: a mask doesn't have the length of its row, or has other values than 0 and 1.
     """
     lengths = pc.list_value_length(ids).to_numpy(zero_copy_only=False)
     tokens = pc.list_flatten(ids).to_numpy(zero_copy_only=False)
     if mask is None:
         return lengths, tokens
-    kept = pc.list_flatten(mask).to_numpy(zero_copy_only=False).astype(bool)
-    if len(kept) != len(tokens):
-        raise ValueError(
-            f"some rows have {len(tokens):,} tokens, but {len(kept):,} values of their attention masks. Keep all "
-            "columns that the tokenizer returned."
-        )
+    mask_lengths = pc.list_value_length(mask).fill_null(0).to_numpy(zero_copy_only=False)
+    if (wrong := lengths != mask_lengths).any():
+        row = wrong.argmax()
+        raise ValueError(f"row {first_row + row} has {_other_length(lengths[row], mask_lengths[row])}")
+    flat = pc.list_flatten(mask)
+    values = flat.to_numpy(zero_copy_only=False)
     row_of = np.repeat(np.arange(len(lengths)), lengths)
+    if not (zero_or_one := (values == 0) | (values == 1)).all():
+        wrong_value = zero_or_one.argmin()
+        raise ValueError(f"row {first_row + row_of[wrong_value]} has {_other_value(flat[wrong_value].as_py())}")
+    kept = values.astype(bool)
     return np.bincount(row_of[kept], minlength=len(lengths)), tokens[kept]
+
+
+def _other_length(tokens: int, values: int) -> str:
+    return f"{tokens} tokens, but its attention mask has {values} values. Keep all columns that the tokenizer returned."
+
+
+def _other_value(value: object) -> str:
+    return f"an attention mask with the value {value}. Masks are 1 at tokens and 0 at padding."
 
 
 def _without_padding(row: Row, index: int) -> Row:
@@ -58,7 +75,7 @@ def _without_padding(row: Row, index: int) -> Row:
         mask = row.get("attention_mask" if shared else mask_name)
         if mask is None:
             continue
-        mask = _checked(np.asarray(mask, dtype=bool), row, "input_ids" if shared else tokens[0], index)
+        mask = _checked(np.asarray(mask), row, "input_ids" if shared else tokens[0], index)
         if mask.all():
             continue
         for name in set(tokens) & row.keys():
@@ -73,10 +90,10 @@ def _without_padding(row: Row, index: int) -> Row:
 
 def _checked(mask: np.ndarray, row: Row, tokens: str, index: int) -> np.ndarray:
     if len(mask) != len(row[tokens]):
-        raise ValueError(
-            f"Row {index} of the batch has {len(row[tokens])} tokens ({tokens}), but its attention mask has "
-            f"{len(mask)} values. Keep all columns that the tokenizer returned."
-        )
+        raise ValueError(f"Row {index} of the batch has {_other_length(len(row[tokens]), len(mask))}")
+    if not (zero_or_one := (mask == 0) | (mask == 1)).all():
+        raise ValueError(f"Row {index} of the batch has {_other_value(mask[zero_or_one.argmin()])}")
+    mask = mask.astype(bool)
     places = mask.nonzero()[0]
     if len(places) and places[-1] - places[0] + 1 != len(places):
         raise ValueError(

@@ -1,5 +1,6 @@
 """Converts groups to queries with lists of documents or to pairs, and mines hard negatives."""
 
+import math
 from itertools import chain
 
 import torch
@@ -17,25 +18,39 @@ def as_rankings(groups: Dataset) -> Dataset:
 
     Args:
         groups: dataset from `read_groups`: columns `anchor`, `positive` and optionally `negative`; or `query` and
-            `documents`, which are not changed.
+            `documents`, which are not changed, with or without `scores`.
 
     Returns:
         Columns `query` and `documents` (the positive first); and `scores` if there are any.
 
     Raises:
-        ValueError: groups are single texts.
+        ValueError: groups are single texts, or hold something else than texts.
     """
     if "documents" in groups.column_names:
+        _check_texts(groups, {"query": "string", "documents": "List(string)"})
         return groups
     query, *documents = groups.column_names
     if not documents:
         raise ValueError(f"A query needs documents, but the rows have only the column {query}.")
+    _check_texts(groups, dict.fromkeys(groups.column_names, "string"))
 
     def ranked(columns: dict[str, list[str]]) -> dict[str, list]:
         lists = zip(*(columns[name] for name in documents), strict=True)
         return {"query": columns[query], "documents": list(map(list, lists))}
 
     return groups.map(ranked, batched=True, remove_columns=groups.column_names, features=_DOCUMENTS)
+
+
+def _check_texts(groups: Dataset, expected: dict[str, str]) -> None:
+    """Refuse other types: a text's characters would be taken for documents, and a number for a text."""
+    for name, kind in expected.items():
+        found = groups.features.get(name)
+        texts = getattr(found, "feature", None) if kind == "List(string)" else found
+        if getattr(texts, "dtype", None) not in ("string", "large_string"):
+            raise ValueError(
+                f"The column {name} must be of type {kind}, but {'is missing' if found is None else f'is {found}'}. "
+                "Groups are a query and a list of documents, or columns of texts alone: anchor, positive, negative."
+            )
 
 
 def pairs_of(groups: Dataset) -> Dataset:
@@ -48,7 +63,8 @@ def pairs_of(groups: Dataset) -> Dataset:
         Columns `query` and `document`; and `score` if there are scores.
 
     Raises:
-        ValueError: groups are single texts, or a row doesn't have a score for each document.
+        ValueError: groups are single texts, or hold something else than texts; or a row doesn't have a finite score for
+            each document.
     """
     groups = as_rankings(groups)
     features = Features({"query": Value("string"), "document": Value("string")})
@@ -66,6 +82,8 @@ def pairs_of(groups: Dataset) -> Dataset:
                         f"Row {row + 1} (from 1): each document needs a score, but there are {len(documents)} "
                         f"documents and {len(scores or ())} scores."
                     )
+                if not all(score is not None and math.isfinite(score) for score in scores):
+                    raise ValueError(f"Row {row + 1} (from 1): scores must be finite numbers, but are {scores}.")
             made["score"] = list(chain.from_iterable(columns["scores"]))
         return made
 

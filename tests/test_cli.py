@@ -367,7 +367,9 @@ def test_a_rerankers_scores_of_mined_negatives_are_written(folder, capsys, monke
 
 
 @pytest.mark.promise(9)
-@pytest.mark.parametrize("source", ["groups.parquet", "mined.parquet", "link.parquet", "groups.parquet:query"])
+@pytest.mark.parametrize(
+    "source", ["groups.parquet", "mined.parquet", "link.parquet", "groups.parquet:query", "g*.parquet"]
+)
 def test_groups_are_not_replaced_by_their_own_scores(source, tmp_path, capsys):
     tiny.model(task="sequence", labels=1).save_pretrained(tmp_path / "reranker")
     tiny.tokenizer().save_pretrained(tmp_path / "reranker")

@@ -290,8 +290,10 @@ def test_a_column_label_is_taken_for_labels():
     ("made", "message"),
     [
         ({"input_ids": [1, 2, 3], "attention_mask": [1, 0, 1]}, "hides tokens between others"),
-        ({"input_ids": [1, 2, 3], "attention_mask": [1, 1]}, "3 tokens .* but its attention mask has 2 values"),
+        ({"input_ids": [1, 2, 3], "attention_mask": [1, 1]}, "Row 0 .* 3 tokens, but its attention mask has 2 values"),
         ({"input_ids": [1, 2], "attention_mask": [0, 0]}, "has no tokens"),
+        ({"input_ids": [1, 2], "attention_mask": [1, None]}, "Row 0 .* an attention mask with the value None"),
+        ({"input_ids": [1, 2], "attention_mask": [0, -1e9]}, "Row 0 .* with the value -1000000000.0"),
         (
             {"input_ids": [1, 2], "attention_mask": [1, 0], "student_positions": [1], "teacher_positions": [0]},
             "student_positions of row 0 .* leaves out",

@@ -76,9 +76,22 @@ def test_rows_of_a_plain_tokenizer_are_measured_without_their_padding(side, tmp_
     long = Dataset.from_dict({"text": ["a cat", "cat " * 65]}).map(lambda row: tokenizer(row["text"]))
     with pytest.raises(ValueError, match="row 1 has 67 tokens, but the student, a BertModel, has positions for 66"):
         trainer_of(tmp_path, student, teacher, long, tokenizer)
-    cut = padded(80).map(lambda row: {"attention_mask": row["attention_mask"][:9]})
-    with pytest.raises(ValueError, match="some rows have 720 tokens, but 81 values of their attention masks"):
-        trainer_of(tmp_path, student, teacher, cut, tokenizer)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([1, 1], "row 2 has 3 tokens, but its attention mask has 2 values"),
+        (None, "row 2 has 3 tokens, but its attention mask has 0 values"),
+        ([1, None, 1], "row 2 has an attention mask with the value None"),
+        ([0.0, 0.0, -1e9], "row 2 has an attention mask with the value -1000000000.0. Masks are 1 at tokens"),
+    ],
+)
+def test_a_mask_that_is_no_mask_is_refused(mask, message, tmp_path):
+    rows = Dataset.from_dict({"input_ids": [[2, 5, 3]] * 3, "attention_mask": [[1, 1, 1], [1, 1, 0], mask]})
+    with pytest.raises(ValueError, match=message):
+        trainer_of(tmp_path, tiny.model(), tiny.model(seed=1), rows, tiny.tokenizer())
 
 
 @pytest.mark.promise(9)

@@ -157,14 +157,14 @@ def test_intervals_stand_below_their_metrics():
 
 
 def test_all_values_of_a_metric_have_the_same_decimals():
-    values = {"bits": (1.0, 4.0, 1.2), "percent": (84.25, 0.5, 80.0), "cosine": (1.0000001, 0.9, 0.95)}
+    values = {"bits": (1.02, 4.0, 1.04), "percent": (84.25, 0.5, 80.0), "cosine": (1.0000001, 0.9, 0.95)}
     for metric, of_each in values.items():
         rows = [quality(row, value) for row, value in zip((TEACHER, UNTRAINED, STUDENT), of_each, strict=True)]
         rows[2] = replace(rows[2], intervals={"MRR@10": (rows[2].quality["MRR@10"] - 0.25, rows[2].quality["MRR@10"])})
         compared = report(*rows)
         shown = {line[0]: line[1:] for line in (re.split("  +", line) for line in text_table(compared).splitlines())}
         assert (shown["MRR@10"], shown["MRR@10, 95 %"]) == {
-            "bits": (["1.0", "4.0", "1.2"], ["-", "-", "[0.9, 1.2]"]),
+            "bits": (["1.020", "4.000", "1.040"], ["-", "-", "[0.790, 1.040]"]),
             "percent": (["84.2", "0.5", "80.0"], ["-", "-", "[79.8, 80.0]"]),
             "cosine": (["1.000", "0.900", "0.950"], ["-", "-", "[0.700, 0.950]"]),
         }[metric]

@@ -360,13 +360,30 @@ def test_groups_become_rankings_and_pairs():
     [
         ([[1.0], [1.0, 2.0], [1.0, 2.0, 3.0]], r"Row 2 \(from 1\): .* 3 documents and 2 scores"),
         ([None, [1.0, 2.0, 3.0], [1.0, 2.0]], r"Row 1 \(from 1\): .* 1 documents and 0 scores"),
+        ([[1.0], [1.0, 2.0, 3.0], [1.0, None]], r"Row 3 \(from 1\): .* finite numbers, but are \[1.0, None"),
+        ([[1.0], [1.0, float("nan"), 3.0], [1.0, 2.0]], r"Row 2 \(from 1\): scores must be finite numbers"),
     ],
-    ids=["equal totals", "null"],
+    ids=["equal totals", "null", "null in a list", "nan"],
 )
 def test_a_row_without_a_score_for_each_document_makes_no_pairs(scores, message):
     rows = {"query": ["a", "b", "c"], "documents": [["d"], ["e", "f", "g"], ["h", "i"]], "scores": scores}
     with pytest.raises(ValueError, match=message):
         pairs_of(Dataset.from_dict(rows))
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"query": ["a"], "documents": ["a cat"]}, r"documents must be of type List\(string\), but is Value\('string'"),
+        ({"query": ["a"], "documents": [[1]]}, r"must be of type List\(string\), but is List\(Value\('int64'"),
+        ({"documents": [["a cat"]]}, "query must be of type string, but is missing"),
+        ({"query": ["a"], "document": ["b"], "score": [0.5]}, "score must be of type string, but is Value"),
+    ],
+)
+def test_only_texts_are_queries_and_documents(columns, message):
+    with pytest.raises(ValueError, match=message):
+        as_rankings(Dataset.from_dict(columns))
 
 
 # --- Mining and scoring -----------------------------------------------------------------------------------------------

@@ -147,11 +147,10 @@ class Report:
         return self.number(self.metric, row.quality[self.metric])
 
     def number(self, metric: str, value: float) -> str:
-        """A value of a metric: three decimals on a scale to 1, one on a scale to 100. All values of the metric in the
-        report are on the same scale."""
+        """A value of a metric: with three decimals, or with one if a value of the metric in the report is 10 or above, as
+        on a scale to 100."""
         values = [abs(row.quality[metric]) for row in (*self.rows, *self.vectors) if metric in row.quality]
-        # A mean of cosines may be above 1 by rounding.
-        return f"{value:.3f}" if round(max(values), 3) <= 1 else f"{value:.1f}"
+        return f"{value:.1f}" if any(each >= 10 for each in values) else f"{value:.3f}"
 
     @property
     def title(self) -> str:

@@ -2,6 +2,8 @@
 
 import argparse
 import hashlib
+import os
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +133,13 @@ def _write_scores(options: argparse.Namespace, given: dict[str, Any]) -> None:
 
 
 def _keep_sources(sources: list[str], folder: Path) -> None:
-    """Refuse sources that would be replaced. Columns after a colon or a split in brackets may follow their names."""
+    """Refuse sources that would be replaced. Columns after a colon or a split in brackets may follow their names, which
+    may be patterns."""
     written = [folder.resolve(), *((folder / name).resolve() for name in (GROUPS_FILE, MINED_FILE))]
     for source in sources:
         names = filter(None, (source, source.rpartition(":")[0], source.partition("[")[0]))
-        if any(Path(name).expanduser().resolve() in written for name in names):
+        paths = (path for name in map(os.path.expanduser, names) for path in (name, *glob(name, recursive=True)))
+        if any(Path(path).resolve() in written for path in paths):
             raise ValueError(
                 f"--train_files {source} would be replaced by the groups in --output_dir {folder}. Name another folder."
             )

@@ -152,4 +152,4 @@ def _texts_in_parts(rows: datasets.Dataset, column: str) -> Iterator[tuple[np.nd
         if texts.null_count:
             raise ValueError(f"row {numbers[pc.index(texts.is_null(), True).as_py()]} has no tokens (None).")
         if len(texts):
-            yield numbers, *real_tokens(texts, part.get(mask))
+            yield numbers, *real_tokens(texts, part.get(mask), start)

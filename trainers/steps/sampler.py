@@ -24,7 +24,7 @@ def row_lengths(dataset: Dataset) -> np.ndarray:
     else:
         masks = {"attention_mask"} & {*dataset.column_names}
         parts = arrow_parts(dataset, "input_ids", *masks)
-        lengths = [real_tokens(part["input_ids"], part.get("attention_mask"))[0] for _, part in parts]
+        lengths = [real_tokens(part["input_ids"], part.get("attention_mask"), start)[0] for start, part in parts]
     return np.concatenate(lengths) if lengths else np.array([], dtype=np.int64)
 
 
