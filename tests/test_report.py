@@ -84,7 +84,9 @@ def test_a_share_of_a_negative_score_is_never_printed():
     odd = report(quality(TEACHER, -0.02), STUDENT)
     assert odd.title == "3 of 6 layers: MRR@10 0.490 (teacher -0.020) at 1.9x its speed"
     assert "% of teacher" not in text_table(odd)
-    assert report(quality(TEACHER, -4.0), STUDENT).title == "3 of 6 layers: MRR@10 0.5 (teacher -4.0) at 1.9x its speed"
+    assert (
+        report(quality(TEACHER, -40.0), STUDENT).title == "3 of 6 layers: MRR@10 0.5 (teacher -40.0) at 1.9x its speed"
+    )
 
 
 def test_the_title_is_about_the_last_student():

@@ -147,8 +147,8 @@ class Report:
         return self.number(self.metric, row.quality[self.metric])
 
     def number(self, metric: str, value: float) -> str:
-        """A value of a metric: with three decimals, or with one if a value of the metric in the report is 10 or above, as
-        on a scale to 100."""
+        """A value of a metric: with three decimals, or with one if any of the report is 10 or above, as on a scale to
+        100."""
         values = [abs(row.quality[metric]) for row in (*self.rows, *self.vectors) if metric in row.quality]
         return f"{value:.1f}" if any(each >= 10 for each in values) else f"{value:.3f}"
 
