@@ -164,6 +164,8 @@ def test_several_teachers_are_a_sentence():
     text = render_card(replace(BARE, teachers=("a", TEACHER, "b"), base_models=(TEACHER,), teacher_size=Size(9, 1.0)))
     assert f"distilled from a, [{TEACHER}](https://huggingface.co/{TEACHER}) and b with retort." in text
     assert "| each teacher | 9 | 1.0 |" in text
+    assert "agree with its teachers: it has their biases" in text
+    assert "Not stated: the teachers' licenses are not known" in text
 
 
 @pytest.mark.promise(9)
@@ -360,6 +362,16 @@ def test_scores_come_from_a_teacher_and_pairs_do_not(weights, teachers, tmp_path
     args = tiny.arguments(tmp_path, ContrastiveTrainingArguments, **weights)
     trainer = ContrastiveTrainer(tiny.model("bert"), args=args, train_dataset=rows, processing_class=tokenizer)
     assert trainer.card_facts().teachers == teachers
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_the_size_of_two_teachers_is_given_if_both_have_it(layers, tmp_path):
+    tokenizer = tiny.tokenizer()
+    rows = tokenize(Dataset.from_dict({"text": tiny.sentences(8)}), tokenizer)
+    teachers = [tiny.model(seed=1, num_hidden_layers=2), tiny.model(seed=2, num_hidden_layers=layers)]
+    args = tiny.arguments(tmp_path, embedding_weight=1.0)
+    trainer = DistillTrainer(tiny.model(), teachers, args, train_dataset=rows, processing_class=tokenizer)
+    assert trainer.card_facts().teacher_size == (Size.of(teachers[0]) if layers == 2 else None)
 
 
 def test_sharded_weights_are_counted_whole():

@@ -77,7 +77,7 @@ class CardFacts:
         data: name of a dataset or file -> number of training rows.
         datasets: hub ids of the datasets on the Hub.
         size: size of the student.
-        teacher_size: size of one teacher; None if it was not loaded, or if those of several stages differ.
+        teacher_size: size of one teacher; None if it was not loaded, or if the sizes of several teachers differ.
         summary: first sentence, such as the title of a report.
         sentence_transformer: whether the folder is a SentenceTransformer.
         remote_code: whether loading the model runs code from the folder (`trust_remote_code`).
@@ -145,7 +145,7 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     learns_scores = any(isinstance(objective, ScoreObjective) for objective in objectives)
     by_scores = ("a teacher that was given by its scores",) if learns_scores else ()
     teachers = tuple(map(_teacher_name, sources)) or by_files or by_vectors or by_scores
-    loaded = [source for source in sources if isinstance(source, PreTrainedModel | SentenceEncoder)]
+    sizes = {Size.of(source) for source in sources if isinstance(source, PreTrainedModel | SentenceEncoder)}
     tag = next((tag for suffix, tag in PIPELINE_TAGS.items() if head.endswith(suffix)), "feature-extraction")
     pooler = args.pooler if trainer.student_encoder is None else trainer.student_encoder.modules.pooling
     embeddings = f"{trainer.embedding_size} numbers, pooled by {pooler}" if trainer.is_sentence_transformer else ""
@@ -163,7 +163,7 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
         objectives={objective.description or objective.name: objective.weight for objective in objectives},
         data={"training rows": len(train_dataset)} if has_length(train_dataset) else {},
         size=_exported_size(trainer) if trainer.is_sentence_transformer else Size.of(student),
-        teacher_size=Size.of(loaded[0]) if loaded else None,
+        teacher_size=sizes.pop() if len(sizes) == 1 else None,  # there is one row for all teachers
         arguments=changed_arguments(args),
         versions=package_versions(),
         citations=bibtex_entries(objectives),

@@ -10,8 +10,8 @@ from transformers import Trainer
 from .means import RunningMeans
 
 _WAY_OUT = (
-    "Lower the learning rate, use --bf16 rather than --fp16, or look for rows where a label or an output of the teacher "
-    "is NaN or infinite."
+    "Lower the learning rate, use --bf16 rather than --fp16, or look for labels and teacher outputs that are NaN or "
+    "infinite."
 )
 
 
