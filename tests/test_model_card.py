@@ -364,14 +364,14 @@ def test_scores_come_from_a_teacher_and_pairs_do_not(weights, teachers, tmp_path
     assert trainer.card_facts().teachers == teachers
 
 
-@pytest.mark.parametrize("layers", [2, 3])
-def test_the_size_of_two_teachers_is_given_if_both_have_it(layers, tmp_path):
+@pytest.mark.parametrize("width", [48, 64])
+def test_the_size_of_two_teachers_is_given_if_both_have_it(width, tmp_path):
     tokenizer = tiny.tokenizer()
     rows = tokenize(Dataset.from_dict({"text": tiny.sentences(8)}), tokenizer)
-    teachers = [tiny.model(seed=1, num_hidden_layers=2), tiny.model(seed=2, num_hidden_layers=layers)]
+    teachers = [tiny.model(seed=1, intermediate_size=48), tiny.model(seed=2, intermediate_size=width)]
     args = tiny.arguments(tmp_path, embedding_weight=1.0)
     trainer = DistillTrainer(tiny.model(), teachers, args, train_dataset=rows, processing_class=tokenizer)
-    assert trainer.card_facts().teacher_size == (Size.of(teachers[0]) if layers == 2 else None)
+    assert trainer.card_facts().teacher_size == (Size.of(teachers[0]) if width == 48 else None)
 
 
 def test_sharded_weights_are_counted_whole():
