@@ -14,7 +14,14 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import VECTORS
-from ..modeling.encoding import AttentionSettings, Packing, TokenAlignment, TokenLayout, position_offset
+from ..modeling.encoding import (
+    AttentionSettings,
+    Packing,
+    TokenAlignment,
+    TokenLayout,
+    position_offset,
+    require_padding,
+)
 from ..modeling.losses import IGNORED_LABEL
 from .batch import Batch, ModelInputs
 from .labelled import Labelled
@@ -169,10 +176,13 @@ def _format_for(
 def _padded_format(
     models: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase, attention: AttentionSettings
 ) -> InputFormat:
-    if attention.device.type == "cpu":
-        return InputFormat.of(models[0], tokenizer)
-    widest = min(map(most_tokens, models))
-    return InputFormat.of(models[0], tokenizer, width_multiple=_WIDTH_MULTIPLE, widest=widest)
+    settings: dict[str, Any] = {}
+    if attention.device.type != "cpu":
+        settings = {"width_multiple": _WIDTH_MULTIPLE, "widest": min(map(most_tokens, models))}
+    made = InputFormat.of(models[0], tokenizer, **settings)
+    for model in models:
+        require_padding(model, made.pad_token_id)
+    return made
 
 
 def most_tokens(model: PreTrainedModel) -> float:

@@ -13,7 +13,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from retort import shrink
 from retort.modeling import encoder_layers, layers_name
-from retort.modeling.encoding import Packing, TokenLayout, enable_packing, position_offset, supports_packing
+from retort.modeling.encoding import (
+    Packing,
+    TokenLayout,
+    enable_packing,
+    position_offset,
+    require_padding,
+    supports_packing,
+)
 from retort.modeling.shrinking import depth
 
 MIXED = [(0,), (1,)]
@@ -71,6 +78,9 @@ PACKED = {
     modernvbert neomme nomic_bert roberta roberta-prelayernorm roc_bert ultrabert ultravbert xlm-roberta xlm-roberta-xl
     xmod""".split(),
 }
+# The families that mix padding into tokens: by a convolution, a Fourier transform or approximate attention.
+MIX_PADDING = {"convbert", "fnet", "nystromformer", "yoso"}
+NOT_RUN_ON_TOKENS = {"perceiver"}
 TOKENS = torch.arange(8, 32).reshape(1, 24)
 
 
@@ -186,6 +196,17 @@ def test_packed_rows_give_what_padded_rows_give(name):
         positions = (layout.positions + position_offset(encoder))[None]
         packed = encoder(input_ids=ids[None], position_ids=positions, attention_mask=Packing.from_layout(layout))[0]
     torch.testing.assert_close(packed[0], layout.unpad(padded), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.promise(4)
+@pytest.mark.parametrize("name", sorted(TABLE.keys() - NOT_RUN_ON_TOKENS))
+def test_padding_changes_no_row_or_the_family_is_refused(name):
+    model = every_family.build(name)
+    if name not in MIX_PADDING:
+        require_padding(model, pad_token_id=0)
+        return
+    with pytest.raises(ValueError, match=rf"outputs of {type(model).__name__} for a row change if the row is padded"):
+        require_padding(model, pad_token_id=0)
 
 
 @pytest.mark.promise(9)

@@ -8,6 +8,7 @@ from .attention import (
     packing_obstacle,
     position_count,
     position_offset,
+    require_padding,
     supports_packing,
 )
 from .encode import encode, has_plain_output_layer

@@ -3,4 +3,4 @@
 from .choice import AttentionBackend, AttentionSettings, packing_obstacle
 from .interface import attending, packed_pass, padded_pass
 from .packing import GRANULE, Packing, rounded_up
-from .support import enable_packing, position_count, position_offset, supports_packing
+from .support import enable_packing, position_count, position_offset, require_padding, supports_packing

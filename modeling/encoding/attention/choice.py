@@ -106,7 +106,10 @@ def packing_obstacle(model: PreTrainedModel) -> str | None:
     if is_row_wise(model):
         return "its head reads whole rows"
     if not supports_packing(model):
-        return f"{model.config.model_type} can't be packed: its attention can't be swapped, or tokens mix outside of it"
+        return (
+            f"{model.config.model_type} can't be packed: its attention can't be swapped or is not the usual formula, or "
+            "tokens mix outside of it"
+        )
     return None
 
 

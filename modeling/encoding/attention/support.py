@@ -1,4 +1,4 @@
-"""Checks which models support packed batches, and enables them."""
+"""Checks which models support packed batches, and enables them; refuses models that don't support padded ones."""
 
 import inspect
 
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ...anatomy import is_causal
+from ...anatomy import is_causal, is_row_wise
 from ...modes import evaluating, gathered
 from ..layout import TokenLayout
 from .interface import PACKED, attending
@@ -39,7 +39,8 @@ def supports_packing(model: PreTrainedModel) -> bool:
 
     Checks whether the class allows its attention to be swapped (MPNet and DeBERTa don't), then runs the encoder on 13
     tokens, packed and padded. The run is needed for models like MobileBERT: its attention can be swapped, but its
-    embeddings mix neighbouring tokens. The model and the random state are not changed.
+    embeddings mix neighbouring tokens. The padded batch runs with the model's own attention, which may be more than the
+    formula (attention sinks). The model and the random state are not changed.
     """
     parameters = inspect.signature(model.base_model.forward).parameters.values()
     takes_any_argument = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
@@ -47,11 +48,48 @@ def supports_packing(model: PreTrainedModel) -> bool:
     can_swap_attention = model._supports_attention_backend and model._can_set_attn_implementation()
     if not (takes_any_argument and is_encoder and can_swap_attention):
         return False
-    with torch.no_grad(), gathered(model), evaluating(model), attending(model):
+    with torch.no_grad(), gathered(model), evaluating(model):
         try:
-            return _packs_like_padded(model.base_model)
-        except UnreadyModelError:  # the model also uses its mask outside attention, as ESM does
+            return _packs_like_padded(model)
+        except (UnreadyModelError, TypeError):  # the model also uses its mask outside attention, as ESM does
             return False
+
+
+def require_padding(model: PreTrainedModel, pad_token_id: int) -> None:
+    """Refuse a model whose outputs for a row change if the row is padded.
+
+    Convolutions, downsampling and approximations of attention may mix padding into tokens, and a head may read a row's
+    last position.
+
+    Raises:
+        ValueError: with the difference for a short row.
+    """
+    count = len(model.get_input_embeddings().weight)
+    words = [token for token in range(min(count, 16)) if token != pad_token_id] or [0]
+    # The sequence heads of BART and T5 read the row's last end token.
+    eos = getattr(model.config, "eos_token_id", None)
+    ends = [eos] if isinstance(eos, int) and eos < count else []
+    short, long = (torch.tensor([words[i % len(words)] for i in range(count)] + ends) for count in (3, 9))
+    layout = TokenLayout.from_lengths([len(short), len(long)], packed=False)
+    alone = {"input_ids": short[None], "attention_mask": torch.ones_like(short)[None]}
+    padded = {"input_ids": layout.pad(torch.cat([short, long]), pad_token_id), "attention_mask": layout.mask.long()}
+    runs = model if is_row_wise(model) else model.base_model
+    with torch.no_grad(), gathered(model), evaluating(model):
+        expected, found = (
+            runs(**{name: tensor.to(model.device) for name, tensor in inputs.items()})[0][0]
+            for inputs in (alone, padded)
+        )
+    found = found if is_row_wise(model) else found[: len(short)]
+    difference = float("inf")
+    if found.shape == expected.shape:
+        difference = float((found - expected).abs().max() / expected.abs().max())
+    # A mixed-in token changes outputs by a tenth and more, TF32 on a GPU by a thousandth.
+    if difference > (0.01 if expected.dtype in (torch.float32, torch.float64) else 0.1):
+        raise ValueError(
+            f"The outputs of {type(model).__name__} for a row change if the row is padded, by {difference:.1g} of the "
+            "largest one. Its losses and embeddings would depend on the other rows of the batch. Choose another "
+            "architecture."
+        )
 
 
 def position_offset(model: PreTrainedModel) -> int:
@@ -74,8 +112,9 @@ def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
     return next((table for table in tables if isinstance(table, nn.Embedding)), None)
 
 
-def _packs_like_padded(encoder: PreTrainedModel) -> bool:
+def _packs_like_padded(model: PreTrainedModel) -> bool:
     """Compare the encoder's outputs for three short rows, packed and padded."""
+    encoder = model.base_model
     here = TokenLayout.from_lengths([3, 3, 7], packed=True)
     layout = here.to(encoder.device)
     embedding = encoder.get_input_embeddings()
@@ -83,11 +122,12 @@ def _packs_like_padded(encoder: PreTrainedModel) -> bool:
     vocabulary = torch.arange(min(embedding.num_embeddings, layout.tokens + 1), device=encoder.device)
     vocabulary = vocabulary[vocabulary != padding]
     token_ids = vocabulary[torch.arange(layout.tokens, device=encoder.device) % len(vocabulary)]
-    packed = encoder(
-        input_ids=token_ids[None],
-        position_ids=(layout.positions + position_offset(encoder))[None],
-        attention_mask=Packing.from_layout(here).to(encoder.device),
-    ).last_hidden_state
+    with attending(model):
+        packed = encoder(
+            input_ids=token_ids[None],
+            position_ids=(layout.positions + position_offset(encoder))[None],
+            attention_mask=Packing.from_layout(here).to(encoder.device),
+        ).last_hidden_state
     padded = encoder(input_ids=layout.pad(token_ids, padding), attention_mask=layout.mask.long()).last_hidden_state
     difference = (packed[0] - layout.unpad(padded)).abs().max()
     tolerance = 1e-5 if padded.dtype in (torch.float32, torch.float64) else 0.05
