@@ -107,8 +107,8 @@ def packing_obstacle(model: PreTrainedModel) -> str | None:
         return "its head reads whole rows"
     if not supports_packing(model):
         return (
-            f"{model.config.model_type} can't be packed: its attention can't be swapped or is not the usual formula, or "
-            "tokens mix outside of it"
+            f"{model.config.model_type} can't be packed: its attention can't be swapped, is not the usual formula, or "
+            "isn't all that mixes tokens"
         )
     return None
 
