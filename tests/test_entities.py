@@ -34,6 +34,18 @@ def test_scores_are_those_computed_by_hand():
     assert scores.macro == EntityScore(0.375, 0.375, pytest.approx(1 / 3), 5)
 
 
+def test_a_model_that_tags_in_iob1_is_scored_with_a_warning(caplog):
+    gold = [["B-PER", "I-PER", "O", "B-LOC"]] * 12
+    with caplog.at_level(logging.WARNING):
+        assert entity_scores(gold, [["I-PER", "I-PER", "O", "I-LOC"]] * 12).micro.f1 == 0
+    assert "24 predicted spans begin with I- and are ignored" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        entity_scores(gold, [["B-PER", "I-PER", "O", "I-LOC"]] * 12)
+        entity_scores(GOLD, PREDICTED)
+    assert not caplog.text
+
+
 def test_confusion_tells_what_became_of_each_entity():
     confusion = entity_scores(GOLD, PREDICTED).confusion
     nothing = dict.fromkeys(["LOC", "MISC", "ORG", "PER"], 0)

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -137,6 +137,7 @@ def entity_scores(
         )
     # An entity contains the index of its row, so the entities of all rows can be in one set.
     of_gold, of_predicted = set(chain(*truth)), set(chain(*found))
+    _warn_of_iob1(predicted, len(of_predicted))
     correct = of_gold & of_predicted
 
     def scores_by(name_of: Callable[[Entity], str], names: Iterable[str]) -> dict[str, EntityScore]:
@@ -171,6 +172,20 @@ def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     _check(gold, predicted, None)
     pairs = zip(*(Entities(rows, IOB2).entities for rows in (gold, predicted)), strict=True)
     return np.array([[len(set(truth) & set(found)), len(set(found)), len(set(truth))] for truth, found in pairs])
+
+
+def _warn_of_iob1(predicted: Sequence[Sequence[str]], entities: int) -> None:
+    """Warn if nearly all spans begin with an I- tag, as in IOB1: strict mode ignores them."""
+    spans = sum(
+        tag.startswith("I") and before[1:] != tag[1:] for tags in predicted for before, tag in pairwise(["O", *tags])
+    )
+    if spans > 10 * max(entities, 1):
+        logger.warning(
+            "%d predicted spans begin with I- and are ignored, since entities begin with B- (IOB2). There are %d that "
+            "do. A model that was fine-tuned on IOB1 tags has to be fine-tuned on IOB2 tags.",
+            spans,
+            entities,
+        )
 
 
 def _check(gold: Sequence, predicted: Sequence, languages: Sequence[str] | None) -> None:
