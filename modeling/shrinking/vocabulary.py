@@ -1,7 +1,7 @@
 """Builds students with another vocabulary: remaps the rows of the word embeddings and of the output layer."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -49,7 +49,11 @@ def with_vocabulary(
         for name, tensor in draft.tensors.items()
     }
     settings = {"vocab_size": len(spelling.counts)} | {name: getattr(tokenizer, name) for name in ids}
-    return _with_positions(draft.changed(tensors, **settings), draft)
+    respelled = draft.changed(tensors, **settings)
+    if starts := position_offset(draft.outline):
+        respelled = _with_positions(respelled, starts, tokenizer, spelling)
+    respelled.check()
+    return respelled
 
 
 def _respelled(rows: Tensor, spelling: Spelling, piece_counts: Tensor | None) -> Tensor:
@@ -60,12 +64,47 @@ def _respelled(rows: Tensor, spelling: Spelling, piece_counts: Tensor | None) ->
     return made
 
 
-def _with_positions(draft: Draft, teacher: Draft) -> Draft:
-    """Move positions that start after the padding token's id (RoBERTa) to start after the new id."""
-    old, new = position_offset(teacher.outline), (draft.config.pad_token_id or 0) + 1
-    if not old or old == new:
+def _with_positions(draft: Draft, old: int, tokenizer: PreTrainedTokenizerBase, spelling: Spelling) -> Draft:
+    """Move positions that start after the padding token's id (RoBERTa) to start after the new id.
+
+    Args:
+        draft: the student with its own vocabulary, and still with the teacher's positions.
+        old: the teacher's `position_offset`.
+    """
+    name, positions = draft.architecture.__name__, draft.config.max_position_embeddings
+    if tokenizer.pad_token_id is None:
+        raise ValueError(
+            f"{name} counts positions from its padding token's id, but the student's tokenizer has no padding token. "
+            "Set tokenizer.pad_token."
+        )
+    # The class says where its positions start. An embedding can't have its padding beyond its end.
+    longer = skeleton(draft.architecture, draft.config, max_position_embeddings=positions + tokenizer.pad_token_id + 1)
+    new = position_offset(longer)
+    # The token that is no position. MPNet's has the id 1, whatever the configuration says.
+    skipped = new - 1
+    if skipped != tokenizer.pad_token_id and spelling[skipped] != [old - 1]:
+        raise ValueError(
+            f"{name} takes token {skipped} for padding, whatever its tokenizer says. In the student's tokenizer token "
+            f"{skipped} is {tokenizer.convert_ids_to_tokens(skipped)!r}, and the padding token is "
+            f"{tokenizer.pad_token_id}. Use a tokenizer whose padding token is {skipped}, or leave tokenizer out."
+        )
+    if new == old:
         return draft
-    name = next(name for name in draft.tensors if name.endswith("position_embeddings.weight"))
-    rows = draft.tensors[name].detach()
-    moved = torch.cat([rows.new_zeros(new, rows.shape[1]), rows[old:]])
-    return draft.changed(draft.tensors | {name: moved}, max_position_embeddings=len(moved))
+    count, grown = positions - old + new, longer.state_dict()
+    moved = {
+        each: _moved(rows.detach(), old, new, count, longer.get_submodule(each.rpartition(".")[0]))
+        for each, rows in draft.tensors.items()
+        if grown[each].shape != rows.shape
+    }
+    return draft.changed(draft.tensors | moved, max_position_embeddings=count)
+
+
+def _moved(rows: Tensor, old: int, new: int, count: int, table: nn.Module) -> Tensor:
+    """The `count` rows of a table of positions that start at `new` in place of `old`.
+
+    Positions of a table without padding (LUKE's of entities) start at 0 in both.
+    """
+    if getattr(table, "padding_idx", None) is None:
+        old = new = 0
+    rows = torch.cat([rows.new_zeros(new, *rows.shape[1:]), rows[old:]])[:count]
+    return torch.cat([rows, rows.new_zeros(count - len(rows), *rows.shape[1:])])

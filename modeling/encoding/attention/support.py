@@ -104,12 +104,17 @@ def position_offset(model: PreTrainedModel) -> int:
 def position_count(model: PreTrainedModel) -> int | None:
     """The number of tokens that a model has position embeddings for; None if it has no table of positions."""
     table = _position_table(model)
-    return None if table is None else table.num_embeddings - position_offset(model)
+    if table is None:
+        return None
+    # Under ZeRO-3 the weight itself is empty.
+    rows = getattr(table.weight, "ds_shape", table.weight.shape)[0]
+    return rows - position_offset(model)
 
 
-def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
+def _position_table(model: PreTrainedModel) -> nn.Module | None:
+    """The first table of positions. It need not be an `nn.Embedding`: I-BERT has a class of its own."""
     tables = (part for name, part in model.base_model.named_modules() if name.endswith("position_embeddings"))
-    return next((table for table in tables if isinstance(table, nn.Embedding)), None)
+    return next((table for table in tables if hasattr(table, "padding_idx") and hasattr(table, "weight")), None)
 
 
 def _packs_like_padded(model: PreTrainedModel) -> bool:
