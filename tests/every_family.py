@@ -47,6 +47,7 @@ TEXT = {
 CHANNELS = {"qk_channels": 16, "v_channels": 16}
 # What sizes alone don't make consistent, or small.
 OVERRIDES = {
+    "big_bird": {"attention_type": "original_full"},
     "esm": {"vocab_size": VOCABULARY, "mask_token_id": 4, "position_embedding_type": "rotary"},
     "funnel": {
         "block_sizes": [2, 2],

@@ -99,7 +99,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
     Raises:
         TypeError: the arguments are another trainer's; or a teacher, or a dataset, is of another class.
         ValueError: there is no objective; teacher and student do not match in the outputs that an objective compares;
-            the student is in half precision; or the rows' tokens are neither the teacher's nor aligned with them.
+            the student is in half precision; attention is block-sparse; or the rows' tokens fit no teacher's.
     """
 
     arguments_class = DistillTrainingArguments

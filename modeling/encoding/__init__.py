@@ -8,6 +8,7 @@ from .attention import (
     packing_obstacle,
     position_count,
     position_offset,
+    refuse_block_sparse,
     require_padding,
     supports_packing,
 )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..anatomy import encoder_layers, number_of_layers
+from ..encoding import refuse_block_sparse
 from ..modes import evaluating, gathered, replaced
 
 # Longer than the sliding windows of tiny models, but fast for models of 24 layers on a CPU.
@@ -47,6 +48,7 @@ def require_encoder(teacher: PreTrainedModel) -> None:
             f"{name} has an encoder and a decoder, but shrink takes encoders. Pass the encoder alone, as loaded by "
             "T5EncoderModel."
         )
+    refuse_block_sparse(teacher, "a teacher of shrink")
     sees_later, sees_earlier = _direction(teacher.base_model, probe_tokens(teacher))
     # One sign is not enough: saturated attention may seem to be one-directional, and a model may ignore its flag.
     flagged = any(getattr(module, "is_causal", False) is True for module in teacher.modules())

@@ -11,7 +11,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ...modeling import StaticModel, parts_between_layers
-from ...modeling.encoding import SentenceEncoder, SentenceModules, check_static, require_bidirectional
+from ...modeling.encoding import (
+    SentenceEncoder,
+    SentenceModules,
+    check_static,
+    refuse_block_sparse,
+    require_bidirectional,
+)
 from ..arguments import DistillTrainingArguments
 from ..objectives import Objective
 from ..steps import check_longest, row_lengths
@@ -136,6 +142,7 @@ def _check_student(student: Any) -> None:
             + ". Load it first, e.g. AutoModel.from_pretrained(name, dtype=torch.float32), or make it from the teacher "
             "with retort.shrink()."
         )
+    refuse_block_sparse(student, "a student")
     adapted = [name for name, module in student.named_modules() if isinstance(module, BaseTunerLayer)]
     if adapted and not getattr(student, MERGED_LATER, False):
         raise ValueError(

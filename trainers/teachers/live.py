@@ -17,6 +17,7 @@ from ...modeling.encoding import (
     SentenceEncoder,
     TokenLayout,
     encode,
+    refuse_block_sparse,
     require_bidirectional,
 )
 from ..arguments import DistillTrainingArguments
@@ -36,8 +37,8 @@ class LiveTeacher:
         stop_early: False for engines that need complete forward passes (ZeRO-3).
 
     Raises:
-        ValueError: there is not one weight for each teacher; or embeddings of a causal model without known pooling are
-            requested.
+        ValueError: there is not one weight for each teacher; embeddings of a causal model without known pooling are
+            requested; or a model has block-sparse attention.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class LiveTeacher:
                 f"teacher_weights={weights}: weights: {len(weights)}, teachers: {len(teachers)}. Give "
                 "each teacher one weight, finite and from 0, not all 0; or leave them out for equal weights."
             )
+        for teacher in teachers:
+            refuse_block_sparse(model_of(teacher), "a teacher")
         self.encoders = list(teachers)
         self.models = [model_of(teacher).requires_grad_(False).eval() for teacher in teachers]
         for teacher in teachers:

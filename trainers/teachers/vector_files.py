@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from ...data import VECTORS, fingerprint_sentence_encoder, replace_files, sweep, text_digest
 from ...modeling import release_memory
-from ...modeling.encoding import SentenceEncoder
+from ...modeling.encoding import SentenceEncoder, refuse_block_sparse
 from .cache_files import StaleCacheError
 
 logger = logging.get_logger(__name__)
@@ -49,8 +49,9 @@ def write_vectors(
 
     Raises:
         StaleCacheError: the folder has other parts.
-        ValueError: there is no prompt of this name.
+        ValueError: there is no prompt of this name, or the encoder has block-sparse attention.
     """
+    refuse_block_sparse(encoder.model, "a teacher")
     if isinstance(texts, str | Mapping):
         raise TypeError(
             f"texts must be a list of texts, or a Dataset with a column text, but got {type(texts).__name__}."
