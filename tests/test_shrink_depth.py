@@ -139,3 +139,16 @@ def test_an_averaged_layer_has_the_weights_that_the_first_of_its_run_has():
 def test_layers_that_cannot_be_had_are_an_error_that_says_which_can(arguments, message):
     with pytest.raises(ValueError, match=message):
         shrink(tiny.model("bert", layers=4), **arguments)
+
+
+@pytest.mark.promise(9)
+def test_a_copy_that_is_none_is_not_told_to_take_fewer_layers():
+    teacher = tiny.model("bert")
+    with torch.no_grad():
+        teacher.embeddings.register_forward_hook(lambda module, args, output: output + 1)
+        with pytest.raises(ValueError, match=r"all layers of BertModel has other outputs.*configuration matches"):
+            shrink(teacher)
+        with pytest.raises(ValueError, match=r"layers 1 of BertModel .* Try the first ones \(layers=range\(k\)\)"):
+            shrink(teacher, layers=[1])
+        with pytest.raises(ValueError, match=r"layers 0 of BertModel .* on all layers\. Keep all layers\.$"):
+            shrink(teacher, layers=range(1))

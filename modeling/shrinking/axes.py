@@ -143,7 +143,8 @@ def label_axes(architecture: type[PreTrainedModel], config: PreTrainedConfig) ->
         raise ValueError(
             f"Can't narrow {architecture.__name__}: axis {axis} of {name} {list(shapes[name])} is no multiple of "
             f"hidden_size={widths.hidden_size} or of intermediate_size={widths.intermediate_size}. Possible causes are "
-            "grouped keys and values, or an unusual head size. Its layers can still be selected or averaged."
+            "grouped keys and values, or an unusual head size. Leave hidden_size and num_attention_heads "
+            "out. intermediate_size and layers may still make the student smaller."
         )
 
     return {name: tuple(label(name, axis) for axis in range(len(shape))) for name, shape in shapes.items()}

@@ -27,6 +27,7 @@ def with_layers(draft: Draft, groups: list[tuple[int, ...]] | None) -> Draft:
     shallower = draft.changed(
         _regroup(draft.tensors, draft.layers_name, groups), **_depth_settings(draft.config, groups)
     )
+    _check_the_rest(draft, shallower)
     prefix = f"{draft.layers_name}."
     homes = {name for name in shallower.outline.state_dict() if name.startswith(prefix)}
     made = {name for name in shallower.tensors if name.startswith(prefix)}
@@ -40,6 +41,19 @@ def with_layers(draft: Draft, groups: list[tuple[int, ...]] | None) -> Draft:
         )
     shallower.check()
     return shallower
+
+
+def _check_the_rest(draft: Draft, shallower: Draft) -> None:
+    """Refuse fewer layers if a weight outside the layers has a size that depends on their number (ESM)."""
+    shapes = shallower.outline.state_dict()
+    for name, tensor in draft.tensors.items():
+        inside = name.startswith(f"{draft.layers_name}.")
+        if not inside and name in shapes and shapes[name].shape != tensor.shape:
+            ours, theirs = (number_of_layers(each.config) for each in (shallower, draft))
+            raise ValueError(
+                f"Can't choose layers of {draft.architecture.__name__}: its {name} is {list(tensor.shape)} with "
+                f"{theirs} layers, but {list(shapes[name].shape)} with {ours}. Keep all layers."
+            )
 
 
 def _depth_settings(config: PreTrainedConfig, groups: list[tuple[int, ...]]) -> dict[str, Any]:

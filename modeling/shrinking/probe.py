@@ -82,7 +82,7 @@ def check_outputs(student: PreTrainedModel, teacher: PreTrainedModel, groups: li
             For a group of several layers, the teacher runs its first one with the student's weights.
     """
     tokens = probe_tokens(teacher)
-    whole = groups is None or groups == [(i,) for i in range(len(encoder_layers(teacher)))]
+    whole = groups is None or groups == _first(len(encoder_layers(teacher)))
     name = type(teacher).__name__
     with gathered(student):
         try:
@@ -100,9 +100,32 @@ def check_outputs(student: PreTrainedModel, teacher: PreTrainedModel, groups: li
         layers = "all layers" if whole else f"layers {', '.join('+'.join(map(str, group)) for group in groups)}"
         raise ValueError(
             f"A student with {layers} of {name} has other outputs than {name} with these layers alone (they differ by "
-            f"{difference:.2g}, the largest output is {largest:.2g}). A part of the model depends on the position of a "
-            "layer or on all layers. Choose other layers, for instance the first ones (layers=range(k))."
+            f"{difference:.2g}, the largest output is {largest:.2g}). {_reason(student, teacher, groups)}"
         )
+
+
+def _reason(student: PreTrainedModel, teacher: PreTrainedModel, groups: list[tuple[int, ...]] | None) -> str:
+    """Why the outputs of a student differ from its teacher's, as far as its layers show, and the way out."""
+    ours, theirs = encoder_layers(student), encoder_layers(teacher)
+    # Both at the same place, so what differs depends on the number of layers.
+    for here, there in zip(ours[0].modules(), theirs[0].modules(), strict=False):
+        for name, value in vars(here).items():
+            other = vars(there).get(name)
+            if isinstance(value, float) and isinstance(other, float) and value != other:
+                return (
+                    f"Its layers compute with {name}={other:.3g} in a model of {len(theirs)} layers, but with "
+                    f"{value:.3g} in one of {len(ours)}. Keep all layers."
+                )
+    if groups in (None, _first(len(theirs))):
+        return "Save and load the teacher, to see whether its configuration matches its weights."
+    reason = "A part of the model depends on the position of a layer or on all layers."
+    way_out = "Keep all layers." if groups == _first(len(ours)) else "Try the first ones (layers=range(k)), or all."
+    return f"{reason} {way_out}"
+
+
+def _first(count: int) -> list[tuple[int, ...]]:
+    """The groups of the first layers, each one alone."""
+    return [(i,) for i in range(count)]
 
 
 def probe_tokens(teacher: PreTrainedModel) -> Tensor:
