@@ -9,6 +9,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from retort import shrink
 from retort.modeling.encoding import position_count, position_offset
+from retort.modeling.shrinking import vocabulary
+from retort.modeling.shrinking.vocabulary import shared_tokens
+from retort.modeling.vocabularies import Spelling
 
 SIZES = {
     "vocab_size": tiny.VOCAB_SIZE,
@@ -112,3 +115,20 @@ def test_positions_that_start_at_padding_need_a_padding_token():
     with pytest.raises(ValueError, match=r"no padding token\. Set tokenizer\.pad_token"):
         shrink(build("roberta"), tokenizer=new, teacher_tokenizer=USUAL)
     shrink(build("bert"), tokenizer=new, teacher_tokenizer=USUAL)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("layers", [None, 1])
+def test_a_student_that_reads_the_same_tokens_in_another_way_does_not_pass_the_probe(layers, monkeypatch):
+    new = with_specials_at(pad=7, unk=1, cls=2, sep=3, mask=4)
+    monkeypatch.setattr(vocabulary, "_with_positions", lambda draft, *_: draft)
+    with pytest.raises(ValueError, match=r"other hidden states .* for the same tokens .* Leave tokenizer out"):
+        shrink(build("roberta"), layers=layers, tokenizer=new, teacher_tokenizer=USUAL)
+
+
+def test_tokenizers_that_share_no_token_are_not_probed():
+    assert shared_tokens(Spelling(torch.tensor([5, 6, 7]), torch.tensor([2, 1, 0])), USUAL, USUAL) == []
+    assert shared_tokens(Spelling(torch.tensor([9, 8]), torch.tensor([0] * 5 + [1, 1])), USUAL, USUAL) == [
+        (5, 9),
+        (6, 8),
+    ]

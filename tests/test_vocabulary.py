@@ -7,7 +7,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
-from transformers import BertTokenizer, PreTrainedTokenizerFast
+from transformers import BertTokenizer, MobileBertConfig, MobileBertForMaskedLM, PreTrainedTokenizerFast
 
 from retort import shrink
 from retort.data import count_tokens, trim_tokenizer
@@ -199,3 +199,18 @@ def test_what_is_left_of_a_trimmed_vocabulary_is_spelled_by_itself(kind):
     assert spelling.counts.tolist() == [1] * len(left)
     names = whole.convert_ids_to_tokens(spelling.pieces.tolist())
     assert names == left.convert_ids_to_tokens(range(len(left)))
+
+
+def test_an_output_layer_with_the_vocabulary_on_its_second_axis_is_spelled_too():
+    """MobileBERT has one, for the channels that its factorised word embeddings lack."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "embedding_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    narrow = {"intra_bottleneck_size": 16, "true_hidden_size": 16, "intermediate_size": 48}
+    teacher = MobileBertForMaskedLM(MobileBertConfig(vocab_size=tiny.VOCAB_SIZE, **sizes, **narrow)).eval()
+    ours, theirs = TOKENIZERS["unigram"], TOKENIZERS["wordpiece"]
+    student, spelling = shrink(teacher, tokenizer=ours, teacher_tokenizer=theirs), spell(ours, theirs)
+    before, after = (model.cls.predictions.dense.weight for model in (teacher, student))
+    assert after.shape == (16, vocabulary_size(ours))
+    spelled = [token for token in range(vocabulary_size(ours)) if spelling[token]]
+    for token in spelled:
+        torch.testing.assert_close(after[:, token], before[:, spelling[token]].mean(1))

@@ -92,16 +92,45 @@ def check_outputs(student: PreTrainedModel, teacher: PreTrainedModel, groups: li
                 f"Can't select layers of {name}: it {error}, so the other layers can't be skipped."
             ) from error
         found = first_output(student, tokens)
+    if differ := _difference(found, expected, teacher):
+        layers = "all layers" if whole else f"layers {', '.join('+'.join(map(str, group)) for group in groups)}"
+        raise ValueError(
+            f"A student with {layers} of {name} has other outputs than {name} with these layers alone ({differ}). "
+            f"{_reason(student, teacher, groups)}"
+        )
+
+
+def check_respelled(student: PreTrainedModel, teacher: PreTrainedModel, pairs: list[tuple[int, int]]) -> None:
+    """Check that a student with its own vocabulary computes the same hidden states for tokens that both models have.
+
+    The student must have the teacher's layers and widths. Under ZeRO-3 the teacher's parameters must be gathered.
+
+    Args:
+        pairs: a token of the student's, and the token of the teacher's that spells it. No special tokens.
+    """
+    pairs = pairs[: probe_tokens(teacher).shape[1]]
+    if len(pairs) < 2:
+        return
+    ours, theirs = torch.tensor(pairs).T
+    with gathered(student):
+        found = first_output(student.base_model, ours[None])
+        expected = first_output(teacher.base_model, theirs[None])
+    if differ := _difference(found, expected, teacher):
+        raise ValueError(
+            f"{type(student).__name__} with the student's tokenizer has other hidden states than with the teacher's "
+            f"for the same tokens ({differ}). A part of the model depends on the ids of tokens. Leave tokenizer out."
+        )
+
+
+def _difference(found: Tensor, expected: Tensor, teacher: PreTrainedModel) -> str:
+    """How far a student's outputs are from those of its teacher; empty if they are the same but for rounding."""
     first = next(teacher.parameters())
     exact = first.dtype in (torch.float32, torch.float64) and first.device.type == "cpu"
     largest = max(float(expected.abs().max()), torch.finfo(torch.float32).tiny)
     difference = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
-    if not difference <= (TOLERANCE if exact else LOOSE_TOLERANCE) * largest:
-        layers = "all layers" if whole else f"layers {', '.join('+'.join(map(str, group)) for group in groups)}"
-        raise ValueError(
-            f"A student with {layers} of {name} has other outputs than {name} with these layers alone (they differ by "
-            f"{difference:.2g}, the largest output is {largest:.2g}). {_reason(student, teacher, groups)}"
-        )
+    if difference <= (TOLERANCE if exact else LOOSE_TOLERANCE) * largest:
+        return ""
+    return f"they differ by {difference:.2g}, the largest output is {largest:.2g}"
 
 
 def _reason(student: PreTrainedModel, teacher: PreTrainedModel, groups: list[tuple[int, ...]] | None) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -15,9 +16,9 @@ from ..modes import gathered
 from .depth import LAYER_INITS, layer_groups, with_layers
 from .draft import Draft
 from .embeddings import EMBEDDING_INITS
-from .probe import check_outputs, require_encoder
+from .probe import check_outputs, check_respelled, require_encoder
 from .recurrence import RANDOM, with_recurrence
-from .vocabulary import with_vocabulary
+from .vocabulary import shared_tokens, spell_for, with_vocabulary
 from .width import with_widths
 
 
@@ -41,9 +42,9 @@ def shrink(
     """Build a student from a teacher: fewer layers, narrower layers, or both.
 
     Works with any encoder whose layers are in one list, and with any task head. Both models run on a few tokens and
-    their outputs are compared before the student is returned. A student as deep and as wide as its teacher computes
-    exactly the same. `shrinking.width` describes what a narrower student keeps, and `embeddings.narrow_embeddings` how
-    its word vectors are computed.
+    their outputs are compared before the student is returned; with its own tokenizer, on tokens that both have. A
+    student as deep and as wide as its teacher computes exactly the same. `shrinking.width` describes what a narrower
+    student keeps, and `embeddings.narrow_embeddings` how its word vectors are computed.
 
     Args:
         teacher: a model, or a folder or hub id, which is loaded with the task head that it was saved with. It is not
@@ -94,14 +95,22 @@ def shrink(
         draft = Draft.of(teacher)
         groups = None if layers is None else layer_groups(layers, layer_init, len(encoder_layers(teacher)))
         draft = shallower = with_layers(draft, groups)
-        draft = with_vocabulary(draft, tokenizer, teacher_tokenizer, piece_counts)
+        spelling = spell_for(draft, tokenizer, teacher_tokenizer, piece_counts)
+        draft = respelled = with_vocabulary(draft, tokenizer, spelling, piece_counts)
         width_init = "cut" if embedding_init == RANDOM else embedding_init
         draft = with_widths(draft, hidden_size, intermediate_size, num_attention_heads, width_init)
         draft = with_recurrence(draft, recurrent_steps, embedding_size, embedding_init)
         if draft is shallower or groups is not None:
             student = shallower.build()
             check_outputs(student, teacher, groups)
-        if draft is not shallower:
+        if spelling is not None:
+            pairs = shared_tokens(spelling, tokenizer, teacher_tokenizer)
+            # The teacher is gathered already. A second time, its parameters would be freed too early.
+            with nullcontext() if groups is None else gathered(student):
+                reference = teacher if groups is None else student
+                student = respelled.build()
+                check_respelled(student, reference, pairs)
+        if draft is not respelled:
             student = draft.build()
     if freeze_embeddings:
         student.get_input_embeddings().weight.requires_grad_(False)

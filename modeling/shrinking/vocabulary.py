@@ -12,15 +12,15 @@ from .draft import Draft, skeleton
 logger = logging.get_logger(__name__)
 
 
-def with_vocabulary(
+def spell_for(
     draft: Draft,
     tokenizer: PreTrainedTokenizerBase | None,
     teacher_tokenizer: PreTrainedTokenizerBase | None,
     piece_counts: Tensor | None,
-) -> Draft:
-    """The same student with the vocabulary of `tokenizer` (see `shrink`); unchanged if it is None."""
+) -> Spelling | None:
+    """The tokens of `tokenizer` in the teacher's pieces (see `shrink`); None if it is None."""
     if tokenizer is None:
-        return draft
+        return None
     words = draft.config.vocab_size
     if teacher_tokenizer is None or vocabulary_size(teacher_tokenizer) > words:
         has = "none" if teacher_tokenizer is None else f"one with {vocabulary_size(teacher_tokenizer)} tokens"
@@ -41,13 +41,34 @@ def with_vocabulary(
             unspelled,
             len(spelling.counts),
         )
+    return spelling
+
+
+def shared_tokens(
+    spelling: Spelling, tokenizer: PreTrainedTokenizerBase, teacher_tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[int, int]]:
+    """Each token that one piece of the teacher's spells, with this piece; without special tokens."""
+    ends = spelling.counts.cumsum(0) - 1
+    single = (spelling.counts == 1).nonzero().flatten()
+    ours, theirs = set(tokenizer.all_special_ids), set(teacher_tokenizer.all_special_ids)
+    pairs = zip(single.tolist(), spelling.pieces[ends[single]].tolist(), strict=True)
+    return [(token, piece) for token, piece in pairs if token not in ours and piece not in theirs]
+
+
+def with_vocabulary(
+    draft: Draft, tokenizer: PreTrainedTokenizerBase | None, spelling: Spelling | None, piece_counts: Tensor | None
+) -> Draft:
+    """The same student with the vocabulary of `tokenizer` (see `shrink`); unchanged if there is no spelling of it."""
+    if spelling is None:
+        return draft
+    words = draft.config.vocab_size
     ids = [name for role in ROLES if getattr(draft.config, name := f"{role}_token_id", None) is not None]
-    # A weight has the vocabulary as its first axis if it becomes longer with a larger vocabulary.
+    # A weight has the vocabulary on the axis that becomes longer with a larger vocabulary.
     longer = skeleton(draft.architecture, draft.config, vocab_size=words + 1).state_dict()
-    tensors = {
-        name: tensor if longer[name].shape == tensor.shape else _respelled(tensor, spelling, piece_counts)
-        for name, tensor in draft.tensors.items()
-    }
+    tensors = {}
+    for name, tensor in draft.tensors.items():
+        grown = [axis for axis in range(tensor.dim()) if longer[name].shape[axis] != tensor.shape[axis]]
+        tensors[name] = _respelled(tensor, grown[0], spelling, piece_counts) if grown else tensor
     settings = {"vocab_size": len(spelling.counts)} | {name: getattr(tokenizer, name) for name in ids}
     respelled = draft.changed(tensors, **settings)
     if starts := position_offset(draft.outline):
@@ -56,12 +77,12 @@ def with_vocabulary(
     return respelled
 
 
-def _respelled(rows: Tensor, spelling: Spelling, piece_counts: Tensor | None) -> Tensor:
-    rows = rows.detach().cpu()
+def _respelled(weight: Tensor, axis: int, spelling: Spelling, piece_counts: Tensor | None) -> Tensor:
+    rows = weight.detach().cpu().movedim(axis, 0)
     # Pieces that never occur count once, so that the mean is defined for tokens of such pieces only.
     made = spelling.mean(rows, None if piece_counts is None else piece_counts.cpu().clamp_min(1))
     made[spelling.counts == 0] = rows.float().mean(0)
-    return made
+    return made.movedim(0, axis)
 
 
 def _with_positions(draft: Draft, old: int, tokenizer: PreTrainedTokenizerBase, spelling: Spelling) -> Draft:
