@@ -17,11 +17,6 @@ FUSED_PROJECTION_NAMES = ("Wqkv", "qkv", "qkv_proj")
 POSITION_PROJECTION_NAMES = ("pos_key_proj", "pos_query_proj")
 
 
-def is_causal(model: PreTrainedModel) -> bool:
-    """Whether tokens attend only to those before them, as in decoders."""
-    return any(getattr(module, "is_causal", False) for module in model.base_model.modules())
-
-
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The transformer layers of an encoder, first to last. A RecurrentBert's layers are listed once each. A static
     model has an empty list.

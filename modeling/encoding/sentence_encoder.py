@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..anatomy import is_causal
 from ..batching import map_batches
 from ..loading import require_weights
+from ..probing import is_causal
 from .encode import encode
 from .layout import TokenLayout
 from .outputs import OutputRequest

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..anatomy import layers_name
 from ..modes import gathered
-from .probe import first_output, probe_tokens
+from ..probing import first_output, probe_tokens
 
 
 def skeleton(architecture: type[PreTrainedModel], config: PreTrainedConfig, **settings: Any) -> PreTrainedModel:

@@ -5,7 +5,6 @@ called with the arguments that the teacher passes to it, such as its mask and po
 the model family or on the configuration.
 """
 
-import inspect
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -16,15 +15,14 @@ from transformers import PreTrainedModel
 
 from ..anatomy import encoder_layers, number_of_layers
 from ..encoding import refuse_block_sparse
-from ..modes import evaluating, gathered, replaced
+from ..modes import gathered, replaced
+from ..probing import StoppedProbe, attends_to, first_output, probe_tokens
 
-# Longer than the sliding windows of tiny models, but fast for models of 24 layers on a CPU.
-PROBE_TOKENS = 16
 # Relative to the largest output. The second is for teachers in another dtype or on another device than float32 on CPU.
 TOLERANCE, LOOSE_TOLERANCE = 1e-5, 5e-2
 
 
-class _NotLayerByLayer(Exception):
+class _NotLayerByLayer(StoppedProbe):
     """The encoder doesn't pass one hidden state from layer to layer."""
 
 
@@ -49,10 +47,8 @@ def require_encoder(teacher: PreTrainedModel) -> None:
             "T5EncoderModel."
         )
     refuse_block_sparse(teacher, "a teacher of shrink")
-    sees_later, sees_earlier = _direction(teacher.base_model, probe_tokens(teacher))
-    # One sign is not enough: saturated attention may seem to be one-directional, and a model may ignore its flag.
-    flagged = any(getattr(module, "is_causal", False) is True for module in teacher.modules())
-    if not sees_later and (flagged or not sees_earlier):
+    sees_later, sees_earlier = attends_to(teacher.base_model, probe_tokens(teacher))
+    if not sees_later:
         what = (
             "causal: no token attends to a later one" if sees_earlier else "no encoder: no token attends to another one"
         )
@@ -60,16 +56,6 @@ def require_encoder(teacher: PreTrainedModel) -> None:
             f"{name} is {what}. shrink takes encoders, whose tokens attend to each other. A causal model can only be a "
             "teacher."
         )
-
-
-def _direction(encoder: PreTrainedModel, tokens: Tensor) -> tuple[bool, bool]:
-    """Whether tokens attend to later tokens, and to earlier ones: then their hidden states depend on them."""
-    with_other_last = torch.cat([tokens[:, :-1], tokens[:, :1]], 1)
-    with_other_first = torch.cat([tokens[:, -1:], tokens[:, 1:]], 1)
-    plain, last, first = (first_output(encoder, ids)[0] for ids in (tokens, with_other_last, with_other_first))
-    if plain.shape[:1] != tokens.shape[1:]:
-        return True, True  # the first output has no state for each token
-    return not torch.equal(plain[:-1], last[:-1]), not torch.equal(plain[1:], first[1:])
 
 
 def check_outputs(student: PreTrainedModel, teacher: PreTrainedModel, groups: list[tuple[int, ...]] | None) -> None:
@@ -155,40 +141,6 @@ def _reason(student: PreTrainedModel, teacher: PreTrainedModel, groups: list[tup
 def _first(count: int) -> list[tuple[int, ...]]:
     """The groups of the first layers, each one alone."""
     return [(i,) for i in range(count)]
-
-
-def probe_tokens(teacher: PreTrainedModel) -> Tensor:
-    """`[1, tokens]`: ids of different words without the padding token."""
-    config = teacher.config
-    longest = getattr(config, "max_position_embeddings", None) or PROBE_TOKENS
-    # Positions may start after the padding token's id.
-    count = max(2, min(PROBE_TOKENS, longest - 2))
-    padding = config.pad_token_id
-    words = [i for i in range(min(config.vocab_size, count + 8)) if i != padding] or [0]
-    words = words[-count:]
-    return torch.tensor([[words[i % len(words)] for i in range(count)]])
-
-
-def first_output(model: PreTrainedModel, tokens: Tensor) -> Tensor:
-    """The model's first output for these ids (hidden states or logits), in float32 on the CPU.
-
-    Under ZeRO-3 its parameters must be gathered.
-    """
-    tokens = tokens.to(model.device)
-    # Without a cache, since a layer that runs a second time would attend to its first run.
-    optional = {"attention_mask": torch.ones_like(tokens), "use_cache": False}
-    known = inspect.signature(model.base_model.forward).parameters
-    inputs = {"input_ids": tokens} | {name: value for name, value in optional.items() if name in known}
-    try:
-        with torch.no_grad(), evaluating(model):
-            return model(**inputs)[0].float().cpu()
-    except _NotLayerByLayer:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"{type(model).__name__} can't be run on token ids alone, as shrink does to compare a student with its "
-            f"teacher: {error}"
-        ) from error
 
 
 def _output_of_layers(

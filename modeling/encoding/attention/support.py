@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ...anatomy import is_causal, is_row_wise
+from ...anatomy import is_row_wise
 from ...modes import evaluating, gathered
+from ...probing import is_causal
 from ..layout import TokenLayout
 from .interface import PACKED, attending
 from .packing import Packing, UnreadyModelError
