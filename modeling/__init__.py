@@ -15,7 +15,17 @@ from .architectures.recurrent_bert import expand
 from .architectures.static import StaticModel, static_tokenizer
 from .batching import map_batches
 from .distillation_model import DistillationModel, StudentOutput
-from .loading import AUTO_CLASSES, auto_class_for, head_of, load_finished, require_weights
+from .loading import (
+    AUTO_CLASSES,
+    auto_class_for,
+    encoder_class,
+    from_config,
+    head_of,
+    load_encoder,
+    load_finished,
+    require_weights,
+    without_decoder,
+)
 from .memory import bound_kernel_cache, keep_freed_memory, release_memory
 from .modes import evaluating, gathered, replaced
 from .presence import has_files_of, require_model

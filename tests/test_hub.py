@@ -123,7 +123,7 @@ def test_a_teacher_on_the_hub_is_read_like_one_in_a_folder(hub, student, tmp_pat
     hub.repositories[plain].commit({"modules.json": None, "README.md": None})
     code = """
 import sys
-from retort.trainers.saving.model_card import teacher_license
+from retort.trainers.saving.license import teacher_license
 from retort.modeling.encoding import read_sentence_modules
 student, plain = sys.argv[1:]
 read = read_sentence_modules(student)

@@ -24,12 +24,12 @@ from retort.trainers.objectives.classes import LogitsObjective
 from retort.trainers.objectives.embeddings import EmbeddingObjective
 from retort.trainers.objectives.layers import HiddenStateObjective
 from retort.trainers.saving import CardFacts, Size, describe_stages, render_card, settings_of
+from retort.trainers.saving.license import teacher_license
 from retort.trainers.saving.model_card import (
     bibtex_entries,
     changed_arguments,
     package_versions,
     pushed_card,
-    teacher_license,
     without_path,
 )
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from ...modeling import require_weights
+from ...modeling import encoder_class, from_config, require_weights
 from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
 from ..cost import Footprint
 from ..report import ModelRow, Quality, Report, Role, build_report
@@ -68,7 +68,8 @@ def _load_raw(file: str, base: str) -> PreTrainedModel:
     Unexpected weights are printed, missing ones refused, but for the pooler's.
     """
     weights = torch.load(file, weights_only=True, map_location="cpu")
-    model = AutoModel.from_config(AutoConfig.from_pretrained(base), dtype=torch.float32).eval()
+    config = AutoConfig.from_pretrained(base)
+    model = from_config(config, encoder_class(config), dtype=torch.float32).eval()
     prefix = f"{model.base_model_prefix}."
     weights = {name.removeprefix("module.").removeprefix(prefix): tensor for name, tensor in weights.items()}
     missing, unexpected = model.load_state_dict(weights, strict=False)

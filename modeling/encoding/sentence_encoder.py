@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..batching import map_batches
-from ..loading import require_weights
+from ..loading import load_encoder, require_weights
 from ..probing import is_causal
 from .encode import encode
 from .layout import TokenLayout
@@ -76,7 +76,7 @@ class SentenceEncoder:
                 files of a sentence-transformers model define its pooling, and `pooler` is ignored.
             max_length: texts are truncated to this many tokens, or to the model's limit if it is less. Default: the
                 model's limit, or 128 for a model without `modules.json`.
-            loading: arguments of `AutoModel.from_pretrained`. Default: float32.
+            loading: arguments of `from_pretrained` of transformers. Default: float32.
 
         Raises:
             ValueError: a model without `modules.json` is causal, or no `pooler` is given for it; a module is not
@@ -104,7 +104,7 @@ class SentenceEncoder:
             pooler: one of `POOLERS`.
             normalize: whether embeddings are scaled to unit length.
             max_length: texts are truncated to this many tokens, or to the tokenizer's `model_max_length` if it is less.
-            loading: for `AutoModel.from_pretrained`. Default: float32.
+            loading: as in `from_pretrained`. Default: float32.
 
         Raises:
             ValueError: the model is causal. Its pooling has to come from its files.
@@ -295,7 +295,7 @@ def _load_encoder(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The encoder, in float32 unless `loading` sets another dtype, and its tokenizer."""
     settings = {"dtype": torch.float32, "output_loading_info": True} | loading
-    model, report = AutoModel.from_pretrained(source, subfolder=folder, **settings)
+    model, report = load_encoder(source, subfolder=folder, **settings)
     require_weights(source, report["missing_keys"])
     return model.eval(), AutoTokenizer.from_pretrained(source, subfolder=folder)
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...data import VECTORS, combine_vectors, read_vectors, with_vectors
 from ...data.tokenization import tokenize, tokenize_groups
 from ...evaluation.report import Report, Role, VectorRow, require_drawing
 from ...evaluation.sentences import load_sentence_teacher, short_vectors, side_by_side, sts_of_each
-from ...modeling import static_tokenizer
+from ...modeling import load_encoder, static_tokenizer
 from ...modeling.encoding import SentenceEncoder, SentenceModules, read_int8_ranges, read_sentence_modules
 from ...modeling.shrinking import shrink
 from ...trainers.saving import save_router
@@ -103,7 +103,7 @@ class SentenceRecipe(StudentRecipe):
         if student.static:
             return self._static.model()
         if student.model:
-            model = AutoModel.from_pretrained(student.model, dtype=torch.float32).eval()
+            model = load_encoder(student.model, dtype=torch.float32).eval()
             return shrink(model, **student.shrink_settings).eval() if student.shrink_settings else model
         own = {"tokenizer": self.tokenizer, "teacher_tokenizer": self.teacher_model.tokenizer}
         return shrink(self.teacher_model.model, **student.shrink_settings, **own if student.tokenizer else {}).eval()
@@ -126,7 +126,7 @@ class SentenceRecipe(StudentRecipe):
             saved = read_sentence_modules(model)
             if saved and saved.has_dense:
                 return SentenceEncoder.from_pretrained(model).cut_at(self.origin.max_length)
-            model = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
+            model = load_encoder(model, dtype=torch.float32).eval()
         theirs = self.origin.modules
         plain = SentenceModules.plain(self._arguments["pooler"], theirs.max_length, normalize=theirs.normalizes)
         return SentenceEncoder(model, self.tokenizer, plain)

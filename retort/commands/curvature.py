@@ -5,13 +5,13 @@ from itertools import accumulate
 from statistics import pstdev
 
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.readers import read_texts
 from ..data.tokenization import tokenize
 from ..evaluation.report import aligned
 from ..evaluation.sentences import Hyperbolicity, sample_hyperbolicity
-from ..modeling import map_batches, require_model
+from ..modeling import load_encoder, map_batches, require_model
 from ..modeling.encoding import OutputRequest, TokenLayout, encode
 
 # Number of embedded tokens for each sampled one, so that samples come from many texts: tokens of a text are similar.
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> None:
     require_model("--model", options.model)
     generator = torch.Generator().manual_seed(options.seed)
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    model = AutoModel.from_pretrained(options.model, dtype=torch.float32).to(device)
+    model = load_encoder(options.model, dtype=torch.float32).to(device)
     layer = layer_index(model, options.layer)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     wanted = TOKENS_PER_SAMPLE * options.samples * options.tries

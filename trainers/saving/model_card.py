@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
@@ -23,16 +22,15 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import has_length
 
 from ...data import write_text
-from ...modeling import parameter_count
+from ...modeling import parameter_count, without_decoder
 from ...modeling.encoding import SentenceEncoder, takes_projector
 from ..arguments import that_change_weights
 from ..objectives import Objective, Projector, ScoreObjective
 from ..teachers import GivenVectors, TeacherSource, model_of
+from .license import LICENSE_ENTRIES, teacher_license
 
 if TYPE_CHECKING:
     from ..distill_trainer import DistillTrainer
-
-logger = logging.getLogger(__name__)
 
 PIPELINE_TAGS = {
     "ForTokenClassification": "token-classification",
@@ -44,7 +42,6 @@ PIPELINE_TAGS = {
 _IN_A_FOLDER = "# Replace the name with the path of this folder, or with the id on the Hub.\n"
 
 _NO_TOKENIZER = "It was saved without its tokenizer: save the one of the training rows in the same folder."
-_LICENSE = ("license", "license_name", "license_link")
 
 
 class Size(NamedTuple):
@@ -80,6 +77,7 @@ class CardFacts:
         teacher_size: size of one teacher; None if it was not loaded, or if the sizes of several teachers differ.
         summary: first sentence, such as the title of a report.
         sentence_transformer: whether the folder is a SentenceTransformer.
+        encoder_class, whole_class: for the encoder of an encoder-decoder, its class and the one that `AutoModel` loads.
         remote_code: whether loading the model runs code from the folder (`trust_remote_code`).
         embeddings: description: width, pooling, normalisation, maximum number of tokens.
         layer_map: the pairs of layers that were compared.
@@ -112,6 +110,8 @@ class CardFacts:
     teacher_size: Size | None = None
     summary: str = ""
     sentence_transformer: bool = False
+    encoder_class: str = ""
+    whole_class: str = ""
     remote_code: bool = False
     embeddings: str = ""
     layer_map: str = ""
@@ -149,6 +149,7 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
     tag = next((tag for suffix, tag in PIPELINE_TAGS.items() if head.endswith(suffix)), "feature-extraction")
     pooler = args.pooler if trainer.student_encoder is None else trainer.student_encoder.modules.pooling
     embeddings = f"{trainer.embedding_size} numbers, pooled by {pooler}" if trainer.is_sentence_transformer else ""
+    whole = without_decoder(student)
     one_in_files = len(sources) == 1 and isinstance(sources[0], str | os.PathLike)
     return CardFacts(
         name=Path(load_as or args.output_dir).name,
@@ -157,6 +158,8 @@ def describe_run(trainer: DistillTrainer) -> CardFacts:
         pipeline_tag="sentence-similarity" if trainer.is_sentence_transformer else tag,
         sentence_transformer=trainer.is_sentence_transformer,
         embeddings=embeddings,
+        encoder_class=head if whole else "",
+        whole_class=whole or "",
         remote_code=student.is_remote_code(),
         teachers=teachers,
         base_models=tuple(filter(is_hub_id, teachers)),
@@ -204,7 +207,7 @@ def describe_stages(stages: Sequence[tuple[str, Mapping[str, Any]]], name: str) 
         for each in ("teachers", "base_models", "citations"):
             facts[each] = tuple(dict.fromkeys(entry for card in cards for entry in card[each]))
         licensed = next((card for card in cards if card["license"]), cards[-1])
-        facts |= {key: licensed[key] for key in _LICENSE}
+        facts |= {key: licensed[key] for key in LICENSE_ENTRIES}
         if any(card["teacher_size"] != facts["teacher_size"] for card in cards if card["teachers"]):
             facts["teacher_size"] = None  # there is one row for all teachers
     facts |= {size: Size(*facts[size]) for size in ("size", "teacher_size") if facts[size]}
@@ -257,7 +260,7 @@ def render_card(facts: CardFacts) -> str:
 def pushed_card(card: str, hub_id: str) -> str:
     """The card with `hub_id` in its usage example."""
     plain = card.replace(_IN_A_FOLDER, "")
-    return re.sub(r'(SentenceTransformer\(|model=)"[^"]+"', rf'\1"{hub_id}"', plain, count=1)
+    return re.sub(r'(SentenceTransformer\(|model=|from_pretrained\()"[^"]+"', rf'\1"{hub_id}"', plain, count=1)
 
 
 def _eval_results(facts: CardFacts) -> list[EvalResult]:
@@ -277,27 +280,6 @@ def _eval_results(facts: CardFacts) -> list[EvalResult]:
 
 def _slug(words: str) -> str:
     return re.sub(r"\W+", "_", words.lower()).strip("_")
-
-
-def teacher_license(name_or_path: str | os.PathLike) -> dict[str, str]:
-    """The license in a teacher's model card, as arguments for `CardFacts`; empty if there is none.
-
-    Args:
-        name_or_path: a folder or hub id.
-    """
-    path = Path(name_or_path) / "README.md"
-    in_a_folder = Path(name_or_path).is_dir()
-    if in_a_folder and not path.is_file():
-        return {}
-    try:
-        card = ModelCard.load(path if in_a_folder else os.fspath(name_or_path), ignore_metadata_errors=True)
-    except EntryNotFoundError:
-        return {}
-    except Exception as error:  # offline, no access, no YAML: the card says that the license is unknown
-        logger.warning("The license in the model card of the teacher %s could not be read (%s).", name_or_path, error)
-        return {}
-    metadata = card.data.to_dict()
-    return {key: str(metadata[key]) for key in _LICENSE if metadata.get(key)}
 
 
 def changed_arguments(args: TrainingArguments) -> dict[str, str]:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, TrainingArguments
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ...modeling import auto_class_for, has_files_of, head_of
+from ...modeling import auto_class_for, encoder_class, from_config, has_files_of, head_of
 from ...modeling.encoding import SentenceEncoder, SentenceModules, encoder_subfolder, read_sentence_modules
 from ..arguments import DistillTrainingArguments
 from .live import model_of
@@ -90,7 +90,7 @@ def outline_teacher(
     with _named(base):
         config = AutoConfig.from_pretrained(base, **settings)
         with torch.device("meta"):
-            model = auto_class_for(student).from_config(config, **_attention(args))
+            model = from_config(config, _class_for(student, config), **_attention(args))
     return _with_modules(source, model, settings.get("subfolder", ""), student, args)
 
 
@@ -196,10 +196,17 @@ def _load_pretrained(source, student, args, **config) -> tuple[PreTrainedModel, 
     """Load a teacher with changes of its configuration. Returns it and the names of missing weights."""
     dtype = args.compute_dtype if args.teacher_dtype == "auto" else getattr(torch, args.teacher_dtype)
     with _named(source), _without_report():
-        model, report = auto_class_for(student).from_pretrained(
+        theirs = AutoConfig.from_pretrained(source, **config)
+        model, report = _class_for(student, theirs).from_pretrained(
             source, dtype=dtype, output_loading_info=True, **_attention(args), **config
         )
     return model, sorted(report["missing_keys"])
+
+
+def _class_for(student: PreTrainedModel, config: PreTrainedConfig):
+    """The class that loads a teacher of this configuration with the student's kind of head."""
+    auto_class = auto_class_for(student)
+    return encoder_class(config) if auto_class is AutoModel else auto_class
 
 
 def _attention(args: DistillTrainingArguments) -> dict[str, str]:
