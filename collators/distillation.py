@@ -19,6 +19,7 @@ from ..modeling.encoding import (
     Packing,
     TokenAlignment,
     TokenLayout,
+    most_positions,
     position_offset,
     require_padding,
 )
@@ -187,8 +188,7 @@ def _padded_format(
 
 def most_tokens(model: PreTrainedModel) -> float:
     """Maximum number of tokens of a row. RoBERTa-like models never use their first positions; LSTMs have no limit."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return math.inf if positions is None else positions - position_offset(model)
+    return most_positions(model.config) - position_offset(model)
 
 
 def _with_labels(row: Row) -> Row:

@@ -13,7 +13,7 @@ from .attention import (
     supports_packing,
 )
 from .encode import encode, has_plain_output_layer
-from .layout import TokenLayout
+from .layout import TokenLayout, most_positions
 from .outputs import EncoderOutput, OutputLayer, OutputRequest, exact_dtype
 from .pooling import POOLERS, Pooling, pooled_hidden_states
 from .sentence_encoder import SentenceEncoder, as_sentence_encoder, require_bidirectional

@@ -6,10 +6,12 @@ padding. So padding can't change a loss, and losses need no mask.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from .tensor_group import TensorGroup
 
@@ -107,3 +109,9 @@ class TokenLayout(TensorGroup):
         exact = flat.to(torch.promote_types(flat.dtype, torch.float32))
         total = exact.new_zeros(self.rows, flat.shape[-1]).index_add(0, self.row_ids, exact)
         return (total / self.lengths[:, None]).to(flat.dtype)
+
+
+def most_positions(config: PreTrainedConfig) -> float:
+    """The entry `max_position_embeddings` of a configuration, infinity if it has none. XLNet's is -1: no limit."""
+    positions = getattr(config, "max_position_embeddings", None)
+    return math.inf if positions is None or positions < 1 else positions

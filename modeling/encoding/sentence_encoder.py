@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from ..batching import map_batches
 from ..loading import load_encoder, require_weights
 from ..probing import is_causal
 from .encode import encode
-from .layout import TokenLayout
+from .layout import TokenLayout, most_positions
 from .outputs import OutputRequest
 from .pooling import Pooling
 from .sentence_files import encoder_subfolder, read_sentence_modules, require_lowercase, write_sentence_modules
@@ -145,8 +146,8 @@ class SentenceEncoder:
         ]
         names = ("prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name")
         settings = {name: getattr(model, name) for name in names}
-        limits = first.max_seq_length, getattr(first.auto_model.config, "max_position_embeddings", None)
-        modules = parse_modules(source, stored, settings, min(filter(None, limits)))
+        longest = min(first.max_seq_length or math.inf, most_positions(first.auto_model.config))
+        modules = parse_modules(source, stored, settings, longest)
         return cls(first.auto_model, first.tokenizer, modules)
 
     # --- Embeddings ---------------------------------------------------------------------------------------------------

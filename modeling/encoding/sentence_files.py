@@ -1,6 +1,7 @@
 """Reads and writes the files of a sentence-transformers folder."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from .layout import most_positions
 from .sentence_format import CLASSES, StoredModule, parse_modules, require_known, store_modules, store_settings
 from .sentence_modules import SentenceModules
 from .sentence_routes import refuse_route, resolve_route
@@ -163,10 +165,10 @@ def _max_length(source: str, folder: str, settings: Mapping[str, Any], config: P
     if length := settings.get("max_seq_length"):
         return min(length, _LONGEST)
     tokenizer = _json(source, _inside(folder, "tokenizer_config.json")) or {}
-    limits = tokenizer.get("model_max_length"), getattr(config, "max_position_embeddings", None)
-    if not any(limits):
+    limits = tokenizer.get("model_max_length") or math.inf, most_positions(config)
+    if min(limits) == math.inf:
         raise ValueError(f"The files of {source} give no maximal length of texts (max_seq_length).")
-    return min(*filter(None, limits), _LONGEST)
+    return min(*limits, _LONGEST)
 
 
 def write_sentence_modules(

@@ -26,7 +26,7 @@ from ..objectives import (
 )
 from .scores import check_groups
 from .setup import Setup
-from .tokens import check_known, check_sentence_rows, check_tokens
+from .tokens import check_known, check_sentence_rows, check_tokens, vocabulary_size
 
 _NO_LABEL = f"Where there is no label, write {IGNORED_LABEL}."
 
@@ -138,10 +138,11 @@ def _check_labels(setup: Setup, rows: Any, columns: set[str]) -> None:
 def _check_alignment(setup: Setup, columns: set[str]) -> None:
     """Refuse to compare different tokens."""
     own_tokens = "teacher_input_ids" in columns
-    sizes = {teacher.config.vocab_size for teacher in setup.teacher_models} - {setup.student.config.vocab_size}
+    own_size = vocabulary_size(setup.student)
+    sizes = set(map(vocabulary_size, setup.teacher_models)) - {own_size}
     if sizes and setup.same_tokens and not setup.said_so and not own_tokens:
         raise ValueError(
-            f"the student's vocabulary has {setup.student.config.vocab_size} entries and the teacher's "
+            f"the student's vocabulary has {own_size} entries and the teacher's "
             f"{min(sizes)}, so the same ids may be different tokens. Pass the teacher's tokenizer as "
             "teacher_processing_class=... here. Pass it to tokenize() as teacher_tokenizer=..., too, unless it "
             "tokenises as the student's does."

@@ -3,6 +3,7 @@
 A lookup of a token or position that a model doesn't have would fail in the middle of a run.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -32,7 +33,7 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
         column = _ids_column(rows, role)
         if column is None:
             continue
-        positions, vocabulary = position_count(model), model.config.vocab_size
+        positions, vocabulary = position_count(model), vocabulary_size(model)
         for numbers, lengths, ids in _texts_in_parts(rows, column):
             if positions is not None and (longest := int(lengths.max())) > positions:
                 raise ValueError(
@@ -49,6 +50,12 @@ def check_tokens(rows: Any, readers: Iterable[tuple[str, PreTrainedModel]]) -> N
                     f"embeddings for the tokens 0 to {vocabulary - 1}. If tokens were added to its tokenizer, call its "
                     "resize_token_embeddings(len(tokenizer)) and train it first. Otherwise, use its own tokenizer."
                 )
+
+
+def vocabulary_size(model: PreTrainedModel) -> float:
+    """Number of tokens that a model has embeddings for. CANINE has no limit: it hashes the numbers of characters."""
+    size = getattr(model.config, "vocab_size", None)
+    return math.inf if size is None else size
 
 
 def check_known(rows: Any, student: PreTrainedModel, name: str) -> None:

@@ -35,20 +35,31 @@ class Dimensions:
 
     depth: int  # number of layers
     hidden_size: int
-    attention_heads: int
+    attention_heads: int | None  # 0 of an LSTM; None of other encoders without attention (FNet)
     labels: tuple[str, ...]
-    vocab_size: int
+    vocab_size: int | None  # None of an encoder that hashes characters (CANINE)
     embedding_size: int
     problem: str = SINGLE_LABEL
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Dimensions:
-        """The dimensions of a model with this configuration."""
+        """The dimensions of a model with this configuration.
+
+        Raises:
+            ValueError: the configuration has no depth or no width, since it is that of several encoders.
+        """
         labels = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
         # The default of transformers if the configuration doesn't define it.
         problem = config.problem_type or (REGRESSION if len(labels) == 1 else SINGLE_LABEL)
-        depth, width, heads = config.num_hidden_layers, config.hidden_size, config.num_attention_heads
-        return cls(depth, width, heads, labels, config.vocab_size, embedding_size=width, problem=problem)
+        for name in ("num_hidden_layers", "hidden_size"):
+            if getattr(config, name, None) is None:
+                raise ValueError(
+                    f"{type(config).__name__} has no {name}. retort distils text encoders. If the model has several "
+                    "parts, pass the text encoder alone."
+                )
+        heads, vocabulary = (getattr(config, name, None) for name in ("num_attention_heads", "vocab_size"))
+        depth, width = config.num_hidden_layers, config.hidden_size
+        return cls(depth, width, heads, labels, vocabulary, embedding_size=width, problem=problem)
 
 
 def build_objectives(
@@ -78,8 +89,9 @@ def build_objectives(
                 f"teacher's {teacher.vocab_size}. Use resize_token_embeddings() to make them equally large, or a "
                 "VocabReducedMLMTrainer if the tokenizers differ."
             )
-    if not ours.attention_heads:
-        _check_without_attention(args, ours, pairs)
+    if ours.attention_heads == 0:
+        _check_lstm(args, ours, pairs)
+    _check_attention_heads(args, ours, teacher)
     if args.attention_weight:
         check_pairs(args, "attention_weight")
     with_maps = [(s, group) for s, group in pairs if s > 0 and min(group) > 0]
@@ -136,7 +148,18 @@ def check_pairs(args: DistillTrainingArguments, objective: str) -> None:
         )
 
 
-def _check_without_attention(args: DistillTrainingArguments, student: Dimensions, pairs: LayerPairs) -> None:
+def _check_attention_heads(args: DistillTrainingArguments, student: Dimensions, teacher: Dimensions) -> None:
+    """Refuse to compare the attention of encoders that have none."""
+    asked = [name for name in ("attention_weight", "relation_weight") if getattr(args, name)]
+    for role, side in (("student", student), ("teacher", teacher)):
+        if asked and side.attention_heads is None:
+            raise ValueError(
+                f"{asked[0]} compares attention, but the {role} has none: its configuration has no "
+                "num_attention_heads. Use hidden_weight or embedding_weight instead."
+            )
+
+
+def _check_lstm(args: DistillTrainingArguments, student: Dimensions, pairs: LayerPairs) -> None:
     """Refuse objectives that an LSTM student doesn't support."""
     if asked := [name for name in ("attention_weight", "relation_weight") if getattr(args, name)]:
         raise ValueError(

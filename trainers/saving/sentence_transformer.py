@@ -8,7 +8,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from ...data import replace_files
-from ...modeling.encoding import SentenceModules, write_sentence_modules
+from ...modeling.encoding import SentenceModules, most_positions, write_sentence_modules
 
 
 def save_sentence_transformer(folder: str | os.PathLike, modules: SentenceModules) -> None:
@@ -30,7 +30,7 @@ def save_sentence_transformer(folder: str | os.PathLike, modules: SentenceModule
     folder = Path(folder)
     _require_saved_model(folder)
     config = AutoConfig.from_pretrained(folder)
-    positions = getattr(config, "max_position_embeddings", modules.max_length)
+    positions = most_positions(config)
     if not 0 < modules.max_length <= positions:
         raise ValueError(f"max_length={modules.max_length}, but the encoder has positions for 1 to {positions} tokens.")
     if modules.pooling.modes == ("cls",):
