@@ -4,13 +4,14 @@ Student, live teacher and evaluation all call `encode`, so a layer index, a pool
 sides of a loss.
 """
 
+import inspect
 from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import classifier, layers_in_order
+from ..anatomy import classifier, is_row_wise, layers_in_order
 from ..modes import evaluating
 from .attention import Packing, packed_pass, padded_pass, rounded_up
 from .layout import TokenLayout
@@ -33,7 +34,7 @@ def encode(
 ) -> EncoderOutput:
     """Run `model` on one batch and return the requested outputs without padding.
 
-    The task head runs only if logits or features are requested.
+    The task head runs only if logits or features are requested, or if it decides what the encoder attends to.
 
     Args:
         model: any encoder, with or without a head.
@@ -44,10 +45,11 @@ def encode(
             only its features are (see `partial_pass`). Only for plain modules: ZeRO-3 needs every module to run.
 
     Raises:
-        ValueError: attention maps are requested, but the attention implementation returns none; only one of inputs and
-            layout is packed; the batch is packed, but the model's attention can't be swapped; an output has no gradient
-            although its layer is trainable, because of reentrant activation checkpointing; or the encoder's layers
-            don't pass one hidden state from each layer to the next.
+        ValueError: attention maps are requested, but the model returns none, or none with a row and a column for each
+            token; the layers are reversible (Reformer), unless only a teacher's logits are requested; only one of
+            inputs and layout is packed; the batch is packed, but the model's attention can't be swapped; an output has
+            no gradient although its layer is trainable, because of reentrant activation checkpointing; or the encoder's
+            layers don't pass one hidden state from each layer to the next.
     """
     if layout.packed != isinstance(inputs.get("attention_mask"), Packing):
         named = ("packed", "no Packing") if layout.packed else ("padded", "a Packing")
@@ -59,6 +61,7 @@ def encode(
         inputs = rounded_up(inputs)
     layers = layers_in_order(model)
     depth = len(layers)
+    _refuse_reversible(model, layers, request)
     kwargs = {"output_attentions": True} if request.attentions else {}
     read: list[Tensor] = []
     with ExitStack() as stack:
@@ -69,7 +72,8 @@ def encode(
         shape = inputs["input_ids"].shape
         recording = stack.enter_context(Recording(model, running, request.projections, shape))
         stack.enter_context((packed_pass if layout.packed else padded_pass)(model))
-        result = (model if request.runs_head else model.base_model)(**inputs, **kwargs)
+        whole = request.runs_head or _head_directs_attention(model)
+        result = (model if whole else model.base_model)(**inputs, **kwargs)
     wanted = sorted(request.hidden_states)
     output = EncoderOutput(hidden_states={i: layout.flatten(recording.hidden_state(i)) for i in wanted})
     if request.logits:
@@ -87,11 +91,31 @@ def encode(
         output.queries[index], output.keys[index], output.values[index] = flat["query"], flat["key"], flat["value"]
     if request.attentions:
         maps = (recording.result if len(running) == depth else result).attentions
-        output.attentions = _attention_maps(model, maps, layers, request.attentions)
+        output.attentions = _attention_maps(model, maps, layers, request.attentions, shape)
     if request.pooler:
         pooled = {i: layout.flatten(recording.hidden_state(i)) for i in pooled_hidden_states(request.pooler, depth)}
-        output.embedding = pool(request.pooler, layout, pooled, getattr(model.base_model, "pooler", None))
+        output.embedding = pool(request.pooler, layout, pooled, model.base_model)
     return output
+
+
+def _refuse_reversible(model: PreTrainedModel, layers: list[nn.Module], request: OutputRequest) -> None:
+    """Refuse Reformer, except for a teacher's logits. Its states are twice as wide as `config.hidden_size`, and its
+    backward pass needs train mode, with dropout."""
+    if not layers or not hasattr(layers[0], "backward_pass"):
+        return
+    trained = torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters())
+    if trained or request.hidden_states or request.pooler:
+        raise ValueError(
+            f"{type(model).__name__} has reversible layers, which pass on two states. It can't be a student, and "
+            "can only be a teacher of logits (logits_weight)."
+        )
+
+
+def _head_directs_attention(model: PreTrainedModel) -> bool:
+    """Whether a head gives its encoder more than its own inputs: Longformer's sequence classifiers let the first token
+    attend to all. Without its head, such an encoder has other hidden states than in the model."""
+    takes = inspect.signature(model.base_model.forward).parameters
+    return is_row_wise(model) and "global_attention_mask" in takes
 
 
 def _features_reader(model: PreTrainedModel, stack: ExitStack, *, leave_out: bool) -> nn.Module:
@@ -143,16 +167,39 @@ def _output_layer(model: PreTrainedModel) -> OutputLayer:
     return OutputLayer(layer.weight.view_as(layer.weight).to(dtype), bias)
 
 
+def _without_maps(model: PreTrainedModel) -> str:
+    """The error about a model that returns no attention maps."""
+    name, kind = type(model).__name__, model.config._attn_implementation
+    if kind == "eager":
+        return (
+            f"{name} returns no attention maps, although it runs attn_implementation='eager': its architecture has "
+            "none. Distil hidden states (hidden_weight) or relations (relation_weight) instead, which need no maps."
+        )
+    return (
+        f"{name} runs attn_implementation={kind!r}, which returns no attention maps. Call "
+        "model.set_attn_implementation('eager') on teacher and student, or distil relations (--relation_weight), which "
+        "need no maps."
+    )
+
+
 def _attention_maps(
-    model: PreTrainedModel, maps: tuple[Tensor, ...], layers: list[nn.Module], wanted: frozenset[int]
+    model: PreTrainedModel,
+    maps: tuple[Tensor, ...],
+    layers: list[nn.Module],
+    wanted: frozenset[int],
+    shape: torch.Size,
 ) -> dict[int, Tensor]:
     # With sdpa and flash attention transformers warns once and returns an empty tuple: a loss over it would be zero.
     if not maps or any(a is None for a in maps):
-        raise ValueError(
-            f"{type(model).__name__} runs attn_implementation={model.config._attn_implementation!r}, which returns no "
-            "attention maps. Call model.set_attn_implementation('eager') on teacher and student, or distil relations "
-            "(--relation_weight), which need no maps."
-        )
+        raise ValueError(_without_maps(model))
+    # Longformer's maps have a column for each place in a window. In a batch as wide as that they have the same shape.
+    in_windows = getattr(model.config, "attention_window", None) is not None
     for index in wanted:
+        size = list(maps[index].shape)
+        if in_windows or len(size) != 4 or size[::2] + size[3:] != [*shape, shape[1]]:
+            raise ValueError(
+                f"{type(model).__name__} returns attention maps {size} for a batch {list(shape)}, which don't "
+                "have a row and a column for each token. Distil hidden states (hidden_weight) or embeddings instead."
+            )
         require_gradient(maps[index], layers[index], f"the attention map of layer {index}")
     return {i: maps[i] for i in sorted(wanted)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +65,7 @@ def pool(
     pooler: str | Pooling,
     layout: TokenLayout,
     hidden_states: dict[int, Tensor],
-    pooler_module: nn.Module | None = None,
+    encoder: nn.Module | None = None,
 ) -> Tensor:
     """Pool token vectors into one vector per row.
 
@@ -79,7 +80,7 @@ def pool(
             averaged as they are, although those before the final norm may be much longer.
         layout: the rows and tokens of the batch.
         hidden_states: the hidden states that `pooled_hidden_states` names, each `[tokens, hidden]`.
-        pooler_module: the encoder's `pooler`, which takes `[rows, seq, hidden]` and reads the first token.
+        encoder: the encoder without a head; only `"cls"` needs it.
 
     Returns:
         `[rows, modes * hidden]`
@@ -87,12 +88,13 @@ def pool(
     pooling = Pooling.of(pooler)
     last = hidden_states[max(hidden_states)]
     if pooling.modes == ("cls",):
-        if pooler_module is None:
+        own = None if encoder is None else _own_pooler(encoder)
+        if own is None:
             raise ValueError(
                 "pooler='cls' needs an encoder with a pooler of its own (BERT, RoBERTa, MPNet). This encoder has none: "
                 "use 'cls_before_pooler' or 'mean'."
             )
-        return pooler_module(layout.first(last)[:, None])
+        return own(layout.first(last)[:, None])
     # Summing many bfloat16 vectors would lose precision.
     states = [state.float() for state in hidden_states.values()]
     averaged = sum(states[1:], start=states[0]) / len(states)
@@ -102,6 +104,27 @@ def pool(
         for mode in pooling.modes
     ]
     return vectors[0] if len(vectors) == 1 else torch.cat([vector.float() for vector in vectors], dim=-1)
+
+
+def _own_pooler(encoder: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """How an encoder computes its `pooler_output`: from `[rows, seq, hidden]`, of which it reads the first token, to
+    `[rows, hidden]`. None if it has no pooler.
+
+    Raises:
+        ValueError: the pooler is a linear map, and no activation is registered after it.
+    """
+    pooler = getattr(encoder, "pooler", None)
+    if not isinstance(pooler, nn.Linear):
+        return pooler
+    # ALBERT and BigBird take the first token and apply the activation in their own forward pass.
+    parts = list(encoder.children())
+    activation = next(iter(parts[parts.index(pooler) + 1 :]), None)
+    if activation is None or any(True for _ in activation.parameters()):
+        raise ValueError(
+            f"pooler='cls' needs an encoder whose pooler is a module of its own, but that of {type(encoder).__name__} "
+            "is a linear map whose activation wasn't found. Use 'cls_before_pooler' or 'mean'."
+        )
+    return lambda states: activation(pooler(states[:, 0]))
 
 
 # If all tokens of a row are skipped, the result is that of sentence-transformers: zeros, the first token (cls) or minus

@@ -89,14 +89,9 @@ class Recording:
 
     def _check_calls(self) -> None:
         """Refuse layers whose inputs are not the hidden states."""
-        name = type(self._model).__name__
-        if hasattr(self._layers[0], "backward_pass"):
-            raise ValueError(
-                f"{name} has reversible layers, which pass on two states. Only its top hidden state can be used."
-            )
         if len(self._inputs) != len(self._layers):
             raise ValueError(
-                f"{name} called its layers {len(self._inputs)} times, but {len(self._layers)} calls were expected, so "
+                f"{type(self._model).__name__} called its layers {len(self._inputs)} times, but {len(self._layers)} calls were expected, so "
                 "its hidden states can't be identified. Only its top hidden state can be used."
             )
 
