@@ -1,7 +1,6 @@
 """Exports encoders to ONNX, quantises the files to int8, and compares them with PyTorch."""
 
 import inspect
-import math
 import os
 import tempfile
 import warnings
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..encoding import SentenceEncoder
+from ..encoding import SentenceEncoder, most_positions
 from ..modes import evaluating
 from .embedding import EmbeddingGraph
 from .session import onnx_library, open_session, run_session
@@ -63,7 +62,8 @@ def export_onnx(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
 
     Raises:
         ValueError: the model is not in float32.
-        RuntimeError: the file's outputs differ from PyTorch's by more than `TOLERANCE`. Nothing is written.
+        RuntimeError: the file's outputs differ from PyTorch's by more than `TOLERANCE`, or the model can't be
+            exported. Nothing is written.
         ImportError: onnx or onnxruntime is not installed.
     """
     names = [name for name in tokenizer.model_input_names if name in inspect.signature(model.forward).parameters]
@@ -104,7 +104,8 @@ def _export(model: PreTrainedModel | EmbeddingGraph, names: list[str], folder: s
         raise ValueError(f"The model is in {model.dtype}, but must be exported in float32: call model.float() first.")
     with _atomic_file(Path(folder) / FLOAT32_FILE) as path:
         _trace(model, names, path)
-        found = onnx_agreement(model, path, _random_batches(model, most, names))
+        with _named(model, "ONNX Runtime can't run the file at other shapes than it was traced at"):
+            found = onnx_agreement(model, path, _random_batches(model, most, names))
         # Written so that NaN is refused.
         if not found.max_difference <= TOLERANCE:
             raise RuntimeError(
@@ -193,26 +194,27 @@ def _trace(model: PreTrainedModel | EmbeddingGraph, names: list[str], path: Path
         outputs = model(**inputs)
         made = list(outputs) if isinstance(model, EmbeddingGraph) else list(outputs)[:1]
         row_wise = {name for name in made if outputs[name].dim() == 2} | {"prompt_length"}
-        torch.onnx.export(
-            _Traced(model, names, made).eval(),
-            tuple(inputs.values()),
-            path,
-            # The newer exporter (dynamo=True) can't export packed sequences, and makes the width of an LSTM constant.
-            dynamo=False,
-            opset_version=_OPSET,
-            input_names=names,
-            output_names=made,
-            dynamic_axes={
-                name: {0: "batch"} if name in row_wise else {0: "batch", 1: "width"} for name in (*names, *made)
-            },
-        )
+        with _named(model, "torch.onnx.export can't write its forward pass"):
+            torch.onnx.export(
+                _Traced(model, names, made).eval(),
+                tuple(inputs.values()),
+                path,
+                # The newer exporter (dynamo=True) can't export packed sequences, and makes an LSTM's width constant.
+                dynamo=False,
+                opset_version=_OPSET,
+                input_names=names,
+                output_names=made,
+                dynamic_axes={
+                    name: {0: "batch"} if name in row_wise else {0: "batch", 1: "width"} for name in (*names, *made)
+                },
+            )
 
 
 def _random_batches(
     model: PreTrainedModel | EmbeddingGraph, most: int, names: list[str]
 ) -> Iterator[dict[str, Tensor]]:
     # RoBERTa and MPNet count positions from 2.
-    positions = getattr(model.config, "max_position_embeddings", math.inf) - 2
+    positions = most_positions(model.config) - 2
     for rows, width in _CHECKED_SHAPES:
         yield _random_batch(model, names, rows, int(min(width, most, positions)))
 
@@ -235,6 +237,25 @@ def _random_batch(
         "prompt_length": lengths // 2,
     }
     return {name: made[name].to(model.device) for name in names}
+
+
+@contextmanager
+def _named(model: PreTrainedModel | EmbeddingGraph, failure: str) -> Iterator[None]:
+    """Add the model's name and the way out to the errors of the exporter and of ONNX Runtime.
+
+    Both fail in their own ways: by an exception of C++ without a name ("unordered_map::at", EmbeddingGemma, whose mask
+    the exporter can't trace), UnsupportedOperatorError (FNet), InvalidArgument (Longformer).
+    """
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        name = type(model.model if isinstance(model, EmbeddingGraph) else model).__name__
+        raise RuntimeError(
+            f"{name} can't be exported to ONNX: {failure} ({type(error).__name__}: {str(error).strip()[:300]}). Serve "
+            "it by PyTorch, or distil it into a student of another architecture."
+        ) from error
 
 
 @contextmanager
