@@ -91,8 +91,8 @@ class Recording:
         """Refuse layers whose inputs are not the hidden states."""
         if len(self._inputs) != len(self._layers):
             raise ValueError(
-                f"{type(self._model).__name__} called its layers {len(self._inputs)} times, but {len(self._layers)} calls were expected, so "
-                "its hidden states can't be identified. Only its top hidden state can be used."
+                f"{type(self._model).__name__} called its layers {len(self._inputs)} times, but {len(self._layers)} "
+                "calls were expected, so its hidden states can't be identified. Only its top hidden state can be used."
             )
 
     def _check_shape(self, tensor: Tensor, name: str) -> None:
