@@ -445,6 +445,15 @@ def test_rows_without_text_are_an_error_for_tokenizers(make):
         make(*arguments)
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("make", [train_tokenizer, count_tokens, trim_tokenizer])
+def test_a_list_of_texts_is_an_error_for_tokenizers(make):
+    arguments = [["a", "b"], tiny.tokenizer()]
+    arguments = [*arguments, 100] if make is train_tokenizer else arguments[::-1]
+    with pytest.raises(TypeError, match=r"must be a datasets\.Dataset .* but are a list\. Pass Dataset\.from_dict"):
+        make(*arguments)
+
+
 def test_scored_pairs_of_csv_and_json_are_read(write):
     rows = [{"sentence1": 'a, "b"', "sentence2": "c", "score": 2.5}, {"sentence1": "d", "sentence2": "e", "score": 0.0}]
     stream = io.StringIO()

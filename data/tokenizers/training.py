@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +34,10 @@ def train_tokenizer(texts: Dataset, like: PreTrainedTokenizerBase, vocab_size: i
     Raises:
         ValueError: the tokenizer is slow, there is no text, or `vocab_size` is too small for the characters of the
             texts.
+        TypeError: `texts` is no `Dataset`.
     """
     require_fast(like)
+    _check_texts(texts)
     if not len(texts):
         raise ValueError("There is no text to train a tokenizer on.")
     template = copy.deepcopy(like)
@@ -45,6 +48,15 @@ def train_tokenizer(texts: Dataset, like: PreTrainedTokenizerBase, vocab_size: i
     if len(made) > vocab_size:
         raise ValueError(f"vocab_size={vocab_size}, but there are {len(made)} special tokens and single characters.")
     return made
+
+
+def _check_texts(texts: Any) -> None:
+    """Raise a TypeError for anything but a dataset, such as a list of strings."""
+    if not isinstance(texts, Dataset):
+        raise TypeError(
+            f"The texts must be a datasets.Dataset with columns of strings, but are a {type(texts).__name__}. Pass "
+            "Dataset.from_dict({'text': texts}) for a list of strings, or read_texts([...]) for files."
+        )
 
 
 def text_batches(texts: Dataset) -> Iterator[list[str]]:
@@ -78,8 +90,10 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Dataset) -> torch.Te
 
     Raises:
         ValueError: the tokenizer is slow.
+        TypeError: `texts` is no `Dataset`.
     """
     require_fast(tokenizer)
+    _check_texts(texts)
     counter = counting_tokenizer(tokenizer)
     counts = np.zeros(vocabulary_size(counter), dtype=np.int64)
     with tqdm(total=texts.num_rows * texts.num_columns, desc="Counting tokens", unit=" texts") as bar:

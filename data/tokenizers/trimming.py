@@ -49,6 +49,7 @@ def trim_tokenizer(
     Raises:
         ValueError: the tokenizer is slow, has another model or has changes that it doesn't save; there is no text;
             `coverage` is out of range; or `vocab_size` is too small for the tokens that are always kept.
+        TypeError: `texts` is no `Dataset`.
     """
     require_fast(tokenizer)
     if not 0 < coverage <= 1:
