@@ -58,7 +58,7 @@ def tokenize(
             one text. A word that the tokenizer drops (a zero-width space) becomes its unknown token.
         labels: name of the column of labels: a number per row, or a list of floats, one per class, such as
             [1.0, 0.0, 1.0]. With `words`, an integer per word; the word's first token gets it, and all other tokens get
-            -100.
+            -100. The names of a `ClassLabel` are kept, and trainers compare them with the student's `config.id2label`.
         vectors: name of a column of a teacher's vectors of the texts (lists of floats), which replace the teacher in
             objectives on embeddings. The column becomes `teacher_embedding`. Trainers check the vectors.
         max_length: maximal number of tokens of a row, special tokens included; lowered to the tokenizers'
@@ -138,9 +138,11 @@ def _label_type(dataset: Dataset, labels: str | None, are_of_words: bool) -> Val
     """The type of the result's labels. Raises a ValueError if labels of texts are not numbers."""
     if not labels:
         return None
-    if are_of_words:
-        return List(Value("int32"))
     feature = dataset.features[labels]
+    if are_of_words:
+        of_word = getattr(feature, "feature", None)
+        # The names of classes are kept for the trainer, which compares them with the student's.
+        return List(of_word if isinstance(of_word, ClassLabel) else Value("int32"))
     if isinstance(feature, List) and getattr(feature.feature, "dtype", "").startswith("float"):
         return feature
     if not isinstance(feature, Value | ClassLabel) or feature.dtype in ("string", "large_string"):

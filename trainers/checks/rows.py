@@ -24,6 +24,7 @@ from ..objectives import (
     VocabularyObjective,
     problem_of,
 )
+from .names import check_class_names
 from .scores import check_groups
 from .setup import Setup
 from .tokens import check_known, check_sentence_rows, check_tokens, vocabulary_size
@@ -133,6 +134,9 @@ def _check_labels(setup: Setup, rows: Any, columns: set[str]) -> None:
         )
     if column is not None and isinstance(rows, datasets.Dataset):
         check_labels(rows.select_columns(column).with_format("arrow")[:][column], setup.student)
+    # A stream may know its types, too.
+    if column is not None and isinstance(features := getattr(rows, "features", None), datasets.Features):
+        check_class_names(features.get(column), setup.student)
 
 
 def _check_alignment(setup: Setup, columns: set[str]) -> None:

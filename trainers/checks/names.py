@@ -1,0 +1,90 @@
+"""Checks that the names of a dataset's classes are those of the student's, id by id."""
+
+from typing import Any
+
+from datasets import ClassLabel, LargeList, List
+from transformers import PreTrainedConfig, PreTrainedModel
+
+# Names listed in a message: all tags of four types of spans, with O.
+_MOST = 9
+
+
+def check_class_names(feature: Any, student: PreTrainedModel) -> None:
+    """Refuse labels whose ids mean other classes than the student's outputs.
+
+    The names are compared at the ids that both sides have. Capitals don't matter: models often write ENTAILMENT where
+    datasets write entailment. Nothing is compared if either side has no names.
+
+    Args:
+        feature: the type of the column of labels. Only `ClassLabel`, alone or in lists, has names.
+        student: the model to be trained. Its names are in `config.id2label`.
+
+    Raises:
+        ValueError: an id has two names.
+    """
+    in_lists = isinstance(feature, List | LargeList)
+    labels = feature.feature if in_lists else feature
+    if not isinstance(labels, ClassLabel) or student.get_output_embeddings() is not None:
+        return
+    theirs, ours = tuple(labels.names), _names_of(student.config)
+    if _are_numbers(theirs) or _are_numbers(ours):
+        return
+    pairs = enumerate(zip(_comparable(theirs), _comparable(ours), strict=False))
+    wrong = next((index for index, (name, output) in pairs if name != output), None)
+    if wrong is None:
+        return
+    same_classes = set(_comparable(theirs)) <= set(_comparable(ours))
+    raise ValueError(
+        f"the labels' classes are {'in another order than' if same_classes else 'not'} the student's. "
+        f"Class {wrong} is {theirs[wrong]!r} in the rows, but {ours[wrong]!r} in the student's config.id2label. "
+        f"The rows have {_shortened(theirs)}. The student has {_shortened(ours)}. "
+        + (_in_order(student.config, in_lists) if same_classes else _renamed(in_lists))
+    )
+
+
+def _in_order(config: PreTrainedConfig, in_lists: bool) -> str:
+    """The way out if the classes are the same."""
+    # A label2id that was forgotten when id2label was set would put the labels in its own order.
+    agrees = config.label2id == {name: index for index, name in config.id2label.items()}
+    mapping = "student.config.label2id" if agrees else "{name: id for id, name in student.config.id2label.items()}"
+    if not in_lists:
+        return (
+            f"Before you tokenize, call dataset.align_labels_with_mapping({mapping}, column), with the name of the "
+            "column of labels."
+        )
+    # align_labels_with_mapping ends in a NameError for lists (datasets 5).
+    return (
+        "Before you tokenize, call dataset.map(lambda row: {'aligned': [ids[name] for name in "
+        f"tags.int2str(row[column])]}}), with ids={mapping}, tags=dataset.features[column].feature and the name of the "
+        "column of labels. Then pass labels='aligned'."
+    )
+
+
+def _renamed(in_lists: bool) -> str:
+    """The way out if there are other classes."""
+    kind = "List(ClassLabel(names=names))" if in_lists else "ClassLabel(names=names)"
+    return (
+        "If only the names differ, write the student's before you tokenize: "
+        f"dataset.cast_column(column, {kind}), with names=list(student.config.id2label.values()). If the classes "
+        "differ, load the model with theirs: from_pretrained(..., id2label=dict(enumerate(names)), "
+        "label2id={name: id for id, name in enumerate(names)}), with the names of the rows."
+    )
+
+
+def _names_of(config: PreTrainedConfig) -> tuple[str, ...]:
+    return tuple(str(config.id2label[index]) for index in sorted(config.id2label))
+
+
+def _are_numbers(names: tuple[str, ...]) -> bool:
+    """Whether classes have no names: transformers calls them LABEL_0, and datasets 0."""
+    return all(name in (f"LABEL_{index}", str(index)) for index, name in enumerate(names))
+
+
+def _comparable(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in lower case, unless two classes would be alike."""
+    folded = tuple(map(str.casefold, names))
+    return folded if len(set(folded)) == len(set(names)) else names
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:_MOST])}{', …' if len(names) > _MOST else ''} ({len(names)})"
