@@ -2,17 +2,18 @@
 
 import itertools
 import logging
+import re
 
 import pytest
 import tiny
-from datasets import ClassLabel, Dataset, load_from_disk
+from datasets import ClassLabel, Dataset, IterableDatasetDict, List, Value, load_from_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers
 from transformers import AutoTokenizer, CanineTokenizer, PreTrainedTokenizerFast
 from transformers.utils.logging import warning_once
 
-from retort import tokenize
+from retort import DistillTrainer, tokenize, tokenize_groups, tokenize_spans
 from retort.data import same_tokenizer
 from retort.data.tokenization.tokenization import Tokenization
 
@@ -337,7 +338,11 @@ def test_several_processes_give_what_one_gives(on_disk, tokenizer):
         ({"text": ["", " "]}, {}, "None of the 2 rows has any text"),
         ({"text": ["a"]}, {"max_length": 2}, "max_length=2 leaves no room for text.* adds 2 special tokens"),
         ({"text": ["a"], "y": ["no"]}, {"labels": "y"}, "one number per row.*class_encode_column"),
-        ({"text": ["a"], "y": [[1, 2]]}, {"labels": "y"}, "one number per row.*pass words="),
+        (
+            {"text": ["a"], "y": [[1, 0, 1]]},
+            {"labels": "y"},
+            r"a list of floats, but the column 'y' holds List\(Value\('int64'\)\).*float for each class.*pass words=",
+        ),
         ({"text": ["a", "b"], "y": [1, None]}, {"labels": "y"}, "Row 1 has no label"),
         ({"w": ["a b"]}, {"words": "w"}, "Row 0 must have a list of words in the column 'w', but has 'a b'"),
         ({"w": [["a"], ["a", "b"]], "y": [[1], [1]]}, {"words": "w", "labels": "y"}, "Row 1 has 2 words, but 1 labels"),
@@ -360,6 +365,45 @@ def test_slow_tokenizers_and_dataset_dicts_are_errors(tokenizer):
         tokenize(texts("a"), CanineTokenizer())
     with pytest.raises(ValueError, match=r"got a dict.*one split"):
         tokenize({"train": texts("a")}, tokenizer)
+    with pytest.raises(ValueError, match=r"got a list\. Make one, such as datasets.Dataset.from_dict"):
+        tokenize(["a"], tokenizer)
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("make", [tokenize, tokenize_groups, tokenize_spans])
+def test_streams_and_dicts_of_them_are_errors(make, tokenizer):
+    stream = texts("a").to_iterable_dataset()
+    with pytest.raises(ValueError, match=r"got a IterableDataset\. Load it without streaming=True\. Or.*stream\.map"):
+        make(stream, tokenizer)
+    with pytest.raises(ValueError, match=r"got a IterableDatasetDict\. Pass one split of it"):
+        make(IterableDatasetDict(train=stream), tokenizer)
+
+
+def test_a_stream_that_is_tokenized_as_the_message_says_is_learnt_as_its_rows_are(tokenizer, tmp_path):
+    data = texts(*tiny.sentences(8), label=[i % 3 for i in range(8)])
+    with pytest.raises(ValueError, match="streaming=True") as refused:
+        tokenize(data.to_iterable_dataset(), tokenizer)
+    call = re.search(r"stream\.map\(lambda row: .*?\}\)", str(refused.value))[0]
+    stream = eval(call, {"stream": data.to_iterable_dataset(), "tokenizer": tokenizer})
+    losses = []
+    for rows in (stream, tokenize(data, tokenizer, labels="label")):
+        args = tiny.arguments(tmp_path, label_weight=1.0, max_steps=1, save_strategy="no", disable_dropout=True)
+        student = tiny.model("bert", "sequence")
+        trainer = DistillTrainer(student, args=args, train_dataset=rows, processing_class=tokenizer)
+        losses.append(trainer.train().training_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[[1, 0, 1], [0, 0, 1]], [[0, 2], [2]]], ids=["0 or 1", "ids"])
+def test_labels_of_several_classes_are_floats_after_what_the_message_says(labels, tokenizer):
+    data = texts("a", "b", y=labels)
+    with pytest.raises(ValueError, match="number_of_classes") as refused:
+        tokenize(data, tokenizer, labels="y")
+    calls = re.findall(r"dataset\.(?:cast_column|map)\(.*\)(?=\.)", str(refused.value).replace(". ", ".\n"))
+    names = {"dataset": data, "List": List, "Value": Value, "number_of_classes": 3}
+    made = eval(calls[len(labels[1]) == 1], names)
+    rows = tokenize(made, tokenizer, labels="targets" if "targets" in made.column_names else "y")
+    assert rows["labels"][:] == [[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]
 
 
 @pytest.mark.promise(9)

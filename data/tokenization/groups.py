@@ -45,16 +45,16 @@ def tokenize_groups(
         there are any, unchanged.
 
     Raises:
-        ValueError: a prompt is given without a `teacher_tokenizer`, or `documents` have no query or several other
-            columns beside them.
+        ValueError: `groups` is no dataset, a prompt is given without a `teacher_tokenizer`, or `documents` have no
+            query or several other columns beside them.
     """
+    check_columns(groups, [vectors])
     names = [name for name in groups.column_names if name not in ("documents", "scores", vectors)]
     if "documents" in groups.column_names and len(names) != 1:
         raise ValueError(f"Besides documents and scores, there must be only a query, but there are {names}.")
     teacher = teacher_tokenizer and Encoder(teacher_tokenizer, max_length)
     if teacher_prompt and teacher is None:
         raise ValueError("teacher_prompt= needs teacher_tokenizer=, even if it is the student's tokenizer.")
-    check_columns(groups, [vectors])
     texts = [name for name in groups.column_names if name != vectors]
     job = _GroupTokenization(Encoder(tokenizer, max_length), teacher, teacher_prompt, "scores" in texts)
     made = job.run(groups, texts)

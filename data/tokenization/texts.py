@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, List, Value
+from datasets import ClassLabel, Dataset, LargeList, List, Value
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -145,11 +145,18 @@ def _label_type(dataset: Dataset, labels: str | None, are_of_words: bool) -> Val
         return List(of_word if isinstance(of_word, ClassLabel) else Value("int32"))
     if isinstance(feature, List) and getattr(feature.feature, "dtype", "").startswith("float"):
         return feature
+    if isinstance(feature, List | LargeList):
+        raise ValueError(
+            f"Labels of texts must be one number per row, or a list of floats, but the column {labels!r} holds "
+            f"{feature}. Texts with any number of classes need a float for each class, such as [1.0, 0.0, 1.0]. If "
+            f"the lists hold 0 or 1 for each class, call dataset.cast_column({labels!r}, List(Value('float32'))). If "
+            f"they hold the ids of a text's classes, pass labels='targets' after dataset.map(lambda row: {{'targets': "
+            f"[float(i in row[{labels!r}]) for i in range(number_of_classes)]}}). For labels of words, pass words=."
+        )
     if not isinstance(feature, Value | ClassLabel) or feature.dtype in ("string", "large_string"):
         raise ValueError(
             f"Labels of texts must be one number per row, but the column {labels!r} holds {feature}. Turn names into "
-            "numbers with dataset.class_encode_column(...), digits with dataset.cast_column(...); pass words= for "
-            "labels of words."
+            "numbers with dataset.class_encode_column(...), digits with dataset.cast_column(...)."
         )
     return feature
 

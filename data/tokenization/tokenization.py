@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow.compute as pc
-from datasets import Dataset, Features, Value
+from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, Value
 
 from ..fingerprints import fingerprint
 from .encoder import Encoder
@@ -15,10 +15,24 @@ from .encoder import Encoder
 def check_columns(dataset: Any, columns: Iterable[str | None]) -> None:
     """Raise a ValueError if `dataset` is not a dataset or lacks one of the columns."""
     if not isinstance(dataset, Dataset):
-        raise ValueError(f"Expected a datasets.Dataset, but got a {type(dataset).__name__}. Pass one split of it.")
+        raise ValueError(f"Expected a datasets.Dataset, but got a {type(dataset).__name__}. {_way_out(dataset)}")
     for column in columns:
         if column and column not in dataset.column_names:
             raise ValueError(f"The dataset has no column {column!r}, only {', '.join(dataset.column_names)}.")
+
+
+def _way_out(given: Any) -> str:
+    """What to pass in place of something that is no dataset."""
+    if isinstance(given, IterableDatasetDict | DatasetDict | dict):
+        return "Pass one split of it, such as dataset['train']."
+    if isinstance(given, IterableDataset):
+        return (
+            "Load it without streaming=True. Or tokenize the stream as it is read, and pass it to the trainer with "
+            "max_steps=...: stream.map(lambda row: {**tokenizer(row['text'], truncation=True, max_length=128), "
+            "'labels': row['label']}), where 'labels' are only needed for label_weight. That is for texts with one "
+            "tokenizer."
+        )
+    return "Make one, such as datasets.Dataset.from_dict({'text': texts})."
 
 
 @dataclass(frozen=True)
