@@ -52,6 +52,15 @@ def trainer(tokenizer, tmp_path):
     return made
 
 
+def renumbered(data, student, message):
+    """The rows after the call that the message names."""
+    call, ids = re.search(r"call (dataset\..*?\)), with (?:ids=(.*), labels=)?", message).groups()
+    labels = data.features["y"]
+    names = {"dataset": data, "column": "y", "student": student, "labels": getattr(labels, "feature", labels)}
+    made = eval(call, names | ({"ids": eval(ids, names)} if ids else {}))
+    return made.remove_columns("y").rename_column("aligned", "y") if "aligned" in made.column_names else made
+
+
 # --- Names are kept ---------------------------------------------------------------------------------------------------
 
 
@@ -89,14 +98,8 @@ def test_another_order_is_refused_and_can_be_changed(task, kept, trainer, tokeni
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}") as refused:
         trainer(student, tokenized(data, tokenizer))
-    call = re.search(r"call (dataset\..*?\)), with (?:ids=(.*), tags=)?", str(refused.value))
-    names = {"dataset": data, "column": "y", "student": student}
-    if task == "token":
-        names |= {"ids": eval(call[2], names), "tags": data.features["y"].feature}
-    ordered = eval(call[1], names)
+    ordered = renumbered(data, student, str(refused.value))
 
-    if task == "token":
-        ordered = ordered.remove_columns("y").rename_column("aligned", "y")
     rows = tokenized(ordered, tokenizer)
     trainer(student, rows).train()
     learnt = [STUDENTS_TAGS[label] for label in torch.tensor(rows["labels"][0]).flatten().tolist() if label != -100]
@@ -167,8 +170,22 @@ def test_classes_without_names_or_with_the_same_ones_are_taken(task, rows, model
 def test_capitals_count_where_they_tell_classes_apart(trainer, tokenizer):
     student = tiny.model("bert", "sequence", **named(["us", "US", "them"]))
     trainer(student, tokenized(dataset("sequence", ["us", "US", "them"]), tokenizer))
-    with pytest.raises(ValueError, match="Class 0 is 'US' in the rows, but 'us'"):
-        trainer(student, tokenized(dataset("sequence", ["US", "us", "them"]), tokenizer))
+    wrong = dataset("sequence", ["US", "us", "them"])
+    with pytest.raises(ValueError, match="Class 0 is 'US' in the rows, but 'us'") as refused:
+        trainer(student, tokenized(wrong, tokenizer))
+    ordered = renumbered(wrong, student, str(refused.value))
+    assert ordered["y"][:3] == [1, 0, 2]
+    trainer(student, tokenized(ordered, tokenizer))
+
+
+@pytest.mark.promise(9)
+def test_tags_in_capitals_are_put_in_order_too(trainer, tokenizer):
+    student, wrong = tiny.model("bert", "token", **named(STUDENTS_TAGS)), dataset("token", ["o", "b-per", "b-loc"])
+    with pytest.raises(ValueError, match="in another order") as refused:
+        trainer(student, tokenized(wrong, tokenizer))
+    ordered = renumbered(wrong, student, str(refused.value))
+    assert ordered["y"][:] == [[(label + 1) % 3 for label in row] for row in wrong["y"]]
+    trainer(student, tokenized(ordered, tokenizer))
 
 
 def test_a_number_several_classes_of_a_text_and_masked_tokens_have_no_names_to_compare(trainer, tokenizer):

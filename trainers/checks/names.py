@@ -38,25 +38,30 @@ def check_class_names(feature: Any, student: PreTrainedModel) -> None:
         f"the labels' classes are {'in another order than' if same_classes else 'not'} the student's. "
         f"Class {wrong} is {theirs[wrong]!r} in the rows, but {ours[wrong]!r} in the student's config.id2label. "
         f"The rows have {_shortened(theirs)}. The student has {_shortened(ours)}. "
-        + (_in_order(student.config, in_lists) if same_classes else _renamed(in_lists))
+        + (_in_order(student.config, theirs, in_lists) if same_classes else _renamed(in_lists))
     )
 
 
-def _in_order(config: PreTrainedConfig, in_lists: bool) -> str:
+def _in_order(config: PreTrainedConfig, theirs: tuple[str, ...], in_lists: bool) -> str:
     """The way out if the classes are the same."""
+    ours = _names_of(config)
     # A label2id that was forgotten when id2label was set would put the labels in its own order.
     agrees = config.label2id == {name: index for index, name in config.id2label.items()}
     mapping = "student.config.label2id" if agrees else "{name: id for id, name in student.config.id2label.items()}"
-    if not in_lists:
+    # align_labels_with_mapping ends in a NameError for lists (datasets 5), and reads all names in lower case.
+    if not in_lists and _comparable(ours) == tuple(map(str.casefold, ours)):
         return (
             f"Before you tokenize, call dataset.align_labels_with_mapping({mapping}, column), with the name of the "
             "column of labels."
         )
-    # align_labels_with_mapping ends in a NameError for lists (datasets 5).
+    lower = "" if set(theirs) <= set(ours) else ".lower()"
+    mapping = "{name.lower(): id for id, name in student.config.id2label.items()}" if lower else mapping
+    aligned = f"ids[labels.int2str(row[column]){lower}]"
+    aligned = f"[ids[name{lower}] for name in labels.int2str(row[column])]" if in_lists else aligned
     return (
-        "Before you tokenize, call dataset.map(lambda row: {'aligned': [ids[name] for name in "
-        f"tags.int2str(row[column])]}}), with ids={mapping}, tags=dataset.features[column].feature and the name of the "
-        "column of labels. Then pass labels='aligned'."
+        f"Before you tokenize, call dataset.map(lambda row: {{'aligned': {aligned}}}), with ids={mapping}, "
+        f"labels=dataset.features[column]{'.feature' if in_lists else ''} and the name of the column of labels. Then "
+        "pass labels='aligned'."
     )
 
 
