@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import BloomConfig, BloomModel, OpenAIGPTConfig, OpenAIGPTModel, XGLMConfig, XGLMModel
 
 from retort import DistillTrainer, shrink, tokenize
-from retort.modeling.probing import is_causal
+from retort.modeling.encoding.attention import is_causal
 
 SIZES = {"vocab_size": 160, "pad_token_id": 0}
 UNFLAGGED = {

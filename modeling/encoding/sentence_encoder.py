@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from ..batching import map_batches
 from ..loading import load_encoder, require_weights
-from ..probing import is_causal
+from .attention import is_causal, require_padding
 from .encode import encode
 from .layout import TokenLayout, most_positions
 from .outputs import OutputRequest
@@ -44,8 +44,8 @@ class SentenceEncoder:
 
     Raises:
         ValueError: the modules have another width than the encoder; a prompt leaves no room for a text; the tokenizer
-            pads on the left, but the model has absolute positions, so embeddings would depend on the batch; or the
-            model is static, but its files can't store tokenizer or modules (see `check_static`).
+            pads on the left, but the model has absolute positions, or outputs change with padding, so embeddings would
+            depend on the batch; or the model is static, but its files can't store it (see `check_static`).
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, modules: SentenceModules):
@@ -329,14 +329,15 @@ def require_bidirectional(model: PreTrainedModel, role: str) -> None:
     """Refuse a causal model where only a bidirectional encoder works."""
     if is_causal(model):
         raise ValueError(
-            f"{type(model).__name__} is a causal model, whose tokens don't attend to later tokens. It can't be used as "
-            f"{role}. It can be a teacher, or be evaluated, as a sentence-transformers folder whose files define its "
-            "pooling."
+            f"{type(model).__name__} is a causal model, so it can't be used as {role}. It can be a teacher, or be "
+            "evaluated, as a sentence-transformers folder whose files define its pooling."
         )
 
 
 def _check_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse left padding for absolute positions: `encode` counts real tokens from position 0."""
+    """Refuse left padding for absolute positions, as `encode` counts tokens from 0; and models that mix padding in."""
+    if tokenizer.pad_token_id is not None and model.device.type != "meta":  # a skeleton has no outputs
+        require_padding(model, tokenizer.pad_token_id)
     absolute = [
         name
         for name, module in model.named_modules()
@@ -344,6 +345,6 @@ def _check_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     ]
     if tokenizer.padding_side == "left" and absolute:
         raise ValueError(
-            f"The tokenizer pads on the left, but {type(model).__name__} has absolute positions ({absolute[0]}): an "
-            "embedding would depend on the longest text of its batch. Set padding_side='right'."
+            f"The tokenizer pads on the left, but {type(model).__name__} has absolute positions ({absolute[0]}): "
+            "embeddings would depend on the batch. Set padding_side='right'."
         )

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..anatomy import layers_name
+from ..encoding.attention import first_output, probe_tokens
 from ..modes import gathered
-from ..probing import first_output, probe_tokens
 
 
 def skeleton(architecture: type[PreTrainedModel], config: PreTrainedConfig, **settings: Any) -> PreTrainedModel:

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 
 from ..anatomy import encoder_layers, number_of_layers
 from ..encoding import refuse_block_sparse
+from ..encoding.attention import StoppedProbe, attends_to, first_output, probe_tokens
 from ..modes import gathered, replaced
-from ..probing import StoppedProbe, attends_to, first_output, probe_tokens
 
 # Relative to the largest output. The second is for teachers in another dtype or on another device than float32 on CPU.
 TOLERANCE, LOOSE_TOLERANCE = 1e-5, 5e-2

@@ -4,4 +4,5 @@ from .block_sparse import refuse_block_sparse
 from .choice import AttentionBackend, AttentionSettings, packing_obstacle
 from .interface import attending, packed_pass, padded_pass
 from .packing import GRANULE, Packing, rounded_up
+from .probing import StoppedProbe, attends_to, first_output, is_causal, probe_tokens
 from .support import enable_packing, position_count, position_offset, require_padding, supports_packing

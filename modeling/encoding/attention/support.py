@@ -8,10 +8,10 @@ from transformers import PreTrainedModel
 
 from ...anatomy import is_row_wise
 from ...modes import evaluating, gathered
-from ...probing import is_causal
 from ..layout import TokenLayout
 from .interface import PACKED, attending
 from .packing import Packing, UnreadyModelError
+from .probing import is_causal
 
 
 def enable_packing(model: PreTrainedModel) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .modes import evaluating, gathered
+from ...modes import evaluating, gathered
 
 # Longer than the sliding windows of tiny models, but fast for models of 24 layers on a CPU.
 PROBE_TOKENS = 16
