@@ -9,6 +9,7 @@ from typing import Any
 
 from ..data.readers import ARRAYS, JSON, TABLES, format_of
 from ..modeling import has_files_of, require_model
+from ..trainers.saving import check_own_folder
 from .schema import NewTokenizer, Recipe, files_of, is_there
 
 # Keys of `data` and `evaluation` that are not files. Labels may be a file, or a list of the labels themselves.
@@ -18,7 +19,7 @@ ENDINGS = (*TABLES, *JSON, *ARRAYS, ".txt", ".parquet", ".arrow", ".conll", ".bi
 
 
 def check_presence(recipe: Recipe) -> None:
-    """Refuse a recipe whose files or models don't exist, or whose output can't be written.
+    """Refuse a recipe whose files or models don't exist, or whose output can't be written or would replace other files.
 
     Names that may be Hub datasets are checked by the readers.
 
@@ -40,6 +41,7 @@ def check_presence(recipe: Recipe) -> None:
             if source:
                 require_model(key, source)
                 _check_kept(key, source, recipe.output_dir)
+        check_own_folder(recipe.output_dir)
     except ValueError as error:
         raise SystemExit(str(error)) from error
 

@@ -34,6 +34,7 @@ from .saving import (
     check_settings,
     checkpoint_in_progress,
     last_complete_checkpoint,
+    may_write_card,
     remove_checkpoints,
     remove_incomplete_checkpoints,
     render_card,
@@ -165,14 +166,16 @@ class StudentTrainer(Trainer):
         state = self.model.state_dict() if state_dict is None else state_dict
         self.check_weights(state)
         weights = self.model.student_weights(state)
-        with replace_files(output_dir or self.args.output_dir, outdated=[INT8_RANGES_FILE]) as folder:
+        target = Path(output_dir or self.args.output_dir)
+        with replace_files(target, outdated=[INT8_RANGES_FILE]) as folder:
             with stock_classifier(self.student):
                 self.student.save_pretrained(folder, state_dict=weights)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(folder)
             # Trainer would pickle the arguments here. The model card lists those that matter.
             self.export_extras(folder, self.model.side_weights(state))
-            self._write_card(folder)
+            if may_write_card(target):
+                self._write_card(folder)
 
     def save_heads(self, folder: Path) -> None:
         """Save the weights that further training needs but an exported student lacks: heads and projectors."""
@@ -222,7 +225,8 @@ class StudentTrainer(Trainer):
     # --- Publishing ---------------------------------------------------------------------------------------------------
 
     def create_model_card(self, model_name: str | None = None, **facts) -> None:
-        """Write the model card into `output_dir`, with additional facts from the caller.
+        """Write the model card into `output_dir`, with additional facts from the caller. A README.md there that isn't a
+        model card of retort's is kept, with a warning.
 
         Args:
             model_name: title.
@@ -239,7 +243,7 @@ class StudentTrainer(Trainer):
         if isinstance(facts.get("tags"), str):
             facts["tags"] = (facts["tags"],)
         self._card_extras = {**self._card_extras, **facts, **({"name": model_name} if model_name else {})}
-        if self.is_world_process_zero():
+        if self.is_world_process_zero() and may_write_card(self.args.output_dir):
             self._write_card(Path(self.args.output_dir))
 
     def _write_card(self, folder: Path) -> None:

@@ -8,7 +8,8 @@ SUMMARY = "Export a trained model to ONNX, compare it with PyTorch, and measure 
 DESCRIPTION = """  retort export --model runs/tagger --int8
 
 Writes model.onnx and, with --int8, model-int8.onnx to the model's folder, or to --output_dir together with the model's
-configuration and tokenizer. Differences and speed are measured on docstrings of Python's standard library."""
+configuration and tokenizer. Files of these names that retort did not write are not replaced. Differences and speed are
+measured on docstrings of Python's standard library."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

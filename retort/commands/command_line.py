@@ -11,6 +11,7 @@ import transformers
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..modeling import require_model
+from ..trainers.saving import check_own_folder
 
 # The most common of more than a hundred fields of TrainingArguments. --help_all shows the others.
 COMMON = {
@@ -45,7 +46,8 @@ class ScriptParser(HfArgumentParser):
     """An `HfArgumentParser` with a short --help: the flags of the script and its trainer, and the most common flags of
     `TrainingArguments`. All others are accepted, too; --help_all shows them.
 
-    `--output_dir` is required. Flags can't be abbreviated. Values that don't go together end the script with one line.
+    `--output_dir` is required, and must not have files that a student would replace but no run of retort wrote. Flags
+    can't be abbreviated. Values that don't go together end the script with one line.
 
     Args:
         dataclass_types: the script's own dataclass, and the class of its trainer's arguments.
@@ -94,8 +96,8 @@ class ScriptParser(HfArgumentParser):
         return formatter.format_help()
 
     def parse_args_into_dataclasses(self, *arguments, **named) -> tuple:
-        """Parse as `HfArgumentParser` does. A wrong value, an unknown flag or an absent model ends the script with one
-        line."""
+        """Parse as `HfArgumentParser` does. A wrong value, an unknown flag, an absent model or a folder of other files
+        ends the script with one line."""
         try:
             *parsed, unknown = super().parse_args_into_dataclasses(
                 *arguments, **named | {"return_remaining_strings": True}
@@ -109,6 +111,9 @@ class ScriptParser(HfArgumentParser):
         try:
             for name in self.models:
                 require_model(f"--{name}", getattr(parsed[0], name))
+            for args in parsed:
+                if isinstance(args, TrainingArguments):
+                    check_own_folder(args.output_dir)
         except ValueError as error:
             self.error(str(error))
         return tuple(parsed)

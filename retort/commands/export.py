@@ -27,7 +27,7 @@ from ..modeling.onnx import (
     onnx_agreement,
     quantize_int8,
 )
-from ..trainers.saving import save_embeddings_onnx, save_onnx
+from ..trainers.saving import check_own_folder, others_onnx, save_embeddings_onnx, save_onnx
 
 SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 
@@ -42,16 +42,26 @@ def run(options: argparse.Namespace) -> None:
     require_model("--model", source)
     output_dir = Path(options.output_dir or source)
     routes = read_routes(source)
-    if output_dir.resolve() != Path(source).resolve():
-        for folder in (output_dir, *(output_dir / route for route in routes)):
-            if _has_model(folder):
-                raise SystemExit(
-                    f"{folder} has another model, whose files would be replaced. Name another --output_dir."
-                )
+    beside_model = output_dir.resolve() == Path(source).resolve()
+    for folder in (output_dir, *(output_dir / route for route in routes)):
+        _check_folder(folder, beside_model, int8=options.int8)
     for route in routes or [None]:
         if route is not None:
             print(f"\nRoute {route}:")
         export(source, route, output_dir / route if route else output_dir, int8=options.int8)
+
+
+def _check_folder(folder: Path, beside_model: bool, *, int8: bool) -> None:
+    """Refuse a folder whose files would be replaced, but are another model's or none of retort's."""
+    if not beside_model and _has_model(folder):
+        raise SystemExit(f"{folder} has another model, whose files would be replaced. Name another --output_dir.")
+    if other := others_onnx(folder, int8=int8):
+        raise SystemExit(
+            f"{folder} has a file {other} that retort did not write, and that would be replaced. Name another "
+            "--output_dir, or move the file."
+        )
+    if not beside_model and not (folder / FLOAT32_FILE).exists():
+        check_own_folder(folder, model_only=True)
 
 
 def _has_model(folder: Path) -> bool:

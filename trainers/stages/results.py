@@ -19,6 +19,7 @@ from ..saving import (
     check_files,
     describe_files,
     describe_stages,
+    may_write_card,
     pushed_card,
     read_sealed,
     write_card,
@@ -109,7 +110,8 @@ def publish(stages: Sequence[StageResult], folder: str | Path, *, keep_card: boo
 
     Args:
         stages: the results of all stages, in order.
-        folder: the folder to write to. Other files in it are kept, but not the int8 ranges of an earlier student.
+        folder: the folder to write to. Other files in it are kept, also a README.md that isn't a model card of
+            retort's, but not the int8 ranges of an earlier student.
         keep_card: keep the card of this student in the folder, to which its user may have added.
         facts: further fields of `CardFacts`, such as `results` and `measured`.
     """
@@ -119,7 +121,7 @@ def publish(stages: Sequence[StageResult], folder: str | Path, *, keep_card: boo
     known = describe_stages(went_through, Path(folder).resolve().name)
     with replace_files(folder, outdated=[INT8_RANGES_FILE]) as staging:
         shutil.copytree(best.folder, staging, ignore=private, dirs_exist_ok=True)
-        if not (keep_card and _has_card_of(staging, Path(folder))):
+        if not (keep_card and _has_card_of(staging, Path(folder))) and may_write_card(folder):
             write_card(staging, replace(known, **facts))
 
 
