@@ -52,7 +52,7 @@ from .objectives import (
     teacher_request,
     with_short_vectors,
 )
-from .saving import CardFacts, describe_run, save_sentence_transformer
+from .saving import CardFacts, describe_run, keep_activation, save_sentence_transformer
 from .steps import EvaluatingTrainer, FittingTrainer, KeepWithinBounds, RunHeader, TrainingBar
 from .student_trainer import StudentTrainer
 from .teachers import (
@@ -237,8 +237,7 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
 
     def trains_with_dropout(self, args: DistillTrainingArguments, rows: datasets.Dataset | None) -> bool:
         """Whether the student is trained with dropout (`disable_dropout`). By default it is if no objective reads a
-        teacher, or if activations are checkpointed, which transformers does in train mode only.
-        """
+        teacher, or if activations are checkpointed, which transformers does in train mode only."""
         if args.disable_dropout is not None:
             return not args.disable_dropout
         return args.activation_checkpointing or not any(objective.teacher_request() for objective in self.objectives)
@@ -326,7 +325,8 @@ class DistillTrainer(FittingTrainer, EvaluatingTrainer, StudentTrainer):
         return self.model.request.pooler is not None and self.processing_class is not None
 
     def export_extras(self, folder: Path, side_weights: dict[str, Tensor]) -> None:
-        """Save a sentence encoder as a SentenceTransformer, too."""
+        """Save a sentence encoder as a SentenceTransformer, too. A cross-encoder keeps its teacher's activation."""
+        keep_activation(folder, self.teacher_sources if self.args.logits_weight else ())
         if self.is_sentence_transformer:
             save_sentence_transformer(folder, self.exported_modules(side_weights))
         ranges = side_weights.get("quantizer.ranges")

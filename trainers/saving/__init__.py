@@ -10,6 +10,7 @@ from .checkpoints import (
     rotate_checkpoints,
     was_stopped_early,
 )
+from .cross_encoder import keep_activation
 from .deepspeed import weights_alone
 from .manifest import DamagedFilesError, check_files, describe_files, read_sealed, write_sealed
 from .model_card import (

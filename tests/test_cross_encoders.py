@@ -1,0 +1,60 @@
+"""A student of a cross-encoder gives scores on the teacher's scale in sentence-transformers, too."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification
+
+from retort import DistillTrainer, shrink, tokenize
+
+IDENTITY = "torch.nn.modules.linear.Identity"
+PAIRS = [(first, second) for first, second in zip(tiny.sentences(8, seed=1), tiny.sentences(8, seed=2), strict=True)]
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    """The folder of a cross-encoder without an activation, as sentence-transformers saves it."""
+    from sentence_transformers import CrossEncoder
+
+    tiny.model("bert", "sequence", labels=1).save_pretrained(tmp_path / "plain")
+    tiny.tokenizer().save_pretrained(tmp_path / "plain")
+    model = CrossEncoder(str(tmp_path / "plain"), device="cpu", activation_fn=torch.nn.Identity())
+    model.save_pretrained(str(tmp_path / "teacher"))
+    return tmp_path / "teacher"
+
+
+def student_of(teacher, folder, *, loaded=False, **objectives):
+    """The configuration of a student that a trainer saved."""
+    tokenizer, model = tiny.tokenizer(), AutoModelForSequenceClassification.from_pretrained(teacher)
+    rows = Dataset.from_dict({"text": [a for a, _ in PAIRS], "other": [b for _, b in PAIRS], "labels": [0.5] * 8})
+    rows = tokenize(rows, tokenizer, text_pair="other", labels="labels")
+    args = tiny.arguments(folder, max_steps=1, save_strategy="no", **objectives)
+    source = model if loaded else teacher
+    DistillTrainer(shrink(model, layers=1), source, args, train_dataset=rows, processing_class=tokenizer).save_model()
+    return json.loads((folder / "config.json").read_text())
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_student_of_its_logits_keeps_the_activation(loaded, teacher, tmp_path):
+    from sentence_transformers import CrossEncoder
+
+    config = student_of(teacher, tmp_path / "student", loaded=loaded, logits_weight=1.0)
+    assert config["sentence_transformers"]["activation_fn"] == IDENTITY
+    student = CrossEncoder(str(tmp_path / "student"), device="cpu")
+    assert isinstance(student.activation_fn, torch.nn.Identity)
+    # The student's configuration is kept when it is loaded, as by the next stage.
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student")
+    assert again.config.sentence_transformers["activation_fn"] == IDENTITY
+
+
+def test_a_student_that_does_not_learn_its_logits_has_none(teacher, tmp_path):
+    config = student_of(teacher, tmp_path / "student", label_weight=1.0, hidden_weight=1.0)
+    assert "sentence_transformers" not in config
+
+
+def test_a_teacher_without_one_changes_nothing(teacher, tmp_path):
+    config = student_of(tmp_path / "plain", tmp_path / "student", logits_weight=1.0)
+    assert "sentence_transformers" not in config
