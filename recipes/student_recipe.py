@@ -4,6 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ class StudentRecipe(ABC):
             if args.process_index == 0:
                 print("Dry run: no errors were found, and nothing was trained.")
         else:
-            if self.starts_slowly:
+            # A student that is refused shall not cost hours of training its parent, or of computing its first weights.
+            if self.starts_slowly or (parent_run and not all(planned.is_finished for planned in parent_run.plan)):
                 self._outlined(args, parent_run, only).check()
             before = parent_run.run() if parent_run else []
             parent = self.finished_parent(before) if parent_run else self.parent
@@ -75,7 +77,8 @@ class StudentRecipe(ABC):
 
     def _outlined(self, args: TrainingArguments, parent_run: StagedRun | None, only: str | None) -> StagedRun:
         """The student's stages for checks, up to the one that is run."""
-        parent = parent_run.student if parent_run else self.parent
+        # A copy, since the check must not change the model that is trained.
+        parent = deepcopy(parent_run.student) if parent_run else self.parent
         if parent_run and any(self.recipe.arguments_of(stage).get("attention_weight") for stage in self.recipe.stages):
             parent.set_attn_implementation("eager")  # as a trained one is loaded from its folder
         with args.main_process_first(desc="reading data"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from transformers import AutoConfig
 
 from ..data import write_json
 from ..data.readers import (
@@ -23,8 +24,8 @@ from ..data.readers import (
 from ..data.tasks import read_task
 from ..evaluation.report import aligned
 from ..evaluation.sentences import bitext_hits, load_embedder, pair_features, probe, probe_by_folds, sts_scores
-from ..modeling import require_model
-from ..modeling.encoding import POOLERS, SentenceEncoder
+from ..modeling import head_of, require_model
+from ..modeling.encoding import POOLERS, SentenceEncoder, read_sentence_modules
 from ..recipes import absent_files
 from .command_line import named_files
 
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace) -> None:
     )
     name = options.model or Path(options.state_dict).name
     print(f"{name}\n")
+    if note := pooling_note(options):
+        print(f"{note}\n")
     found: dict[str, dict[str, Any]] = {}
     for title, group in jobs.items():
         found[title] = {name: job(embedder) for name, job in group.items()}
@@ -68,6 +71,16 @@ def run(options: argparse.Namespace) -> None:
     if options.output:
         write_json(options.output, {"model": name, "mode": options.mode, "scores": found})
         print(f"All scores: {options.output}")
+
+
+def pooling_note(options: argparse.Namespace) -> str | None:
+    """What the embeddings of a model are whose files and flags don't say it; None if they do."""
+    source = options.model or options.base_model
+    if options.pooler or (options.model and read_sentence_modules(source) is not None):
+        return None
+    note = "Its files define no embeddings: the means of its last hidden states are scored. --pooler takes others."
+    head = head_of(next(iter(AutoConfig.from_pretrained(source).architectures or ()), ""))
+    return f"{note} Its head ({head}) is not used." if options.model and head else note
 
 
 Job = Callable[[SentenceEncoder], dict[str, Any]]
