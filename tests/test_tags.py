@@ -3,10 +3,11 @@
 import random
 
 import pytest
+import tiny
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import BILOU, IOB1, IOBES, Entities
 
-from retort.data.tasks import are_spans
+from retort.data.tasks import are_spans, read_task
 from retort.data.tasks.tags import check_beginnings, check_list, check_scheme, split_languages, to_iob2
 
 
@@ -117,3 +118,18 @@ def test_a_list_of_labels_is_in_iob2():
         ValueError, match=r"labels\.tsv: the tags E-PER, S-LOC are in IOBES or BILOU, but rows are converted to IOB2"
     ):
         check_list(("O", "B-PER", "I-PER", "E-PER", "S-LOC"), "labels.tsv")
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("O I-LOC I-PER B-PER", "in IOB1: it has no B-LOC"),
+        ("O B-PER I-PER E-PER S-PER", "in IOBES or BILOU: it has E-PER, S-PER"),
+    ],
+)
+def test_classes_of_a_tagger_in_another_scheme_are_refused_with_what_can_be_done(classes, message, task_folder):
+    config = tiny.config("bert", labels=len(classes.split()))
+    config.id2label = dict(enumerate(classes.split()))
+    with pytest.raises(ValueError, match=rf"The model's classes \(labels=\) are {message}\..* Fine-tune .* tokenize\."):
+        read_task("tagging", folders=task_folder({"train.tsv": "Anna\tB-PER\nin Bonn\tO O\n"}), labels=config)

@@ -34,6 +34,8 @@ def label_names(
     config = labels if isinstance(labels, PreTrainedConfig) else None
     if config is not None:
         labels = _classes_of(config)
+        if schema.is_tagging and labels:
+            tags.check_classes(labels)
     every_part = [part for found in parts.values() for part in found]
     declared = _declared(labels, folders, every_part)
     occurring = set().union(*(part.label_names() for part in parts["train"]))

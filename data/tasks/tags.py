@@ -65,6 +65,23 @@ def are_spans(tags: Collection[str]) -> bool:
     )
 
 
+def check_classes(labels: Collection[str]) -> None:
+    """Refuse the classes of a tagger in IOB1, IOBES or BILOU. Unlike a list of labels, they can't be written anew."""
+    others = sorted(label for label in labels if in_iob2(label) != label)
+    inside = sorted(f"B-{label[2:]}" for label in labels if label.startswith("I-"))
+    absent = [label for label in inside if label not in labels]
+    if not (are_spans(labels) and (others or absent)):
+        return
+    scheme, sign = ("IOBES or BILOU", f"it has {', '.join(others[:4])}")
+    if not others:
+        scheme, sign = "IOB1", f"it has no {', '.join(absent[:4])}"
+    raise ValueError(
+        f"The model's classes (labels=) are in {scheme}: {sign}. retort reads tags in IOB2 only, where every span "
+        "begins with B- and goes on with I-. Fine-tune the model again on tags in IOB2, or number the tags yourself "
+        "and pass your rows to tokenize."
+    )
+
+
 def check_scheme(tags: Collection[str], name: str) -> None:
     """Refuse tags that are neither spans in IOB1, IOB2, IOBES or BILOU, nor classes of single words.
 
