@@ -150,8 +150,8 @@ class DistillTrainingArguments(TrainingArguments):
     quantization_aware: Literal["int8", "binary"] | None = HfArg(
         default=None,
         help="Also train on the student's quantised embeddings, at each of --truncate_dims, so that they can be "
-        "stored in this precision. With 'int8', the ranges of the dimensions are saved with the student "
-        "(int8_ranges.npy).",
+        "stored in this precision. With 'int8', the ranges of the dimensions in the last steps are saved with the "
+        "student (int8_ranges.npy).",
     )
     disable_dropout: bool | None = HfArg(
         default=None,
