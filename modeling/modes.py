@@ -21,12 +21,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def gathered(model: nn.Module) -> AbstractContextManager:
     """Gather a model's sharded parameters on every rank; does nothing if no parameter is sharded."""
-    sharded = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
-    if not sharded:
+    if not is_sharded(model):
         return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters(sharded)
+    return deepspeed.zero.GatheredParameters([each for each in model.parameters() if hasattr(each, "ds_id")])
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether DeepSpeed ZeRO-3 shards a model's parameters over the ranks."""
+    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
 
 
 @contextmanager

@@ -63,3 +63,29 @@ def test_attention_with_sinks_is_not_packed():
                 parameter.fill_(2.0)
     assert not supports_packing(model)
     require_padding(model, pad_token_id=0)
+
+
+def test_a_model_that_cannot_run_yet_is_not_checked(monkeypatch):
+    model = every_family.build("convbert")
+
+    def fails(*arguments, **named):
+        raise RuntimeError("FlashAttention only runs on a GPU")
+
+    monkeypatch.setattr(model.base_model, "forward", fails)
+    require_padding(model, pad_token_id=0)
+    with torch.device("meta"):
+        require_padding(type(model)(model.config), pad_token_id=0)
+
+
+@pytest.mark.promise(4)
+def test_outputs_that_are_not_numbers_if_padded_are_refused(monkeypatch):
+    model = tiny.model()
+    forward = model.forward
+
+    def broken(*arguments, attention_mask, **named):
+        result = forward(*arguments, attention_mask=attention_mask, **named)
+        return result if attention_mask.all() else (result[0] * float("nan"),)
+
+    monkeypatch.setattr(model, "forward", broken)
+    with pytest.raises(ValueError, match="change if the row is padded, by inf"):
+        require_padding(model, pad_token_id=0)

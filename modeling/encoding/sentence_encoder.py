@@ -336,7 +336,7 @@ def require_bidirectional(model: PreTrainedModel, role: str) -> None:
 
 def _check_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse left padding for absolute positions, as `encode` counts tokens from 0; and models that mix padding in."""
-    if tokenizer.pad_token_id is not None and model.device.type != "meta":  # a skeleton has no outputs
+    if tokenizer.pad_token_id is not None:
         require_padding(model, tokenizer.pad_token_id)
     absolute = [
         name

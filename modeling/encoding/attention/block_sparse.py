@@ -7,7 +7,7 @@ def refuse_block_sparse(model: PreTrainedModel, role: str) -> None:
     """Refuse a model with block-sparse attention (BigBird).
 
     It pads rows to whole blocks, so the outputs for a row depend on the longest one of its batch. A batch of short
-    rows switches the model to full attention for good, so they depend on earlier batches, too. The configuration is
+    rows switches the model to full attention for good, so outputs depend on earlier batches, too. The configuration is
     read, not the model: it doesn't change with the switch, and it is what a student's folder says.
 
     Args:

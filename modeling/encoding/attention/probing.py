@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...modes import evaluating, gathered
+from ...modes import evaluating, is_sharded
 
 # Longer than the sliding windows of tiny models, but fast for models of 24 layers on a CPU.
 PROBE_TOKENS = 16
@@ -19,14 +19,16 @@ class StoppedProbe(Exception):
 def is_causal(model: PreTrainedModel) -> bool:
     """Whether tokens attend only to those before them, as in decoders.
 
-    Many decoders say so (`is_causal` of their attention). The others (BLOOM, GPT, XGLM) are run on a few tokens.
+    Many decoders say so (`is_causal` of their attention). The others (BLOOM, GPT, XGLM) are run on a few tokens, unless
+    they are sharded (ZeRO-3), since a rank may have no room for a whole one.
     """
     if any(getattr(module, "is_causal", False) for module in model.base_model.modules()):
         return True
+    if is_sharded(model):
+        return False
     try:
-        with gathered(model):
-            sees_later, sees_earlier = attends_to(model.base_model, probe_tokens(model))
-    except ValueError:  # it needs more than token ids
+        sees_later, sees_earlier = attends_to(model.base_model, probe_tokens(model))
+    except ValueError:  # it needs more than token ids, or doesn't run here
         return False
     return sees_earlier and not sees_later
 
