@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import BertForSequenceClassification
 
 from retort import DistillTrainer, tokenize
+from retort.trainers.checks import names as names_check
 
 TAGS = ["O", "B-PER", "B-LOC"]
 STUDENTS_TAGS = ["B-LOC", "O", "B-PER"]
@@ -108,19 +109,25 @@ def test_another_order_is_refused_and_can_be_changed(task, kept, trainer, tokeni
 
 
 @pytest.mark.promise(9)
-@pytest.mark.parametrize(("task", "kind"), [("token", "List(ClassLabel(names=names))"), ("sequence", "ClassLabel")])
-def test_other_classes_are_refused_and_can_be_renamed_or_given_to_the_student(task, kind, trainer, tokenizer):
-    names = ["out", "person", "place"]
+@pytest.mark.parametrize("task", ["token", "sequence"])
+def test_classes_that_the_student_lacks_can_be_given_to_it(task, trainer, tokenizer):
+    names = ["B-PER", "O", "place"]
     data, student = dataset(task, names), tiny.model("bert", task, **named(TAGS))
-    message = f"classes are not the student's. Class 0 is 'out'.*dataset.cast_column.column, {re.escape(kind)}"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"in another order .* Class 0 is 'B-PER'.* Load the model with the classes"):
         trainer(student, tokenized(data, tokenizer))
-
-    kind = ClassLabel(names=list(student.config.id2label.values()))
-    renamed = data.cast_column("y", List(kind) if task == "token" else kind)
-    assert renamed["y"][:] == data["y"][:]
-    trainer(student, tokenized(renamed, tokenizer))
     trainer(tiny.model("bert", task, **named(names)), tokenized(data, tokenizer))
+
+
+@pytest.mark.parametrize("task", ["token", "sequence"])
+def test_names_that_only_one_side_has_are_a_warning(task, trainer, tokenizer, monkeypatch):
+    said = []
+    monkeypatch.setattr(names_check.logger, "warning_once", said.append)
+    trainer(
+        tiny.model("bert", task, **named(["NEGATIVE", "POSITIVE"])), tokenized(dataset(task, ["neg", "pos"]), tokenizer)
+    )
+    assert [message[:103] for message in said] == [
+        "The labels' classes have other names than the student's: class 0 is 'neg' in the rows, and 'NEGATIVE' i"
+    ]
 
 
 @pytest.mark.promise(9)

@@ -4,6 +4,9 @@ from typing import Any
 
 from datasets import ClassLabel, LargeList, List
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 # Names listed in a message: all tags of four types of spans, with O.
 _MOST = 9
@@ -12,15 +15,16 @@ _MOST = 9
 def check_class_names(feature: Any, student: PreTrainedModel) -> None:
     """Refuse labels whose ids mean other classes than the student's outputs.
 
-    The names are compared at the ids that both sides have. Capitals don't matter: models often write ENTAILMENT where
-    datasets write entailment. Nothing is compared if either side has no names.
+    A name that has another id on the other side is refused. Names that only one side has, such as neg and NEGATIVE, may
+    mean the same class, so they are a warning. Capitals don't matter: models often write ENTAILMENT where datasets
+    write entailment. Nothing is compared if either side has no names.
 
     Args:
         feature: the type of the column of labels. Only `ClassLabel`, alone or in lists, has names.
         student: the model to be trained. Its names are in `config.id2label`.
 
     Raises:
-        ValueError: an id has two names.
+        ValueError: a class has two ids.
     """
     in_lists = isinstance(feature, List | LargeList)
     labels = feature.feature if in_lists else feature
@@ -29,17 +33,29 @@ def check_class_names(feature: Any, student: PreTrainedModel) -> None:
     theirs, ours = tuple(labels.names), _names_of(student.config)
     if _are_numbers(theirs) or _are_numbers(ours):
         return
-    pairs = enumerate(zip(_comparable(theirs), _comparable(ours), strict=False))
-    wrong = next((index for index, (name, output) in pairs if name != output), None)
-    if wrong is None:
+    given, outputs = _comparable(theirs), _comparable(ours)
+    moved = [index for index, name in enumerate(given) if name in outputs and outputs.index(name) != index]
+    if not moved:
+        _warn_of_other_names(theirs, ours)
         return
-    same_classes = set(_comparable(theirs)) <= set(_comparable(ours))
+    wrong = min(moved[0], len(ours) - 1)
+    same_classes = set(given) <= set(outputs)
     raise ValueError(
-        f"the labels' classes are {'in another order than' if same_classes else 'not'} the student's. "
+        "the labels' classes are in another order than the student's. "
         f"Class {wrong} is {theirs[wrong]!r} in the rows, but {ours[wrong]!r} in the student's config.id2label. "
         f"The rows have {_shortened(theirs)}. The student has {_shortened(ours)}. "
-        + (_in_order(student.config, theirs, in_lists) if same_classes else _renamed(in_lists))
+        + (_in_order(student.config, theirs, in_lists) if same_classes else _loaded_anew())
     )
+
+
+def _warn_of_other_names(theirs: tuple[str, ...], ours: tuple[str, ...]) -> None:
+    pairs = enumerate(zip(_comparable(theirs), _comparable(ours), strict=False))
+    others = [index for index, (name, output) in pairs if name != output]
+    if others:
+        logger.warning_once(
+            f"The labels' classes have other names than the student's: class {others[0]} is {theirs[others[0]]!r} in "
+            f"the rows, and {ours[others[0]]!r} in the student's config.id2label. They are taken for the same class."
+        )
 
 
 def _in_order(config: PreTrainedConfig, theirs: tuple[str, ...], in_lists: bool) -> str:
@@ -65,13 +81,10 @@ def _in_order(config: PreTrainedConfig, theirs: tuple[str, ...], in_lists: bool)
     )
 
 
-def _renamed(in_lists: bool) -> str:
-    """The way out if there are other classes."""
-    kind = "List(ClassLabel(names=names))" if in_lists else "ClassLabel(names=names)"
+def _loaded_anew() -> str:
+    """The way out if the student lacks some of the classes."""
     return (
-        "If only the names differ, write the student's before you tokenize: "
-        f"dataset.cast_column(column, {kind}), with names=list(student.config.id2label.values()). If the classes "
-        "differ, load the model with theirs: from_pretrained(..., id2label=dict(enumerate(names)), "
+        "Load the model with the classes of the rows: from_pretrained(..., id2label=dict(enumerate(names)), "
         "label2id={name: id for id, name in enumerate(names)}), with the names of the rows."
     )
 
