@@ -13,7 +13,7 @@ from transformers import AutoModelForTokenClassification
 
 from retort import Stage
 from retort.modeling.encoding import OutputRequest
-from retort.trainers import StageResult, best_stage, publish
+from retort.trainers import StageResult, best_stage, publish, push_student
 from retort.trainers.checks import check_sharding
 
 TAGGER = f"{USER}/tagger"
@@ -75,8 +75,6 @@ def test_what_a_user_added_to_the_card_is_kept_if_nothing_was_trained_anew(resul
 
 def push(folder: str) -> None:
     """For a process that takes the local server for the Hub."""
-    from retort.trainers import push_student
-
     print(push_student(folder, TAGGER))
 
 
@@ -94,6 +92,20 @@ def test_what_is_pushed_is_the_student_alone(results, tmp_path):
     assert f'model="{TAGGER}"' in getattr(card, "content", card).decode()
     assert TAGGER in printed
     assert pushed == {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+
+
+@pytest.mark.parametrize("metadata", ["", "---\ntags: [retort]\n---\n"])
+def test_only_the_usage_example_of_retorts_card_is_rewritten_before_it_is_pushed(metadata, tmp_path, monkeypatch):
+    class Api:
+        create_repo = staticmethod(lambda repo_id, **_: SimpleNamespace(repo_id=repo_id))
+        upload_folder = staticmethod(lambda **_: SimpleNamespace(commit_url="https://hub"))
+
+    monkeypatch.setattr("retort.trainers.stages.results.HfApi", Api)
+    push_student(tmp_path, TAGGER)  # without a README.md
+    card = tmp_path / "README.md"
+    card.write_text(f'{metadata}pipeline(model="before")\n')
+    push_student(tmp_path, TAGGER)
+    assert card.read_text() == f'{metadata}pipeline(model="{TAGGER if metadata else "before"}")\n'
 
 
 def test_attention_maps_are_compared_in_a_stage_of_their_own(tmp_path):

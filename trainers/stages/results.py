@@ -19,6 +19,7 @@ from ..saving import (
     check_files,
     describe_files,
     describe_stages,
+    is_own_card,
     may_write_card,
     pushed_card,
     read_sealed,
@@ -135,6 +136,8 @@ def _has_card_of(student: Path, folder: Path) -> bool:
 def push_student(folder: str | Path, repo_id: str) -> str:
     """Upload a published student, without checkpoints and the folders of stages.
 
+    The usage example of retort's model card names the repository then.
+
     Args:
         folder: folder that `publish` wrote.
         repo_id: repository on the Hub, which is created if needed.
@@ -145,7 +148,8 @@ def push_student(folder: str | Path, repo_id: str) -> str:
     api = HfApi()
     hub_id = api.create_repo(repo_id, exist_ok=True).repo_id
     card = Path(folder) / "README.md"
-    write_text(card, pushed_card(card.read_text(encoding="utf-8"), hub_id))
+    if is_own_card(card):  # a README.md of the user's own is uploaded as it is
+        write_text(card, pushed_card(card.read_text(encoding="utf-8"), hub_id))
     folders = ("stages", "teacher", "assistant", "tokenizer-*", "router")
     private = [*PRIVATE_FILES, "checkpoint-*", "_*", *(f"{folder}/*" for folder in folders)]
     commit = api.upload_folder(
