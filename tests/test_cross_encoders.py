@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification
 
 from retort import DistillTrainer, shrink, tokenize
+from retort.trainers.saving import keep_activation
 
 IDENTITY = "torch.nn.modules.linear.Identity"
 PAIRS = [(first, second) for first, second in zip(tiny.sentences(8, seed=1), tiny.sentences(8, seed=2), strict=True)]
@@ -48,6 +49,41 @@ def test_a_student_of_its_logits_keeps_the_activation(loaded, teacher, tmp_path)
     # The student's configuration is kept when it is loaded, as by the next stage.
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student")
     assert again.config.sentence_transformers["activation_fn"] == IDENTITY
+
+
+EARLIER = [{"sentence_transformers": {"activation_fn": IDENTITY}}, {"sbert_ce_default_activation_function": IDENTITY}]
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("keys", EARLIER, ids=["4 and 5", "before 4"])
+def test_a_teacher_of_an_earlier_version_of_sentence_transformers_has_it_in_its_configuration(keys, loaded, tmp_path):
+    tiny.model("bert", "sequence", labels=1).save_pretrained(tmp_path / "teacher")
+    config = json.loads((tmp_path / "teacher/config.json").read_text())
+    (tmp_path / "teacher/config.json").write_text(json.dumps(config | keys))
+    model = tiny.model("bert", "sequence", labels=1)  # a student that is no copy of its teacher
+    model.save_pretrained(tmp_path / "student")
+    teacher = str(tmp_path / "teacher")
+    keep_activation(
+        tmp_path / "student", [AutoModelForSequenceClassification.from_pretrained(teacher) if loaded else teacher]
+    )
+    config = json.loads((tmp_path / "student/config.json").read_text())
+    assert config["sentence_transformers"] == {"activation_fn": IDENTITY}
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_settings_of_version_6_precede_a_configuration_of_version_5(loaded, teacher, tmp_path):
+    from sentence_transformers import CrossEncoder
+
+    config = json.loads((teacher / "config.json").read_text())
+    older = {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}
+    (teacher / "config.json").write_text(json.dumps(config | older))
+    assert isinstance(CrossEncoder(str(teacher), device="cpu").activation_fn, torch.nn.Identity)
+    tiny.model("bert", "sequence", labels=1).save_pretrained(tmp_path / "student")
+    keep_activation(
+        tmp_path / "student", [AutoModelForSequenceClassification.from_pretrained(teacher) if loaded else teacher]
+    )
+    config = json.loads((tmp_path / "student/config.json").read_text())
+    assert config["sentence_transformers"] == {"activation_fn": IDENTITY}
 
 
 def test_a_student_that_does_not_learn_its_logits_has_none(teacher, tmp_path):
