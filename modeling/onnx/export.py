@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..encoding import SentenceEncoder, most_positions
 from ..modes import evaluating
 from .embedding import EmbeddingGraph
+from .mark import mark
 from .session import onnx_library, open_session, run_session
 
 FLOAT32_FILE = "model.onnx"
@@ -113,6 +114,7 @@ def _export(model: PreTrainedModel | EmbeddingGraph, names: list[str], folder: s
                 f"largest output; rounding causes at most {TOLERANCE:.0e}. Its forward pass depends on values of its "
                 "inputs in a way that torch.onnx.export can't trace."
             )
+        mark(path)
     return Path(folder) / FLOAT32_FILE
 
 
@@ -140,6 +142,7 @@ def quantize_int8(folder: str | os.PathLike) -> Path:
         # doesn't need symbolic shapes, and they can't be inferred for all families.
         quantization.shape_inference.quant_pre_process(source, simplified, skip_symbolic_shape=True)
         quantization.quantize_dynamic(simplified, path, per_channel=True, weight_type=quantization.QuantType.QInt8)
+        mark(path)
     return Path(folder) / INT8_FILE
 
 

@@ -8,7 +8,7 @@ SUMMARY = "Export a trained model to ONNX, compare it with PyTorch, and measure 
 DESCRIPTION = """  retort export --model runs/tagger --int8
 
 Writes model.onnx and, with --int8, model-int8.onnx to the model's folder, or to --output_dir together with the model's
-configuration and tokenizer. Files of these names that retort did not write are not replaced. Differences and speed are
+configuration and tokenizer. Files of these names without retort's mark are not replaced. Differences and speed are
 measured on docstrings of Python's standard library."""
 
 

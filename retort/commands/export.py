@@ -27,7 +27,7 @@ from ..modeling.onnx import (
     onnx_agreement,
     quantize_int8,
 )
-from ..trainers.saving import check_own_folder, others_onnx, save_embeddings_onnx, save_onnx
+from ..trainers.saving import check_own_folder, has_own_onnx, others_onnx, save_embeddings_onnx, save_onnx
 
 SENTENCES, BATCH_SIZE, MAX_LENGTH = 256, 32, 128
 
@@ -57,10 +57,10 @@ def _check_folder(folder: Path, beside_model: bool, *, int8: bool) -> None:
         raise SystemExit(f"{folder} has another model, whose files would be replaced. Name another --output_dir.")
     if other := others_onnx(folder, int8=int8):
         raise SystemExit(
-            f"{folder} has a file {other} that retort did not write, and that would be replaced. Name another "
-            "--output_dir, or move the file."
+            f"{folder} has a file {other} without retort's mark, which would be replaced. Name another --output_dir, "
+            "or move the file."
         )
-    if not beside_model and not (folder / FLOAT32_FILE).exists():
+    if not beside_model and not has_own_onnx(folder):
         check_own_folder(folder, model_only=True)
 
 
@@ -69,7 +69,7 @@ def _has_model(folder: Path) -> bool:
     weights = (f"{place}{name}" for place in ("", "0_*/") for name in ("*.safetensors", "pytorch_model*.bin"))
     if any(next(folder.glob(pattern), None) for pattern in weights):
         return True
-    return (folder / "modules.json").exists() and not (folder / FLOAT32_FILE).exists()
+    return (folder / "modules.json").exists() and not has_own_onnx(folder)
 
 
 def export(source: str, route: str | None, output_dir: Path, *, int8: bool) -> None:

@@ -24,7 +24,7 @@ from .model_card import (
     without_path,
     write_card,
 )
-from .onnx import others_onnx, save_embeddings_onnx, save_onnx
+from .onnx import has_own_onnx, others_onnx, save_embeddings_onnx, save_onnx
 from .ownership import check_own_folder, is_own_card, may_write_card
 from .router import save_router
 from .sentence_transformer import save_sentence_transformer
