@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from ..evaluation.report import Report, aligned, markdown_table, read_report, text_table, write_report
 from ..trainers import leave_process_group
-from ..trainers.saving import is_hub_id
+from ..trainers.saving import is_hub_id, is_own_card
 from ..trainers.stages import Stage, StagedRun, StageResult, best_stage, plan_table, publish, push_student
 from .presence import downloads, hub_names
 from .schema import Recipe
@@ -111,8 +111,10 @@ class StudentRecipe(ABC):
         publish(results, folder, keep_card=keep_card, **facts)
         if report:
             print(f"\n{text_table(report)}")
-        written = "Student, model card, report.json and report.png" if report else "Student and model card"
-        print(f"\n{written}: {Path(folder)}/")
+        # A README.md of the user's own is kept, and no card is written then.
+        card = ["model card"] if is_own_card(Path(folder) / "README.md") else []
+        written = ["Student", *card, *(["report.json", "report.png"] if report else [])]
+        print(f"\n{', '.join(written)}: {Path(folder)}/")
         if self.recipe.push_to_hub:
             print(f"Pushed: {push_student(folder, self.recipe.push_to_hub)}")
 

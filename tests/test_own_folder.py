@@ -1,5 +1,6 @@
-"""Files in an output folder that no run of retort wrote are kept: a run is refused, and a trainer keeps a README.md."""
+"""Files in an output folder that retort does not recognise as its own are kept: a run is refused, and a trainer keeps a README.md."""
 
+import shutil
 import sys
 
 import pytest
@@ -9,7 +10,7 @@ from datasets import Dataset
 
 from retort import DistillTrainer, DistillTrainingArguments, ScriptParser, shrink, tokenize
 from retort.cli import main
-from retort.trainers.saving import check_own_folder
+from retort.trainers.saving import check_own_folder, is_own_card
 from retort.trainers.stages import StageResult, publish
 
 SENTENCES = tiny.sentences(16, seed=3)
@@ -51,8 +52,8 @@ def test_a_run_into_a_folder_of_someone_elses_is_refused_and_changes_no_file(dry
     (tmp_path / "run/stages/of a rocket").mkdir(parents=True)
     assert main(["distill", recipe, *dry_run]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"output_dir: {tmp_path}/run has config.json, README.md and report.json, which no run of retort" in line
-    assert "Name another output_dir." in line
+    told = f"The folder {tmp_path}/run has config.json, README.md and report.json, which retort doesn't recognise as its own."
+    assert f"{told} They would be replaced. Name another output_dir, or move them." in line
     assert {path.name: path.read_text() for path in (tmp_path / "run").iterdir() if path.is_file()} == files
 
 
@@ -72,7 +73,7 @@ def test_each_trace_of_a_run_makes_a_folder_retorts(recipe, tmp_path):
     (folder / "stages").rename(folder / "others")
     check_own_folder(folder)  # by its card
     (folder / "README.md").write_text(MINE)
-    with pytest.raises(ValueError, match=r"has config.json, .*README.md.*which no run of retort wrote"):
+    with pytest.raises(ValueError, match=r"has config.json, .*README.md.*which retort doesn't recognise"):
         check_own_folder(folder)
     (folder / "others").rename(folder / "teacher")
     check_own_folder(folder)  # by a stage of its teacher
@@ -89,7 +90,10 @@ def test_a_script_refuses_such_a_folder_but_not_that_of_an_interrupted_run(tmp_p
     parser = ScriptParser((DistillTrainingArguments,), description="")
     with pytest.raises(SystemExit, match=r"^2$"):
         parser.parse_args_into_dataclasses()
-    assert f"{tmp_path} has config.json, which no run of retort wrote" in capsys.readouterr().err
+    assert (
+        f"{tmp_path} has config.json, which retort doesn't recognise as its own. It would be replaced."
+        in capsys.readouterr().err
+    )
     (tmp_path / "checkpoint-7").mkdir()  # of another program
     with pytest.raises(SystemExit, match=r"^2$"):
         parser.parse_args_into_dataclasses()
@@ -114,6 +118,14 @@ def test_a_trainer_keeps_a_readme_that_is_no_card_of_retorts_and_says_so(tmp_pat
     assert "On nothing at all." in (tmp_path / "run/README.md").read_text()
 
 
+def test_a_recipe_tells_of_a_model_card_only_where_there_is_one_of_retorts(recipe, tmp_path, capsys):
+    assert main(["distill", recipe]) == 0
+    assert f"\nStudent, model card: {tmp_path}/run/\n" in capsys.readouterr().out
+    (tmp_path / "run/README.md").write_text(MINE)
+    assert main(["distill", recipe]) == 0
+    assert f"\nStudent: {tmp_path}/run/\n" in capsys.readouterr().out
+
+
 def test_publish_keeps_such_a_readme_too(recipe, tmp_path):
     assert main(["distill", recipe]) == 0
     (stage,) = (tmp_path / "run/stages").iterdir()
@@ -136,14 +148,49 @@ def test_an_export_replaces_its_own_file_but_none_of_someone_elses(elsewhere, tm
     command = ["export", "--model", str(model), *(["--output_dir", str(folder)] if elsewhere else [])]
     (folder / "model.onnx").write_bytes(b"someone else's")
     assert main(command) == 2
-    assert f"{folder} has a file model.onnx that retort did not write" in capsys.readouterr().err
+    assert f"{folder} has a file model.onnx without retort's mark" in capsys.readouterr().err
     assert (folder / "model.onnx").read_bytes() == b"someone else's"
     (folder / "model.onnx").rename(folder / "model-int8.onnx")
     assert main([*command, "--int8"]) == 2
-    assert f"{folder} has a file model-int8.onnx that retort did not write" in capsys.readouterr().err
+    assert f"{folder} has a file model-int8.onnx without retort's mark" in capsys.readouterr().err
     (folder / "model-int8.onnx").unlink()
     for _ in range(2):  # the second replaces the first
         assert main([*command, "--int8"]) == 0
+    (folder / "model.onnx").unlink()
+    assert main([*command, "--int8"]) == 0  # an int8 file alone is retort's, too
+    shutil.copy(folder / "model.onnx", folder / "model-int8.onnx")  # as a quantisation by another program
+    assert main([*command, "--int8"]) == 2
+    assert f"{folder} has a file model-int8.onnx without retort's mark" in capsys.readouterr().err
+    assert main(command) == 0  # which doesn't write it
+
+
+@pytest.mark.promise(9)
+def test_another_programs_export_beside_a_published_student_is_kept(tmp_path, capsys):
+    tiny.model("bert", "token").save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text("---\ntags:\n- retort\n---\n")
+    (tmp_path / "model.onnx").write_bytes(b"optimum's")
+    assert main(["export", "--model", str(tmp_path)]) == 2
+    assert "has a file model.onnx without retort's mark" in capsys.readouterr().err
+    assert (tmp_path / "model.onnx").read_bytes() == b"optimum's"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "own"),
+    [
+        ("tags:\n- retort\n- distillation", True),
+        ("tags:\n  - mine\n  - retort  # by us", True),
+        ("tags: [mine, retort]", True),
+        ('tags: ["retort"]', True),
+        ("datasets:\n- retort", False),
+        ("tags: [retorts]", False),
+        ("- retort", False),
+        ("tags: [retort", False),
+    ],
+)
+def test_a_card_is_retorts_by_its_tag_however_it_is_written(metadata, own, tmp_path):
+    (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n# A student\n")
+    assert is_own_card(tmp_path / "README.md") == own
 
 
 @pytest.mark.promise(9)
@@ -154,5 +201,5 @@ def test_an_export_replaces_no_configuration_of_someone_elses(tmp_path, capsys):
     for name in ("config.json", "README.md"):  # of which it would write the first
         (tmp_path / name).write_text("{}")
     assert main(["export", "--model", str(model), "--output_dir", str(tmp_path)]) == 2
-    assert "has config.json, which no run of retort wrote" in capsys.readouterr().err
+    assert "has config.json, which retort doesn't recognise as its own" in capsys.readouterr().err
     assert (tmp_path / "config.json").read_text() == "{}"

@@ -30,7 +30,7 @@ class Recipe(Generic[Data, Evaluation]):
         stages: the student's stages, in order.
         evaluation: evaluation data and metrics.
         output_dir: folder for all output. It is refused if it has files that the student's would replace, such as
-            README.md or config.json, but that no run of retort wrote.
+            README.md or config.json, but that retort doesn't recognise as its own.
         push_to_hub: hub id to which the finished student is pushed; by default it is not pushed.
         downloads: id of a Hub dataset -> its size and license. If data or evaluation has the dataset, they are printed
             before anything is loaded.

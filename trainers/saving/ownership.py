@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+import yaml
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .checkpoints import MANIFEST_FILE
@@ -30,11 +31,11 @@ _STAGES = ("stages", "teacher", "assistant")
 _STAGE_NAME = re.compile(r"\d{2,}-.+-[0-9a-f]{8}")
 # The metadata at the top of a card, and the tag that every card of retort has there.
 _METADATA = re.compile(r"---\n(.*?)\n---", re.DOTALL)
-_TAG = re.compile(r"^\s*- retort$", re.MULTILINE)
+_TAG = "retort"
 
 
 def check_own_folder(folder: str | os.PathLike, *, model_only: bool = False) -> None:
-    """Refuse a folder with files that a run would replace, but that no run of retort wrote.
+    """Refuse a folder with files that a run would replace, but that aren't known to be retort's.
 
     A folder is retort's if it has stages, a checkpoint, a report or a model card of retort.
 
@@ -48,9 +49,10 @@ def check_own_folder(folder: str | os.PathLike, *, model_only: bool = False) -> 
     place = Path(folder).expanduser()
     there = [name for name in (*_OF_MODEL, *(() if model_only else _OF_RUN)) if (place / name).is_file()]
     if there and not _has_run(place):
+        they, them = ("They", "them") if len(there) > 1 else ("It", "it")
         raise ValueError(
-            f"output_dir: {folder} has {_listed(there)}, which no run of retort wrote. They would be replaced. "
-            "Name another output_dir."
+            f"The folder {folder} has {_listed(there)}, which retort doesn't recognise as its own. {they} would be "
+            f"replaced. Name another output_dir, or move {them}."
         )
 
 
@@ -67,9 +69,11 @@ def is_own_card(card: Path) -> bool:
     """Whether a file is a model card that retort wrote; its user may have added to it."""
     try:
         metadata = _METADATA.match(card.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = yaml.safe_load(metadata[1]) if metadata else None
+    except (OSError, ValueError, yaml.YAMLError):
         return False
-    return bool(metadata and _TAG.search(metadata[1]))
+    tags = found.get("tags") if isinstance(found, dict) else None
+    return isinstance(tags, list) and _TAG in tags
 
 
 def _has_run(folder: Path) -> bool:
