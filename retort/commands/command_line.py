@@ -46,7 +46,7 @@ class ScriptParser(HfArgumentParser):
     """An `HfArgumentParser` with a short --help: the flags of the script and its trainer, and the most common flags of
     `TrainingArguments`. All others are accepted, too; --help_all shows them.
 
-    `--output_dir` is required, and must not have files that a student would replace but that aren't known to be retort's.
+    `--output_dir` is required, and must not have files that a student would replace but that may not be retort's.
     Flags can't be abbreviated. Values that don't go together end the script with one line.
 
     Args:
