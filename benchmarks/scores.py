@@ -138,6 +138,7 @@ class Comparison:
         if (folder / "model.safetensors").exists():
             return
         name = read_recipe("quickstart").teacher.source
+        transformers.set_seed(0)  # of its new head
         model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, dtype=torch.float32)
         rows = self._tokenised(self.sts, labels="score")
         settings = self._settings(0, folder, learning_rate=1e-4, per_device_train_batch_size=32, num_train_epochs=3)
