@@ -89,3 +89,14 @@ def test_outputs_that_are_not_numbers_if_padded_are_refused(monkeypatch):
     monkeypatch.setattr(model, "forward", broken)
     with pytest.raises(ValueError, match="change if the row is padded, by inf"):
         require_padding(model, pad_token_id=0)
+
+
+def test_outputs_that_say_nothing_are_not_compared():
+    model = tiny.model()
+    with torch.no_grad():
+        model.encoder.layer[-1].output.LayerNorm.weight.zero_()
+        model.encoder.layer[-1].output.LayerNorm.bias.zero_()
+    require_padding(model, pad_token_id=0)  # zeros, as of a static model before its vectors are computed
+    with torch.no_grad():
+        model.encoder.layer[-1].output.LayerNorm.bias.fill_(float("nan"))
+    require_padding(model, pad_token_id=0)
