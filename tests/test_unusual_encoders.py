@@ -178,7 +178,7 @@ def test_a_reformer_is_refused_as_student_and_as_teacher_of_states(tokenizer, tm
 
 
 @pytest.mark.promise(9)
-@pytest.mark.parametrize("name", ["embeddinggemma", "fnet", "longformer"])
+@pytest.mark.parametrize("name", ["embeddinggemma", "fnet"])
 def test_what_onnx_cannot_hold_is_refused_with_the_models_name(name, tokenizer, tmp_path):
     model = encoder(name)
     with pytest.raises(RuntimeError, match=f"{type(model).__name__} can't be exported to ONNX: .*Serve it by PyTorch"):

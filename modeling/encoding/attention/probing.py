@@ -22,7 +22,7 @@ def is_causal(model: PreTrainedModel) -> bool:
     Many decoders say so (`is_causal` of their attention). The others (BLOOM, GPT, XGLM) are run on a few tokens, unless
     they are sharded (ZeRO-3), since a rank may have no room for a whole one.
     """
-    if any(getattr(module, "is_causal", False) for module in model.base_model.modules()):
+    if says_causal(model):
         return True
     if is_sharded(model):
         return False
@@ -31,6 +31,11 @@ def is_causal(model: PreTrainedModel) -> bool:
     except ValueError:  # it needs more than token ids, or doesn't run here
         return False
     return sees_earlier and not sees_later
+
+
+def says_causal(model: PreTrainedModel) -> bool:
+    """Whether a model has the flag of causal attention."""
+    return any(getattr(module, "is_causal", False) for module in model.base_model.modules())
 
 
 def attends_to(encoder: PreTrainedModel, tokens: Tensor) -> tuple[bool, bool]:

@@ -13,7 +13,7 @@ from ...modes import evaluating, gathered, is_sharded
 from ..layout import TokenLayout
 from .interface import PACKED, attending
 from .packing import Packing, UnreadyModelError
-from .probing import is_causal
+from .probing import says_causal
 
 logger = logging.get_logger(__name__)
 
@@ -49,7 +49,8 @@ def supports_packing(model: PreTrainedModel) -> bool:
     """
     parameters = inspect.signature(model.base_model.forward).parameters.values()
     takes_any_argument = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-    is_encoder = not is_causal(model) and not getattr(model.config, "is_encoder_decoder", False)
+    # A decoder without the flag is packed only if a packed batch gives what a padded one does.
+    is_encoder = not says_causal(model) and not getattr(model.config, "is_encoder_decoder", False)
     can_swap_attention = model._supports_attention_backend and model._can_set_attn_implementation()
     if not (takes_any_argument and is_encoder and can_swap_attention):
         return False
