@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .anatomy import layers_in_order
 from .encoding import EncoderOutput, OutputRequest, Pooling, TokenLayout, encode
 from .losses import EmbeddingQuantizer
 from .projected_classifier import fold_projector, projected_classifier
@@ -100,6 +101,14 @@ class DistillationModel(nn.Module):
     def config(self) -> PreTrainedConfig:
         """The student's configuration; DeepSpeed's `auto` values are read from it."""
         return self.student.config
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Names of the classes whose modules accelerate makes FSDP2 shard one by one: the student's layers.
+
+        All else is gathered in `forward` from start to end: tied embeddings, heads, and what objectives call.
+        """
+        return sorted({type(layer).__name__ for layer in layers_in_order(self.student)})
 
     def activation_checkpointing_enable(self, **kwargs) -> None:
         """Turn on activation checkpointing in the student."""

@@ -1,10 +1,12 @@
-"""Context managers: a model in eval mode, its gathered parameters under DeepSpeed ZeRO-3, and changed attributes."""
+"""A model in eval mode, its parameters where ZeRO-3 or FSDP2 shards them, and an object with changed attributes."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 
 @contextmanager
@@ -20,17 +22,38 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def gathered(model: nn.Module) -> AbstractContextManager:
-    """Gather a model's sharded parameters on every rank; does nothing if no parameter is sharded."""
-    if not is_sharded(model):
+    """Gather the parameters that DeepSpeed ZeRO-3 has sharded, on every rank; does nothing if there are none."""
+    sharded = [each for each in model.parameters() if hasattr(each, "ds_id")]
+    if not sharded:
         return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters([each for each in model.parameters() if hasattr(each, "ds_id")])
+    return deepspeed.zero.GatheredParameters(sharded)
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether DeepSpeed ZeRO-3 shards a model's parameters over the ranks."""
-    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+    """Whether a model's parameters are sharded over the ranks, by DeepSpeed ZeRO-3 or FSDP2."""
+    return any(hasattr(each, "ds_id") or isinstance(each, DTensor) for each in model.parameters())
+
+
+@contextmanager
+def callable_in_parts(model: nn.Module) -> Iterator[None]:
+    """Let parts of a model be called that FSDP2 has sharded: it gathers parameters for calls of the whole model and of
+    its layers, but not for those of the student in it. All ranks must make the same calls. ZeRO-3 needs no such help.
+    """
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    model.unshard()
+    try:
+        yield
+    finally:
+        model.reshard()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of a state dict with the values of all ranks, which FSDP2 may have sharded. All ranks must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 import tiny
 import torch
 from datasets import Dataset
+from fully_sharded import as_on_gpus
 from sentence_models import TEXTS, sentence_transformer
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
@@ -26,10 +27,14 @@ from retort import (
     MCLTrainingArguments,
     VocabReducedMLMTrainer,
     VocabReducedMLMTrainingArguments,
+    bilstm_student,
     shrink,
+    static_student,
     tokenize,
 )
 from retort.data import tokenize_groups, tokenize_spans
+from retort.modeling import is_sharded, whole
+from retort.modeling.encoding import SentenceEncoder
 from retort.trainers.saving import last_complete_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
@@ -125,6 +130,7 @@ def distil(
     *,
     trainer: str = "distil",
     zero: int = 0,
+    fsdp: bool = False,
     cached: bool = False,
     shard_teacher: bool = False,
     kill_at: int | None = None,
@@ -137,6 +143,8 @@ def distil(
 
     Dropout is on unless a test compares runs whose random numbers must differ: a resumed run has to restore them.
     """
+    if fsdp:
+        as_on_gpus()
     folder = Path(folder)
     tokenizer = tiny.tokenizer()
     makers = {"triplets": triplets, "translations": translations, "vocabulary": spans}
@@ -156,6 +164,7 @@ def distil(
         folder / name,
         arguments_class,
         deepspeed=str(REPOSITORY / f"examples/deepspeed/zero{zero}.json") if zero else None,
+        fsdp=fsdp,
         teacher_cache=str(folder / "cache") if cached else None,
         shard_teacher=shard_teacher,
         **settings,
@@ -177,6 +186,7 @@ def distil(
         callbacks=[KillAt(kill_at)],
     )
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir) if resume else None)
+    assert is_sharded(trainer.model) == (fsdp or zero == 3)
     if evaluate:
         trainer.evaluate()
     trainer.save_model(str(folder / name / "student"))
@@ -188,7 +198,7 @@ def distil(
     else:
         gathered = nullcontext()
     with gathered:
-        state = {key: value.detach().clone() for key, value in trainer.model.state_dict().items()}
+        state = {key: whole(value).detach().clone() for key, value in trainer.model.state_dict().items()}
     if getattr(trainer, "queue", None) is not None:
         state |= {f"queue.{key}": value for key, value in trainer.queue.state_dict().items()}
     if trainer.is_world_process_zero():
@@ -234,12 +244,15 @@ def rows_seen(folder: str) -> None:
     trainer.end()
 
 
-def distil_sentence_transformer(folder: str, name: str, zero: int, **settings) -> None:
+def distil_sentence_transformer(folder: str, name: str, zero: int = 0, fsdp: bool = False, **settings) -> None:
     """Distil into a SentenceTransformer with a Dense module, in place; leave its losses and embeddings in `folder`."""
+    if fsdp:
+        as_on_gpus()
     folder, tokenizer = Path(folder), tiny.tokenizer()
     student = sentence_transformer(folder / f"{name}-{os.environ['RANK']}", tokenizer, "cls, dense, tanh, normalize")
     config = str(REPOSITORY / f"examples/deepspeed/zero{zero}.json") if zero else None
-    args = tiny.arguments(folder / name, deepspeed=config, embedding_weight=1.0, save_strategy="no", **settings)
+    sharding = {"deepspeed": config, "fsdp": fsdp}
+    args = tiny.arguments(folder / name, embedding_weight=1.0, save_strategy="no", **sharding, **settings)
     rows = tokenize(Dataset.from_dict({"text": tiny.sentences(64)}), tokenizer)
     named = {"train_dataset": rows, "processing_class": tokenizer}
     trainer = DistillTrainer(student, tiny.model("bert", seed=1), args, **named)
@@ -247,7 +260,38 @@ def distil_sentence_transformer(folder: str, name: str, zero: int, **settings) -
     trainer.save_model()
     if trainer.is_world_process_zero():
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        found = {"saved": SentenceTransformer(args.output_dir, device="cpu"), "in place": student}
+        found = {"saved": SentenceTransformer(args.output_dir, device="cpu")}
+        if not is_sharded(trainer.model):
+            found["in place"] = student
         embeddings = {key: model.encode(TEXTS).tolist() for key, model in found.items()}
         (folder / f"{name}.json").write_text(json.dumps({"losses": losses, **embeddings}))
+    trainer.end()
+
+
+def distil_into(folder: str, name: str, student: str, fsdp: bool = False, **settings) -> None:
+    """Distil into a student of this kind; leave its losses and its files in `folder`."""
+    if fsdp:
+        as_on_gpus()
+    folder, tokenizer = Path(folder), tiny.tokenizer()
+    own, data = tokenizer, tagged(tokenizer)
+    teacher = tiny.model("bert", "token", layers=4, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    objectives = {} if "hidden_weight" in settings else {"logits_weight": 1.0, "label_weight": 1.0}
+    if student == "BiLSTM":
+        model = bilstm_student(teacher, embedding_size=8, lstm_hidden_size=10)
+    elif student == "static":
+        teacher = SentenceEncoder(teacher.base_model, tokenizer, tiny.surrounding(max_length=64))
+        made = static_student(teacher)
+        model, own, objectives = made.model, made.tokenizer, {"embedding_weight": 1.0}
+        data = tokenize(Dataset.from_dict({"text": tiny.sentences(128)}), own, teacher_tokenizer=tokenizer)
+    else:
+        model = shrink(teacher, layers=3, freeze_embeddings="frozen words" in student)
+    args = tiny.arguments(folder / name, fsdp=fsdp, optim="sgd", **objectives, **settings)
+    named = {"train_dataset": data, "eval_dataset": data.select(range(10)), "processing_class": own}
+    trainer = DistillTrainer(model, teacher, args, teacher_processing_class=tokenizer, **named)
+    trainer.train()
+    assert is_sharded(trainer.model) == fsdp
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        (folder / f"{name}.json").write_text(json.dumps(losses))
     trainer.end()

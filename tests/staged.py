@@ -11,6 +11,7 @@ import tiny
 import torch
 from accelerate import PartialState
 from datasets import Dataset
+from fully_sharded import as_on_gpus
 from transformers import TrainerCallback
 
 from retort import Stage, StagedRun, shrink, tokenize
@@ -93,11 +94,19 @@ def run_staged(folder: str, kill_in: str | None = None, step: int = 0) -> None:
     staged_run(folder, callbacks=[KillIn(kill_in, step)]).run()
 
 
-def run_on_this_rank(folder: str, zero: int = 0, **arguments) -> None:
+def _mean_logit(student) -> dict[str, float]:
+    inputs = torch.arange(2, 10)[None]
+    with torch.no_grad():
+        return {"mean_logit": student(inputs, attention_mask=torch.ones_like(inputs)).logits.mean().item()}
+
+
+def run_on_this_rank(folder: str, zero: int = 0, fsdp: bool = False, **arguments) -> None:
     """For several processes, each of which trains; gradients are followed as they are, without Adam's division."""
-    deepspeed = {"deepspeed": str(REPOSITORY / f"examples/deepspeed/zero{zero}.json")} if zero else {}
-    settings = ARGUMENTS | {"optim": "sgd", "learning_rate": 0.05, "disable_dropout": True} | deepspeed | arguments
+    if fsdp:
+        as_on_gpus()
+    sharding = {"deepspeed": str(REPOSITORY / f"examples/deepspeed/zero{zero}.json")} if zero else {"fsdp": fsdp}
+    settings = ARGUMENTS | {"optim": "sgd", "learning_rate": 0.05, "disable_dropout": True} | sharding | arguments
     features = replace(STAGES[0], arguments={"features_weight": 1.0, "logits_weight": 0.1})
-    staged_run(folder, [features, *STAGES[1:]], arguments=settings).run()
+    staged_run(folder, [features, *STAGES[1:]], arguments=settings, score=_mean_logit).run()
     PartialState().wait_for_everyone()
     PartialState().destroy_process_group()

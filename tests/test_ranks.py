@@ -6,6 +6,7 @@ import jobs
 import numpy
 import pytest
 from ranks import run_on_ranks
+from safetensors.numpy import load_file
 
 SMALL = {"max_steps": 6, "save_strategy": "no", "dropout": 0.0}
 
@@ -41,29 +42,71 @@ def test_zero_has_the_loss_curve_of_one_process(trainer, zero, tmp_path):
 
 
 @pytest.mark.promise(3)
-@pytest.mark.parametrize("zero", [0, 2, 3])
-def test_a_sentence_transformer_with_dense_is_trained_on_ranks_as_on_one(zero, tmp_path):
-    def found(name, world, zero):
+@pytest.mark.parametrize("trainer", ["distil", "ckd, student's keys", "vocabulary"])
+def test_fsdp_has_the_loss_curve_of_one_process(trainer, tmp_path):
+    whole, parts = {"per_device_train_batch_size": 64}, {"per_device_train_batch_size": 8}
+    reference = curve(tmp_path, "one", trainer=trainer, gradient_accumulation_steps=1, **whole)
+    sharded = curve(tmp_path, "fsdp", world=2, fsdp=True, trainer=trainer, gradient_accumulation_steps=4, **parts)
+    assert sharded == pytest.approx(reference, abs=1e-5)
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize(
+    ("student", "settings", "allowed"),
+    [
+        ("BiLSTM", {}, 1e-5),
+        ("static", {}, 1e-5),
+        ("frozen words, two of three layers", {"hidden_weight": 1.0, "layer_map": "2:4"}, 1e-5),
+        ("checkpointed, bf16", {"activation_checkpointing": True, "bf16": True}, 1e-2),
+    ],
+    ids=["BiLSTM", "static", "frozen words, unused layer", "checkpointed, bf16"],
+)
+def test_fsdp_trains_and_saves_every_kind_of_student(student, settings, allowed, tmp_path):
+    settings = settings | {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "student": student}
+    settings |= {"eval_strategy": "steps", "eval_steps": 3, "load_best_model_at_end": True, "learning_rate": 0.5}
+
+    def found(name, world, **sharding):
+        job = {"folder": str(tmp_path), "name": name, "per_device_train_batch_size": 16 // world}
+        assert run_on_ranks(jobs.distil_into, world, **job, **settings, **sharding) == [0] * world
+        return json.loads((tmp_path / f"{name}.json").read_text()), load_file(tmp_path / name / "model.safetensors")
+
+    (losses, weights), (curve, shares) = found("one", 1), found("ranks", 2, fsdp=True)
+    assert losses[-1] < losses[0]
+    assert curve == pytest.approx(losses, abs=allowed)
+    assert weights.keys() == shares.keys()
+    for key, expected in weights.items():
+        numpy.testing.assert_allclose(shares[key], expected, atol=allowed, err_msg=key)
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize(
+    "sharding", [{}, {"zero": 2}, {"zero": 3}, {"fsdp": True}], ids=["DDP", "ZeRO-2", "ZeRO-3", "FSDP"]
+)
+def test_a_sentence_transformer_with_dense_is_trained_on_ranks_as_on_one(sharding, tmp_path):
+    def found(name, world, sharding):
         sizes = {"max_steps": 4, "per_device_train_batch_size": 16 // world, "learning_rate": 3e-3}
-        job = {"folder": str(tmp_path), "name": name, "zero": zero, **sizes}
+        job = {"folder": str(tmp_path), "name": name, **sharding, **sizes}
         assert run_on_ranks(jobs.distil_sentence_transformer, world, **job) == [0] * world
         return json.loads((tmp_path / f"{name}.json").read_text())
 
-    one, ranks = found("one", 1, 0), found("ranks", 2, zero)
+    one, ranks = found("one", 1, {}), found("ranks", 2, sharding)
     assert ranks["losses"] == pytest.approx(one["losses"], abs=1e-5)
-    for each in ("saved", "in place") if zero < 3 else ("saved",):
+    assert ("in place" in ranks) == (sharding in ({}, {"zero": 2}))
+    for each in ranks.keys() - {"losses"}:
         assert numpy.allclose(ranks[each], one["saved"], atol=1e-4), each
 
 
-def test_a_teacher_sharded_over_the_ranks_teaches_the_same(tmp_path):
-    common = {"world": 2, "zero": 3, "per_device_train_batch_size": 4}
+@pytest.mark.parametrize("sharding", [{"zero": 3}, {"fsdp": True}], ids=["ZeRO-3", "FSDP"])
+def test_a_teacher_sharded_over_the_ranks_teaches_the_same(sharding, tmp_path):
+    common = {"world": 2, "per_device_train_batch_size": 4, **sharding}
     whole = curve(tmp_path, "whole", **common)
     sharded = curve(tmp_path, "sharded", shard_teacher=True, **common)
     assert sharded == pytest.approx(whole, abs=1e-5)
 
 
-def test_evaluation_runs_on_two_ranks(tmp_path):
-    assert len(curve(tmp_path, "evaluated", world=2, evaluate=True)) == 6
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_evaluation_runs_on_two_ranks(fsdp, tmp_path):
+    assert len(curve(tmp_path, "evaluated", world=2, evaluate=True, fsdp=fsdp)) == 6
 
 
 def test_ranks_see_different_rows_and_together_all(tmp_path):

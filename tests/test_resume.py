@@ -13,7 +13,13 @@ from safetensors.torch import load_file
 
 from retort.trainers.saving import MANIFEST_FILE, checkpoint_in_progress, weights_alone
 
-SETUPS = {"one process": (1, 0), "DDP x 2": (2, 0), "ZeRO-2 x 2": (2, 2), "ZeRO-3 x 2": (2, 3)}
+SETUPS = {
+    "one process": (1, {}),
+    "DDP x 2": (2, {}),
+    "ZeRO-2 x 2": (2, {"zero": 2}),
+    "ZeRO-3 x 2": (2, {"zero": 3}),
+    "FSDP x 2": (2, {"fsdp": True}),
+}
 
 
 RUNS = {
@@ -31,16 +37,17 @@ CASES = [
     for name, run in RUNS.items()
     for where, setup in SETUPS.items()
     if where != "ZeRO-3 x 2" or name in ("live teacher", "cached teacher")
+    if where != "FSDP x 2" or name in ("queue", "vocabulary")
 ]
 
 
 @pytest.mark.promise(2)
-@pytest.mark.parametrize(("trainer", "cached", "world", "zero"), CASES)
-def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(trainer, cached, world, zero, tmp_path):
+@pytest.mark.parametrize(("trainer", "cached", "world", "sharding"), CASES)
+def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(trainer, cached, world, sharding, tmp_path):
     # 128 rows in steps of 16 or 32: 16 or 8 steps over 2 epochs, saved every 2.
     kill_at = random.randint(3, 15 if world == 1 else 7)
     print(f"killed at step {kill_at}")
-    common = {"folder": str(tmp_path), "zero": zero, "trainer": trainer, "cached": cached, "num_train_epochs": 2}
+    common = {"folder": str(tmp_path), "trainer": trainer, "cached": cached, "num_train_epochs": 2, **sharding}
     assert run_on_ranks(jobs.distil, world, name="whole", **common) == [0] * world
     assert KILLED in run_on_ranks(jobs.distil, world, name="killed", kill_at=kill_at, **common)
     assert run_on_ranks(jobs.distil, world, name="killed", resume=True, **common) == [0] * world

@@ -24,7 +24,7 @@ from retort.evaluation.report.report import loss_history
 from retort.trainers import plan_table
 from retort.trainers.arguments.keys import CHANGE_NO_WEIGHTS, CHOOSING
 from retort.trainers.saving import DamagedFilesError
-from retort.trainers.stages import best_stage
+from retort.trainers.stages import StageResult, best_stage
 from retort.trainers.stages.stage import unfold
 
 NAMES = [
@@ -552,15 +552,22 @@ def on_one_rank(tmp_path_factory):
 
 
 def stages_of(folder):
-    """Stage's number -> its student's weights."""
-    return {path.parent.name[:2]: load_file(path) for path in sorted(folder.glob("*/model.safetensors"))}
+    """Stage's number -> its student's weights, and its score as one of them."""
+    files = sorted(folder.glob("*/model.safetensors"))
+    scores = [StageResult.read(path.parent, check=False).scores["mean_logit"] for path in files]
+    return {
+        path.parent.name[:2]: load_file(path) | {"score": torch.tensor(score)}
+        for path, score in zip(files, scores, strict=True)
+    }
 
 
 @pytest.mark.promise(3)
-@pytest.mark.parametrize("zero", [0, 2, 3], ids=["DDP", "ZeRO-2", "ZeRO-3"])
-def test_two_ranks_go_through_the_stages_as_one_does(zero, on_one_rank, tmp_path):
+@pytest.mark.parametrize(
+    "sharding", [{}, {"zero": 2}, {"zero": 3}, {"fsdp": True}], ids=["DDP", "ZeRO-2", "ZeRO-3", "FSDP"]
+)
+def test_two_ranks_go_through_the_stages_as_one_does(sharding, on_one_rank, tmp_path):
     # ZeRO-3 can't train features alone (see `check_sharding`), so every run here has logits beside them.
-    common = {"folder": str(tmp_path), "zero": zero, "per_device_train_batch_size": 4}
+    common = {"folder": str(tmp_path), "per_device_train_batch_size": 4, **sharding}
     assert run_on_ranks(staged.run_on_this_rank, 2, **common) == [0, 0]
     found = stages_of(tmp_path)
     assert found.keys() == on_one_rank.keys() == {f"0{index}" for index in range(1, 7)}

@@ -50,7 +50,6 @@ REFUSED_VALUES = {
     "length_column_name": "size",
     "average_tokens_across_devices": False,
     "parallelism_config": object(),
-    "fsdp": True,
     "hub_strategy": "checkpoint",  # and "all_checkpoints"
 }
 # Read by Trainer itself, in methods that none of our trainers replaces, in a run of two steps with an evaluation.
@@ -66,7 +65,7 @@ READ = """
     metric_for_best_model ignore_data_skip restore_callback_states_from_checkpoint full_determinism seed data_seed
     accelerator_config dataloader_drop_last dataloader_num_workers dataloader_pin_memory
     dataloader_persistent_workers dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order
-    remove_unused_columns train_sampling_strategy deepspeed debug skip_memory_metrics fsdp_config hub_model_id
+    remove_unused_columns train_sampling_strategy deepspeed debug skip_memory_metrics fsdp fsdp_config hub_model_id
 """.split()
 # Read in `TrainingArguments` alone, or only under a condition that such a run lacks.
 CONDITIONAL = {
@@ -115,7 +114,7 @@ def test_every_training_argument_is_in_one_of_the_tables():
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("name", REFUSED_VALUES)
 def test_arguments_without_an_effect_are_refused_by_name(name, tmp_path):
-    with pytest.raises(ValueError, match="FSDP" if name == "fsdp" else name):
+    with pytest.raises(ValueError, match=name):
         tiny.arguments(tmp_path, **{name: REFUSED_VALUES[name]})
 
 

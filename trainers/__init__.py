@@ -11,6 +11,7 @@ from .ckd_trainer import CKDTrainer
 from .contrastive_trainer import ContrastiveTrainer
 from .distill_trainer import DistillTrainer
 from .mcl_trainer import MCLTrainer
+from .process_group import leave_process_group
 from .stages import (
     ScoreOnDev,
     Stage,
@@ -22,6 +23,5 @@ from .stages import (
     publish,
     push_student,
 )
-from .student_trainer import leave_process_group
 from .teachers import cache_teacher, load_reranker, score_groups, write_vectors
 from .vocab_reduced_mlm_trainer import VocabReducedMLMTrainer

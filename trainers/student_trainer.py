@@ -1,7 +1,6 @@
-"""A Trainer that saves, resumes and exports a student with heads, with DDP and ZeRO, too."""
+"""A Trainer that saves, resumes and exports a student with heads, with DDP, ZeRO and FSDP, too."""
 
 import logging
-import time
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
@@ -11,21 +10,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer
+from transformers import EarlyStoppingCallback, PreTrainedModel
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
 
 from ..data import replace_files, write_text
-from ..modeling import DistillationModel, gathered, keep_freed_memory, replaced, stock_classifier
+from ..modeling import DistillationModel, gathered, keep_freed_memory, replaced, stock_classifier, whole
 from ..modeling.encoding import INT8_RANGES_FILE, attending, packing_obstacle
 from ..modeling.losses import BoundedNumber
+from .process_group import meet_before_leaving
 from .saving import (
     MANIFEST_FILE,
     SETTINGS_FILE,
@@ -44,11 +43,9 @@ from .saving import (
     weights_alone,
     write_settings,
 )
+from .sharding_trainer import ShardingTrainer
 
 logger = logging.getLogger(__name__)
-
-# Seconds that gloo's threads need to release the last collective (see `_meet_before_leaving`).
-_LETTING_GO = 0.2
 
 _ENDED = " Early stopping had ended this run. To train on, pass restore_callback_states_from_checkpoint=False."
 
@@ -61,7 +58,7 @@ _STATES = [HEADS_FILE, QUEUE_FILE, TRAINER_STATE_NAME, SETTINGS_FILE, MANIFEST_F
 PRIVATE_FILES = ["*.pt", "*.pth", "*.bin", *_STATES, *_OF_DEEPSPEED]
 
 
-class StudentTrainer(Trainer):
+class StudentTrainer(ShardingTrainer):
     """A Trainer whose `model` is a `DistillationModel`. It exports only the student.
 
     Checkpoints contain the student as a stock folder, and the heads in a separate file. They are written atomically.
@@ -131,7 +128,7 @@ class StudentTrainer(Trainer):
         """Files of a checkpoint without which the Trainer would resume without a warning, but not exactly."""
         world = self.args.world_size
         random = [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
-        return [*random, *(["latest"] if self.is_deepspeed_enabled else [OPTIMIZER_NAME, SCHEDULER_NAME])]
+        return [*random, *self.optimizer_files]
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -154,7 +151,7 @@ class StudentTrainer(Trainer):
 
     def end(self) -> None:
         """Leave the process group; call it last (see `Trainer.end`)."""
-        _meet_before_leaving()
+        meet_before_leaving()
         super().end()
 
     # --- Saving -------------------------------------------------------------------------------------------------------
@@ -162,7 +159,7 @@ class StudentTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if not self.args.should_save:
             return
-        # Under DeepSpeed, `state_dict` is the whole state, gathered from all ranks. Otherwise it is None.
+        # Under DeepSpeed and FSDP, `state_dict` is the whole state, gathered from all ranks. Otherwise it is None.
         state = self.model.state_dict() if state_dict is None else state_dict
         self.check_weights(state)
         weights = self.model.student_weights(state)
@@ -179,10 +176,15 @@ class StudentTrainer(Trainer):
 
     def save_heads(self, folder: Path) -> None:
         """Save the weights that further training needs but an exported student lacks: heads and projectors."""
+        weights = self.whole_side_weights()
+        if weights and self.args.should_save:
+            save_file({name: tensor.cpu() for name, tensor in weights.items()}, folder / HEADS_FILE)
+
+    def whole_side_weights(self) -> dict[str, Tensor]:
+        """A copy of the `side_weights`, those of all ranks together. All ranks must call it."""
         with gathered(self.model):
             weights = self.model.side_weights(self.model.state_dict())
-            if weights and self.args.should_save:
-                save_file({name: tensor.detach().cpu() for name, tensor in weights.items()}, folder / HEADS_FILE)
+            return {name: whole(tensor).detach().clone() for name, tensor in weights.items()}
 
     def _save_checkpoint(self, model, trial) -> None:
         run = self._get_output_dir(trial)
@@ -195,8 +197,8 @@ class StudentTrainer(Trainer):
             self.save_run_state(folder)
             if is_writer:
                 write_settings(folder, self._settings)
-            # The checkpoint of a DeepSpeed engine contains the heads already.
-            if not self.is_deepspeed_enabled:
+            # The checkpoints of DeepSpeed and FSDP contain the heads already.
+            if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
                 self.save_heads(folder)
         # A checkpoint must not be deleted while it is being uploaded. Older ones then stay until the next save.
         pushing = getattr(self, "push_in_progress", None)
@@ -278,6 +280,9 @@ class StudentTrainer(Trainer):
     # --- Loading ------------------------------------------------------------------------------------------------------
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint)
+            return
         with stock_classifier(self.student):
             super()._load_from_checkpoint(resume_from_checkpoint, model=self.student)
         self.load_heads(Path(resume_from_checkpoint))
@@ -329,21 +334,3 @@ class StudentTrainer(Trainer):
             self.control.should_training_stop = True
             return
         super()._run_epoch(**arguments)
-
-
-def leave_process_group() -> None:
-    """Leave the process group, if there is one, at the end of a program. All ranks must call it."""
-    _meet_before_leaving()
-    PartialState().destroy_process_group()
-
-
-def _meet_before_leaving() -> None:
-    """Wait for all ranks, and then for a moment in which gloo's threads can take the GIL.
-
-    If the group is destroyed while such a thread still holds a finished collective, both wait for each other forever
-    (https://github.com/pytorch/pytorch/issues/56297). No call tells when the thread has released it.
-    """
-    state = PartialState()
-    state.wait_for_everyone()
-    if state.num_processes > 1:
-        time.sleep(_LETTING_GO)

@@ -11,7 +11,8 @@ python benchmarks/on_a_gpu [--parts PART ...] [--tiny] [--json FILE]
 - `ckd`: steps of CKDTrainer with a queue of 65,536, and of DistillTrainer, with a live teacher.
 - `vocabulary`: cross-entropy over 250,002 tokens in chunks, and with all logits at once.
 - `resume`: a killed and resumed run ends with the weights of an uninterrupted run.
-- `launchers`: torchrun, accelerate and deepspeed (ZeRO-2, ZeRO-3) on one process train the same student as a plain run.
+- `launchers`: torchrun (also with FSDP2, on a GPU), accelerate and deepspeed (ZeRO-2, ZeRO-3) on one process train the
+  same student as a plain run.
 - `quickstart`: the recipe has the same quality on a GPU as on a CPU.
 - `tests`: the tests whose models can be on any device.
 

@@ -34,6 +34,8 @@ LAUNCHERS = {
     "zero2": ["deepspeed", "--num_accelerators=1"],
     "zero3": ["deepspeed", "--num_accelerators=1"],
 }
+if CUDA:  # accelerate shards on GPUs alone
+    LAUNCHERS["fsdp"] = LAUNCHERS["torchrun"]
 
 
 def tests(report: Report) -> None:
@@ -132,9 +134,10 @@ def launchers(report: Report) -> None:
     plain: dict[str, Tensor] = {}
     for name, launcher in {"plain": [], **LAUNCHERS}.items():
         output = folder / name
-        zero = ["--deepspeed", ROOT / f"examples/deepspeed/{name}.json"] if name.startswith("zero") else []
+        sharding = ["--deepspeed", ROOT / f"examples/deepspeed/{name}.json"] if name.startswith("zero") else []
+        sharding += ["--fsdp"] if name == "fsdp" else []
         first = [Path(sys.executable).with_name(launcher[0]), *launcher[1:]] if launcher else [sys.executable]
-        status, printed = run([*first, script, *flags, *zero, "--output_dir", output])
+        status, printed = run([*first, script, *flags, *sharding, "--output_dir", output])
         if status:
             report.judge(f"{name}: {printed[-600:]}", False)
             continue

@@ -16,6 +16,7 @@ from transformers.trainer_utils import HubStrategy
 from ...modeling.encoding import POOLERS, AttentionSettings
 from .choices import check_choices
 from .conventions import refuse_unsupported
+from .fsdp import check_fsdp, in_full_precision
 from .numbers import check_are_numbers
 
 _LOWER_IS_BETTER = re.compile(r"(^|_)(loss(_|$)|(bits_per_character|alignment|uniformity)$)")
@@ -52,9 +53,13 @@ class DistillTrainingArguments(TrainingArguments):
     teacher_weights: list[float] | None = HfArg(
         default=None, help="Weights of several teachers, in their order. Default: equal weights."
     )
+    fsdp: bool = HfArg(
+        default=False,
+        help="Shard the student over the GPUs with FSDP2, layer by layer. Start one process for each GPU.",
+    )
     shard_teacher: bool = HfArg(
         default=False,
-        help="Under DeepSpeed ZeRO-3, shard the teacher over the ranks. Default: every rank has a copy.",
+        help="Under DeepSpeed ZeRO-3 or FSDP, shard the teacher over the ranks. Default: every rank has a copy.",
     )
 
     # Objectives
@@ -229,9 +234,12 @@ class DistillTrainingArguments(TrainingArguments):
             # For streams, accelerate would read on rank 0 for all ranks, and it can only send tensors. With this
             # setting, each rank reads its own share.
             self.accelerator_config.dispatch_batches = False
+        check_fsdp(self)
         if self.fsdp:
+            in_full_precision(self)
+        if self.shard_teacher and not self.shards_weights:
             raise ValueError(
-                "retort does not support FSDP. For models that don't fit on one GPU, use --deepspeed (ZeRO-3)."
+                "shard_teacher shards the teacher as the student is sharded. Also set fsdp, or deepspeed with ZeRO-3."
             )
         if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             raise ValueError(
@@ -304,7 +312,12 @@ class DistillTrainingArguments(TrainingArguments):
 
     @property
     def shards_weights(self) -> bool:
-        """Whether each rank holds a slice of the weights (DeepSpeed ZeRO-3)."""
+        """Whether each rank holds a slice of the weights (DeepSpeed ZeRO-3, FSDP2)."""
+        return bool(self.fsdp) or self.runs_under_zero3
+
+    @property
+    def runs_under_zero3(self) -> bool:
+        """Whether DeepSpeed ZeRO-3 shards the weights."""
         return bool(self.deepspeed and self.hf_deepspeed_config.is_zero3())
 
     @property

@@ -78,7 +78,7 @@ def _with_origin(objective: WholeStepObjective) -> str:
 
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:
     """Refuse objectives that DeepSpeed can't differentiate, since it requires that all outputs of modules are used."""
-    if not args.shards_weights:
+    if not args.runs_under_zero3:
         return
     request = student_request(objectives)
     if request.output_layer:

@@ -103,7 +103,7 @@ def check_run(
         _check_finding_of_batches(args, trainer_arguments)
     if args.activation_checkpointing:
         _check_checkpointing(student, args)
-    if args.shards_weights:
+    if args.runs_under_zero3:
         key = "zero_optimization.stage3_gather_16bit_weights_on_model_save"
         if not args.hf_deepspeed_config.is_true(key):
             raise ValueError(

@@ -132,7 +132,7 @@ def check_checkpoint(checkpoint: str | os.PathLike, needed: Collection[str] = ()
         raise ValueError(
             f"{checkpoint} was written without {', '.join(lacking)}, so a resumed run would end with other weights. It "
             "was written with save_only_model=True, on another number of processes, or only one of the two runs uses "
-            "DeepSpeed. Resume as it was written, or load its weights with from_pretrained and start a new run."
+            "DeepSpeed or FSDP. Resume as it was written, or load its weights with from_pretrained and start a new run."
         )
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from ...data import remove_folder, sweep
-from ...modeling import DistillationModel, add_projector, gathered, projected_classifier, release_memory
+from ...modeling import DistillationModel, add_projector, callable_in_parts, projected_classifier, release_memory
 from ...modeling.encoding import SentenceEncoder, SentenceModules, read_sentence_modules
 from ..contrastive_trainer import ContrastiveTrainer
 from ..distill_trainer import DistillTrainer
@@ -49,7 +49,9 @@ class ScoreOnDev(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics, model, **kwargs):
         """Add the scores of the current student."""
-        metrics |= {f"eval_{name}": value for name, value in self.score(self.current(model)).items()}
+        with callable_in_parts(model):
+            scores = self.score(self.current(model))
+        metrics |= {f"eval_{name}": value for name, value in scores.items()}
 
     def current(self, model: DistillationModel) -> PreTrainedModel | SentenceEncoder:
         """The student that is scored."""
@@ -75,8 +77,7 @@ def exported_student(trainer: DistillTrainer) -> PreTrainedModel | SentenceEncod
     own = trainer.student_encoder
     if not isinstance(trainer.model.projector, Projector) and not (own and own.modules.has_dense):
         return trainer.student
-    with gathered(trainer.model):
-        modules = trainer.exported_modules(trainer.model.side_weights(trainer.model.state_dict()))
+    modules = trainer.exported_modules(trainer.whole_side_weights())
     return SentenceEncoder(trainer.student, trainer.processing_class, modules)
 
 
@@ -230,7 +231,8 @@ class StagedRun:
         trainer.save_model()
         trainer.save_heads(planned.folder)
         exported = self._with_modules(student, self._kept_modules(planned.folder))
-        scores = dict(self.score(exported)) if self.score else {}
+        with callable_in_parts(trainer.model):
+            scores = dict(self.score(exported)) if self.score else {}
         trainer.accelerator.wait_for_everyone()  # a rank may still be reading the best checkpoint
         if trainer.is_world_process_zero():
             name, folder, state, facts = planned.stage.name, planned.folder, trainer.state, asdict(trainer.card_facts())

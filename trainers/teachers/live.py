@@ -1,9 +1,9 @@
 """Live teachers: frozen models in eval mode, outside the student's modules, run without gradients."""
 
-import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -22,6 +22,7 @@ from ...modeling.encoding import (
 )
 from ..arguments import DistillTrainingArguments
 from ..objectives import Dimensions
+from .sharded import FullyShardedTeacher, shard_by_zero
 
 
 class LiveTeacher:
@@ -34,7 +35,8 @@ class LiveTeacher:
             not run.
         weights: weight of each teacher in the average; scaled to sum to 1. Default: equal.
         autocast: autocast dtype for float32 teachers, such as bfloat16.
-        stop_early: False for engines that need complete forward passes (ZeRO-3).
+        stop_early: False for engines that need complete forward passes (ZeRO-3, FSDP2).
+        runs: calls `encode` for each teacher with the arguments after its model, where it is called in another way.
 
     Raises:
         ValueError: there is not one weight for each teacher; embeddings of a causal model without known pooling are
@@ -49,6 +51,7 @@ class LiveTeacher:
         weights: Sequence[float] | None = None,
         autocast: torch.dtype | None = None,
         stop_early: bool = True,
+        runs: Sequence[Callable[..., EncoderOutput]] | None = None,
     ):
         weights = [1.0] * len(teachers) if weights is None else list(weights)
         if len(weights) != len(teachers) or not all(0 <= each < math.inf for each in weights) or not any(weights):
@@ -69,6 +72,7 @@ class LiveTeacher:
         self.request = request
         self.autocast = autocast
         self.stop_early = stop_early
+        self.runs = runs or [partial(encode, model) for model in self.models]
         self.dimensions = common_dimensions(teachers)
 
     @torch.no_grad()
@@ -82,13 +86,13 @@ class LiveTeacher:
         inputs, layout = batch.of_teacher
         self._check_lengths(layout)
         results = []
-        for teacher, model in zip(self.encoders, self.models, strict=True):
+        for teacher, model, run in zip(self.encoders, self.models, self.runs, strict=True):
             makes_embedding = isinstance(teacher, SentenceEncoder) and self.request.pooler is not None
             request = replace(self.request, pooler=teacher.pooling()) if makes_embedding else self.request
             model.eval()  # other code that shares the model may have called train()
             precision = self.precision_of(model)
             with torch.autocast(layout.lengths.device.type, dtype=precision, enabled=precision != model.dtype):
-                results.append(encode(model, inputs, layout, request, stop_early=self.stop_early))
+                results.append(run(inputs, layout, request, stop_early=self.stop_early))
             if makes_embedding:
                 results[-1].embedding = teacher.modules.finish(results[-1].embedding)
         return results[0] if len(results) == 1 else weighted_mean(results, self.weights)
@@ -158,40 +162,22 @@ def place_teacher(
 
     def place(teacher: PreTrainedModel | SentenceEncoder) -> PreTrainedModel | SentenceEncoder:
         model = model_of(teacher)
-        placed = _shard_over_ranks(model, accelerator) if args.shard_teacher else model.to(args.device)
-        return SentenceEncoder(placed, teacher.tokenizer, teacher.modules) if teacher is not model else placed
+        if not args.shard_teacher:
+            model.to(args.device)
+        elif args.deepspeed:
+            model = shard_by_zero(model, accelerator)
+        return SentenceEncoder(model, teacher.tokenizer, teacher.modules) if teacher is not model else model
 
+    sharded = args.shard_teacher and not args.deepspeed
+    runs = [FullyShardedTeacher(model_of(each), args.device) for each in teachers] if sharded else None
     return LiveTeacher(
-        [place(teacher) for teacher in teachers],
+        list(map(place, teachers)),
         request,
         weights=args.teacher_weights,
         autocast=args.compute_dtype,
         stop_early=not args.shard_teacher,
+        runs=runs,
     )
-
-
-def _shard_over_ranks(model: PreTrainedModel, accelerator: Accelerator) -> torch.nn.Module:
-    """Shard a frozen teacher over the ranks with ZeRO-3.
-
-    Like TRL's `prepare_deepspeed`, this uses the student's configuration without the settings for training (an
-    offloaded optimizer crashes here, https://github.com/huggingface/trl/pull/5916), and with bucket sizes as integers,
-    since "auto" is not resolved yet.
-    """
-    import deepspeed
-
-    config = copy.deepcopy(accelerator.state.deepspeed_plugin.deepspeed_config)
-    for training_only in ("optimizer", "scheduler"):
-        config.pop(training_only, None)
-    zero = config["zero_optimization"]
-    zero.pop("offload_optimizer", None)
-    width = model.config.hidden_size
-    zero |= {
-        "reduce_bucket_size": width * width,
-        "stage3_param_persistence_threshold": 10 * width,
-        "stage3_prefetch_bucket_size": width * width,
-    }
-    engine, *_ = deepspeed.initialize(model=model, config=config)
-    return engine.module
 
 
 def too_long(length: int, longest: int) -> str:

@@ -1,0 +1,48 @@
+"""What is refused under FSDP2. Its runs are in test_ranks.py, test_resume.py and test_stages.py."""
+
+import pytest
+import tiny
+from datasets import Dataset
+
+from retort import DistillTrainer, tokenize
+
+pytestmark = pytest.mark.promise(9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fsdp_config": {"version": 1}}, r"version=1: retort supports FSDP2 alone"),
+        ({"fsdp_config": {"state_dict_type": "SHARDED_STATE_DICT"}}, r"state_dict_type='SHARDED_STATE_DICT'.*a whole"),
+        ({"fsdp_config": {"fsdp_cpu_offload": True}}, r"cpu_offload=True.*ZeRO-3"),
+        ({"fsdp_config": {"activation_checkpointing": True}}, r"activation_checkpointing=True.*training argument"),
+        ({"fsdp_config": {"transformer_layer_cls_to_wrap": "BertLayer"}}, r"\['BertLayer'\].*layer by layer"),
+        ({"torch_compile": True}, r"torch_compile is not supported under FSDP"),
+    ],
+)
+def test_settings_with_which_a_student_could_not_be_trained_or_saved(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tiny.arguments(tmp_path, fsdp=True, **settings)
+
+
+def test_settings_that_change_nothing_are_taken(tmp_path):
+    config = {"version": 2, "reshard_after_forward": False, "cpu_offload": False, "xla": False}
+    assert tiny.arguments(tmp_path, fsdp=True, fsdp_config=config).shards_weights
+
+
+def test_fsdp_of_the_launcher_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match=r"accelerate launch was told to use FSDP.*--fsdp"):
+        tiny.arguments(tmp_path)
+
+
+def test_a_cpu_on_which_accelerate_would_leave_it_out(tokenizer, tmp_path):
+    rows = tokenize(Dataset.from_dict({"text": tiny.sentences(8)}), tokenizer)
+    args = tiny.arguments(tmp_path, fsdp=True, embedding_weight=1.0)
+    with pytest.raises(ValueError, match=r"fsdp: accelerate shards on several GPUs alone.*Leave fsdp out"):
+        DistillTrainer(tiny.model(), tiny.model(seed=1), args, train_dataset=rows, processing_class=tokenizer)
+
+
+def test_a_sharded_teacher_beside_a_whole_student(tmp_path):
+    with pytest.raises(ValueError, match=r"shard_teacher shards the teacher as the student.*fsdp, or deepspeed"):
+        tiny.arguments(tmp_path, shard_teacher=True)
