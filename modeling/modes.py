@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 @contextmanager
@@ -49,6 +49,19 @@ def callable_in_parts(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.reshard()
+
+
+def shard_again(model: nn.Module) -> None:
+    """Shard what FSDP2 leaves gathered after a forward pass that no backward pass has followed."""
+    if isinstance(model, FSDPModule):
+        model.reshard()
+
+
+def share(tensor: Tensor, own: Tensor) -> Tensor:
+    """What a rank holds of a whole tensor that every rank has: as `own`, its share if FSDP2 has sharded that."""
+    if not isinstance(own, DTensor):
+        return tensor
+    return distribute_tensor(tensor.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import signal
 from contextlib import nullcontext
 from pathlib import Path
 
+import pytest
 import tiny
 import torch
 from datasets import Dataset
@@ -293,5 +294,32 @@ def distil_into(folder: str, name: str, student: str, fsdp: bool = False, **sett
     trainer.save_model()
     if trainer.is_world_process_zero():
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        (folder / f"{name}.json").write_text(json.dumps(losses))
+    trainer.end()
+
+
+def train_twice(folder: str, name: str, fsdp: bool = False) -> None:
+    """Evaluate, and train twice with a fitted projector; leave all losses in `folder`. Then use the student again."""
+    if fsdp:
+        as_on_gpus()
+    folder, tokenizer = Path(folder), tiny.tokenizer()
+    teacher, rows = tiny.model("bert", layers=4, seed=1), tagged(tokenizer).remove_columns("labels")
+    student = shrink(teacher, layers=2, hidden_size=16)
+    settings = {"embedding_weight": 1.0, "fit_projector": True, "keep_projector": True, "max_steps": 3}
+    batch = {"per_device_train_batch_size": 8 if fsdp else 16, "per_device_eval_batch_size": 4}
+    args = tiny.arguments(folder / name, fsdp=fsdp, save_strategy="no", optim="sgd", **settings, **batch)
+    named = {"eval_dataset": rows.select(range(8)), "processing_class": tokenizer}
+    trainer = DistillTrainer(student, teacher, args, train_dataset=rows, **named)
+    losses = []
+    for _ in range(2):
+        losses.append(trainer.evaluate()["eval_loss"])
+        trainer.train()
+        losses += [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    losses.append(trainer.evaluate()["eval_loss"])
+    assert is_sharded(trainer.model) == fsdp
+    if fsdp:
+        with pytest.raises(ValueError, match=r"sharded by an earlier trainer under FSDP.*Load it again"):
+            DistillTrainer(student, teacher, args, train_dataset=rows, **named)
+    if trainer.is_world_process_zero():
         (folder / f"{name}.json").write_text(json.dumps(losses))
     trainer.end()

@@ -17,16 +17,20 @@ pytestmark = pytest.mark.promise(9)
         ({"fsdp_config": {"fsdp_cpu_offload": True}}, r"cpu_offload=True.*ZeRO-3"),
         ({"fsdp_config": {"activation_checkpointing": True}}, r"activation_checkpointing=True.*training argument"),
         ({"fsdp_config": {"transformer_layer_cls_to_wrap": "BertLayer"}}, r"\['BertLayer'\].*layer by layer"),
+        ({"fsdp_config": {"cpu_ram_efficient_loading": True}}, r"Every rank loads the whole model"),
         ({"torch_compile": True}, r"torch_compile is not supported under FSDP"),
+        ({"shard_teacher": True, "teacher_cache": "cache"}, r"a sharded teacher can't be cached"),
+        ({"fsdp": False, "fsdp_config": {"version": 2}}, r"fsdp_config has no effect without fsdp"),
     ],
 )
 def test_settings_with_which_a_student_could_not_be_trained_or_saved(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        tiny.arguments(tmp_path, fsdp=True, **settings)
+        tiny.arguments(tmp_path, **{"fsdp": True, **settings})
 
 
 def test_settings_that_change_nothing_are_taken(tmp_path):
-    config = {"version": 2, "reshard_after_forward": False, "cpu_offload": False, "xla": False}
+    config = {"version": 2, "reshard_after_forward": False, "cpu_offload": "false", "xla": False}
+    config |= {"state_dict_type": "FULL_STATE_DICT", "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}
     assert tiny.arguments(tmp_path, fsdp=True, fsdp_config=config).shards_weights
 
 
@@ -39,7 +43,7 @@ def test_fsdp_of_the_launcher_alone(tmp_path, monkeypatch):
 def test_a_cpu_on_which_accelerate_would_leave_it_out(tokenizer, tmp_path):
     rows = tokenize(Dataset.from_dict({"text": tiny.sentences(8)}), tokenizer)
     args = tiny.arguments(tmp_path, fsdp=True, embedding_weight=1.0)
-    with pytest.raises(ValueError, match=r"fsdp: accelerate shards on several GPUs alone.*Leave fsdp out"):
+    with pytest.raises(ValueError, match=r"fsdp: accelerate shards only on several GPUs.*Leave fsdp out"):
         DistillTrainer(tiny.model(), tiny.model(seed=1), args, train_dataset=rows, processing_class=tokenizer)
 
 

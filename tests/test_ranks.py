@@ -78,6 +78,15 @@ def test_fsdp_trains_and_saves_every_kind_of_student(student, settings, allowed,
         numpy.testing.assert_allclose(shares[key], expected, atol=allowed, err_msg=key)
 
 
+def test_fsdp_evaluates_first_and_trains_again(tmp_path):
+    found = []
+    for name, world, sharding in (("one", 1, {}), ("ranks", 2, {"fsdp": True})):
+        assert run_on_ranks(jobs.train_twice, world, folder=str(tmp_path), name=name, **sharding) == [0] * world
+        found.append(json.loads((tmp_path / f"{name}.json").read_text()))
+    assert len(found[0]) == 9
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+
+
 @pytest.mark.promise(3)
 @pytest.mark.parametrize(
     "sharding", [{}, {"zero": 2}, {"zero": 3}, {"fsdp": True}], ids=["DDP", "ZeRO-2", "ZeRO-3", "FSDP"]

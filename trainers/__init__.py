@@ -11,7 +11,6 @@ from .ckd_trainer import CKDTrainer
 from .contrastive_trainer import ContrastiveTrainer
 from .distill_trainer import DistillTrainer
 from .mcl_trainer import MCLTrainer
-from .process_group import leave_process_group
 from .stages import (
     ScoreOnDev,
     Stage,
@@ -23,5 +22,6 @@ from .stages import (
     publish,
     push_student,
 )
+from .steps import leave_process_group
 from .teachers import cache_teacher, load_reranker, score_groups, write_vectors
 from .vocab_reduced_mlm_trainer import VocabReducedMLMTrainer

@@ -24,7 +24,6 @@ from ..data import replace_files, write_text
 from ..modeling import DistillationModel, gathered, keep_freed_memory, replaced, stock_classifier, whole
 from ..modeling.encoding import INT8_RANGES_FILE, attending, packing_obstacle
 from ..modeling.losses import BoundedNumber
-from .process_group import meet_before_leaving
 from .saving import (
     MANIFEST_FILE,
     SETTINGS_FILE,
@@ -43,7 +42,7 @@ from .saving import (
     weights_alone,
     write_settings,
 )
-from .sharding_trainer import ShardingTrainer
+from .steps import ShardingTrainer, meet_before_leaving
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +127,7 @@ class StudentTrainer(ShardingTrainer):
         """Files of a checkpoint without which the Trainer would resume without a warning, but not exactly."""
         world = self.args.world_size
         random = [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
-        return [*random, *self.optimizer_files]
+        return [*random, *self.state_files]
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -197,8 +196,8 @@ class StudentTrainer(ShardingTrainer):
             self.save_run_state(folder)
             if is_writer:
                 write_settings(folder, self._settings)
-            # The checkpoints of DeepSpeed and FSDP contain the heads already.
-            if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            # The states that DeepSpeed and FSDP save contain the heads already.
+            if self.args.save_only_model or not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
                 self.save_heads(folder)
         # A checkpoint must not be deleted while it is being uploaded. Older ones then stay until the next save.
         pushing = getattr(self, "push_in_progress", None)

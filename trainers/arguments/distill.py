@@ -16,7 +16,7 @@ from transformers.trainer_utils import HubStrategy
 from ...modeling.encoding import POOLERS, AttentionSettings
 from .choices import check_choices
 from .conventions import refuse_unsupported
-from .fsdp import check_fsdp, in_full_precision
+from .fsdp import set_up_fsdp
 from .numbers import check_are_numbers
 
 _LOWER_IS_BETTER = re.compile(r"(^|_)(loss(_|$)|(bits_per_character|alignment|uniformity)$)")
@@ -234,9 +234,7 @@ class DistillTrainingArguments(TrainingArguments):
             # For streams, accelerate would read on rank 0 for all ranks, and it can only send tensors. With this
             # setting, each rank reads its own share.
             self.accelerator_config.dispatch_batches = False
-        check_fsdp(self)
-        if self.fsdp:
-            in_full_precision(self)
+        set_up_fsdp(self)
         if self.shard_teacher and not self.shards_weights:
             raise ValueError(
                 "shard_teacher shards the teacher as the student is sharded. Also set fsdp, or deepspeed with ZeRO-3."

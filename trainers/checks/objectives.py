@@ -77,7 +77,13 @@ def _with_origin(objective: WholeStepObjective) -> str:
 
 
 def check_sharding(objectives: Sequence[Objective], args: DistillTrainingArguments, depth: int) -> None:
-    """Refuse objectives that DeepSpeed can't differentiate, since it requires that all outputs of modules are used."""
+    """Refuse objectives that read shards, or that DeepSpeed can't differentiate, since ZeRO-3 requires that all outputs
+    of modules are used."""
+    if args.shard_teacher and teacher_request(objectives).output_layer:
+        raise ValueError(
+            "Losses over vocabularies apply the teacher's output layer themselves, but shard_teacher shards it over "
+            "the ranks. Leave shard_teacher out."
+        )
     if not args.runs_under_zero3:
         return
     request = student_request(objectives)

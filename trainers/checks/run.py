@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -202,7 +203,13 @@ def _check_checkpointing(student: PreTrainedModel, args: DistillTrainingArgument
 
 
 def check_apart(student: PreTrainedModel, encoder: SentenceEncoder | None, teachers: Sequence[Any]) -> None:
-    """Refuse a student that would train weights of a teacher in memory, which is frozen."""
+    """Refuse a student that would train weights of a teacher in memory, which is frozen; and models in shards."""
+    for model in (student, *teachers):
+        if any(isinstance(each, DTensor) for each in _named_parameters(model).values()):
+            raise ValueError(
+                "A model was sharded by an earlier trainer under FSDP, and can't be used by another one. Load it again "
+                "from its files. A teacher that is sharded in several stages is given as a folder or hub id."
+            )
     ours = _named_parameters(student if encoder is None else encoder)
     for teacher in teachers:
         theirs = set(map(_memory_of, _named_parameters(teacher).values()))

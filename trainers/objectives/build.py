@@ -111,7 +111,7 @@ def build_objectives(
         made.append(SimilarityObjective(args.similarity_weight, *args.poolers))
     if args.logits_weight:
         settings = args.logits_weight, args.logits_loss, args.temperature
-        if reads_output_layer and not args.runs_under_zero3 and has_plain_output_layer(student):
+        if reads_output_layer and not (args.runs_under_zero3 or args.shard_teacher) and has_plain_output_layer(student):
             made.append(VocabularyLogitsObjective(*settings))
         else:
             made.append(LogitsObjective(*settings, row_wise=row_wise, problem=problem))

@@ -41,7 +41,7 @@ class ScoreOnDev(TrainerCallback):
     """Adds scores on development data to the metrics of every evaluation, e.g. for `metric_for_best_model`.
 
     Args:
-        score: computes name -> score of a student. They are logged as `eval_<name>`.
+        score: computes name -> score of a student. They are logged as `eval_<name>`. All ranks call it alike.
     """
 
     def __init__(self, score: Score):

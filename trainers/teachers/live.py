@@ -36,7 +36,7 @@ class LiveTeacher:
         weights: weight of each teacher in the average; scaled to sum to 1. Default: equal.
         autocast: autocast dtype for float32 teachers, such as bfloat16.
         stop_early: False for engines that need complete forward passes (ZeRO-3, FSDP2).
-        runs: calls `encode` for each teacher with the arguments after its model, where it is called in another way.
+        runs: for each teacher, a function that is called like `encode` without its model. Default: `encode`.
 
     Raises:
         ValueError: there is not one weight for each teacher; embeddings of a causal model without known pooling are

@@ -52,7 +52,7 @@ class FullyShardedTeacher(nn.Module):
         super().__init__()
         self.model = model
         # Buffers are not sharded. Parameters go to the device one layer at a time.
-        for layer in {id(layer): layer for layer in layers_in_order(model)}.values():
+        for layer in dict.fromkeys(layers_in_order(model)):  # an ALBERT calls one several times
             fully_shard(layer.to(device))
         fully_shard(self.to(device), reshard_after_forward=True)
 
