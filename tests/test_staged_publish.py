@@ -126,7 +126,7 @@ def test_what_runs_in_vain_is_refused_under_zero_3():
     def objective(**request):
         return SimpleNamespace(student_request=lambda: OutputRequest(**request))
 
-    args = SimpleNamespace(shards_weights=True)
+    args = SimpleNamespace(runs_under_zero3=True, shard_teacher=False)
     check_sharding([objective(features=True), objective(logits=True)], args, 2)
     with pytest.raises(
         ValueError, match=r"Under ZeRO-3, features_weight also needs logits_weight or label_weight.*layer_map='last'"
@@ -135,4 +135,4 @@ def test_what_runs_in_vain_is_refused_under_zero_3():
     check_sharding([objective(pooler="mean_first"), objective(hidden_states=frozenset({2}))], args, 2)
     with pytest.raises(ValueError, match=r"the student's layers above 0, which ZeRO-3 does not allow.*under ZeRO-2"):
         check_sharding([objective(pooler="mean_first")], args, 2)
-    check_sharding([objective(pooler="mean_first")], SimpleNamespace(shards_weights=False), 2)
+    check_sharding([objective(pooler="mean_first")], SimpleNamespace(runs_under_zero3=False, shard_teacher=False), 2)

@@ -72,7 +72,7 @@ class LiveTeacher:
         self.request = request
         self.autocast = autocast
         self.stop_early = stop_early
-        self.runs = runs or [partial(encode, model) for model in self.models]
+        self.runs = runs
         self.dimensions = common_dimensions(teachers)
 
     @torch.no_grad()
@@ -85,8 +85,8 @@ class LiveTeacher:
         """
         inputs, layout = batch.of_teacher
         self._check_lengths(layout)
-        results = []
-        for teacher, model, run in zip(self.encoders, self.models, self.runs, strict=True):
+        results, runs = [], self.runs or [partial(encode, model) for model in self.models]
+        for teacher, model, run in zip(self.encoders, self.models, runs, strict=True):
             makes_embedding = isinstance(teacher, SentenceEncoder) and self.request.pooler is not None
             request = replace(self.request, pooler=teacher.pooling()) if makes_embedding else self.request
             model.eval()  # other code that shares the model may have called train()
