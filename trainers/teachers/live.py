@@ -160,18 +160,17 @@ def place_teacher(
 ) -> LiveTeacher:
     """A `LiveTeacher` of these models, each on this rank's device, or sharded over all ranks."""
 
-    def place(teacher: PreTrainedModel | SentenceEncoder) -> PreTrainedModel | SentenceEncoder:
-        model = model_of(teacher)
-        if not args.shard_teacher:
+    models, runs = [model_of(teacher) for teacher in teachers], None
+    if not args.shard_teacher:
+        for model in models:
             model.to(args.device)
-        elif args.deepspeed:
-            model = shard_by_zero(model, accelerator)
-        return SentenceEncoder(model, teacher.tokenizer, teacher.modules) if teacher is not model else model
-
-    sharded = args.shard_teacher and not args.deepspeed
-    runs = [FullyShardedTeacher(model_of(each), args.device) for each in teachers] if sharded else None
+    elif args.deepspeed:
+        for model in models:
+            shard_by_zero(model, accelerator)
+    else:
+        runs = [FullyShardedTeacher(model, args.device) for model in models]
     return LiveTeacher(
-        list(map(place, teachers)),
+        teachers,
         request,
         weights=args.teacher_weights,
         autocast=args.compute_dtype,

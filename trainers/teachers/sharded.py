@@ -13,8 +13,8 @@ from ...modeling import layers_in_order
 from ...modeling.encoding import EncoderOutput, encode
 
 
-def shard_by_zero(model: PreTrainedModel, accelerator: Accelerator) -> PreTrainedModel:
-    """Shard a frozen teacher with ZeRO-3.
+def shard_by_zero(model: PreTrainedModel, accelerator: Accelerator) -> None:
+    """Shard a frozen teacher with ZeRO-3, in place.
 
     Like TRL's `prepare_deepspeed`, this uses the student's configuration without the settings for training (an
     offloaded optimizer crashes here, https://github.com/huggingface/trl/pull/5916), and with bucket sizes as integers,
@@ -33,8 +33,7 @@ def shard_by_zero(model: PreTrainedModel, accelerator: Accelerator) -> PreTraine
         "stage3_param_persistence_threshold": 10 * width,
         "stage3_prefetch_bucket_size": width * width,
     }
-    engine, *_ = deepspeed.initialize(model=model, config=config)
-    return engine.module
+    deepspeed.initialize(model=model, config=config)
 
 
 class FullyShardedTeacher(nn.Module):
