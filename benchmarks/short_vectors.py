@@ -1,9 +1,9 @@
 """Compare students that are trained for short vectors with a student whose vectors are only truncated.
 
-python benchmarks/short_vectors.py --sts FOLDER --triplets FOLDER [--rows 8000] [--seeds 0 1 2] [--output_dir FOLDER]
+python benchmarks/short_vectors.py --sts FOLDER --triplets FOLDER [--rows 16000] [--seeds 0 1 2] [--output_dir FOLDER]
 
 The teacher is the quickstart's encoder, the students are three of its layers. They learn the teacher's embeddings of
-sentences from SNLI's triplets and from the docstrings of Python's standard library:
+sentences from SNLI's triplets and from the docstrings of Python's standard library, in four epochs:
 
 - `whole`: by `embedding_weight` alone;
 - `short`: also by `truncate_dims=[384, 128, 64]` and `quantization_aware="binary"`.
@@ -95,7 +95,7 @@ class Comparison:
             seed=seed,
             embedding_weight=1.0,
             teacher_cache=f"{self.options.output_dir}/teacher",
-            num_train_epochs=1,
+            num_train_epochs=4,
             per_device_train_batch_size=64,
             learning_rate=5e-4,
             lr_scheduler_type="cosine",
@@ -155,7 +155,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sts", required=True, metavar="FOLDER", help="test.tsv of STS-B")
     parser.add_argument("--triplets", required=True, metavar="FOLDER", help="train.tsv of SNLI's triplets")
-    parser.add_argument("--rows", type=int, default=8000, help="training texts (default: 8000)")
+    parser.add_argument("--rows", type=int, default=16000, help="training texts (default: 16000)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     parser.add_argument("--output_dir", default="runs/benchmarks/short_vectors", help="(default: %(default)s)")
     return parser.parse_args()
