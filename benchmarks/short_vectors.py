@@ -1,9 +1,9 @@
 """Compare students that are trained for short vectors with a student whose vectors are only truncated.
 
-python benchmarks/short_vectors.py --sts FOLDER --triplets FOLDER [--rows 8000] [--seeds 0 1 2] [--output_dir FOLDER]
+python benchmarks/short_vectors.py --sts FOLDER --triplets FOLDER [--rows 16000] [--seeds 0 1 2] [--output_dir FOLDER]
 
 The teacher is the quickstart's encoder, the students are three of its layers. They learn the teacher's embeddings of
-sentences from SNLI's triplets and from the docstrings of Python's standard library:
+sentences from SNLI's triplets and from the docstrings of Python's standard library, in four epochs:
 
 - `whole`: by `embedding_weight` alone;
 - `short`: also by `truncate_dims=[384, 128, 64]` and `quantization_aware="binary"`.
@@ -34,7 +34,7 @@ from retort.evaluation.sentences import ShortEncoder, retrieval_scores, short_ve
 from retort.modeling.encoding import SentenceEncoder
 from retort.recipes import read_recipe, supports_bf16
 
-TOKENS, CALIBRATED_ON = 40, 1000
+TOKENS, EPOCHS, CALIBRATED_ON = 40, 4, 1000
 DIMS = [384, 128, 64]
 STUDENTS = {"whole": {}, "short": {"truncate_dims": DIMS, "quantization_aware": "binary"}}
 
@@ -68,19 +68,23 @@ class Comparison:
 
     def measured(self, model: SentenceEncoder) -> list[dict[str, Any]]:
         """The scores at each number of dimensions in each precision."""
-        sample = random.Random(1).sample(self.texts, CALIBRATED_ON)
+        sample = random.Random(1).sample(self.texts, min(CALIBRATED_ON, len(self.texts)))
         rows = short_vectors(model, self.quality, DIMS, None, sample)
         return [{"form": f"{row.dims} {row.precision}", "MB": row.megabytes, **row.quality} for row in rows]
 
     def judged(self, name: str, seed: int) -> list[dict[str, Any]]:
         """Train a student and return its scores, or read those of an earlier run."""
         folder = Path(self.options.output_dir) / f"{name}-{seed}"
-        note = folder / "scores.json"
+        note = folder / "measured.json"
+        settings = {"rows": self.options.rows, "epochs": EPOCHS}
         if note.exists():
-            return json.loads(note.read_text())
+            earlier = json.loads(note.read_text())
+            if earlier["settings"] != settings:
+                raise SystemExit(f"{note} is of {earlier['settings']}, not {settings}. Name another --output_dir.")
+            return earlier["scores"]
         self.train(STUDENTS[name], seed, folder)
         found = self.measured(SentenceEncoder.from_pretrained(folder).cut_at(TOKENS))
-        write_json(note, found)
+        write_json(note, {"settings": settings, "scores": found})
         print(f"{name}, seed {seed}: {found}", flush=True)
         return found
 
@@ -95,7 +99,7 @@ class Comparison:
             seed=seed,
             embedding_weight=1.0,
             teacher_cache=f"{self.options.output_dir}/teacher",
-            num_train_epochs=1,
+            num_train_epochs=EPOCHS,
             per_device_train_batch_size=64,
             learning_rate=5e-4,
             lr_scheduler_type="cosine",
@@ -155,7 +159,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sts", required=True, metavar="FOLDER", help="test.tsv of STS-B")
     parser.add_argument("--triplets", required=True, metavar="FOLDER", help="train.tsv of SNLI's triplets")
-    parser.add_argument("--rows", type=int, default=8000, help="training texts (default: 8000)")
+    parser.add_argument("--rows", type=int, default=16000, help="training texts (default: 16000)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     parser.add_argument("--output_dir", default="runs/benchmarks/short_vectors", help="(default: %(default)s)")
     return parser.parse_args()
