@@ -27,7 +27,7 @@ from .loading import (
     without_decoder,
 )
 from .memory import bound_kernel_cache, keep_freed_memory, release_memory
-from .modes import callable_in_parts, evaluating, gathered, is_sharded, replaced, shard_again, share, whole
+from .modes import callable_in_parts, evaluating, gathered, is_sharded, replaced, reshard, shard_like, unsharded
 from .presence import has_files_of, require_model
 from .projected_classifier import PROJECTOR, add_projector, projected_classifier, stock_classifier
 from .shrinking import bilstm_student, shrink, static_outline, static_student

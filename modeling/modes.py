@@ -38,8 +38,10 @@ def is_sharded(model: nn.Module) -> bool:
 
 @contextmanager
 def callable_in_parts(model: nn.Module) -> Iterator[None]:
-    """Let parts of a model be called that FSDP2 has sharded: it gathers parameters for calls of the whole model and of
-    its layers, but not for those of the student in it. All ranks must make the same calls. ZeRO-3 needs no such help.
+    """Let the student in a sharded `DistillationModel` be called by itself.
+
+    FSDP2 gathers parameters only for calls of the modules that it shards: the whole model, and each layer. All ranks
+    must make the same calls. ZeRO-3 needs no such help.
     """
     if not isinstance(model, FSDPModule):
         yield
@@ -51,21 +53,25 @@ def callable_in_parts(model: nn.Module) -> Iterator[None]:
         model.reshard()
 
 
-def shard_again(model: nn.Module) -> None:
+def reshard(model: nn.Module) -> None:
     """Shard what FSDP2 leaves gathered after a forward pass that no backward pass has followed."""
     if isinstance(model, FSDPModule):
         model.reshard()
 
 
-def share(tensor: Tensor, own: Tensor) -> Tensor:
-    """What a rank holds of a whole tensor that every rank has: as `own`, its share if FSDP2 has sharded that."""
-    if not isinstance(own, DTensor):
+def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """This rank's shard of a tensor that every rank has whole, placed as `parameter` is.
+
+    Returns the tensor itself if FSDP2 has not sharded that parameter.
+    """
+    if not isinstance(parameter, DTensor):
         return tensor
-    return distribute_tensor(tensor.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return distribute_tensor(tensor.to(parameter.device), mesh, placements, src_data_rank=None)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor of a state dict with the values of all ranks, which FSDP2 may have sharded. All ranks must call it."""
+def unsharded(tensor: Tensor) -> Tensor:
+    """A whole tensor of a state dict, gathered from all ranks if FSDP2 has sharded it. All ranks must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

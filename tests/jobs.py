@@ -34,7 +34,7 @@ from retort import (
     tokenize,
 )
 from retort.data import tokenize_groups, tokenize_spans
-from retort.modeling import is_sharded, whole
+from retort.modeling import is_sharded, unsharded
 from retort.modeling.encoding import SentenceEncoder
 from retort.trainers.saving import last_complete_checkpoint
 
@@ -199,7 +199,7 @@ def distil(
     else:
         gathered = nullcontext()
     with gathered:
-        state = {key: whole(value).detach().clone() for key, value in trainer.model.state_dict().items()}
+        state = {key: unsharded(value).detach().clone() for key, value in trainer.model.state_dict().items()}
     if getattr(trainer, "queue", None) is not None:
         state |= {f"queue.{key}": value for key, value in trainer.queue.state_dict().items()}
     if trainer.is_world_process_zero():

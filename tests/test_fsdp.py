@@ -1,5 +1,7 @@
 """What is refused under FSDP2. Its runs are in test_ranks.py, test_resume.py and test_stages.py."""
 
+from pathlib import Path
+
 import pytest
 import tiny
 from datasets import Dataset
@@ -8,17 +10,22 @@ from retort import DistillTrainer, tokenize
 
 pytestmark = pytest.mark.promise(9)
 
+ZERO_2 = str(Path(__file__).parents[1] / "examples/deepspeed/zero2.json")
+
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fsdp_config": {"version": 1}}, r"version=1: retort supports FSDP2 alone"),
+        ({"fsdp_config": {"version": 1}}, r"version=1, which is not supported\. Only FSDP2"),
         ({"fsdp_config": {"state_dict_type": "SHARDED_STATE_DICT"}}, r"state_dict_type='SHARDED_STATE_DICT'.*a whole"),
+        ({"fsdp_config": {"state_dict_type": None}}, r"state_dict_type=None"),
+        ({"fsdp_config": {"reshard_after_fwd": False}}, r"reshard_after_fwd=False.*only reshard_after_forward can be"),
         ({"fsdp_config": {"fsdp_cpu_offload": True}}, r"cpu_offload=True.*ZeRO-3"),
         ({"fsdp_config": {"activation_checkpointing": True}}, r"activation_checkpointing=True.*training argument"),
         ({"fsdp_config": {"transformer_layer_cls_to_wrap": "BertLayer"}}, r"\['BertLayer'\].*layer by layer"),
         ({"fsdp_config": {"cpu_ram_efficient_loading": True}}, r"Every rank loads the whole model"),
         ({"torch_compile": True}, r"torch_compile is not supported under FSDP"),
+        ({"deepspeed": ZERO_2}, r"fsdp and deepspeed both shard the student"),
         ({"shard_teacher": True, "teacher_cache": "cache"}, r"a sharded teacher can't be cached"),
         ({"fsdp": False, "fsdp_config": {"version": 2}}, r"fsdp_config has no effect without fsdp"),
     ],
@@ -43,7 +50,7 @@ def test_fsdp_of_the_launcher_alone(tmp_path, monkeypatch):
 def test_a_cpu_on_which_accelerate_would_leave_it_out(tokenizer, tmp_path):
     rows = tokenize(Dataset.from_dict({"text": tiny.sentences(8)}), tokenizer)
     args = tiny.arguments(tmp_path, fsdp=True, embedding_weight=1.0)
-    with pytest.raises(ValueError, match=r"fsdp: accelerate shards only on several GPUs.*Leave fsdp out"):
+    with pytest.raises(ValueError, match=r"fsdp shards over GPUs.*torchrun --nproc_per_node N.*leave fsdp out"):
         DistillTrainer(tiny.model(), tiny.model(seed=1), args, train_dataset=rows, processing_class=tokenizer)
 
 

@@ -21,7 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
 
 from ..data import replace_files, write_text
-from ..modeling import DistillationModel, gathered, keep_freed_memory, replaced, stock_classifier, whole
+from ..modeling import DistillationModel, gathered, keep_freed_memory, replaced, stock_classifier, unsharded
 from ..modeling.encoding import INT8_RANGES_FILE, attending, packing_obstacle
 from ..modeling.losses import BoundedNumber
 from .saving import (
@@ -183,7 +183,7 @@ class StudentTrainer(ShardingTrainer):
         """A copy of the `side_weights`, those of all ranks together. All ranks must call it."""
         with gathered(self.model):
             weights = self.model.side_weights(self.model.state_dict())
-            return {name: whole(tensor).detach().clone() for name, tensor in weights.items()}
+            return {name: unsharded(tensor).detach().clone() for name, tensor in weights.items()}
 
     def _save_checkpoint(self, model, trial) -> None:
         run = self._get_output_dir(trial)

@@ -19,7 +19,7 @@ REFUSED = {
     "label_names": ((None,), "labels are read from the column 'labels' (or 'label'). Rename yours"),
     "length_column_name": (("length",), "lengths are read from the column 'length'. Rename yours"),
     "average_tokens_across_devices": ((True,), "means are over the rows and tokens of all ranks. Leave it out"),
-    "parallelism_config": ((None,), "a student is sharded by ZeRO-3 or FSDP alone. Leave it out"),
+    "parallelism_config": ((None,), "only deepspeed (ZeRO-3) and fsdp shard a student. Leave it out"),
 }
 
 

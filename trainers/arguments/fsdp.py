@@ -10,11 +10,22 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 if TYPE_CHECKING:
     from .distill import DistillTrainingArguments
 
-# The settings of `fsdp_config` that may be chosen, and the values of others that are always used.
-_CHOSEN = {"version", "reshard_after_forward"}
-_FIXED = {"state_dict_type": "FULL_STATE_DICT", "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}
-_OFF = {"false", "0", "none"}
+# Values that the settings of `fsdp_config` may have, in lower case. transformers sets some of them itself.
+_OFF = ("false", "0", "none")
+_SUPPORTED = {
+    "reshard_after_forward": ("true", "false"),
+    "version": ("2",),
+    "state_dict_type": ("full_state_dict",),
+    "auto_wrap_policy": ("transformer_based_wrap",),
+    **dict.fromkeys(("activation_checkpointing", "cpu_offload", "cpu_ram_efficient_loading"), _OFF),
+    **dict.fromkeys(("min_num_params", "transformer_layer_cls_to_wrap"), _OFF),
+    **dict.fromkeys(("xla", "xla_fsdp_v2", "xla_fsdp_grad_ckpt"), _OFF),
+}
 _WAYS_OUT = {
+    "version": "Only FSDP2 is supported. Leave it out",
+    "state_dict_type": "A student is saved as a whole. Leave it out",
+    "auto_wrap_policy": "A student is sharded layer by layer. Leave it out",
+    "transformer_layer_cls_to_wrap": "A student is sharded layer by layer. Leave it out",
     "activation_checkpointing": "Set the training argument activation_checkpointing",
     "cpu_offload": "To offload to the CPU, use DeepSpeed ZeRO-3",
     "cpu_ram_efficient_loading": "Every rank loads the whole model before it is sharded. Leave it out",
@@ -24,12 +35,12 @@ _WAYS_OUT = {
 def set_up_fsdp(args: DistillTrainingArguments) -> None:
     """Set what is fixed, and refuse settings with which a student could not be trained or saved.
 
-    FSDP2 gathers and reduces in float32, and bf16 is autocast, as without FSDP. accelerate's default would compute all
-    losses from outputs in bfloat16, and sum gradients in it.
+    FSDP2 gathers weights and sums gradients in the weights' own dtype (float32 for students), and bf16 is autocast, as
+    without FSDP. accelerate's default would compute all losses from outputs in bfloat16, and sum gradients in it.
 
     Raises:
-        ValueError: the launcher or `fsdp_config` asks for FSDP, but `args.fsdp` doesn't; the version is 1; or FSDP is
-            combined with something that it doesn't support.
+        ValueError: the launcher or `fsdp_config` asks for FSDP, but `args.fsdp` doesn't; `fsdp_config` has a setting
+            that isn't supported; or FSDP is combined with something that it doesn't support.
     """
     if not args.fsdp:
         if args.fsdp_config:
@@ -40,16 +51,15 @@ def set_up_fsdp(args: DistillTrainingArguments) -> None:
                 "out there (accelerate launch --multi_gpu), and pass --fsdp (in a recipe: arguments.fsdp=true)."
             )
         return
+    if args.deepspeed:
+        raise ValueError("fsdp and deepspeed both shard the student. Leave one of the two out.")
     if args.torch_compile:
         raise ValueError("torch_compile is not supported under FSDP. Leave one of the two out.")
     if args.shard_teacher and args.teacher_cache:
         raise ValueError("Under FSDP, a sharded teacher can't be cached. Leave out shard_teacher or teacher_cache.")
     config: dict[str, Any] = args.fsdp_config
-    if int(config.get("version", 2)) != 2:
-        raise ValueError(f"fsdp_config has version={config['version']!r}: retort supports FSDP2 alone. Leave it out.")
     for name, value in config.items():
-        if name in _CHOSEN or value == _FIXED.get(name) or str(value).lower() in _OFF:
-            continue
-        way_out = _WAYS_OUT.get(name, "The student is sharded layer by layer, and saved as a whole. Leave it out")
-        raise ValueError(f"fsdp_config has {name}={value!r}, which is not supported: {way_out}.")
+        if str(value).lower() not in _SUPPORTED.get(name, ()):
+            way_out = _WAYS_OUT.get(name, "Of its settings, only reshard_after_forward can be chosen. Leave it out")
+            raise ValueError(f"fsdp_config has {name}={value!r}, which is not supported. {way_out}.")
     args.fsdp_plugin_args["mixed_precision_policy"] = MixedPrecisionPolicy()

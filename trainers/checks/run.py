@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import torch
+from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -99,6 +100,12 @@ def check_run(
         raise ValueError(
             f"{args.n_gpu} GPUs in one process would run under DataParallel. Start one process per GPU: torchrun "
             f"--nproc_per_node {args.n_gpu} ..., or choose one GPU with CUDA_VISIBLE_DEVICES=0."
+        )
+    # accelerate would leave FSDP out without a word.
+    if args.fsdp and args.distributed_state.distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU):
+        raise ValueError(
+            "fsdp shards over GPUs, with a process for each, but this run has no GPU, or no launcher has started it. "
+            "Start it with torchrun --nproc_per_node N, where N is the number of GPUs, or leave fsdp out."
         )
     if args.auto_find_batch_size:
         _check_finding_of_batches(args, trainer_arguments)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...collators import Batch
-from ...modeling import evaluating, shard_again, share
+from ...modeling import evaluating, reshard, shard_like
 from ..objectives import least_squares
 from .loading_trainer import LoadingTrainer
 
@@ -42,6 +42,6 @@ class FittingTrainer(LoadingTrainer):
                 theirs = F.normalize(theirs, dim=-1) if unit else theirs
                 vectors.append((self.texts_of_teacher(ours, batch).float().cpu(), theirs.cpu()))
         weight, bias = least_squares(*map(torch.cat, zip(*vectors, strict=True)))
-        shard_again(self.model)  # a second training
-        projector.weight.copy_(share(weight, projector.weight))
-        projector.bias.copy_(share(bias, projector.bias))
+        reshard(self.model)  # In a second training, the passes above have left its parameters gathered.
+        projector.weight.copy_(shard_like(weight, projector.weight))
+        projector.bias.copy_(shard_like(bias, projector.bias))

@@ -1,6 +1,7 @@
 """A Trainer for models that FSDP2 shards."""
 
 import os
+import warnings
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import EvalLoopOutput
 
-from ...modeling import replaced, shard_again, share
+from ...modeling import replaced, reshard, shard_like
 
 
 class ShardingTrainer(Trainer):
@@ -23,16 +24,13 @@ class ShardingTrainer(Trainer):
     """
 
     def create_accelerator_and_postprocess(self) -> None:
-        """See `Trainer`. Refuses FSDP where accelerate would leave it out without a word."""
+        """See `Trainer`."""
         super().create_accelerator_and_postprocess()
         if self.args.fsdp:
             # accelerate has set this variable. It would let later trainers of this process shard, too.
             os.environ.pop("ACCELERATE_USE_FSDP", None)
-            if not self.is_fsdp_enabled:
-                raise ValueError(
-                    "fsdp: accelerate shards only on several GPUs, but this run is "
-                    f"{self.accelerator.distributed_type}. Leave fsdp out."
-                )
+            # torch warns of in-place operations on a student's outputs. There are none.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
 
     @property
     def state_files(self) -> list[str]:
@@ -52,7 +50,7 @@ class ShardingTrainer(Trainer):
             return super().evaluation_loop(*arguments, **named)
 
     def _prepare_for_training(self, *arguments):
-        shard_again(self.model)
+        reshard(self.model)
         return super()._prepare_for_training(*arguments)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
@@ -61,13 +59,15 @@ class ShardingTrainer(Trainer):
             return
         file = Path(resume_from_checkpoint, f"{FSDP_MODEL_NAME}.bin")
         saved = torch.load(file, weights_only=True, mmap=True)
-        self.model.load_state_dict({name: share(saved[name], own) for name, own in self.model.state_dict().items()})
+        self.model.load_state_dict(
+            {name: shard_like(saved[name], own) for name, own in self.model.state_dict().items()}
+        )
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if not self.is_fsdp_enabled or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         state = torch.load(Path(checkpoint, f"{FSDP_OPTIMIZER_NAME}.bin"), weights_only=True, mmap=True)
-        options = StateDictOptions(full_state_dict=True, strict=False)  # every rank has read all of it
+        options = StateDictOptions(full_state_dict=True, strict=False)  # not strict: see above
         set_optimizer_state_dict(self.model, self.optimizer, state, options=options)
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))

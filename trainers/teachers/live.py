@@ -36,7 +36,7 @@ class LiveTeacher:
         weights: weight of each teacher in the average; scaled to sum to 1. Default: equal.
         autocast: autocast dtype for float32 teachers, such as bfloat16.
         stop_early: False for engines that need complete forward passes (ZeRO-3, FSDP2).
-        runs: for each teacher, a function that is called like `encode` without its model. Default: `encode`.
+        forwards: for each teacher, a function that is called like `encode` without its model. Default: `encode`.
 
     Raises:
         ValueError: there is not one weight for each teacher; embeddings of a causal model without known pooling are
@@ -51,7 +51,7 @@ class LiveTeacher:
         weights: Sequence[float] | None = None,
         autocast: torch.dtype | None = None,
         stop_early: bool = True,
-        runs: Sequence[Callable[..., EncoderOutput]] | None = None,
+        forwards: Sequence[Callable[..., EncoderOutput]] | None = None,
     ):
         weights = [1.0] * len(teachers) if weights is None else list(weights)
         if len(weights) != len(teachers) or not all(0 <= each < math.inf for each in weights) or not any(weights):
@@ -72,7 +72,7 @@ class LiveTeacher:
         self.request = request
         self.autocast = autocast
         self.stop_early = stop_early
-        self.runs = runs
+        self.forwards = forwards
         self.dimensions = common_dimensions(teachers)
 
     @torch.no_grad()
@@ -85,14 +85,15 @@ class LiveTeacher:
         """
         inputs, layout = batch.of_teacher
         self._check_lengths(layout)
-        results, runs = [], self.runs or [partial(encode, model) for model in self.models]
-        for teacher, model, run in zip(self.encoders, self.models, runs, strict=True):
+        forwards = self.forwards or [partial(encode, model) for model in self.models]
+        results = []
+        for teacher, model, forward in zip(self.encoders, self.models, forwards, strict=True):
             makes_embedding = isinstance(teacher, SentenceEncoder) and self.request.pooler is not None
             request = replace(self.request, pooler=teacher.pooling()) if makes_embedding else self.request
             model.eval()  # other code that shares the model may have called train()
             precision = self.precision_of(model)
             with torch.autocast(layout.lengths.device.type, dtype=precision, enabled=precision != model.dtype):
-                results.append(run(inputs, layout, request, stop_early=self.stop_early))
+                results.append(forward(inputs, layout, request, stop_early=self.stop_early))
             if makes_embedding:
                 results[-1].embedding = teacher.modules.finish(results[-1].embedding)
         return results[0] if len(results) == 1 else weighted_mean(results, self.weights)
@@ -160,7 +161,8 @@ def place_teacher(
 ) -> LiveTeacher:
     """A `LiveTeacher` of these models, each on this rank's device, or sharded over all ranks."""
 
-    models, runs = [model_of(teacher) for teacher in teachers], None
+    models = [model_of(teacher) for teacher in teachers]
+    forwards = None
     if not args.shard_teacher:
         for model in models:
             model.to(args.device)
@@ -168,14 +170,14 @@ def place_teacher(
         for model in models:
             shard_by_zero(model, accelerator)
     else:
-        runs = [FullyShardedTeacher(model, args.device) for model in models]
+        forwards = [FullyShardedTeacher(model, args.device) for model in models]
     return LiveTeacher(
         teachers,
         request,
         weights=args.teacher_weights,
         autocast=args.compute_dtype,
         stop_early=not args.shard_teacher,
-        runs=runs,
+        forwards=forwards,
     )
 
 
