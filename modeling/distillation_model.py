@@ -57,6 +57,9 @@ class DistillationModel(nn.Module):
 
     # `Trainer` reads it when it reports missing keys.
     _keys_to_ignore_on_save = None
+    # accelerate looks among the children of this one for a last norm, by the names of classes, to shard it apart from
+    # the others. It would take a RobertaPreLayerNorm for one. There is no such child, so it finds none.
+    base_model_prefix = "none"
 
     def __init__(
         self,

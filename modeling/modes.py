@@ -50,13 +50,14 @@ def callable_in_parts(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        model.reshard()
+        reshard(model)
 
 
 def reshard(model: nn.Module) -> None:
     """Shard what FSDP2 leaves gathered after a forward pass that no backward pass has followed."""
-    if isinstance(model, FSDPModule):
-        model.reshard()
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ from retort.data import tokenize_groups, tokenize_spans
 from retort.modeling import is_sharded, unsharded
 from retort.modeling.encoding import SentenceEncoder
 from retort.trainers.saving import last_complete_checkpoint
+from retort.trainers.stages.run import ScoreExported
 
 REPOSITORY = Path(__file__).parents[1]
 OTHER_WORDS = "wordpiece, other words"
@@ -255,9 +256,11 @@ def distil_sentence_transformer(folder: str, name: str, zero: int = 0, fsdp: boo
     sharding = {"deepspeed": config, "fsdp": fsdp}
     args = tiny.arguments(folder / name, embedding_weight=1.0, save_strategy="no", **sharding, **settings)
     rows = tokenize(Dataset.from_dict({"text": tiny.sentences(64)}), tokenizer)
-    named = {"train_dataset": rows, "processing_class": tokenizer}
-    trainer = DistillTrainer(student, tiny.model("bert", seed=1), args, **named)
+    named = {"train_dataset": rows, "eval_dataset": rows.select(range(8)), "processing_class": tokenizer}
+    score = ScoreExported(lambda exported: {"first": float(exported.encode(TEXTS)[0, 0])})
+    trainer = score.trainer = DistillTrainer(student, tiny.model("bert", seed=1), args, callbacks=[score], **named)
     trainer.train()
+    scored = trainer.evaluate()["eval_first"]
     trainer.save_model()
     if trainer.is_world_process_zero():
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -265,6 +268,7 @@ def distil_sentence_transformer(folder: str, name: str, zero: int = 0, fsdp: boo
         if not is_sharded(trainer.model):
             found["in place"] = student
         embeddings = {key: model.encode(TEXTS).tolist() for key, model in found.items()}
+        assert scored == pytest.approx(embeddings["saved"][0][0], abs=1e-5)
         (folder / f"{name}.json").write_text(json.dumps({"losses": losses, **embeddings}))
     trainer.end()
 
@@ -307,7 +311,9 @@ def train_twice(folder: str, name: str, fsdp: bool = False) -> None:
     student = shrink(teacher, layers=2, hidden_size=16)
     settings = {"embedding_weight": 1.0, "fit_projector": True, "keep_projector": True, "max_steps": 3}
     batch = {"per_device_train_batch_size": 8 if fsdp else 16, "per_device_eval_batch_size": 4}
-    args = tiny.arguments(folder / name, fsdp=fsdp, save_strategy="no", optim="sgd", **settings, **batch)
+    if fsdp:  # all layers stay gathered after a forward pass
+        settings |= {"fsdp": True, "fsdp_config": {"reshard_after_forward": False}}
+    args = tiny.arguments(folder / name, save_strategy="no", optim="sgd", **settings, **batch)
     named = {"eval_dataset": rows.select(range(8)), "processing_class": tokenizer}
     trainer = DistillTrainer(student, teacher, args, train_dataset=rows, **named)
     losses = []

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import every_family
 import pytest
 import tiny
+from accelerate.utils.fsdp_utils import _find_final_norm
 from datasets import Dataset
 
 from retort import DistillTrainer, tokenize
+from retort.modeling import DistillationModel
+from retort.modeling.encoding import OutputRequest
 
 pytestmark = pytest.mark.promise(9)
 
@@ -25,6 +29,7 @@ ZERO_2 = str(Path(__file__).parents[1] / "examples/deepspeed/zero2.json")
         ({"fsdp_config": {"transformer_layer_cls_to_wrap": "BertLayer"}}, r"\['BertLayer'\].*layer by layer"),
         ({"fsdp_config": {"cpu_ram_efficient_loading": True}}, r"Every rank loads the whole model"),
         ({"torch_compile": True}, r"torch_compile is not supported under FSDP"),
+        ({"optim": "adafactor"}, r"optim='adafactor' can't read shards"),
         ({"deepspeed": ZERO_2}, r"fsdp and deepspeed both shard the student"),
         ({"shard_teacher": True, "teacher_cache": "cache"}, r"a sharded teacher can't be cached"),
         ({"fsdp": False, "fsdp_config": {"version": 2}}, r"fsdp_config has no effect without fsdp"),
@@ -52,6 +57,12 @@ def test_a_cpu_on_which_accelerate_would_leave_it_out(tokenizer, tmp_path):
     args = tiny.arguments(tmp_path, fsdp=True, embedding_weight=1.0)
     with pytest.raises(ValueError, match=r"fsdp shards over GPUs.*torchrun --nproc_per_node N.*leave fsdp out"):
         DistillTrainer(tiny.model(), tiny.model(seed=1), args, train_dataset=rows, processing_class=tokenizer)
+
+
+def test_accelerate_takes_no_student_for_its_last_norm():
+    model = every_family.build("roberta-prelayernorm")
+    assert "Norm" in type(model).__name__
+    assert _find_final_norm(DistillationModel(model, [], OutputRequest())) is None
 
 
 def test_a_sharded_teacher_beside_a_whole_student(tmp_path):

@@ -59,6 +59,7 @@ def test_killed_and_resumed_is_bitwise_the_uninterrupted_run(trainer, cached, wo
     assert ("queue.keys" in whole) == trainer.startswith("ckd")
     exported = load_file(tmp_path / "killed/student/model.safetensors")
     assert not any("head" in key and "attention" not in key for key in exported)
+    assert "cls.predictions.decoder.weight" not in exported  # tied, and saved once
     top = "cls.predictions.transform.dense.weight" if trainer == "vocabulary" else "classifier.weight"
     assert torch.equal(exported[top], whole[f"student.{top}"])
 

@@ -159,7 +159,7 @@ class StudentTrainer(ShardingTrainer):
         if not self.args.should_save:
             return
         # Under DeepSpeed and FSDP, `state_dict` is the whole state, gathered from all ranks. Otherwise it is None.
-        state = self.model.state_dict() if state_dict is None else state_dict
+        state = self.model.state_dict() if state_dict is None else self._tied(state_dict)
         self.check_weights(state)
         weights = self.model.student_weights(state)
         target = Path(output_dir or self.args.output_dir)
@@ -172,6 +172,12 @@ class StudentTrainer(ShardingTrainer):
             self.export_extras(folder, self.model.side_weights(state))
             if may_write_card(target):
                 self._write_card(folder)
+
+    def _tied(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A gathered state in which tied weights are one tensor again, so that they are saved once."""
+        first: dict[Tensor, str] = {}
+        names = [(name, each) for name, each in self.model.named_parameters(remove_duplicate=False) if name in state]
+        return state | {name: state[first.setdefault(parameter, name)] for name, parameter in names}
 
     def save_heads(self, folder: Path) -> None:
         """Save the weights that further training needs but an exported student lacks: heads and projectors."""

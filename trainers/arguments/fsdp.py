@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers.training_args import OptimizerNames
 
 if TYPE_CHECKING:
     from .distill import DistillTrainingArguments
@@ -55,6 +56,8 @@ def set_up_fsdp(args: DistillTrainingArguments) -> None:
         raise ValueError("fsdp and deepspeed both shard the student. Leave one of the two out.")
     if args.torch_compile:
         raise ValueError("torch_compile is not supported under FSDP. Leave one of the two out.")
+    if args.optim == OptimizerNames.ADAFACTOR:
+        raise ValueError("optim='adafactor' can't read shards, and fsdp makes them. Choose another optimizer.")
     if args.shard_teacher and args.teacher_cache:
         raise ValueError("Under FSDP, a sharded teacher can't be cached. Leave out shard_teacher or teacher_cache.")
     config: dict[str, Any] = args.fsdp_config

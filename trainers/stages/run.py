@@ -49,8 +49,9 @@ class ScoreOnDev(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics, model, **kwargs):
         """Add the scores of the current student."""
+        student = self.current(model)  # it reads the state dict, after which FSDP2 shards the model again
         with callable_in_parts(model):
-            scores = self.score(self.current(model))
+            scores = self.score(student)
         metrics |= {f"eval_{name}": value for name, value in scores.items()}
 
     def current(self, model: DistillationModel) -> PreTrainedModel | SentenceEncoder:

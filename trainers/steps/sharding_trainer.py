@@ -44,13 +44,15 @@ class ShardingTrainer(Trainer):
     def evaluation_loop(self, *arguments, **named) -> EvalLoopOutput:
         """See `Trainer`. Before training, every rank evaluates the whole model, since accelerate shards a model only
         together with its optimizer."""
-        if not self.is_fsdp_enabled or isinstance(self.model, FSDPModule):
-            return super().evaluation_loop(*arguments, **named)
-        with replaced(self, is_fsdp_enabled=False):
-            return super().evaluation_loop(*arguments, **named)
+        if self.is_fsdp_enabled and not isinstance(self.model, FSDPModule):
+            with replaced(self, is_fsdp_enabled=False):
+                return super().evaluation_loop(*arguments, **named)
+        output = super().evaluation_loop(*arguments, **named)
+        reshard(self.model)
+        return output
 
     def _prepare_for_training(self, *arguments):
-        reshard(self.model)
+        reshard(self.model)  # the passes that fill a queue may have left it gathered
         return super()._prepare_for_training(*arguments)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
