@@ -4,11 +4,12 @@ from pathlib import Path
 
 import every_family
 import pytest
+import staged
 import tiny
 from accelerate.utils.fsdp_utils import _find_final_norm
 from datasets import Dataset
 
-from retort import DistillTrainer, tokenize
+from retort import DistillTrainer, Stage, tokenize
 from retort.modeling import DistillationModel
 from retort.modeling.encoding import OutputRequest
 
@@ -29,7 +30,13 @@ ZERO_2 = str(Path(__file__).parents[1] / "examples/deepspeed/zero2.json")
         ({"fsdp_config": {"transformer_layer_cls_to_wrap": "BertLayer"}}, r"\['BertLayer'\].*layer by layer"),
         ({"fsdp_config": {"cpu_ram_efficient_loading": True}}, r"Every rank loads the whole model"),
         ({"torch_compile": True}, r"torch_compile is not supported under FSDP"),
-        ({"optim": "adafactor"}, r"optim='adafactor' can't read shards"),
+        (
+            {"fsdp_config": {"reshard_after_forward": "full_shard"}},
+            r"reshard_after_forward='full_shard'.*true or false",
+        ),
+        ({"fsdp_config": ["version"]}, r"fsdp_config=\['version'\], but a dict or a JSON file"),
+        ({"fsdp": "hybrid_shard"}, r"fsdp='hybrid_shard', but true or false"),
+        ({"optim": "adafactor"}, r"optim='adafactor' is not supported under FSDP. Choose one of adamw_torch_fused"),
         ({"deepspeed": ZERO_2}, r"fsdp and deepspeed both shard the student"),
         ({"shard_teacher": True, "teacher_cache": "cache"}, r"a sharded teacher can't be cached"),
         ({"fsdp": False, "fsdp_config": {"version": 2}}, r"fsdp_config has no effect without fsdp"),
@@ -46,10 +53,12 @@ def test_settings_that_change_nothing_are_taken(tmp_path):
     assert tiny.arguments(tmp_path, fsdp=True, fsdp_config=config).shards_weights
 
 
-def test_fsdp_of_the_launcher_alone(tmp_path, monkeypatch):
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_fsdp_of_the_launcher(fsdp, tmp_path, monkeypatch):
+    # Its variables would set what `fsdp_config` may not.
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ValueError, match=r"accelerate launch was told to use FSDP.*--fsdp"):
-        tiny.arguments(tmp_path)
+        tiny.arguments(tmp_path, fsdp=fsdp)
 
 
 def test_a_cpu_on_which_accelerate_would_leave_it_out(tokenizer, tmp_path):
@@ -57,6 +66,20 @@ def test_a_cpu_on_which_accelerate_would_leave_it_out(tokenizer, tmp_path):
     args = tiny.arguments(tmp_path, fsdp=True, embedding_weight=1.0)
     with pytest.raises(ValueError, match=r"fsdp shards over GPUs.*torchrun --nproc_per_node N.*leave fsdp out"):
         DistillTrainer(tiny.model(), tiny.model(seed=1), args, train_dataset=rows, processing_class=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("cached", "settings", "message"),
+    [
+        (True, {}, r"The stage 'logits': under FSDP, a sharded teacher can't be cached"),
+        (False, {"teacher_cache": "cache"}, r"The stage 'logits': under FSDP, a sharded teacher can't be cached"),
+        (False, {}, r"The stage 'logits': FSDP shards a teacher in place.*folder or hub id"),
+    ],
+)
+def test_a_teacher_of_stages_that_would_be_cached_or_is_in_memory(cached, settings, message, tmp_path):
+    settings = {"logits_weight": 1.0, "fsdp": True, "shard_teacher": True, **settings}
+    with pytest.raises(ValueError, match=message):
+        staged.staged_run(tmp_path, [Stage("logits", settings, cache_teacher=cached)]).check()
 
 
 def test_accelerate_takes_no_student_for_its_last_norm():

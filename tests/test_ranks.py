@@ -58,12 +58,12 @@ def test_fsdp_has_the_loss_curve_of_one_process(trainer, one_process, tmp_path):
 
 @pytest.mark.promise(3)
 @pytest.mark.parametrize(
-    ("student", "settings", "allowed"),
+    ("student", "settings", "allowed"),  # allowed differences of losses and of weights
     [
-        ("BiLSTM", {}, 1e-5),
-        ("static", {}, 1e-5),
-        ("frozen words, two of three layers", {"hidden_weight": 1.0, "layer_map": "2:4"}, 1e-5),
-        ("checkpointed, bf16", {"activation_checkpointing": True, "bf16": True}, 1e-2),
+        ("BiLSTM", {}, (1e-5, 1e-5)),
+        ("static", {}, (1e-5, 1e-5)),
+        ("frozen words, two of three layers", {"hidden_weight": 1.0, "layer_map": "2:4"}, (1e-5, 1e-5)),
+        ("checkpointed, bf16", {"activation_checkpointing": True, "bf16": True}, (1e-2, 1e-3)),
     ],
     ids=["BiLSTM", "static", "frozen words, unused layer", "checkpointed, bf16"],
 )
@@ -78,10 +78,10 @@ def test_fsdp_trains_and_saves_every_kind_of_student(student, settings, allowed,
 
     (losses, weights), (curve, shares) = found("one", 1), found("ranks", 2, fsdp=True)
     assert losses[-1] < losses[0]
-    assert curve == pytest.approx(losses, abs=allowed)
+    assert curve == pytest.approx(losses, abs=allowed[0])
     assert weights.keys() == shares.keys()
     for key, expected in weights.items():
-        numpy.testing.assert_allclose(shares[key], expected, atol=allowed, err_msg=key)
+        numpy.testing.assert_allclose(shares[key], expected, atol=allowed[1], err_msg=key)
 
 
 def test_fsdp_evaluates_first_and_trains_again(tmp_path):

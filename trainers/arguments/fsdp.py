@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from torch.distributed.fsdp import MixedPrecisionPolicy
-from transformers.training_args import OptimizerNames
+from transformers.training_args import OptimizerNames as Optimizer
 
 if TYPE_CHECKING:
     from .distill import DistillTrainingArguments
@@ -23,14 +23,33 @@ _SUPPORTED = {
     **dict.fromkeys(("xla", "xla_fsdp_v2", "xla_fsdp_grad_ckpt"), _OFF),
 }
 _WAYS_OUT = {
+    "reshard_after_forward": "Choose true or false",
     "version": "Only FSDP2 is supported. Leave it out",
     "state_dict_type": "A student is saved as a whole. Leave it out",
     "auto_wrap_policy": "A student is sharded layer by layer. Leave it out",
     "transformer_layer_cls_to_wrap": "A student is sharded layer by layer. Leave it out",
-    "activation_checkpointing": "Set the training argument activation_checkpointing",
+    "activation_checkpointing": "Set the training argument of this name, of which transformers then warns",
     "cpu_offload": "To offload to the CPU, use DeepSpeed ZeRO-3",
     "cpu_ram_efficient_loading": "Every rank loads the whole model before it is sharded. Leave it out",
 }
+# Optimizers that are known to update shards as they update whole weights.
+_OPTIMIZERS = (Optimizer.ADAMW_TORCH_FUSED, Optimizer.ADAMW_TORCH, Optimizer.SGD, Optimizer.RMSPROP, Optimizer.ADAGRAD)
+
+
+def check_fsdp_types(args: DistillTrainingArguments) -> None:
+    """Refuse values of `fsdp` and `fsdp_config` that transformers would refuse in words of its own, or take for others.
+
+    Raises:
+        ValueError: `fsdp` is a strategy of FSDP1, or `fsdp_config` is neither a dict nor a file.
+    """
+    if args.fsdp not in (True, False, None):
+        raise ValueError(f"fsdp={args.fsdp!r}, but true or false was expected: FSDP2 has no other strategies.")
+    if not isinstance(args.fsdp_config, dict | str | None):
+        raise ValueError(f"fsdp_config={args.fsdp_config!r}, but a dict or a JSON file was expected.")
+    if isinstance(args.fsdp_config, dict):
+        value = args.fsdp_config.get("reshard_after_forward", True)
+        if str(value).lower() not in _SUPPORTED["reshard_after_forward"]:
+            raise ValueError(f"fsdp_config has reshard_after_forward={value!r}. Choose true or false.")
 
 
 def set_up_fsdp(args: DistillTrainingArguments) -> None:
@@ -40,24 +59,25 @@ def set_up_fsdp(args: DistillTrainingArguments) -> None:
     without FSDP. accelerate's default would compute all losses from outputs in bfloat16, and sum gradients in it.
 
     Raises:
-        ValueError: the launcher or `fsdp_config` asks for FSDP, but `args.fsdp` doesn't; `fsdp_config` has a setting
-            that isn't supported; or FSDP is combined with something that it doesn't support.
+        ValueError: the launcher asks for FSDP, or `fsdp_config` does without `fsdp`; `fsdp_config` has a setting that
+            isn't supported; or FSDP is combined with something that it doesn't support.
     """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise ValueError(
+            "accelerate launch was told to use FSDP, whose settings retort takes from its own arguments. Leave it out "
+            "there (accelerate launch --multi_gpu), and pass --fsdp (in a recipe: arguments.fsdp=true)."
+        )
     if not args.fsdp:
         if args.fsdp_config:
             raise ValueError("fsdp_config has no effect without fsdp. Set fsdp, too, or leave fsdp_config out.")
-        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-            raise ValueError(
-                "accelerate launch was told to use FSDP, whose settings retort takes from its own arguments. Leave it "
-                "out there (accelerate launch --multi_gpu), and pass --fsdp (in a recipe: arguments.fsdp=true)."
-            )
         return
     if args.deepspeed:
         raise ValueError("fsdp and deepspeed both shard the student. Leave one of the two out.")
     if args.torch_compile:
         raise ValueError("torch_compile is not supported under FSDP. Leave one of the two out.")
-    if args.optim == OptimizerNames.ADAFACTOR:
-        raise ValueError("optim='adafactor' can't read shards, and fsdp makes them. Choose another optimizer.")
+    if args.optim not in _OPTIMIZERS:
+        names = ", ".join(each.value for each in _OPTIMIZERS)
+        raise ValueError(f"optim={args.optim.value!r} is not supported under FSDP. Choose one of {names}.")
     if args.shard_teacher and args.teacher_cache:
         raise ValueError("Under FSDP, a sharded teacher can't be cached. Leave out shard_teacher or teacher_cache.")
     config: dict[str, Any] = args.fsdp_config

@@ -215,7 +215,7 @@ def check_apart(student: PreTrainedModel, encoder: SentenceEncoder | None, teach
         if any(isinstance(each, DTensor) for each in _named_parameters(model).values()):
             raise ValueError(
                 "A model was sharded by an earlier trainer under FSDP, and can't be used by another one. Load it again "
-                "from its files. Give the teacher of stages as a folder or hub id."
+                "from its files."
             )
     ours = _named_parameters(student if encoder is None else encoder)
     for teacher in teachers:

@@ -29,7 +29,7 @@ from .caches import NamedCaches
 from .groups import add_lora, train_only
 from .plan import PlannedStage, plan_stages
 from .results import StageResult
-from .stage import Stage
+from .stage import Stage, check_sharded_teacher
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -189,8 +189,10 @@ class StagedRun:
             stage = replace(planned.stage, arguments={**planned.stage.arguments, **quiet}, cache_teacher=False)
             student = copy.deepcopy(self.student)
             self._freeze(student, stage)
-            learning = [weight for weight in _weights_of(live) if weight.requires_grad]
+            weights = _weights_of(live)
+            learning = [weight for weight in weights if weight.requires_grad]
             try:
+                check_sharded_teacher(planned.stage, self.arguments_of(planned.stage), in_memory=bool(weights))
                 with TemporaryDirectory() as folder:
                     there = replace(planned, stage=stage, folder=Path(folder))
                     trainer = self._trainer(there, self._with_modules(student, modules))

@@ -102,3 +102,25 @@ def _newest(step: tuple[str, ...], by: str) -> str:
 
 def _chunk_suffix(chunk: tuple[int, int] | None) -> str:
     return "" if chunk is None else f"-rows-{chunk[0]}-{chunk[1]}"
+
+
+def check_sharded_teacher(stage: Stage, arguments: Mapping[str, Any], *, in_memory: bool) -> None:
+    """Refuse a teacher that FSDP would shard in a stage, if its outputs are cached or other stages need it whole.
+
+    Args:
+        stage: the stage.
+        arguments: its training arguments, with those of the run.
+        in_memory: whether the teacher is a model, not a folder or hub id.
+    """
+    if not (arguments.get("fsdp") and arguments.get("shard_teacher")):
+        return
+    if stage.cache_teacher or arguments.get("teacher_cache"):
+        raise ValueError(
+            "under FSDP, a sharded teacher can't be cached. Leave out shard_teacher, or set cache_teacher to false and "
+            "leave out teacher_cache."
+        )
+    if in_memory:
+        raise ValueError(
+            "FSDP shards a teacher in place, and this one is in memory, where other stages need it whole. Pass its "
+            "folder or hub id, or leave out shard_teacher."
+        )
