@@ -61,5 +61,8 @@ def _rank(
         MASTER_PORT=str(port),
         # accelerate sets torch's threads by this, and else to all cores, where they would wait for each other.
         OMP_NUM_THREADS="1",
+        # All ranks compute on the CPU: two can't share a GPU under NCCL, and FSDP2 takes any GPU that it sees.
+        RETORT_TEST_DEVICE="cpu",
+        CUDA_VISIBLE_DEVICES="",
     )
     function(**arguments)
