@@ -57,8 +57,8 @@ class DistillationModel(nn.Module):
 
     # `Trainer` reads it when it reports missing keys.
     _keys_to_ignore_on_save = None
-    # accelerate looks among the children of this one for a last norm, by the names of classes, to shard it apart from
-    # the others. It would take a RobertaPreLayerNorm for one. There is no such child, so it finds none.
+    # The child in which accelerate looks for a last norm, to shard it separately. Every class with "Norm" in its name
+    # is a norm to accelerate, even a RobertaPreLayerNorm. No child has this name, so it finds none.
     base_model_prefix = "none"
 
     def __init__(

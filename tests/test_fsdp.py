@@ -1,5 +1,6 @@
 """What is refused under FSDP2. Its runs are in test_ranks.py, test_resume.py and test_stages.py."""
 
+import json
 from pathlib import Path
 
 import every_family
@@ -27,14 +28,22 @@ ZERO_2 = str(Path(__file__).parents[1] / "examples/deepspeed/zero2.json")
         ({"fsdp_config": {"reshard_after_fwd": False}}, r"reshard_after_fwd=False.*only reshard_after_forward can be"),
         ({"fsdp_config": {"fsdp_cpu_offload": True}}, r"cpu_offload=True.*ZeRO-3"),
         ({"fsdp_config": {"activation_checkpointing": True}}, r"activation_checkpointing=True.*training argument"),
-        ({"fsdp_config": {"transformer_layer_cls_to_wrap": "BertLayer"}}, r"\['BertLayer'\].*layer by layer"),
+        (
+            {"fsdp_config": {"transformer_layer_cls_to_wrap": "BertLayer"}},
+            r"transformer_layer_cls_to_wrap='BertLayer'.*layer by layer",
+        ),
         ({"fsdp_config": {"cpu_ram_efficient_loading": True}}, r"Every rank loads the whole model"),
         ({"torch_compile": True}, r"torch_compile is not supported under FSDP"),
         (
             {"fsdp_config": {"reshard_after_forward": "full_shard"}},
             r"reshard_after_forward='full_shard'.*true or false",
         ),
-        ({"fsdp_config": ["version"]}, r"fsdp_config=\['version'\], but a dict or a JSON file"),
+        ({"fsdp_config": {"fsdp_reshard_after_forward": 0}}, r"reshard_after_forward=0.*true or false"),
+        ({"fsdp_config": {"version": "two"}}, r"version='two'.*Only FSDP2"),
+        ({"fsdp_config": {1: 2}}, r"1=2.*only reshard_after_forward can be"),
+        ({"fsdp_config": ["version"]}, r"fsdp_config=\['version'\], but a dict was expected"),
+        ({"fsdp_config": "absent.json"}, r"fsdp_config='absent.json' can't be read.*No such file"),
+        ({"fsdp_config": "{bad"}, r"fsdp_config='{bad' can't be read as a JSON object"),
         ({"fsdp": "hybrid_shard"}, r"fsdp='hybrid_shard', but true or false"),
         ({"optim": "adafactor"}, r"optim='adafactor' is not supported under FSDP. Choose one of adamw_torch_fused"),
         ({"deepspeed": ZERO_2}, r"fsdp and deepspeed both shard the student"),
@@ -48,9 +57,17 @@ def test_settings_with_which_a_student_could_not_be_trained_or_saved(settings, m
 
 
 def test_settings_that_change_nothing_are_taken(tmp_path):
-    config = {"version": 2, "reshard_after_forward": False, "cpu_offload": "false", "xla": False}
+    config = {"version": 2, "reshard_after_forward": False, "fsdp_cpu_offload": "false", "xla": "none"}
     config |= {"state_dict_type": "FULL_STATE_DICT", "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}
-    assert tiny.arguments(tmp_path, fsdp=True, fsdp_config=config).shards_weights
+    file = tmp_path / "fsdp.json"
+    file.write_text(json.dumps(config))
+    plain = tiny.arguments(tmp_path, fsdp=True).fsdp_plugin_args
+    assert plain["reshard_after_forward"]
+    for given in (config, json.dumps(config), str(file)):
+        args = tiny.arguments(tmp_path, fsdp=True, fsdp_config=given)
+        assert args.shards_weights
+        assert args.fsdp_plugin_args == plain | {"reshard_after_forward": False}
+    assert config["fsdp_cpu_offload"] == "false"  # the caller's dict is not changed
 
 
 @pytest.mark.parametrize("fsdp", [False, True])

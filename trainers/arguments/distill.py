@@ -16,7 +16,7 @@ from transformers.trainer_utils import HubStrategy
 from ...modeling.encoding import POOLERS, AttentionSettings
 from .choices import check_choices
 from .conventions import refuse_unsupported
-from .fsdp import check_fsdp_types, set_up_fsdp
+from .fsdp import read_fsdp_config, set_up_fsdp
 from .numbers import check_are_numbers
 
 _LOWER_IS_BETTER = re.compile(r"(^|_)(loss(_|$)|(bits_per_character|alignment|uniformity)$)")
@@ -209,7 +209,7 @@ class DistillTrainingArguments(TrainingArguments):
             # refused.
             self.use_cpu = True
         refuse_unsupported(self)
-        check_fsdp_types(self)
+        read_fsdp_config(self)
         if self.deepspeed and not is_deepspeed_available():
             raise ImportError(
                 f"deepspeed={self.deepspeed!r} needs DeepSpeed, which isn't installed: pip install 'retort[deepspeed]'."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -11,7 +13,7 @@ from transformers.training_args import OptimizerNames as Optimizer
 if TYPE_CHECKING:
     from .distill import DistillTrainingArguments
 
-# Values that the settings of `fsdp_config` may have, in lower case. transformers sets some of them itself.
+# Values that the settings of `fsdp_config` may have, in lower case: their defaults, but for `reshard_after_forward`.
 _OFF = ("false", "0", "none")
 _SUPPORTED = {
     "reshard_after_forward": ("true", "false"),
@@ -28,7 +30,7 @@ _WAYS_OUT = {
     "state_dict_type": "A student is saved as a whole. Leave it out",
     "auto_wrap_policy": "A student is sharded layer by layer. Leave it out",
     "transformer_layer_cls_to_wrap": "A student is sharded layer by layer. Leave it out",
-    "activation_checkpointing": "Set the training argument of this name, of which transformers then warns",
+    "activation_checkpointing": "Set the training argument of the same name. transformers then warns of it",
     "cpu_offload": "To offload to the CPU, use DeepSpeed ZeRO-3",
     "cpu_ram_efficient_loading": "Every rank loads the whole model before it is sharded. Leave it out",
 }
@@ -36,31 +38,50 @@ _WAYS_OUT = {
 _OPTIMIZERS = (Optimizer.ADAMW_TORCH_FUSED, Optimizer.ADAMW_TORCH, Optimizer.SGD, Optimizer.RMSPROP, Optimizer.ADAGRAD)
 
 
-def check_fsdp_types(args: DistillTrainingArguments) -> None:
-    """Refuse values of `fsdp` and `fsdp_config` that transformers would refuse in words of its own, or take for others.
+def read_fsdp_config(args: DistillTrainingArguments) -> None:
+    """Refuse settings of `fsdp_config` that aren't supported, and keep the one that can be chosen.
+
+    transformers would take the string "false" for true in some of them, and its errors name neither setting nor file.
 
     Raises:
-        ValueError: `fsdp` is a strategy of FSDP1, or `fsdp_config` is neither a dict nor a file.
+        ValueError: `fsdp` is a strategy of FSDP1; `fsdp_config` can't be read, or is set without `fsdp`; or it has a
+            setting that isn't supported.
     """
     if args.fsdp not in (True, False, None):
         raise ValueError(f"fsdp={args.fsdp!r}, but true or false was expected: FSDP2 has no other strategies.")
-    if not isinstance(args.fsdp_config, dict | str | None):
-        raise ValueError(f"fsdp_config={args.fsdp_config!r}, but a dict or a JSON file was expected.")
-    if isinstance(args.fsdp_config, dict):
-        value = args.fsdp_config.get("reshard_after_forward", True)
-        if str(value).lower() not in _SUPPORTED["reshard_after_forward"]:
-            raise ValueError(f"fsdp_config has reshard_after_forward={value!r}. Choose true or false.")
+    config = _read(args.fsdp_config)
+    if config and not args.fsdp:
+        raise ValueError("fsdp_config has no effect without fsdp. Set fsdp, too, or leave fsdp_config out.")
+    settings = {str(name).removeprefix("fsdp_"): value for name, value in config.items()}
+    for name, value in settings.items():
+        if str(value).lower() not in _SUPPORTED.get(name, ()):
+            way_out = _WAYS_OUT.get(name, "Of its settings, only reshard_after_forward can be chosen. Leave it out")
+            raise ValueError(f"fsdp_config has {name}={value!r}, which is not supported. {way_out}.")
+    chosen = settings.get("reshard_after_forward")
+    args.fsdp_config = None if chosen is None else {"reshard_after_forward": str(chosen).lower() == "true"}
+
+
+def _read(config: dict[str, Any] | str | None) -> dict[str, Any]:
+    """An `fsdp_config`, which may be a dict, a JSON object or a file with one."""
+    found = {} if config is None else config
+    if isinstance(config, str):
+        try:
+            found = json.loads(config if config.lstrip().startswith("{") else Path(config).read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"fsdp_config={config!r} can't be read as a JSON object, or as a file: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"fsdp_config={config!r}, but a dict was expected, or a file with a JSON object.")
+    return found
 
 
 def set_up_fsdp(args: DistillTrainingArguments) -> None:
-    """Set what is fixed, and refuse settings with which a student could not be trained or saved.
+    """Set the precision, and refuse arguments with which a student could not be trained or saved.
 
     FSDP2 gathers weights and sums gradients in the weights' own dtype (float32 for students), and bf16 is autocast, as
     without FSDP. accelerate's default would compute all losses from outputs in bfloat16, and sum gradients in it.
 
     Raises:
-        ValueError: the launcher asks for FSDP, or `fsdp_config` does without `fsdp`; `fsdp_config` has a setting that
-            isn't supported; or FSDP is combined with something that it doesn't support.
+        ValueError: the launcher asks for FSDP, or it is combined with something that it doesn't support.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise ValueError(
@@ -68,8 +89,6 @@ def set_up_fsdp(args: DistillTrainingArguments) -> None:
             "there (accelerate launch --multi_gpu), and pass --fsdp (in a recipe: arguments.fsdp=true)."
         )
     if not args.fsdp:
-        if args.fsdp_config:
-            raise ValueError("fsdp_config has no effect without fsdp. Set fsdp, too, or leave fsdp_config out.")
         return
     if args.deepspeed:
         raise ValueError("fsdp and deepspeed both shard the student. Leave one of the two out.")
@@ -80,9 +99,4 @@ def set_up_fsdp(args: DistillTrainingArguments) -> None:
         raise ValueError(f"optim={args.optim.value!r} is not supported under FSDP. Choose one of {names}.")
     if args.shard_teacher and args.teacher_cache:
         raise ValueError("Under FSDP, a sharded teacher can't be cached. Leave out shard_teacher or teacher_cache.")
-    config: dict[str, Any] = args.fsdp_config
-    for name, value in config.items():
-        if str(value).lower() not in _SUPPORTED.get(name, ()):
-            way_out = _WAYS_OUT.get(name, "Of its settings, only reshard_after_forward can be chosen. Leave it out")
-            raise ValueError(f"fsdp_config has {name}={value!r}, which is not supported. {way_out}.")
     args.fsdp_plugin_args["mixed_precision_policy"] = MixedPrecisionPolicy()
